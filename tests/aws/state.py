@@ -1,0 +1,16 @@
+"""The two things every part shares: one lock around moto, and a number that changes with it.
+
+moto's check-then-act is not safe under threads, so one call at a time goes through it: that is
+what makes S3's conditional writes atomic here. `revision` changes whenever the certificates or
+the load balancers may have changed.
+"""
+
+import threading
+
+lock = threading.RLock()
+revision = 0
+
+
+def changed() -> None:
+    global revision
+    revision += 1
