@@ -501,28 +501,34 @@ def do_list(self: AWSCertificateManagerResponse) -> str:
     filters = given.get("Includes") or {}
     forget_deleted(self.acm_backend)
     matching = [
-        summary
-        for bundle in self.acm_backend._certificates.values()
+        (number(self.acm_backend, arn), summary)
+        for arn, bundle in self.acm_backend._certificates.items()
         if (not statuses or bundle.status in statuses)
         and wanted(summary := summarise(bundle), filters)
     ]
-    if given.get("SortOrder") == "DESCENDING":
-        matching.reverse()
-    start = page_start(given.get("NextToken"), [s["CertificateArn"] for s in matching])
-    result: dict[str, Any] = {"CertificateSummaryList": matching[start : start + size]}
-    if len(matching) > start + size:
-        last = matching[start + size - 1]["CertificateArn"]
-        result["NextToken"] = base64.b64encode(last.encode()).decode()
+    if token := given.get("NextToken"):
+        after = from_token(token)
+        matching = [(n, summary) for n, summary in matching if n > after]
+    result: dict[str, Any] = {"CertificateSummaryList": [summary for _, summary in matching[:size]]}
+    if len(matching) > size:
+        result["NextToken"] = to_token(matching[size - 1][0])
     return json.dumps(result)
 
 
-def page_start(token: str | None, arns: list[str]) -> int:
-    """The index after the certificate that ended the previous page, even if it is gone by now."""
-    if token is None:
-        return 0
+def number(backend: AWSCertificateManagerBackend, arn: str) -> int:
+    """A place in the list that stays when others are deleted."""
+    numbers = backend.__dict__.setdefault("numbers", {})
+    return numbers.setdefault(arn, len(numbers) + 1)
+
+
+def to_token(number: int) -> str:
+    return base64.b64encode(f"after {number}".encode()).decode()
+
+
+def from_token(token: str) -> int:
     try:
-        return arns.index(base64.b64decode(token, validate=True).decode()) + 1
-    except (ValueError, binascii.Error):
+        return int(base64.b64decode(token, validate=True).decode().removeprefix("after "))
+    except ValueError:
         raise AWSValidationException("The NextToken is not valid.")
 
 

@@ -57,8 +57,7 @@ class Fault:
     @property
     def answers(self) -> bool:
         """Whether the caller gets something else than what the cloud says."""
-        plain_after = self.kind == "after" and not self.delaySeconds
-        return bool(self.close or self.hold or self.code or self.status or plain_after)
+        return bool(self.close or self.hold or self.code or self.status or not self.delaySeconds)
 
     def response(self, call: Call) -> Response | None:
         if self.close or self.hold or not (self.code or self.status):
