@@ -1,1 +1,803 @@
-//! (being written)
+//! Certificates as they are read: chains, leaves, and what may replace what.
+//!
+//! Everything here is pure: bytes and the time of judgement in, facts and verdicts out.
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use aws_lc_rs::digest;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use thiserror::Error;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+use x509_parser::certificate::X509Certificate;
+use x509_parser::extensions::{ExtendedKeyUsage, GeneralName, KeyUsage, ParsedExtension};
+use x509_parser::oid_registry::{OID_EC_P256, OID_NIST_EC_P384};
+use x509_parser::prelude::FromDer;
+use x509_parser::public_key::PublicKey;
+use x509_parser::x509::SubjectPublicKeyInfo;
+
+use crate::key::{KeyType, PrivateKey};
+use crate::names::DnsName;
+
+/// A certificate and what certifies it, as the authority sent them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Chain {
+    leaf: Leaf,
+    leaf_pem: String,
+    der: Vec<Vec<u8>>,
+}
+
+impl Chain {
+    /// Returns the chain in a PEM text, whose first certificate is the leaf.
+    pub fn parse(pem: &str) -> Result<Self, ChainError> {
+        let der = CertificateDer::pem_slice_iter(pem.as_bytes())
+            .map(|certificate| certificate.map(|der| der.to_vec()))
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(|_| ChainError::NotPem)?;
+        let first = der.first().ok_or(ChainError::NotPem)?;
+        Ok(Self {
+            leaf: Leaf::parse(first)?,
+            leaf_pem: to_pem(first),
+            der,
+        })
+    }
+
+    /// Returns the certificate itself.
+    pub fn leaf(&self) -> &Leaf {
+        &self.leaf
+    }
+
+    /// Returns the leaf alone as PEM: what ACM calls the certificate.
+    pub fn leaf_pem(&self) -> &str {
+        &self.leaf_pem
+    }
+
+    /// Returns everything after the leaf as PEM: what ACM calls the certificate chain.
+    ///
+    /// The leaf is never repeated, which ACM refuses; apart from that it is what the authority sent. Empty when it sent the leaf only.
+    pub fn intermediates_pem(&self) -> String {
+        self.der
+            .iter()
+            .skip(1)
+            .filter(|der| **der != self.leaf.der)
+            .map(|der| to_pem(der))
+            .collect()
+    }
+
+    /// Returns the certificates in DER, the leaf first.
+    pub fn der(&self) -> &[Vec<u8>] {
+        &self.der
+    }
+}
+
+/// What certloop needs to know of one certificate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Leaf {
+    /// Serial number: the bytes of its DER content in lower-case hexadecimal, two digits each.
+    pub serial: String,
+    /// DNS names it is valid for, sorted, each once.
+    pub names: Vec<DnsName>,
+    /// Whatever else it claims to be valid for, as text: IP and mail addresses, names that are none; the common name
+    /// when there is no subject alternative name at all.
+    pub other_names: Vec<String>,
+    /// Who signed it, as text.
+    pub issuer: String,
+    /// Begin of its validity.
+    pub not_before: OffsetDateTime,
+    /// End of its validity.
+    pub not_after: OffsetDateTime,
+    /// Kind and size of its key; `None` for one of another type than the five.
+    pub key_type: Option<KeyType>,
+    /// Key usages in ACM's words; `None` when it has no such extension.
+    pub key_usages: Option<BTreeSet<String>>,
+    /// Extended key usages in ACM's words, else as dotted object identifiers; `None` when it has no such extension.
+    pub extended_key_usages: Option<BTreeSet<String>>,
+    /// Whether it names itself as its issuer.
+    pub self_signed: bool,
+    /// SHA-256 of the DER in lower-case hexadecimal.
+    pub fingerprint: String,
+    /// The certificate itself.
+    pub der: Vec<u8>,
+    /// Identifier of the key that signed it, which renewal information (RFC 9773) asks by.
+    pub authority_key_identifier: Option<Vec<u8>>,
+}
+
+impl Leaf {
+    /// Returns the facts of one certificate in DER.
+    pub fn parse(der: &[u8]) -> Result<Self, ChainError> {
+        let certificate = parse(der)?;
+        let mut leaf = Self {
+            serial: hex(certificate.raw_serial()),
+            names: Vec::new(),
+            other_names: Vec::new(),
+            issuer: certificate.issuer().to_string(),
+            not_before: certificate.validity().not_before.to_datetime(),
+            not_after: certificate.validity().not_after.to_datetime(),
+            key_type: key_type(certificate.public_key()),
+            key_usages: None,
+            extended_key_usages: None,
+            self_signed: false,
+            fingerprint: hex(digest::digest(&digest::SHA256, der).as_ref()),
+            der: der.to_vec(),
+            authority_key_identifier: None,
+        };
+        let (mut has_alternative_names, mut subject_key_identifier) = (false, None);
+        for extension in certificate.extensions() {
+            match extension.parsed_extension() {
+                ParsedExtension::SubjectAlternativeName(alternative) => {
+                    has_alternative_names = true;
+                    for name in &alternative.general_names {
+                        leaf.add_name(name);
+                    }
+                }
+                ParsedExtension::KeyUsage(usage) => leaf.key_usages = Some(key_usages(usage)),
+                ParsedExtension::ExtendedKeyUsage(usage) => {
+                    leaf.extended_key_usages = Some(extended_key_usages(usage));
+                }
+                ParsedExtension::AuthorityKeyIdentifier(identifier) => {
+                    leaf.authority_key_identifier = identifier
+                        .key_identifier
+                        .as_ref()
+                        .map(|identifier| identifier.0.to_vec());
+                }
+                ParsedExtension::SubjectKeyIdentifier(identifier) => {
+                    subject_key_identifier = Some(identifier.0.to_vec());
+                }
+                ParsedExtension::ParseError { error } => {
+                    return Err(ChainError::Unreadable(format!(
+                        "extension {}: {error}",
+                        extension.oid
+                    )));
+                }
+                _ => {}
+            }
+        }
+        if !has_alternative_names {
+            let common_names = certificate.subject().iter_common_name();
+            leaf.other_names
+                .extend(common_names.filter_map(|name| name.as_str().ok().map(str::to_owned)));
+        }
+        leaf.names.sort();
+        leaf.names.dedup();
+        let same_name = certificate.subject().as_raw() == certificate.issuer().as_raw();
+        let other_key = match (&leaf.authority_key_identifier, &subject_key_identifier) {
+            (Some(authority), Some(subject)) => authority != subject,
+            _ => false,
+        };
+        leaf.self_signed = same_name && !other_key;
+        Ok(leaf)
+    }
+
+    fn add_name(&mut self, name: &GeneralName<'_>) {
+        match name {
+            GeneralName::DNSName(text) => match DnsName::parse(text) {
+                Ok(name) => self.names.push(name),
+                Err(_) => self.other_names.push((*text).to_owned()),
+            },
+            other => self.other_names.push(other.to_string()),
+        }
+    }
+}
+
+/// Checks that what the authority sent is what was asked for, before it is kept or shown to anyone.
+///
+/// The leaf must hold `key`'s public key and exactly the names `wanted`, and be valid at `now`: ACM imports nothing that
+/// is valid only later, be it by a second.
+pub fn check_issued(
+    chain: &Chain,
+    key: &PrivateKey,
+    wanted: &[DnsName],
+    now: OffsetDateTime,
+) -> Result<(), ChainError> {
+    let leaf = chain.leaf();
+    if parse(&leaf.der)?.public_key().raw != key.public_key_der() {
+        return Err(ChainError::OtherKey);
+    }
+    let wanted: BTreeSet<&DnsName> = wanted.iter().collect();
+    let held: BTreeSet<&DnsName> = leaf.names.iter().collect();
+    if wanted != held || !leaf.other_names.is_empty() {
+        let missing = wanted.difference(&held).map(|name| name.as_str());
+        let added = held.difference(&wanted).map(|name| name.as_str());
+        return Err(ChainError::OtherNames {
+            missing: list(missing),
+            added: list(added.chain(leaf.other_names.iter().map(String::as_str))),
+        });
+    }
+    if now < leaf.not_before {
+        return Err(ChainError::NotYetValid(leaf.not_before));
+    }
+    if now > leaf.not_after {
+        return Err(ChainError::Expired(leaf.not_after));
+    }
+    Ok(())
+}
+
+/// Decides whether ACM lets `new` take the place of `old` under the same ARN; if not, says why in words.
+///
+/// ACM's rules ("Reimport a certificate", and the prerequisites for importing): key type and size stay; no key usage and
+/// no extended key usage is lost, apart from key encipherment of an ECDSA certificate and client authentication; neither
+/// extension appears where there was none; at least one name stays.
+pub fn may_reimport(old: &Leaf, new: &Leaf) -> Result<(), String> {
+    let (Some(old_type), Some(new_type)) = (old.key_type, new.key_type) else {
+        return Err("a key is of a type certloop does not know".to_owned());
+    };
+    if old_type != new_type {
+        return Err(format!(
+            "the key type changes from {old_type} to {new_type}"
+        ));
+    }
+    let forgiven = if old_type.is_ecdsa() {
+        KEY_ENCIPHERMENT
+    } else {
+        ""
+    };
+    let usages = (&old.key_usages, &new.key_usages);
+    usages_stay("key usage", usages, forgiven)?;
+    let usages = (&old.extended_key_usages, &new.extended_key_usages);
+    usages_stay("extended key usage", usages, CLIENT_AUTHENTICATION)?;
+    if !new.names.iter().any(|name| old.names.contains(name)) {
+        return Err("no name of the old certificate is in the new one".to_owned());
+    }
+    Ok(())
+}
+
+/// Why a chain cannot be read or used.
+#[derive(Debug, PartialEq, Eq, Error)]
+pub enum ChainError {
+    /// The text holds no certificate, or a broken one.
+    #[error("not a PEM certificate chain")]
+    NotPem,
+    /// A certificate could not be understood.
+    #[error("unreadable certificate: {0}")]
+    Unreadable(String),
+    /// The leaf was issued for another key.
+    #[error("the certificate holds another public key than the one it was ordered for")]
+    OtherKey,
+    /// The leaf's names are not the wanted ones.
+    #[error(
+        "the certificate's names are not the wanted ones: missing {missing}, not asked for {added}"
+    )]
+    OtherNames {
+        /// Wanted names it lacks.
+        missing: String,
+        /// Names it has besides.
+        added: String,
+    },
+    /// The leaf is not valid yet.
+    #[error(
+        "the certificate is valid only from {} on and ACM refuses it until then: this clock is slow or the authority's is fast",
+        instant(.0)
+    )]
+    NotYetValid(OffsetDateTime),
+    /// The leaf is no longer valid.
+    #[error("the certificate was valid until {} only", instant(.0))]
+    Expired(OffsetDateTime),
+}
+
+fn parse(der: &[u8]) -> Result<X509Certificate<'_>, ChainError> {
+    match X509Certificate::from_der(der) {
+        Ok(([], certificate)) => Ok(certificate),
+        Ok(_) => Err(ChainError::Unreadable("bytes after its end".to_owned())),
+        Err(error) => Err(ChainError::Unreadable(error.to_string())),
+    }
+}
+
+fn key_type(public_key: &SubjectPublicKeyInfo<'_>) -> Option<KeyType> {
+    match public_key.parsed().ok()? {
+        PublicKey::EC(_) => {
+            let curve = public_key.algorithm.parameters.as_ref()?.as_oid().ok()?;
+            if curve == OID_EC_P256 {
+                Some(KeyType::EcdsaP256)
+            } else if curve == OID_NIST_EC_P384 {
+                Some(KeyType::EcdsaP384)
+            } else {
+                None
+            }
+        }
+        PublicKey::RSA(key) => {
+            let zeros = key.modulus.iter().take_while(|byte| **byte == 0).count();
+            let first = key.modulus.get(zeros)?;
+            let bits = (key.modulus.len() - zeros) * 8 - first.leading_zeros() as usize;
+            match bits {
+                2048 => Some(KeyType::Rsa2048),
+                3072 => Some(KeyType::Rsa3072),
+                4096 => Some(KeyType::Rsa4096),
+                _ => None,
+            }
+        }
+        _ => None,
+    }
+}
+
+fn key_usages(usage: &KeyUsage) -> BTreeSet<String> {
+    chosen([
+        (usage.digital_signature(), "DIGITAL_SIGNATURE"),
+        (usage.non_repudiation(), "NON_REPUDIATION"),
+        (usage.key_encipherment(), KEY_ENCIPHERMENT),
+        (usage.data_encipherment(), "DATA_ENCIPHERMENT"),
+        (usage.key_agreement(), "KEY_AGREEMENT"),
+        (usage.key_cert_sign(), "CERTIFICATE_SIGNING"),
+        (usage.crl_sign(), "CRL_SIGNING"),
+        (usage.encipher_only(), "ENCIPHER_ONLY"),
+        (usage.decipher_only(), "DECIPHER_ONLY"),
+    ])
+}
+
+fn extended_key_usages(usage: &ExtendedKeyUsage<'_>) -> BTreeSet<String> {
+    let mut usages = chosen([
+        (usage.any, "ANY"),
+        (usage.server_auth, "TLS_WEB_SERVER_AUTHENTICATION"),
+        (usage.client_auth, CLIENT_AUTHENTICATION),
+        (usage.code_signing, "CODE_SIGNING"),
+        (usage.email_protection, "EMAIL_PROTECTION"),
+        (usage.time_stamping, "TIME_STAMPING"),
+        (usage.ocsp_signing, "OCSP_SIGNING"),
+    ]);
+    usages.extend(usage.other.iter().map(|oid| match oid.to_id_string() {
+        oid if oid == "1.3.6.1.5.5.7.3.5" => "IPSEC_END_SYSTEM".to_owned(),
+        oid if oid == "1.3.6.1.5.5.7.3.6" => "IPSEC_TUNNEL".to_owned(),
+        oid if oid == "1.3.6.1.5.5.7.3.7" => "IPSEC_USER".to_owned(),
+        oid => oid,
+    }));
+    usages
+}
+
+fn chosen<const N: usize>(usages: [(bool, &str); N]) -> BTreeSet<String> {
+    usages
+        .into_iter()
+        .filter(|(set, _)| *set)
+        .map(|(_, word)| word.to_owned())
+        .collect()
+}
+
+fn usages_stay(
+    what: &str,
+    (old, new): (&Option<BTreeSet<String>>, &Option<BTreeSet<String>>),
+    forgiven: &str,
+) -> Result<(), String> {
+    let Some(old) = old else {
+        return match new {
+            None => Ok(()),
+            Some(_) => Err(format!(
+                "the new certificate has the {what} extension and the old one has none"
+            )),
+        };
+    };
+    let kept = |usage: &String| new.as_ref().is_some_and(|new| new.contains(usage));
+    match old.iter().find(|usage| *usage != forgiven && !kept(usage)) {
+        Some(lost) => Err(format!("the {what} {lost} would be lost")),
+        None => Ok(()),
+    }
+}
+
+fn list<'a>(names: impl Iterator<Item = &'a str>) -> String {
+    let names: Vec<&str> = names.collect();
+    if names.is_empty() {
+        "none".to_owned()
+    } else {
+        names.join(" ")
+    }
+}
+
+fn instant(at: &OffsetDateTime) -> impl fmt::Display {
+    at.format(&Rfc3339).unwrap_or_else(|_| at.to_string())
+}
+
+fn to_pem(der: &[u8]) -> String {
+    let text = STANDARD.encode(der);
+    let mut pem = String::from("-----BEGIN CERTIFICATE-----");
+    for (at, letter) in text.chars().enumerate() {
+        if at % 64 == 0 {
+            pem.push('\n');
+        }
+        pem.push(letter);
+    }
+    pem.push_str("\n-----END CERTIFICATE-----\n");
+    pem
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+const KEY_ENCIPHERMENT: &str = "KEY_ENCIPHERMENT";
+const CLIENT_AUTHENTICATION: &str = "TLS_WEB_CLIENT_AUTHENTICATION";
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{
+        BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose,
+        IsCa, KeyUsagePurpose, SerialNumber,
+    };
+    use time::Duration;
+
+    use super::*;
+
+    fn now() -> OffsetDateTime {
+        OffsetDateTime::parse("2026-11-22T12:00:00Z", &Rfc3339).unwrap()
+    }
+
+    fn names(names: &[&str]) -> Vec<DnsName> {
+        names
+            .iter()
+            .map(|name| DnsName::parse(name).unwrap())
+            .collect()
+    }
+
+    fn params(names: &[&str]) -> CertificateParams {
+        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        let mut params = CertificateParams::new(names).unwrap();
+        params.distinguished_name = rcgen::DistinguishedName::new();
+        params.not_before = now() - Duration::days(1);
+        params.not_after = now() + Duration::days(89);
+        params.use_authority_key_identifier_extension = true;
+        params
+    }
+
+    fn authority() -> CertifiedIssuer<'static, rcgen::KeyPair> {
+        let mut params = params(&[]);
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.distinguished_name.push(DnType::CommonName, "a CA");
+        CertifiedIssuer::self_signed(params, rcgen::KeyPair::generate().unwrap()).unwrap()
+    }
+
+    /// A chain for `key`, its intermediate behind it.
+    fn issue(params: &CertificateParams, key: &PrivateKey) -> Chain {
+        let authority = authority();
+        let key = rcgen::KeyPair::from_pem(&key.to_pem()).unwrap();
+        let leaf = params.signed_by(&key, &authority).unwrap();
+        let root: &rcgen::Certificate = authority.as_ref();
+        Chain::parse(&(leaf.pem() + &root.pem())).unwrap()
+    }
+
+    #[test]
+    fn a_leaf_is_read_with_all_its_facts() {
+        let key = PrivateKey::generate(KeyType::EcdsaP256).unwrap();
+        let mut params = params(&["www.example.com", "a.example.com", "www.example.com"]);
+        params.serial_number = Some(SerialNumber::from_slice(&[0x0a, 0xbc, 0xde]));
+        params.key_usages = vec![
+            KeyUsagePurpose::DigitalSignature,
+            KeyUsagePurpose::KeyEncipherment,
+        ];
+        params.extended_key_usages = vec![
+            ExtendedKeyUsagePurpose::ServerAuth,
+            ExtendedKeyUsagePurpose::Other(vec![1, 3, 6, 1, 4, 1, 99]),
+        ];
+        let chain = issue(&params, &key);
+        let leaf = chain.leaf();
+        assert_eq!(leaf.serial, "0abcde");
+        assert_eq!(leaf.names, names(&["a.example.com", "www.example.com"]));
+        assert!(leaf.other_names.is_empty());
+        assert_eq!(leaf.issuer, "CN=a CA");
+        assert_eq!(leaf.not_before, now() - Duration::days(1));
+        assert_eq!(leaf.not_after, now() + Duration::days(89));
+        assert_eq!(leaf.key_type, Some(KeyType::EcdsaP256));
+        let usages = |words: &[&str]| Some(words.iter().map(|word| (*word).to_owned()).collect());
+        assert_eq!(
+            leaf.key_usages,
+            usages(&["DIGITAL_SIGNATURE", "KEY_ENCIPHERMENT"])
+        );
+        assert_eq!(
+            leaf.extended_key_usages,
+            usages(&["1.3.6.1.4.1.99", "TLS_WEB_SERVER_AUTHENTICATION"])
+        );
+        assert!(!leaf.self_signed);
+        assert_eq!(leaf.fingerprint.len(), 64);
+        assert_eq!(leaf.der, chain.der()[0]);
+        assert!(leaf.authority_key_identifier.is_some());
+    }
+
+    #[test]
+    fn a_serial_beginning_with_a_high_bit_keeps_its_zero_byte() {
+        let key = PrivateKey::generate(KeyType::EcdsaP256).unwrap();
+        let mut params = params(&["a.example.com"]);
+        params.serial_number = Some(SerialNumber::from_slice(&[0xff, 0x01]));
+        assert_eq!(issue(&params, &key).leaf().serial, "00ff01");
+    }
+
+    #[test]
+    fn the_five_key_types_are_told_apart() {
+        for key_type in KeyType::ALL {
+            let key = PrivateKey::generate(key_type).unwrap();
+            let chain = issue(&params(&["a.example.com"]), &key);
+            assert_eq!(chain.leaf().key_type, Some(key_type));
+        }
+    }
+
+    #[test]
+    fn a_self_signed_certificate_without_extensions_is_read_too() {
+        let mut params = CertificateParams::default();
+        params.distinguished_name = rcgen::DistinguishedName::new();
+        params
+            .distinguished_name
+            .push(DnType::CommonName, "placeholder");
+        let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap();
+        let chain = Chain::parse(&params.self_signed(&key).unwrap().pem()).unwrap();
+        let leaf = chain.leaf();
+        assert!(leaf.self_signed);
+        assert_eq!(leaf.key_type, None);
+        assert_eq!(leaf.key_usages, None);
+        assert_eq!(leaf.extended_key_usages, None);
+        assert!(leaf.names.is_empty());
+        assert_eq!(leaf.other_names, ["placeholder"]);
+        assert_eq!(chain.intermediates_pem(), "");
+    }
+
+    #[test]
+    fn an_address_is_kept_apart_from_the_names() {
+        let key = PrivateKey::generate(KeyType::EcdsaP256).unwrap();
+        let chain = issue(&params(&["a.example.com", "192.0.2.7"]), &key);
+        assert_eq!(chain.leaf().names, names(&["a.example.com"]));
+        assert_eq!(chain.leaf().other_names.len(), 1);
+        let verdict = check_issued(&chain, &key, &names(&["a.example.com"]), now());
+        assert!(matches!(verdict, Err(ChainError::OtherNames { .. })));
+    }
+
+    #[test]
+    fn leaf_and_intermediates_are_split_and_the_leaf_is_never_repeated() {
+        let key = PrivateKey::generate(KeyType::EcdsaP256).unwrap();
+        let chain = issue(&params(&["a.example.com"]), &key);
+        let untidy = format!(
+            "subject=/CN=a.example.com\r\n{}\n\n{}{}",
+            chain.leaf_pem().replace('\n', " \r\n"),
+            chain.leaf_pem(),
+            chain.intermediates_pem(),
+        );
+        for text in [
+            chain.leaf_pem().to_owned() + &chain.intermediates_pem(),
+            untidy,
+        ] {
+            let again = Chain::parse(&text).unwrap();
+            assert_eq!(again.leaf_pem(), chain.leaf_pem());
+            assert_eq!(again.leaf_pem().matches("BEGIN").count(), 1);
+            assert_eq!(again.intermediates_pem(), chain.intermediates_pem());
+            assert_eq!(again.intermediates_pem().matches("BEGIN").count(), 1);
+        }
+    }
+
+    #[test]
+    fn what_is_no_chain_is_refused() {
+        let broken = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+        let unfinished = "-----BEGIN CERTIFICATE-----\nAAAA\n";
+        assert_eq!(Chain::parse(""), Err(ChainError::NotPem));
+        assert_eq!(Chain::parse(unfinished), Err(ChainError::NotPem));
+        assert!(matches!(
+            Chain::parse(broken),
+            Err(ChainError::Unreadable(_))
+        ));
+    }
+
+    #[test]
+    fn what_was_issued_is_held_against_what_was_asked_for() {
+        let key = PrivateKey::generate(KeyType::EcdsaP256).unwrap();
+        let other = PrivateKey::generate(KeyType::EcdsaP256).unwrap();
+        let held = ["a.example.com", "*.b.example.com"];
+        let chain = issue(&params(&held), &key);
+        let leaf = chain.leaf();
+        let second = Duration::seconds(1);
+        for (sentence, key, wanted, now, verdict) in [
+            (
+                "the same names in any order",
+                &key,
+                &["*.b.example.com", "a.example.com"][..],
+                now(),
+                None,
+            ),
+            ("the first second", &key, &held, leaf.not_before, None),
+            ("the last second", &key, &held, leaf.not_after, None),
+            (
+                "another key",
+                &other,
+                &held,
+                now(),
+                Some("another public key"),
+            ),
+            (
+                "a name missing",
+                &key,
+                &["a.example.com", "*.b.example.com", "c.example.com"],
+                now(),
+                Some("missing c.example.com, not asked for none"),
+            ),
+            (
+                "a name too many",
+                &key,
+                &["a.example.com"],
+                now(),
+                Some("missing none, not asked for *.b.example.com"),
+            ),
+            (
+                "a second early",
+                &key,
+                &held,
+                leaf.not_before - second,
+                Some("ACM refuses it until then"),
+            ),
+            (
+                "a second late",
+                &key,
+                &held,
+                leaf.not_after + second,
+                Some("valid until 2027-02-19T12:00:00Z only"),
+            ),
+        ] {
+            let answer = check_issued(&chain, key, &names(wanted), now);
+            match (verdict, answer) {
+                (None, answer) => assert_eq!(answer, Ok(()), "{sentence}"),
+                (Some(words), Err(error)) => {
+                    assert!(error.to_string().contains(words), "{sentence}: {error}");
+                }
+                (Some(_), Ok(())) => panic!("{sentence}: let through"),
+            }
+        }
+    }
+
+    #[test]
+    fn acm_takes_the_new_certificate_under_the_old_arn_or_it_is_said_why_not() {
+        const SIGN: &str = "DIGITAL_SIGNATURE";
+        const SERVER: &str = "TLS_WEB_SERVER_AUTHENTICATION";
+        const P256: Option<KeyType> = Some(KeyType::EcdsaP256);
+        const RSA: Option<KeyType> = Some(KeyType::Rsa2048);
+        type Side<'a> = (
+            Option<KeyType>,
+            Option<&'a [&'a str]>,
+            Option<&'a [&'a str]>,
+            &'a [&'a str],
+        );
+
+        let key = PrivateKey::generate(KeyType::EcdsaP256).unwrap();
+        let template = issue(&params(&["a.example.com"]), &key).leaf().clone();
+        let leaf = |(key_type, usages, extended, held): Side<'_>| {
+            let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect();
+            Leaf {
+                key_type,
+                key_usages: usages.map(words),
+                extended_key_usages: extended.map(words),
+                names: names(held),
+                ..template.clone()
+            }
+        };
+        const A: &[&str] = &["a.example.com"];
+        const BOTH: Option<&[&str]> = Some(&[SIGN, KEY_ENCIPHERMENT]);
+        const SIGNS: Option<&[&str]> = Some(&[SIGN]);
+        const SERVES: Option<&[&str]> = Some(&[SERVER]);
+        const SERVES_AND_ASKS: Option<&[&str]> = Some(&[SERVER, CLIENT_AUTHENTICATION]);
+
+        let cases: &[(&str, Side<'_>, Side<'_>, Option<&str>)] = &[
+            (
+                "the same again",
+                (P256, SIGNS, SERVES, A),
+                (P256, SIGNS, SERVES, A),
+                None,
+            ),
+            (
+                "no usages, as before",
+                (RSA, None, None, A),
+                (RSA, None, None, A),
+                None,
+            ),
+            (
+                "another kind of key",
+                (P256, SIGNS, SERVES, A),
+                (RSA, SIGNS, SERVES, A),
+                Some("the key type changes from ecdsa-p256 to rsa-2048"),
+            ),
+            (
+                "another size of key",
+                (RSA, SIGNS, SERVES, A),
+                (Some(KeyType::Rsa4096), SIGNS, SERVES, A),
+                Some("the key type changes from rsa-2048 to rsa-4096"),
+            ),
+            (
+                "an unknown key before",
+                (None, SIGNS, SERVES, A),
+                (P256, SIGNS, SERVES, A),
+                Some("a key is of a type certloop does not know"),
+            ),
+            (
+                "unknown keys on both sides",
+                (None, SIGNS, SERVES, A),
+                (None, SIGNS, SERVES, A),
+                Some("a key is of a type certloop does not know"),
+            ),
+            (
+                "key encipherment lost, ECDSA",
+                (P256, BOTH, SERVES, A),
+                (P256, SIGNS, SERVES, A),
+                None,
+            ),
+            (
+                "key encipherment lost, RSA",
+                (RSA, BOTH, SERVES, A),
+                (RSA, SIGNS, SERVES, A),
+                Some("the key usage KEY_ENCIPHERMENT would be lost"),
+            ),
+            (
+                "digital signature lost, ECDSA",
+                (P256, BOTH, SERVES, A),
+                (P256, Some(&[KEY_ENCIPHERMENT]), SERVES, A),
+                Some("the key usage DIGITAL_SIGNATURE would be lost"),
+            ),
+            (
+                "a key usage more",
+                (RSA, SIGNS, SERVES, A),
+                (RSA, BOTH, SERVES, A),
+                None,
+            ),
+            (
+                "the key usages gone",
+                (RSA, SIGNS, SERVES, A),
+                (RSA, None, SERVES, A),
+                Some("the key usage DIGITAL_SIGNATURE would be lost"),
+            ),
+            (
+                "key usages where none were",
+                (RSA, None, SERVES, A),
+                (RSA, SIGNS, SERVES, A),
+                Some("the new certificate has the key usage extension and the old one has none"),
+            ),
+            (
+                "client authentication lost",
+                (RSA, SIGNS, SERVES_AND_ASKS, A),
+                (RSA, SIGNS, SERVES, A),
+                None,
+            ),
+            (
+                "client authentication more",
+                (RSA, SIGNS, SERVES, A),
+                (RSA, SIGNS, SERVES_AND_ASKS, A),
+                None,
+            ),
+            (
+                "server authentication lost",
+                (RSA, SIGNS, SERVES_AND_ASKS, A),
+                (RSA, SIGNS, Some(&[CLIENT_AUTHENTICATION]), A),
+                Some("the extended key usage TLS_WEB_SERVER_AUTHENTICATION would be lost"),
+            ),
+            (
+                "the extended key usages gone",
+                (RSA, SIGNS, SERVES, A),
+                (RSA, SIGNS, None, A),
+                Some("the extended key usage TLS_WEB_SERVER_AUTHENTICATION would be lost"),
+            ),
+            (
+                "extended key usages where none were",
+                (RSA, SIGNS, None, A),
+                (RSA, SIGNS, SERVES, A),
+                Some(
+                    "the new certificate has the extended key usage extension and the old one has none",
+                ),
+            ),
+            (
+                "one name stays",
+                (P256, SIGNS, SERVES, &["a.example.com", "b.example.com"]),
+                (P256, SIGNS, SERVES, &["b.example.com", "c.example.com"]),
+                None,
+            ),
+            (
+                "no name stays",
+                (P256, SIGNS, SERVES, A),
+                (P256, SIGNS, SERVES, &["b.example.com"]),
+                Some("no name of the old certificate is in the new one"),
+            ),
+            (
+                "a wildcard over the old name is another name",
+                (P256, SIGNS, SERVES, A),
+                (P256, SIGNS, SERVES, &["*.example.com"]),
+                Some("no name of the old certificate is in the new one"),
+            ),
+        ];
+        for (sentence, old, new, verdict) in cases {
+            let expected = verdict.map_or(Ok(()), |why| Err(why.to_owned()));
+            assert_eq!(
+                may_reimport(&leaf(*old), &leaf(*new)),
+                expected,
+                "{sentence}"
+            );
+        }
+    }
+}
