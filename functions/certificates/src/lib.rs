@@ -16,6 +16,8 @@ pub mod key;
 #[cfg(feature = "cycle")]
 pub mod names;
 #[cfg(feature = "cycle")]
+pub mod network;
+#[cfg(feature = "cycle")]
 pub mod proof;
 #[cfg(feature = "cycle")]
 pub mod self_check;
