@@ -265,11 +265,6 @@ def check_usages(
         )
 
 
-def check_tags(tags: list[dict[str, str]]) -> None:
-    holder = TagHolder()
-    holder.add(tags)  # lengths, `aws:`, and how many
-
-
 # What is kept
 
 
@@ -410,30 +405,39 @@ def import_certificate(
         bundle = find(backend, arn)
         if not isinstance(bundle, Bundle):
             raise AWSValidationException(f"The certificate {arn} is not an imported certificate.")
-        if options.get("reimportsCount"):
-            count_import(backend)
+        counts = options.get("reimportsCount")
+        if counts:
+            check_yearly_quota(backend)
         bundle.replace(certificate, private_key, chain)
+        backend.__dict__["imports"] = imports(backend) + bool(counts)
         return arn
-    check_tags(tags or [])
-    imported = [c for c in backend._certificates.values() if c.type == "IMPORTED"]
-    if len(imported) >= options.get("importedCertificates"):
-        raise LimitExceeded(f"Error: you have reached your limit of {len(imported)} certificates.")
+    check_quota(backend)
+    check_yearly_quota(backend)
     new_arn = make_arn_for_certificate(backend.account_id, backend.region_name)
     bundle = Bundle(new_arn, certificate, private_key, chain)
-    count_import(backend)
     bundle.tags.add(tags or [])
+    backend.__dict__["imports"] = imports(backend) + 1
     backend._certificates[new_arn] = bundle
     return new_arn
 
 
-def count_import(backend: AWSCertificateManagerBackend) -> None:
-    """The yearly quota. A deleted certificate gives nothing back; the year does not pass here."""
-    counted = getattr(backend, "imports_this_year", 0)
-    if counted >= options.get("yearlyImports"):
+def check_quota(backend: AWSCertificateManagerBackend) -> None:
+    there = sum(bundle.type == "IMPORTED" for bundle in backend._certificates.values())
+    if there >= options.get("importedCertificates"):
+        raise LimitExceeded(f"Error: you have reached your limit of {there} certificates.")
+
+
+def check_yearly_quota(backend: AWSCertificateManagerBackend) -> None:
+    """A deleted certificate gives nothing back; the year does not pass here."""
+    if imports(backend) >= options.get("yearlyImports"):
         raise LimitExceeded(
-            f"Error: you have reached your limit of {counted} certificates in the last year."
+            f"Error: you have reached your limit of {imports(backend)} certificates in the last year."
         )
-    backend.imports_this_year = counted + 1  # type: ignore[attr-defined]
+
+
+def imports(backend: AWSCertificateManagerBackend) -> int:
+    """How many imports have counted for the yearly quota."""
+    return backend.__dict__.get("imports", 0)
 
 
 def find(backend: AWSCertificateManagerBackend, arn: Any) -> Any:

@@ -7,8 +7,9 @@ import re
 from typing import Any
 from urllib.parse import parse_qs
 
+from moto.core.base_backend import BackendDict
+from moto.core.model_instances import reset_model_data
 from moto.elbv2.models import FakeListener, FakeLoadBalancer, elbv2_backends
-from moto.moto_api._internal.models import moto_api_backend
 
 import acm
 import elbv2
@@ -79,7 +80,7 @@ class Admin:
             self.gateway.recorder.clear()
             options.reset()
             elbv2.history.snapshots.clear()
-            moto_api_backend.reset()
+            forget_all()
             state.changed()
         return {}
 
@@ -97,6 +98,15 @@ class Admin:
     def load_balancer(self, query: dict[str, str], _: Any) -> Any:
         with state.lock:
             return describe_balancer(find_balancer(query["arn"]))
+
+
+def forget_all() -> None:
+    """Empties moto, but for the default networks, which take it long to make anew."""
+    for service in BackendDict._instances:
+        if service.service_name != "ec2":
+            for account in service.values():
+                account.reset()
+    reset_model_data()
 
 
 def answer(status: int, value: Any) -> Response:

@@ -78,6 +78,8 @@ def parse(request: Request) -> Call:
         operation = target.rpartition(".")[2]
         detail = " ".join([resource, *(v for v in given.values() if isinstance(v, str) and len(v) < 2048)])
         return Call(service, operation, resource, detail, access_key, region, "json")
+    if request.target.startswith("/moto-api"):
+        return Call("moto", request.method, request.path, request.path, access_key, region, "json")
     if service in ("s3", ""):
         return parse_s3(request, service or "s3", access_key, region)
     form = dict(parse_qsl(request.body.decode("utf-8", "replace"))) or dict(parse_qsl(request.query))

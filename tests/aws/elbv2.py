@@ -137,7 +137,7 @@ def sole_certificate(certificates: list[dict[str, Any]]) -> str:
 
 def check_exists(backend: ELBv2Backend, arn: str) -> None:
     """The certificate is there, in the listener's region, and load balancers know of it."""
-    import acm
+    import acm  # which imports this module
 
     not_found = ELBClientError("CertificateNotFound", f"Certificate '{arn}' not found")
     _, _, service, region, account, _ = arn.split(":", 5)
