@@ -3,23 +3,62 @@
 //! `challenge` and `metrics` are all the challenge function needs; everything else sits behind the `cycle` feature.
 
 pub mod challenge;
+pub mod log;
 pub mod metrics;
 
 #[cfg(feature = "cycle")]
+mod account;
+#[cfg(feature = "cycle")]
 pub mod arn;
+#[cfg(feature = "cycle")]
+pub mod authority;
+#[cfg(feature = "cycle")]
+pub mod aws;
 #[cfg(feature = "cycle")]
 pub mod certificate;
 #[cfg(feature = "cycle")]
+pub mod certificate_manager;
+#[cfg(feature = "cycle")]
+pub mod clock;
+#[cfg(feature = "cycle")]
+pub mod cycle;
+#[cfg(feature = "cycle")]
+mod deployment;
+#[cfg(feature = "cycle")]
 pub mod document;
 #[cfg(feature = "cycle")]
+mod import;
+#[cfg(feature = "cycle")]
 pub mod key;
+#[cfg(feature = "cycle")]
+mod listener;
+#[cfg(feature = "cycle")]
+pub mod live;
+#[cfg(feature = "cycle")]
+pub mod load_balancer;
 #[cfg(feature = "cycle")]
 pub mod names;
 #[cfg(feature = "cycle")]
 pub mod network;
 #[cfg(feature = "cycle")]
+mod order;
+#[cfg(feature = "cycle")]
+pub mod pass;
+#[cfg(feature = "cycle")]
+pub mod problem;
+#[cfg(feature = "cycle")]
 pub mod proof;
+#[cfg(feature = "cycle")]
+pub mod renewal;
+#[cfg(feature = "cycle")]
+pub mod report;
 #[cfg(feature = "cycle")]
 pub mod self_check;
 #[cfg(feature = "cycle")]
 pub mod settings;
+#[cfg(feature = "cycle")]
+pub mod state;
+#[cfg(feature = "cycle")]
+pub mod status;
+#[cfg(feature = "cycle")]
+pub mod store;

@@ -1,0 +1,261 @@
+//! The account at an authority: made once, kept in `accounts/`, never made anew because of an error.
+
+use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
+use zeroize::Zeroizing;
+
+use crate::authority::{Account, AccountKey, Authorities};
+use crate::cycle::{Cycle, Failing, Halt, Ports, store_problem};
+use crate::problem::{Problem, Retry};
+use crate::settings::Authority;
+use crate::store::{Condition, Record, StoreError, account_key, read_record, write_record};
+
+/// `accounts/<authority>-<digest>.json`.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct AccountRecord {
+    version: u32,
+    write_id: String,
+    directory: String,
+    /// PKCS#8 in base64url.
+    key: Zeroizing<String>,
+    /// The account's URL, once it is registered.
+    url: Option<String>,
+    /// The contacts the authority was told.
+    #[serde(default)]
+    contact: Vec<String>,
+    /// Until when no order is made: what the authority said about its limits holds for all certificates.
+    #[serde(default)]
+    hold: Option<Hold>,
+}
+
+impl Record for AccountRecord {
+    fn stamp(&mut self, write_id: String) {
+        self.write_id = write_id;
+    }
+}
+
+/// A hold on all orders at an authority.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Hold {
+    /// Until when.
+    #[serde(with = "time::serde::rfc3339")]
+    pub until: OffsetDateTime,
+    /// What the authority said.
+    pub problem: Problem,
+}
+
+/// An account that can be signed in to.
+#[derive(Clone)]
+pub(crate) struct Opened {
+    key: AccountKey,
+    url: String,
+    hold: Option<Hold>,
+}
+
+impl<P: Ports> Cycle<'_, P> {
+    /// Signs in to the account at an authority, making it if there is none yet.
+    ///
+    /// Asked by many certificates at once, it is opened once per pass, and a failure counts for all of them.
+    pub(crate) async fn account(
+        &self,
+        authority: &Authority,
+    ) -> Result<<P::Authorities as Authorities>::Account, Halt> {
+        let opened = self.opened(authority).await?;
+        Ok(self
+            .ports
+            .authorities()
+            .sign_in(authority, &opened.key, &opened.url)
+            .await?)
+    }
+
+    /// Stops whoever wants to make a new order while the authority takes none.
+    pub(crate) async fn may_order(&self, authority: &Authority) -> Result<(), Halt> {
+        match self
+            .opened(authority)
+            .await?
+            .hold
+            .filter(|hold| hold.until > self.clock.now())
+        {
+            None => Ok(()),
+            Some(hold) => Err(Halt::Waiting {
+                reason: format!(
+                    "the authority {} takes no new orders for now",
+                    authority.key
+                ),
+                until: hold.until,
+                problem: Some(hold.problem),
+            }),
+        }
+    }
+
+    async fn opened(&self, authority: &Authority) -> Result<Opened, Halt> {
+        let cell = self
+            .accounts
+            .borrow_mut()
+            .entry(authority.key.clone())
+            .or_default()
+            .clone();
+        cell.get_or_init(|| self.open(authority))
+            .await
+            .clone()
+            .map_err(Halt::Failed)
+    }
+
+    async fn open(&self, authority: &Authority) -> Result<Opened, Failing> {
+        let (store, authorities) = (self.ports.store(), self.ports.authorities());
+        let object = account_key(&authority.key, &authority.directory);
+        // Each round either ends or has seen somebody else's write.
+        for _ in 0..ROUNDS {
+            let read = read_record::<AccountRecord>(store, &object)
+                .await
+                .map_err(|error| store_problem(&error))?;
+            let written = match read {
+                None => {
+                    let mut record = self.new_record(authority).await?;
+                    let written =
+                        write_record(store, &object, &mut record, Condition::Absent).await;
+                    written.map(|_| record)
+                }
+                Some((mut record, etag)) if record.url.is_none() => {
+                    let key = AccountKey(record.key.clone());
+                    let url = authorities.register(authority, &key).await?;
+                    tracing::info!(authority = %authority.key, account.url = %url, "account registered");
+                    record.url = Some(url);
+                    let written =
+                        write_record(store, &object, &mut record, Condition::Matches(&etag)).await;
+                    written.map(|_| record)
+                }
+                Some((mut record, etag)) if record.contact != authority.contact => {
+                    self.tell_contact(authority, &record).await;
+                    record.contact.clone_from(&authority.contact);
+                    let written =
+                        write_record(store, &object, &mut record, Condition::Matches(&etag)).await;
+                    written.map(|_| record)
+                }
+                Some((
+                    AccountRecord {
+                        key,
+                        url: Some(url),
+                        hold,
+                        ..
+                    },
+                    _,
+                )) => {
+                    return Ok(Opened {
+                        key: AccountKey(key),
+                        url,
+                        hold,
+                    });
+                }
+                // Covered above; another round cannot hurt.
+                Some(_) => continue,
+            };
+            match written {
+                Ok(AccountRecord {
+                    key,
+                    url: Some(url),
+                    hold,
+                    contact,
+                    ..
+                }) if contact == authority.contact => {
+                    return Ok(Opened {
+                        key: AccountKey(key),
+                        url,
+                        hold,
+                    });
+                }
+                Ok(_) | Err(StoreError::ConditionFailed { .. }) => {}
+                Err(error) => return Err(store_problem(&error).into()),
+            }
+        }
+        Err(Problem::ours(
+            "account",
+            Retry::Soon,
+            format!("{object} keeps being changed by others"),
+        )
+        .into())
+    }
+
+    /// Makes the record of a new account: the key alone, stored before it is registered; or, bound to an external account,
+    /// one that is registered already, since the library makes that key itself.
+    async fn new_record(&self, authority: &Authority) -> Result<AccountRecord, Failing> {
+        let (key, url, contact) = match &authority.external_account {
+            None => (self.ports.authorities().new_key()?, None, Vec::new()),
+            Some(external) => {
+                let secret = self
+                    .ports
+                    .secret(&external.secret_arn)
+                    .await
+                    .map_err(|error| {
+                        error.problem("externalAccount", "the external account secret")
+                    })?;
+                let (key, url) = self
+                    .ports
+                    .authorities()
+                    .register_bound(authority, &external.key_id, &secret)
+                    .await?;
+                (key, Some(url), authority.contact.clone())
+            }
+        };
+        Ok(AccountRecord {
+            version: AccountRecord::VERSION,
+            write_id: String::new(),
+            directory: authority.directory.clone(),
+            key: key.0,
+            url,
+            contact,
+            hold: None,
+        })
+    }
+
+    /// Tells the authority whom to write to. A refusal is logged and not tried again: it must not cost a certificate.
+    async fn tell_contact(&self, authority: &Authority, record: &AccountRecord) {
+        let (Some(url), key) = (&record.url, AccountKey(record.key.clone())) else {
+            return;
+        };
+        let told = async {
+            self.ports
+                .authorities()
+                .sign_in(authority, &key, url)
+                .await?
+                .set_contact(&authority.contact)
+                .await
+        };
+        if let Err(refusal) = told.await {
+            tracing::warn!(authority = %authority.key, problem.type = %refusal.kind, problem.detail = %refusal.detail, "contact not accepted");
+        }
+    }
+
+    /// Holds all orders at an authority until the instant it named.
+    pub(crate) async fn hold(
+        &self,
+        authority: &Authority,
+        until: OffsetDateTime,
+        problem: Problem,
+    ) {
+        let store = self.ports.store();
+        let object = account_key(&authority.key, &authority.directory);
+        let hold = Hold { until, problem };
+        if let Some(cell) = self.accounts.borrow_mut().get_mut(&authority.key)
+            && let Some(Ok(opened)) = cell.get()
+        {
+            let held = Ok(Opened {
+                hold: Some(hold.clone()),
+                ..opened.clone()
+            });
+            *cell = std::rc::Rc::new(tokio::sync::OnceCell::new_with(Some(held)));
+        }
+        if let Ok(Some((mut record, etag))) = read_record::<AccountRecord>(store, &object).await {
+            record.hold = Some(hold);
+            if let Err(error) =
+                write_record(store, &object, &mut record, Condition::Matches(&etag)).await
+            {
+                // The certificate's own state remembers it as well; only the others ask once more.
+                tracing::warn!(authority = %authority.key, %error, "hold not stored");
+            }
+        }
+    }
+}
+
+const ROUNDS: usize = 6;

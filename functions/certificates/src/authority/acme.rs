@@ -1,0 +1,396 @@
+//! The adapter to authorities over instant-acme.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use base64::Engine;
+use base64::prelude::{BASE64_URL_SAFE, BASE64_URL_SAFE_NO_PAD};
+use instant_acme::{ChallengeType, ExternalAccountKey, Identifier, Key, NewAccount, NewOrder};
+use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use zeroize::Zeroizing;
+
+use super::wire::{Exchange, Wire, of_problem};
+use super::{
+    Account, AccountKey, Authorities, Authorization, AuthorizationStatus, Http01, Order,
+    OrderStatus,
+};
+use crate::names::DnsName;
+use crate::network::trust_roots;
+use crate::problem::Refusal;
+use crate::settings;
+
+/// All authorities, each with one connection pool.
+#[derive(Default)]
+pub struct Acme {
+    wires: Mutex<HashMap<(String, Option<String>), Arc<Wire>>>,
+}
+
+impl Acme {
+    /// Returns how many requests went out to an authority since this process started.
+    pub fn requests(&self, authority: &settings::Authority) -> u64 {
+        self.wire(authority)
+            .map(|wire| wire.requests())
+            .unwrap_or_default()
+    }
+
+    fn wire(&self, authority: &settings::Authority) -> Result<Arc<Wire>, Refusal> {
+        let identity = (
+            authority.directory.clone(),
+            authority.root_certificate.clone(),
+        );
+        let mut wires = self.wires.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(wire) = wires.get(&identity) {
+            return Ok(wire.clone());
+        }
+        let wire = Arc::new(Wire::new(trust_roots(
+            authority.root_certificate.as_deref(),
+        ))?);
+        wires.insert(identity, wire.clone());
+        Ok(wire)
+    }
+
+    fn exchange(&self, authority: &settings::Authority) -> Result<Exchange, Refusal> {
+        Ok(Exchange::new(self.wire(authority)?))
+    }
+}
+
+/// Repeats a call whose nonce was refused: the library gives up after three, which under load is not enough.
+macro_rules! with_fresh_nonces {
+    ($exchange:expr, $call:expr) => {{
+        let mut left = NONCE_ROUNDS;
+        loop {
+            left -= 1;
+            match $call.await {
+                Ok(value) => break Ok(value),
+                Err(error) => {
+                    let refusal = $exchange.refusal(&error);
+                    if left == 0 || refusal.word() != "badNonce" {
+                        break Err(refusal);
+                    }
+                }
+            }
+        }
+    }};
+}
+
+impl Authorities for Acme {
+    type Account = AcmeAccount;
+
+    fn new_key(&self) -> Result<AccountKey, Refusal> {
+        let (_, pkcs8) =
+            Key::generate_pkcs8().map_err(|error| ours("accountKey", &error.to_string()))?;
+        Ok(AccountKey(Zeroizing::new(
+            BASE64_URL_SAFE_NO_PAD.encode(pkcs8.secret_pkcs8_der()),
+        )))
+    }
+
+    async fn register(
+        &self,
+        authority: &settings::Authority,
+        key: &AccountKey,
+    ) -> Result<String, Refusal> {
+        let exchange = self.exchange(authority)?;
+        let der = der(key)?;
+        let (account, _credentials) = with_fresh_nonces!(exchange, async {
+            let pkcs8 = PrivatePkcs8KeyDer::from(der.to_vec());
+            let signer = Key::from_pkcs8_der(pkcs8.clone_key())?;
+            instant_acme::Account::builder_with_http(Box::new(exchange.clone()))
+                .create_from_key(
+                    (signer, PrivateKeyDer::Pkcs8(pkcs8)),
+                    authority.directory.clone(),
+                )
+                .await
+        })?;
+        Ok(account.id().to_owned())
+    }
+
+    async fn register_bound(
+        &self,
+        authority: &settings::Authority,
+        key_id: &str,
+        hmac: &str,
+    ) -> Result<(AccountKey, String), Refusal> {
+        let exchange = self.exchange(authority)?;
+        // Some authorities hand the HMAC key out with padding, most without.
+        let secret = Zeroizing::new(
+            BASE64_URL_SAFE_NO_PAD
+                .decode(hmac.trim())
+                .or_else(|_| BASE64_URL_SAFE.decode(hmac.trim()))
+                .map_err(|_| ours("externalAccount", "the external account secret is not base64url; store the HMAC key as the authority shows it"))?,
+        );
+        let contact: Vec<&str> = authority.contact.iter().map(String::as_str).collect();
+        let (account, credentials) = with_fresh_nonces!(exchange, async {
+            instant_acme::Account::builder_with_http(Box::new(exchange.clone()))
+                .create(
+                    &NewAccount {
+                        contact: &contact,
+                        terms_of_service_agreed: true,
+                        only_return_existing: false,
+                    },
+                    authority.directory.clone(),
+                    Some(&ExternalAccountKey::new(key_id.to_owned(), &secret)),
+                )
+                .await
+        })?;
+        let key = BASE64_URL_SAFE_NO_PAD.encode(credentials.private_key().secret_pkcs8_der());
+        Ok((AccountKey(Zeroizing::new(key)), account.id().to_owned()))
+    }
+
+    async fn sign_in(
+        &self,
+        authority: &settings::Authority,
+        key: &AccountKey,
+        url: &str,
+    ) -> Result<AcmeAccount, Refusal> {
+        let exchange = self.exchange(authority)?;
+        let der = der(key)?;
+        let account = with_fresh_nonces!(exchange, async {
+            instant_acme::Account::builder_with_http(Box::new(exchange.clone()))
+                .from_parts(
+                    url.to_owned(),
+                    PrivatePkcs8KeyDer::from(&der[..]),
+                    authority.directory.clone(),
+                )
+                .await
+        })?;
+        Ok(AcmeAccount { account, exchange })
+    }
+}
+
+fn der(key: &AccountKey) -> Result<Zeroizing<Vec<u8>>, Refusal> {
+    BASE64_URL_SAFE_NO_PAD
+        .decode(key.0.as_bytes())
+        .map(Zeroizing::new)
+        .map_err(|_| {
+            ours(
+                "accountKey",
+                "the stored account key is not base64url; restore the object from a backup",
+            )
+        })
+}
+
+fn ours(word: &str, detail: &str) -> Refusal {
+    Refusal {
+        kind: format!("certloop:{word}"),
+        detail: detail.to_owned(),
+        status: None,
+        retry_after: None,
+    }
+}
+
+/// A signed-in account.
+pub struct AcmeAccount {
+    account: instant_acme::Account,
+    exchange: Exchange,
+}
+
+impl Account for AcmeAccount {
+    type Order = AcmeOrder;
+
+    fn profiles(&self) -> Vec<String> {
+        let mut names: Vec<String> = self
+            .account
+            .profiles()
+            .map(|profile| profile.name.to_owned())
+            .collect();
+        names.sort();
+        names
+    }
+
+    async fn set_contact(&self, contact: &[String]) -> Result<(), Refusal> {
+        let contact: Vec<&str> = contact.iter().map(String::as_str).collect();
+        with_fresh_nonces!(self.exchange, self.account.update_contacts(&contact))
+    }
+
+    async fn new_order(
+        &self,
+        names: &[DnsName],
+        profile: Option<&str>,
+    ) -> Result<AcmeOrder, Refusal> {
+        let identifiers: Vec<Identifier> = names
+            .iter()
+            .map(|name| Identifier::Dns(name.as_str().to_owned()))
+            .collect();
+        let mut wish = NewOrder::new(&identifiers);
+        if let Some(profile) = profile {
+            wish = wish.profile(profile);
+        }
+        let order = with_fresh_nonces!(self.exchange, self.account.new_order(&wish))?;
+        AcmeOrder::new(order, self.exchange.clone())
+    }
+
+    async fn order(&self, url: &str) -> Result<AcmeOrder, Refusal> {
+        let order = with_fresh_nonces!(self.exchange, self.account.order(url.to_owned()))?;
+        AcmeOrder::new(order, self.exchange.clone())
+    }
+}
+
+/// An order under way.
+pub struct AcmeOrder {
+    order: instant_acme::Order,
+    status: OrderStatus,
+    error: Option<Refusal>,
+    exchange: Exchange,
+}
+
+impl AcmeOrder {
+    fn new(order: instant_acme::Order, exchange: Exchange) -> Result<Self, Refusal> {
+        let mut order = Self {
+            order,
+            status: OrderStatus::Pending,
+            error: None,
+            exchange,
+        };
+        order.look();
+        Ok(order)
+    }
+
+    fn look(&mut self) {
+        let state = self.order.state();
+        self.status = match state.status {
+            instant_acme::OrderStatus::Pending => OrderStatus::Pending,
+            instant_acme::OrderStatus::Ready => OrderStatus::Ready,
+            instant_acme::OrderStatus::Processing => OrderStatus::Processing,
+            instant_acme::OrderStatus::Valid => OrderStatus::Valid,
+            instant_acme::OrderStatus::Invalid => OrderStatus::Invalid,
+        };
+        self.error = state.error.as_ref().map(of_problem);
+    }
+
+    async fn read_authorizations(
+        &mut self,
+        fresh: bool,
+    ) -> Result<Vec<Authorization>, instant_acme::Error> {
+        let mut seen = Vec::new();
+        let mut handles = self.order.authorizations();
+        while let Some(handle) = handles.next().await {
+            let mut handle = handle?;
+            if fresh {
+                handle.refresh().await?;
+            }
+            let identifier = match handle.identifier().identifier {
+                Identifier::Dns(name) => name.clone(),
+                other => format!("{other:?}"),
+            };
+            let status = match handle.status {
+                instant_acme::AuthorizationStatus::Pending => AuthorizationStatus::Pending,
+                instant_acme::AuthorizationStatus::Valid => AuthorizationStatus::Valid,
+                _ => AuthorizationStatus::Final,
+            };
+            // Challenge types we do not know are left alone (RFC 8555 section 7.1.4).
+            let http01 = handle
+                .challenge(ChallengeType::Http01)
+                .map(|challenge| Http01 {
+                    token: challenge.token.clone(),
+                    key_authorization: challenge.key_authorization().as_str().to_owned(),
+                    error: challenge.error.as_ref().map(of_problem),
+                });
+            seen.push(Authorization {
+                identifier,
+                status,
+                http01,
+            });
+        }
+        Ok(seen)
+    }
+
+    async fn answer_pending(&mut self) -> Result<(), instant_acme::Error> {
+        let mut handles = self.order.authorizations();
+        while let Some(handle) = handles.next().await {
+            let mut handle = handle?;
+            if handle.status != instant_acme::AuthorizationStatus::Pending {
+                continue;
+            }
+            if let Some(mut challenge) = handle.challenge(ChallengeType::Http01)
+                && challenge.status == instant_acme::ChallengeStatus::Pending
+            {
+                challenge.set_ready().await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Order for AcmeOrder {
+    fn url(&self) -> &str {
+        self.order.url()
+    }
+
+    fn status(&self) -> OrderStatus {
+        self.status
+    }
+
+    fn error(&self) -> Option<Refusal> {
+        self.error.clone()
+    }
+
+    async fn refresh(&mut self) -> Result<Option<Duration>, Refusal> {
+        let exchange = self.exchange.clone();
+        with_fresh_nonces!(exchange, async { self.order.refresh().await.map(|_| ()) })?;
+        self.look();
+        Ok(self.exchange.retry_after())
+    }
+
+    async fn authorizations(&mut self, fresh: bool) -> Result<Vec<Authorization>, Refusal> {
+        let exchange = self.exchange.clone();
+        with_fresh_nonces!(exchange, self.read_authorizations(fresh))
+    }
+
+    async fn answer(&mut self) -> Result<(), Refusal> {
+        let exchange = self.exchange.clone();
+        with_fresh_nonces!(exchange, self.answer_pending())
+    }
+
+    async fn finalize(&mut self, csr: &[u8]) -> Result<Option<Duration>, Refusal> {
+        let exchange = self.exchange.clone();
+        with_fresh_nonces!(exchange, self.order.finalize_csr(csr))?;
+        self.look();
+        Ok(self.exchange.retry_after())
+    }
+
+    async fn certificate(&mut self) -> Result<String, Refusal> {
+        let exchange = self.exchange.clone();
+        let chain = with_fresh_nonces!(exchange, self.order.certificate())?;
+        self.look();
+        chain.ok_or_else(|| {
+            ours(
+                "authority",
+                "the order is valid, yet the certificate is still being processed",
+            )
+        })
+    }
+}
+
+/// How often a call is repeated whose nonces were refused, each time with three tries of the library's own.
+const NONCE_ROUNDS: u32 = 8;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::problem::{Retry, URN};
+
+    #[test]
+    fn a_retry_class_comes_from_the_problem_type_first() {
+        let refusal = |word: &str, detail: &str, status| Refusal {
+            kind: format!("{URN}{word}"),
+            detail: detail.to_owned(),
+            status: Some(status),
+            retry_after: None,
+        };
+        assert_eq!(
+            refusal("rejectedIdentifier", "blocked", 400).retry(),
+            Retry::Person
+        );
+        assert_eq!(
+            refusal(
+                "rateLimited",
+                "paused; see https://example.com/unpause",
+                429
+            )
+            .retry(),
+            Retry::Person
+        );
+        assert_eq!(refusal("serverInternal", "oops", 500).retry(), Retry::Soon);
+    }
+}

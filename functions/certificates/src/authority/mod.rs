@@ -1,0 +1,148 @@
+//! The port to a certificate authority (RFC 8555's "CA"): accounts, orders, authorizations.
+//!
+//! The adapter over instant-acme is [`acme`]; nothing else names that library.
+
+use std::time::Duration;
+
+use zeroize::Zeroizing;
+
+use crate::names::DnsName;
+use crate::problem::Refusal;
+use crate::settings;
+
+pub mod acme;
+mod wire;
+
+/// The calls the cycle makes to certificate authorities.
+#[allow(async_fn_in_trait)] // one task drives a whole pass, so no future has to be `Send`
+pub trait Authorities {
+    /// A signed-in account.
+    type Account: Account;
+
+    /// Makes a new account key.
+    fn new_key(&self) -> Result<AccountKey, Refusal>;
+
+    /// Registers the key as an account, or finds the account it already has (RFC 8555 section 7.3.1).
+    async fn register(
+        &self,
+        authority: &settings::Authority,
+        key: &AccountKey,
+    ) -> Result<String, Refusal>;
+
+    /// Registers a new key bound to an external account (RFC 8555 section 7.3.4). `hmac` is the base64url HMAC key.
+    async fn register_bound(
+        &self,
+        authority: &settings::Authority,
+        key_id: &str,
+        hmac: &str,
+    ) -> Result<(AccountKey, String), Refusal>;
+
+    /// Signs in to an account that exists. Asks the authority for its directory at most.
+    async fn sign_in(
+        &self,
+        authority: &settings::Authority,
+        key: &AccountKey,
+        url: &str,
+    ) -> Result<Self::Account, Refusal>;
+}
+
+/// An account's private key: PKCS#8 DER in base64url. Wiped when dropped, never printed.
+#[derive(Clone)]
+pub struct AccountKey(pub Zeroizing<String>);
+
+/// An account of ours at an authority.
+#[allow(async_fn_in_trait)]
+pub trait Account {
+    /// An order of this account.
+    type Order: Order;
+
+    /// Returns the profiles the directory offers, empty when it knows none.
+    fn profiles(&self) -> Vec<String>;
+
+    /// Replaces the account's contacts (RFC 8555 section 7.3.2).
+    async fn set_contact(&self, contact: &[String]) -> Result<(), Refusal>;
+
+    /// Makes an order.
+    async fn new_order(
+        &self,
+        names: &[DnsName],
+        profile: Option<&str>,
+    ) -> Result<Self::Order, Refusal>;
+
+    /// Takes up an order by its URL.
+    async fn order(&self, url: &str) -> Result<Self::Order, Refusal>;
+}
+
+/// The status of an order as the authority last told it (RFC 8555 section 7.1.6).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OrderStatus {
+    /// Authorizations are missing.
+    Pending,
+    /// All authorizations are valid; it waits for a CSR.
+    Ready,
+    /// The certificate is being issued.
+    Processing,
+    /// The certificate can be downloaded.
+    Valid,
+    /// It cannot be completed any more.
+    Invalid,
+}
+
+/// An order: a stable identity, and the status the authority last told.
+#[allow(async_fn_in_trait)]
+pub trait Order {
+    /// Returns the order's URL.
+    fn url(&self) -> &str;
+
+    /// Returns the status last told.
+    fn status(&self) -> OrderStatus;
+
+    /// Returns the order's own error, where it has one.
+    fn error(&self) -> Option<Refusal>;
+
+    /// Asks for the order again; returns how long the authority wants us to wait before the next look.
+    async fn refresh(&mut self) -> Result<Option<Duration>, Refusal>;
+
+    /// Returns the order's authorizations, asked for anew where `fresh`.
+    async fn authorizations(&mut self, fresh: bool) -> Result<Vec<Authorization>, Refusal>;
+
+    /// Answers every pending http-01 challenge of every pending authorization.
+    async fn answer(&mut self) -> Result<(), Refusal>;
+
+    /// Hands in the CSR (DER); returns how long the authority wants us to wait before looking.
+    async fn finalize(&mut self, csr: &[u8]) -> Result<Option<Duration>, Refusal>;
+
+    /// Downloads the default chain, PEM.
+    async fn certificate(&mut self) -> Result<String, Refusal>;
+}
+
+/// An authorization of an order (RFC 8555 section 7.1.4).
+pub struct Authorization {
+    /// The identifier's value.
+    pub identifier: String,
+    /// What is to be done about it.
+    pub status: AuthorizationStatus,
+    /// Its http-01 challenge, when it offers one.
+    pub http01: Option<Http01>,
+}
+
+/// What an authorization's status means for us.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AuthorizationStatus {
+    /// A challenge has to be answered, or has been and is being validated.
+    Pending,
+    /// Nothing to do.
+    Valid,
+    /// It failed, expired or was taken back.
+    Final,
+}
+
+/// An http-01 challenge (RFC 8555 section 8.3).
+pub struct Http01 {
+    /// The token, which is the last part of the path asked for.
+    pub token: String,
+    /// What the authority expects to read there. A secret until the challenge is final: no `Debug`.
+    pub key_authorization: String,
+    /// Why it failed.
+    pub error: Option<Refusal>,
+}

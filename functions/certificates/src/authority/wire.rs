@@ -1,0 +1,325 @@
+//! The one way to the authority: an [`HttpClient`] that adds what instant-acme leaves out.
+//!
+//! The platform's roots beside a configured one, a timeout on every call, the status and `Retry-After` of refusals (the
+//! library's `Problem` drops them), a pool of nonces that answers `HEAD newNonce`, our User-Agent (RFC 8555 section 6.1) and a
+//! count of requests.
+
+use std::error::Error as _;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
+
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Bytes;
+use hyper::header::{HeaderMap, HeaderValue, RETRY_AFTER, USER_AGENT};
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+use instant_acme::{BodyWrapper, BytesResponse, Error, HttpClient};
+use rustls::{ClientConfig, RootCertStore};
+use serde::Deserialize;
+use time::OffsetDateTime;
+
+use crate::problem::Refusal;
+
+/// A connection pool to one authority, shared by all its orders.
+pub(super) struct Wire {
+    http: Client<HttpsConnector<HttpConnector>, BodyWrapper<Bytes>>,
+    nonces: Mutex<Vec<String>>,
+    directory: Mutex<Option<CachedDirectory>>,
+    requests: AtomicU64,
+}
+
+struct CachedDirectory {
+    url: String,
+    body: Bytes,
+    new_nonce: String,
+    read: Instant,
+}
+
+impl Wire {
+    pub(super) fn new(roots: RootCertStore) -> Result<Self, Refusal> {
+        let config = ClientConfig::builder_with_provider(Arc::new(
+            rustls::crypto::aws_lc_rs::default_provider(),
+        ))
+        .with_safe_default_protocol_versions()
+        .map_err(|error| unreachable_because(format!("TLS cannot be set up: {error}")))?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+        let mut tcp = HttpConnector::new();
+        tcp.enforce_http(false);
+        tcp.set_connect_timeout(Some(CONNECT));
+        let connector = HttpsConnectorBuilder::new()
+            .with_tls_config(config)
+            .https_only()
+            .enable_http1()
+            .wrap_connector(tcp);
+        Ok(Self {
+            http: Client::builder(TokioExecutor::new())
+                .pool_idle_timeout(POOL_IDLE)
+                .build(connector),
+            nonces: Mutex::default(),
+            directory: Mutex::default(),
+            requests: AtomicU64::new(0),
+        })
+    }
+
+    /// Returns how many requests went out.
+    pub(super) fn requests(&self) -> u64 {
+        self.requests.load(Ordering::Relaxed)
+    }
+
+    fn remembered_answer(
+        &self,
+        request: &Request<BodyWrapper<Bytes>>,
+    ) -> Option<Response<Full<Bytes>>> {
+        let directory = lock(&self.directory);
+        let directory = directory
+            .as_ref()
+            .filter(|directory| directory.read.elapsed() < DIRECTORY_AGE)?;
+        let uri = request.uri().to_string();
+        if *request.method() == Method::GET && uri == directory.url {
+            return Some(Response::new(Full::new(directory.body.clone())));
+        }
+        if *request.method() != Method::HEAD || uri != directory.new_nonce {
+            return None;
+        }
+        let nonce = HeaderValue::from_str(&lock(&self.nonces).pop()?).ok()?;
+        let mut response = Response::new(Full::default());
+        response.headers_mut().insert(REPLAY_NONCE, nonce);
+        Some(response)
+    }
+
+    /// Keeps a nonce for later and takes it out of the answer, so that it has one owner only.
+    fn keep_nonce(&self, headers: &mut HeaderMap) {
+        let nonce = headers.remove(REPLAY_NONCE);
+        if let Some(nonce) = nonce.as_ref().and_then(|nonce| nonce.to_str().ok()) {
+            let mut nonces = lock(&self.nonces);
+            if nonces.len() < NONCES {
+                nonces.push(nonce.to_owned());
+            }
+        }
+    }
+
+    fn keep_directory(&self, url: String, body: &Bytes) {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Directory {
+            new_nonce: String,
+        }
+        if let Ok(Directory { new_nonce }) = serde_json::from_slice(body) {
+            let directory = CachedDirectory {
+                url,
+                body: body.clone(),
+                new_nonce,
+                read: Instant::now(),
+            };
+            *lock(&self.directory) = Some(directory);
+        }
+    }
+
+    async fn send(&self, request: Request<BodyWrapper<Bytes>>) -> Result<Response<Bytes>, String> {
+        let answered = async {
+            let response = self.http.request(request).await.map_err(|error| {
+                let mut words = error.to_string();
+                let mut source = error.source();
+                while let Some(cause) = source {
+                    words = format!("{words}: {cause}");
+                    source = cause.source();
+                }
+                words
+            })?;
+            let (parts, body) = response.into_parts();
+            let body = Limited::new(body, LARGEST_BODY)
+                .collect()
+                .await
+                .map_err(|error| error.to_string())?;
+            Ok(Response::from_parts(parts, body.to_bytes()))
+        };
+        match tokio::time::timeout(CALL, answered).await {
+            Ok(outcome) => outcome,
+            Err(_) => Err(format!("no whole answer within {} s", CALL.as_secs())),
+        }
+    }
+}
+
+/// The way to the authority for one order: remembers what the last answer said beside its body.
+#[derive(Clone)]
+pub(super) struct Exchange {
+    wire: Arc<Wire>,
+    last: Arc<Mutex<Last>>,
+}
+
+#[derive(Default)]
+struct Last {
+    refusal: Option<Refusal>,
+    retry_after: Option<OffsetDateTime>,
+}
+
+impl Exchange {
+    pub(super) fn new(wire: Arc<Wire>) -> Self {
+        Self {
+            wire,
+            last: Arc::default(),
+        }
+    }
+
+    /// Returns how long the last answer asked us to wait.
+    pub(super) fn retry_after(&self) -> Option<Duration> {
+        let at = lock(&self.last).retry_after?;
+        Some(
+            (at - OffsetDateTime::now_utc())
+                .try_into()
+                .unwrap_or_default(),
+        )
+    }
+
+    /// Returns the refusal behind an error of the library.
+    pub(super) fn refusal(&self, error: &Error) -> Refusal {
+        if let Some(refusal) = lock(&self.last).refusal.take() {
+            return refusal;
+        }
+        match error {
+            Error::Api(problem) => of_problem(problem),
+            // Neither the answer's body nor anything of ours that may be secret is quoted.
+            Error::Json(error) => unreachable_because(format!(
+                "the answer is not what RFC 8555 describes (line {} column {})",
+                error.line(),
+                error.column()
+            )),
+            other => unreachable_because(other.to_string()),
+        }
+    }
+}
+
+impl HttpClient for Exchange {
+    fn request(
+        &self,
+        mut request: Request<BodyWrapper<Bytes>>,
+    ) -> Pin<Box<dyn Future<Output = Result<BytesResponse, Error>> + Send>> {
+        *lock(&self.last) = Last::default();
+        if let Some(response) = self.wire.remembered_answer(&request) {
+            return Box::pin(async move { Ok(BytesResponse::from(response)) });
+        }
+        let Self { wire, last } = self.clone();
+        request
+            .headers_mut()
+            .insert(USER_AGENT, HeaderValue::from_static(AGENT));
+        wire.requests.fetch_add(1, Ordering::Relaxed);
+        let directory = (*request.method() == Method::GET).then(|| request.uri().to_string());
+        let host = request.uri().host().unwrap_or_default().to_owned();
+        Box::pin(async move {
+            let (mut parts, body) = match wire.send(request).await {
+                Ok(response) => response.into_parts(),
+                Err(reason) => {
+                    let detail = format!("{host} could not be asked: {reason}");
+                    lock(&last).refusal = Some(unreachable_because(detail.clone()));
+                    return Err(Error::Other(detail.into()));
+                }
+            };
+            wire.keep_nonce(&mut parts.headers);
+            let retry_after = retry_after(&parts.headers);
+            *lock(&last) = Last {
+                retry_after,
+                refusal: (parts.status.is_client_error() || parts.status.is_server_error())
+                    .then(|| refusal(parts.status, retry_after, &host, &body)),
+            };
+            if let Some(url) = directory.filter(|_| parts.status == StatusCode::OK) {
+                wire.keep_directory(url, &body);
+            }
+            Ok(BytesResponse::from(Response::from_parts(
+                parts,
+                Full::new(body),
+            )))
+        })
+    }
+}
+
+/// Reads a problem document (RFC 8555 section 6.7), or makes do with the status when there is none.
+fn refusal(
+    status: StatusCode,
+    retry_after: Option<OffsetDateTime>,
+    host: &str,
+    body: &[u8],
+) -> Refusal {
+    let (kind, detail) = match serde_json::from_slice::<instant_acme::Problem>(body) {
+        Ok(problem) => {
+            let Refusal { kind, detail, .. } = of_problem(&problem);
+            (kind, detail)
+        }
+        Err(_) => (
+            UNSPECIFIED.to_owned(),
+            format!("{host} answered HTTP {}", status.as_u16()),
+        ),
+    };
+    Refusal {
+        kind,
+        detail,
+        status: Some(status.as_u16()),
+        retry_after,
+    }
+}
+
+/// Turns a problem document into words, subproblems included.
+pub(super) fn of_problem(problem: &instant_acme::Problem) -> Refusal {
+    let mut detail = problem
+        .detail
+        .clone()
+        .unwrap_or_else(|| "no detail given".to_owned());
+    for subproblem in &problem.subproblems {
+        detail = format!("{detail}; {subproblem}");
+    }
+    Refusal {
+        kind: problem
+            .r#type
+            .clone()
+            .unwrap_or_else(|| UNSPECIFIED.to_owned()),
+        detail,
+        status: problem.status,
+        retry_after: None,
+    }
+}
+
+fn unreachable_because(detail: String) -> Refusal {
+    Refusal {
+        kind: UNSPECIFIED.to_owned(),
+        detail,
+        status: None,
+        retry_after: None,
+    }
+}
+
+/// Parses `Retry-After`, seconds or a date (RFC 9110 section 10.2.3).
+fn retry_after(headers: &HeaderMap) -> Option<OffsetDateTime> {
+    let value = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
+    match value.parse::<u32>() {
+        Ok(seconds) => Some(OffsetDateTime::now_utc() + Duration::from_secs(seconds.into())),
+        Err(_) => httpdate::parse_http_date(value)
+            .ok()
+            .map(|at: SystemTime| at.into()),
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The problem type when the authority named none.
+const UNSPECIFIED: &str = "certloop:authority";
+const REPLAY_NONCE: &str = "replay-nonce";
+const AGENT: &str = concat!(
+    "certloop/",
+    env!("CARGO_PKG_VERSION"),
+    " instant-acme/0.8.5"
+);
+const CONNECT: Duration = Duration::from_secs(5);
+const CALL: Duration = Duration::from_secs(20);
+const POOL_IDLE: Duration = Duration::from_secs(30);
+/// A warm function asks for the directory again after this time.
+const DIRECTORY_AGE: Duration = Duration::from_secs(3600);
+const NONCES: usize = 64;
+const LARGEST_BODY: usize = 1 << 20;

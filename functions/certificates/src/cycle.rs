@@ -1,0 +1,408 @@
+//! What one pass has at hand, and the work on one certificate under its lease.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, HashMap};
+use std::rc::Rc;
+use std::time::Duration;
+
+use time::OffsetDateTime;
+use tokio::sync::OnceCell;
+use zeroize::Zeroizing;
+
+use crate::account::Opened;
+use crate::arn::ListenerArn;
+use crate::authority::Authorities;
+use crate::certificate_manager::{CertificateManager, Listed};
+use crate::clock::Clock;
+use crate::document::Wanted;
+use crate::load_balancer::{Holding, LoadBalancer};
+use crate::names::{CertificateName, DnsName};
+use crate::problem::{Failure, Problem, Refusal, Retry, ServiceError, backoff};
+use crate::proof::{Proven, Question};
+use crate::renewal;
+use crate::self_check::Fetched;
+use crate::settings::Settings;
+use crate::state::{Lease, State};
+use crate::store::{self, Condition, Store, StoreError, write_record};
+
+/// Everything outside that a pass talks to.
+#[allow(async_fn_in_trait)] // one task drives a whole pass, so no future has to be `Send`
+pub trait Ports {
+    /// The bucket.
+    type Store: Store;
+    /// The certificate authorities.
+    type Authorities: Authorities;
+    /// The certificate manager of a region.
+    type CertificateManager: CertificateManager;
+    /// The load balancers of a region.
+    type LoadBalancer: LoadBalancer;
+
+    /// Returns the bucket.
+    fn store(&self) -> &Self::Store;
+    /// Returns the authorities.
+    fn authorities(&self) -> &Self::Authorities;
+    /// Returns the certificate manager of a region.
+    fn certificate_manager(&self, region: &str) -> Self::CertificateManager;
+    /// Returns the load balancers of a region.
+    fn load_balancer(&self, region: &str) -> Self::LoadBalancer;
+    /// Reads a secret.
+    async fn secret(&self, arn: &str) -> Result<Zeroizing<String>, ServiceError>;
+    /// Fetches a challenge as the authority will.
+    async fn fetch(
+        &self,
+        name: &DnsName,
+        token: &str,
+        key_authorization: &str,
+        connect_to: Option<&str>,
+        limit: Duration,
+    ) -> Fetched;
+    /// Looks at what is served.
+    async fn handshake(&self, question: &Question<'_>, limit: Duration) -> Proven;
+}
+
+/// One pass.
+pub struct Cycle<'p, P: Ports> {
+    /// Everything outside.
+    pub ports: &'p P,
+    /// The checked settings.
+    pub settings: Settings,
+    /// The bucket's name: the value of the tag `certloop:installation`.
+    pub installation: String,
+    /// The function's region.
+    pub home: String,
+    /// The function's account, where the invocation told it.
+    pub account_id: Option<String>,
+    /// The invocation's time.
+    pub clock: Clock,
+    pub(crate) owner: String,
+    pub(crate) accounts: RefCell<HashMap<String, Rc<OnceCell<Result<Opened, Failing>>>>>,
+    holdings: RefCell<HashMap<String, Rc<OnceCell<Result<Holding, ServiceError>>>>>,
+    listings: RefCell<HashMap<String, Rc<OnceCell<(OffsetDateTime, Rc<Vec<Listed>>)>>>>,
+}
+
+impl<'p, P: Ports> Cycle<'p, P> {
+    /// Prepares a pass.
+    pub fn new(
+        ports: &'p P,
+        settings: Settings,
+        installation: String,
+        home: String,
+        account_id: Option<String>,
+        clock: Clock,
+    ) -> Self {
+        Self {
+            ports,
+            settings,
+            installation,
+            home,
+            account_id,
+            clock,
+            owner: format!("{:032x}", fastrand::u128(..)),
+            accounts: RefCell::default(),
+            holdings: RefCell::default(),
+            listings: RefCell::default(),
+        }
+    }
+
+    /// Returns what a listener holds, read once per pass: enough to see whether there is work, never to act upon.
+    pub(crate) async fn holding_seen(&self, arn: &ListenerArn) -> Result<Holding, ServiceError> {
+        let cell = self
+            .holdings
+            .borrow_mut()
+            .entry(arn.to_string())
+            .or_default()
+            .clone();
+        cell.get_or_init(|| async {
+            self.ports
+                .load_balancer(arn.region())
+                .certificates(arn)
+                .await
+        })
+        .await
+        .clone()
+    }
+
+    /// Returns the certificates of a region, listed not before the given instant; without one, once per pass.
+    pub(crate) async fn listing(
+        &self,
+        region: &str,
+        not_before: Option<OffsetDateTime>,
+    ) -> Result<Rc<Vec<Listed>>, ServiceError> {
+        let cell = self
+            .listings
+            .borrow_mut()
+            .entry(region.to_owned())
+            .or_default()
+            .clone();
+        let read = || async {
+            let at = self.clock.now();
+            let listed = self.ports.certificate_manager(region).list().await?;
+            Ok::<_, ServiceError>((at, Rc::new(listed)))
+        };
+        let (at, listed) = cell.get_or_try_init(read).await?;
+        if not_before.is_none_or(|instant| instant < *at) {
+            return Ok(listed.clone());
+        }
+        let (at, listed) = read().await?;
+        let fresh = Rc::new(OnceCell::new_with(Some((at, listed.clone()))));
+        self.listings.borrow_mut().insert(region.to_owned(), fresh);
+        Ok(listed)
+    }
+
+    /// Returns the two tags that make a certificate ours, and the document's own.
+    pub(crate) fn tags(&self, wanted: &Wanted) -> BTreeMap<String, String> {
+        let mut tags = wanted.tags.clone();
+        tags.insert(TAG_INSTALLATION.to_owned(), self.installation.clone());
+        tags.insert(TAG_CERTIFICATE.to_owned(), wanted.name.to_string());
+        tags
+    }
+
+    /// Whether these tags say that a certificate is this one of ours.
+    pub(crate) fn is_ours(&self, tags: &BTreeMap<String, String>, name: &CertificateName) -> bool {
+        tags.get(TAG_INSTALLATION)
+            .is_some_and(|value| *value == self.installation)
+            && tags
+                .get(TAG_CERTIFICATE)
+                .is_some_and(|value| value == name.as_str())
+    }
+}
+
+/// Why the work on a certificate stops for this pass.
+#[derive(Debug)]
+pub enum Halt {
+    /// Something went wrong: it is remembered and reported.
+    Failed(Failing),
+    /// Nothing went wrong, but it cannot go on before this instant.
+    Waiting {
+        /// Why, for a person.
+        reason: String,
+        /// When to go on.
+        until: OffsetDateTime,
+        /// What lies behind it.
+        problem: Option<Problem>,
+    },
+    /// Another invocation has taken the certificate over: nothing of ours may be saved any more.
+    LeaseLost,
+}
+
+/// What went wrong, and what is known about when to try again.
+#[derive(Clone, Debug)]
+pub struct Failing {
+    /// The problem.
+    pub problem: Problem,
+    /// The instant the other side named.
+    pub not_before: Option<OffsetDateTime>,
+    /// The names it is about.
+    pub identifiers: Vec<String>,
+}
+
+impl From<Problem> for Failing {
+    fn from(problem: Problem) -> Self {
+        Self {
+            problem,
+            not_before: None,
+            identifiers: Vec::new(),
+        }
+    }
+}
+
+impl From<Refusal> for Failing {
+    fn from(refusal: Refusal) -> Self {
+        Self {
+            problem: refusal.problem(),
+            not_before: refusal.retry_after,
+            identifiers: Vec::new(),
+        }
+    }
+}
+
+impl From<Problem> for Halt {
+    fn from(problem: Problem) -> Self {
+        Self::Failed(problem.into())
+    }
+}
+
+impl From<Refusal> for Halt {
+    fn from(refusal: Refusal) -> Self {
+        Self::Failed(refusal.into())
+    }
+}
+
+impl From<StoreError> for Halt {
+    fn from(error: StoreError) -> Self {
+        Self::from(store_problem(&error))
+    }
+}
+
+/// Returns the problem a store error is for a certificate.
+pub fn store_problem(error: &StoreError) -> Problem {
+    match error {
+        StoreError::ConditionFailed { .. } | StoreError::Unavailable { person: false, .. } => {
+            Problem::ours("store", Retry::Soon, error.to_string())
+        }
+        StoreError::Unavailable { .. } => Problem::ours(
+            "store",
+            Retry::Person,
+            format!("{error}; check the bucket and the function's permissions"),
+        ),
+        StoreError::Unusable { .. } => Problem::ours("record", Retry::Person, error.to_string()),
+    }
+}
+
+/// The work on one certificate, under its lease.
+pub struct Work<'c, 'p, P: Ports> {
+    pub(crate) cycle: &'c Cycle<'p, P>,
+    pub(crate) wanted: Wanted,
+    pub(crate) document: String,
+    pub(crate) state: State,
+    etag: Option<String>,
+}
+
+impl<'c, 'p, P: Ports> Work<'c, 'p, P> {
+    /// Takes the lease, or returns `None` when somebody else was faster.
+    pub(crate) async fn begin(
+        cycle: &'c Cycle<'p, P>,
+        wanted: Wanted,
+        document: String,
+        state: State,
+        etag: Option<String>,
+    ) -> Result<Option<Self>, StoreError> {
+        let mut work = Self {
+            cycle,
+            wanted,
+            document,
+            state,
+            etag,
+        };
+        work.state.lease = Some(Lease {
+            owner: cycle.owner.clone(),
+            until: cycle.clock.deadline(),
+        });
+        match work.write().await {
+            Ok(()) => Ok(Some(work)),
+            Err(StoreError::ConditionFailed { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn write(&mut self) -> Result<(), StoreError> {
+        let condition = match &self.etag {
+            Some(etag) => Condition::Matches(etag),
+            None => Condition::Absent,
+        };
+        let key = store::state_key(&self.wanted.name);
+        self.etag =
+            Some(write_record(self.cycle.ports.store(), &key, &mut self.state, condition).await?);
+        Ok(())
+    }
+
+    /// Saves the state: intent before an act, or what came of it.
+    pub(crate) async fn save(&mut self) -> Result<(), Halt> {
+        match self.write().await {
+            Ok(()) => Ok(()),
+            Err(StoreError::ConditionFailed { .. }) => Err(Halt::LeaseLost),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Gives the lease back together with everything not yet saved.
+    pub(crate) async fn end(&mut self) -> Result<(), Halt> {
+        self.state.lease = None;
+        self.save().await
+    }
+
+    /// Adds to the history.
+    pub(crate) fn note(&mut self, step: &str, detail: impl Into<String>) {
+        let detail = detail.into();
+        tracing::info!(certificate.name = %self.wanted.name, step, detail, "step");
+        self.state
+            .note(renewal_second(self.cycle.clock.now()), step, detail);
+    }
+
+    /// Returns the failure to be remembered after this one (rule 7).
+    pub(crate) fn failure(&self, failing: &Failing, before: Option<&Failure>) -> Failure {
+        let now = self.cycle.clock.now();
+        let attempts = before.map_or(0, |failure| failure.attempts) + 1;
+        let urgent = self
+            .state
+            .certificate
+            .as_ref()
+            .is_none_or(|held| renewal::urgent(held.not_before, held.not_after, now))
+            && self.state.certificate.is_some();
+        let ours = now + backoff(attempts, urgent, fastrand::f64());
+        // What the authority asks for always wins over our own ladder.
+        let next_attempt = failing.not_before.map_or(ours, |instant| instant.max(now));
+        Failure {
+            problem: failing.problem.clone(),
+            attempts,
+            at: renewal_second(now),
+            next_attempt: renewal_second(next_attempt) + Duration::from_secs(1),
+            identifiers: failing.identifiers.clone(),
+            binding: failing.not_before.is_some(),
+            document: self.document.clone(),
+        }
+    }
+
+    /// Returns the bound for a step, or stops the work when too little time is left for it (rule 11).
+    pub(crate) fn grant(
+        &self,
+        step: &str,
+        least: Duration,
+        wish: Duration,
+    ) -> Result<Duration, Halt> {
+        self.cycle
+            .clock
+            .grant(least, wish)
+            .ok_or_else(|| self.out_of_time(step))
+    }
+
+    /// Returns the halt for want of time.
+    pub(crate) fn out_of_time(&self, step: &str) -> Halt {
+        Halt::Waiting {
+            reason: format!("out of time before: {step}; the next pass goes on"),
+            until: self.cycle.clock.now(),
+            problem: None,
+        }
+    }
+
+    /// Deletes what the record says is left over: tokens nobody asks for any more, keys that have served, old vault entries.
+    pub(crate) async fn sweep(&mut self) -> Result<(), Halt> {
+        if self.state.leftovers.is_empty() {
+            return Ok(());
+        }
+        let store = self.cycle.ports.store();
+        let leftovers = std::mem::take(&mut self.state.leftovers);
+        let mut keys: Vec<String> = leftovers
+            .tokens
+            .iter()
+            .map(|token| format!("challenges/{token}"))
+            .collect();
+        keys.extend(
+            leftovers
+                .serials
+                .iter()
+                .map(|serial| store::vault_key(&self.wanted.name, serial)),
+        );
+        if leftovers.pending_key {
+            keys.push(store::pending_key(&self.wanted.name));
+        }
+        for outcome in
+            futures_util::future::join_all(keys.iter().map(|key| store.delete(key))).await
+        {
+            if let Err(error) = outcome {
+                self.state.leftovers = leftovers;
+                return Err(error.into());
+            }
+        }
+        Ok(())
+    }
+}
+
+fn renewal_second(at: OffsetDateTime) -> OffsetDateTime {
+    crate::report::whole_seconds(at)
+}
+
+/// The tag naming the installation, by its bucket.
+const TAG_INSTALLATION: &str = "certloop:installation";
+/// The tag naming the certificate, by its document.
+const TAG_CERTIFICATE: &str = "certloop:certificate";

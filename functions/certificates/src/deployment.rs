@@ -1,0 +1,855 @@
+//! From "in the vault" to "served, and seen to be": import, attach, prove, take over, clean up (rules 3 and 4, Proof).
+//!
+//! A deployment can be repeated from any point. It never needs the authority.
+
+use std::time::Duration;
+
+use time::OffsetDateTime;
+
+use crate::arn::{CertificateArn, ListenerArn};
+use crate::certificate::Chain;
+use crate::certificate_manager::{CertificateManager, Deletion};
+use crate::cycle::{Cycle, Failing, Halt, Ports, Work};
+use crate::document::{Placement, Target, Wanted};
+use crate::import::{Imported, Issued};
+use crate::listener::{self, Change, Wish};
+use crate::load_balancer::{AttachError, Holding, Listener, LoadBalancer};
+use crate::network::trust_roots;
+use crate::problem::{Problem, Retry, ServiceError};
+use crate::proof::{Proven, Question};
+use crate::report::target_id;
+use crate::settings::CheckMode;
+use crate::state::{State, Superseded, TargetKind, TargetState};
+
+/// What a deployment did.
+#[derive(Debug, Default)]
+pub(crate) struct Deployed {
+    /// Whether a target was changed.
+    pub(crate) changed: bool,
+    /// What a person should know although nothing failed.
+    pub(crate) remarks: Vec<String>,
+    /// The first thing that went wrong; the other targets were dealt with all the same.
+    pub(crate) problem: Option<Problem>,
+}
+
+/// What is to be attached where, and what it takes over from.
+struct Placing {
+    placement: Placement,
+    ours: CertificateArn,
+    old: Vec<String>,
+    supersedes: Vec<String>,
+}
+
+impl Placing {
+    fn wish(&self) -> Wish<'_> {
+        Wish {
+            ours: self.ours.as_str(),
+            placement: self.placement,
+            old: &self.old,
+            supersedes: &self.supersedes,
+        }
+    }
+}
+
+/// What a look at a listener's port showed.
+enum Verdict {
+    /// Proved, not looked at, or nothing could be seen and the mode lets that pass.
+    Passed,
+    NotProved(String),
+}
+
+impl<P: Ports> Cycle<'_, P> {
+    /// Returns why a deployment is needed, or `None` when everything is as wanted. Reads each listener once per pass.
+    pub(crate) async fn deployment_needed(
+        &self,
+        wanted: &Wanted,
+        state: &State,
+    ) -> Result<Option<String>, Problem> {
+        let Some(held) = &state.certificate else {
+            return Ok(None);
+        };
+        let now = self.clock.now();
+        for target in &wanted.targets {
+            let (_, id) = target_id(target, &self.home);
+            let region = target_region(target, &self.home);
+            let import = state
+                .imports
+                .get(region)
+                .filter(|import| import.serial.as_ref() == Some(&held.serial));
+            let Some(arn) = import.and_then(|import| import.arn.as_ref()) else {
+                return Ok(Some(format!(
+                    "the certificate is not yet imported in {region}"
+                )));
+            };
+            let Some(record) = state.target(&id).filter(|record| {
+                record.serial.as_ref() == Some(&held.serial)
+                    && record.certificate_arn.as_ref() == Some(arn)
+                    && matches!(record.state, TargetState::Attached | TargetState::Imported)
+            }) else {
+                return Ok(Some(format!("the certificate is not yet on {id}")));
+            };
+            let Target::Listener {
+                arn: listener,
+                placement,
+            } = target
+            else {
+                continue;
+            };
+            let holding = self
+                .holding_seen(listener)
+                .await
+                .map_err(|error| error.problem("loadBalancer", listener.as_str()))?;
+            let placing = placing(wanted, state, listener, *placement, arn.clone());
+            if !listener::is_as_wanted(&holding, &placing.wish()) {
+                return Ok(Some(format!("{listener} does not hold what it should")));
+            }
+            if self.settings.proof.mode != CheckMode::Off
+                && (record.proved == Some(false)
+                    || record
+                        .checked_at
+                        .is_none_or(|at| at + PROOF_AGE <= now || at > now + PROOF_AGE))
+            {
+                return Ok(Some(format!("the daily proof of {listener} is due")));
+            }
+        }
+        if let Some(stray) = stray_targets(wanted, state, &self.home).first() {
+            return Ok(Some(format!("the document does not name {stray} any more")));
+        }
+        let due = state
+            .imports
+            .values()
+            .flat_map(|import| &import.superseded)
+            .any(|old| self.may_delete(old));
+        if due
+            || state.imports.iter().any(|(region, import)| {
+                import.arn.is_some() && !uses_region(wanted, region, &self.home)
+            })
+        {
+            return Ok(Some("superseded certificates are to be deleted".to_owned()));
+        }
+        Ok(None)
+    }
+
+    fn may_delete(&self, old: &Superseded) -> bool {
+        // Not in the pass that detached it: what the load balancer says about its use lags behind.
+        let overlap = Duration::from_secs(self.settings.limits.overlap_seconds);
+        old.detached_at
+            .is_some_and(|at| at < self.clock.received() && at + overlap <= self.clock.now())
+    }
+}
+
+impl<P: Ports> Work<'_, '_, P> {
+    /// Puts the certificate of the vault on all its targets and takes everything else of ours off.
+    pub(crate) async fn deploy(&mut self) -> Result<Deployed, Halt> {
+        let mut deployed = Deployed::default();
+        let Some(serial) = self
+            .state
+            .certificate
+            .as_ref()
+            .map(|held| held.serial.clone())
+        else {
+            return Ok(deployed);
+        };
+        if !self.wanted.targets.is_empty() {
+            let Some(issued) = self.issued(&serial).await? else {
+                self.note("vault entry lost", serial.clone());
+                self.state.certificate = None;
+                let detail = format!(
+                    "the vault does not hold {serial} any more; a new certificate will be ordered"
+                );
+                return Err(Problem::ours("vaultEntryLost", Retry::Soon, detail).into());
+            };
+            for region in regions(&self.wanted, &self.cycle.home) {
+                self.deploy_in(&region, &issued, &mut deployed).await?;
+            }
+        }
+        self.take_off_strays(&mut deployed).await?;
+        self.delete_superseded().await?;
+        Ok(deployed)
+    }
+
+    async fn deploy_in(
+        &mut self,
+        region: &str,
+        issued: &Issued,
+        deployed: &mut Deployed,
+    ) -> Result<(), Halt> {
+        let home = self.cycle.home.clone();
+        let targets: Vec<Target> = self
+            .wanted
+            .targets
+            .iter()
+            .filter(|target| target_region(target, &home) == region)
+            .cloned()
+            .collect();
+        let others_hold_arn = targets
+            .iter()
+            .any(|target| matches!(target, Target::CertificateManager { .. }));
+        let (arn, how) = match self.import(region, issued, others_hold_arn).await {
+            Ok(imported) => imported,
+            Err(Halt::Failed(failing)) => {
+                for target in &targets {
+                    let (kind, id) = target_id(target, &home);
+                    let record = self.state.target_mut(kind, &id);
+                    // What it held before it goes on holding.
+                    if record.certificate_arn.is_none() {
+                        record.state = TargetState::Failed;
+                    }
+                    record.detail = Some(failing.problem.detail.clone());
+                }
+                note_problem(deployed, failing);
+                return Ok(());
+            }
+            Err(halt) => return Err(halt),
+        };
+        deployed.changed |= how != Imported::Before;
+        let mut unproved = false;
+        for target in &targets {
+            let (kind, id) = target_id(target, &home);
+            match target {
+                Target::CertificateManager { .. } => {
+                    let record = self.state.target_mut(kind, &id);
+                    deployed.changed |= record.state != TargetState::Imported;
+                    record.state = TargetState::Imported;
+                    record.certificate_arn = Some(arn.clone());
+                    record.serial = Some(issued.leaf().serial.clone());
+                    record.proved = None;
+                    record.detail = None;
+                }
+                Target::Listener {
+                    arn: listener,
+                    placement,
+                } => {
+                    let changed_in_place = matches!(how, Imported::Over(_));
+                    match self
+                        .place_on(
+                            listener,
+                            *placement,
+                            &arn,
+                            issued,
+                            changed_in_place,
+                            deployed,
+                        )
+                        .await
+                    {
+                        Ok(proved) => unproved |= !proved,
+                        Err(Halt::Failed(failing)) => {
+                            let record = self.state.target_mut(kind, &id);
+                            record.state = TargetState::Failed;
+                            record.detail = Some(failing.problem.detail.clone());
+                            note_problem(deployed, failing);
+                        }
+                        Err(halt) => return Err(halt),
+                    }
+                }
+            }
+        }
+        if let Imported::Over(Some(before)) = how
+            && unproved
+            && self.cycle.settings.proof.mode == CheckMode::Require
+        {
+            self.import_back(region, &arn, &before).await?;
+        }
+        self.mark_detached(region).await
+    }
+
+    /// Puts the certificate on one listener; returns whether the proof let it pass.
+    async fn place_on(
+        &mut self,
+        arn: &ListenerArn,
+        placement: Placement,
+        ours: &CertificateArn,
+        issued: &Issued,
+        changed_in_place: bool,
+        deployed: &mut Deployed,
+    ) -> Result<bool, Halt> {
+        self.grant("switching a listener", LEAST_TO_SWITCH, LEAST_TO_SWITCH)?;
+        let balancer = self.cycle.ports.load_balancer(arn.region());
+        let failed = |error: ServiceError| Halt::from(error.problem("loadBalancer", arn.as_str()));
+        let listener = balancer.listener(arn).await.map_err(failed)?.ok_or_else(|| {
+            Problem::ours("listenerGone", Retry::Person, format!("{arn} does not exist; name an existing listener in targets or remove it there"))
+        })?;
+        if listener.protocol != "HTTPS" {
+            let detail = format!(
+                "{arn} speaks {} and holds no certificates; name an HTTPS listener in targets",
+                listener.protocol
+            );
+            return Err(Problem::ours("listenerNotHttps", Retry::Person, detail).into());
+        }
+        let before = balancer.certificates(arn).await.map_err(failed)?;
+        let placing = placing(&self.wanted, &self.state, arn, placement, ours.clone());
+        let keep_default = self
+            .default_must_stay(arn.region(), &before, &placing)
+            .await?;
+        let mut changes = listener::establish(&before, &placing.wish(), keep_default);
+        for change in &changes {
+            self.apply(&balancer, arn, change).await?;
+        }
+        let now_held = if changes.is_empty() {
+            before.clone()
+        } else {
+            self.wait_until_listed(&balancer, arn, &placing).await?
+        };
+        // Ours is there now: only from here on is anything taken off.
+        let removals = listener::clear(&now_held, &placing.wish());
+        for change in &removals {
+            self.apply(&balancer, arn, change).await?;
+        }
+        changes.extend(removals);
+        let touched = !changes.is_empty() || changed_in_place;
+        deployed.changed |= touched;
+
+        let record = self.state.target_mut(TargetKind::Listener, arn.as_str());
+        record.state = TargetState::Attached;
+        record.certificate_arn = Some(ours.clone());
+        record.serial = Some(issued.leaf().serial.clone());
+        record.detail = None;
+        if !changes.is_empty() {
+            self.note("attached", format!("{} on {arn}", ours.as_str()));
+        }
+        if let Verdict::NotProved(why) = self.prove(&listener, arn, issued, touched).await? {
+            self.put_back(&balancer, arn, &before, &placing, keep_default)
+                .await?;
+            let detail = format!("{arn}: {why}");
+            self.state
+                .target_mut(TargetKind::Listener, arn.as_str())
+                .detail = Some(detail.clone());
+            note_problem(
+                deployed,
+                Problem::ours("unproved", Retry::Soon, detail).into(),
+            );
+            return Ok(false);
+        }
+        let record = self.state.target(arn.as_str());
+        if let Some(why) = record
+            .filter(|record| record.trusted == Some(false))
+            .and_then(|record| record.detail.clone())
+        {
+            deployed.remarks.push(why);
+        }
+        let proved = record.and_then(|record| record.proved) == Some(true);
+        if proved || self.cycle.settings.proof.mode != CheckMode::Require {
+            let held = balancer.certificates(arn).await.map_err(failed)?;
+            for change in listener::retire(&held, &placing.wish()) {
+                self.apply(&balancer, arn, &change).await?;
+                deployed.changed = true;
+                self.note("superseded", format!("{change:?} on {arn}"));
+            }
+            if let Some(default) = listener::stays_as_default(&held, &placing.wish()) {
+                deployed.remarks.push(format!(
+                    "{default} is superseded but stays the default of {arn}; whoever made it default has to choose another, or set \"as\": \"default\" here"
+                ));
+            }
+        }
+        Ok(true)
+    }
+
+    /// Whether the present default, when it is not ours, must go on being served: unless it is self-signed, expired,
+    /// superseded or wholly covered by ours. What cannot be told must stay.
+    async fn default_must_stay(
+        &self,
+        region: &str,
+        holding: &Holding,
+        placing: &Placing,
+    ) -> Result<bool, Halt> {
+        let Some(default) = &holding.default else {
+            return Ok(false);
+        };
+        let gives_way = *default == *placing.ours.as_str()
+            || placing.old.contains(default)
+            || placing.supersedes.contains(default);
+        if placing.placement == Placement::Sni || gives_way {
+            return Ok(false);
+        }
+        let Ok(arn) = default.parse::<CertificateArn>() else {
+            return Ok(true);
+        };
+        let manager = self.cycle.ports.certificate_manager(region);
+        let pem = match manager.leaf_pem(&arn).await {
+            Ok(Some(pem)) => pem,
+            Ok(None) | Err(_) => return Ok(true),
+        };
+        let Ok(chain) = Chain::parse(&pem) else {
+            return Ok(true);
+        };
+        let leaf = chain.leaf();
+        let covered = !leaf.names.is_empty()
+            && leaf
+                .names
+                .iter()
+                .all(|name| self.wanted.domains.iter().any(|ours| ours.covers(name)));
+        Ok(!(leaf.self_signed || leaf.not_after <= self.cycle.clock.now() || covered))
+    }
+
+    async fn apply(
+        &self,
+        balancer: &P::LoadBalancer,
+        arn: &ListenerArn,
+        change: &Change,
+    ) -> Result<(), Halt> {
+        let certificate = match change {
+            Change::Remove(certificate) => {
+                let removed = balancer.remove(arn, certificate).await;
+                return removed.map_err(|error| error.problem("loadBalancer", arn.as_str()).into());
+            }
+            Change::Add(certificate) | Change::SetDefault(certificate) => {
+                certificate.parse::<CertificateArn>().map_err(|_| {
+                    Problem::ours(
+                        "loadBalancer",
+                        Retry::Person,
+                        format!("{certificate} on {arn} cannot be moved: it is not in ACM"),
+                    )
+                })?
+            }
+        };
+        let patience = self.grant("attaching", LEAST, BECOMES_KNOWN)?;
+        let until = tokio::time::Instant::now() + patience;
+        loop {
+            let outcome = match change {
+                Change::SetDefault(_) => balancer.set_default(arn, &certificate).await,
+                _ => balancer.add(arn, &certificate).await,
+            };
+            return match outcome {
+                Ok(()) => Ok(()),
+                // Also said of a certificate that was imported a moment ago.
+                Err(AttachError::NotYetKnown(_)) if tokio::time::Instant::now() + LISTING_PAUSE < until => {
+                    tokio::time::sleep(LISTING_PAUSE).await;
+                    continue;
+                }
+                Err(AttachError::Full(error)) => Err(Problem::ours(
+                    "listenerFull",
+                    Retry::Person,
+                    format!("{arn} has no room for {certificate} ({error}); it serves what it served: raise the listener's certificate quota or take one off"),
+                )
+                .into()),
+                Err(AttachError::NotYetKnown(error) | AttachError::Service(error)) => {
+                    Err(error.problem("loadBalancer", &format!("{certificate} on {arn}")).into())
+                }
+            };
+        }
+    }
+
+    async fn wait_until_listed(
+        &self,
+        balancer: &P::LoadBalancer,
+        arn: &ListenerArn,
+        placing: &Placing,
+    ) -> Result<Holding, Halt> {
+        let patience = self.grant("waiting for the listener", LEAST, BECOMES_LISTED)?;
+        let until = tokio::time::Instant::now() + patience;
+        loop {
+            let held = balancer
+                .certificates(arn)
+                .await
+                .map_err(|error| error.problem("loadBalancer", arn.as_str()))?;
+            if listener::establish(&held, &placing.wish(), false).is_empty() {
+                return Ok(held);
+            }
+            if tokio::time::Instant::now() + LISTING_PAUSE >= until {
+                let detail = format!(
+                    "{arn} does not list {} although it was accepted; nothing was taken off",
+                    placing.ours
+                );
+                return Err(Problem::ours("notListed", Retry::Soon, detail).into());
+            }
+            tokio::time::sleep(LISTING_PAUSE).await;
+        }
+    }
+
+    /// After a proof that failed: what was taken off is put back, so that what was served is served.
+    ///
+    /// A default that was not worth keeping (self-signed, expired) does not come back.
+    async fn put_back(
+        &mut self,
+        balancer: &P::LoadBalancer,
+        arn: &ListenerArn,
+        before: &Holding,
+        placing: &Placing,
+        keep_default: bool,
+    ) -> Result<(), Halt> {
+        let mut changes = Vec::new();
+        for old in before.list.iter().filter(|held| placing.old.contains(held)) {
+            changes.push(Change::Add(old.clone()));
+        }
+        if let Some(default) = before
+            .default
+            .as_ref()
+            .filter(|default| placing.old.contains(default) || keep_default)
+        {
+            let held = balancer
+                .certificates(arn)
+                .await
+                .map_err(|error| error.problem("loadBalancer", arn.as_str()))?;
+            if held.default.as_ref() != Some(default) {
+                changes.push(Change::SetDefault(default.clone()));
+            }
+        }
+        for change in &changes {
+            self.apply(balancer, arn, change).await?;
+            self.note("put back", format!("{change:?} on {arn}"));
+        }
+        Ok(())
+    }
+
+    /// Looks at what the listener serves, when something was changed or the daily look is due.
+    async fn prove(
+        &mut self,
+        listener: &Listener,
+        arn: &ListenerArn,
+        issued: &Issued,
+        touched: bool,
+    ) -> Result<Verdict, Halt> {
+        let settings = &self.cycle.settings.proof;
+        let now = self.cycle.clock.now();
+        let Some(held) = self.state.certificate.clone() else {
+            return Ok(Verdict::Passed);
+        };
+        let record = self.state.target_mut(TargetKind::Listener, arn.as_str());
+        if settings.mode == CheckMode::Off {
+            record.proved = None;
+            record.trusted = None;
+            return Ok(Verdict::Passed);
+        }
+        let due = record.proved == Some(false)
+            || record
+                .checked_at
+                .is_none_or(|at| at + PROOF_AGE <= now || at > now + PROOF_AGE);
+        if !touched && !due {
+            return Ok(Verdict::Passed);
+        }
+        let authority = self.cycle.authority(&held.authority).ok();
+        let roots =
+            trust_roots(authority.and_then(|authority| authority.root_certificate.as_deref()));
+        let patience = self.grant("the proof", LEAST, Duration::from_secs(settings.seconds))?;
+        let until = tokio::time::Instant::now() + patience;
+        let mut pause = Duration::from_millis(500);
+        let mut blind = 0;
+        let proven = loop {
+            let proven = if !listener.internet_facing && settings.connect_to.is_none() {
+                Proven::CouldNotTell(format!("{} is internal", listener.host))
+            } else {
+                let question = Question {
+                    host: &listener.host,
+                    port: listener.port,
+                    connect_to: settings.connect_to.as_deref(),
+                    names: &held.domains,
+                    leaf_der: &issued.leaf().der,
+                    key_type: held.key_type,
+                    roots: &roots,
+                    now: OffsetDateTime::now_utc(),
+                };
+                self.cycle
+                    .ports
+                    .handshake(
+                        &question,
+                        until.saturating_duration_since(tokio::time::Instant::now()),
+                    )
+                    .await
+            };
+            // The new certificate takes a while to reach all of the load balancer; what cannot be seen mostly stays unseen.
+            blind += u32::from(matches!(proven, Proven::CouldNotTell(_)));
+            let again = match proven {
+                Proven::Yes { .. } => false,
+                Proven::Wrong(_) => true,
+                Proven::CouldNotTell(_) => {
+                    listener.internet_facing
+                        && (settings.mode == CheckMode::Require || blind < LOOKS_WHEN_BLIND)
+                }
+            };
+            if !again || tokio::time::Instant::now() + pause >= until {
+                break proven;
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        };
+        let mode = settings.mode;
+        let now = crate::report::whole_seconds(self.cycle.clock.now());
+        let record = self.state.target_mut(TargetKind::Listener, arn.as_str());
+        record.checked_at = Some(now);
+        let (proved, trusted, detail, verdict) = match proven {
+            Proven::Yes { trusted } => {
+                let detail = trusted
+                    .as_ref()
+                    .err()
+                    .map(|why| format!("the served chain is not trusted: {why}"));
+                (Some(true), Some(trusted.is_ok()), detail, Verdict::Passed)
+            }
+            Proven::Wrong(why) => (
+                Some(false),
+                None,
+                Some(why.clone()),
+                Verdict::NotProved(why),
+            ),
+            Proven::CouldNotTell(why) if mode == CheckMode::Require => {
+                (None, None, Some(why.clone()), Verdict::NotProved(why))
+            }
+            Proven::CouldNotTell(why) => (None, None, Some(why), Verdict::Passed),
+        };
+        record.proved = proved;
+        record.trusted = trusted;
+        record.detail.clone_from(&detail);
+        let step = match proved {
+            Some(true) => "proved",
+            Some(false) => "not proved",
+            None => "proof could not tell",
+        };
+        self.note(
+            step,
+            detail.map_or_else(|| arn.to_string(), |detail| format!("{arn}: {detail}")),
+        );
+        Ok(verdict)
+    }
+
+    /// Takes ours off the listeners that the document does not name any more.
+    async fn take_off_strays(&mut self, deployed: &mut Deployed) -> Result<(), Halt> {
+        for id in stray_targets(&self.wanted, &self.state, &self.cycle.home) {
+            let Ok(listener) = id.parse::<ListenerArn>() else {
+                // An import nobody asks for any more is dealt with below, by region.
+                self.state.targets.retain(|target| target.id != id);
+                continue;
+            };
+            let ours: Vec<String> = self
+                .state
+                .imports
+                .get(listener.region())
+                .map(|import| {
+                    import
+                        .arn
+                        .iter()
+                        .chain(import.superseded.iter().map(|old| &old.arn))
+                        .map(ToString::to_string)
+                        .collect()
+                })
+                .unwrap_or_default();
+            let balancer = self.cycle.ports.load_balancer(listener.region());
+            let failed =
+                |error: ServiceError| Halt::from(error.problem("loadBalancer", listener.as_str()));
+            if balancer
+                .listener(&listener)
+                .await
+                .map_err(failed)?
+                .is_some()
+            {
+                let held = balancer.certificates(&listener).await.map_err(failed)?;
+                for certificate in held.list.iter().filter(|held| ours.contains(held)) {
+                    balancer
+                        .remove(&listener, certificate)
+                        .await
+                        .map_err(failed)?;
+                    deployed.changed = true;
+                }
+                if let Some(default) = held.default.filter(|default| ours.contains(default)) {
+                    deployed.remarks.push(format!(
+                        "{default} stays the default of {listener}, since a listener must have one; set another default there before it expires"
+                    ));
+                }
+            }
+            let record = self.state.target_mut(TargetKind::Listener, &id);
+            record.state = TargetState::Detached;
+            record.proved = None;
+            self.note("detached", id);
+        }
+        // A region without targets keeps nothing of ours.
+        let unused: Vec<String> = self
+            .state
+            .imports
+            .keys()
+            .filter(|region| !uses_region(&self.wanted, region, &self.cycle.home))
+            .cloned()
+            .collect();
+        let now = crate::report::whole_seconds(self.cycle.clock.now());
+        for region in unused {
+            if let Some(import) = self.state.imports.get_mut(&region) {
+                if let Some(arn) = import.arn.take() {
+                    import.superseded.push(Superseded {
+                        arn,
+                        detached_at: Some(now),
+                    });
+                    import.serial = None;
+                }
+                for old in &mut import.superseded {
+                    old.detached_at.get_or_insert(now);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Notes since when no target of ours holds a superseded certificate.
+    async fn mark_detached(&mut self, region: &str) -> Result<(), Halt> {
+        let pending: Vec<String> = match self.state.imports.get(region) {
+            Some(import) => import
+                .superseded
+                .iter()
+                .filter(|old| old.detached_at.is_none())
+                .map(|old| old.arn.to_string())
+                .collect(),
+            None => return Ok(()),
+        };
+        if pending.is_empty() {
+            return Ok(());
+        }
+        let mut held = Vec::new();
+        let listeners: Vec<ListenerArn> = self
+            .wanted
+            .targets
+            .iter()
+            .filter_map(|target| match target {
+                Target::Listener { arn, .. } if arn.region() == region => Some(arn.clone()),
+                _ => None,
+            })
+            .collect();
+        for arn in listeners {
+            match self
+                .cycle
+                .ports
+                .load_balancer(region)
+                .certificates(&arn)
+                .await
+            {
+                Ok(holding) => held.extend(holding.list.into_iter().chain(holding.default)),
+                // Could not tell: then it is not detached.
+                Err(_) => return Ok(()),
+            }
+        }
+        let now = self.cycle.clock.now();
+        if let Some(import) = self.state.imports.get_mut(region) {
+            for old in import
+                .superseded
+                .iter_mut()
+                .filter(|old| old.detached_at.is_none())
+            {
+                if !held.iter().any(|arn| arn == old.arn.as_str()) {
+                    old.detached_at = Some(now);
+                }
+            }
+        }
+        self.save().await
+    }
+
+    /// Deletes superseded certificates whose overlap is over and that nothing uses, after reading their tags again.
+    async fn delete_superseded(&mut self) -> Result<(), Halt> {
+        let due: Vec<(String, CertificateArn)> = self
+            .state
+            .imports
+            .iter()
+            .flat_map(|(region, import)| import.superseded.iter().map(move |old| (region, old)))
+            .filter(|(_, old)| self.cycle.may_delete(old))
+            .map(|(region, old)| (region.clone(), old.arn.clone()))
+            .collect();
+        for (region, arn) in due {
+            let manager = self.cycle.ports.certificate_manager(&region);
+            let failed =
+                |error: ServiceError| Halt::from(error.problem("certificateManager", arn.as_str()));
+            let gone = match manager.describe(&arn).await.map_err(failed)? {
+                None => true,
+                Some(described) if !described.in_use_by.is_empty() => false,
+                Some(_) => {
+                    let tags = manager
+                        .tags(&arn)
+                        .await
+                        .map_err(failed)?
+                        .unwrap_or_default();
+                    // Not ours any more: forgotten, and left alone.
+                    !self.cycle.is_ours(&tags, &self.wanted.name)
+                        || manager.delete(&arn).await.map_err(failed)? == Deletion::Done
+                }
+            };
+            if gone {
+                if let Some(import) = self.state.imports.get_mut(&region) {
+                    import.superseded.retain(|old| old.arn != arn);
+                }
+                self.note("deleted", arn.to_string());
+            }
+        }
+        self.state.imports.retain(|_, import| {
+            import.arn.is_some() || import.importing.is_some() || !import.superseded.is_empty()
+        });
+        Ok(())
+    }
+}
+
+fn note_problem(deployed: &mut Deployed, failing: Failing) {
+    deployed.problem.get_or_insert(failing.problem);
+}
+
+fn placing(
+    wanted: &Wanted,
+    state: &State,
+    listener: &ListenerArn,
+    placement: Placement,
+    ours: CertificateArn,
+) -> Placing {
+    let old = state
+        .imports
+        .get(listener.region())
+        .map(|import| {
+            import
+                .superseded
+                .iter()
+                .map(|old| old.arn.to_string())
+                .filter(|old| *old != ours.as_str())
+                .collect()
+        })
+        .unwrap_or_default();
+    let supersedes = wanted.supersedes.iter().map(ToString::to_string).collect();
+    Placing {
+        placement,
+        ours,
+        old,
+        supersedes,
+    }
+}
+
+fn target_region<'t>(target: &'t Target, home: &'t str) -> &'t str {
+    match target {
+        Target::Listener { arn, .. } => arn.region(),
+        Target::CertificateManager { region } => region.as_deref().unwrap_or(home),
+    }
+}
+
+fn uses_region(wanted: &Wanted, region: &str, home: &str) -> bool {
+    wanted
+        .targets
+        .iter()
+        .any(|target| target_region(target, home) == region)
+}
+
+fn regions(wanted: &Wanted, home: &str) -> Vec<String> {
+    let mut regions: Vec<String> = wanted
+        .targets
+        .iter()
+        .map(|target| target_region(target, home).to_owned())
+        .collect();
+    regions.sort();
+    regions.dedup();
+    regions
+}
+
+/// Returns the ids of targets that hold ours although the document does not name them any more.
+fn stray_targets(wanted: &Wanted, state: &State, home: &str) -> Vec<String> {
+    let named: Vec<String> = wanted
+        .targets
+        .iter()
+        .map(|target| target_id(target, home).1)
+        .collect();
+    state
+        .targets
+        .iter()
+        .filter(|target| target.state != TargetState::Detached && !named.contains(&target.id))
+        .map(|target| target.id.clone())
+        .collect()
+}
+
+/// A proof is made anew after this time.
+const PROOF_AGE: time::Duration = time::Duration::hours(24);
+/// How often a listener is looked at that cannot be seen, where the mode lets that pass.
+const LOOKS_WHEN_BLIND: u32 = 2;
+/// `CertificateNotFound` and `UnsupportedCertificate` are waited out this long after an import.
+const BECOMES_KNOWN: Duration = Duration::from_secs(120);
+const BECOMES_LISTED: Duration = Duration::from_secs(60);
+const LISTING_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+const LEAST: Duration = Duration::from_secs(2);
+/// A switch is not begun with less than this left.
+const LEAST_TO_SWITCH: Duration = Duration::from_secs(5);

@@ -1,0 +1,180 @@
+//! Pure: how a listener should look, and the changes that lead there without ever leaving it bare (rule 3).
+
+use crate::document::Placement;
+use crate::load_balancer::Holding;
+
+/// What we want of one listener.
+#[derive(Clone, Debug)]
+pub(crate) struct Wish<'a> {
+    /// The ARN that is to be there.
+    pub ours: &'a str,
+    /// Where.
+    pub placement: Placement,
+    /// ARNs of ours that it takes over from.
+    pub old: &'a [String],
+    /// ARNs of others that the document says it takes over from.
+    pub supersedes: &'a [String],
+}
+
+/// One change of a listener.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Change {
+    /// Add to the certificate list (SNI).
+    Add(String),
+    /// Make it the default certificate.
+    SetDefault(String),
+    /// Remove from the certificate list.
+    Remove(String),
+}
+
+/// Returns the changes that put ours in place, in order: everything is added before anything is removed.
+///
+/// `keep_default` says whether the present default, which is not ours, must go on being served and so moves to the list.
+pub(crate) fn establish(holding: &Holding, wish: &Wish<'_>, keep_default: bool) -> Vec<Change> {
+    let mut changes = Vec::new();
+    let default = holding.default.as_deref();
+    let listed = |arn: &str| holding.list.iter().any(|held| held == arn);
+    match wish.placement {
+        Placement::Sni => {
+            // A default is not always chosen by SNI, so ours stands in the list even where it is the default as well.
+            if !listed(wish.ours) {
+                changes.push(Change::Add(wish.ours.to_owned()));
+            }
+            // A default of ours goes on being ours: left behind, it would not be renewed any more.
+            if default.is_some_and(|arn| wish.old.iter().any(|old| old == arn)) {
+                changes.push(Change::SetDefault(wish.ours.to_owned()));
+            }
+        }
+        Placement::Default => {
+            if default != Some(wish.ours) {
+                if let Some(foreign) = default.filter(|arn| keep_default && !listed(arn)) {
+                    changes.push(Change::Add(foreign.to_owned()));
+                }
+                changes.push(Change::SetDefault(wish.ours.to_owned()));
+            }
+        }
+    }
+    changes
+}
+
+/// Returns the removals of our old ones, once ours is in place.
+pub(crate) fn clear(holding: &Holding, wish: &Wish<'_>) -> Vec<Change> {
+    removals(holding, wish.old, wish.ours)
+}
+
+/// Returns the removals of what the document supersedes, once ours is proved.
+pub(crate) fn retire(holding: &Holding, wish: &Wish<'_>) -> Vec<Change> {
+    removals(holding, wish.supersedes, wish.ours)
+}
+
+fn removals(holding: &Holding, arns: &[String], ours: &str) -> Vec<Change> {
+    holding
+        .list
+        .iter()
+        .filter(|held| *held != ours && arns.contains(held))
+        .cloned()
+        .map(Change::Remove)
+        .collect()
+}
+
+/// Whether the listener is as wanted.
+pub(crate) fn is_as_wanted(holding: &Holding, wish: &Wish<'_>) -> bool {
+    establish(holding, wish, false).is_empty()
+        && clear(holding, wish).is_empty()
+        && retire(holding, wish).is_empty()
+}
+
+/// Returns a superseded certificate that stays because it is the default, which only somebody else may replace.
+pub(crate) fn stays_as_default<'h>(holding: &'h Holding, wish: &Wish<'_>) -> Option<&'h str> {
+    holding
+        .default
+        .as_deref()
+        .filter(|arn| *arn != wish.ours && wish.supersedes.iter().any(|held| held == arn))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn holding(default: &str, list: &[&str]) -> Holding {
+        Holding {
+            default: Some(default.to_owned()),
+            list: list.iter().map(|arn| (*arn).to_owned()).collect(),
+        }
+    }
+
+    fn wish<'a>(placement: Placement, old: &'a [String], supersedes: &'a [String]) -> Wish<'a> {
+        Wish {
+            ours: "ours",
+            placement,
+            old,
+            supersedes,
+        }
+    }
+
+    #[test]
+    fn a_missing_one_is_added_to_the_list_and_the_default_left_alone() {
+        let wish = wish(Placement::Sni, &[], &[]);
+        assert_eq!(
+            establish(&holding("foreign", &["other"]), &wish, true),
+            [Change::Add("ours".to_owned())]
+        );
+        assert!(is_as_wanted(&holding("foreign", &["other", "ours"]), &wish));
+    }
+
+    #[test]
+    fn a_foreign_default_worth_keeping_is_listed_before_it_is_replaced() {
+        let wish = wish(Placement::Default, &[], &[]);
+        assert_eq!(
+            establish(&holding("foreign", &[]), &wish, true),
+            [
+                Change::Add("foreign".to_owned()),
+                Change::SetDefault("ours".to_owned())
+            ]
+        );
+        assert_eq!(
+            establish(&holding("foreign", &["foreign"]), &wish, true),
+            [Change::SetDefault("ours".to_owned())]
+        );
+        assert_eq!(
+            establish(&holding("foreign", &[]), &wish, false),
+            [Change::SetDefault("ours".to_owned())]
+        );
+    }
+
+    #[test]
+    fn the_old_one_leaves_the_list_also_where_it_was_the_default() {
+        let old = ["old".to_owned()];
+        let wish = wish(Placement::Default, &old, &[]);
+        assert_eq!(
+            clear(&holding("ours", &["old", "other"]), &wish),
+            [Change::Remove("old".to_owned())]
+        );
+        assert!(!is_as_wanted(&holding("ours", &["old"]), &wish));
+    }
+
+    #[test]
+    fn an_old_default_of_ours_is_replaced_even_when_only_the_list_was_asked_for() {
+        let old = ["old".to_owned()];
+        let wish = wish(Placement::Sni, &old, &[]);
+        assert_eq!(
+            establish(&holding("old", &[]), &wish, false),
+            [
+                Change::Add("ours".to_owned()),
+                Change::SetDefault("ours".to_owned())
+            ]
+        );
+    }
+
+    #[test]
+    fn what_is_superseded_leaves_the_list_but_stays_as_default() {
+        let supersedes = ["theirs".to_owned()];
+        let wish = wish(Placement::Sni, &[], &supersedes);
+        let holding = holding("theirs", &["theirs", "ours", "other"]);
+        assert_eq!(
+            retire(&holding, &wish),
+            [Change::Remove("theirs".to_owned())]
+        );
+        assert_eq!(stays_as_default(&holding, &wish), Some("theirs"));
+    }
+}

@@ -1,0 +1,74 @@
+//! The ports of a pass as they really are: AWS, the authorities, the network.
+
+use std::time::Duration;
+
+use zeroize::Zeroizing;
+
+use crate::authority::acme::Acme;
+use crate::aws::{Aws, Bucket, CertificateManagerClient, LoadBalancerClient};
+use crate::cycle::Ports;
+use crate::names::DnsName;
+use crate::problem::ServiceError;
+use crate::proof::{self, Proven, Question};
+use crate::self_check::{self, Fetched};
+
+/// Everything outside, as it really is.
+pub struct Live {
+    aws: Aws,
+    bucket: Bucket,
+    authorities: Acme,
+}
+
+impl Live {
+    /// Opens the bucket; `kms_key_arn` encrypts accounts and vault.
+    pub fn new(aws: Aws, bucket: String, kms_key_arn: Option<String>) -> Self {
+        let bucket = aws.bucket(bucket, kms_key_arn);
+        Self {
+            aws,
+            bucket,
+            authorities: Acme::default(),
+        }
+    }
+}
+
+impl Ports for Live {
+    type Store = Bucket;
+    type Authorities = Acme;
+    type CertificateManager = CertificateManagerClient;
+    type LoadBalancer = LoadBalancerClient;
+
+    fn store(&self) -> &Bucket {
+        &self.bucket
+    }
+
+    fn authorities(&self) -> &Acme {
+        &self.authorities
+    }
+
+    fn certificate_manager(&self, region: &str) -> CertificateManagerClient {
+        self.aws.certificate_manager(region)
+    }
+
+    fn load_balancer(&self, region: &str) -> LoadBalancerClient {
+        self.aws.load_balancer(region)
+    }
+
+    async fn secret(&self, arn: &str) -> Result<Zeroizing<String>, ServiceError> {
+        self.aws.secret(arn).await
+    }
+
+    async fn fetch(
+        &self,
+        name: &DnsName,
+        token: &str,
+        key_authorization: &str,
+        connect_to: Option<&str>,
+        limit: Duration,
+    ) -> Fetched {
+        self_check::fetch(name, token, key_authorization, connect_to, limit).await
+    }
+
+    async fn handshake(&self, question: &Question<'_>, limit: Duration) -> Proven {
+        proof::handshake_all(question, limit).await
+    }
+}

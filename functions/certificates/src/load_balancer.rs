@@ -1,0 +1,61 @@
+//! The port to Elastic Load Balancing in one region: listeners and their certificates.
+
+use crate::arn::{CertificateArn, ListenerArn};
+use crate::problem::ServiceError;
+
+/// The calls the cycle makes to the load balancers of one region.
+#[allow(async_fn_in_trait)] // one task drives a whole pass, so no future has to be `Send`
+pub trait LoadBalancer {
+    /// Returns the listener, or `None` when the service said that there is none.
+    async fn listener(&self, arn: &ListenerArn) -> Result<Option<Listener>, ServiceError>;
+
+    /// Returns the certificates the listener holds, to the last page.
+    async fn certificates(&self, arn: &ListenerArn) -> Result<Holding, ServiceError>;
+
+    /// Adds to the listener's certificate list (SNI). Adding what is there succeeds.
+    async fn add(&self, arn: &ListenerArn, certificate: &CertificateArn)
+    -> Result<(), AttachError>;
+
+    /// Makes it the default certificate; the list and the other properties stay.
+    async fn set_default(
+        &self,
+        arn: &ListenerArn,
+        certificate: &CertificateArn,
+    ) -> Result<(), AttachError>;
+
+    /// Removes from the certificate list. Removing what is not there succeeds.
+    async fn remove(&self, arn: &ListenerArn, certificate: &str) -> Result<(), ServiceError>;
+}
+
+/// A listener and the load balancer before it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listener {
+    /// `HTTPS` for one that can hold certificates.
+    pub protocol: String,
+    /// The port it listens on.
+    pub port: u16,
+    /// The load balancer's own DNS name.
+    pub host: String,
+    /// Whether it can be reached from outside (`internet-facing`).
+    pub internet_facing: bool,
+}
+
+/// The certificates of a listener, by ARN as the service writes it (an IAM server certificate has another shape than ours).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Holding {
+    /// The default certificate.
+    pub default: Option<String>,
+    /// The certificate list (SNI), the default only when it also stands there.
+    pub list: Vec<String>,
+}
+
+/// Why a certificate could not be attached.
+#[derive(Debug)]
+pub enum AttachError {
+    /// `CertificateNotFound` or `UnsupportedCertificate`: also seen for a while right after an import.
+    NotYetKnown(ServiceError),
+    /// `TooManyCertificates`: the list is full.
+    Full(ServiceError),
+    /// Anything else.
+    Service(ServiceError),
+}

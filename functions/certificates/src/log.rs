@@ -1,0 +1,22 @@
+//! Log lines: JSON on standard output.
+
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::{fmt, prelude::*, registry};
+
+/// Starts logging at the level the function is configured for (`AWS_LAMBDA_LOG_LEVEL`), `INFO` by default.
+///
+/// Below `INFO` it is our own lines only: what the libraries print there are whole events and answers, and an answer
+/// is a key authorization. There is no directive syntax: it would cost a regular-expression engine at each start.
+pub fn init(level: Option<&str>, function: &'static str) {
+    let level = match level {
+        Some("FATAL") => LevelFilter::ERROR,
+        Some(level) => level.parse().unwrap_or(LevelFilter::INFO),
+        None => LevelFilter::INFO,
+    };
+    let targets = Targets::new()
+        .with_default(level.min(LevelFilter::INFO))
+        .with_target(env!("CARGO_CRATE_NAME"), level)
+        .with_target(function, level);
+    let lines = fmt::layer().json().flatten_event(true).without_time();
+    registry().with(lines).with(targets).init();
+}

@@ -1,0 +1,614 @@
+//! From "an order is needed" to "chain and key are in the vault": the ACME part of the cycle.
+//!
+//! Each visit asks the authority for the order's status and takes the step it calls for (RFC 8555 section 7.1.6). What cannot
+//! be undone is written down first: the order's URL before validation, the tokens before they are put, the key before
+//! `finalize`. Every step can be repeated after a stop.
+
+use std::time::Duration;
+
+use crate::authority::{Account, Authorities, AuthorizationStatus, Http01, Order, OrderStatus};
+use crate::certificate::{Chain, check_issued};
+use crate::challenge::Token;
+use crate::cycle::{Cycle, Failing, Halt, Ports, Work};
+use crate::key::{KeyType, PrivateKey};
+use crate::names::DnsName;
+use crate::problem::{Problem, Refusal, Retry};
+use crate::renewal;
+use crate::self_check::Fetched;
+use crate::settings::{Authority, CheckMode};
+use crate::state::{Held, OrderRecord, PendingKey, Stage, VaultEntry};
+use crate::store::{self, Condition, Store, read_record, write_record};
+
+type OrderOf<P> = <<<P as Ports>::Authorities as Authorities>::Account as Account>::Order;
+
+impl<P: Ports> Work<'_, '_, P> {
+    /// Brings a certificate as wanted into the vault.
+    pub(crate) async fn obtain(&mut self, authority: &Authority, reason: &str) -> Result<(), Halt> {
+        if self
+            .state
+            .order
+            .as_ref()
+            .is_some_and(|order| !order.fits(&self.wanted, &authority.directory))
+        {
+            self.abandon("the document asks for something else now")
+                .await?;
+        }
+        self.grant("ordering", LEAST, LEAST)?;
+        let account = self.cycle.account(authority).await?;
+        let mut resumed = self.resume(&account).await?;
+        // An order that died while nobody looked is replaced once; one that dies under our hands is a failure.
+        for _ in 0..2 {
+            let fresh = resumed.is_none();
+            let mut order = match resumed.take() {
+                Some(order) => order,
+                None => self.place(authority, &account, reason).await?,
+            };
+            match self.pursue(&mut order).await? {
+                Ended::Issued => return Ok(()),
+                Ended::Died(failing) if fresh || !failing.identifiers.is_empty() => {
+                    return Err(Halt::Failed(failing));
+                }
+                Ended::Died(_) => {}
+            }
+        }
+        Err(Problem::ours(
+            "order",
+            Retry::Soon,
+            "the authority ended two orders without saying why",
+        )
+        .into())
+    }
+
+    async fn pursue(&mut self, order: &mut OrderOf<P>) -> Result<Ended, Halt> {
+        for _ in 0..TURNS {
+            match order.status() {
+                OrderStatus::Pending => self.validate(order).await?,
+                OrderStatus::Ready => self.finalize(order).await?,
+                OrderStatus::Processing => {
+                    self.wait(order, OrderStatus::Processing, FIRST_LOOK_AT_ISSUANCE)
+                        .await?
+                }
+                OrderStatus::Valid => {
+                    if self.download(order).await? {
+                        return Ok(Ended::Issued);
+                    }
+                    let lost = Problem::ours(
+                        "keyLost",
+                        Retry::Soon,
+                        "the key of the issued certificate is not in the vault; ordering anew",
+                    );
+                    return self.bury(lost.into()).await;
+                }
+                OrderStatus::Invalid => {
+                    let failing = self.autopsy(order).await?;
+                    return self.bury(failing).await;
+                }
+            }
+        }
+        Err(Problem::ours(
+            "order",
+            Retry::Soon,
+            "the order's status keeps changing without an end",
+        )
+        .into())
+    }
+
+    /// Takes up the order under way, or `None` when there is none any more.
+    async fn resume<A: Account>(&mut self, account: &A) -> Result<Option<A::Order>, Halt> {
+        let Some(record) = &self.state.order else {
+            return Ok(None);
+        };
+        match account.order(&record.url).await {
+            Ok(order) => Ok(Some(order)),
+            // Gone, or not an order of this account: the authority said so.
+            Err(Refusal {
+                status: Some(403 | 404),
+                ..
+            }) => {
+                self.abandon("the authority does not know it any more")
+                    .await?;
+                Ok(None)
+            }
+            Err(refusal) => Err(refusal.into()),
+        }
+    }
+
+    async fn place<A: Account>(
+        &mut self,
+        authority: &Authority,
+        account: &A,
+        reason: &str,
+    ) -> Result<A::Order, Halt> {
+        self.cycle.may_order(authority).await?;
+        let offered = account.profiles();
+        if let Some(profile) = self
+            .wanted
+            .profile
+            .as_ref()
+            .filter(|profile| !offered.contains(profile))
+        {
+            let known = if offered.is_empty() {
+                "no profiles".to_owned()
+            } else {
+                offered.join(", ")
+            };
+            let detail = format!(
+                "profile: {} does not offer {profile:?}; it offers {known}",
+                authority.directory
+            );
+            return Err(Problem::ours("profile", Retry::Person, detail).into());
+        }
+        let order = match account
+            .new_order(&self.wanted.domains, self.wanted.profile.as_deref())
+            .await
+        {
+            Ok(order) => order,
+            Err(refusal) => return Err(self.refused(authority, refusal).await),
+        };
+        self.state.order = Some(OrderRecord {
+            authority: authority.key.clone(),
+            directory: authority.directory.clone(),
+            profile: self.wanted.profile.clone(),
+            domains: self.wanted.domains.clone(),
+            key_type: self.wanted.key_type,
+            url: order.url().to_owned(),
+            stage: Stage::Ordered,
+            reason: reason.to_owned(),
+            unreachable_once: false,
+        });
+        self.note("ordered", order.url());
+        self.save().await?;
+        Ok(order)
+    }
+
+    /// A new order was refused: what the authority says about its limits holds for everybody who orders there.
+    async fn refused(&mut self, authority: &Authority, refusal: Refusal) -> Halt {
+        let problem = refusal.problem();
+        if refusal.word() == "rateLimited"
+            && let Some(until) = refusal.retry_after
+        {
+            self.cycle.hold(authority, until, problem.clone()).await;
+        }
+        let identifiers = self
+            .wanted
+            .domains
+            .iter()
+            .map(DnsName::as_str)
+            .filter(|name| refusal.detail.contains(name));
+        let identifiers = identifiers.map(str::to_owned).collect();
+        Halt::Failed(Failing {
+            problem,
+            not_before: refusal.retry_after,
+            identifiers,
+        })
+    }
+
+    /// Puts all tokens, fetches them as the authority will, answers all challenges, waits for the outcome.
+    async fn validate(&mut self, order: &mut OrderOf<P>) -> Result<(), Halt> {
+        self.grant("validating", LEAST, LEAST)?;
+        let mut challenges = Vec::new();
+        for authorization in order.authorizations(false).await? {
+            if authorization.status != AuthorizationStatus::Pending {
+                continue;
+            }
+            let name = DnsName::parse(&authorization.identifier).map_err(|error| {
+                Problem::ours(
+                    "authority",
+                    Retry::Person,
+                    format!("an authorization is for no DNS name: {error}"),
+                )
+            })?;
+            let Some(challenge) = authorization.http01 else {
+                let detail = format!(
+                    "the authority offers no http-01 challenge for {name}; other validations are not yet built"
+                );
+                return Err(Problem::ours("noChallenge", Retry::Person, detail).into());
+            };
+            let token: Token = challenge.token.parse().map_err(|_| {
+                Problem::ours(
+                    "authority",
+                    Retry::Person,
+                    format!("the token for {name} is not base64url (RFC 8555 section 8.3)"),
+                )
+            })?;
+            challenges.push((name, token, challenge));
+        }
+        if !challenges.is_empty() {
+            self.present(&challenges).await?;
+            if let Err(halt) = self.self_check(&challenges).await {
+                self.sweep().await?;
+                return Err(halt);
+            }
+            order.answer().await?;
+            self.note("answered", listed(challenges.iter().map(|(name, ..)| name)));
+        }
+        self.wait(order, OrderStatus::Pending, FIRST_LOOK_AT_VALIDATION)
+            .await?;
+        // All authorizations are final now, whatever came of them: nobody asks for the tokens any more.
+        self.sweep().await
+    }
+
+    async fn present(&mut self, challenges: &[(DnsName, Token, Http01)]) -> Result<(), Halt> {
+        self.state
+            .leftovers
+            .tokens
+            .extend(challenges.iter().map(|(_, token, _)| token.to_string()));
+        self.note(
+            "presenting",
+            listed(challenges.iter().map(|(name, ..)| name)),
+        );
+        self.save().await?;
+        let store = self.cycle.ports.store();
+        let puts = challenges.iter().map(|(_, token, challenge)| async move {
+            let body = challenge.key_authorization.clone().into_bytes();
+            store
+                .write(&token.object_key(), body, Condition::None)
+                .await
+        });
+        futures_util::future::try_join_all(puts).await?;
+        Ok(())
+    }
+
+    /// Rule 9: no challenge is answered before our own fetch of it succeeded.
+    async fn self_check(&mut self, challenges: &[(DnsName, Token, Http01)]) -> Result<(), Halt> {
+        let check = &self.cycle.settings.self_check;
+        if check.mode == CheckMode::Off {
+            return Ok(());
+        }
+        let limit = self.grant("the self-check", LEAST, SELF_CHECK)?;
+        let ports = self.cycle.ports;
+        let fetches = challenges
+            .iter()
+            .map(|(name, token, challenge)| async move {
+                let token = token.to_string();
+                (
+                    name,
+                    ports
+                        .fetch(
+                            name,
+                            &token,
+                            &challenge.key_authorization,
+                            check.connect_to.as_deref(),
+                            limit,
+                        )
+                        .await,
+                )
+            });
+        let (mut wrong, mut unreachable) = (Vec::new(), Vec::new());
+        for (name, fetched) in futures_util::future::join_all(fetches).await {
+            match fetched {
+                Fetched::Right => {}
+                Fetched::Wrong(why) => wrong.push(format!("{name}: {why}")),
+                Fetched::Unreachable(why) => unreachable.push(format!("{name}: {why}")),
+            }
+        }
+        let mode = check.mode;
+        if !wrong.is_empty() {
+            let detail = format!(
+                "our own fetch of the challenge got something else; check the port-80 rule for /.well-known/acme-challenge/*: {}",
+                wrong.join("; ")
+            );
+            return self.self_check_failed(mode, Problem::ours("selfCheck", Retry::Soon, detail));
+        }
+        if !unreachable.is_empty() {
+            let detail = format!(
+                "our own fetch of the challenge could not connect on port 80: {}",
+                unreachable.join("; ")
+            );
+            let blocked_before = self
+                .state
+                .order
+                .as_ref()
+                .is_some_and(|order| order.unreachable_once);
+            if blocked_before {
+                self.note(
+                    "self-check",
+                    format!("{detail}; answered all the same after one wait"),
+                );
+                return Ok(());
+            }
+            if let Some(order) = &mut self.state.order {
+                order.unreachable_once = mode == CheckMode::Require;
+            }
+            return self.self_check_failed(
+                mode,
+                Problem::ours("selfCheckUnreachable", Retry::Soon, detail),
+            );
+        }
+        self.note("fetched", listed(challenges.iter().map(|(name, ..)| name)));
+        Ok(())
+    }
+
+    fn self_check_failed(&mut self, mode: CheckMode, problem: Problem) -> Result<(), Halt> {
+        if mode == CheckMode::Require {
+            return Err(problem.into());
+        }
+        self.note("self-check", problem.detail);
+        Ok(())
+    }
+
+    /// Stores the key, then hands in the CSR.
+    async fn finalize(&mut self, order: &mut OrderOf<P>) -> Result<(), Halt> {
+        self.grant("finalizing", LEAST, LEAST)?;
+        let key = match self.pending_key(order.url()).await? {
+            Some(key) => key,
+            None => self.make_pending_key(order.url()).await?,
+        };
+        if let Some(record) = &mut self.state.order
+            && record.stage != Stage::Finalizing
+        {
+            record.stage = Stage::Finalizing;
+            self.note("finalizing", order.url());
+            self.save().await?;
+        }
+        let csr = key
+            .csr(&self.wanted.domains)
+            .map_err(|error| Problem::ours("key", Retry::Soon, error.to_string()))?;
+        match order.finalize(&csr).await {
+            Ok(wait) if order.status() == OrderStatus::Processing => {
+                self.wait(
+                    order,
+                    OrderStatus::Processing,
+                    wait.unwrap_or(FIRST_LOOK_AT_ISSUANCE),
+                )
+                .await
+            }
+            Ok(_) => Ok(()),
+            // Perhaps an earlier visit has handed it in already: the status tells.
+            Err(refusal) if refusal.word() == "orderNotReady" || refusal.status == Some(403) => {
+                order.refresh().await?;
+                if order.status() == OrderStatus::Ready {
+                    Err(refusal.into())
+                } else {
+                    Ok(())
+                }
+            }
+            Err(refusal) => Err(refusal.into()),
+        }
+    }
+
+    /// Returns the stored key of this order, or `None` when there is none.
+    async fn pending_key(&self, order: &str) -> Result<Option<PrivateKey>, Halt> {
+        let object = store::pending_key(&self.wanted.name);
+        let record = read_record::<PendingKey>(self.cycle.ports.store(), &object).await?;
+        match record.filter(|(record, _)| record.order == order) {
+            None => Ok(None),
+            Some((record, _)) => Ok(Some(PrivateKey::from_pem(&record.private_key).map_err(|error| {
+                Problem::ours("record", Retry::Person, format!("{object} holds no usable key: {error}; delete it and the order is made anew"))
+            })?)),
+        }
+    }
+
+    async fn make_pending_key(&self, order: &str) -> Result<PrivateKey, Halt> {
+        let key = generate(self.wanted.key_type).await?;
+        let object = store::pending_key(&self.wanted.name);
+        let mut record = PendingKey::new(order.to_owned(), key.to_pem());
+        let store = self.cycle.ports.store();
+        let replaced = store.read(&object).await?.map(|object| object.etag);
+        let condition = replaced
+            .as_deref()
+            .map_or(Condition::Absent, Condition::Matches);
+        write_record(store, &object, &mut record, condition).await?;
+        Ok(key)
+    }
+
+    /// Downloads the chain and puts it with its key into the vault; `false` when the key is not there.
+    async fn download(&mut self, order: &mut OrderOf<P>) -> Result<bool, Halt> {
+        let Some(key) = self.pending_key(order.url()).await? else {
+            return Ok(false);
+        };
+        let pem = order.certificate().await?;
+        let unusable = |error: &dyn std::fmt::Display| {
+            Problem::ours(
+                "chain",
+                Retry::Soon,
+                format!("the downloaded chain cannot be used: {error}"),
+            )
+        };
+        let chain = Chain::parse(&pem).map_err(|error| unusable(&error))?;
+        let leaf = chain.leaf().clone();
+        // A validity that begins in a moment is no reason to throw the certificate away: the import will wait for it.
+        check_issued(
+            &chain,
+            &key,
+            &self.wanted.domains,
+            self.cycle.clock.now().max(leaf.not_before),
+        )
+        .map_err(|error| unusable(&error))?;
+        let mut entry = VaultEntry::new(&leaf, pem, key.to_pem());
+        let object = store::vault_key(&self.wanted.name, &leaf.serial);
+        write_record(
+            self.cycle.ports.store(),
+            &object,
+            &mut entry,
+            Condition::None,
+        )
+        .await?;
+
+        let Some(record) = self.state.order.take() else {
+            return Ok(false);
+        };
+        let held = Held {
+            serial: leaf.serial.clone(),
+            fingerprint: leaf.fingerprint.clone(),
+            not_before: leaf.not_before,
+            not_after: leaf.not_after,
+            domains: record.domains,
+            key_type: record.key_type,
+            authority: record.authority,
+            directory: record.directory,
+            profile: record.profile,
+            renewal: renewal::draw(leaf.not_before, leaf.not_after, fastrand::f64()),
+        };
+        let before = self
+            .state
+            .certificate
+            .replace(held)
+            .map(|held| held.serial)
+            .filter(|serial| *serial != leaf.serial);
+        if before.is_some()
+            && let Some(oldest) = std::mem::replace(&mut self.state.previous, before)
+            && oldest != leaf.serial
+        {
+            self.state.leftovers.serials.insert(oldest);
+        }
+        self.state.leftovers.pending_key = true;
+        self.state.order_failure = None;
+        self.state.deployment_failure = None;
+        self.note(
+            "issued",
+            format!(
+                "serial {}, valid until {}",
+                leaf.serial,
+                renewal::rfc3339(leaf.not_after)
+            ),
+        );
+        self.save().await?;
+        self.sweep().await?;
+        Ok(true)
+    }
+
+    /// Waits until the order has left a status, looking as often as the authority wants.
+    async fn wait(
+        &mut self,
+        order: &mut OrderOf<P>,
+        left: OrderStatus,
+        first: Duration,
+    ) -> Result<(), Halt> {
+        let (mut pause, mut waited, mut unanswered) = (first, Duration::ZERO, 0);
+        while order.status() == left {
+            if waited + pause > LONGEST_WAIT {
+                return Err(Halt::Waiting {
+                    reason: "the authority is still at it; the next pass looks again".to_owned(),
+                    until: self.cycle.clock.now() + pause,
+                    problem: None,
+                });
+            }
+            if self.cycle.clock.left() < pause + LEAST {
+                return Err(self.out_of_time("the authority's answer"));
+            }
+            tokio::time::sleep(pause).await;
+            waited += pause;
+            pause = match order.refresh().await {
+                Ok(wish) => wish.unwrap_or_else(|| pause.mul_f32(1.5).min(LONGEST_PAUSE)),
+                // A look can be repeated; a few that fail do not make the order fail.
+                Err(refusal)
+                    if refusal.retry_after.is_none()
+                        && refusal.status.is_none_or(|status| status >= 500)
+                        && unanswered < UNANSWERED =>
+                {
+                    unanswered += 1;
+                    pause.mul_f32(2.0).min(LONGEST_PAUSE)
+                }
+                Err(refusal) => return Err(refusal.into()),
+            };
+        }
+        Ok(())
+    }
+
+    /// Finds out which names made the order invalid, and why.
+    async fn autopsy(&mut self, order: &mut OrderOf<P>) -> Result<Failing, Halt> {
+        let authorizations = order.authorizations(true).await?;
+        let failed: Vec<(String, Refusal)> = authorizations
+            .into_iter()
+            .filter_map(|authorization| {
+                Some((authorization.identifier, authorization.http01?.error?))
+            })
+            .collect();
+        let Some((_, first)) = failed.first() else {
+            let failing = order.error().map_or_else(
+                || {
+                    Problem::ours(
+                        "order",
+                        Retry::Soon,
+                        "the authority ended the order without saying why",
+                    )
+                    .into()
+                },
+                Failing::from,
+            );
+            return Ok(failing);
+        };
+        let detail: Vec<String> = failed
+            .iter()
+            .map(|(name, refusal)| format!("{name}: {}", refusal.detail))
+            .collect();
+        let problem = Problem {
+            kind: first.kind.clone(),
+            detail: detail.join("; "),
+            retry: first.retry(),
+        };
+        Ok(Failing {
+            problem,
+            not_before: first.retry_after,
+            identifiers: failed.into_iter().map(|(name, _)| name).collect(),
+        })
+    }
+
+    async fn bury(&mut self, failing: Failing) -> Result<Ended, Halt> {
+        self.abandon(&failing.problem.detail).await?;
+        Ok(Ended::Died(failing))
+    }
+
+    /// Forgets the order under way, with its tokens and its key.
+    async fn abandon(&mut self, why: &str) -> Result<(), Halt> {
+        if let Some(order) = self.state.order.take() {
+            self.note("order ended", format!("{}: {why}", order.url));
+            self.state.leftovers.pending_key = true;
+            self.save().await?;
+        }
+        self.sweep().await
+    }
+
+    /// Forgets an order that nobody needs any more.
+    pub(crate) async fn abandon_unneeded(&mut self) -> Result<(), Halt> {
+        self.abandon("no order is needed any more").await
+    }
+}
+
+/// How an order ended.
+enum Ended {
+    /// Its certificate is in the vault.
+    Issued,
+    /// It cannot be completed.
+    Died(Failing),
+}
+
+async fn generate(key_type: KeyType) -> Result<PrivateKey, Halt> {
+    let failed = |error: &dyn std::fmt::Display| {
+        Problem::ours("key", Retry::Soon, format!("no key could be made: {error}"))
+    };
+    // Large RSA keys take seconds; the other certificates of the pass go on meanwhile.
+    let made = tokio::task::spawn_blocking(move || PrivateKey::generate(key_type)).await;
+    Ok(made
+        .map_err(|error| failed(&error))?
+        .map_err(|error| failed(&error))?)
+}
+
+fn listed<'n>(names: impl Iterator<Item = &'n DnsName>) -> String {
+    names.map(DnsName::as_str).collect::<Vec<_>>().join(", ")
+}
+
+impl<P: Ports> Cycle<'_, P> {
+    /// Returns the settings of the authority a document names.
+    pub(crate) fn authority(&self, key: &str) -> Result<&Authority, Problem> {
+        self.settings.authorities.get(key).ok_or_else(|| {
+            Problem::ours(
+                "invalidDocument",
+                Retry::Never,
+                format!("authority: {key:?} is not in settings.json; add it there"),
+            )
+        })
+    }
+}
+
+/// No step starts with less than this left.
+const LEAST: Duration = Duration::from_secs(2);
+const SELF_CHECK: Duration = Duration::from_secs(5);
+const FIRST_LOOK_AT_VALIDATION: Duration = Duration::from_millis(500);
+const FIRST_LOOK_AT_ISSUANCE: Duration = Duration::from_millis(250);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+const LONGEST_WAIT: Duration = Duration::from_secs(180);
+const UNANSWERED: u32 = 3;
+/// More turns than any order needs.
+const TURNS: usize = 12;

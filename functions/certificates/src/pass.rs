@@ -1,0 +1,617 @@
+//! One pass over the certificates: look, take the lease where there is work, order, deploy, report.
+
+use std::time::Duration;
+
+use futures_util::{StreamExt, stream};
+
+use crate::cycle::{Cycle, Failing, Halt, Ports, Work, store_problem};
+use crate::deployment::Deployed;
+use crate::document::Wanted;
+use crate::names::CertificateName;
+use crate::problem::{Failure, Problem, Retry};
+use crate::renewal::{Decision, decide, rfc3339};
+use crate::report::{Entry, Outcome};
+use crate::settings::Settings;
+use crate::state::{State, TargetState};
+use crate::store::{self, Store, StoreError, read_record};
+
+/// What a pass found.
+#[derive(Debug, Default)]
+pub struct Pass {
+    /// One entry per certificate.
+    pub entries: Vec<Entry>,
+    /// The lowest share of lifetime left, among those that have a certificate.
+    pub lowest_share_left: Option<f64>,
+}
+
+/// Reads the settings; without them no pass can run.
+pub async fn read_settings(store: &impl Store) -> Result<Settings, Problem> {
+    let object = store
+        .read(store::SETTINGS)
+        .await
+        .map_err(|error| store_problem(&error))?;
+    let object = object.ok_or_else(|| {
+        Problem::ours(
+            "settingsMissing",
+            Retry::Person,
+            "settings.json is not in the bucket; put it there (see README.md, Settings)",
+        )
+    })?;
+    Settings::parse(&object.body).map_err(|error| {
+        Problem::ours("settings", Retry::Person, format!("settings.json: {error}"))
+    })
+}
+
+/// Lists the names of all documents; objects that cannot be documents are told as they are.
+pub async fn list_names(store: &impl Store) -> Result<Vec<String>, Problem> {
+    let entries = store
+        .list(store::CERTIFICATES)
+        .await
+        .map_err(|error| store_problem(&error))?;
+    Ok(entries
+        .iter()
+        .filter_map(|entry| store::name_of_certificate_key(&entry.key))
+        .map(str::to_owned)
+        .collect())
+}
+
+/// How the work on one certificate begins.
+enum Look {
+    /// Nothing to do, or nothing that may be done now.
+    Settled(Box<Entry>),
+    /// There is work: `order` says why one is needed, `deploy` whether the deployment is to be looked at as well.
+    Work(Box<ToDo>),
+}
+
+struct ToDo {
+    wanted: Wanted,
+    document: String,
+    state: State,
+    etag: Option<String>,
+    plan: Plan,
+}
+
+/// What the decision about one certificate came to.
+#[derive(Debug, Default)]
+struct Plan {
+    /// Why an order is needed and may be made now.
+    order: Option<String>,
+    /// Why a deployment is needed and may be tried now.
+    deploy: Option<String>,
+    /// Why the bucket has to be swept.
+    sweep: bool,
+    /// What has to wait.
+    waiting: Option<Held>,
+}
+
+#[derive(Clone, Debug)]
+struct Held {
+    reason: String,
+    until: Option<time::OffsetDateTime>,
+    problem: Option<Problem>,
+}
+
+impl Plan {
+    fn is_idle(&self) -> bool {
+        self.order.is_none() && self.deploy.is_none() && !self.sweep
+    }
+}
+
+impl<P: Ports> Cycle<'_, P> {
+    /// Works on all the named certificates, up to the configured number at once. One that fails stops no other.
+    pub async fn run(&self, names: &[String], force: bool) -> Pass {
+        let concurrency = self.settings.limits.concurrency;
+        let done: Vec<(Entry, Option<f64>)> = stream::iter(names)
+            .map(|name| async move {
+                let outcome = match name.parse::<CertificateName>() {
+                    Ok(name) => self.reconcile(&name, force).await,
+                    Err(error) => {
+                        let detail =
+                            format!("certificates/{name}.json: {error}; rename the object");
+                        (
+                            Entry::failed(
+                                name,
+                                Problem::ours("invalidDocument", Retry::Never, detail),
+                                None,
+                            ),
+                            None,
+                        )
+                    }
+                };
+                log(&outcome.0);
+                outcome
+            })
+            .buffer_unordered(concurrency)
+            .collect()
+            .await;
+        let lowest_share_left = done
+            .iter()
+            .filter_map(|(_, share)| *share)
+            .min_by(f64::total_cmp);
+        Pass {
+            entries: done.into_iter().map(|(entry, _)| entry).collect(),
+            lowest_share_left,
+        }
+    }
+
+    async fn reconcile(&self, name: &CertificateName, force: bool) -> (Entry, Option<f64>) {
+        // Whoever is not faster with the lease looks again: the winner may have settled everything.
+        for _ in 0..RACES {
+            let to_do = match self.look(name, force).await {
+                Ok(Look::Settled(entry)) => {
+                    let share = self.share_left(name, &entry);
+                    return (*entry, share);
+                }
+                Ok(Look::Work(to_do)) => *to_do,
+                Err(problem) => return (Entry::failed(name.as_str(), problem, None), None),
+            };
+            let ToDo {
+                wanted,
+                document,
+                state,
+                etag,
+                plan,
+            } = to_do;
+            match Work::begin(self, wanted, document, state, etag).await {
+                Ok(Some(work)) => {
+                    let entry = work.carry_out(plan, force).await;
+                    let share = self.share_left(name, &entry);
+                    return (entry, share);
+                }
+                Ok(None) => {
+                    tokio::time::sleep(Duration::from_millis(50 + fastrand::u64(..100))).await
+                }
+                Err(error) => {
+                    return (
+                        Entry::failed(name.as_str(), store_problem(&error), None),
+                        None,
+                    );
+                }
+            }
+        }
+        (
+            Entry::bare(name.as_str(), Outcome::Waiting, "others keep working on it"),
+            None,
+        )
+    }
+
+    fn share_left(&self, _name: &CertificateName, entry: &Entry) -> Option<f64> {
+        let (from, to) = (entry.not_before?, entry.not_after?);
+        Some(
+            ((to - self.clock.now()).as_seconds_f64() / (to - from).as_seconds_f64().max(1.0))
+                .clamp(0.0, 1.0),
+        )
+    }
+
+    /// Looks at document, state and listeners, and says what is to be done. Changes nothing.
+    async fn look(&self, name: &CertificateName, force: bool) -> Result<Look, Problem> {
+        let store = self.ports.store();
+        let object = store
+            .read(&store::certificate_key(name))
+            .await
+            .map_err(|error| store_problem(&error))?;
+        let Some(object) = object else {
+            let detail = format!(
+                "certificates/{name}.json is not in the bucket; put it there or ask for another name"
+            );
+            return Err(Problem::ours("unknownCertificate", Retry::Never, detail));
+        };
+        let state = read_record::<State>(store, &store::state_key(name))
+            .await
+            .map_err(|error| match error {
+                StoreError::Unusable { .. } => {
+                    Problem::ours("state", Retry::Person, error.to_string())
+                }
+                error => store_problem(&error),
+            })?;
+        let wanted = Wanted::parse(
+            name,
+            &object.body,
+            &self.settings,
+            self.account_id.as_deref(),
+        );
+        let (state, etag) = match state {
+            Some((state, etag)) => (state, Some(etag)),
+            None => (State::default(), None),
+        };
+        let settled = |entry: Entry, wanted: Option<&Wanted>| {
+            Ok(Look::Settled(Box::new(
+                entry.with_state(&state, wanted, &self.home),
+            )))
+        };
+        let wanted = match wanted {
+            Ok(wanted) => wanted,
+            Err(invalid) => {
+                let detail = format!("certificates/{name}.json: {invalid}");
+                return settled(
+                    Entry::failed(
+                        name.as_str(),
+                        Problem::ours("invalidDocument", Retry::Never, detail),
+                        None,
+                    ),
+                    None,
+                );
+            }
+        };
+        let now = self.clock.now();
+        if let Some(lease) = state
+            .lease_in_force(now)
+            .filter(|lease| lease.owner != self.owner)
+        {
+            let mut entry = Entry::bare(
+                name.as_str(),
+                Outcome::Waiting,
+                "another invocation is working on it",
+            );
+            entry.next_attempt = Some(lease.until);
+            return settled(entry, Some(&wanted));
+        }
+        let plan = self.plan(&wanted, &object.etag, &state, force).await?;
+        if !plan.is_idle() {
+            return Ok(Look::Work(Box::new(ToDo {
+                wanted,
+                document: object.etag,
+                state,
+                etag,
+                plan,
+            })));
+        }
+        let entry = match plan.waiting {
+            Some(held) => held.entry(name),
+            None => Entry::bare(name.as_str(), Outcome::Kept, kept_reason(&state)),
+        };
+        settled(entry, Some(&wanted))
+    }
+
+    /// Decides what is to be done about a certificate, and what of it may be done now.
+    async fn plan(
+        &self,
+        wanted: &Wanted,
+        document: &str,
+        state: &State,
+        force: bool,
+    ) -> Result<Plan, Problem> {
+        let now = self.clock.now();
+        let names: Vec<String> = wanted.domains.iter().map(ToString::to_string).collect();
+        let holds = |failure: &Option<Failure>| {
+            failure.as_ref().and_then(|failure| {
+                failure
+                    .holds(now, force, document, &names)
+                    .map(|until| Held {
+                        reason: format!(
+                            "backing off until {} after: {}",
+                            rfc3339(until),
+                            failure.problem.detail
+                        ),
+                        until: Some(until),
+                        problem: Some(failure.problem.clone()),
+                    })
+            })
+        };
+        let mut plan = Plan::default();
+        let authority = self.authority(&wanted.authority)?;
+        let decision = decide(
+            wanted,
+            &authority.directory,
+            state.certificate.as_ref(),
+            now,
+            force,
+        );
+        if let Decision::Order { reason } = decision {
+            if wanted.paused {
+                plan.waiting = Some(Held {
+                    reason: format!("paused; otherwise: {reason}"),
+                    until: None,
+                    problem: None,
+                });
+            } else if let Some(held) = holds(&state.order_failure) {
+                plan.waiting = Some(held);
+            } else {
+                plan.order = Some(reason);
+            }
+        }
+        // With an order ahead the deployment follows it anyway, and what stands now is looked at again then.
+        if plan.order.is_none() {
+            let needed = self.deployment_needed(wanted, state).await?;
+            if let Some(reason) = needed {
+                match holds(&state.deployment_failure) {
+                    Some(held) => plan.waiting = plan.waiting.or(Some(held)),
+                    None => plan.deploy = Some(reason),
+                }
+            }
+        }
+        // What an order under way still needs is not swept.
+        plan.sweep = state.order.is_none() && !state.leftovers.is_empty()
+            || state.order.is_some() && plan.order.is_none() && plan.waiting.is_none();
+        Ok(plan)
+    }
+}
+
+impl Held {
+    fn entry(self, name: &CertificateName) -> Entry {
+        let mut entry = Entry::bare(name.as_str(), Outcome::Waiting, self.reason);
+        entry.next_attempt = self.until;
+        entry.problem = self.problem;
+        entry
+    }
+}
+
+/// What the work on one certificate came to.
+#[derive(Default)]
+struct Done {
+    /// Whether a chain came into the vault, and whether it was the first.
+    obtained: Option<bool>,
+    reason: Option<String>,
+    changed: bool,
+    remarks: Vec<String>,
+    halt: Option<Halt>,
+}
+
+impl<P: Ports> Work<'_, '_, P> {
+    /// Does what was planned, remembers what failed, gives the lease back and tells what became of it.
+    async fn carry_out(mut self, plan: Plan, force: bool) -> Entry {
+        let mut done = Done {
+            reason: plan.order.clone().or(plan.deploy.clone()),
+            ..Done::default()
+        };
+        let waiting = plan.waiting.clone();
+        let mut plan = plan;
+        for round in 0..ROUNDS {
+            done.halt = self.act(&plan, &mut done).await.err();
+            if matches!(done.halt, Some(Halt::LeaseLost)) {
+                break;
+            }
+            // Edited while it was worked on: go round again, under the same lease.
+            match self.reread_document().await {
+                Ok(true) if round + 1 < ROUNDS => match self
+                    .cycle
+                    .plan(
+                        &self.wanted,
+                        &self.document,
+                        &self.state,
+                        force && done.obtained.is_none(),
+                    )
+                    .await
+                {
+                    Ok(next) => {
+                        done.reason = next.order.clone().or(next.deploy.clone()).or(done.reason);
+                        plan = next;
+                    }
+                    Err(problem) => {
+                        done.halt = Some(problem.into());
+                        break;
+                    }
+                },
+                Ok(_) => break,
+                Err(halt) => {
+                    done.halt = done.halt.or(Some(halt));
+                    break;
+                }
+            }
+        }
+        let entry = self.conclude(done, waiting);
+        // Taken off and told: forgotten.
+        let home = &self.cycle.home;
+        let named: Vec<String> = self
+            .wanted
+            .targets
+            .iter()
+            .map(|target| crate::report::target_id(target, home).1)
+            .collect();
+        self.state
+            .targets
+            .retain(|target| target.state != TargetState::Detached || named.contains(&target.id));
+        match self.end().await {
+            Ok(()) => entry,
+            Err(halt) => self.entry_of_halt(halt),
+        }
+    }
+
+    async fn act(&mut self, plan: &Plan, done: &mut Done) -> Result<(), Halt> {
+        if let Some(reason) = &plan.order {
+            let first = self.state.certificate.is_none() && self.state.previous.is_none();
+            let authority = self.cycle.authority(&self.wanted.authority)?.clone();
+            match self.obtain(&authority, reason).await {
+                Ok(()) => done.obtained = Some(done.obtained.unwrap_or(first)),
+                Err(Halt::Failed(failing)) => {
+                    let failure = self.failure(&failing, self.state.order_failure.as_ref());
+                    self.note("failed", failing.problem.detail.clone());
+                    self.state.order_failure = Some(failure);
+                    done.halt = Some(Halt::Failed(failing));
+                }
+                Err(Halt::LeaseLost) => return Err(Halt::LeaseLost),
+                Err(halt) => done.halt = Some(halt),
+            }
+        } else if self.state.order.is_some() && plan.waiting.is_none() {
+            self.abandon_unneeded().await?;
+        } else if plan.sweep {
+            self.sweep().await?;
+        }
+        // Whatever became of the order: what is in the vault belongs on its targets.
+        let stopped = done.halt.take();
+        let deploy = plan.deploy.is_some()
+            || done.obtained.is_some()
+            || self.deployment_due_after(stopped.as_ref()).await?;
+        if deploy {
+            match self.deploy().await {
+                Ok(Deployed {
+                    changed,
+                    remarks,
+                    problem,
+                }) => {
+                    done.changed |= changed;
+                    done.remarks.extend(remarks);
+                    match problem {
+                        None => self.state.deployment_failure = None,
+                        Some(problem) => {
+                            return Err(self.deployment_failed(stopped, problem.into()));
+                        }
+                    }
+                }
+                Err(Halt::Failed(failing)) => return Err(self.deployment_failed(stopped, failing)),
+                Err(halt) => return Err(halt),
+            }
+        }
+        stopped.map_or(Ok(()), Err)
+    }
+
+    /// After an order that did not come off, drift of what stands is repaired all the same.
+    async fn deployment_due_after(&self, stopped: Option<&Halt>) -> Result<bool, Halt> {
+        if stopped.is_none() || self.state.certificate.is_none() {
+            return Ok(false);
+        }
+        let now = self.cycle.clock.now();
+        let held = self
+            .state
+            .deployment_failure
+            .as_ref()
+            .is_some_and(|failure| failure.holds(now, false, &self.document, &[]).is_some());
+        Ok(!held
+            && self
+                .cycle
+                .deployment_needed(&self.wanted, &self.state)
+                .await?
+                .is_some())
+    }
+
+    fn deployment_failed(&mut self, stopped: Option<Halt>, failing: Failing) -> Halt {
+        let failure = self.failure(&failing, self.state.deployment_failure.as_ref());
+        self.note("deployment failed", failing.problem.detail.clone());
+        self.state.deployment_failure = Some(failure);
+        match stopped {
+            Some(Halt::Failed(first)) => Halt::Failed(first),
+            _ => Halt::Failed(failing),
+        }
+    }
+
+    /// Reads the document again; returns whether it is another one now.
+    async fn reread_document(&mut self) -> Result<bool, Halt> {
+        let key = store::certificate_key(&self.wanted.name);
+        let Some(object) = self.cycle.ports.store().read(&key).await? else {
+            return Ok(false);
+        };
+        if object.etag == self.document {
+            return Ok(false);
+        }
+        let parsed = Wanted::parse(
+            &self.wanted.name,
+            &object.body,
+            &self.cycle.settings,
+            self.cycle.account_id.as_deref(),
+        );
+        let wanted = parsed.map_err(|invalid| {
+            Problem::ours("invalidDocument", Retry::Never, format!("{key}: {invalid}"))
+        })?;
+        self.note("document changed", "it was edited while it was worked on");
+        self.wanted = wanted;
+        self.document = object.etag;
+        Ok(true)
+    }
+
+    fn conclude(&self, done: Done, waiting: Option<Held>) -> Entry {
+        let name = &self.wanted.name;
+        if let Some(halt) = done.halt {
+            return self.entry_of_halt(halt);
+        }
+        let outcome = match done.obtained {
+            Some(true) => Outcome::Issued,
+            Some(false) => Outcome::Renewed,
+            None if done.changed => Outcome::Deployed,
+            None => match waiting {
+                Some(held) => {
+                    return held.entry(name).with_state(
+                        &self.state,
+                        Some(&self.wanted),
+                        &self.cycle.home,
+                    );
+                }
+                None => Outcome::Kept,
+            },
+        };
+        let mut reason = done.reason.unwrap_or_else(|| "tidied up".to_owned());
+        for remark in done.remarks {
+            reason = format!("{reason}; {remark}");
+        }
+        Entry::bare(name.as_str(), outcome, reason).with_state(
+            &self.state,
+            Some(&self.wanted),
+            &self.cycle.home,
+        )
+    }
+
+    fn entry_of_halt(&self, halt: Halt) -> Entry {
+        let name = self.wanted.name.as_str();
+        let entry = match halt {
+            Halt::Failed(failing) => {
+                let failures = [&self.state.order_failure, &self.state.deployment_failure];
+                let next = failures
+                    .into_iter()
+                    .flatten()
+                    .find(|failure| failure.problem == failing.problem)
+                    .map(|failure| failure.next_attempt);
+                Entry::failed(name, failing.problem, next)
+            }
+            Halt::Waiting {
+                reason,
+                until,
+                problem,
+            } => {
+                let mut entry = Entry::bare(name, Outcome::Waiting, reason);
+                entry.next_attempt = Some(until);
+                entry.problem = problem;
+                entry
+            }
+            Halt::LeaseLost => Entry::bare(
+                name,
+                Outcome::Waiting,
+                "another invocation has taken it over",
+            ),
+        };
+        entry.with_state(&self.state, Some(&self.wanted), &self.cycle.home)
+    }
+}
+
+fn kept_reason(state: &State) -> String {
+    state.certificate.as_ref().map_or_else(
+        || "nothing to do".to_owned(),
+        |held| {
+            format!(
+                "valid until {}, to be renewed at {}",
+                rfc3339(held.not_after),
+                rfc3339(held.renewal.at)
+            )
+        },
+    )
+}
+
+fn log(entry: &Entry) {
+    let outcome = format!("{:?}", entry.outcome).to_lowercase();
+    let arn = entry.certificate_arn.as_deref().unwrap_or_default();
+    let serial = entry.serial.as_deref().unwrap_or_default();
+    match &entry.problem {
+        Some(problem) => tracing::warn!(
+            certificate.name = entry.name,
+            certificate.arn = arn,
+            certificate.serial = serial,
+            outcome,
+            reason = entry.reason,
+            problem.type = problem.kind,
+            problem.detail = problem.detail,
+            problem.retry = ?problem.retry,
+            "certificate"
+        ),
+        None => tracing::info!(
+            certificate.name = entry.name,
+            certificate.arn = arn,
+            certificate.serial = serial,
+            outcome,
+            reason = entry.reason,
+            "certificate"
+        ),
+    }
+}
+
+/// How often a lost race for the lease is followed by another look.
+const RACES: usize = 4;
+/// How often a document may be edited while it is worked on before the rest is left to the next pass.
+const ROUNDS: usize = 3;

@@ -1,0 +1,240 @@
+//! Problems and what may be done about them; the one place where that is decided.
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+use time::{Duration, OffsetDateTime};
+
+/// What went wrong with a certificate, as reports and states carry it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Problem {
+    /// The authority's URN (RFC 8555 section 6.7) or `certloop:<word>`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// What happened, to which name, and what the reader can do. Never holds a secret.
+    pub detail: String,
+    /// When to try again.
+    pub retry: Retry,
+}
+
+/// When trying again makes sense.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Retry {
+    /// By our own ladder: 1, 10, 100 minutes, then daily.
+    Soon,
+    /// Not before the instant the other side named.
+    At,
+    /// Somebody has to act; looked at again by the ladder all the same.
+    Person,
+    /// Never as things are: only another document or build helps.
+    Never,
+}
+
+impl Problem {
+    /// Makes a problem of ours: `certloop:<word>`.
+    pub fn ours(word: &str, retry: Retry, detail: impl Into<String>) -> Self {
+        Self {
+            kind: format!("certloop:{word}"),
+            detail: detail.into(),
+            retry,
+        }
+    }
+}
+
+/// An AWS call that failed.
+#[derive(Clone, Debug, Error)]
+#[error("{operation}: {}{message}", code.as_ref().map(|code| format!("{code}: ")).unwrap_or_default())]
+pub struct ServiceError {
+    /// The API operation, e.g. `ImportCertificate`.
+    pub operation: &'static str,
+    /// The service's error code, `None` when no answer arrived.
+    pub code: Option<String>,
+    /// The service's words, or what kept the answer from arriving.
+    pub message: String,
+    /// The HTTP status, where there was an answer.
+    pub status: Option<u16>,
+}
+
+impl ServiceError {
+    /// Whether the call may have taken effect although it failed: no answer, or a fault on the service's side.
+    pub fn may_have_happened(&self) -> bool {
+        !self.is_throttling() && self.status.is_none_or(|status| status >= 500)
+    }
+
+    /// Whether the service asked for fewer calls.
+    pub fn is_throttling(&self) -> bool {
+        matches!(
+            self.code.as_deref(),
+            Some(
+                "ThrottlingException"
+                    | "Throttling"
+                    | "ThrottledException"
+                    | "TooManyRequestsException"
+                    | "RequestLimitExceeded"
+                    | "SlowDown"
+                    | "PriorRequestNotComplete"
+            )
+        )
+    }
+
+    /// Returns the problem this is for a certificate.
+    pub fn problem(&self, word: &str, about: &str) -> Problem {
+        let (retry, remedy) = match self.code.as_deref() {
+            Some(
+                "AccessDeniedException"
+                | "AccessDenied"
+                | "UnauthorizedOperation"
+                | "UnrecognizedClientException",
+            ) => (Retry::Person, "; give the function's role this permission"),
+            Some("LimitExceededException") => (
+                Retry::Person,
+                "; ask for a higher quota or delete what is unused",
+            ),
+            Some("TagPolicyException" | "TooManyTagsException" | "InvalidTagException") => {
+                (Retry::Person, "; change the document's tags")
+            }
+            _ => (Retry::Soon, ""),
+        };
+        Problem::ours(word, retry, format!("{about}: {self}{remedy}"))
+    }
+}
+
+/// What an authority answered instead of what was asked for, or why no answer came.
+#[derive(Clone, Debug)]
+pub struct Refusal {
+    /// The problem document's type (RFC 8555 section 6.7), or `certloop:authority` when there was none.
+    pub kind: String,
+    /// The problem document's words, subproblems included.
+    pub detail: String,
+    /// The HTTP status, where there was an answer.
+    pub status: Option<u16>,
+    /// The instant before which the authority does not want to be asked again.
+    pub retry_after: Option<OffsetDateTime>,
+}
+
+/// The namespace of the problem types of RFC 8555 section 6.7.
+pub const URN: &str = "urn:ietf:params:acme:error:";
+
+impl Refusal {
+    /// Returns the problem type without its namespace.
+    pub fn word(&self) -> &str {
+        self.kind.strip_prefix(URN).unwrap_or(&self.kind)
+    }
+
+    /// Returns when to try again: by problem type first, HTTP status second.
+    pub fn retry(&self) -> Retry {
+        match self.word() {
+            "rateLimited" if self.retry_after.is_some() => Retry::At,
+            // A paused identifier: no Retry-After, and a link that a person must open.
+            "rateLimited" if self.detail.contains("http") => Retry::Person,
+            "accountDoesNotExist"
+            | "badCSR"
+            | "badPublicKey"
+            | "badSignatureAlgorithm"
+            | "caa"
+            | "externalAccountRequired"
+            | "invalidContact"
+            | "invalidProfile"
+            | "malformed"
+            | "rejectedIdentifier"
+            | "unsupportedContact"
+            | "unsupportedIdentifier"
+            | "userActionRequired" => Retry::Person,
+            _ if self.retry_after.is_some() => Retry::At,
+            _ => Retry::Soon,
+        }
+    }
+
+    /// Returns the problem this is for a certificate.
+    pub fn problem(&self) -> Problem {
+        Problem {
+            kind: self.kind.clone(),
+            detail: self.detail.clone(),
+            retry: self.retry(),
+        }
+    }
+}
+
+/// A problem remembered across passes, with its class and next attempt (rule 7).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Failure {
+    /// What went wrong last.
+    pub problem: Problem,
+    /// How often in a row.
+    pub attempts: u32,
+    /// When it happened last.
+    #[serde(with = "time::serde::rfc3339")]
+    pub at: OffsetDateTime,
+    /// Nothing is tried before this instant.
+    #[serde(with = "time::serde::rfc3339")]
+    pub next_attempt: OffsetDateTime,
+    /// The names the authority spoke about: only they are held when the document changes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub identifiers: Vec<String>,
+    /// Whether the authority set the instant or must see a person act: neither force nor a new document overrides that.
+    #[serde(default)]
+    pub binding: bool,
+    /// The ETag of the document it happened with: another document deserves a new try.
+    #[serde(default)]
+    pub document: String,
+}
+
+/// Our own waits after the first, second and third failure in a row, and after each later one.
+const LADDER: [Duration; 4] = [
+    Duration::minutes(1),
+    Duration::minutes(10),
+    Duration::minutes(100),
+    Duration::days(1),
+];
+/// A next attempt of ours further ahead than this is void (a clock that was wrong once).
+const LONGEST_WAIT: Duration = Duration::hours(25);
+/// Our waits when little of the lifetime is left.
+const URGENT_WAIT: Duration = Duration::hours(1);
+
+/// Returns the wait after the given number of failures in a row; `luck` in 0..1 shortens it by up to a tenth, so that
+/// certificates that failed together do not come back together.
+pub fn backoff(attempts: u32, urgent: bool, luck: f64) -> Duration {
+    let step = LADDER[(attempts.max(1) as usize - 1).min(LADDER.len() - 1)];
+    let step = if urgent { step.min(URGENT_WAIT) } else { step };
+    step * (1.0 - 0.1 * luck.clamp(0.0, 1.0))
+}
+
+impl Failure {
+    /// Returns until when nothing may be tried, or `None` when a try may be made now.
+    pub fn holds(
+        &self,
+        now: OffsetDateTime,
+        force: bool,
+        document: &str,
+        names: &[String],
+    ) -> Option<OffsetDateTime> {
+        if self.next_attempt <= now || (!self.binding && self.next_attempt > now + LONGEST_WAIT) {
+            return None;
+        }
+        let about_these_names =
+            self.identifiers.is_empty() || self.identifiers.iter().any(|held| names.contains(held));
+        if !about_these_names {
+            return None;
+        }
+        let said_by_authority = self.binding || !self.identifiers.is_empty();
+        if !self.binding && (force || (self.document != document && !said_by_authority)) {
+            return None;
+        }
+        Some(self.next_attempt)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_grow_and_are_capped_when_little_is_left() {
+        assert_eq!(backoff(1, false, 0.0), Duration::minutes(1));
+        assert_eq!(backoff(3, false, 0.0), Duration::minutes(100));
+        assert_eq!(backoff(9, false, 0.0), Duration::days(1));
+        assert_eq!(backoff(9, true, 0.0), Duration::hours(1));
+        assert!(backoff(9, false, 1.0) >= Duration::hours(21));
+    }
+}

@@ -1,0 +1,290 @@
+//! What a pass tells: the function's result, and the summary counted from it.
+
+use serde::Serialize;
+use time::OffsetDateTime;
+
+use crate::document::{Target, Wanted};
+use crate::problem::Problem;
+use crate::state::{State, TargetKind, TargetState};
+
+/// The report of a pass.
+#[derive(Clone, Debug, Serialize)]
+pub struct Report {
+    /// One entry per certificate.
+    pub certificates: Vec<Entry>,
+    /// How many of each outcome, left-out entries included.
+    pub summary: Summary,
+    /// How many entries were left out.
+    pub omitted: usize,
+}
+
+/// What became of one certificate in a pass.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Entry {
+    /// The document's name.
+    pub name: String,
+    /// In one word.
+    pub outcome: Outcome,
+    /// In a sentence.
+    pub reason: String,
+    /// The first target's certificate.
+    pub certificate_arn: Option<String>,
+    /// Of the certificate that is to be served.
+    pub serial: Option<String>,
+    /// Start of its validity.
+    #[serde(with = "time::serde::rfc3339::option")]
+    pub not_before: Option<OffsetDateTime>,
+    /// End of its validity.
+    #[serde(with = "time::serde::rfc3339::option")]
+    pub not_after: Option<OffsetDateTime>,
+    /// When it will be renewed.
+    #[serde(with = "time::serde::rfc3339::option")]
+    pub renew_at: Option<OffsetDateTime>,
+    /// Until when nothing is tried.
+    #[serde(with = "time::serde::rfc3339::option")]
+    pub next_attempt: Option<OffsetDateTime>,
+    /// Where it is deployed.
+    pub targets: Vec<TargetEntry>,
+    /// What went wrong.
+    pub problem: Option<Problem>,
+}
+
+/// What became of a certificate, in one word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Outcome {
+    /// Its first certificate is on its targets.
+    Issued,
+    /// A later one is.
+    Renewed,
+    /// It was put on a target without a new order.
+    Deployed,
+    /// Nothing had to be done.
+    Kept,
+    /// Something has to be done, but not now.
+    Waiting,
+    /// The problem says why.
+    Failed,
+    /// It was removed.
+    Removed,
+    /// Another invocation will deal with it.
+    Queued,
+}
+
+/// One target of one certificate.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TargetEntry {
+    /// What kind of target.
+    #[serde(rename = "type")]
+    pub kind: TargetKind,
+    /// The target's ARN; a `certificateManager` target has none but the certificate's.
+    pub arn: Option<String>,
+    /// What it holds of ours.
+    pub certificate_arn: Option<String>,
+    /// Where it stands.
+    pub state: TargetState,
+    /// Whether the served leaf is ours.
+    pub proved: Option<bool>,
+}
+
+/// How many of each outcome.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[allow(missing_docs)] // the names are the outcomes
+pub struct Summary {
+    pub issued: usize,
+    pub renewed: usize,
+    pub deployed: usize,
+    pub kept: usize,
+    pub waiting: usize,
+    pub failed: usize,
+    pub removed: usize,
+    pub queued: usize,
+}
+
+impl Entry {
+    /// Makes the entry of a certificate of which only the name is known.
+    pub fn bare(name: &str, outcome: Outcome, reason: impl Into<String>) -> Self {
+        Self {
+            name: name.to_owned(),
+            outcome,
+            reason: reason.into(),
+            certificate_arn: None,
+            serial: None,
+            not_before: None,
+            not_after: None,
+            renew_at: None,
+            next_attempt: None,
+            targets: Vec::new(),
+            problem: None,
+        }
+    }
+
+    /// Makes the entry of one that failed.
+    pub fn failed(name: &str, problem: Problem, next_attempt: Option<OffsetDateTime>) -> Self {
+        let reason = problem.detail.clone();
+        Self {
+            problem: Some(problem),
+            next_attempt,
+            ..Self::bare(name, Outcome::Failed, reason)
+        }
+    }
+
+    /// Fills in what the state knows.
+    pub fn with_state(mut self, state: &State, wanted: Option<&Wanted>, home: &str) -> Self {
+        if let Some(held) = &state.certificate {
+            self.serial = Some(held.serial.clone());
+            self.not_before = Some(whole_seconds(held.not_before));
+            self.not_after = Some(whole_seconds(held.not_after));
+            self.renew_at = Some(whole_seconds(held.renewal.at));
+        }
+        self.next_attempt = self.next_attempt.map(whole_seconds);
+        self.targets = wanted
+            .map(|wanted| {
+                target_entries(state, wanted, home)
+                    .into_iter()
+                    .map(|(_, entry)| entry)
+                    .collect()
+            })
+            .unwrap_or_default();
+        self.certificate_arn = self
+            .targets
+            .first()
+            .and_then(|target| target.certificate_arn.clone());
+        self
+    }
+}
+
+/// Returns a certificate's targets with the ids under which the state keeps them: those of the document in its order, then
+/// those that were just taken off, which are told once.
+pub fn target_entries(state: &State, wanted: &Wanted, home: &str) -> Vec<(String, TargetEntry)> {
+    let mut ids: Vec<(TargetKind, String)> = wanted
+        .targets
+        .iter()
+        .map(|target| target_id(target, home))
+        .collect();
+    let detached = state
+        .targets
+        .iter()
+        .filter(|target| target.state == TargetState::Detached);
+    let detached: Vec<_> = detached
+        .map(|target| (target.kind, target.id.clone()))
+        .filter(|known| !ids.contains(known))
+        .collect();
+    ids.extend(detached);
+    ids.into_iter()
+        .map(|(kind, id)| (id.clone(), target_entry(state, kind, &id)))
+        .collect()
+}
+
+fn target_entry(state: &State, kind: TargetKind, id: &str) -> TargetEntry {
+    let known = state.target(id);
+    let certificate_arn = known
+        .and_then(|target| target.certificate_arn.as_ref())
+        .map(ToString::to_string);
+    TargetEntry {
+        kind,
+        arn: match kind {
+            TargetKind::Listener => Some(id.to_owned()),
+            TargetKind::CertificateManager => certificate_arn.clone(),
+        },
+        state: known.map_or(TargetState::Pending, |target| target.state),
+        proved: known.and_then(|target| target.proved),
+        certificate_arn,
+    }
+}
+
+/// Returns a target's kind and the id under which the state keeps it.
+pub fn target_id(target: &Target, home: &str) -> (TargetKind, String) {
+    match target {
+        Target::Listener { arn, .. } => (TargetKind::Listener, arn.to_string()),
+        Target::CertificateManager { region } => (
+            TargetKind::CertificateManager,
+            format!("certificateManager:{}", region.as_deref().unwrap_or(home)),
+        ),
+    }
+}
+
+impl Report {
+    /// Makes the report of a pass, leaving out what a large fleet would only drown in.
+    pub fn new(mut certificates: Vec<Entry>) -> Self {
+        certificates.sort_by(|a, b| a.name.cmp(&b.name));
+        let mut summary = Summary::default();
+        for entry in &certificates {
+            *match entry.outcome {
+                Outcome::Issued => &mut summary.issued,
+                Outcome::Renewed => &mut summary.renewed,
+                Outcome::Deployed => &mut summary.deployed,
+                Outcome::Kept => &mut summary.kept,
+                Outcome::Waiting => &mut summary.waiting,
+                Outcome::Failed => &mut summary.failed,
+                Outcome::Removed => &mut summary.removed,
+                Outcome::Queued => &mut summary.queued,
+            } += 1;
+        }
+        let all = certificates.len();
+        if all > LISTED_WHOLE {
+            certificates.retain(|entry| entry.outcome != Outcome::Kept);
+            // What needs attention comes first if not even the rest fits.
+            let mut size = 0;
+            certificates.sort_by_key(|entry| (entry.problem.is_none(), entry.name.clone()));
+            certificates.retain(|entry| {
+                size += serde_json::to_vec(entry).map_or(0, |json| json.len() + 1);
+                size < LARGEST
+            });
+            certificates.sort_by(|a, b| a.name.cmp(&b.name));
+        }
+        Self {
+            omitted: all - certificates.len(),
+            certificates,
+            summary,
+        }
+    }
+}
+
+/// Returns the instant without the fraction of a second that only noise would add.
+pub fn whole_seconds(at: OffsetDateTime) -> OffsetDateTime {
+    at.replace_nanosecond(0).unwrap_or(at)
+}
+
+/// Up to this many certificates, every entry is listed.
+const LISTED_WHOLE: usize = 1_000;
+/// No result exceeds 5 MB; the rest is for the frame.
+const LARGEST: usize = 4_900_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn above_a_thousand_the_kept_ones_are_counted_only() {
+        let mut entries: Vec<Entry> = (0..1_500)
+            .map(|n| Entry::bare(&format!("c{n}"), Outcome::Kept, ""))
+            .collect();
+        entries.push(Entry::failed(
+            "bad",
+            Problem::ours("x", crate::problem::Retry::Soon, "no"),
+            None,
+        ));
+        let report = Report::new(entries);
+        assert_eq!((report.certificates.len(), report.omitted), (1, 1_500));
+        assert_eq!((report.summary.kept, report.summary.failed), (1_500, 1));
+    }
+
+    #[test]
+    fn no_report_exceeds_five_megabytes() {
+        let entries = (0..20_000)
+            .map(|n| {
+                Entry::failed(
+                    &format!("c{n}"),
+                    Problem::ours("x", crate::problem::Retry::Soon, "no ".repeat(200)),
+                    None,
+                )
+            })
+            .collect();
+        let report = Report::new(entries);
+        assert!(serde_json::to_vec(&report).unwrap().len() < 5_000_000);
+        assert_eq!(report.certificates.len() + report.omitted, 20_000);
+    }
+}

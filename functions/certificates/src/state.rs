@@ -1,0 +1,450 @@
+//! `state/<name>.json`: what is true of a certificate, what is under way, who works on it, and what happened.
+//!
+//! ```text
+//!  absent ─▶ ordered ─▶ finalizing ─▶ held (in the vault) ─▶ imported ─▶ attached ─▶ proved
+//!               │ url       │ key stored   │ serial             │ ARN        │ targets
+//! ```
+//!
+//! Every arrow is saved before the next is begun; each step can be repeated after a stop.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+use time::{Duration, OffsetDateTime};
+
+use crate::arn::CertificateArn;
+use crate::certificate::Leaf;
+use crate::document::Wanted;
+use crate::key::KeyType;
+use crate::names::DnsName;
+use crate::problem::Failure;
+use crate::store::Record;
+
+/// The record of one certificate.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct State {
+    version: u32,
+    write_id: String,
+    /// Who works on it now.
+    #[serde(default)]
+    pub lease: Option<Lease>,
+    /// The certificate in the vault that is to be served.
+    #[serde(default)]
+    pub certificate: Option<Held>,
+    /// The serial of the one before, kept in the vault as well.
+    #[serde(default)]
+    pub previous: Option<String>,
+    /// The order under way.
+    #[serde(default)]
+    pub order: Option<OrderRecord>,
+    /// What stands in the certificate manager, by region.
+    #[serde(default)]
+    pub imports: BTreeMap<String, Import>,
+    /// What is known of each target.
+    #[serde(default)]
+    pub targets: Vec<TargetRecord>,
+    /// What failed last while ordering.
+    #[serde(default)]
+    pub order_failure: Option<Failure>,
+    /// What failed last while deploying.
+    #[serde(default)]
+    pub deployment_failure: Option<Failure>,
+    /// What still has to be deleted from the bucket.
+    #[serde(default)]
+    pub leftovers: Leftovers,
+    /// The last steps, oldest first.
+    #[serde(default)]
+    pub history: Vec<Step>,
+}
+
+impl Record for State {
+    fn stamp(&mut self, write_id: String) {
+        self.version = Self::VERSION;
+        self.write_id = write_id;
+    }
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self {
+            version: Self::VERSION,
+            write_id: String::new(),
+            lease: None,
+            certificate: None,
+            previous: None,
+            order: None,
+            imports: BTreeMap::new(),
+            targets: Vec::new(),
+            order_failure: None,
+            deployment_failure: None,
+            leftovers: Leftovers::default(),
+            history: Vec::new(),
+        }
+    }
+}
+
+impl State {
+    /// Adds a step to the history, dropping the oldest beyond [`HISTORY`].
+    pub fn note(&mut self, at: OffsetDateTime, step: &str, detail: impl Into<String>) {
+        self.history.push(Step {
+            at,
+            step: step.to_owned(),
+            detail: detail.into(),
+        });
+        let surplus = self.history.len().saturating_sub(HISTORY);
+        self.history.drain(..surplus);
+    }
+
+    /// Returns the lease that keeps others away now. One that ends too far ahead is void: the clock that wrote it was wrong.
+    pub fn lease_in_force(&self, now: OffsetDateTime) -> Option<&Lease> {
+        self.lease
+            .as_ref()
+            .filter(|lease| lease.until > now && lease.until <= now + LONGEST_LEASE)
+    }
+
+    /// Returns what is known of a target.
+    pub fn target(&self, id: &str) -> Option<&TargetRecord> {
+        self.targets.iter().find(|target| target.id == id)
+    }
+
+    /// Returns the record of a target, made when it is new.
+    pub fn target_mut(&mut self, kind: TargetKind, id: &str) -> &mut TargetRecord {
+        let index = self
+            .targets
+            .iter()
+            .position(|target| target.id == id)
+            .unwrap_or_else(|| {
+                self.targets.push(TargetRecord {
+                    kind,
+                    id: id.to_owned(),
+                    certificate_arn: None,
+                    serial: None,
+                    state: TargetState::Pending,
+                    proved: None,
+                    checked_at: None,
+                    trusted: None,
+                    detail: None,
+                });
+                self.targets.len() - 1
+            });
+        &mut self.targets[index]
+    }
+}
+
+/// The right to work on a certificate, until the holder's invocation ends.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lease {
+    /// A random word of the holder's invocation.
+    pub owner: String,
+    /// The holder's deadline.
+    #[serde(with = "time::serde::rfc3339")]
+    pub until: OffsetDateTime,
+}
+
+/// An issued certificate that is in the vault.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Held {
+    /// Lower-case hex.
+    pub serial: String,
+    /// SHA-256 of the leaf's DER, hex.
+    pub fingerprint: String,
+    /// Start of its validity.
+    #[serde(with = "time::serde::rfc3339")]
+    pub not_before: OffsetDateTime,
+    /// End of its validity.
+    #[serde(with = "time::serde::rfc3339")]
+    pub not_after: OffsetDateTime,
+    /// Its names, sorted.
+    pub domains: Vec<DnsName>,
+    /// Its key type.
+    pub key_type: KeyType,
+    /// The settings' name of the authority it came from.
+    pub authority: String,
+    /// That authority's directory URL.
+    pub directory: String,
+    /// The profile asked for.
+    pub profile: Option<String>,
+    /// When it is to be renewed.
+    pub renewal: Renewal,
+}
+
+impl Held {
+    /// Returns the length of its validity.
+    pub fn lifetime(&self) -> Duration {
+        self.not_after - self.not_before
+    }
+
+    /// Returns the share of its lifetime that is left, 0 when it has ended.
+    pub fn share_left(&self, now: OffsetDateTime) -> f64 {
+        ((self.not_after - now).as_seconds_f64() / self.lifetime().as_seconds_f64().max(1.0))
+            .clamp(0.0, 1.0)
+    }
+}
+
+/// When a certificate is to be renewed: one instant, drawn once and kept.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Renewal {
+    /// The instant.
+    #[serde(with = "time::serde::rfc3339")]
+    pub at: OffsetDateTime,
+    /// The authority's renewal information (RFC 9773), once it is asked for.
+    #[serde(default)]
+    pub information: Option<RenewalInformation>,
+}
+
+/// What an authority suggested (RFC 9773 section 4.2), with the next time to ask.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RenewalInformation {
+    /// Start of the suggested window.
+    #[serde(with = "time::serde::rfc3339")]
+    pub start: OffsetDateTime,
+    /// End of the suggested window.
+    #[serde(with = "time::serde::rfc3339")]
+    pub end: OffsetDateTime,
+    /// The stored Retry-After.
+    #[serde(with = "time::serde::rfc3339")]
+    pub ask_again: OffsetDateTime,
+}
+
+/// An order under way, with what it was made for.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct OrderRecord {
+    /// The settings' name of the authority.
+    pub authority: String,
+    /// Its directory URL.
+    pub directory: String,
+    /// The profile asked for.
+    pub profile: Option<String>,
+    /// The names, sorted.
+    pub domains: Vec<DnsName>,
+    /// The key to be certified.
+    pub key_type: KeyType,
+    /// The order's URL (RFC 8555 section 7.1.3).
+    pub url: String,
+    /// How far it is.
+    pub stage: Stage,
+    /// Why it was made, in words.
+    pub reason: String,
+    /// Whether our own fetch of a challenge could not connect at the last attempt (rule 9: it blocks one step only).
+    #[serde(default)]
+    pub unreachable_once: bool,
+}
+
+impl OrderRecord {
+    /// Whether the order is for what is wanted now.
+    pub fn fits(&self, wanted: &Wanted, directory: &str) -> bool {
+        self.domains == wanted.domains
+            && self.key_type == wanted.key_type
+            && self.directory == directory
+            && self.profile == wanted.profile
+    }
+}
+
+/// How far an order is, in our words; the authority's status is asked for anew at each visit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Stage {
+    /// Made at the authority; its authorizations are being dealt with.
+    Ordered,
+    /// The key is stored; the CSR may have been handed in.
+    Finalizing,
+}
+
+/// What stands in the certificate manager of one region.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Import {
+    /// The certificate's ARN.
+    #[serde(default)]
+    pub arn: Option<CertificateArn>,
+    /// The serial that was imported there last.
+    #[serde(default)]
+    pub serial: Option<String>,
+    /// Written before a first import, so that a lost ARN can be found again.
+    #[serde(default)]
+    pub importing: Option<Importing>,
+    /// Our certificates that this one took over from.
+    #[serde(default)]
+    pub superseded: Vec<Superseded>,
+}
+
+/// The intent of a first import.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Importing {
+    /// What is being imported.
+    pub serial: String,
+    /// Since when.
+    #[serde(with = "time::serde::rfc3339")]
+    pub at: OffsetDateTime,
+}
+
+/// A certificate of ours in the certificate manager that has a successor.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Superseded {
+    /// Its ARN.
+    pub arn: CertificateArn,
+    /// Since when no target of ours holds it.
+    #[serde(default, with = "time::serde::rfc3339::option")]
+    pub detached_at: Option<OffsetDateTime>,
+}
+
+/// What kind of target.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum TargetKind {
+    /// An HTTPS listener of an Application Load Balancer.
+    Listener,
+    /// The certificate manager of a region.
+    CertificateManager,
+}
+
+/// Where a target stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TargetState {
+    /// The listener holds it.
+    Attached,
+    /// The certificate manager holds it.
+    Imported,
+    /// Not yet there.
+    Pending,
+    /// It could not be put there.
+    Failed,
+    /// It was taken off.
+    Detached,
+}
+
+/// What is known of one target.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TargetRecord {
+    /// What kind it is.
+    pub kind: TargetKind,
+    /// A listener's ARN, or `certificateManager:<region>`.
+    pub id: String,
+    /// What it holds of ours.
+    pub certificate_arn: Option<CertificateArn>,
+    /// The serial it was last seen to get.
+    pub serial: Option<String>,
+    /// Where it stands.
+    pub state: TargetState,
+    /// Whether the served leaf is ours; `None` for off or could not tell.
+    pub proved: Option<bool>,
+    /// When that was looked at last.
+    #[serde(default, with = "time::serde::rfc3339::option")]
+    pub checked_at: Option<OffsetDateTime>,
+    /// Whether the served chain leads to a known root.
+    #[serde(default)]
+    pub trusted: Option<bool>,
+    /// What the last look said, where it did not succeed.
+    #[serde(default)]
+    pub detail: Option<String>,
+}
+
+/// What still has to be deleted from the bucket.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Leftovers {
+    /// Tokens under `challenges/`; recorded before they are put.
+    #[serde(default)]
+    pub tokens: BTreeSet<String>,
+    /// Whether `vault/<name>/pending.json` has served its purpose.
+    #[serde(default)]
+    pub pending_key: bool,
+    /// Serials in the vault that are older than the previous one.
+    #[serde(default)]
+    pub serials: BTreeSet<String>,
+}
+
+impl Leftovers {
+    /// Whether there is nothing to delete.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// One step of the history.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Step {
+    /// When.
+    #[serde(with = "time::serde::rfc3339")]
+    pub at: OffsetDateTime,
+    /// What, in one word.
+    pub step: String,
+    /// More about it.
+    pub detail: String,
+}
+
+/// `vault/<name>/<serial>.json`: an issued chain with its private key.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct VaultEntry {
+    version: u32,
+    write_id: String,
+    /// The leaf's serial, lower-case hex.
+    pub serial: String,
+    /// The chain as downloaded, PEM.
+    pub chain: String,
+    /// The private key, PKCS#8 PEM.
+    pub private_key: zeroize::Zeroizing<String>,
+}
+
+impl VaultEntry {
+    /// Makes the entry of an issued certificate.
+    pub fn new(leaf: &Leaf, chain: String, private_key: zeroize::Zeroizing<String>) -> Self {
+        Self {
+            version: Self::VERSION,
+            write_id: String::new(),
+            serial: leaf.serial.clone(),
+            chain,
+            private_key,
+        }
+    }
+}
+
+impl Record for VaultEntry {
+    fn stamp(&mut self, write_id: String) {
+        self.write_id = write_id;
+    }
+}
+
+/// `vault/<name>/pending.json`: the key of the order under way, stored before its CSR is handed in.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PendingKey {
+    version: u32,
+    write_id: String,
+    /// The order's URL.
+    pub order: String,
+    /// The private key, PKCS#8 PEM.
+    pub private_key: zeroize::Zeroizing<String>,
+}
+
+impl PendingKey {
+    /// Makes the record of a key made for an order.
+    pub fn new(order: String, private_key: zeroize::Zeroizing<String>) -> Self {
+        Self {
+            version: Self::VERSION,
+            write_id: String::new(),
+            order,
+            private_key,
+        }
+    }
+}
+
+impl Record for PendingKey {
+    fn stamp(&mut self, write_id: String) {
+        self.write_id = write_id;
+    }
+}
+
+/// How many steps of the history are kept.
+pub const HISTORY: usize = 100;
+/// The longest an invocation can last; a lease beyond that is void.
+const LONGEST_LEASE: Duration = Duration::minutes(15);

@@ -1,0 +1,263 @@
+//! The inventory: what is served, until when, what is next, what last went wrong. Reads documents and states only.
+
+use futures_util::{StreamExt, stream};
+use serde::Serialize;
+use time::OffsetDateTime;
+
+use crate::cycle::{Cycle, Ports, store_problem};
+use crate::document::Wanted;
+use crate::names::CertificateName;
+use crate::problem::{Problem, Retry};
+use crate::report::{TargetEntry, target_entries};
+use crate::state::{Stage, State, Step};
+use crate::store::{self, Store, read_record};
+
+/// The answer to `status`.
+#[derive(Debug, Serialize)]
+pub struct Inventory {
+    /// One entry per certificate, by name.
+    pub certificates: Vec<Standing>,
+    /// How many documents there are in all.
+    pub total: usize,
+    /// Pass this as `after` to read on; null at the end.
+    pub next: Option<String>,
+    /// Names that have a state but no document any more.
+    pub orphans: Vec<String>,
+}
+
+/// Where one certificate stands.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Standing {
+    name: String,
+    domains: Vec<String>,
+    authority: Option<String>,
+    profile: Option<String>,
+    key_type: Option<String>,
+    paused: bool,
+    serial: Option<String>,
+    #[serde(with = "time::serde::rfc3339::option")]
+    not_before: Option<OffsetDateTime>,
+    #[serde(with = "time::serde::rfc3339::option")]
+    not_after: Option<OffsetDateTime>,
+    /// 1 for a fresh certificate, 0 for one that has ended.
+    lifetime_left_share: Option<f64>,
+    #[serde(with = "time::serde::rfc3339::option")]
+    renew_at: Option<OffsetDateTime>,
+    under_way: Option<UnderWay>,
+    #[serde(with = "time::serde::rfc3339::option")]
+    next_attempt: Option<OffsetDateTime>,
+    targets: Vec<TargetStanding>,
+    problem: Option<Problem>,
+    /// The last steps, oldest first.
+    history: Vec<Step>,
+}
+
+/// What is being done about a certificate.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct UnderWay {
+    stage: Stage,
+    reason: String,
+    order_url: String,
+}
+
+/// A target as the report has it, with what the last look at it said.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct TargetStanding {
+    #[serde(flatten)]
+    entry: TargetEntry,
+    #[serde(with = "time::serde::rfc3339::option")]
+    checked_at: Option<OffsetDateTime>,
+    /// Whether the served chain leads to the authority's configured root or a public one.
+    trusted: Option<bool>,
+    detail: Option<String>,
+}
+
+/// Which part of the inventory is asked for.
+#[derive(Clone, Debug, Default)]
+pub struct Selection {
+    /// Only these.
+    pub certificates: Option<Vec<String>>,
+    /// At most so many.
+    pub limit: Option<usize>,
+    /// Only names behind this one.
+    pub after: Option<String>,
+}
+
+impl<P: Ports> Cycle<'_, P> {
+    /// Reads the inventory.
+    pub async fn status(&self, selection: &Selection) -> Result<Inventory, Problem> {
+        let store = self.ports.store();
+        let mut names = crate::pass::list_names(store).await?;
+        names.sort();
+        let states = store
+            .list(store::STATE)
+            .await
+            .map_err(|error| store_problem(&error))?;
+        let orphans = states
+            .iter()
+            .filter_map(|entry| entry.key.strip_prefix(store::STATE)?.strip_suffix(".json"))
+            .filter(|name| {
+                names
+                    .binary_search_by(|known| known.as_str().cmp(name))
+                    .is_err()
+            })
+            .map(str::to_owned)
+            .collect();
+        let total = names.len();
+        let mut chosen = match &selection.certificates {
+            Some(asked) => asked.clone(),
+            None => names,
+        };
+        chosen.retain(|name| selection.after.as_ref().is_none_or(|after| name > after));
+        let limit = selection.limit.unwrap_or(PAGE).clamp(1, PAGE);
+        let more = chosen.len() > limit;
+        chosen.truncate(limit);
+        let next = chosen.last().filter(|_| more).cloned();
+        let certificates = stream::iter(&chosen)
+            .map(|name| self.standing_of(name))
+            .buffered(self.settings.limits.concurrency)
+            .collect()
+            .await;
+        Ok(Inventory {
+            certificates,
+            total,
+            next,
+            orphans,
+        })
+    }
+
+    async fn standing_of(&self, name: &str) -> Standing {
+        match self.read_standing(name).await {
+            Ok(standing) => standing,
+            Err(problem) => Standing::of_problem(name, problem),
+        }
+    }
+
+    async fn read_standing(&self, name: &str) -> Result<Standing, Problem> {
+        let invalid = |detail: String| {
+            Problem::ours(
+                "invalidDocument",
+                Retry::Never,
+                format!("certificates/{name}.json: {detail}"),
+            )
+        };
+        let parsed: CertificateName = name.parse().map_err(|error| invalid(format!("{error}")))?;
+        let store = self.ports.store();
+        let object = store
+            .read(&store::certificate_key(&parsed))
+            .await
+            .map_err(|error| store_problem(&error))?;
+        let object = object.ok_or_else(|| {
+            Problem::ours(
+                "unknownCertificate",
+                Retry::Never,
+                format!("certificates/{name}.json is not in the bucket"),
+            )
+        })?;
+        let state = read_record::<State>(store, &store::state_key(&parsed))
+            .await
+            .map_err(|error| store_problem(&error))?;
+        let state = state.map(|(state, _)| state).unwrap_or_default();
+        let wanted = Wanted::parse(
+            &parsed,
+            &object.body,
+            &self.settings,
+            self.account_id.as_deref(),
+        );
+        Ok(match wanted {
+            Ok(wanted) => self.describe(name, &state, Some(&wanted), None),
+            Err(error) => self.describe(name, &state, None, Some(invalid(error.to_string()))),
+        })
+    }
+
+    fn describe(
+        &self,
+        name: &str,
+        state: &State,
+        wanted: Option<&Wanted>,
+        invalid: Option<Problem>,
+    ) -> Standing {
+        let now = self.clock.now();
+        let held = state.certificate.as_ref();
+        let failure = state
+            .order_failure
+            .as_ref()
+            .or(state.deployment_failure.as_ref());
+        let entries = wanted
+            .map(|wanted| target_entries(state, wanted, &self.home))
+            .unwrap_or_default();
+        Standing {
+            name: name.to_owned(),
+            domains: wanted
+                .map(|wanted| wanted.domains.iter().map(ToString::to_string).collect())
+                .unwrap_or_default(),
+            authority: wanted.map(|wanted| wanted.authority.clone()),
+            profile: wanted.and_then(|wanted| wanted.profile.clone()),
+            key_type: wanted.map(|wanted| wanted.key_type.to_string()),
+            paused: wanted.is_some_and(|wanted| wanted.paused),
+            serial: held.map(|held| held.serial.clone()),
+            not_before: held.map(|held| held.not_before),
+            not_after: held.map(|held| held.not_after),
+            lifetime_left_share: held.map(|held| (held.share_left(now) * 1000.0).round() / 1000.0),
+            renew_at: held.map(|held| crate::report::whole_seconds(held.renewal.at)),
+            under_way: state.order.as_ref().map(|order| UnderWay {
+                stage: order.stage,
+                reason: order.reason.clone(),
+                order_url: order.url.clone(),
+            }),
+            next_attempt: failure.map(|failure| failure.next_attempt),
+            targets: entries
+                .into_iter()
+                .map(|(id, entry)| {
+                    let known = state.target(&id);
+                    TargetStanding {
+                        entry,
+                        checked_at: known.and_then(|target| target.checked_at),
+                        trusted: known.and_then(|target| target.trusted),
+                        detail: known.and_then(|target| target.detail.clone()),
+                    }
+                })
+                .collect(),
+            problem: invalid.or_else(|| failure.map(|failure| failure.problem.clone())),
+            history: state
+                .history
+                .iter()
+                .rev()
+                .take(STEPS)
+                .rev()
+                .cloned()
+                .collect(),
+        }
+    }
+}
+
+impl Standing {
+    fn of_problem(name: &str, problem: Problem) -> Self {
+        Self {
+            name: name.to_owned(),
+            domains: Vec::new(),
+            authority: None,
+            profile: None,
+            key_type: None,
+            paused: false,
+            serial: None,
+            not_before: None,
+            not_after: None,
+            lifetime_left_share: None,
+            renew_at: None,
+            under_way: None,
+            next_attempt: None,
+            targets: Vec::new(),
+            problem: Some(problem),
+            history: Vec::new(),
+        }
+    }
+}
+
+/// The largest and the usual number of certificates in one answer: with their history they stay below 5 MB.
+const PAGE: usize = 500;
+/// How many steps of the history an answer holds.
+const STEPS: usize = 10;

@@ -1,0 +1,263 @@
+//! What can be asked of renew: the events of the schedule and the bucket, and requests made by hand.
+
+use serde::Deserialize;
+use serde_json::Value;
+use thiserror::Error;
+
+use certificates::store;
+
+/// What an invocation asks for.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Event {
+    /// One pass, over all certificates or the named ones.
+    Reconcile {
+        certificates: Option<Vec<String>>,
+        force: bool,
+    },
+    /// First issuance by hand: store the document, then reconcile it.
+    Issue {
+        name: String,
+        certificate: Value,
+        replace: bool,
+    },
+    /// The inventory.
+    Status {
+        certificates: Option<Vec<String>>,
+        limit: Option<usize>,
+        after: Option<String>,
+    },
+}
+
+/// An event that is not understood. Nothing was changed.
+#[derive(Debug, Error, PartialEq)]
+#[error(
+    "{0}. Understood are: an EventBridge event of detail-type \"Scheduled Event\" (source aws.events or aws.scheduler); an \
+         EventBridge event of detail-type \"Object Created\" (source aws.s3) for certificates/<name>.json; \
+         {{\"action\":\"reconcile\"}} with optional \"certificates\" and \"force\"; \
+         {{\"action\":\"issue\",\"name\":...,\"certificate\":{{...}}}} with optional \"replace\"; {{\"action\":\"status\"}} with optional \
+         \"certificates\", \"limit\" and \"after\""
+)]
+pub(crate) struct NotUnderstood(String);
+
+#[derive(Deserialize)]
+#[serde(tag = "action", rename_all = "lowercase", deny_unknown_fields)]
+enum Request {
+    Reconcile {
+        #[serde(default)]
+        certificates: Option<Vec<String>>,
+        #[serde(default)]
+        force: bool,
+    },
+    Issue {
+        name: String,
+        certificate: Value,
+        #[serde(default)]
+        replace: bool,
+    },
+    Status {
+        #[serde(default)]
+        certificates: Option<Vec<String>>,
+        #[serde(default)]
+        limit: Option<usize>,
+        #[serde(default)]
+        after: Option<String>,
+    },
+}
+
+impl Event {
+    /// Parses an event. `bucket` is ours: an object created in another one is refused.
+    pub(crate) fn parse(event: &Value, bucket: &str) -> Result<Self, NotUnderstood> {
+        if let Some(action) = event.get("action") {
+            return Self::parse_request(event, action);
+        }
+        let text = |pointer: &str| {
+            event
+                .pointer(pointer)
+                .and_then(Value::as_str)
+                .unwrap_or_default()
+        };
+        match (text("/detail-type"), text("/source")) {
+            ("Scheduled Event", "aws.events" | "aws.scheduler") => Ok(Self::Reconcile {
+                certificates: None,
+                force: false,
+            }),
+            ("Object Created", "aws.s3") => {
+                let (named, key) = (text("/detail/bucket/name"), text("/detail/object/key"));
+                if named != bucket {
+                    return Err(NotUnderstood(format!(
+                        "the object was created in the bucket {named:?}, not in {bucket:?}"
+                    )));
+                }
+                let name = store::name_of_certificate_key(key).ok_or_else(|| {
+                    NotUnderstood(format!(
+                        "the object {key:?} is not certificates/<name>.json"
+                    ))
+                })?;
+                Ok(Self::Reconcile {
+                    certificates: Some(vec![name.to_owned()]),
+                    force: false,
+                })
+            }
+            ("", "") if event.get("Records").is_some() => Err(NotUnderstood(
+                "batches of a queue are not yet understood".to_owned(),
+            )),
+            ("", "") => Err(NotUnderstood(
+                "the event has neither \"action\" nor \"detail-type\"".to_owned(),
+            )),
+            (kind, source) => Err(NotUnderstood(format!(
+                "detail-type {kind:?} of source {source:?} is not understood"
+            ))),
+        }
+    }
+
+    fn parse_request(event: &Value, action: &Value) -> Result<Self, NotUnderstood> {
+        match action.as_str() {
+            Some("reconcile" | "issue" | "status") => {}
+            Some(later @ ("plan" | "check" | "rollback" | "revoke" | "remove")) => {
+                return Err(NotUnderstood(format!(
+                    "the action {later:?} is not yet built"
+                )));
+            }
+            _ => return Err(NotUnderstood(format!("the action {action} is unknown"))),
+        }
+        let request = Request::deserialize(event)
+            .map_err(|error| NotUnderstood(format!("the request {action} is wrong: {error}")))?;
+        Ok(match request {
+            Request::Reconcile {
+                certificates,
+                force,
+            } => Self::Reconcile {
+                certificates,
+                force,
+            },
+            Request::Issue {
+                name,
+                certificate,
+                replace,
+            } => Self::Issue {
+                name,
+                certificate,
+                replace,
+            },
+            Request::Status {
+                certificates,
+                limit,
+                after,
+            } => Self::Status {
+                certificates,
+                limit,
+                after,
+            },
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<Event, NotUnderstood> {
+        Event::parse(&serde_json::from_str(text).unwrap(), "certloop-example")
+    }
+
+    fn sample(text: &str) -> Event {
+        parse(text).unwrap()
+    }
+
+    const EVERYTHING: Event = Event::Reconcile {
+        certificates: None,
+        force: false,
+    };
+
+    #[test]
+    fn the_schedule_asks_for_a_whole_pass() {
+        assert_eq!(
+            sample(include_str!("../../../events/scheduled.json")),
+            EVERYTHING
+        );
+        assert_eq!(
+            sample(include_str!("../../../events/scheduler.json")),
+            EVERYTHING
+        );
+        assert_eq!(
+            sample(include_str!("../../../events/reconcile.json")),
+            EVERYTHING
+        );
+    }
+
+    #[test]
+    fn some_certificates_may_be_named_and_forced() {
+        let names = Some(vec!["shop".to_owned()]);
+        assert_eq!(
+            sample(include_str!("../../../events/reconcile-some.json")),
+            Event::Reconcile {
+                certificates: names,
+                force: true
+            }
+        );
+    }
+
+    #[test]
+    fn a_document_put_into_the_bucket_asks_for_that_certificate() {
+        let names = Some(vec!["shop".to_owned()]);
+        assert_eq!(
+            sample(include_str!("../../../events/object-created.json")),
+            Event::Reconcile {
+                certificates: names,
+                force: false
+            }
+        );
+    }
+
+    #[test]
+    fn an_object_elsewhere_is_refused() {
+        let event = include_str!("../../../events/object-created.json");
+        let other =
+            Event::parse(&serde_json::from_str(event).unwrap(), "another-bucket").unwrap_err();
+        assert!(other.to_string().contains("certloop-example"), "{other}");
+        let settings =
+            parse(&event.replace("certificates/shop.json", "state/shop.json")).unwrap_err();
+        assert!(
+            settings.to_string().contains("state/shop.json"),
+            "{settings}"
+        );
+    }
+
+    #[test]
+    fn a_request_by_hand_is_read_whole() {
+        assert!(
+            matches!(sample(include_str!("../../../events/issue.json")), Event::Issue { name, replace: false, .. } if name == "shop")
+        );
+        assert!(matches!(
+            sample(include_str!("../../../events/status.json")),
+            Event::Status {
+                limit: Some(100),
+                ..
+            }
+        ));
+    }
+
+    #[test]
+    fn whatever_is_not_understood_is_answered_with_what_is() {
+        for event in [
+            "{}",
+            "[]",
+            "null",
+            "{\"action\":\"dance\"}",
+            "{\"action\":7}",
+            "{\"detail-type\":\"Dance\",\"source\":\"aws.s3\"}",
+        ] {
+            let error = parse(event).unwrap_err().to_string();
+            assert!(
+                error.contains("\"reconcile\"") && error.contains("Scheduled Event"),
+                "{error}"
+            );
+        }
+        let typo = parse("{\"action\":\"reconcile\",\"certificats\":[]}")
+            .unwrap_err()
+            .to_string();
+        assert!(typo.contains("certificats"), "{typo}");
+        let later = parse("{\"action\":\"plan\"}").unwrap_err().to_string();
+        assert!(later.contains("not yet"), "{later}");
+    }
+}

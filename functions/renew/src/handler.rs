@@ -1,0 +1,251 @@
+//! One invocation: event in, report out.
+//!
+//! One certificate's failure is in the report and never an error of the invocation: an error would make the schedule or the
+//! queue repeat what the state already remembers. The invocation is an error only when the pass itself could not run
+//! ([`Failure`]): an event that is not understood, or a bucket, settings or credentials that cannot be used.
+
+use std::io::Write;
+
+use lambda_runtime::{Diagnostic, LambdaEvent};
+use serde_json::{Value, json};
+use thiserror::Error;
+
+use certificates::clock::Clock;
+use certificates::cycle::{Cycle, Ports, store_problem};
+use certificates::document::Wanted;
+use certificates::metrics::Metrics;
+use certificates::names::CertificateName;
+use certificates::pass::{Pass, list_names, read_settings};
+use certificates::problem::{Problem, Retry};
+use certificates::report::{Entry, Outcome, Report};
+use certificates::settings::Settings;
+use certificates::status::Selection;
+use certificates::store::{self, Condition, Store, StoreError};
+
+use crate::event::{Event, NotUnderstood};
+
+/// Why an invocation could not do its work. Nothing was changed.
+#[derive(Debug, Error)]
+pub(crate) enum Failure {
+    #[error(transparent)]
+    NotUnderstood(#[from] NotUnderstood),
+    #[error("{0}")]
+    CannotRun(String),
+}
+
+impl From<Problem> for Failure {
+    fn from(problem: Problem) -> Self {
+        Self::CannotRun(format!("{} ({})", problem.detail, problem.kind))
+    }
+}
+
+impl From<Failure> for Diagnostic {
+    fn from(failure: Failure) -> Self {
+        let error_type = match failure {
+            Failure::NotUnderstood(_) => "certloop.NotUnderstood",
+            Failure::CannotRun(_) => "certloop.CannotRun",
+        };
+        Self {
+            error_type: error_type.to_owned(),
+            error_message: failure.to_string(),
+        }
+    }
+}
+
+/// Where this function runs and what it works on.
+pub(crate) struct Installation<P> {
+    pub(crate) ports: P,
+    pub(crate) bucket: String,
+    pub(crate) region: String,
+}
+
+impl<P: Ports> Installation<P> {
+    /// Answers one invocation.
+    pub(crate) async fn handle(&self, event: LambdaEvent<Value>) -> Result<Value, Failure> {
+        let LambdaEvent { payload, context } = event;
+        let clock = Clock::start(context.deadline());
+        let event = match Event::parse(&payload, &self.bucket) {
+            Ok(event) => event,
+            Err(error) => {
+                tracing::error!(%error, "event not understood");
+                return Err(error.into());
+            }
+        };
+        let settings = read_settings(self.ports.store()).await.inspect_err(|problem| {
+            tracing::error!(problem.type = problem.kind, problem.detail = problem.detail, "the pass cannot run");
+        })?;
+        let account = account_of(&context.invoked_function_arn);
+        let function = context.env_config.function_name.clone();
+        let cycle = Cycle::new(
+            &self.ports,
+            settings,
+            self.bucket.clone(),
+            self.region.clone(),
+            account,
+            clock,
+        );
+        match event {
+            Event::Reconcile {
+                certificates,
+                force,
+            } => {
+                let full = certificates.is_none();
+                let names = match certificates {
+                    Some(names) => names,
+                    None => list_names(self.ports.store()).await?,
+                };
+                let pass = cycle.run(&names, force).await;
+                Ok(self.report(&clock, &function, pass, full))
+            }
+            Event::Issue {
+                name,
+                certificate,
+                replace,
+            } => {
+                let pass = match self
+                    .put_document(
+                        &cycle.settings,
+                        cycle.account_id.as_deref(),
+                        &name,
+                        &certificate,
+                        replace,
+                    )
+                    .await
+                {
+                    Ok(()) => cycle.run(&[name], false).await,
+                    Err(problem) => Pass {
+                        entries: vec![Entry::failed(&name, problem, None)],
+                        lowest_share_left: None,
+                    },
+                };
+                Ok(self.report(&clock, &function, pass, false))
+            }
+            Event::Status {
+                certificates,
+                limit,
+                after,
+            } => {
+                let inventory = cycle
+                    .status(&Selection {
+                        certificates,
+                        limit,
+                        after,
+                    })
+                    .await?;
+                Ok(json!(inventory))
+            }
+        }
+    }
+
+    /// Stores a document put in by hand: an identical one is fine, a different one is replaced only when asked to.
+    async fn put_document(
+        &self,
+        settings: &Settings,
+        account: Option<&str>,
+        name: &str,
+        certificate: &Value,
+        replace: bool,
+    ) -> Result<(), Problem> {
+        let invalid = |detail: String| Problem::ours("invalidDocument", Retry::Never, detail);
+        let name: CertificateName = name
+            .parse()
+            .map_err(|error| invalid(format!("name: {error}")))?;
+        let body = serde_json::to_vec_pretty(certificate)
+            .map_err(|error| invalid(format!("certificate: {error}")))?;
+        Wanted::parse(&name, &body, settings, account)
+            .map_err(|error| invalid(format!("certificate.{error}")))?;
+        let (store, key) = (self.ports.store(), store::certificate_key(&name));
+        for _ in 0..ROUNDS {
+            let there = store
+                .read(&key)
+                .await
+                .map_err(|error| store_problem(&error))?;
+            let is_identical = there.as_ref().is_some_and(|object| {
+                serde_json::from_slice::<Value>(&object.body)
+                    .is_ok_and(|there| there == *certificate)
+            });
+            if is_identical {
+                return Ok(());
+            }
+            let condition = match &there {
+                None => Condition::Absent,
+                Some(object) if replace => Condition::Matches(&object.etag),
+                Some(_) => {
+                    let detail = format!(
+                        "{key} is there already and is different; send \"replace\": true to replace it"
+                    );
+                    return Err(Problem::ours("documentExists", Retry::Never, detail));
+                }
+            };
+            match store.write(&key, body.clone(), condition).await {
+                Ok(_) => return Ok(()),
+                // Somebody was faster, or our own write had worked: the next look tells.
+                Err(StoreError::ConditionFailed { .. }) => {}
+                Err(error) => return Err(store_problem(&error)),
+            }
+        }
+        Err(Problem::ours(
+            "store",
+            Retry::Soon,
+            format!("{key} keeps being changed by others; ask again"),
+        ))
+    }
+
+    fn report(&self, clock: &Clock, function: &str, pass: Pass, full: bool) -> Value {
+        let needs_person = |entry: &&Entry| {
+            entry
+                .problem
+                .as_ref()
+                .is_some_and(|problem| matches!(problem.retry, Retry::Person | Retry::Never))
+        };
+        let needs_person = pass.entries.iter().filter(needs_person).count();
+        let unproved = pass
+            .entries
+            .iter()
+            .flat_map(|entry| &entry.targets)
+            .filter(|target| target.proved == Some(false))
+            .count();
+        let managed = pass
+            .entries
+            .iter()
+            .filter(|entry| entry.outcome != Outcome::Removed)
+            .count();
+        let report = Report::new(pass.entries);
+        let summary = report.summary;
+        let count = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
+        let mut metrics = Metrics::new(function)
+            .seconds("PassSeconds", clock.elapsed().as_secs_f64())
+            .count("Issued", count(summary.issued))
+            .count("Renewed", count(summary.renewed))
+            .count("Deployed", count(summary.deployed))
+            .count("Waiting", count(summary.waiting))
+            .count("Failed", count(summary.failed))
+            .count("NeedsPerson", count(needs_person))
+            .count("Unproved", count(unproved));
+        if let Some(share) = pass.lowest_share_left {
+            metrics = metrics.share("LifetimeLeftShare", share);
+        }
+        if full {
+            metrics = metrics
+                .count("Passes", 1)
+                .count("CertificatesManaged", count(managed));
+        }
+        let milliseconds = clock.now().unix_timestamp_nanos() / 1_000_000;
+        let line = metrics.to_line(u64::try_from(milliseconds).unwrap_or_default());
+        // The embedded metric format is a bare line, so it does not go through tracing.
+        if let Err(error) = writeln!(std::io::stdout(), "{line}") {
+            tracing::warn!(%error, "metrics not written");
+        }
+        tracing::info!(summary = %json!(summary), full, "pass done");
+        json!(report)
+    }
+}
+
+/// Returns the account out of the invoked function's ARN (`arn:partition:lambda:region:account:function:name`).
+fn account_of(function_arn: &str) -> Option<String> {
+    let account = function_arn.split(':').nth(4)?;
+    (account.len() == 12 && account.bytes().all(|byte| byte.is_ascii_digit()))
+        .then(|| account.to_owned())
+}
+
+const ROUNDS: usize = 4;
