@@ -1,1 +1,242 @@
-//! x
+//! The local cloud: what the end-to-end tests, `make demo` and the benchmarks run on.
+//!
+//! [`LocalCloud`] starts a stand-in for AWS, a real certificate authority (Pebble) with its DNS, the Lambda Runtime API
+//! before the real function binaries, and a wire between them that counts, records and disturbs. An [`Installation`] is
+//! one certloop in it: a bucket, two functions and a load balancer, whose two ports follow the listeners that stand in
+//! the stand-in for AWS. Nothing in the functions knows that it is not on AWS.
+//!
+//! Each cloud has a loopback network of its own (`127.a.b.0/24`), so that any number of them run side by side.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a stand-in that cannot stand in should end its test, loudly"
+)]
+
+pub mod aws;
+pub mod browser;
+pub mod http;
+mod installation;
+pub mod lambda;
+pub mod load_balancer;
+pub mod pebble;
+pub mod process;
+pub mod proxy;
+pub mod tls;
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+
+use tokio::net::TcpListener;
+
+pub use crate::aws::Aws;
+pub use crate::browser::Leaf;
+pub use crate::http::Response;
+pub use crate::installation::{Installation, Listed};
+pub use crate::lambda::{Function, FunctionError, Invocation, Lambda, Moment, Plan};
+pub use crate::pebble::{Pebble, PebbleOptions};
+pub use crate::proxy::{Fault, Proxy, Sent, Service};
+pub use crate::tls::PrivateAuthority;
+
+/// The account everything is in.
+pub const ACCOUNT: &str = "123456789012";
+/// The region everything is in unless a test says otherwise.
+pub const REGION: &str = "us-east-1";
+
+const HTTP_PORT: u16 = 8080;
+const HTTPS_PORT: u16 = 8443;
+
+/// A cloud on this machine; everything in it ends when it is dropped.
+#[derive(Debug)]
+pub struct LocalCloud {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) lambda: Lambda,
+    pub(crate) to_aws: Proxy,
+    pub(crate) to_acme: Proxy,
+    pub(crate) aws: Arc<Aws>,
+    pub(crate) pebble: Pebble,
+    pub(crate) authority: PrivateAuthority,
+    pub(crate) directory: String,
+    network: [u8; 2],
+    installations: AtomicU8,
+    _files: Directory,
+}
+
+impl LocalCloud {
+    /// Starts a cloud.
+    pub async fn start() -> Self {
+        Self::start_with(PebbleOptions::default()).await
+    }
+
+    /// Starts a cloud with a certificate authority of particular habits.
+    pub async fn start_with(options: PebbleOptions) -> Self {
+        let files = Directory::new();
+        let authority = PrivateAuthority::new();
+        let (network, aws_listener) = claim_network().await;
+        let at = |host: u8, port: u16| address(network, host, port);
+        let acme = at(2, 14000);
+        let acme_listener = TcpListener::bind(acme).await.unwrap();
+        let addresses = pebble::Addresses {
+            acme: at(3, 14000),
+            management: at(3, 15000),
+            dns: at(4, 8053),
+            dns_management: at(4, 8055),
+            http_port: HTTP_PORT,
+            tls_port: HTTPS_PORT,
+            default_address: at(10, 0).ip(),
+        };
+        let (aws, pebble) = tokio::join!(
+            Aws::start(),
+            Pebble::start(addresses, &options, &authority, &files.0)
+        );
+        let aws = Arc::new(aws);
+
+        let endpoint = format!("http://{}", aws_listener.local_addr().unwrap());
+        let lambda = Lambda::new(
+            vec![("AWS_ENDPOINT_URL".into(), endpoint)],
+            tool("faketime/libfaketime.so.1"),
+        );
+        let to_aws = Proxy::start(
+            Service::Aws,
+            aws_listener,
+            aws.address(),
+            None,
+            lambda.clone(),
+        );
+        let (chain, key) = authority.issue(&["localhost", &acme.ip().to_string()]);
+        let outer = tls::server_config(&chain, &key).unwrap();
+        let inner = tls::client_config(&authority.root_pem());
+        let to_acme = Proxy::start(
+            Service::Acme,
+            acme_listener,
+            addresses.acme,
+            Some((outer, inner)),
+            lambda.clone(),
+        );
+        Self {
+            shared: Arc::new(Shared {
+                lambda,
+                to_aws,
+                to_acme,
+                aws,
+                pebble,
+                authority,
+                directory: format!("https://{acme}/dir"),
+                network,
+                installations: AtomicU8::new(0),
+                _files: files,
+            }),
+        }
+    }
+
+    /// Installs certloop: bucket, functions, load balancer, settings. The first installation is where every name leads
+    /// that is not pointed elsewhere.
+    pub async fn install(&self, name: &str) -> Installation {
+        let host = 10 + self.shared.installations.fetch_add(1, Ordering::Relaxed);
+        let ports = (
+            address(self.shared.network, host, HTTP_PORT),
+            address(self.shared.network, host, HTTPS_PORT),
+        );
+        Installation::new(self.shared.clone(), name, ports).await
+    }
+
+    /// Returns the stand-in for AWS.
+    pub fn aws(&self) -> &Aws {
+        &self.shared.aws
+    }
+
+    /// Returns the certificate authority.
+    pub fn pebble(&self) -> &Pebble {
+        &self.shared.pebble
+    }
+
+    /// Returns the functions.
+    pub fn lambda(&self) -> &Lambda {
+        &self.shared.lambda
+    }
+
+    /// Returns the wire to AWS.
+    pub fn to_aws(&self) -> &Proxy {
+        &self.shared.to_aws
+    }
+
+    /// Returns the wire to the certificate authority.
+    pub fn to_acme(&self) -> &Proxy {
+        &self.shared.to_acme
+    }
+
+    /// Returns the certificate authority's directory, as the functions reach it.
+    pub fn directory(&self) -> &str {
+        &self.shared.directory
+    }
+
+    /// Returns the PEM of the root behind the certificate authority's own HTTPS: what `rootCertificate` is for.
+    pub fn directory_root(&self) -> String {
+        self.shared.authority.root_pem()
+    }
+}
+
+/// Draws a loopback network until one is free; the wire to AWS is what holds it.
+async fn claim_network() -> ([u8; 2], TcpListener) {
+    for _ in 0..100 {
+        let network = [fastrand::u8(1..=254), fastrand::u8(..)];
+        if let Ok(listener) = TcpListener::bind(address(network, 1, 4566)).await {
+            return (network, listener);
+        }
+    }
+    panic!("no loopback network is free: are 127.0.0.0/8 addresses usable here?");
+}
+
+fn address(network: [u8; 2], host: u8, port: u16) -> SocketAddr {
+    let ip = Ipv4Addr::new(127, network[0], network[1], host);
+    SocketAddr::new(IpAddr::V4(ip), port)
+}
+
+/// Returns the repository's root.
+pub fn root() -> &'static Path {
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
+}
+
+/// Returns a file the set-up installs.
+pub fn tool(path: &str) -> PathBuf {
+    root().join(".tools").join(path)
+}
+
+/// Returns a program of the workspace.
+pub fn binary(name: &str) -> PathBuf {
+    let target = match std::env::var_os("CARGO_TARGET_DIR") {
+        Some(directory) => root().join(directory),
+        None => root().join("target"),
+    };
+    target.join("release").join(name)
+}
+
+/// A directory that goes with its owner.
+#[derive(Debug)]
+struct Directory(PathBuf);
+
+impl Directory {
+    fn new() -> Self {
+        let name = format!(
+            "local-cloud-{}-{:08x}",
+            std::process::id(),
+            fastrand::u32(..)
+        );
+        let path = std::env::temp_dir().join(name);
+        std::fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}

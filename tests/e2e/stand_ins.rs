@@ -1,0 +1,212 @@
+//! The stand-ins themselves: what the other tests believe of them.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tests::{Function, LocalCloud, Moment, Plan};
+
+fn hello(name: &str) -> Function {
+    Function::new(name, "hello", Duration::from_secs(5))
+}
+
+fn body(result: &Value) -> Value {
+    serde_json::from_str(result["body"].as_str().unwrap()).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn functions_run_fail_die_and_time_out_as_on_lambda() {
+    let cloud = LocalCloud::start().await;
+    let lambda = cloud.lambda();
+    lambda.deploy(hello("hello"));
+
+    let first = lambda.invoke("hello", &json!({"a": 1})).await;
+    assert!(first.start.is_some());
+    let said = body(first.report());
+    assert_eq!(said["event"], json!({"a": 1}));
+    assert_eq!(
+        said["function"],
+        "arn:aws:lambda:us-east-1:123456789012:function:hello"
+    );
+
+    let again = lambda.invoke("hello", &json!({})).await;
+    assert_eq!(again.start, None, "an idle environment is used again");
+
+    let (left, right) = (json!({"left": 1}), json!({"right": 1}));
+    let (left, right) = tokio::join!(
+        lambda.invoke("hello", &left),
+        lambda.invoke("hello", &right)
+    );
+    assert!(left.start.is_some() != right.start.is_some());
+
+    let failed = lambda.invoke("hello", &json!({"do": "fail"})).await;
+    assert_eq!(failed.result.unwrap_err().message, "asked to fail");
+
+    let died = lambda.invoke("hello", &json!({"do": "exit"})).await;
+    assert_eq!(died.result.unwrap_err().error_type, "Runtime.ExitError");
+
+    let plan = Plan::default().within(Duration::from_millis(300));
+    let slow = lambda
+        .invoke_with("hello", &json!({"do": "sleep"}), plan)
+        .await;
+    let error = slow.result.unwrap_err();
+    assert_eq!(error.error_type, "Sandbox.Timedout");
+    assert!(error.message.contains("Task timed out after 0.30 seconds"));
+
+    lambda.deploy(Function {
+        binary: "/bin/false".into(),
+        ..hello("broken")
+    });
+    let error = lambda
+        .invoke("broken", &json!({}))
+        .await
+        .result
+        .unwrap_err();
+    assert_eq!(error.error_type, "Runtime.ExitError");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_function_lives_two_months_later_deadline_included() {
+    let cloud = LocalCloud::start().await;
+    let lambda = cloud.lambda();
+    lambda.deploy(hello("hello"));
+
+    let now = body(lambda.invoke("hello", &json!({})).await.report());
+    let plan = Plan::days_later(60);
+    let later = lambda.invoke_with("hello", &json!({}), plan).await;
+    let later = body(later.report());
+
+    for field in ["now", "deadline"] {
+        let moved = later[field].as_u64().unwrap() - now[field].as_u64().unwrap();
+        let days = moved as f64 / 86_400_000.0;
+        assert!((days - 60.0).abs() < 0.01, "{field} moved by {days} days");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_load_balancer_follows_rules_and_certificates() {
+    let cloud = LocalCloud::start().await;
+    let site = cloud.install("site").await;
+    cloud.lambda().deploy(hello("echo"));
+    cloud.lambda().deploy(hello("multi"));
+    site.route(20, "/echo/?", "echo", false).await;
+    site.route(21, "/multi", "multi", true).await;
+
+    let away = site.fetch("site.example.com", "/page?a=1").await;
+    assert_eq!(away.status, 301);
+    assert_eq!(
+        away.header("location"),
+        Some("https://site.example.com:443/page?a=1")
+    );
+    assert_eq!(site.fetch("site.example.com", "/Echo/x").await.status, 301);
+    assert_eq!(site.fetch("site.example.com", "/echo/xy").await.status, 301);
+
+    let echo = site.fetch("site.example.com", "/echo/x?a=%20b").await;
+    assert_eq!(echo.status, 200);
+    let event = serde_json::from_slice::<Value>(&echo.body).unwrap();
+    let event = &event["event"];
+    assert_eq!(event["httpMethod"], "GET");
+    assert_eq!(event["path"], "/echo/x");
+    assert_eq!(event["queryStringParameters"]["a"], "%20b");
+    assert_eq!(event["headers"]["host"], "site.example.com");
+    assert_eq!(event["headers"]["x-forwarded-port"], "80");
+    assert!(event["requestContext"]["elb"]["targetGroupArn"].is_string());
+
+    // The answer has no multiValueHeaders, which such a target group requires.
+    assert_eq!(site.fetch("site.example.com", "/multi").await.status, 502);
+
+    let (rsa_like, key) = tests::tls::self_signed(&["other.example.com", "*.wild.example.com"]);
+    let other = site.import(&rsa_like, &key).await;
+    let roots = format!("{rsa_like}\n");
+    let https = site.ports().https();
+    let visit = async |name| tests::browser::visit(https, name, &roots).await;
+    assert!(visit("other.example.com").await.is_err());
+    site.add_to_listener(&other).await;
+    let (leaf, page) = visit("other.example.com").await.unwrap();
+    assert_eq!(leaf.names[0], "other.example.com");
+    assert_eq!(page.text(), "the site\n");
+    assert!(visit("a.wild.example.com").await.is_ok());
+    assert!(visit("a.b.wild.example.com").await.is_err());
+    site.remove_from_listener(&other).await;
+    assert!(visit("other.example.com").await.is_err());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_challenge_function_answers_through_the_load_balancer() {
+    let cloud = LocalCloud::start().await;
+    let site = cloud.install("site").await;
+    site.put("challenges/token-1", "token-1.thumbprint").await;
+
+    let answer = site
+        .fetch("a.example.com", "/.well-known/acme-challenge/token-1")
+        .await;
+
+    assert_eq!(
+        (answer.status, answer.text()),
+        (200, "token-1.thumbprint".into())
+    );
+    let reads = cloud.to_aws().sent();
+    let reads = reads.iter().map(|sent| sent.call.as_str());
+    assert_eq!(reads.collect::<Vec<_>>(), ["GetObject challenges/token-1"]);
+    let missing = site
+        .fetch("a.example.com", "/.well-known/acme-challenge/no")
+        .await;
+    assert_eq!(missing.status, 404);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_process_dies_at_the_request_it_is_told_to() {
+    let cloud = LocalCloud::start().await;
+    let site = cloud.install("site").await;
+    site.put("challenges/token-1", "token-1.thumbprint").await;
+    let event = json!({
+        "requestContext": {"elb": {"targetGroupArn": "arn"}},
+        "httpMethod": "GET", "path": "/.well-known/acme-challenge/token-1",
+        "headers": {"host": "a.example.com"}, "body": "", "isBase64Encoded": false,
+    });
+
+    for moment in [Moment::Before, Moment::After] {
+        let plan = Plan::default().killed_at(1, moment);
+        let lambda = cloud.lambda();
+        let killed = lambda.invoke_with(&site.challenge, &event, plan).await;
+
+        assert_eq!(killed.requests.len(), 1);
+        let reached = killed.requests[0].status.is_some();
+        assert_eq!(reached, moment == Moment::After);
+        let error = killed.result.unwrap_err();
+        assert_eq!(error.error_type, "Runtime.ExitError");
+        assert!(error.message.contains("signal: 9"), "{}", error.message);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_certificate_authority_is_reached_through_the_wire() {
+    let cloud = LocalCloud::start().await;
+    let client = tests::tls::client_config(&cloud.directory_root());
+    let host = cloud.directory().strip_prefix("https://").unwrap();
+    let host = host.strip_suffix("/dir").unwrap();
+    let address = host.parse::<std::net::SocketAddr>().unwrap();
+    let get = async |path: &str| {
+        let name = address.ip().to_string();
+        let stream = tests::tls::connect(client.clone(), address, &name).await;
+        let request = tests::http::Request::get(host, path);
+        tests::http::exchange(stream.unwrap(), request)
+            .await
+            .unwrap()
+    };
+
+    let directory = serde_json::from_slice::<Value>(&get("/dir").await.body).unwrap();
+    assert_eq!(directory["newOrder"], format!("https://{host}/order-plz"));
+    assert!(directory["meta"]["profiles"]["shortlived"].is_string());
+
+    let slow_down = tests::Fault::on("/dir")
+        .after(1)
+        .problem(429, "rateLimited", "slow down");
+    cloud.to_acme().inject(slow_down);
+    let statuses = [
+        get("/dir").await.status,
+        get("/dir").await.status,
+        get("/dir").await.status,
+    ];
+    assert_eq!(statuses, [200, 429, 200]);
+    assert!(cloud.pebble().root().await.contains("BEGIN CERTIFICATE"));
+}

@@ -1,0 +1,171 @@
+//! The stand-in for AWS: moto, made as strict as the documented services, and clients to it.
+
+use std::net::SocketAddr;
+use std::process::Command;
+use std::time::Duration;
+
+use aws_sdk_acm::config::{BehaviorVersion, Credentials, Region};
+use serde_json::Value;
+use tokio::net::TcpStream;
+
+use crate::http::{self, Request, Response};
+use crate::process::Process;
+use crate::{REGION, root, tool};
+
+/// A running stand-in.
+#[derive(Debug)]
+pub struct Aws {
+    address: SocketAddr,
+    process: Process,
+    s3: aws_sdk_s3::Client,
+    acm: aws_sdk_acm::Client,
+    elb: aws_sdk_elasticloadbalancingv2::Client,
+}
+
+impl Aws {
+    /// Starts one.
+    pub async fn start() -> Self {
+        let mut command = Command::new(tool("venv/bin/python"));
+        command
+            .arg(root().join("tests/aws/strict_aws.py"))
+            .args(["--port", "0", "--watch-stdin"])
+            .env("PYTHONDONTWRITEBYTECODE", "1");
+        let process = Process::start("AWS stand-in", &mut command).unwrap();
+        let port: u16 = process
+            .wait_for(Duration::from_secs(60), |line| {
+                line.strip_prefix("listening ")?.trim().parse().ok()
+            })
+            .await
+            .unwrap_or_else(|error| panic!("{error}"));
+        let address = SocketAddr::from(([127, 0, 0, 1], port));
+        let endpoint = format!("http://{address}");
+        Self {
+            address,
+            process,
+            s3: s3(&endpoint),
+            acm: acm(&endpoint, REGION),
+            elb: elb(&endpoint, REGION),
+        }
+    }
+
+    /// Returns where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Returns an S3 client.
+    pub fn s3(&self) -> &aws_sdk_s3::Client {
+        &self.s3
+    }
+
+    /// Returns a Certificate Manager client.
+    pub fn acm(&self) -> &aws_sdk_acm::Client {
+        &self.acm
+    }
+
+    /// Returns a Certificate Manager client of another region.
+    pub fn acm_in(&self, region: &str) -> aws_sdk_acm::Client {
+        acm(&format!("http://{}", self.address), region)
+    }
+
+    /// Returns an Elastic Load Balancing client.
+    pub fn elb(&self) -> &aws_sdk_elasticloadbalancingv2::Client {
+        &self.elb
+    }
+
+    /// Returns what it printed: its complaints, mostly.
+    pub fn output(&self) -> Vec<String> {
+        self.process.output()
+    }
+
+    /// Calls an admin endpoint under `/_local/`.
+    pub async fn admin(&self, method: &str, path: &str, body: Option<&Value>) -> Value {
+        let mut request = Request::get(&self.address.to_string(), &format!("/_local/{path}"));
+        request.method = method.to_owned();
+        if let Some(body) = body {
+            request.body = body.to_string().into_bytes();
+            request
+                .headers
+                .push(("content-type".into(), "application/json".into()));
+        }
+        let response = self.send(request).await;
+        assert!(
+            response.status < 300,
+            "/_local/{path}: {} {}",
+            response.status,
+            response.text()
+        );
+        serde_json::from_slice(&response.body).unwrap_or(Value::Null)
+    }
+
+    /// Sets options of the stand-in (`POST /_local/options`).
+    pub async fn options(&self, options: Value) {
+        self.admin("POST", "options", Some(&options)).await;
+    }
+
+    /// Adds a fault to the stand-in (`POST /_local/faults`).
+    pub async fn fault(&self, fault: Value) {
+        self.admin("POST", "faults", Some(&fault)).await;
+    }
+
+    /// Calls an operation of EC2, for which no SDK crate is worth its compile time.
+    pub async fn ec2(&self, action: &str, parameters: &str) -> String {
+        let mut request = Request::get(&self.address.to_string(), "/");
+        request.method = "POST".into();
+        request.headers.extend([
+            (
+                "authorization".into(),
+                format!(
+                    "AWS4-HMAC-SHA256 Credential=local/20260101/{REGION}/ec2/aws4_request, \
+                     SignedHeaders=host, Signature=0"
+                ),
+            ),
+            (
+                "content-type".into(),
+                "application/x-www-form-urlencoded".into(),
+            ),
+        ]);
+        request.body = format!("Action={action}&Version=2016-11-15{parameters}").into_bytes();
+        self.send(request).await.text()
+    }
+
+    async fn send(&self, request: Request) -> Response {
+        let stream = TcpStream::connect(self.address).await.unwrap();
+        http::exchange(stream, request).await.unwrap()
+    }
+}
+
+fn credentials() -> Credentials {
+    Credentials::new("local", "local", None, None, "local cloud")
+}
+
+fn s3(endpoint: &str) -> aws_sdk_s3::Client {
+    let config = aws_sdk_s3::Config::builder()
+        .behavior_version(BehaviorVersion::latest())
+        .credentials_provider(credentials())
+        .endpoint_url(endpoint)
+        .force_path_style(true)
+        .region(Region::new(REGION))
+        .build();
+    aws_sdk_s3::Client::from_conf(config)
+}
+
+fn acm(endpoint: &str, region: &str) -> aws_sdk_acm::Client {
+    let config = aws_sdk_acm::Config::builder()
+        .behavior_version(BehaviorVersion::latest())
+        .credentials_provider(credentials())
+        .endpoint_url(endpoint)
+        .region(Region::new(region.to_owned()))
+        .build();
+    aws_sdk_acm::Client::from_conf(config)
+}
+
+fn elb(endpoint: &str, region: &str) -> aws_sdk_elasticloadbalancingv2::Client {
+    let config = aws_sdk_elasticloadbalancingv2::Config::builder()
+        .behavior_version(BehaviorVersion::latest())
+        .credentials_provider(credentials())
+        .endpoint_url(endpoint)
+        .region(Region::new(region.to_owned()))
+        .build();
+    aws_sdk_elasticloadbalancingv2::Client::from_conf(config)
+}

@@ -1,0 +1,82 @@
+//! A browser: it knows its roots, and believes nothing else.
+
+use std::net::SocketAddr;
+
+use rustls::pki_types::CertificateDer;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
+
+use crate::http::{self, Request, Response};
+use crate::tls;
+
+/// What a server presented and the browser believed.
+#[derive(Clone, Debug)]
+pub struct Leaf {
+    /// The chain as served, leaf first.
+    pub chain: Vec<Vec<u8>>,
+    /// The DNS names of the leaf.
+    pub names: Vec<String>,
+    /// The common name of the issuer.
+    pub issuer: String,
+    /// The serial number, lower-case hexadecimal.
+    pub serial: String,
+    /// `ecdsa` or `rsa`.
+    pub key: &'static str,
+    /// From when it is valid.
+    pub not_before: OffsetDateTime,
+    /// Until when it is valid.
+    pub not_after: OffsetDateTime,
+}
+
+impl Leaf {
+    /// Reads a chain.
+    pub fn read(chain: &[CertificateDer<'_>]) -> Self {
+        let (_, leaf) = X509Certificate::from_der(&chain[0]).unwrap();
+        let names = leaf.subject_alternative_name().unwrap();
+        let names = names.iter().flat_map(|names| &names.value.general_names);
+        let names = names.filter_map(|name| match name {
+            GeneralName::DNSName(name) => Some((*name).to_owned()),
+            _ => None,
+        });
+        let issuer = leaf.issuer().iter_common_name().next();
+        let issuer = issuer.and_then(|name| name.as_str().ok());
+        let algorithm = leaf.public_key().algorithm.algorithm.to_id_string();
+        Self {
+            chain: chain.iter().map(|one| one.to_vec()).collect(),
+            names: names.collect(),
+            issuer: issuer.unwrap_or_default().to_owned(),
+            serial: leaf.raw_serial_as_string().replace(':', ""),
+            key: if algorithm == "1.2.840.10045.2.1" {
+                "ecdsa"
+            } else {
+                "rsa"
+            },
+            not_before: leaf.validity().not_before.to_datetime(),
+            not_after: leaf.validity().not_after.to_datetime(),
+        }
+    }
+
+    /// Returns the end of validity as RFC 3339.
+    pub fn until(&self) -> String {
+        self.not_after.format(&Rfc3339).unwrap_or_default()
+    }
+}
+
+/// Opens `https://<name>/` at an address, trusting only these roots; says in words why it would not.
+pub async fn visit(
+    address: SocketAddr,
+    name: &str,
+    roots_pem: &str,
+) -> Result<(Leaf, Response), String> {
+    let client = tls::client_config(roots_pem);
+    let stream = tls::connect(client, address, name)
+        .await
+        .map_err(|error| error.to_string())?;
+    let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
+    let leaf = Leaf::read(chain);
+    let response = http::exchange(stream, Request::get(name, "/"))
+        .await
+        .map_err(|error| error.to_string())?;
+    Ok((leaf, response))
+}

@@ -1,0 +1,349 @@
+//! The little HTTP/1.1 the stand-ins need.
+//!
+//! The server side is written here rather than taken from hyper: hyper's server feature would change the features of a
+//! crate the whole AWS SDK is built on, and so compile the SDK a second time for the tests alone.
+
+use std::future::Future;
+use std::io;
+use std::sync::Arc;
+
+use http_body_util::{BodyExt, Full};
+use hyper::body::Bytes;
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+
+/// A request as it arrived, or as it is to be sent.
+#[derive(Clone, Debug, Default)]
+pub struct Request {
+    /// The method, in capitals.
+    pub method: String,
+    /// Path and query, as on the wire.
+    pub target: String,
+    /// Header fields in order, names in lower case.
+    pub headers: Vec<(String, String)>,
+    /// The whole body.
+    pub body: Vec<u8>,
+}
+
+impl Request {
+    /// Returns a GET of `target` from `host`.
+    pub fn get(host: &str, target: &str) -> Self {
+        Self {
+            method: "GET".into(),
+            target: target.into(),
+            headers: vec![
+                ("host".into(), host.into()),
+                ("user-agent".into(), "local-cloud".into()),
+            ],
+            body: Vec::new(),
+        }
+    }
+
+    /// Returns the first header of that (lower-case) name.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers
+            .iter()
+            .find(|(key, _)| key == name)
+            .map(|(_, value)| value.as_str())
+    }
+
+    /// Returns the target's path.
+    pub fn path(&self) -> &str {
+        self.target
+            .split_once('?')
+            .map_or(&self.target, |(path, _)| path)
+    }
+
+    /// Returns the target's query, empty when there is none.
+    pub fn query(&self) -> &str {
+        self.target.split_once('?').map_or("", |(_, query)| query)
+    }
+}
+
+/// A response.
+#[derive(Clone, Debug, Default)]
+pub struct Response {
+    /// The status code.
+    pub status: u16,
+    /// Header fields in order.
+    pub headers: Vec<(String, String)>,
+    /// The whole body.
+    pub body: Vec<u8>,
+}
+
+impl Response {
+    /// Returns a response of a status and a body.
+    pub fn new(status: u16, body: impl Into<Vec<u8>>) -> Self {
+        Self {
+            status,
+            headers: Vec::new(),
+            body: body.into(),
+        }
+    }
+
+    /// Adds a header field.
+    #[must_use]
+    pub fn with(mut self, name: &str, value: impl Into<String>) -> Self {
+        self.headers.push((name.to_owned(), value.into()));
+        self
+    }
+
+    /// Returns the first header of that name, whatever its case.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers
+            .iter()
+            .find(|(key, _)| key.eq_ignore_ascii_case(name))
+            .map(|(_, value)| value.as_str())
+    }
+
+    /// Returns the body as text.
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+}
+
+/// Serves requests of one connection until either side has enough; `None` from the handler closes it unanswered.
+pub async fn serve<S, H, F>(mut stream: S, handler: H) -> io::Result<()>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+    H: Fn(Request) -> F,
+    F: Future<Output = Option<Response>>,
+{
+    let mut buffer = Vec::new();
+    while let Some(request) = read_request(&mut stream, &mut buffer).await? {
+        let head_only = request.method == "HEAD";
+        let close = request
+            .header("connection")
+            .is_some_and(|value| value.eq_ignore_ascii_case("close"));
+        let Some(response) = handler(request).await else {
+            return Ok(());
+        };
+        write_response(&mut stream, &response, head_only, close).await?;
+        if close {
+            break;
+        }
+    }
+    stream.shutdown().await
+}
+
+async fn read_request<S: AsyncRead + AsyncWrite + Unpin>(
+    stream: &mut S,
+    buffer: &mut Vec<u8>,
+) -> io::Result<Option<Request>> {
+    let (mut request, head) = loop {
+        let mut fields = [httparse::EMPTY_HEADER; 128];
+        let mut parsed = httparse::Request::new(&mut fields);
+        match parsed.parse(buffer).map_err(invalid)? {
+            httparse::Status::Complete(head) => {
+                let headers = parsed
+                    .headers
+                    .iter()
+                    .map(|field| {
+                        let value = String::from_utf8_lossy(field.value).into_owned();
+                        (field.name.to_ascii_lowercase(), value)
+                    })
+                    .collect();
+                let request = Request {
+                    method: parsed.method.unwrap_or_default().to_owned(),
+                    target: parsed.path.unwrap_or_default().to_owned(),
+                    headers,
+                    body: Vec::new(),
+                };
+                break (request, head);
+            }
+            httparse::Status::Partial if fill(stream, buffer).await? == 0 => return Ok(None),
+            httparse::Status::Partial => {}
+        }
+    };
+    buffer.drain(..head);
+
+    if request
+        .header("expect")
+        .is_some_and(|value| value.eq_ignore_ascii_case("100-continue"))
+    {
+        stream.write_all(b"HTTP/1.1 100 Continue\r\n\r\n").await?;
+    }
+    let chunked = request
+        .header("transfer-encoding")
+        .is_some_and(|value| value.eq_ignore_ascii_case("chunked"));
+    request.body = if chunked {
+        read_chunks(stream, buffer).await?
+    } else {
+        let length = match request.header("content-length") {
+            Some(length) => length.trim().parse().map_err(invalid)?,
+            None => 0,
+        };
+        take(stream, buffer, length).await?
+    };
+    Ok(Some(request))
+}
+
+async fn read_chunks<S: AsyncRead + Unpin>(
+    stream: &mut S,
+    buffer: &mut Vec<u8>,
+) -> io::Result<Vec<u8>> {
+    let mut body = Vec::new();
+    loop {
+        let (start, size) = loop {
+            match httparse::parse_chunk_size(buffer).map_err(|_| invalid("bad chunk"))? {
+                httparse::Status::Complete((start, size)) => break (start, size as usize),
+                httparse::Status::Partial if fill(stream, buffer).await? == 0 => {
+                    return Err(io::ErrorKind::UnexpectedEof.into());
+                }
+                httparse::Status::Partial => {}
+            }
+        };
+        buffer.drain(..start);
+        if size == 0 {
+            // Trailers end with an empty line.
+            loop {
+                while !buffer.contains(&b'\n') {
+                    if fill(stream, buffer).await? == 0 {
+                        return Err(io::ErrorKind::UnexpectedEof.into());
+                    }
+                }
+                let end = buffer.iter().position(|byte| *byte == b'\n').unwrap_or(0);
+                let line = buffer.drain(..=end).collect::<Vec<_>>();
+                if line == b"\r\n" || line == b"\n" {
+                    return Ok(body);
+                }
+            }
+        }
+        body.extend(take(stream, buffer, size).await?);
+        take(stream, buffer, 2).await?;
+    }
+}
+
+async fn take<S: AsyncRead + Unpin>(
+    stream: &mut S,
+    buffer: &mut Vec<u8>,
+    length: usize,
+) -> io::Result<Vec<u8>> {
+    while buffer.len() < length {
+        if fill(stream, buffer).await? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+    }
+    Ok(buffer.drain(..length).collect())
+}
+
+async fn fill<S: AsyncRead + Unpin>(stream: &mut S, buffer: &mut Vec<u8>) -> io::Result<usize> {
+    stream.read_buf(buffer).await
+}
+
+async fn write_response<S: AsyncWrite + Unpin>(
+    stream: &mut S,
+    response: &Response,
+    head_only: bool,
+    close: bool,
+) -> io::Result<()> {
+    let reason = hyper::StatusCode::from_u16(response.status)
+        .ok()
+        .and_then(|status| status.canonical_reason())
+        .unwrap_or("Status");
+    let mut text = format!("HTTP/1.1 {} {reason}\r\n", response.status);
+    for (name, value) in &response.headers {
+        let framing = ["content-length", "transfer-encoding", "connection"]
+            .iter()
+            .any(|framing| name.eq_ignore_ascii_case(framing));
+        // A HEAD's Content-Length is its own: there is no body to count.
+        if !framing || (head_only && name.eq_ignore_ascii_case("content-length")) {
+            text.push_str(&format!("{name}: {value}\r\n"));
+        }
+    }
+    if !matches!(response.status, 204 | 304) && !head_only {
+        text.push_str(&format!("content-length: {}\r\n", response.body.len()));
+    }
+    if close {
+        text.push_str("connection: close\r\n");
+    }
+    text.push_str("\r\n");
+    let mut bytes = text.into_bytes();
+    if !head_only {
+        bytes.extend_from_slice(&response.body);
+    }
+    stream.write_all(&bytes).await?;
+    stream.flush().await
+}
+
+/// Sends one request over a fresh connection and returns the whole answer.
+pub async fn exchange<S>(stream: S, request: Request) -> io::Result<Response>
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+        .await
+        .map_err(io::Error::other)?;
+    let driver = tokio::spawn(connection);
+    let mut outgoing = hyper::Request::builder()
+        .method(request.method.as_str())
+        .uri(&request.target);
+    for (name, value) in &request.headers {
+        if !matches!(
+            name.as_str(),
+            "connection" | "content-length" | "transfer-encoding" | "expect"
+        ) {
+            outgoing = outgoing.header(name, value);
+        }
+    }
+    let outgoing = outgoing
+        .header("connection", "close")
+        .body(Full::new(Bytes::from(request.body)))
+        .map_err(io::Error::other)?;
+    let (parts, body) = sender
+        .send_request(outgoing)
+        .await
+        .map_err(io::Error::other)?
+        .into_parts();
+    let body = body.collect().await.map_err(io::Error::other)?.to_bytes();
+    driver.abort();
+    let headers = parts
+        .headers
+        .iter()
+        .map(|(name, value)| {
+            let value = String::from_utf8_lossy(value.as_bytes()).into_owned();
+            (name.as_str().to_owned(), value)
+        })
+        .collect();
+    Ok(Response {
+        status: parts.status.as_u16(),
+        headers,
+        body: body.to_vec(),
+    })
+}
+
+/// Accepts connections for as long as the returned guard lives.
+pub fn listen<H, F>(listener: tokio::net::TcpListener, serve_one: H) -> Serving
+where
+    H: Fn(tokio::net::TcpStream, std::net::SocketAddr) -> F + Send + Sync + 'static,
+    F: Future<Output = ()> + Send + 'static,
+{
+    let serve_one = Arc::new(serve_one);
+    Serving(tokio::spawn(async move {
+        let mut connections = tokio::task::JoinSet::new();
+        loop {
+            tokio::select! {
+                accepted = listener.accept() => {
+                    let Ok((stream, peer)) = accepted else { continue };
+                    let _ = stream.set_nodelay(true);
+                    connections.spawn(serve_one(stream, peer));
+                }
+                Some(_) = connections.join_next() => {}
+            }
+        }
+    }))
+}
+
+/// A running listener; dropping it closes the listener and its connections.
+#[derive(Debug)]
+pub struct Serving(tokio::task::JoinHandle<()>);
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+fn invalid(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, error)
+}

@@ -1,0 +1,148 @@
+//! Child processes whose output is kept, and who never outlive the test that started them.
+
+use std::io::{self, BufRead, BufReader, Read};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// A running program.
+#[derive(Debug)]
+pub struct Process {
+    name: String,
+    id: u32,
+    child: Mutex<Child>,
+    output: Arc<Mutex<Vec<String>>>,
+}
+
+impl Process {
+    /// Starts a program and begins to collect what it prints; its standard input stays open while it lives.
+    pub fn start(name: &str, command: &mut Command) -> io::Result<Self> {
+        let mut child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .map_err(|error| io::Error::other(format!("could not start {name}: {error}")))?;
+        let output = Arc::new(Mutex::new(Vec::new()));
+        if let Some(stdout) = child.stdout.take() {
+            collect(stdout, output.clone());
+        }
+        if let Some(stderr) = child.stderr.take() {
+            collect(stderr, output.clone());
+        }
+        Ok(Self {
+            name: name.to_owned(),
+            id: child.id(),
+            child: Mutex::new(child),
+            output,
+        })
+    }
+
+    /// Starts a program that would not notice its parent's death: a shell beside it does, by its closed standard input.
+    pub fn start_watched(name: &str, command: &Command) -> io::Result<Self> {
+        let mut watched = Command::new("sh");
+        watched
+            .arg("-c")
+            .arg("\"$@\" </dev/null & child=$!; read -r line; kill -9 $child; wait")
+            .arg("sh")
+            .arg(command.get_program())
+            .args(command.get_args());
+        for (key, value) in command.get_envs() {
+            match value {
+                Some(value) => watched.env(key, value),
+                None => watched.env_remove(key),
+            };
+        }
+        Self::start(name, &mut watched)
+    }
+
+    /// Returns the process id.
+    pub fn id(&self) -> u32 {
+        self.id
+    }
+
+    /// Returns the lines printed so far, on both streams.
+    pub fn output(&self) -> Vec<String> {
+        lock(&self.output).clone()
+    }
+
+    /// Returns the lines printed since `from` of them had been, and how many there are now.
+    pub fn output_since(&self, from: usize) -> (Vec<String>, usize) {
+        let output = lock(&self.output);
+        (
+            output.get(from..).unwrap_or_default().to_vec(),
+            output.len(),
+        )
+    }
+
+    /// Returns the exit status once the process has ended.
+    pub fn exited(&self) -> Option<ExitStatus> {
+        lock(&self.child).try_wait().ok().flatten()
+    }
+
+    /// Kills the process as `kill -9` does, and waits for its end.
+    pub fn kill(&self) {
+        let mut child = lock(&self.child);
+        let _ = child.kill();
+        let _ = child.wait();
+    }
+
+    /// Waits for a line that `find` makes something of.
+    pub async fn wait_for<T>(
+        &self,
+        patience: Duration,
+        find: impl Fn(&str) -> Option<T>,
+    ) -> io::Result<T> {
+        let until = Instant::now() + patience;
+        loop {
+            let found = lock(&self.output).iter().find_map(|line| find(line));
+            if let Some(found) = found {
+                return Ok(found);
+            }
+            let ended = self.exited();
+            if ended.is_some() || Instant::now() > until {
+                return Err(io::Error::other(format!(
+                    "{} did not start ({}):\n{}",
+                    self.name,
+                    ended.map_or("still running".to_owned(), |status| status.to_string()),
+                    self.output().join("\n"),
+                )));
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let mut child = lock(&self.child);
+        // A watching shell is told by its closed standard input to end what it watches, and waits for that itself.
+        drop(child.stdin.take());
+        let until = Instant::now() + Duration::from_millis(500);
+        while Instant::now() < until {
+            if let Ok(Some(_)) = child.try_wait() {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        let _ = child.kill();
+        let _ = child.wait();
+    }
+}
+
+fn collect(stream: impl Read + Send + 'static, output: Arc<Mutex<Vec<String>>>) {
+    std::thread::spawn(move || {
+        let mut reader = BufReader::new(stream);
+        let mut line = Vec::new();
+        while let Ok(1..) = reader.read_until(b'\n', &mut line) {
+            let text = String::from_utf8_lossy(&line).trim_end().to_owned();
+            lock(&output).push(text);
+            line.clear();
+        }
+    });
+}
+
+/// Locks, whether or not another test thread has panicked meanwhile.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

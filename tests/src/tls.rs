@@ -1,0 +1,123 @@
+//! Certificates the stand-ins present, and the TLS configurations around them.
+
+use std::sync::Arc;
+
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType, IsCa, KeyPair,
+    KeyUsagePurpose,
+};
+use rustls::crypto::aws_lc_rs;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+/// A private certificate authority: it signs the certificate Pebble itself is reached with, and that a browser must
+/// never accept for a site.
+#[derive(Debug)]
+pub struct PrivateAuthority {
+    issuer: CertifiedIssuer<'static, KeyPair>,
+}
+
+impl PrivateAuthority {
+    /// Makes a new authority.
+    pub fn new() -> Self {
+        let mut params = CertificateParams::default();
+        params.distinguished_name = common_name("local cloud private authority");
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        let key = KeyPair::generate().unwrap();
+        Self {
+            issuer: CertifiedIssuer::self_signed(params, key).unwrap(),
+        }
+    }
+
+    /// Returns the root as PEM.
+    pub fn root_pem(&self) -> String {
+        self.issuer.pem()
+    }
+
+    /// Issues a server certificate; returns chain and key as PEM.
+    pub fn issue(&self, names: &[&str]) -> (String, String) {
+        let names = names.iter().map(|name| (*name).to_owned());
+        let mut params = CertificateParams::new(names.collect::<Vec<_>>()).unwrap();
+        params.distinguished_name = common_name("local cloud");
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.signed_by(&key, &self.issuer).unwrap();
+        (certificate.pem(), key.serialize_pem())
+    }
+}
+
+impl Default for PrivateAuthority {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Returns a self-signed certificate and its key as PEM: what a listener holds before certloop.
+pub fn self_signed(names: &[&str]) -> (String, String) {
+    let owned = names.iter().map(|name| (*name).to_owned());
+    let mut params = CertificateParams::new(owned.collect::<Vec<_>>()).unwrap();
+    params.distinguished_name = common_name(names.first().copied().unwrap_or("placeholder"));
+    // ACM refuses what is not valid now, and rcgen's default is valid from 1975 to 4096: keep to a plain year.
+    let now = time::OffsetDateTime::now_utc();
+    params.not_before = now - time::Duration::days(1);
+    params.not_after = now + time::Duration::days(365);
+    let key = KeyPair::generate().unwrap();
+    let certificate = params.self_signed(&key).unwrap();
+    (certificate.pem(), key.serialize_pem())
+}
+
+/// Returns the certificates of a PEM text.
+pub fn certificates(pem: &str) -> Vec<CertificateDer<'static>> {
+    CertificateDer::pem_slice_iter(pem.as_bytes())
+        .map(Result::unwrap)
+        .collect()
+}
+
+/// Returns what a server presents with this chain and key.
+pub fn server_config(chain_pem: &str, key_pem: &str) -> Result<Arc<ServerConfig>, String> {
+    let key = PrivateKeyDer::from_pem_slice(key_pem.as_bytes()).map_err(|e| e.to_string())?;
+    let mut config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+        .with_safe_default_protocol_versions()
+        .map_err(|error| error.to_string())?
+        .with_no_client_auth()
+        .with_single_cert(certificates(chain_pem), key)
+        .map_err(|error| error.to_string())?;
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(Arc::new(config))
+}
+
+/// Returns a client that trusts the roots of this PEM text and nothing else.
+pub fn client_config(roots_pem: &str) -> Arc<ClientConfig> {
+    let mut roots = RootCertStore::empty();
+    for root in certificates(roots_pem) {
+        roots.add(root).unwrap();
+    }
+    let config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    Arc::new(config)
+}
+
+/// Connects to `address` asking for `name`.
+pub async fn connect(
+    config: Arc<ClientConfig>,
+    address: std::net::SocketAddr,
+    name: &str,
+) -> std::io::Result<TlsStream<TcpStream>> {
+    let name = ServerName::try_from(name.to_owned()).map_err(std::io::Error::other)?;
+    let stream = TcpStream::connect(address).await?;
+    stream.set_nodelay(true)?;
+    TlsConnector::from(config).connect(name, stream).await
+}
+
+fn common_name(name: &str) -> DistinguishedName {
+    let mut distinguished = DistinguishedName::new();
+    distinguished.push(DnType::CommonName, name);
+    distinguished
+}
