@@ -1,0 +1,53 @@
+# Each target is a line a person would type; the last one composes the others.
+
+PYTHON := .tools/venv/bin/python
+EVENT ?= events/reconcile.json
+
+.PHONY: help setup build test demo invoke bench lint fmt deny doc ci clean
+
+help: ## What there is.
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## /  \1\t/' | expand -t 12
+
+setup: ## What the local cloud needs, into .tools/ (make says what).
+	@tests/setup
+
+build: ## The functions, into target/release.
+	cargo build --release --workspace
+
+test: setup build ## Every test: unit, adapter, handler, end to end, and the AWS stand-in's own.
+	@if cargo nextest --version >/dev/null 2>&1; then \
+		cargo nextest run --release --workspace; \
+	else \
+		echo "cargo-nextest is not installed: cargo test runs the same tests, one cloud after the other"; \
+		cargo test --release --workspace -- --test-threads 2; \
+	fi
+	cargo test --release --workspace --doc
+	$(PYTHON) -m pytest -q -p no:cacheprovider tests/aws
+
+demo: setup build ## The cycle in the terminal, on this machine; KEEP=1 leaves it running.
+	@KEEP=$(KEEP) cargo run --release --quiet -p tests --bin demo
+
+invoke: ## One event to the running demo: make invoke EVENT=events/issue.json
+	@cargo run --release --quiet -p tests --bin demo -- invoke $(EVENT)
+
+bench: setup build ## What things cost, as a table.
+	@cargo run --release --quiet -p tests --bin bench
+
+lint: ## Clippy, with warnings as errors.
+	cargo clippy --release --workspace --all-targets -- -D warnings
+
+fmt: ## Formats everything.
+	cargo fmt --all
+
+doc: ## The documentation of the code, with warnings as errors.
+	RUSTDOCFLAGS="-D warnings" cargo doc --release --no-deps --workspace
+
+deny: ## Licences, advisories and bans.
+	cargo deny check
+
+ci: ## What the build server runs.
+	.ci/run
+
+clean: ## Removes what was built and installed here.
+	cargo clean
+	rm -rf .tools
