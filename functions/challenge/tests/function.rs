@@ -1,7 +1,10 @@
 //! The function as Lambda starts it: the real binary between a minimal Runtime API and a store that answers from a
 //! script.
 
-#![allow(clippy::unwrap_used, reason = "a test ends where something is not as it should be")]
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test ends where something is not as it should be"
+)]
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
