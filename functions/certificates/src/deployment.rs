@@ -374,6 +374,7 @@ impl<P: Ports> Work<'_, '_, P> {
         };
         let leaf = chain.leaf();
         let covered = !leaf.names.is_empty()
+            && leaf.other_names.is_empty()
             && leaf
                 .names
                 .iter()

@@ -210,6 +210,7 @@ impl HttpClient for Exchange {
             .headers_mut()
             .insert(USER_AGENT, HeaderValue::from_static(AGENT));
         wire.requests.fetch_add(1, Ordering::Relaxed);
+        let asks_for_nonce = *request.method() == Method::HEAD;
         let directory = (*request.method() == Method::GET).then(|| request.uri().to_string());
         let host = request.uri().host().unwrap_or_default().to_owned();
         Box::pin(async move {
@@ -221,7 +222,9 @@ impl HttpClient for Exchange {
                     return Err(Error::Other(detail.into()));
                 }
             };
-            wire.keep_nonce(&mut parts.headers);
+            if !asks_for_nonce {
+                wire.keep_nonce(&mut parts.headers);
+            }
             let retry_after = retry_after(&parts.headers);
             *lock(&last) = Last {
                 retry_after,
