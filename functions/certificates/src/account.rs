@@ -90,12 +90,7 @@ impl<P: Ports> Cycle<'_, P> {
     }
 
     async fn opened(&self, authority: &Authority) -> Result<Opened, Halt> {
-        let cell = self
-            .accounts
-            .borrow_mut()
-            .entry(authority.key.clone())
-            .or_default()
-            .clone();
+        let cell = self.accounts.cell(&authority.key);
         cell.get_or_init(|| self.open(authority))
             .await
             .clone()
@@ -237,14 +232,12 @@ impl<P: Ports> Cycle<'_, P> {
         let store = self.ports.store();
         let object = account_key(&authority.key, &authority.directory);
         let hold = Hold { until, problem };
-        if let Some(cell) = self.accounts.borrow_mut().get_mut(&authority.key)
-            && let Some(Ok(opened)) = cell.get()
-        {
-            let held = Ok(Opened {
+        if let Some(Ok(opened)) = self.accounts.cell(&authority.key).get() {
+            let held = Opened {
                 hold: Some(hold.clone()),
                 ..opened.clone()
-            });
-            *cell = std::rc::Rc::new(tokio::sync::OnceCell::new_with(Some(held)));
+            };
+            self.accounts.replace(&authority.key, Ok(held));
         }
         if let Ok(Some((mut record, etag))) = read_record::<AccountRecord>(store, &object).await {
             record.hold = Some(hold);

@@ -1,12 +1,10 @@
 //! What one pass has at hand, and the work on one certificate under its lease.
 
-use std::cell::RefCell;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
 use time::OffsetDateTime;
-use tokio::sync::OnceCell;
 use zeroize::Zeroizing;
 
 use crate::account::Opened;
@@ -16,6 +14,7 @@ use crate::certificate_manager::{CertificateManager, Listed};
 use crate::clock::Clock;
 use crate::document::Wanted;
 use crate::load_balancer::{Holding, LoadBalancer};
+use crate::memo::Memo;
 use crate::names::{CertificateName, DnsName};
 use crate::problem::{Failure, Problem, Refusal, Retry, ServiceError, backoff};
 use crate::proof::{Proven, Question};
@@ -75,9 +74,9 @@ pub struct Cycle<'p, P: Ports> {
     /// The invocation's time.
     pub clock: Clock,
     pub(crate) owner: String,
-    pub(crate) accounts: RefCell<HashMap<String, Rc<OnceCell<Result<Opened, Failing>>>>>,
-    holdings: RefCell<HashMap<String, Rc<OnceCell<Result<Holding, ServiceError>>>>>,
-    listings: RefCell<HashMap<String, Rc<OnceCell<(OffsetDateTime, Rc<Vec<Listed>>)>>>>,
+    pub(crate) accounts: Memo<Result<Opened, Failing>>,
+    holdings: Memo<Result<Holding, ServiceError>>,
+    listings: Memo<(OffsetDateTime, Rc<Vec<Listed>>)>,
 }
 
 impl<'p, P: Ports> Cycle<'p, P> {
@@ -98,20 +97,15 @@ impl<'p, P: Ports> Cycle<'p, P> {
             account_id,
             clock,
             owner: format!("{:032x}", fastrand::u128(..)),
-            accounts: RefCell::default(),
-            holdings: RefCell::default(),
-            listings: RefCell::default(),
+            accounts: Memo::default(),
+            holdings: Memo::default(),
+            listings: Memo::default(),
         }
     }
 
     /// Returns what a listener holds, read once per pass: enough to see whether there is work, never to act upon.
     pub(crate) async fn holding_seen(&self, arn: &ListenerArn) -> Result<Holding, ServiceError> {
-        let cell = self
-            .holdings
-            .borrow_mut()
-            .entry(arn.to_string())
-            .or_default()
-            .clone();
+        let cell = self.holdings.cell(arn.as_str());
         cell.get_or_init(|| async {
             self.ports
                 .load_balancer(arn.region())
@@ -128,12 +122,7 @@ impl<'p, P: Ports> Cycle<'p, P> {
         region: &str,
         not_before: Option<OffsetDateTime>,
     ) -> Result<Rc<Vec<Listed>>, ServiceError> {
-        let cell = self
-            .listings
-            .borrow_mut()
-            .entry(region.to_owned())
-            .or_default()
-            .clone();
+        let cell = self.listings.cell(region);
         let read = || async {
             let at = self.clock.now();
             let listed = self.ports.certificate_manager(region).list().await?;
@@ -144,8 +133,7 @@ impl<'p, P: Ports> Cycle<'p, P> {
             return Ok(listed.clone());
         }
         let (at, listed) = read().await?;
-        let fresh = Rc::new(OnceCell::new_with(Some((at, listed.clone()))));
-        self.listings.borrow_mut().insert(region.to_owned(), fresh);
+        self.listings.replace(region, (at, listed.clone()));
         Ok(listed)
     }
 

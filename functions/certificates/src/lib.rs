@@ -37,6 +37,8 @@ pub mod live;
 #[cfg(feature = "cycle")]
 pub mod load_balancer;
 #[cfg(feature = "cycle")]
+mod memo;
+#[cfg(feature = "cycle")]
 pub mod names;
 #[cfg(feature = "cycle")]
 pub mod network;

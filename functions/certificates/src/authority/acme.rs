@@ -23,7 +23,14 @@ use crate::settings;
 /// All authorities, each with one connection pool.
 #[derive(Default)]
 pub struct Acme {
-    wires: Mutex<HashMap<(String, Option<String>), Arc<Wire>>>,
+    /// By directory URL and configured root.
+    wires: Mutex<HashMap<Endpoint, Arc<Wire>>>,
+}
+
+#[derive(PartialEq, Eq, Hash)]
+struct Endpoint {
+    directory: String,
+    root_certificate: Option<String>,
 }
 
 impl Acme {
@@ -35,18 +42,18 @@ impl Acme {
     }
 
     fn wire(&self, authority: &settings::Authority) -> Result<Arc<Wire>, Refusal> {
-        let identity = (
-            authority.directory.clone(),
-            authority.root_certificate.clone(),
-        );
+        let endpoint = Endpoint {
+            directory: authority.directory.clone(),
+            root_certificate: authority.root_certificate.clone(),
+        };
         let mut wires = self.wires.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(wire) = wires.get(&identity) {
+        if let Some(wire) = wires.get(&endpoint) {
             return Ok(wire.clone());
         }
         let wire = Arc::new(Wire::new(trust_roots(
             authority.root_certificate.as_deref(),
         ))?);
-        wires.insert(identity, wire.clone());
+        wires.insert(endpoint, wire.clone());
         Ok(wire)
     }
 

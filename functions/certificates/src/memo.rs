@@ -1,0 +1,34 @@
+//! What is asked once per pass, however many certificates want to know.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::rc::Rc;
+
+use tokio::sync::OnceCell;
+
+/// Answers by key; each is asked for by the first who wants it, and the others wait for that.
+#[derive(Debug)]
+pub(crate) struct Memo<T>(RefCell<HashMap<String, Rc<OnceCell<T>>>>);
+
+impl<T> Memo<T> {
+    /// Returns the place of an answer, empty or not.
+    pub(crate) fn cell(&self, key: &str) -> Rc<OnceCell<T>> {
+        self.0
+            .borrow_mut()
+            .entry(key.to_owned())
+            .or_default()
+            .clone()
+    }
+
+    /// Replaces an answer.
+    pub(crate) fn replace(&self, key: &str, answer: T) {
+        let cell = Rc::new(OnceCell::new_with(Some(answer)));
+        self.0.borrow_mut().insert(key.to_owned(), cell);
+    }
+}
+
+impl<T> Default for Memo<T> {
+    fn default() -> Self {
+        Self(RefCell::default())
+    }
+}
