@@ -16,7 +16,6 @@ use aws_sigv4::http_request::{
     UriPathNormalizationMode, sign,
 };
 use aws_sigv4::sign::v4;
-use certificates::challenge::{KEY_AUTHORIZATION_MAX_LENGTH, Token};
 use http_body_util::{BodyExt, Empty};
 use hyper::body::{Bytes, Incoming};
 use hyper::header::{HOST, USER_AGENT};
@@ -30,6 +29,7 @@ use rustls::crypto::aws_lc_rs;
 use rustls::{ClientConfig, RootCertStore};
 use tracing::warn;
 
+use crate::shared::challenge::{KEY_AUTHORIZATION_MAX_LENGTH, Token};
 use crate::store::{Challenges, ReadError};
 
 /// The bucket, and what it takes to ask for an object.

@@ -7,13 +7,13 @@ use std::convert::Infallible;
 use std::io::Write;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use certificates::challenge::{Token, is_key_authorization};
-use certificates::metrics::Metrics;
 use lambda_runtime::{Context, LambdaEvent};
 use serde_json::Value;
 use tracing::{debug, error, info, warn};
 
 use crate::event::{Request, Response, Status};
+use crate::shared::challenge::{Token, is_key_authorization};
+use crate::shared::metrics::Metrics;
 use crate::store::{Challenges, ReadError};
 
 /// Answers an invocation, and prints what it counted.

@@ -4,7 +4,7 @@ use std::error::Error;
 use std::fmt;
 use std::future::Future;
 
-use certificates::challenge::Token;
+use crate::shared::challenge::Token;
 
 /// Reads what is stored for a token.
 pub(crate) trait Challenges {
