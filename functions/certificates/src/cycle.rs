@@ -315,8 +315,7 @@ impl<'c, 'p, P: Ports> Work<'c, 'p, P> {
             .state
             .certificate
             .as_ref()
-            .is_none_or(|held| renewal::urgent(held.not_before, held.not_after, now))
-            && self.state.certificate.is_some();
+            .is_some_and(|held| renewal::urgent(held.not_before, held.not_after, now));
         let ours = now + backoff(attempts, urgent, fastrand::f64());
         // What the authority asks for always wins over our own ladder.
         let next_attempt = failing.not_before.map_or(ours, |instant| instant.max(now));

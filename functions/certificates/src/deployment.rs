@@ -112,6 +112,9 @@ impl<P: Ports> Cycle<'_, P> {
                 return Ok(Some(format!("the daily proof of {listener} is due")));
             }
         }
+        if state.deployment_failure.is_some() {
+            return Ok(Some("the last deployment did not succeed".to_owned()));
+        }
         if let Some(stray) = stray_targets(wanted, state, &self.home).first() {
             return Ok(Some(format!("the document does not name {stray} any more")));
         }
@@ -756,10 +759,17 @@ impl<P: Ports> Work<'_, '_, P> {
                         || manager.delete(&arn).await.map_err(failed)? == Deletion::Done
                 }
             };
-            if gone {
-                if let Some(import) = self.state.imports.get_mut(&region) {
+            let now = self.cycle.clock.now();
+            if let Some(import) = self.state.imports.get_mut(&region) {
+                if gone {
                     import.superseded.retain(|old| old.arn != arn);
                 }
+                // Still in use, or the load balancer has not noticed yet: another overlap goes by before the next look.
+                for old in import.superseded.iter_mut().filter(|old| old.arn == arn) {
+                    old.detached_at = Some(now);
+                }
+            }
+            if gone {
                 self.note("deleted", arn.to_string());
             }
         }

@@ -215,9 +215,7 @@ impl<P: Ports> Work<'_, '_, P> {
                 Ok(None)
             }
             // Our prediction was wrong, or the rules have changed: a new ARN always works.
-            Ok(Err(error)) if error.code.as_deref() == Some("ValidationException") => {
-                Ok(Some(error.message))
-            }
+            Ok(Err(error)) if is_refusal(&error) => Ok(Some(error.message)),
             Ok(Err(error)) => Err(error.problem("import", arn.as_str()).into()),
         }
     }
@@ -418,6 +416,18 @@ impl<P: Ports> Work<'_, '_, P> {
         self.save().await?;
         Ok(true)
     }
+}
+
+/// Whether the certificate manager will not have this certificate in that place, as opposed to not now or not from us.
+fn is_refusal(error: &ServiceError) -> bool {
+    matches!(
+        error.code.as_deref(),
+        Some(
+            "ValidationException"
+                | "InvalidParameterException"
+                | "InvalidParameterCombinationException"
+        )
+    )
 }
 
 /// The service's clock and ours may differ by this much.

@@ -137,6 +137,15 @@ impl<P: Ports> Cycle<'_, P> {
     async fn reconcile(&self, name: &CertificateName, force: bool) -> (Entry, Option<f64>) {
         // Whoever is not faster with the lease looks again: the winner may have settled everything.
         for _ in 0..RACES {
+            if self.clock.left() < LEAST {
+                let mut entry = Entry::bare(
+                    name.as_str(),
+                    Outcome::Waiting,
+                    "out of time; the next pass looks at it",
+                );
+                entry.next_attempt = Some(crate::report::whole_seconds(self.clock.now()));
+                return (entry, None);
+            }
             let to_do = match self.look(name, force).await {
                 Ok(Look::Settled(entry)) => {
                     let share = self.share_left(name, &entry);
@@ -611,6 +620,8 @@ fn log(entry: &Entry) {
     }
 }
 
+/// No certificate is looked at with less than this left.
+const LEAST: Duration = Duration::from_secs(2);
 /// How often a lost race for the lease is followed by another look.
 const RACES: usize = 4;
 /// How often a document may be edited while it is worked on before the rest is left to the next pass.

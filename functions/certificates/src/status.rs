@@ -8,6 +8,7 @@ use crate::cycle::{Cycle, Ports, store_problem};
 use crate::document::Wanted;
 use crate::names::CertificateName;
 use crate::problem::{Problem, Retry};
+use crate::renewal::{Decision, decide};
 use crate::report::{TargetEntry, target_entries};
 use crate::state::{Stage, State, Step};
 use crate::store::{self, Store, read_record};
@@ -182,10 +183,14 @@ impl<P: Ports> Cycle<'_, P> {
     ) -> Standing {
         let now = self.clock.now();
         let held = state.certificate.as_ref();
-        let failure = state
-            .order_failure
-            .as_ref()
-            .or(state.deployment_failure.as_ref());
+        // A failed order is past as soon as none is needed any more.
+        let order_failure = state.order_failure.as_ref().filter(|_| {
+            let authority = wanted.and_then(|wanted| self.authority(&wanted.authority).ok());
+            wanted.zip(authority).is_none_or(|(wanted, authority)| {
+                decide(wanted, &authority.directory, held, now, false) != Decision::Keep
+            })
+        });
+        let failure = order_failure.or(state.deployment_failure.as_ref());
         let entries = wanted
             .map(|wanted| target_entries(state, wanted, &self.home))
             .unwrap_or_default();
