@@ -1,6 +1,10 @@
 //! The life of a certificate: what the functions share.
 //!
-//! `challenge` and `metrics` are all the challenge function needs; everything else sits behind the `cycle` feature.
+//! `cycle` and `pass` are the middle: they look, decide by the pure rules (`renewal`, `listener`, `problem`, `certificate`) and act
+//! through ports (`store`, `authority`, `certificate_manager`, `load_balancer`), whose adapters are in `aws` and
+//! `authority::acme`. `functions/README.md` is the map.
+//!
+//! `challenge`, `log` and `metrics` are all the challenge function needs; everything else sits behind the `cycle` feature.
 
 pub mod challenge;
 pub mod log;

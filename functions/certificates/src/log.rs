@@ -17,6 +17,10 @@ pub fn init(level: Option<&str>, function: &'static str) {
         .with_default(level.min(LevelFilter::INFO))
         .with_target(env!("CARGO_CRATE_NAME"), level)
         .with_target(function, level);
-    let lines = fmt::layer().json().flatten_event(true).without_time();
+    let lines = fmt::layer()
+        .json()
+        .flatten_event(true)
+        .with_span_list(false)
+        .without_time();
     registry().with(lines).with(targets).init();
 }

@@ -5,7 +5,6 @@
 mod bucket;
 mod event;
 mod handler;
-mod log;
 #[allow(dead_code, unreachable_pub, reason = "the library needs more of them")]
 mod shared;
 mod store;
@@ -15,11 +14,15 @@ use std::env;
 use lambda_runtime::{Error, run, service_fn};
 
 use crate::bucket::Bucket;
+use crate::shared::log;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
     let lookup = |name: &str| env::var(name).ok();
-    log::init(lookup("AWS_LAMBDA_LOG_LEVEL").as_deref());
+    log::init(
+        lookup("AWS_LAMBDA_LOG_LEVEL").as_deref(),
+        env!("CARGO_CRATE_NAME"),
+    );
     let store = Bucket::open(lookup)?;
     run(service_fn(|event| handler::handle(event, &store))).await
 }

@@ -9,3 +9,6 @@ pub(crate) mod challenge;
 
 #[path = "../../certificates/src/metrics.rs"]
 pub(crate) mod metrics;
+
+#[path = "../../certificates/src/log.rs"]
+pub(crate) mod log;
