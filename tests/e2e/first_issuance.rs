@@ -11,7 +11,7 @@ async fn a_document_becomes_a_certificate_the_browser_trusts() {
 
     let pass = shop.pass().await;
 
-    assert_eq!(pass.outcome("shop"), "issued");
+    assert_eq!(pass.outcome("shop"), "issued", "{:#}", pass.report());
     let leaf = shop.browser_trusts("shop.example.com").await.unwrap();
     assert_eq!(leaf.names, ["shop.example.com"]);
     assert_eq!(leaf.serial, pass.certificate("shop")["serial"]);

@@ -7,5 +7,13 @@
     reason = "helpers of tests are tests"
 )]
 
+mod drift;
 mod first_issuance;
+mod helpers;
+mod key_changes;
+mod many_certificates;
+mod placement;
+mod proofs;
+mod renewals;
 mod stand_ins;
+mod targets;

@@ -2,14 +2,15 @@
 
 use std::net::SocketAddr;
 use std::process::Command;
+use std::sync::Mutex;
 use std::time::Duration;
 
 use aws_sdk_acm::config::{BehaviorVersion, Credentials, Region};
 use serde_json::Value;
 use tokio::net::TcpStream;
 
-use crate::http::{self, Request, Response};
-use crate::process::Process;
+use crate::http::{Connection, Request, Response};
+use crate::process::{Process, lock};
 use crate::{REGION, root, tool};
 
 /// A running stand-in.
@@ -17,6 +18,7 @@ use crate::{REGION, root, tool};
 pub struct Aws {
     address: SocketAddr,
     process: Process,
+    idle: Mutex<Vec<Connection>>,
     s3: aws_sdk_s3::Client,
     acm: aws_sdk_acm::Client,
     elb: aws_sdk_elasticloadbalancingv2::Client,
@@ -42,6 +44,7 @@ impl Aws {
         Self {
             address,
             process,
+            idle: Mutex::default(),
             s3: s3(&endpoint),
             acm: acm(&endpoint, REGION),
             elb: elb(&endpoint, REGION),
@@ -130,8 +133,22 @@ impl Aws {
     }
 
     async fn send(&self, request: Request) -> Response {
-        let stream = TcpStream::connect(self.address).await.unwrap();
-        http::exchange(stream, request).await.unwrap()
+        let idle = lock(&self.idle).pop();
+        let idle = match idle {
+            Some(idle) => idle.still_open().await,
+            None => None,
+        };
+        let mut connection = match idle {
+            Some(idle) => idle,
+            None => {
+                let stream = TcpStream::connect(self.address).await.unwrap();
+                stream.set_nodelay(true).unwrap();
+                Connection::open(stream).await.unwrap()
+            }
+        };
+        let response = connection.send(request).await.unwrap();
+        lock(&self.idle).push(connection);
+        response
     }
 }
 

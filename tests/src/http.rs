@@ -9,8 +9,10 @@ use std::sync::Arc;
 
 use http_body_util::{BodyExt, Full};
 use hyper::body::Bytes;
+use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::task::JoinHandle;
 
 /// A request as it arrived, or as it is to be sent.
 #[derive(Clone, Debug, Default)]
@@ -266,50 +268,79 @@ async fn write_response<S: AsyncWrite + Unpin>(
     stream.flush().await
 }
 
-/// Sends one request over a fresh connection and returns the whole answer.
-pub async fn exchange<S>(stream: S, request: Request) -> io::Result<Response>
+/// Sends one request over a connection that is then closed, and returns the whole answer.
+pub async fn exchange<S>(stream: S, mut request: Request) -> io::Result<Response>
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
-        .await
-        .map_err(io::Error::other)?;
-    let driver = tokio::spawn(connection);
-    let mut outgoing = hyper::Request::builder()
-        .method(request.method.as_str())
-        .uri(&request.target);
-    for (name, value) in &request.headers {
-        if !matches!(
-            name.as_str(),
-            "connection" | "content-length" | "transfer-encoding" | "expect"
-        ) {
-            outgoing = outgoing.header(name, value);
-        }
+    let close = ("connection".to_owned(), "close".to_owned());
+    request.headers.retain(|(name, _)| name != "connection");
+    request.headers.push(close);
+    Connection::open(stream).await?.send(request).await
+}
+
+/// A connection to a server, for one request after the other.
+#[derive(Debug)]
+pub struct Connection {
+    sender: SendRequest<Full<Bytes>>,
+    driver: JoinHandle<()>,
+}
+
+impl Connection {
+    /// Begins to speak HTTP over a stream.
+    pub async fn open<S>(stream: S) -> io::Result<Self>
+    where
+        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        let (sender, connection) = handshake(TokioIo::new(stream))
+            .await
+            .map_err(io::Error::other)?;
+        let driver = tokio::spawn(async move {
+            let _ = connection.await;
+        });
+        Ok(Self { sender, driver })
     }
-    let outgoing = outgoing
-        .header("connection", "close")
-        .body(Full::new(Bytes::from(request.body)))
-        .map_err(io::Error::other)?;
-    let (parts, body) = sender
-        .send_request(outgoing)
-        .await
-        .map_err(io::Error::other)?
-        .into_parts();
-    let body = body.collect().await.map_err(io::Error::other)?.to_bytes();
-    driver.abort();
-    let headers = parts
-        .headers
-        .iter()
-        .map(|(name, value)| {
+
+    /// Returns the connection if another request may be sent: the server has not closed its side.
+    pub async fn still_open(mut self) -> Option<Self> {
+        self.sender.ready().await.is_ok().then_some(self)
+    }
+
+    /// Sends a request and returns the whole answer.
+    pub async fn send(&mut self, request: Request) -> io::Result<Response> {
+        let mut outgoing = hyper::Request::builder()
+            .method(request.method.as_str())
+            .uri(&request.target);
+        for (name, value) in &request.headers {
+            if !matches!(
+                name.as_str(),
+                "content-length" | "transfer-encoding" | "expect"
+            ) {
+                outgoing = outgoing.header(name, value);
+            }
+        }
+        let outgoing = outgoing
+            .body(Full::new(Bytes::from(request.body)))
+            .map_err(io::Error::other)?;
+        let sent = self.sender.send_request(outgoing).await;
+        let (parts, body) = sent.map_err(io::Error::other)?.into_parts();
+        let body = body.collect().await.map_err(io::Error::other)?.to_bytes();
+        let headers = parts.headers.iter().map(|(name, value)| {
             let value = String::from_utf8_lossy(value.as_bytes()).into_owned();
             (name.as_str().to_owned(), value)
+        });
+        Ok(Response {
+            status: parts.status.as_u16(),
+            headers: headers.collect(),
+            body: body.to_vec(),
         })
-        .collect();
-    Ok(Response {
-        status: parts.status.as_u16(),
-        headers,
-        body: body.to_vec(),
-    })
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.driver.abort();
+    }
 }
 
 /// Accepts connections for as long as the returned guard lives.
@@ -336,7 +367,7 @@ where
 
 /// A running listener; dropping it closes the listener and its connections.
 #[derive(Debug)]
-pub struct Serving(tokio::task::JoinHandle<()>);
+pub struct Serving(JoinHandle<()>);
 
 impl Drop for Serving {
     fn drop(&mut self) {

@@ -41,6 +41,8 @@ pub struct Installation {
     pub renew: String,
     /// The answering function's name.
     pub challenge: String,
+    /// PEM of the root that the authority's certificates lead to: all a browser here trusts.
+    pub roots: String,
     ports: Ports,
 }
 
@@ -95,6 +97,7 @@ impl Installation {
         );
         let installation = Self {
             ports: ports.await.unwrap(),
+            roots: cloud.pebble.root().await,
             cloud,
             bucket,
             balancer,
@@ -120,9 +123,11 @@ impl Installation {
                 "directory": self.cloud.directory,
                 "contact": ["mailto:ops@example.com"],
                 "termsOfServiceAgreed": true,
-                "rootCertificate": self.cloud.authority.root_pem(),
+                // Pebble's own HTTPS and the certificates it issues have two roots.
+                "rootCertificate": format!("{}{}", self.cloud.authority.root_pem(), self.roots),
             }},
-            "defaults": {"authority": "pebble"},
+            // Without a profile Pebble draws one.
+            "defaults": {"authority": "pebble", "profile": "default"},
             "selfCheck": {"mode": "require", "connectTo": self.ports.http().to_string()},
             "proof": {"mode": "require", "connectTo": self.ports.https().to_string(), "seconds": 10},
             // Nothing local follows a listener's old list: what is detached may be deleted by the next pass.
@@ -188,8 +193,7 @@ impl Installation {
     /// Opens `https://<name>/` as a browser that trusts the certificate authority's root and nothing else; says in
     /// words why it would not.
     pub async fn browser_trusts(&self, name: &str) -> Result<Leaf, String> {
-        let roots = self.cloud.pebble.root().await;
-        let visited = browser::visit(self.ports.https(), name, &roots).await;
+        let visited = browser::visit(self.ports.https(), name, &self.roots).await;
         visited.map(|(leaf, _)| leaf)
     }
 
@@ -347,6 +351,13 @@ impl Installation {
             modify.attributes(attribute.build()).send().await.unwrap();
         }
         rule(&self.cloud, &self.http_listener, priority, pattern, &group).await;
+    }
+}
+
+impl Drop for Installation {
+    fn drop(&mut self) {
+        self.cloud.lambda.forget(&self.renew);
+        self.cloud.lambda.forget(&self.challenge);
     }
 }
 

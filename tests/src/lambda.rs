@@ -296,9 +296,10 @@ impl Lambda {
             requests: Vec::new(),
             done: Some(done),
         });
-        let (mut log, printed) = match start {
-            Some(_) => environment.process.output_since(0),
-            None => (Vec::new(), environment.process.output().len()),
+        // What an environment prints while it starts belongs to the invocation it is started for.
+        let printed = match start {
+            Some(_) => 0,
+            None => environment.process.lines(),
         };
 
         let begun = Instant::now();
@@ -333,7 +334,7 @@ impl Lambda {
         let alive = tokio::time::timeout(Duration::from_secs(1), environment.idle()).await;
         let alive = alive.unwrap_or(false);
         tokio::time::sleep(Duration::from_millis(3)).await;
-        log.extend(environment.process.output_since(printed).0);
+        let log = environment.process.output_since(printed);
         let current = lock(&environment.current).take();
         if alive {
             environment.busy.store(false, Ordering::SeqCst);
@@ -500,13 +501,12 @@ impl Lambda {
         })
     }
 
-    /// Returns everything the functions have printed so far, as far as their environments still live.
-    pub fn printed(&self) -> Vec<String> {
-        let environments = lock(&self.shared.environments).clone();
-        environments
-            .iter()
-            .flat_map(|one| one.process.output())
-            .collect()
+    /// Returns what a function has printed so far, as far as its environments still live.
+    pub fn printed(&self, function: &str) -> Vec<String> {
+        let mut environments = lock(&self.shared.environments).clone();
+        environments.retain(|one| one.function == function);
+        let lines = environments.iter().flat_map(|one| one.process.output());
+        lines.collect()
     }
 }
 

@@ -37,6 +37,7 @@ pub use crate::browser::Leaf;
 pub use crate::http::Response;
 pub use crate::installation::{Installation, Listed};
 pub use crate::lambda::{Function, FunctionError, Invocation, Lambda, Moment, Plan};
+pub use crate::load_balancer::Visit;
 pub use crate::pebble::{Pebble, PebbleOptions};
 pub use crate::proxy::{Fault, Proxy, Sent, Service};
 pub use crate::tls::PrivateAuthority;

@@ -3,8 +3,14 @@
 //! It holds no configuration. Each connection follows the listeners, rules and certificates that stand in the stand-in
 //! for AWS at that moment.
 
+#![allow(
+    clippy::print_stderr,
+    reason = "a test's output is where a stand-in complains"
+)]
+
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -22,9 +28,27 @@ use crate::tls;
 
 const LIMIT: usize = 1024 * 1024;
 
+/// A request a load balancer has answered.
+#[derive(Clone, Debug)]
+pub struct Visit {
+    /// When.
+    pub at: Instant,
+    /// 80 or 443.
+    pub port: u64,
+    /// The Host header.
+    pub host: String,
+    /// The path.
+    pub path: String,
+    /// The User-Agent header.
+    pub agent: String,
+    /// The status of the answer.
+    pub status: u16,
+}
+
 /// The two ports of a load balancer.
 #[derive(Debug)]
 pub struct Ports {
+    balancer: Arc<Balancer>,
     address: IpAddr,
     http: SocketAddr,
     https: SocketAddr,
@@ -45,6 +69,7 @@ impl Ports {
             aws,
             lambda,
             seen: Mutex::default(),
+            visits: Mutex::default(),
         });
         let plain = http::listen(TcpListener::bind(http).await?, {
             let balancer = balancer.clone();
@@ -55,6 +80,7 @@ impl Ports {
             move |stream, peer| encrypted(balancer.clone(), stream, peer)
         });
         Ok(Self {
+            balancer,
             address: http.ip(),
             http,
             https,
@@ -72,6 +98,11 @@ impl Ports {
         self.http
     }
 
+    /// Returns every request answered so far, on both ports.
+    pub fn visits(&self) -> Vec<Visit> {
+        lock(&self.balancer.visits).clone()
+    }
+
     /// Returns what stands for its port 443.
     pub fn https(&self) -> SocketAddr {
         self.https
@@ -84,6 +115,7 @@ struct Balancer {
     aws: Arc<Aws>,
     lambda: Lambda,
     seen: Mutex<Option<(Value, Arc<Vec<Listener>>)>>,
+    visits: Mutex<Vec<Visit>>,
 }
 
 #[derive(Debug)]
@@ -246,6 +278,15 @@ async fn answer(
         "forward" => forward(&balancer, &action["targetGroups"][0], port, &request, peer).await,
         _ => page(503),
     };
+    let header = |name| request.header(name).unwrap_or_default().to_owned();
+    lock(&balancer.visits).push(Visit {
+        at: Instant::now(),
+        port,
+        host: header("host"),
+        path: request.path().to_owned(),
+        agent: header("user-agent"),
+        status: response.status,
+    });
     Some(response.with("Server", "awselb/2.0"))
 }
 
@@ -340,7 +381,12 @@ async fn forward(
     let invocation = balancer.lambda.invoke(function, &event).await;
     match invocation.result {
         Ok(value) => response(&value, multi).unwrap_or_else(|| page(502)),
-        Err(_) => page(502),
+        Err(error) => {
+            // What an operator would find in the function's log; a test shows it when it fails.
+            let log = invocation.log.join("\n");
+            eprintln!("load balancer: 502 because {function} failed: {error}\n{log}");
+            page(502)
+        }
     }
 }
 

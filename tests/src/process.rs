@@ -66,13 +66,14 @@ impl Process {
         lock(&self.output).clone()
     }
 
-    /// Returns the lines printed since `from` of them had been, and how many there are now.
-    pub fn output_since(&self, from: usize) -> (Vec<String>, usize) {
-        let output = lock(&self.output);
-        (
-            output.get(from..).unwrap_or_default().to_vec(),
-            output.len(),
-        )
+    /// Returns how many lines have been printed so far.
+    pub fn lines(&self) -> usize {
+        lock(&self.output).len()
+    }
+
+    /// Returns the lines printed since `from` of them had been.
+    pub fn output_since(&self, from: usize) -> Vec<String> {
+        lock(&self.output).get(from..).unwrap_or_default().to_vec()
     }
 
     /// Returns the exit status once the process has ended.

@@ -10,8 +10,8 @@ use rustls::{ClientConfig, ServerConfig};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 
-use crate::http::{self, Request, Response, Serving};
-use crate::lambda::{Lambda, Moment};
+use crate::http::{self, Connection, Request, Response, Serving};
+use crate::lambda::{Environment, Lambda, Moment};
 use crate::process::lock;
 use crate::tls;
 
@@ -232,9 +232,22 @@ impl Proxy {
     }
 }
 
+/// One function's connection, and ours to the service for it.
+struct Wire {
+    shared: Arc<Shared>,
+    environment: Option<Arc<Environment>>,
+    upstream: tokio::sync::Mutex<Option<Connection>>,
+}
+
 async fn connection(shared: Arc<Shared>, stream: TcpStream, peer: SocketAddr) {
-    let serve = |request| exchange(shared.clone(), request, peer);
-    let _ = match &shared.tls {
+    let wire = Wire {
+        environment: shared.lambda.environment_behind(peer),
+        upstream: tokio::sync::Mutex::default(),
+        shared,
+    };
+    let wire = &wire;
+    let serve = |request| exchange(wire, request);
+    let _ = match &wire.shared.tls {
         Some((server, _)) => match TlsAcceptor::from(server.clone()).accept(stream).await {
             Ok(stream) => http::serve(stream, serve).await,
             Err(_) => Ok(()),
@@ -243,8 +256,12 @@ async fn connection(shared: Arc<Shared>, stream: TcpStream, peer: SocketAddr) {
     };
 }
 
-async fn exchange(shared: Arc<Shared>, request: Request, peer: SocketAddr) -> Option<Response> {
-    let environment = shared.lambda.environment_behind(peer);
+async fn exchange(wire: &Wire, request: Request) -> Option<Response> {
+    let Wire {
+        shared,
+        environment,
+        ..
+    } = wire;
     let sent = Sent {
         at: Instant::now(),
         service: shared.service,
@@ -260,12 +277,12 @@ async fn exchange(shared: Arc<Shared>, request: Request, peer: SocketAddr) -> Op
         all.push(sent.clone());
         all.len() - 1
     };
-    let (number, dies) = match &environment {
+    let (number, dies) = match environment {
         Some(environment) => environment.sends(sent.clone()),
         None => (0, None),
     };
     let die = || {
-        if let Some(environment) = &environment {
+        if let Some(environment) = environment {
             environment.kill();
         }
         None
@@ -274,29 +291,29 @@ async fn exchange(shared: Arc<Shared>, request: Request, peer: SocketAddr) -> Op
         return die();
     }
 
-    let act = strike(&shared, &sent);
+    let act = strike(shared, &sent);
     let response = match act {
         Some(Act::Answer(response)) => response,
         Some(Act::HangUp) => return None,
         Some(Act::Swallow(response)) => {
-            forward(&shared, request).await;
+            forward(wire, request).await;
             response
         }
         Some(Act::Edit(edit)) => {
-            let mut response = forward(&shared, request).await;
+            let mut response = forward(wire, request).await;
             edit(&mut response);
             response
         }
         Some(Act::Delay(delay)) => {
             tokio::time::sleep(delay).await;
-            forward(&shared, request).await
+            forward(wire, request).await
         }
-        None => forward(&shared, request).await,
+        None => forward(wire, request).await,
     };
     if let Some(sent) = lock(&shared.sent).get_mut(index) {
         sent.status = Some(response.status);
     }
-    if let Some(environment) = &environment {
+    if let Some(environment) = environment {
         environment.answered(number, response.status);
     }
     if dies == Some(Moment::After) {
@@ -321,24 +338,39 @@ fn strike(shared: &Shared, sent: &Sent) -> Option<Act> {
     Some(act)
 }
 
-async fn forward(shared: &Shared, request: Request) -> Response {
+async fn forward(wire: &Wire, request: Request) -> Response {
     let attempt = async {
-        match &shared.tls {
-            Some((_, client)) => {
-                let name = shared.upstream.ip().to_string();
-                let stream = tls::connect(client.clone(), shared.upstream, &name).await?;
-                http::exchange(stream, request).await
-            }
-            None => {
-                let stream = TcpStream::connect(shared.upstream).await?;
-                stream.set_nodelay(true)?;
-                http::exchange(stream, request).await
-            }
-        }
+        let mut upstream = wire.upstream.lock().await;
+        let open = match upstream.take() {
+            Some(open) => open.still_open().await,
+            None => None,
+        };
+        let mut connection = match open {
+            Some(open) => open,
+            None => connect(&wire.shared).await?,
+        };
+        let response = connection.send(request).await?;
+        *upstream = Some(connection);
+        Ok::<_, std::io::Error>(response)
     };
     match attempt.await {
         Ok(response) => response,
         Err(error) => Response::new(502, format!("local cloud: {error}")),
+    }
+}
+
+async fn connect(shared: &Shared) -> std::io::Result<Connection> {
+    match &shared.tls {
+        Some((_, client)) => {
+            let name = shared.upstream.ip().to_string();
+            let stream = tls::connect(client.clone(), shared.upstream, &name).await?;
+            Connection::open(stream).await
+        }
+        None => {
+            let stream = TcpStream::connect(shared.upstream).await?;
+            stream.set_nodelay(true)?;
+            Connection::open(stream).await
+        }
     }
 }
 

@@ -1,0 +1,150 @@
+//! What several of the tests look at or do.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::time::Duration;
+
+use aws_sdk_acm::primitives::Blob;
+use aws_sdk_acm::types::CertificateDetail;
+use serde_json::Value;
+use tests::{
+    Fault, Installation, Invocation, Listed, LocalCloud, Plan, PrivateAuthority, Sent, Service,
+};
+
+/// Returns a moment past the first of our own waits.
+pub fn two_minutes_later() -> Plan {
+    later(Duration::from_secs(120))
+}
+
+/// Returns a moment hours from now.
+pub fn hours_later(hours: u64) -> Plan {
+    later(Duration::from_secs(hours * 60 * 60))
+}
+
+fn later(clock: Duration) -> Plan {
+    Plan {
+        clock,
+        ..Plan::default()
+    }
+}
+
+/// Describes a certificate; `None` if there is none.
+pub async fn describe(cloud: &LocalCloud, arn: &str) -> Option<CertificateDetail> {
+    describe_with(cloud.aws().acm(), arn).await
+}
+
+/// Describes a certificate with the client of another region.
+pub async fn describe_with(acm: &aws_sdk_acm::Client, arn: &str) -> Option<CertificateDetail> {
+    let described = acm
+        .describe_certificate()
+        .certificate_arn(arn)
+        .send()
+        .await
+        .ok()?;
+    described.certificate
+}
+
+/// Deletes a certificate, by hand.
+pub async fn delete_certificate(cloud: &LocalCloud, arn: &str) {
+    let delete = cloud.aws().acm().delete_certificate();
+    delete.certificate_arn(arn).send().await.unwrap();
+}
+
+/// Imports a certificate somebody's authority has issued: not self-signed, valid, and not ours.
+pub async fn import_foreign(cloud: &LocalCloud, names: &[&str]) -> String {
+    let authority = PrivateAuthority::new();
+    let (leaf, key) = authority.issue(names);
+    let import = cloud.aws().acm().import_certificate();
+    let import = import.certificate(Blob::new(leaf));
+    let import = import.certificate_chain(Blob::new(authority.root_pem()));
+    let imported = import.private_key(Blob::new(key)).send().await.unwrap();
+    imported.certificate_arn.unwrap()
+}
+
+/// Returns a certificate's tags by key.
+pub async fn tags(acm: &aws_sdk_acm::Client, arn: &str) -> BTreeMap<String, String> {
+    let list = acm.list_tags_for_certificate().certificate_arn(arn);
+    let tags = list.send().await.unwrap().tags.unwrap_or_default();
+    let tags = tags.into_iter();
+    tags.map(|tag| (tag.key, tag.value.unwrap_or_default()))
+        .collect()
+}
+
+/// Whether a request went to the certificate authority.
+pub fn acme(sent: &Sent) -> bool {
+    sent.service == Service::Acme
+}
+
+/// Whether a request changes anything in AWS.
+pub fn changing(sent: &Sent) -> bool {
+    let call = sent.call.as_str();
+    sent.service == Service::Aws
+        && !["Get", "Head", "List", "Describe"]
+            .iter()
+            .any(|reading| call.starts_with(reading))
+}
+
+/// Whether a request changes a listener.
+pub fn changing_a_listener(sent: &Sent) -> bool {
+    [
+        "AddListenerCertificates",
+        "RemoveListenerCertificates",
+        "ModifyListener",
+    ]
+    .iter()
+    .any(|operation| sent.is(operation))
+}
+
+/// Returns a report's text field of one certificate.
+#[track_caller]
+pub fn text(pass: &Invocation, name: &str, field: &str) -> String {
+    let value = &pass.certificate(name)[field];
+    let text = value.as_str();
+    text.unwrap_or_else(|| panic!("no {field} in {:#}", pass.report()))
+        .to_owned()
+}
+
+/// Returns the ARN a report names for one certificate.
+#[track_caller]
+pub fn arn(pass: &Invocation, name: &str) -> String {
+    text(pass, name, "certificateArn")
+}
+
+/// Returns a settings object with one member of a section changed.
+pub fn with(mut settings: Value, section: &str, field: &str, value: impl Into<Value>) -> Value {
+    settings[section][field] = value.into();
+    settings
+}
+
+/// Runs a pass while looking at the listener: every change of it is slowed down so that no state between two goes unseen.
+/// Returns the states in order, each once.
+pub async fn watched(
+    cloud: &LocalCloud,
+    installation: &Installation,
+    pass: impl Future<Output = Invocation>,
+) -> (Invocation, Vec<Listed>) {
+    let slowed = Fault::when(changing_a_listener)
+        .always()
+        .delay(Duration::from_millis(150));
+    cloud.to_aws().inject(slowed);
+    let mut states = vec![installation.listed().await];
+    let pass = {
+        tokio::pin!(pass);
+        loop {
+            tokio::select! {
+                done = &mut pass => break done,
+                () = tokio::time::sleep(Duration::from_millis(20)) => {}
+            }
+            let seen = installation.listed().await;
+            if states.last() != Some(&seen) {
+                states.push(seen);
+            }
+        }
+    };
+    cloud.to_aws().heal();
+    let last = installation.listed().await;
+    if states.last() != Some(&last) {
+        states.push(last);
+    }
+    (pass, states)
+}

@@ -1,0 +1,181 @@
+//! When a new certificate is ordered, and when not.
+
+use serde_json::json;
+use tests::{LocalCloud, PebbleOptions, Plan};
+
+use crate::helpers::{acme, arn, changing, changing_a_listener, describe, text};
+
+const DAY: u64 = 24 * 60 * 60;
+
+/// Without a profile Pebble draws one; these tests need to know how long a certificate lives.
+async fn cloud(profiles: &[(&str, u64)]) -> LocalCloud {
+    let profiles = profiles.iter();
+    let profiles = profiles.map(|(name, days)| ((*name).to_owned(), days * DAY));
+    LocalCloud::start_with(PebbleOptions {
+        profiles: profiles.collect(),
+        ..PebbleOptions::default()
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_certificate_is_renewed_two_months_later_under_the_same_arn() {
+    let cloud = cloud(&[("default", 90)]).await;
+    let shop = cloud.install("shop").await;
+    shop.want("shop", &["shop.example.com"]).await;
+    let first = shop.pass().await;
+    assert_eq!(first.outcome("shop"), "issued", "{:#}", first.report());
+    let (first_arn, first_serial) = (arn(&first, "shop"), text(&first, "shop", "serial"));
+
+    // Nothing is due: one look at what there is, and nothing else.
+    let kept = shop.pass().await;
+    assert_eq!(kept.outcome("shop"), "kept", "{:#}", kept.report());
+    let mut calls: Vec<&str> = kept
+        .requests
+        .iter()
+        .map(|sent| sent.call.as_str())
+        .collect();
+    calls.sort_unstable();
+    assert_eq!(
+        calls,
+        [
+            "DescribeListenerCertificates",
+            "GetObject certificates/shop.json",
+            "GetObject settings.json",
+            "GetObject state/shop.json",
+            "ListObjectsV2"
+        ]
+    );
+
+    // Two months later it is due.
+    let second = shop.pass_with(Plan::days_later(61)).await;
+    assert_eq!(second.outcome("shop"), "renewed", "{:#}", second.report());
+    let second_serial = text(&second, "shop", "serial");
+    assert_ne!(second_serial, first_serial);
+    assert_eq!(arn(&second, "shop"), first_arn);
+    assert_eq!(
+        second.count(changing_a_listener),
+        0,
+        "the listener's ARN is the same"
+    );
+    assert_eq!(second.certificate("shop")["targets"][0]["proved"], true);
+    let leaf = shop.browser_trusts("shop.example.com").await.unwrap();
+    assert_eq!(leaf.serial, second_serial);
+    let vault = |serial: &str| format!("vault/shop/{serial}.json");
+    let mut both = [vault(&first_serial), vault(&second_serial)];
+    both.sort();
+    assert_eq!(shop.keys("vault/").await, both);
+
+    // The authority's clock has not moved, so the third is due at once: the previous is kept, the older goes.
+    let third = shop.pass_with(Plan::days_later(61)).await;
+    assert_eq!(third.outcome("shop"), "renewed", "{:#}", third.report());
+    let mut both = [
+        vault(&second_serial),
+        vault(&text(&third, "shop", "serial")),
+    ];
+    both.sort();
+    assert_eq!(shop.keys("vault/").await, both);
+    assert_eq!(arn(&third, "shop"), first_arn);
+    assert_eq!(shop.imported().await.len(), 2, "the placeholder's and ours");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_a_change_of_what_is_certified_orders_anew() {
+    let cloud = cloud(&[("monthly", 30), ("quarterly", 90)]).await;
+    let shop = cloud.install("shop").await;
+    let mut document = shop.document(&["www.example.com", "Bücher.example.com", "a.example.com"]);
+    document["profile"] = json!("monthly");
+    shop.put_document("shop", &document).await;
+    let issued = shop.pass().await;
+    assert_eq!(issued.outcome("shop"), "issued", "{:#}", issued.report());
+    let leaf = shop
+        .browser_trusts("xn--bcher-kva.example.com")
+        .await
+        .unwrap();
+    assert_eq!(leaf.names.len(), 3);
+
+    // The same names in another order, case and spelling.
+    document["domains"] = json!([
+        "XN--BCHER-KVA.example.com",
+        "A.Example.com",
+        "www.example.com"
+    ]);
+    shop.put_document("shop", &document).await;
+    let kept = shop.pass().await;
+    assert_eq!(kept.outcome("shop"), "kept", "{:#}", kept.report());
+    assert_eq!((kept.count(acme), kept.count(changing)), (0, 0));
+
+    // Other names: a new certificate at once, under the same ARN while they share one.
+    document["domains"] = json!(["www.example.com", "new.example.com"]);
+    shop.put_document("shop", &document).await;
+    let changed = shop.pass().await;
+    assert_eq!(changed.outcome("shop"), "renewed", "{:#}", changed.report());
+    assert!(text(&changed, "shop", "reason").contains("new.example.com"));
+    assert_eq!(arn(&changed, "shop"), arn(&issued, "shop"));
+    let mut names = shop.browser_trusts("new.example.com").await.unwrap().names;
+    names.sort();
+    assert_eq!(names, ["new.example.com", "www.example.com"]);
+    assert!(shop.browser_trusts("a.example.com").await.is_err());
+
+    // Names that share none with the old ones cannot go under the old ARN.
+    document["domains"] = json!(["other.example.com"]);
+    shop.put_document("shop", &document).await;
+    let moved = shop.pass().await;
+    assert_eq!(moved.outcome("shop"), "renewed", "{:#}", moved.report());
+    assert_ne!(arn(&moved, "shop"), arn(&issued, "shop"));
+    assert_eq!(shop.listed().await.sni, [arn(&moved, "shop")].into());
+    assert!(shop.browser_trusts("www.example.com").await.is_err());
+    shop.pass().await;
+    assert!(
+        describe(&cloud, &arn(&issued, "shop")).await.is_none(),
+        "deleted by the next pass"
+    );
+
+    // Another profile waits for the renewal, and is used then.
+    document["profile"] = json!("quarterly");
+    shop.put_document("shop", &document).await;
+    let kept = shop.pass().await;
+    assert_eq!(kept.outcome("shop"), "kept", "{:#}", kept.report());
+    assert_eq!(kept.count(acme), 0);
+    let renewed = shop.pass_with(Plan::days_later(22)).await;
+    assert_eq!(renewed.outcome("shop"), "renewed", "{:#}", renewed.report());
+    let leaf = shop.browser_trusts("other.example.com").await.unwrap();
+    assert_eq!((leaf.not_after - leaf.not_before).whole_days(), 89);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_directory_means_another_account_and_a_new_certificate() {
+    let cloud = cloud(&[("default", 90)]).await;
+    let shop = cloud.install("shop").await;
+    shop.want("shop", &["shop.example.com"]).await;
+    let first = shop.pass().await;
+    assert_eq!(first.outcome("shop"), "issued", "{:#}", first.report());
+    let accounts = shop.keys("accounts/").await;
+
+    // Pebble's own address instead of the wire's.
+    let mut settings = shop.settings();
+    let directory = cloud.directory().replacen(".2:", ".3:", 1);
+    assert_ne!(directory, cloud.directory());
+    settings["authorities"]["pebble"]["directory"] = json!(directory);
+    shop.put_settings(&settings).await;
+    let second = shop.pass().await;
+
+    assert_eq!(second.outcome("shop"), "renewed", "{:#}", second.report());
+    assert_eq!(
+        second.count(acme),
+        0,
+        "the former directory is not asked any more"
+    );
+    assert_ne!(
+        text(&second, "shop", "serial"),
+        text(&first, "shop", "serial")
+    );
+    assert_eq!(arn(&second, "shop"), arn(&first, "shop"));
+    let leaf = shop.browser_trusts("shop.example.com").await.unwrap();
+    assert_eq!(leaf.serial, text(&second, "shop", "serial"));
+    let both = shop.keys("accounts/").await;
+    assert_eq!(both.len(), 2);
+    assert!(both.contains(&accounts[0]), "the former account is kept");
+    let third = shop.pass().await;
+    assert_eq!(third.outcome("shop"), "kept", "{:#}", third.report());
+}
