@@ -28,7 +28,7 @@ demo: setup build ## The cycle in the terminal, on this machine; KEEP=1 leaves i
 	@KEEP=$(KEEP) cargo run --release --quiet -p tests --bin demo
 
 invoke: ## One event to the running demo: make invoke EVENT=events/issue.json
-	@cargo run --release --quiet -p tests --bin demo -- invoke $(EVENT)
+	@$${CARGO_TARGET_DIR:-target}/release/demo invoke $(EVENT)
 
 bench: setup build ## What things cost, as a table.
 	@cargo run --release --quiet -p tests --bin bench

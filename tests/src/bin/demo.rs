@@ -19,7 +19,7 @@ use tests::http::{self, Request, Response};
 use tests::{Installation, Invocation, LocalCloud, tool};
 use tokio::net::{TcpListener, TcpStream};
 
-const NAME: &str = "shop.example.com";
+const NAME: &str = "landing.example.com";
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -47,9 +47,9 @@ async fn story() -> ExitCode {
     heading("The listener holds a self-signed placeholder");
     browse(&site).await;
 
-    heading("Somebody puts certificates/shop.json into the bucket");
-    let mut document = site.document(&[NAME, "www.shop.example.com"]);
-    site.put_document("shop", &document).await;
+    heading("Somebody puts certificates/landing.json into the bucket");
+    let mut document = site.document(&[NAME, "www.landing.example.com"]);
+    site.put_document("landing", &document).await;
     println!(
         "   {{\"domains\": {}, \"targets\": [the HTTPS listener]}}",
         document["domains"]
@@ -64,7 +64,7 @@ async fn story() -> ExitCode {
 
     heading("Somebody changes the key type: ACM wants a new ARN for that");
     document["keyType"] = "rsa-2048".into();
-    site.put_document("shop", &document).await;
+    site.put_document("landing", &document).await;
     let ok = tell(&cloud, &site).await && ok;
     browse(&site).await;
 
