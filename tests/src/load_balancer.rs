@@ -131,6 +131,8 @@ struct Listener {
 struct Served {
     names: Vec<String>,
     ecdsa: bool,
+    /// What ALB goes by among certificates of one key algorithm: hash, key length, validity.
+    merit: (u32, usize, i64),
     config: Arc<ServerConfig>,
 }
 
@@ -187,8 +189,8 @@ impl Listener {
             .filter(|one| name.as_ref().is_some_and(|name| one.covers(name)))
             .filter(|one| if one.ecdsa { ecdsa } else { rsa })
             .collect::<Vec<_>>();
-        matching.sort_by_key(|one| !one.ecdsa);
-        matching.first().copied().or(self.default.as_ref()).cloned()
+        matching.sort_by_key(|one| (one.ecdsa, one.merit));
+        matching.last().copied().or(self.default.as_ref()).cloned()
     }
 }
 
@@ -211,9 +213,18 @@ impl Served {
         // id-ecPublicKey
         let algorithm = leaf.public_key().algorithm.algorithm.to_id_string();
         let ecdsa = algorithm == "1.2.840.10045.2.1";
+        let hash = match leaf.signature_algorithm.algorithm.to_id_string().as_str() {
+            // ecdsa-with-SHA384 and -SHA512, sha384 and sha512WithRSAEncryption
+            "1.2.840.10045.4.3.3" | "1.2.840.113549.1.1.12" => 384,
+            "1.2.840.10045.4.3.4" | "1.2.840.113549.1.1.13" => 512,
+            _ => 256,
+        };
+        let length = leaf.public_key().parsed().map_or(0, |key| key.key_size());
+        let until = leaf.validity().not_after.timestamp();
         Some(Arc::new(Self {
             names,
             ecdsa,
+            merit: (hash, length, until),
             config,
         }))
     }
