@@ -122,7 +122,7 @@ impl<P: Ports> Cycle<'_, P> {
                     written.map(|_| record)
                 }
                 Some((mut record, etag)) if record.contact != authority.contact => {
-                    self.tell_contact(authority, &record).await;
+                    self.tell_contact(authority, &record).await?;
                     record.contact.clone_from(&authority.contact);
                     let written =
                         write_record(store, &object, &mut record, Condition::Matches(&etag)).await;
@@ -205,9 +205,13 @@ impl<P: Ports> Cycle<'_, P> {
     }
 
     /// Tells the authority whom to write to. A refusal is logged and not tried again: it must not cost a certificate.
-    async fn tell_contact(&self, authority: &Authority, record: &AccountRecord) {
+    async fn tell_contact(
+        &self,
+        authority: &Authority,
+        record: &AccountRecord,
+    ) -> Result<(), Failing> {
         let (Some(url), key) = (&record.url, AccountKey(record.key.clone())) else {
-            return;
+            return Ok(());
         };
         let told = async {
             self.ports
@@ -217,8 +221,12 @@ impl<P: Ports> Cycle<'_, P> {
                 .set_contact(&authority.contact)
                 .await
         };
-        if let Err(refusal) = told.await {
-            tracing::warn!(authority = %authority.key, problem.type = %refusal.kind, problem.detail = %refusal.detail, "contact not accepted");
+        match told.await {
+            Err(refusal) if refusal.status.is_some_and(|status| status < 500) => {
+                tracing::warn!(authority = %authority.key, problem.type = %refusal.kind, problem.detail = %refusal.detail, "contact not accepted");
+                Ok(())
+            }
+            outcome => Ok(outcome?),
         }
     }
 

@@ -21,7 +21,7 @@ use crate::proof::{Proven, Question};
 use crate::renewal;
 use crate::self_check::Fetched;
 use crate::settings::Settings;
-use crate::state::{Lease, State};
+use crate::state::{LONGEST_LEASE, Lease, Leftovers, State};
 use crate::store::{self, Condition, Store, StoreError, write_record};
 
 /// Everything outside that a pass talks to.
@@ -264,7 +264,10 @@ impl<'c, 'p, P: Ports> Work<'c, 'p, P> {
         };
         work.state.lease = Some(Lease {
             owner: cycle.owner.clone(),
-            until: cycle.clock.deadline(),
+            until: cycle
+                .clock
+                .deadline()
+                .min(cycle.clock.now() + LONGEST_LEASE),
         });
         match work.write().await {
             Ok(()) => Ok(Some(work)),
@@ -316,7 +319,15 @@ impl<'c, 'p, P: Ports> Work<'c, 'p, P> {
             .certificate
             .as_ref()
             .is_some_and(|held| renewal::urgent(held.not_before, held.not_after, now));
-        let ours = now + backoff(attempts, urgent, fastrand::f64());
+        // A paused identifier: the authority says nothing of when, only that somebody must act. It is asked once a day.
+        let paused = failing.not_before.is_none()
+            && failing.problem.kind.ends_with(":rateLimited")
+            && failing.problem.retry == Retry::Person;
+        let ours = if paused {
+            now + backoff(u32::MAX, false, fastrand::f64())
+        } else {
+            now + backoff(attempts, urgent, fastrand::f64())
+        };
         // What the authority asks for always wins over our own ladder.
         let next_attempt = failing.not_before.map_or(ours, |instant| instant.max(now));
         Failure {
@@ -325,7 +336,7 @@ impl<'c, 'p, P: Ports> Work<'c, 'p, P> {
             at: renewal_second(now),
             next_attempt: renewal_second(next_attempt) + Duration::from_secs(1),
             identifiers: failing.identifiers.clone(),
-            binding: failing.not_before.is_some(),
+            binding: failing.not_before.is_some() || paused,
             document: self.document.clone(),
         }
     }
@@ -358,7 +369,7 @@ impl<'c, 'p, P: Ports> Work<'c, 'p, P> {
             return Ok(());
         }
         let store = self.cycle.ports.store();
-        let leftovers = std::mem::take(&mut self.state.leftovers);
+        let leftovers = &self.state.leftovers;
         let mut keys: Vec<String> = leftovers
             .tokens
             .iter()
@@ -376,11 +387,9 @@ impl<'c, 'p, P: Ports> Work<'c, 'p, P> {
         for outcome in
             futures_util::future::join_all(keys.iter().map(|key| store.delete(key))).await
         {
-            if let Err(error) = outcome {
-                self.state.leftovers = leftovers;
-                return Err(error.into());
-            }
+            outcome?;
         }
+        self.state.leftovers = Leftovers::default();
         Ok(())
     }
 }

@@ -19,7 +19,7 @@ use crate::problem::{Problem, Retry, ServiceError};
 use crate::proof::{Proven, Question};
 use crate::report::target_id;
 use crate::settings::CheckMode;
-use crate::state::{State, Superseded, TargetKind, TargetState};
+use crate::state::{Standby, State, Superseded, TargetKind, TargetRecord, TargetState};
 
 /// What a deployment did.
 #[derive(Debug, Default)]
@@ -51,6 +51,15 @@ impl Placing {
     }
 }
 
+/// What becomes of a default whose place ours takes.
+struct Displaced {
+    /// It moves to the certificate list: others may need it. Not if it is self-signed, expired, superseded or wholly
+    /// covered by ours.
+    keep: bool,
+    /// It comes back if ours is not proved. Not if it is self-signed or expired.
+    restore: bool,
+}
+
 /// What a look at a listener's port showed.
 enum Verdict {
     /// Proved, not looked at, or nothing could be seen and the mode lets that pass.
@@ -60,13 +69,9 @@ enum Verdict {
 
 impl<P: Ports> Cycle<'_, P> {
     /// Returns why a deployment is needed, or `None` when everything is as wanted. Reads each listener once per pass.
-    pub(crate) async fn deployment_needed(
-        &self,
-        wanted: &Wanted,
-        state: &State,
-    ) -> Result<Option<String>, Problem> {
+    pub(crate) async fn deployment_needed(&self, wanted: &Wanted, state: &State) -> Option<String> {
         let Some(held) = &state.certificate else {
-            return Ok(None);
+            return None;
         };
         let now = self.clock.now();
         for target in &wanted.targets {
@@ -77,16 +82,14 @@ impl<P: Ports> Cycle<'_, P> {
                 .get(region)
                 .filter(|import| import.serial.as_ref() == Some(&held.serial));
             let Some(arn) = import.and_then(|import| import.arn.as_ref()) else {
-                return Ok(Some(format!(
-                    "the certificate is not yet imported in {region}"
-                )));
+                return Some(format!("the certificate is not yet imported in {region}"));
             };
             let Some(record) = state.target(&id).filter(|record| {
                 record.serial.as_ref() == Some(&held.serial)
                     && record.certificate_arn.as_ref() == Some(arn)
                     && matches!(record.state, TargetState::Attached | TargetState::Imported)
             }) else {
-                return Ok(Some(format!("the certificate is not yet on {id}")));
+                return Some(format!("the certificate is not yet on {id}"));
             };
             let Target::Listener {
                 arn: listener,
@@ -95,28 +98,26 @@ impl<P: Ports> Cycle<'_, P> {
             else {
                 continue;
             };
-            let holding = self
-                .holding_seen(listener)
-                .await
-                .map_err(|error| error.problem("loadBalancer", listener.as_str()))?;
+            // Could not tell: the deployment reads it again, says what is wrong and remembers that.
+            let Ok(holding) = self.holding_seen(listener).await else {
+                return Some(format!("{listener} could not be read"));
+            };
             let placing = placing(wanted, state, listener, *placement, arn.clone());
             if !listener::is_as_wanted(&holding, &placing.wish()) {
-                return Ok(Some(format!("{listener} does not hold what it should")));
+                return Some(format!("{listener} does not hold what it should"));
             }
-            if self.settings.proof.mode != CheckMode::Off
-                && (record.proved == Some(false)
-                    || record
-                        .checked_at
-                        .is_none_or(|at| at + PROOF_AGE <= now || at > now + PROOF_AGE))
-            {
-                return Ok(Some(format!("the daily proof of {listener} is due")));
+            if !record.standby.is_empty() {
+                return Some(format!("a switch on {listener} is not finished"));
+            }
+            if proof_is_due(self.settings.proof.mode, record, now) {
+                return Some(format!("a proof of {listener} is due"));
             }
         }
         if state.deployment_failure.is_some() {
-            return Ok(Some("the last deployment did not succeed".to_owned()));
+            return Some("the last deployment did not succeed".to_owned());
         }
         if let Some(stray) = stray_targets(wanted, state, &self.home).first() {
-            return Ok(Some(format!("the document does not name {stray} any more")));
+            return Some(format!("the document does not name {stray} any more"));
         }
         let due = state
             .imports
@@ -128,9 +129,9 @@ impl<P: Ports> Cycle<'_, P> {
                 import.arn.is_some() && !uses_region(wanted, region, &self.home)
             })
         {
-            return Ok(Some("superseded certificates are to be deleted".to_owned()));
+            return Some("superseded certificates are to be deleted".to_owned());
         }
-        Ok(None)
+        None
     }
 
     fn may_delete(&self, old: &Superseded) -> bool {
@@ -281,15 +282,15 @@ impl<P: Ports> Work<'_, '_, P> {
         }
         let before = balancer.certificates(arn).await.map_err(failed)?;
         let placing = placing(&self.wanted, &self.state, arn, placement, ours.clone());
-        let keep_default = self
-            .default_must_stay(arn.region(), &before, &placing)
+        let displaced = self.displaced(arn.region(), &before, &placing).await?;
+        let mut changes = listener::establish(&before, &placing.wish(), displaced.keep);
+        self.set_aside(arn, &before, &placing, &displaced, &changes)
             .await?;
-        let mut changes = listener::establish(&before, &placing.wish(), keep_default);
         for change in &changes {
             self.apply(&balancer, arn, change).await?;
         }
         let now_held = if changes.is_empty() {
-            before.clone()
+            before
         } else {
             self.wait_until_listed(&balancer, arn, &placing).await?
         };
@@ -299,90 +300,137 @@ impl<P: Ports> Work<'_, '_, P> {
             self.apply(&balancer, arn, change).await?;
         }
         changes.extend(removals);
-        let touched = !changes.is_empty() || changed_in_place;
-        deployed.changed |= touched;
+        deployed.changed |= !changes.is_empty() || changed_in_place;
 
+        let unproved = self
+            .state
+            .deployment_failure
+            .as_ref()
+            .is_some_and(|failure| failure.problem.kind == "certloop:unproved");
         let record = self.state.target_mut(TargetKind::Listener, arn.as_str());
+        let previously = (record.certificate_arn.clone(), record.serial.clone());
+        let now = (Some(ours.clone()), Some(issued.leaf().serial.clone()));
+        // Also after a stop between a change and its proof.
+        let touched = !changes.is_empty()
+            || changed_in_place
+            || !record.standby.is_empty()
+            || previously != now;
         record.state = TargetState::Attached;
-        record.certificate_arn = Some(ours.clone());
-        record.serial = Some(issued.leaf().serial.clone());
+        (record.certificate_arn, record.serial) = now;
         record.detail = None;
         if !changes.is_empty() {
             self.note("attached", format!("{} on {arn}", ours.as_str()));
         }
         if let Verdict::NotProved(why) = self.prove(&listener, arn, issued, touched).await? {
-            self.put_back(&balancer, arn, &before, &placing, keep_default)
-                .await?;
+            let held = self.put_back(&balancer, arn).await?;
             let detail = format!("{arn}: {why}");
-            self.state
-                .target_mut(TargetKind::Listener, arn.as_str())
-                .detail = Some(detail.clone());
+            let record = self.state.target_mut(TargetKind::Listener, arn.as_str());
+            record.detail = Some(detail.clone());
+            if !held.has(ours.as_str()) {
+                record.state = TargetState::Failed;
+                (record.certificate_arn, record.serial) = previously;
+            }
             note_problem(
                 deployed,
                 Problem::ours("unproved", Retry::Soon, detail).into(),
             );
             return Ok(false);
         }
-        let record = self.state.target(arn.as_str());
-        if let Some(why) = record
-            .filter(|record| record.trusted == Some(false))
-            .and_then(|record| record.detail.clone())
+        let record = self.state.target_mut(TargetKind::Listener, arn.as_str());
+        record.standby = Standby::default();
+        // What had not come off has now, even if there was nothing left to change.
+        deployed.changed |= unproved;
+        if record.trusted == Some(false)
+            && let Some(why) = &record.detail
         {
-            deployed.remarks.push(why);
+            deployed.remarks.push(why.clone());
         }
-        let proved = record.and_then(|record| record.proved) == Some(true);
-        if proved || self.cycle.settings.proof.mode != CheckMode::Require {
-            let held = balancer.certificates(arn).await.map_err(failed)?;
-            for change in listener::retire(&held, &placing.wish()) {
-                self.apply(&balancer, arn, &change).await?;
-                deployed.changed = true;
-                self.note("superseded", format!("{change:?} on {arn}"));
-            }
-            if let Some(default) = listener::stays_as_default(&held, &placing.wish()) {
-                deployed.remarks.push(format!(
-                    "{default} is superseded but stays the default of {arn}; whoever made it default has to choose another, or set \"as\": \"default\" here"
-                ));
-            }
+        if let Some(default) = listener::stays_as_default(&now_held, &placing.wish()) {
+            deployed.remarks.push(format!(
+                "{default} is superseded but stays the default of {arn}; whoever made it default has to choose another, or set \"as\": \"default\" here"
+            ));
         }
         Ok(true)
     }
 
-    /// Whether the present default, when it is not ours, must go on being served: unless it is self-signed, expired,
-    /// superseded or wholly covered by ours. What cannot be told must stay.
-    async fn default_must_stay(
+    /// Writes down what is about to be taken off, so that it can come back even after a stop.
+    async fn set_aside(
+        &mut self,
+        arn: &ListenerArn,
+        before: &Holding,
+        placing: &Placing,
+        displaced: &Displaced,
+        changes: &[Change],
+    ) -> Result<(), Halt> {
+        let ours = placing.ours.as_str();
+        let record = self.state.target_mut(TargetKind::Listener, arn.as_str());
+        let known = record.standby.clone();
+        for removal in listener::clear(before, &placing.wish()) {
+            if let Change::Remove(certificate) = removal {
+                record.standby.list.insert(certificate);
+            }
+        }
+        let replaced = changes
+            .iter()
+            .any(|change| matches!(change, Change::SetDefault(_)));
+        if replaced && displaced.restore {
+            record.standby.default.clone_from(&before.default);
+        }
+        record.standby.list.remove(ours);
+        record.standby.default.take_if(|default| default == ours);
+        if record.standby == known {
+            return Ok(());
+        }
+        self.save().await
+    }
+
+    /// What becomes of the present default where ours takes its place. What cannot be told must stay.
+    async fn displaced(
         &self,
         region: &str,
         holding: &Holding,
         placing: &Placing,
-    ) -> Result<bool, Halt> {
-        let Some(default) = &holding.default else {
-            return Ok(false);
+    ) -> Result<Displaced, Halt> {
+        let must_stay = Displaced {
+            keep: true,
+            restore: true,
         };
-        let gives_way = *default == *placing.ours.as_str()
+        let gives_way = |restore| Displaced {
+            keep: false,
+            restore,
+        };
+        let Some(default) = &holding.default else {
+            return Ok(gives_way(false));
+        };
+        if placing.placement == Placement::Sni
+            || *default == *placing.ours.as_str()
             || placing.old.contains(default)
-            || placing.supersedes.contains(default);
-        if placing.placement == Placement::Sni || gives_way {
-            return Ok(false);
+            || placing.supersedes.contains(default)
+        {
+            return Ok(gives_way(true));
         }
         let Ok(arn) = default.parse::<CertificateArn>() else {
-            return Ok(true);
+            return Ok(must_stay);
         };
         let manager = self.cycle.ports.certificate_manager(region);
         let pem = match manager.leaf_pem(&arn).await {
             Ok(Some(pem)) => pem,
-            Ok(None) | Err(_) => return Ok(true),
+            Ok(None) | Err(_) => return Ok(must_stay),
         };
         let Ok(chain) = Chain::parse(&pem) else {
-            return Ok(true);
+            return Ok(must_stay);
         };
         let leaf = chain.leaf();
+        if leaf.self_signed || leaf.not_after <= self.cycle.clock.now() {
+            return Ok(gives_way(false));
+        }
         let covered = !leaf.names.is_empty()
             && leaf.other_names.is_empty()
             && leaf
                 .names
                 .iter()
                 .all(|name| self.wanted.domains.iter().any(|ours| ours.covers(name)));
-        Ok(!(leaf.self_signed || leaf.not_after <= self.cycle.clock.now() || covered))
+        Ok(if covered { gives_way(true) } else { must_stay })
     }
 
     async fn apply(
@@ -460,39 +508,39 @@ impl<P: Ports> Work<'_, '_, P> {
         }
     }
 
-    /// After a proof that failed: what was taken off is put back, so that what was served is served.
-    ///
-    /// A default that was not worth keeping (self-signed, expired) does not come back.
+    /// After a proof that failed: what was taken off is put back, so that what was served is served. Returns what the
+    /// listener holds then.
     async fn put_back(
         &mut self,
         balancer: &P::LoadBalancer,
         arn: &ListenerArn,
-        before: &Holding,
-        placing: &Placing,
-        keep_default: bool,
-    ) -> Result<(), Halt> {
-        let mut changes = Vec::new();
-        for old in before.list.iter().filter(|held| placing.old.contains(held)) {
-            changes.push(Change::Add(old.clone()));
-        }
-        if let Some(default) = before
+    ) -> Result<Holding, Halt> {
+        let failed = |error: ServiceError| Halt::from(error.problem("loadBalancer", arn.as_str()));
+        let mut held = balancer.certificates(arn).await.map_err(failed)?;
+        let record = self.state.target_mut(TargetKind::Listener, arn.as_str());
+        let standby = record.standby.clone();
+        let missing = standby.list.into_iter();
+        let missing = missing.filter(|was| !held.list.contains(was));
+        let mut changes: Vec<Change> = missing.map(Change::Add).collect();
+        if let Some(default) = standby
             .default
-            .as_ref()
-            .filter(|default| placing.old.contains(default) || keep_default)
+            .filter(|was| held.default.as_ref() != Some(was))
         {
-            let held = balancer
-                .certificates(arn)
-                .await
-                .map_err(|error| error.problem("loadBalancer", arn.as_str()))?;
-            if held.default.as_ref() != Some(default) {
-                changes.push(Change::SetDefault(default.clone()));
-            }
+            changes.push(Change::SetDefault(default));
         }
         for change in &changes {
             self.apply(balancer, arn, change).await?;
             self.note("put back", format!("{change:?} on {arn}"));
+            match change {
+                Change::SetDefault(default) => held.default = Some(default.clone()),
+                Change::Add(certificate) => held.list.push(certificate.clone()),
+                Change::Remove(_) => {}
+            }
         }
-        Ok(())
+        self.state
+            .target_mut(TargetKind::Listener, arn.as_str())
+            .standby = Standby::default();
+        Ok(held)
     }
 
     /// Looks at what the listener serves, when something was changed or the daily look is due.
@@ -514,11 +562,7 @@ impl<P: Ports> Work<'_, '_, P> {
             record.trusted = None;
             return Ok(Verdict::Passed);
         }
-        let due = record.proved == Some(false)
-            || record
-                .checked_at
-                .is_none_or(|at| at + PROOF_AGE <= now || at > now + PROOF_AGE);
-        if !touched && !due {
+        if !touched && !proof_is_due(settings.mode, record, now) {
             return Ok(Verdict::Passed);
         }
         let authority = self.cycle.authority(&held.authority).ok();
@@ -694,6 +738,15 @@ impl<P: Ports> Work<'_, '_, P> {
             return Ok(());
         }
         let mut held = Vec::new();
+        for target in &self.state.targets {
+            // What may have to come back is not let go of.
+            held.extend(
+                pending
+                    .iter()
+                    .filter(|old| target.standby.holds(old))
+                    .cloned(),
+            );
+        }
         let listeners: Vec<ListenerArn> = self
             .wanted
             .targets
@@ -778,6 +831,17 @@ impl<P: Ports> Work<'_, '_, P> {
         });
         Ok(())
     }
+}
+
+/// Whether a listener is to be looked at: once a day, and again where the last look did not end as it must.
+fn proof_is_due(mode: CheckMode, record: &TargetRecord, now: OffsetDateTime) -> bool {
+    let proved = match mode {
+        CheckMode::Off => return false,
+        CheckMode::Warn => record.proved != Some(false),
+        CheckMode::Require => record.proved == Some(true),
+    };
+    let age = record.checked_at.map(|at| now - at);
+    !proved || age.is_none_or(|age| age >= PROOF_AGE || age < -PROOF_AGE)
 }
 
 fn note_problem(deployed: &mut Deployed, failing: Failing) {

@@ -57,31 +57,20 @@ pub(crate) fn establish(holding: &Holding, wish: &Wish<'_>, keep_default: bool) 
     changes
 }
 
-/// Returns the removals of our old ones, once ours is in place.
+/// Returns the removals of what ours takes over from, once ours is in place: our old ones and what the document supersedes.
+///
+/// They go before the proof, not after it: a listener that holds two certificates for a name chooses by rules of its own.
 pub(crate) fn clear(holding: &Holding, wish: &Wish<'_>) -> Vec<Change> {
-    removals(holding, wish.old, wish.ours)
-}
-
-/// Returns the removals of what the document supersedes, once ours is proved.
-pub(crate) fn retire(holding: &Holding, wish: &Wish<'_>) -> Vec<Change> {
-    removals(holding, wish.supersedes, wish.ours)
-}
-
-fn removals(holding: &Holding, arns: &[String], ours: &str) -> Vec<Change> {
-    holding
-        .list
-        .iter()
-        .filter(|held| *held != ours && arns.contains(held))
-        .cloned()
-        .map(Change::Remove)
-        .collect()
+    let gives_way = |held: &String| {
+        held != wish.ours && (wish.old.contains(held) || wish.supersedes.contains(held))
+    };
+    let going = holding.list.iter().filter(|held| gives_way(held));
+    going.cloned().map(Change::Remove).collect()
 }
 
 /// Whether the listener is as wanted.
 pub(crate) fn is_as_wanted(holding: &Holding, wish: &Wish<'_>) -> bool {
-    establish(holding, wish, false).is_empty()
-        && clear(holding, wish).is_empty()
-        && retire(holding, wish).is_empty()
+    establish(holding, wish, false).is_empty() && clear(holding, wish).is_empty()
 }
 
 /// Returns a superseded certificate that stays because it is the default, which only somebody else may replace.
@@ -172,7 +161,7 @@ mod tests {
         let wish = wish(Placement::Sni, &[], &supersedes);
         let holding = holding("theirs", &["theirs", "ours", "other"]);
         assert_eq!(
-            retire(&holding, &wish),
+            clear(&holding, &wish),
             [Change::Remove("theirs".to_owned())]
         );
         assert_eq!(stays_as_default(&holding, &wish), Some("theirs"));

@@ -49,6 +49,14 @@ pub struct Holding {
     pub list: Vec<String>,
 }
 
+impl Holding {
+    /// Whether the certificate is attached, as the default or in the list.
+    pub fn has(&self, certificate: &str) -> bool {
+        self.default.as_deref() == Some(certificate)
+            || self.list.iter().any(|held| held == certificate)
+    }
+}
+
 /// Why a certificate could not be attached.
 #[derive(Debug)]
 pub enum AttachError {

@@ -12,7 +12,7 @@ use crate::challenge::Token;
 use crate::cycle::{Cycle, Failing, Halt, Ports, Work};
 use crate::key::{KeyType, PrivateKey};
 use crate::names::DnsName;
-use crate::problem::{Problem, Refusal, Retry};
+use crate::problem::{Problem, Refusal, Retry, URN};
 use crate::renewal;
 use crate::self_check::Fetched;
 use crate::settings::{Authority, CheckMode};
@@ -37,6 +37,7 @@ impl<P: Ports> Work<'_, '_, P> {
         let account = self.cycle.account(authority).await?;
         let mut resumed = self.resume(&account).await?;
         // An order that died while nobody looked is replaced once; one that dies under our hands is a failure.
+        let mut last = Problem::ours("order", Retry::Soon, "the order ended without saying why");
         for _ in 0..2 {
             let fresh = resumed.is_none();
             let mut order = match resumed.take() {
@@ -48,15 +49,10 @@ impl<P: Ports> Work<'_, '_, P> {
                 Ended::Died(failing) if fresh || !failing.identifiers.is_empty() => {
                     return Err(Halt::Failed(failing));
                 }
-                Ended::Died(_) => {}
+                Ended::Died(Failing { problem, .. }) | Ended::Unusable(problem) => last = problem,
             }
         }
-        Err(Problem::ours(
-            "order",
-            Retry::Soon,
-            "the authority ended two orders without saying why",
-        )
-        .into())
+        Err(last.into())
     }
 
     async fn pursue(&mut self, order: &mut OrderOf<P>) -> Result<Ended, Halt> {
@@ -69,15 +65,13 @@ impl<P: Ports> Work<'_, '_, P> {
                         .await?
                 }
                 OrderStatus::Valid => {
-                    if self.download(order).await? {
-                        return Ok(Ended::Issued);
-                    }
-                    let lost = Problem::ours(
-                        "keyLost",
-                        Retry::Soon,
-                        "the key of the issued certificate is not in the vault; ordering anew",
-                    );
-                    return self.bury(lost.into()).await;
+                    return match self.download(order).await? {
+                        None => Ok(Ended::Issued),
+                        Some(why) => {
+                            self.abandon(&why.detail).await?;
+                            Ok(Ended::Unusable(why))
+                        }
+                    };
                 }
                 OrderStatus::Invalid => {
                     let failing = self.autopsy(order).await?;
@@ -100,11 +94,10 @@ impl<P: Ports> Work<'_, '_, P> {
         };
         match account.order(&record.url).await {
             Ok(order) => Ok(Some(order)),
-            // Gone, or not an order of this account: the authority said so.
-            Err(Refusal {
-                status: Some(403 | 404),
-                ..
-            }) => {
+            // Gone, or not an order of this account: it is the authority that says so, not something before it.
+            Err(refusal)
+                if matches!(refusal.status, Some(403 | 404)) && refusal.kind.starts_with(URN) =>
+            {
                 self.abandon("the authority does not know it any more")
                     .await?;
                 Ok(None)
@@ -155,6 +148,7 @@ impl<P: Ports> Work<'_, '_, P> {
             stage: Stage::Ordered,
             reason: reason.to_owned(),
             unreachable_once: false,
+            not_before: None,
         });
         self.note("ordered", order.url());
         self.save().await?;
@@ -255,7 +249,7 @@ impl<P: Ports> Work<'_, '_, P> {
         if check.mode == CheckMode::Off {
             return Ok(());
         }
-        let limit = self.grant("the self-check", LEAST, SELF_CHECK)?;
+        let limit = self.grant("the self-check", SELF_CHECK, SELF_CHECK)?;
         let ports = self.cycle.ports;
         let fetches = challenges
             .iter()
@@ -349,7 +343,7 @@ impl<P: Ports> Work<'_, '_, P> {
                 self.wait(
                     order,
                     OrderStatus::Processing,
-                    wait.unwrap_or(FIRST_LOOK_AT_ISSUANCE),
+                    wait.unwrap_or_default().max(FIRST_LOOK_AT_ISSUANCE),
                 )
                 .await
             }
@@ -392,29 +386,27 @@ impl<P: Ports> Work<'_, '_, P> {
         Ok(key)
     }
 
-    /// Downloads the chain and puts it with its key into the vault; `false` when the key is not there.
-    async fn download(&mut self, order: &mut OrderOf<P>) -> Result<bool, Halt> {
+    /// Downloads the chain and puts it with its key into the vault. A chain that is of no use to us says why.
+    async fn download(&mut self, order: &mut OrderOf<P>) -> Result<Option<Problem>, Halt> {
         let Some(key) = self.pending_key(order.url()).await? else {
-            return Ok(false);
+            let detail = "the key of the issued certificate is not in the vault; ordering anew";
+            return Ok(Some(Problem::ours("keyLost", Retry::Soon, detail)));
         };
         let pem = order.certificate().await?;
         let unusable = |error: &dyn std::fmt::Display| {
-            Problem::ours(
-                "chain",
-                Retry::Soon,
-                format!("the downloaded chain cannot be used: {error}"),
-            )
+            let detail = format!("the downloaded chain cannot be used: {error}");
+            Ok(Some(Problem::ours("chain", Retry::Soon, detail)))
         };
-        let chain = Chain::parse(&pem).map_err(|error| unusable(&error))?;
+        let chain = match Chain::parse(&pem) {
+            Ok(chain) => chain,
+            Err(error) => return unusable(&error),
+        };
         let leaf = chain.leaf().clone();
         // A validity that begins in a moment is no reason to throw the certificate away: the import will wait for it.
-        check_issued(
-            &chain,
-            &key,
-            &self.wanted.domains,
-            self.cycle.clock.now().max(leaf.not_before),
-        )
-        .map_err(|error| unusable(&error))?;
+        let at = self.cycle.clock.now().max(leaf.not_before);
+        if let Err(error) = check_issued(&chain, &key, &self.wanted.domains, at) {
+            return unusable(&error);
+        }
         let mut entry = VaultEntry::new(&leaf, pem, key.to_pem());
         let object = store::vault_key(&self.wanted.name, &leaf.serial);
         write_record(
@@ -426,7 +418,7 @@ impl<P: Ports> Work<'_, '_, P> {
         .await?;
 
         let Some(record) = self.state.order.take() else {
-            return Ok(false);
+            return Ok(None);
         };
         let held = Held {
             serial: leaf.serial.clone(),
@@ -465,7 +457,7 @@ impl<P: Ports> Work<'_, '_, P> {
         );
         self.save().await?;
         self.sweep().await?;
-        Ok(true)
+        Ok(None)
     }
 
     /// Waits until the order has left a status, looking as often as the authority wants.
@@ -477,7 +469,13 @@ impl<P: Ports> Work<'_, '_, P> {
     ) -> Result<(), Halt> {
         let (mut pause, mut waited, mut unanswered) = (first, Duration::ZERO, 0);
         while order.status() == left {
-            if waited + pause > LONGEST_WAIT {
+            let too_long = waited + pause > LONGEST_WAIT;
+            if (too_long || self.cycle.clock.left() < pause + LEAST)
+                && let Some(record) = &mut self.state.order
+            {
+                record.not_before = Some(self.cycle.clock.now() + pause);
+            }
+            if too_long {
                 return Err(Halt::Waiting {
                     reason: "the authority is still at it; the next pass looks again".to_owned(),
                     until: self.cycle.clock.now() + pause,
@@ -490,7 +488,8 @@ impl<P: Ports> Work<'_, '_, P> {
             tokio::time::sleep(pause).await;
             waited += pause;
             pause = match order.refresh().await {
-                Ok(wish) => wish.unwrap_or_else(|| pause.mul_f32(1.5).min(LONGEST_PAUSE)),
+                Ok(Some(wish)) => wish.max(SHORTEST_PAUSE),
+                Ok(None) => pause.mul_f32(1.5).min(LONGEST_PAUSE),
                 // A look can be repeated; a few that fail do not make the order fail.
                 Err(refusal)
                     if refusal.retry_after.is_none()
@@ -570,6 +569,8 @@ impl<P: Ports> Work<'_, '_, P> {
 enum Ended {
     /// Its certificate is in the vault.
     Issued,
+    /// It is valid, but what it issued is of no use: somebody else finalized it, or it is too old.
+    Unusable(Problem),
     /// It cannot be completed.
     Died(Failing),
 }
@@ -607,6 +608,7 @@ const LEAST: Duration = Duration::from_secs(2);
 const SELF_CHECK: Duration = Duration::from_secs(5);
 const FIRST_LOOK_AT_VALIDATION: Duration = Duration::from_millis(500);
 const FIRST_LOOK_AT_ISSUANCE: Duration = Duration::from_millis(250);
+const SHORTEST_PAUSE: Duration = Duration::from_millis(250);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 const LONGEST_WAIT: Duration = Duration::from_secs(180);
 const UNANSWERED: u32 = 3;

@@ -1,8 +1,10 @@
 //! One pass over the certificates: look, take the lease where there is work, order, deploy, report.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use futures_util::{StreamExt, stream};
+use time::OffsetDateTime;
 
 use crate::cycle::{Cycle, Failing, Halt, Ports, Work, store_problem};
 use crate::deployment::Deployed;
@@ -87,7 +89,7 @@ struct Plan {
 #[derive(Clone, Debug)]
 struct Held {
     reason: String,
-    until: Option<time::OffsetDateTime>,
+    until: Option<OffsetDateTime>,
     problem: Option<Problem>,
 }
 
@@ -101,58 +103,44 @@ impl<P: Ports> Cycle<'_, P> {
     /// Works on all the named certificates, up to the configured number at once. One that fails stops no other.
     pub async fn run(&self, names: &[String], force: bool) -> Pass {
         let concurrency = self.settings.limits.concurrency;
-        let done: Vec<(Entry, Option<f64>)> = stream::iter(names)
+        // Named twice is wanted once: two at work on one certificate would be in each other's way.
+        let names: BTreeSet<&String> = names.iter().collect();
+        let entries: Vec<Entry> = stream::iter(names)
             .map(|name| async move {
-                let outcome = match name.parse::<CertificateName>() {
+                let entry = match name.parse::<CertificateName>() {
                     Ok(name) => self.reconcile(&name, force).await,
                     Err(error) => {
                         let detail =
                             format!("certificates/{name}.json: {error}; rename the object");
-                        (
-                            Entry::failed(
-                                name,
-                                Problem::ours("invalidDocument", Retry::Never, detail),
-                                None,
-                            ),
-                            None,
-                        )
+                        let problem = Problem::ours("invalidDocument", Retry::Never, detail);
+                        Entry::failed(name, problem, None)
                     }
                 };
-                log(&outcome.0);
-                outcome
+                log(&entry);
+                entry
             })
             .buffer_unordered(concurrency)
             .collect()
             .await;
-        let lowest_share_left = done
-            .iter()
-            .filter_map(|(_, share)| *share)
-            .min_by(f64::total_cmp);
+        let shares = entries.iter().filter_map(|entry| self.share_left(entry));
         Pass {
-            entries: done.into_iter().map(|(entry, _)| entry).collect(),
-            lowest_share_left,
+            lowest_share_left: shares.min_by(f64::total_cmp),
+            entries,
         }
     }
 
-    async fn reconcile(&self, name: &CertificateName, force: bool) -> (Entry, Option<f64>) {
+    async fn reconcile(&self, name: &CertificateName, force: bool) -> Entry {
         // Whoever is not faster with the lease looks again: the winner may have settled everything.
         for _ in 0..RACES {
             if self.clock.left() < LEAST {
-                let mut entry = Entry::bare(
-                    name.as_str(),
-                    Outcome::Waiting,
-                    "out of time; the next pass looks at it",
-                );
-                entry.next_attempt = Some(crate::report::whole_seconds(self.clock.now()));
-                return (entry, None);
+                return self.out_of_time(name);
             }
-            let to_do = match self.look(name, force).await {
-                Ok(Look::Settled(entry)) => {
-                    let share = self.share_left(name, &entry);
-                    return (*entry, share);
-                }
-                Ok(Look::Work(to_do)) => *to_do,
-                Err(problem) => return (Entry::failed(name.as_str(), problem, None), None),
+            let looked = tokio::time::timeout(self.clock.left(), self.look(name, force)).await;
+            let to_do = match looked {
+                Ok(Ok(Look::Settled(entry))) => return *entry,
+                Ok(Ok(Look::Work(to_do))) => *to_do,
+                Ok(Err(problem)) => return Entry::failed(name.as_str(), problem, None),
+                Err(_) => return self.out_of_time(name),
             };
             let ToDo {
                 wanted,
@@ -162,34 +150,32 @@ impl<P: Ports> Cycle<'_, P> {
                 plan,
             } = to_do;
             match Work::begin(self, wanted, document, state, etag).await {
-                Ok(Some(work)) => {
-                    let entry = work.carry_out(plan, force).await;
-                    let share = self.share_left(name, &entry);
-                    return (entry, share);
-                }
+                Ok(Some(work)) => return work.carry_out(plan, force).await,
                 Ok(None) => {
-                    tokio::time::sleep(Duration::from_millis(50 + fastrand::u64(..100))).await
+                    tokio::time::sleep(Duration::from_millis(50 + fastrand::u64(..100))).await;
                 }
-                Err(error) => {
-                    return (
-                        Entry::failed(name.as_str(), store_problem(&error), None),
-                        None,
-                    );
-                }
+                Err(error) => return Entry::failed(name.as_str(), store_problem(&error), None),
             }
         }
-        (
-            Entry::bare(name.as_str(), Outcome::Waiting, "others keep working on it"),
-            None,
+        Entry::bare(
+            name.as_str(),
+            Outcome::Waiting,
+            "others keep working on it; the next pass looks again",
         )
     }
 
-    fn share_left(&self, _name: &CertificateName, entry: &Entry) -> Option<f64> {
+    fn out_of_time(&self, name: &CertificateName) -> Entry {
+        let reason = "out of time; the next pass looks at it";
+        let mut entry = Entry::bare(name.as_str(), Outcome::Waiting, reason);
+        entry.next_attempt = Some(crate::report::whole_seconds(self.clock.now()));
+        entry
+    }
+
+    fn share_left(&self, entry: &Entry) -> Option<f64> {
         let (from, to) = (entry.not_before?, entry.not_after?);
-        Some(
-            ((to - self.clock.now()).as_seconds_f64() / (to - from).as_seconds_f64().max(1.0))
-                .clamp(0.0, 1.0),
-        )
+        let share =
+            (to - self.clock.now()).as_seconds_f64() / (to - from).as_seconds_f64().max(1.0);
+        Some(share.clamp(0.0, 1.0))
     }
 
     /// Looks at document, state and listeners, and says what is to be done. Changes nothing.
@@ -243,10 +229,7 @@ impl<P: Ports> Cycle<'_, P> {
             }
         };
         let now = self.clock.now();
-        if let Some(lease) = state
-            .lease_in_force(now)
-            .filter(|lease| lease.owner != self.owner)
-        {
+        if let Some(lease) = state.lease_in_force(now) {
             let mut entry = Entry::bare(
                 name.as_str(),
                 Outcome::Waiting,
@@ -255,7 +238,12 @@ impl<P: Ports> Cycle<'_, P> {
             entry.next_attempt = Some(lease.until);
             return settled(entry, Some(&wanted));
         }
-        let plan = self.plan(&wanted, &object.etag, &state, force).await?;
+        let plan = match self.plan(&wanted, &object.etag, &state, force).await {
+            Ok(plan) => plan,
+            Err(problem) => {
+                return settled(Entry::failed(name.as_str(), problem, None), Some(&wanted));
+            }
+        };
         if !plan.is_idle() {
             return Ok(Look::Work(Box::new(ToDo {
                 wanted,
@@ -315,13 +303,19 @@ impl<P: Ports> Cycle<'_, P> {
                 });
             } else if let Some(held) = holds(&state.order_failure) {
                 plan.waiting = Some(held);
+            } else if let Some(until) = asked_to_wait(state, now) {
+                plan.waiting = Some(Held {
+                    reason: "the authority is at work on the order".to_owned(),
+                    until: Some(until),
+                    problem: None,
+                });
             } else {
                 plan.order = Some(reason);
             }
         }
         // With an order ahead the deployment follows it anyway, and what stands now is looked at again then.
         if plan.order.is_none() {
-            let needed = self.deployment_needed(wanted, state).await?;
+            let needed = self.deployment_needed(wanted, state).await;
             if let Some(reason) = needed {
                 match holds(&state.deployment_failure) {
                     Some(held) => plan.waiting = plan.waiting.or(Some(held)),
@@ -363,10 +357,17 @@ impl<P: Ports> Work<'_, '_, P> {
             reason: plan.order.clone().or(plan.deploy.clone()),
             ..Done::default()
         };
-        let waiting = plan.waiting.clone();
         let mut plan = plan;
         for round in 0..ROUNDS {
-            done.halt = self.act(&plan, &mut done).await.err();
+            // Cut off at the end of the invocation's time, which the records bear as they bear a stop.
+            let left = self.cycle.clock.left();
+            done.halt = match tokio::time::timeout(left, self.act(&plan, &mut done)).await {
+                Ok(outcome) => outcome.err(),
+                Err(_) => {
+                    done.halt = Some(self.out_of_time("the end of what was begun"));
+                    break;
+                }
+            };
             if matches!(done.halt, Some(Halt::LeaseLost)) {
                 break;
             }
@@ -398,7 +399,7 @@ impl<P: Ports> Work<'_, '_, P> {
                 }
             }
         }
-        let entry = self.conclude(done, waiting);
+        let entry = self.conclude(done, plan.waiting);
         // Taken off and told: forgotten.
         let home = &self.cycle.home;
         let named: Vec<String> = self
@@ -410,9 +411,9 @@ impl<P: Ports> Work<'_, '_, P> {
         self.state
             .targets
             .retain(|target| target.state != TargetState::Detached || named.contains(&target.id));
-        match self.end().await {
-            Ok(()) => entry,
-            Err(halt) => self.entry_of_halt(halt),
+        match tokio::time::timeout(TO_END, self.end()).await {
+            Ok(Ok(())) | Err(_) => entry,
+            Ok(Err(halt)) => self.entry_of_halt(halt),
         }
     }
 
@@ -479,7 +480,7 @@ impl<P: Ports> Work<'_, '_, P> {
             && self
                 .cycle
                 .deployment_needed(&self.wanted, &self.state)
-                .await?
+                .await
                 .is_some())
     }
 
@@ -580,6 +581,12 @@ impl<P: Ports> Work<'_, '_, P> {
     }
 }
 
+/// Returns when the authority wants its order to be looked at again, if that is still to come.
+fn asked_to_wait(state: &State, now: OffsetDateTime) -> Option<OffsetDateTime> {
+    let until = state.order.as_ref()?.not_before?;
+    (until > now && until <= now + LONGEST_ORDER_WAIT).then_some(until)
+}
+
 fn kept_reason(state: &State) -> String {
     state.certificate.as_ref().map_or_else(
         || "nothing to do".to_owned(),
@@ -620,6 +627,10 @@ fn log(entry: &Entry) {
     }
 }
 
+/// An instant further ahead than this was written by a clock that was wrong.
+const LONGEST_ORDER_WAIT: time::Duration = time::Duration::hours(25);
+/// For giving the lease back: less than the clock keeps free at the end.
+const TO_END: Duration = Duration::from_secs(2);
 /// No certificate is looked at with less than this left.
 const LEAST: Duration = Duration::from_secs(2);
 /// How often a lost race for the lease is followed by another look.

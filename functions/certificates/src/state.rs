@@ -87,10 +87,12 @@ impl Default for State {
 impl State {
     /// Adds a step to the history, dropping the oldest beyond [`HISTORY`].
     pub fn note(&mut self, at: OffsetDateTime, step: &str, detail: impl Into<String>) {
+        let detail: String = detail.into();
+        let detail = detail.chars().take(LONGEST_DETAIL).collect();
         self.history.push(Step {
             at,
             step: step.to_owned(),
-            detail: detail.into(),
+            detail,
         });
         let surplus = self.history.len().saturating_sub(HISTORY);
         self.history.drain(..surplus);
@@ -100,7 +102,7 @@ impl State {
     pub fn lease_in_force(&self, now: OffsetDateTime) -> Option<&Lease> {
         self.lease
             .as_ref()
-            .filter(|lease| lease.until > now && lease.until <= now + LONGEST_LEASE)
+            .filter(|lease| lease.until > now && lease.until <= now + LONGEST_LEASE + CLOCKS_DIFFER)
     }
 
     /// Returns what is known of a target.
@@ -125,6 +127,7 @@ impl State {
                     checked_at: None,
                     trusted: None,
                     detail: None,
+                    standby: Standby::default(),
                 });
                 self.targets.len() - 1
             });
@@ -233,6 +236,9 @@ pub struct OrderRecord {
     /// Whether our own fetch of a challenge could not connect at the last attempt (rule 9: it blocks one step only).
     #[serde(default)]
     pub unreachable_once: bool,
+    /// When the authority wants to be looked at again.
+    #[serde(default, with = "time::serde::rfc3339::option")]
+    pub not_before: Option<OffsetDateTime>,
 }
 
 impl OrderRecord {
@@ -345,6 +351,32 @@ pub struct TargetRecord {
     /// What the last look said, where it did not succeed.
     #[serde(default)]
     pub detail: Option<String>,
+    /// What was taken off for ours and comes back if ours is not proved.
+    #[serde(default, skip_serializing_if = "Standby::is_empty")]
+    pub standby: Standby,
+}
+
+/// Certificates that ours took over from on a listener, until ours is proved; written down before they are taken off.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Standby {
+    /// The default before.
+    #[serde(default)]
+    pub default: Option<String>,
+    /// Those of the certificate list.
+    #[serde(default)]
+    pub list: BTreeSet<String>,
+}
+
+impl Standby {
+    /// Whether nothing stands by.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// Whether this certificate may still have to come back.
+    pub fn holds(&self, arn: &str) -> bool {
+        self.default.as_deref() == Some(arn) || self.list.contains(arn)
+    }
 }
 
 /// What still has to be deleted from the bucket.
@@ -444,7 +476,11 @@ impl Record for PendingKey {
     }
 }
 
+/// In characters.
+const LONGEST_DETAIL: usize = 2_000;
 /// How many steps of the history are kept.
 pub const HISTORY: usize = 100;
 /// The longest an invocation can last; a lease beyond that is void.
-const LONGEST_LEASE: Duration = Duration::minutes(15);
+pub(crate) const LONGEST_LEASE: Duration = Duration::minutes(15);
+/// Two functions' clocks may differ by this much.
+const CLOCKS_DIFFER: Duration = Duration::seconds(5);

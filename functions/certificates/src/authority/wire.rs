@@ -13,7 +13,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Bytes;
-use hyper::header::{HeaderMap, HeaderValue, RETRY_AFTER, USER_AGENT};
+use hyper::header::{DATE, HeaderMap, HeaderValue, RETRY_AFTER, USER_AGENT};
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
@@ -268,6 +268,8 @@ fn refusal(
 }
 
 /// Turns a problem document into words, subproblems included.
+///
+/// An authority that got a wrong answer quotes the right one: that is a key authorization, and is left out.
 pub(super) fn of_problem(problem: &instant_acme::Problem) -> Refusal {
     let mut detail = problem
         .detail
@@ -281,9 +283,39 @@ pub(super) fn of_problem(problem: &instant_acme::Problem) -> Refusal {
             .r#type
             .clone()
             .unwrap_or_else(|| UNSPECIFIED.to_owned()),
-        detail,
+        detail: shortened(&without_key_authorizations(&detail)),
         status: problem.status,
         retry_after: None,
+    }
+}
+
+/// Replaces everything of a key authorization's shape: a token, a dot, a SHA-256 thumbprint in base64url.
+fn without_key_authorizations(text: &str) -> String {
+    let is_base64url = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+    let mut cleaned = String::with_capacity(text.len());
+    let mut word = String::new();
+    let flush = |word: &mut String, cleaned: &mut String| {
+        let secret = word.split('.').skip(1).any(|part| part.len() >= THUMBPRINT);
+        cleaned.push_str(if secret { "(key authorization)" } else { word });
+        word.clear();
+    };
+    for c in text.chars() {
+        if is_base64url(c) || c == '.' {
+            word.push(c);
+        } else {
+            flush(&mut word, &mut cleaned);
+            cleaned.push(c);
+        }
+    }
+    flush(&mut word, &mut cleaned);
+    cleaned
+}
+
+/// Cuts what an authority says to what a person reads.
+fn shortened(text: &str) -> String {
+    match text.char_indices().nth(LONGEST_DETAIL) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
     }
 }
 
@@ -296,15 +328,25 @@ fn unreachable_because(detail: String) -> Refusal {
     }
 }
 
-/// Parses `Retry-After`, seconds or a date (RFC 9110 section 10.2.3).
+/// Parses `Retry-After`, seconds or a date (RFC 9110 section 10.2.3). A date is read by the authority's own clock, which its
+/// answer tells, since ours may differ.
 fn retry_after(headers: &HeaderMap) -> Option<OffsetDateTime> {
-    let value = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
-    match value.parse::<u32>() {
-        Ok(seconds) => Some(OffsetDateTime::now_utc() + Duration::from_secs(seconds.into())),
-        Err(_) => httpdate::parse_http_date(value)
-            .ok()
-            .map(|at: SystemTime| at.into()),
-    }
+    let text = |name| {
+        headers
+            .get(name)
+            .and_then(|value| value.to_str().ok())
+            .map(str::trim)
+    };
+    let date = |value: &str| httpdate::parse_http_date(value).ok();
+    let value = text(RETRY_AFTER)?;
+    let wait = match value.parse::<u32>() {
+        Ok(seconds) => Duration::from_secs(seconds.into()),
+        Err(_) => {
+            let now = text(DATE).and_then(date).unwrap_or_else(SystemTime::now);
+            date(value)?.duration_since(now).unwrap_or_default()
+        }
+    };
+    Some(OffsetDateTime::now_utc() + wait)
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -324,5 +366,52 @@ const CALL: Duration = Duration::from_secs(20);
 const POOL_IDLE: Duration = Duration::from_secs(30);
 /// A warm function asks for the directory again after this time.
 const DIRECTORY_AGE: Duration = Duration::from_secs(3600);
+/// The length of a SHA-256 digest in base64url.
+const THUMBPRINT: usize = 43;
+/// In characters.
+const LONGEST_DETAIL: usize = 1_000;
 const NONCES: usize = 64;
 const LARGEST_BODY: usize = 1 << 20;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_quoted_key_authorization_is_left_out() {
+        let said = "The key authorization file from the server did not match this challenge \"evaGxfADs6pSRb2LAv9IZf17Dt3juxGJ-PCt92wr-oA.\
+                    9jg46WB3rR_AHD-EBXdN7cBkH1WOu0tA3M9fm21mqTI\" != \"hello.world\" at https://a.example.com/x.txt";
+        let cleaned = without_key_authorizations(said);
+        assert!(
+            !cleaned.contains("9jg46WB3rR") && !cleaned.contains("evaGxf"),
+            "{cleaned}"
+        );
+        assert!(
+            cleaned.contains("hello.world") && cleaned.contains("a.example.com/x.txt"),
+            "{cleaned}"
+        );
+    }
+
+    #[test]
+    fn a_long_detail_is_cut() {
+        assert_eq!(
+            shortened(&"ü".repeat(5_000)).chars().count(),
+            LONGEST_DETAIL + 1
+        );
+    }
+
+    #[test]
+    fn a_date_is_read_by_the_clock_of_the_answer() {
+        let mut headers = HeaderMap::new();
+        headers.insert(
+            DATE,
+            HeaderValue::from_static("Wed, 21 Oct 2015 07:28:00 GMT"),
+        );
+        headers.insert(
+            RETRY_AFTER,
+            HeaderValue::from_static("Wed, 21 Oct 2015 07:29:00 GMT"),
+        );
+        let wait = retry_after(&headers).unwrap() - OffsetDateTime::now_utc();
+        assert!((wait.as_seconds_f64() - 60.0).abs() < 1.0, "{wait}");
+    }
+}
