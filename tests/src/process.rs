@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 pub struct Process {
     name: String,
     id: u32,
+    watched: bool,
     child: Mutex<Child>,
     output: Arc<Mutex<Vec<String>>>,
 }
@@ -33,6 +34,7 @@ impl Process {
         Ok(Self {
             name: name.to_owned(),
             id: child.id(),
+            watched: false,
             child: Mutex::new(child),
             output,
         })
@@ -53,7 +55,9 @@ impl Process {
                 None => watched.env_remove(key),
             };
         }
-        Self::start(name, &mut watched)
+        let mut process = Self::start(name, &mut watched)?;
+        process.watched = true;
+        Ok(process)
     }
 
     /// Returns the process id.
@@ -119,8 +123,8 @@ impl Drop for Process {
         let mut child = lock(&self.child);
         // A watching shell is told by its closed standard input to end what it watches, and waits for that itself.
         drop(child.stdin.take());
-        let until = Instant::now() + Duration::from_millis(500);
-        while Instant::now() < until {
+        let until = Instant::now() + Duration::from_secs(2);
+        while self.watched && Instant::now() < until {
             if let Ok(Some(_)) = child.try_wait() {
                 return;
             }
