@@ -12,12 +12,12 @@ use tests::{
 };
 
 /// Returns a moment past the first of our own waits.
-pub fn two_minutes_later() -> Plan {
+pub(crate) fn two_minutes_later() -> Plan {
     later(Duration::from_secs(120))
 }
 
 /// Returns a moment hours from now.
-pub fn hours_later(hours: u64) -> Plan {
+pub(crate) fn hours_later(hours: u64) -> Plan {
     later(Duration::from_secs(hours * 60 * 60))
 }
 
@@ -29,12 +29,15 @@ fn later(clock: Duration) -> Plan {
 }
 
 /// Describes a certificate; `None` if there is none.
-pub async fn describe(cloud: &LocalCloud, arn: &str) -> Option<CertificateDetail> {
+pub(crate) async fn describe(cloud: &LocalCloud, arn: &str) -> Option<CertificateDetail> {
     describe_with(cloud.aws().acm(), arn).await
 }
 
 /// Describes a certificate with the client of another region.
-pub async fn describe_with(acm: &aws_sdk_acm::Client, arn: &str) -> Option<CertificateDetail> {
+pub(crate) async fn describe_with(
+    acm: &aws_sdk_acm::Client,
+    arn: &str,
+) -> Option<CertificateDetail> {
     let described = acm
         .describe_certificate()
         .certificate_arn(arn)
@@ -45,13 +48,13 @@ pub async fn describe_with(acm: &aws_sdk_acm::Client, arn: &str) -> Option<Certi
 }
 
 /// Deletes a certificate, by hand.
-pub async fn delete_certificate(cloud: &LocalCloud, arn: &str) {
+pub(crate) async fn delete_certificate(cloud: &LocalCloud, arn: &str) {
     let delete = cloud.aws().acm().delete_certificate();
     delete.certificate_arn(arn).send().await.unwrap();
 }
 
 /// Imports a certificate somebody's authority has issued: not self-signed, valid, and not ours.
-pub async fn import_foreign(cloud: &LocalCloud, names: &[&str]) -> String {
+pub(crate) async fn import_foreign(cloud: &LocalCloud, names: &[&str]) -> String {
     let authority = PrivateAuthority::new();
     let (leaf, key) = authority.issue(names);
     let import = cloud.aws().acm().import_certificate();
@@ -62,7 +65,7 @@ pub async fn import_foreign(cloud: &LocalCloud, names: &[&str]) -> String {
 }
 
 /// Returns a certificate's tags by key.
-pub async fn tags(acm: &aws_sdk_acm::Client, arn: &str) -> BTreeMap<String, String> {
+pub(crate) async fn tags(acm: &aws_sdk_acm::Client, arn: &str) -> BTreeMap<String, String> {
     let list = acm.list_tags_for_certificate().certificate_arn(arn);
     let tags = list.send().await.unwrap().tags.unwrap_or_default();
     let tags = tags.into_iter();
@@ -71,12 +74,12 @@ pub async fn tags(acm: &aws_sdk_acm::Client, arn: &str) -> BTreeMap<String, Stri
 }
 
 /// Whether a request went to the certificate authority.
-pub fn acme(sent: &Sent) -> bool {
+pub(crate) fn acme(sent: &Sent) -> bool {
     sent.service == Service::Acme
 }
 
 /// Whether a request changes anything in AWS.
-pub fn changing(sent: &Sent) -> bool {
+pub(crate) fn changing(sent: &Sent) -> bool {
     let call = sent.call.as_str();
     sent.service == Service::Aws
         && !["Get", "Head", "List", "Describe"]
@@ -85,7 +88,7 @@ pub fn changing(sent: &Sent) -> bool {
 }
 
 /// Whether a request changes a listener.
-pub fn changing_a_listener(sent: &Sent) -> bool {
+pub(crate) fn changing_a_listener(sent: &Sent) -> bool {
     [
         "AddListenerCertificates",
         "RemoveListenerCertificates",
@@ -97,7 +100,7 @@ pub fn changing_a_listener(sent: &Sent) -> bool {
 
 /// Returns a report's text field of one certificate.
 #[track_caller]
-pub fn text(pass: &Invocation, name: &str, field: &str) -> String {
+pub(crate) fn text(pass: &Invocation, name: &str, field: &str) -> String {
     let value = &pass.certificate(name)[field];
     let text = value.as_str();
     text.unwrap_or_else(|| panic!("no {field} in {:#}", pass.report()))
@@ -106,19 +109,24 @@ pub fn text(pass: &Invocation, name: &str, field: &str) -> String {
 
 /// Returns the ARN a report names for one certificate.
 #[track_caller]
-pub fn arn(pass: &Invocation, name: &str) -> String {
+pub(crate) fn arn(pass: &Invocation, name: &str) -> String {
     text(pass, name, "certificateArn")
 }
 
 /// Returns a settings object with one member of a section changed.
-pub fn with(mut settings: Value, section: &str, field: &str, value: impl Into<Value>) -> Value {
+pub(crate) fn with(
+    mut settings: Value,
+    section: &str,
+    field: &str,
+    value: impl Into<Value>,
+) -> Value {
     settings[section][field] = value.into();
     settings
 }
 
 /// Runs a pass while looking at the listener: every change of it is slowed down so that no state between two goes unseen.
 /// Returns the states in order, each once.
-pub async fn watched(
+pub(crate) async fn watched(
     cloud: &LocalCloud,
     installation: &Installation,
     pass: impl Future<Output = Invocation>,

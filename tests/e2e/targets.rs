@@ -173,6 +173,8 @@ async fn two_installations_with_a_document_of_the_same_name_leave_each_other_alo
     east.want("shop", &["shop.example.com"]).await;
     let first = east.pass().await;
     assert_eq!(first.outcome("shop"), "issued", "{:#}", first.report());
+    let everywhere = json!({"host": "shop.example.com"});
+    cloud.pebble().dns("clear-a", everywhere).await;
     west.want("shop", &["shop.example.com"]).await;
     let second = west.pass().await;
     assert_eq!(second.outcome("shop"), "issued", "{:#}", second.report());
@@ -221,6 +223,7 @@ async fn two_installations_with_a_document_of_the_same_name_leave_each_other_alo
         .unwrap();
     let add = cloud.aws().acm().add_tags_to_certificate();
     add.certificate_arn(&lost).tags(tag).send().await.unwrap();
+    west.remove_from_listener(&lost).await;
     let before = describe_with(cloud.aws().acm(), &lost)
         .await
         .unwrap()
