@@ -1,9 +1,9 @@
 //! When a new certificate is ordered, and when not.
 
 use serde_json::json;
-use tests::{LocalCloud, PebbleOptions, Plan};
+use tests::{Fault, LocalCloud, PebbleOptions, Plan, Response};
 
-use crate::helpers::{acme, arn, changing, changing_a_listener, describe, text};
+use crate::helpers::{acme, arn, changing, changing_a_listener, describe, import_foreign, text};
 
 const DAY: u64 = 24 * 60 * 60;
 
@@ -178,4 +178,52 @@ async fn another_directory_means_another_account_and_a_new_certificate() {
     assert!(both.contains(&accounts[0]), "the former account is kept");
     let third = shop.pass().await;
     assert_eq!(third.outcome("shop"), "kept", "{:#}", third.report());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_may_not_take_the_old_ones_place_gets_an_arn_of_its_own() {
+    let cloud = cloud(&[("default", 90)]).await;
+    let shop = cloud.install("shop").await;
+
+    // Ours by its tags, but without the key usages that a new one has: they may not appear (the record of it is lost).
+    let bare = import_foreign(&cloud, &["shop.example.com"]).await;
+    let add = cloud.aws().acm().add_tags_to_certificate();
+    add.certificate_arn(&bare)
+        .tags(tag("certloop:installation", "shop-certificates"))
+        .tags(tag("certloop:certificate", "shop"))
+        .send()
+        .await
+        .unwrap();
+    shop.add_to_listener(&bare).await;
+    shop.want("shop", &["shop.example.com"]).await;
+    let issued = shop.pass().await;
+    assert_eq!(issued.outcome("shop"), "issued", "{:#}", issued.report());
+    let first = arn(&issued, "shop");
+    assert_ne!(first, bare);
+    assert_eq!(shop.listed().await.sni, [first.clone()].into());
+    assert_eq!(issued.count(|sent| sent.is("ImportCertificate")), 1);
+    shop.pass().await;
+    assert!(
+        describe(&cloud, &bare).await.is_none(),
+        "deleted by the next pass"
+    );
+
+    // Refused against all expectation.
+    let refusal = Response::new(400, r#"{"__type":"ValidationException","message":"No."}"#);
+    let refusal = refusal.with("Content-Type", "application/x-amz-json-1.1");
+    cloud
+        .to_aws()
+        .inject(Fault::on("ImportCertificate").answer(refusal));
+    let renewed = shop.pass_with(Plan::days_later(61)).await;
+    assert_eq!(renewed.outcome("shop"), "renewed", "{:#}", renewed.report());
+    let second = arn(&renewed, "shop");
+    assert_ne!(second, first);
+    assert_eq!(shop.listed().await.sni, [second].into());
+    let leaf = shop.browser_trusts("shop.example.com").await.unwrap();
+    assert_eq!(leaf.serial, text(&renewed, "shop", "serial"));
+}
+
+fn tag(key: &str, value: &str) -> aws_sdk_acm::types::Tag {
+    let tag = aws_sdk_acm::types::Tag::builder().key(key).value(value);
+    tag.build().unwrap()
 }
