@@ -325,8 +325,11 @@ impl<P: Ports> Work<'_, '_, P> {
     async fn finalize(&mut self, order: &mut OrderOf<P>) -> Result<(), Halt> {
         self.grant("finalizing", LEAST, LEAST)?;
         let key = match self.pending_key(order.url()).await? {
-            Some(key) => key,
-            None => self.make_pending_key(order.url()).await?,
+            Pending::Here(key) => key,
+            Pending::Missing { replaced } => {
+                self.make_pending_key(order.url(), replaced.as_deref())
+                    .await?
+            }
         };
         if let Some(record) = &mut self.state.order
             && record.stage != Stage::Finalizing
@@ -361,34 +364,36 @@ impl<P: Ports> Work<'_, '_, P> {
         }
     }
 
-    /// Returns the stored key of this order, or `None` when there is none.
-    async fn pending_key(&self, order: &str) -> Result<Option<PrivateKey>, Halt> {
+    /// Looks for the stored key of this order.
+    async fn pending_key(&self, order: &str) -> Result<Pending, Halt> {
         let object = store::pending_key(&self.wanted.name);
-        let record = read_record::<PendingKey>(self.cycle.ports.store(), &object).await?;
-        match record.filter(|(record, _)| record.order == order) {
-            None => Ok(None),
-            Some((record, _)) => Ok(Some(PrivateKey::from_pem(&record.private_key).map_err(|error| {
+        match read_record::<PendingKey>(self.cycle.ports.store(), &object).await? {
+            None => Ok(Pending::Missing { replaced: None }),
+            Some((record, etag)) if record.order != order => Ok(Pending::Missing {
+                replaced: Some(etag),
+            }),
+            Some((record, _)) => Ok(Pending::Here(PrivateKey::from_pem(&record.private_key).map_err(|error| {
                 Problem::ours("record", Retry::Person, format!("{object} holds no usable key: {error}; delete it and the order is made anew"))
             })?)),
         }
     }
 
-    async fn make_pending_key(&self, order: &str) -> Result<PrivateKey, Halt> {
+    async fn make_pending_key(
+        &self,
+        order: &str,
+        replaced: Option<&str>,
+    ) -> Result<PrivateKey, Halt> {
         let key = generate(self.wanted.key_type).await?;
         let object = store::pending_key(&self.wanted.name);
         let mut record = PendingKey::new(order.to_owned(), key.to_pem());
-        let store = self.cycle.ports.store();
-        let replaced = store.read(&object).await?.map(|object| object.etag);
-        let condition = replaced
-            .as_deref()
-            .map_or(Condition::Absent, Condition::Matches);
-        write_record(store, &object, &mut record, condition).await?;
+        let condition = replaced.map_or(Condition::Absent, Condition::Matches);
+        write_record(self.cycle.ports.store(), &object, &mut record, condition).await?;
         Ok(key)
     }
 
     /// Downloads the chain and puts it with its key into the vault. A chain that is of no use to us says why.
     async fn download(&mut self, order: &mut OrderOf<P>) -> Result<Option<Problem>, Halt> {
-        let Some(key) = self.pending_key(order.url()).await? else {
+        let Pending::Here(key) = self.pending_key(order.url()).await? else {
             let detail = "the key of the issued certificate is not in the vault; ordering anew";
             return Ok(Some(Problem::ours("keyLost", Retry::Soon, detail)));
         };
@@ -563,6 +568,14 @@ impl<P: Ports> Work<'_, '_, P> {
     pub(crate) async fn abandon_unneeded(&mut self) -> Result<(), Halt> {
         self.abandon("no order is needed any more").await
     }
+}
+
+/// What `vault/<name>/pending.json` holds.
+enum Pending {
+    /// The key of this order.
+    Here(PrivateKey),
+    /// No key of this order; perhaps an older one, by its ETag.
+    Missing { replaced: Option<String> },
 }
 
 /// How an order ended.

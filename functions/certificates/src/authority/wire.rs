@@ -23,6 +23,7 @@ use instant_acme::{BodyWrapper, BytesResponse, Error, HttpClient};
 use rustls::{ClientConfig, RootCertStore};
 use serde::Deserialize;
 use time::OffsetDateTime;
+use tokio::sync::Notify;
 
 use crate::problem::Refusal;
 
@@ -32,6 +33,10 @@ pub(super) struct Wire {
     nonces: Mutex<Vec<String>>,
     directory: Mutex<Option<CachedDirectory>>,
     requests: AtomicU64,
+    /// How many requests wait for their answer.
+    under_way: AtomicU64,
+    /// Told when a nonce comes into the pool.
+    returned: Notify,
 }
 
 struct CachedDirectory {
@@ -65,6 +70,8 @@ impl Wire {
             nonces: Mutex::default(),
             directory: Mutex::default(),
             requests: AtomicU64::new(0),
+            under_way: AtomicU64::new(0),
+            returned: Notify::new(),
         })
     }
 
@@ -73,25 +80,43 @@ impl Wire {
         self.requests.load(Ordering::Relaxed)
     }
 
-    fn remembered_answer(
+    /// Answers from memory what need not be asked: the directory, and a nonce that an earlier answer brought.
+    async fn remembered_answer(
         &self,
         request: &Request<BodyWrapper<Bytes>>,
     ) -> Option<Response<Full<Bytes>>> {
-        let directory = lock(&self.directory);
-        let directory = directory
-            .as_ref()
-            .filter(|directory| directory.read.elapsed() < DIRECTORY_AGE)?;
         let uri = request.uri().to_string();
-        if *request.method() == Method::GET && uri == directory.url {
-            return Some(Response::new(Full::new(directory.body.clone())));
+        {
+            let directory = lock(&self.directory);
+            let directory = directory
+                .as_ref()
+                .filter(|directory| directory.read.elapsed() < DIRECTORY_AGE)?;
+            if *request.method() == Method::GET && uri == directory.url {
+                return Some(Response::new(Full::new(directory.body.clone())));
+            }
+            if *request.method() != Method::HEAD || uri != directory.new_nonce {
+                return None;
+            }
         }
-        if *request.method() != Method::HEAD || uri != directory.new_nonce {
-            return None;
-        }
-        let nonce = HeaderValue::from_str(&lock(&self.nonces).pop()?).ok()?;
+        let nonce = HeaderValue::from_str(&self.next_nonce().await?).ok()?;
         let mut response = Response::new(Full::default());
         response.headers_mut().insert(REPLAY_NONCE, nonce);
         Some(response)
+    }
+
+    /// Takes a nonce out of the pool. While others are asking, each of their answers brings one: that is worth a moment's wait.
+    async fn next_nonce(&self) -> Option<String> {
+        let until = tokio::time::Instant::now() + NONCE_PATIENCE;
+        loop {
+            let returned = self.returned.notified();
+            if let Some(nonce) = lock(&self.nonces).pop() {
+                return Some(nonce);
+            }
+            if self.under_way.load(Ordering::Relaxed) == 0 {
+                return None;
+            }
+            tokio::time::timeout_at(until, returned).await.ok()?;
+        }
     }
 
     /// Keeps a nonce for later and takes it out of the answer, so that it has one owner only.
@@ -102,6 +127,8 @@ impl Wire {
             if nonces.len() < NONCES {
                 nonces.push(nonce.to_owned());
             }
+            drop(nonces);
+            self.returned.notify_one();
         }
     }
 
@@ -202,19 +229,23 @@ impl HttpClient for Exchange {
         mut request: Request<BodyWrapper<Bytes>>,
     ) -> Pin<Box<dyn Future<Output = Result<BytesResponse, Error>> + Send>> {
         *lock(&self.last) = Last::default();
-        if let Some(response) = self.wire.remembered_answer(&request) {
-            return Box::pin(async move { Ok(BytesResponse::from(response)) });
-        }
         let Self { wire, last } = self.clone();
         request
             .headers_mut()
             .insert(USER_AGENT, HeaderValue::from_static(AGENT));
-        wire.requests.fetch_add(1, Ordering::Relaxed);
         let asks_for_nonce = *request.method() == Method::HEAD;
         let directory = (*request.method() == Method::GET).then(|| request.uri().to_string());
         let host = request.uri().host().unwrap_or_default().to_owned();
         Box::pin(async move {
-            let (mut parts, body) = match wire.send(request).await {
+            if let Some(response) = wire.remembered_answer(&request).await {
+                return Ok(BytesResponse::from(response));
+            }
+            wire.requests.fetch_add(1, Ordering::Relaxed);
+            let sent = {
+                let _under_way = UnderWay::count(&wire);
+                wire.send(request).await
+            };
+            let (mut parts, body) = match sent {
                 Ok(response) => response.into_parts(),
                 Err(reason) => {
                     let detail = format!("{host} could not be asked: {reason}");
@@ -239,6 +270,24 @@ impl HttpClient for Exchange {
                 Full::new(body),
             )))
         })
+    }
+}
+
+/// One request under way, until it is answered or given up.
+struct UnderWay<'w>(&'w Wire);
+
+impl<'w> UnderWay<'w> {
+    fn count(wire: &'w Wire) -> Self {
+        wire.under_way.fetch_add(1, Ordering::Relaxed);
+        Self(wire)
+    }
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        // Whoever waits for a nonce looks again, and asks for one where no answer can bring it any more.
+        self.0.under_way.fetch_sub(1, Ordering::Relaxed);
+        self.0.returned.notify_one();
     }
 }
 
@@ -371,6 +420,8 @@ const THUMBPRINT: usize = 43;
 /// In characters.
 const LONGEST_DETAIL: usize = 1_000;
 const NONCES: usize = 64;
+/// The longest wait for a nonce that somebody else's answer may bring.
+const NONCE_PATIENCE: Duration = Duration::from_millis(150);
 const LARGEST_BODY: usize = 1 << 20;
 
 #[cfg(test)]
