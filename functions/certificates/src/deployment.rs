@@ -60,6 +60,14 @@ struct Displaced {
     restore: bool,
 }
 
+/// How a certificate stands on a listener.
+enum Placed {
+    /// The proof let it pass.
+    Passed,
+    /// It did not; `replaced` is the serial that stood under the same ARN there before.
+    NotProved { replaced: Option<String> },
+}
+
 /// What a look at a listener's port showed.
 enum Verdict {
     /// Proved, not looked at, or nothing could be seen and the mode lets that pass.
@@ -96,6 +104,11 @@ impl<P: Ports> Cycle<'_, P> {
                 placement,
             } = target
             else {
+                if is_old(record.checked_at, now) {
+                    return Some(format!(
+                        "the daily look at the certificate manager of {region} is due"
+                    ));
+                }
                 continue;
             };
             // Could not tell: the deployment reads it again, says what is wrong and remembers that.
@@ -168,7 +181,7 @@ impl<P: Ports> Work<'_, '_, P> {
             }
         }
         self.take_off_strays(&mut deployed).await?;
-        self.delete_superseded().await?;
+        self.delete_superseded(&mut deployed).await;
         Ok(deployed)
     }
 
@@ -208,6 +221,11 @@ impl<P: Ports> Work<'_, '_, P> {
         };
         deployed.changed |= how != Imported::Before;
         let mut unproved = false;
+        // What stood under the same ARN before: also when this was begun by a pass that was stopped.
+        let mut undo = match how {
+            Imported::Over(ref before) => before.clone(),
+            Imported::Before | Imported::New => None,
+        };
         for target in &targets {
             let (kind, id) = target_id(target, &home);
             match target {
@@ -218,6 +236,7 @@ impl<P: Ports> Work<'_, '_, P> {
                     record.certificate_arn = Some(arn.clone());
                     record.serial = Some(issued.leaf().serial.clone());
                     record.proved = None;
+                    record.checked_at = Some(crate::report::whole_seconds(self.cycle.clock.now()));
                     record.detail = None;
                 }
                 Target::Listener {
@@ -236,7 +255,11 @@ impl<P: Ports> Work<'_, '_, P> {
                         )
                         .await
                     {
-                        Ok(proved) => unproved |= !proved,
+                        Ok(Placed::Passed) => {}
+                        Ok(Placed::NotProved { replaced }) => {
+                            unproved = true;
+                            undo = undo.or(replaced);
+                        }
                         Err(Halt::Failed(failing)) => {
                             let record = self.state.target_mut(kind, &id);
                             record.state = TargetState::Failed;
@@ -248,16 +271,20 @@ impl<P: Ports> Work<'_, '_, P> {
                 }
             }
         }
-        if let Imported::Over(Some(before)) = how
-            && unproved
+        if let Some(before) = undo.filter(|_| unproved)
             && self.cycle.settings.proof.mode == CheckMode::Require
         {
-            self.import_back(region, &arn, &before).await?;
+            if !self.import_back(region, &arn, &before).await? {
+                self.note("not undone", format!("{arn}: {before} cannot be put back"));
+            }
+            for (kind, id) in targets.iter().map(|target| target_id(target, &home)) {
+                self.state.target_mut(kind, &id).checked_at = None;
+            }
         }
         self.mark_detached(region).await
     }
 
-    /// Puts the certificate on one listener; returns whether the proof let it pass.
+    /// Puts the certificate on one listener and proves it.
     async fn place_on(
         &mut self,
         arn: &ListenerArn,
@@ -266,7 +293,7 @@ impl<P: Ports> Work<'_, '_, P> {
         issued: &Issued,
         changed_in_place: bool,
         deployed: &mut Deployed,
-    ) -> Result<bool, Halt> {
+    ) -> Result<Placed, Halt> {
         self.grant("switching a listener", LEAST_TO_SWITCH, LEAST_TO_SWITCH)?;
         let balancer = self.cycle.ports.load_balancer(arn.region());
         let failed = |error: ServiceError| Halt::from(error.problem("loadBalancer", arn.as_str()));
@@ -318,6 +345,10 @@ impl<P: Ports> Work<'_, '_, P> {
         record.state = TargetState::Attached;
         (record.certificate_arn, record.serial) = now;
         record.detail = None;
+        if touched {
+            // What was seen before says nothing about what is served now.
+            (record.proved, record.trusted, record.checked_at) = (None, None, None);
+        }
         if !changes.is_empty() {
             self.note("attached", format!("{} on {arn}", ours.as_str()));
         }
@@ -326,6 +357,10 @@ impl<P: Ports> Work<'_, '_, P> {
             let detail = format!("{arn}: {why}");
             let record = self.state.target_mut(TargetKind::Listener, arn.as_str());
             record.detail = Some(detail.clone());
+            let replaced = previously
+                .1
+                .clone()
+                .filter(|_| previously.0.as_ref() == Some(ours) && previously.1 != record.serial);
             if !held.has(ours.as_str()) {
                 record.state = TargetState::Failed;
                 (record.certificate_arn, record.serial) = previously;
@@ -334,7 +369,7 @@ impl<P: Ports> Work<'_, '_, P> {
                 deployed,
                 Problem::ours("unproved", Retry::Soon, detail).into(),
             );
-            return Ok(false);
+            return Ok(Placed::NotProved { replaced });
         }
         let record = self.state.target_mut(TargetKind::Listener, arn.as_str());
         record.standby = Standby::default();
@@ -350,7 +385,7 @@ impl<P: Ports> Work<'_, '_, P> {
                 "{default} is superseded but stays the default of {arn}; whoever made it default has to choose another, or set \"as\": \"default\" here"
             ));
         }
-        Ok(true)
+        Ok(Placed::Passed)
     }
 
     /// Writes down what is about to be taken off, so that it can come back even after a stop.
@@ -441,25 +476,21 @@ impl<P: Ports> Work<'_, '_, P> {
     ) -> Result<(), Halt> {
         let certificate = match change {
             Change::Remove(certificate) => {
-                let removed = balancer.remove(arn, certificate).await;
-                return removed.map_err(|error| error.problem("loadBalancer", arn.as_str()).into());
+                return match balancer.remove(arn, certificate).await {
+                    Ok(()) => Ok(()),
+                    // It is the default as well, and goes only when somebody sets another.
+                    Err(error) if error.code.as_deref() == Some("OperationNotPermitted") => Ok(()),
+                    Err(error) => Err(error.problem("loadBalancer", arn.as_str()).into()),
+                };
             }
-            Change::Add(certificate) | Change::SetDefault(certificate) => {
-                certificate.parse::<CertificateArn>().map_err(|_| {
-                    Problem::ours(
-                        "loadBalancer",
-                        Retry::Person,
-                        format!("{certificate} on {arn} cannot be moved: it is not in ACM"),
-                    )
-                })?
-            }
+            Change::Add(certificate) | Change::SetDefault(certificate) => certificate,
         };
         let patience = self.grant("attaching", LEAST, BECOMES_KNOWN)?;
         let until = tokio::time::Instant::now() + patience;
         loop {
             let outcome = match change {
-                Change::SetDefault(_) => balancer.set_default(arn, &certificate).await,
-                _ => balancer.add(arn, &certificate).await,
+                Change::SetDefault(_) => balancer.set_default(arn, certificate).await,
+                _ => balancer.add(arn, certificate).await,
             };
             return match outcome {
                 Ok(()) => Ok(()),
@@ -610,6 +641,10 @@ impl<P: Ports> Work<'_, '_, P> {
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(LONGEST_PAUSE);
         };
+        let enough = Duration::from_secs(settings.seconds).min(LEAST_FOR_A_VERDICT);
+        if patience < enough && !matches!(proven, Proven::Yes { .. }) {
+            return Err(self.out_of_time("the proof"));
+        }
         let mode = settings.mode;
         let now = crate::report::whole_seconds(self.cycle.clock.now());
         let record = self.state.target_mut(TargetKind::Listener, arn.as_str());
@@ -648,7 +683,8 @@ impl<P: Ports> Work<'_, '_, P> {
         Ok(verdict)
     }
 
-    /// Takes ours off the listeners that the document does not name any more.
+    /// Takes ours off the listeners that the document does not name any more, and lets go of what stands in regions without
+    /// targets. One listener that cannot be dealt with stops no other.
     async fn take_off_strays(&mut self, deployed: &mut Deployed) -> Result<(), Halt> {
         for id in stray_targets(&self.wanted, &self.state, &self.cycle.home) {
             let Ok(listener) = id.parse::<ListenerArn>() else {
@@ -656,46 +692,15 @@ impl<P: Ports> Work<'_, '_, P> {
                 self.state.targets.retain(|target| target.id != id);
                 continue;
             };
-            let ours: Vec<String> = self
-                .state
-                .imports
-                .get(listener.region())
-                .map(|import| {
-                    import
-                        .arn
-                        .iter()
-                        .chain(import.superseded.iter().map(|old| &old.arn))
-                        .map(ToString::to_string)
-                        .collect()
-                })
-                .unwrap_or_default();
-            let balancer = self.cycle.ports.load_balancer(listener.region());
-            let failed =
-                |error: ServiceError| Halt::from(error.problem("loadBalancer", listener.as_str()));
-            if balancer
-                .listener(&listener)
-                .await
-                .map_err(failed)?
-                .is_some()
-            {
-                let held = balancer.certificates(&listener).await.map_err(failed)?;
-                for certificate in held.list.iter().filter(|held| ours.contains(held)) {
-                    balancer
-                        .remove(&listener, certificate)
-                        .await
-                        .map_err(failed)?;
-                    deployed.changed = true;
+            match self.take_off(&listener, deployed).await {
+                Ok(()) => {
+                    let record = self.state.target_mut(TargetKind::Listener, &id);
+                    record.state = TargetState::Detached;
+                    record.proved = None;
+                    self.note("detached", id);
                 }
-                if let Some(default) = held.default.filter(|default| ours.contains(default)) {
-                    deployed.remarks.push(format!(
-                        "{default} stays the default of {listener}, since a listener must have one; set another default there before it expires"
-                    ));
-                }
+                Err(error) => note_problem(deployed, error.problem("loadBalancer", &id).into()),
             }
-            let record = self.state.target_mut(TargetKind::Listener, &id);
-            record.state = TargetState::Detached;
-            record.proved = None;
-            self.note("detached", id);
         }
         // A region without targets keeps nothing of ours.
         let unused: Vec<String> = self
@@ -705,8 +710,16 @@ impl<P: Ports> Work<'_, '_, P> {
             .filter(|region| !uses_region(&self.wanted, region, &self.cycle.home))
             .cloned()
             .collect();
-        let now = crate::report::whole_seconds(self.cycle.clock.now());
+        let now = self.cycle.clock.now();
         for region in unused {
+            let undecided = self
+                .state
+                .imports
+                .get(&region)
+                .is_some_and(|import| import.importing.is_some());
+            if undecided {
+                self.gather_lost(&region, "", None).await?;
+            }
             if let Some(import) = self.state.imports.get_mut(&region) {
                 if let Some(arn) = import.arn.take() {
                     import.superseded.push(Superseded {
@@ -715,10 +728,42 @@ impl<P: Ports> Work<'_, '_, P> {
                     });
                     import.serial = None;
                 }
+                import.importing = None;
                 for old in &mut import.superseded {
                     old.detached_at.get_or_insert(now);
                 }
             }
+        }
+        Ok(())
+    }
+
+    /// Takes everything of ours off a listener, if it is still there.
+    async fn take_off(
+        &self,
+        listener: &ListenerArn,
+        deployed: &mut Deployed,
+    ) -> Result<(), ServiceError> {
+        let import = self.state.imports.get(listener.region());
+        let ours: Vec<String> = import
+            .into_iter()
+            .flat_map(|import| {
+                let old = import.superseded.iter().map(|old| &old.arn);
+                import.arn.iter().chain(old).map(ToString::to_string)
+            })
+            .collect();
+        let balancer = self.cycle.ports.load_balancer(listener.region());
+        if balancer.listener(listener).await?.is_none() {
+            return Ok(());
+        }
+        let held = balancer.certificates(listener).await?;
+        for certificate in held.list.iter().filter(|held| ours.contains(held)) {
+            balancer.remove(listener, certificate).await?;
+            deployed.changed = true;
+        }
+        if let Some(default) = held.default.filter(|default| ours.contains(default)) {
+            deployed.remarks.push(format!(
+                "{default} stays the default of {listener}, since a listener must have one; set another default there before it expires"
+            ));
         }
         Ok(())
     }
@@ -785,7 +830,7 @@ impl<P: Ports> Work<'_, '_, P> {
     }
 
     /// Deletes superseded certificates whose overlap is over and that nothing uses, after reading their tags again.
-    async fn delete_superseded(&mut self) -> Result<(), Halt> {
+    async fn delete_superseded(&mut self, deployed: &mut Deployed) {
         let due: Vec<(String, CertificateArn)> = self
             .state
             .imports
@@ -795,21 +840,12 @@ impl<P: Ports> Work<'_, '_, P> {
             .map(|(region, old)| (region.clone(), old.arn.clone()))
             .collect();
         for (region, arn) in due {
-            let manager = self.cycle.ports.certificate_manager(&region);
-            let failed =
-                |error: ServiceError| Halt::from(error.problem("certificateManager", arn.as_str()));
-            let gone = match manager.describe(&arn).await.map_err(failed)? {
-                None => true,
-                Some(described) if !described.in_use_by.is_empty() => false,
-                Some(_) => {
-                    let tags = manager
-                        .tags(&arn)
-                        .await
-                        .map_err(failed)?
-                        .unwrap_or_default();
-                    // Not ours any more: forgotten, and left alone.
-                    !self.cycle.is_ours(&tags, &self.wanted.name)
-                        || manager.delete(&arn).await.map_err(failed)? == Deletion::Done
+            let gone = match self.delete_unused(&region, &arn).await {
+                Ok(gone) => gone,
+                Err(error) => {
+                    let problem = error.problem("certificateManager", arn.as_str());
+                    note_problem(deployed, problem.into());
+                    continue;
                 }
             };
             let now = self.cycle.clock.now();
@@ -829,7 +865,25 @@ impl<P: Ports> Work<'_, '_, P> {
         self.state.imports.retain(|_, import| {
             import.arn.is_some() || import.importing.is_some() || !import.superseded.is_empty()
         });
-        Ok(())
+    }
+
+    /// Deletes a certificate of ours that nothing uses; returns whether it is no concern of ours any more.
+    async fn delete_unused(
+        &self,
+        region: &str,
+        arn: &CertificateArn,
+    ) -> Result<bool, ServiceError> {
+        let manager = self.cycle.ports.certificate_manager(region);
+        match manager.describe(arn).await? {
+            None => return Ok(true),
+            Some(described) if !described.in_use_by.is_empty() => return Ok(false),
+            Some(_) => {}
+        }
+        let tags = manager.tags(arn).await?.unwrap_or_default();
+        if !self.cycle.is_ours(&tags, &self.wanted.name) {
+            return Ok(true);
+        }
+        Ok(manager.delete(arn).await? == Deletion::Done)
     }
 }
 
@@ -840,8 +894,12 @@ fn proof_is_due(mode: CheckMode, record: &TargetRecord, now: OffsetDateTime) -> 
         CheckMode::Warn => record.proved != Some(false),
         CheckMode::Require => record.proved == Some(true),
     };
-    let age = record.checked_at.map(|at| now - at);
-    !proved || age.is_none_or(|age| age >= PROOF_AGE || age < -PROOF_AGE)
+    !proved || is_old(record.checked_at, now)
+}
+
+/// Whether the last look was a day ago, or is dated by a clock that was wrong.
+fn is_old(checked_at: Option<OffsetDateTime>, now: OffsetDateTime) -> bool {
+    checked_at.is_none_or(|at| now - at >= PROOF_AGE || at - now >= PROOF_AGE)
 }
 
 fn note_problem(deployed: &mut Deployed, failing: Failing) {
@@ -918,6 +976,8 @@ fn stray_targets(wanted: &Wanted, state: &State, home: &str) -> Vec<String> {
 
 /// A proof is made anew after this time.
 const PROOF_AGE: time::Duration = time::Duration::hours(24);
+/// A proof that was given less time than this says nothing against the certificate.
+const LEAST_FOR_A_VERDICT: Duration = Duration::from_secs(15);
 /// How often a listener is looked at that cannot be seen, where the mode lets that pass.
 const LOOKS_WHEN_BLIND: u32 = 2;
 /// `CertificateNotFound` and `UnsupportedCertificate` are waited out this long after an import.

@@ -12,7 +12,7 @@ use crate::certificate::{Chain, Leaf, may_reimport};
 use crate::certificate_manager::{CertificateManager, Material, same_serial};
 use crate::cycle::{Halt, Ports, Work};
 use crate::problem::{Problem, Retry, ServiceError};
-use crate::state::{Importing, Superseded, VaultEntry};
+use crate::state::{Import, Importing, Superseded, VaultEntry};
 use crate::store::{self, read_record};
 
 /// An issued certificate as the vault has it.
@@ -87,49 +87,80 @@ impl<P: Ports> Work<'_, '_, P> {
         others_hold_arn: bool,
     ) -> Result<(CertificateArn, Imported), Halt> {
         let serial = issued.leaf().serial.clone();
-        if let Some(arn) = self
-            .state
-            .imports
-            .get(region)
-            .and_then(|import| import.arn.clone())
-        {
+        let mut gathered = false;
+        let mut why_new = None;
+        loop {
+            let record = self.state.imports.get(region).cloned().unwrap_or_default();
+            // What became of an import whose answer was lost is found out before anything else is imported.
+            if !gathered && (record.arn.is_none() || record.importing.is_some()) {
+                gathered = true;
+                self.gather_lost(region, &serial, None).await?;
+                continue;
+            }
+            let Some(arn) = record.arn else {
+                break;
+            };
             match self.standing(region, &arn, &serial).await? {
                 Standing::Right => {
                     self.adopt(region, arn.clone(), &serial);
-                    return Ok((arn, Imported::Before));
+                    let before = record.serial.filter(|before| !same_serial(before, &serial));
+                    let how =
+                        before.map_or(Imported::Before, |before| Imported::Over(Some(before)));
+                    return Ok((arn, how));
                 }
-                Standing::Other(old) => match self
-                    .import_in_place(region, &arn, &old, issued)
-                    .await?
-                {
-                    None => return Ok((arn, Imported::Over(Some(old.serial)))),
-                    Some(why) if others_hold_arn => {
-                        let detail = format!(
-                            "{arn} cannot take the new certificate ({why}) and others hold this ARN; the old one stays: undo the change, or take the \
-                             certificateManager target out of the document and point its holders at the new ARN"
-                        );
-                        return Err(Problem::ours("arnWouldChange", Retry::Person, detail).into());
-                    }
-                    Some(why) => self.note("new ARN needed", why),
-                },
+                Standing::Other(old) => {
+                    let Some(why) = self.import_in_place(region, &arn, &old, issued).await? else {
+                        return Ok((arn, Imported::Over(Some(old.serial))));
+                    };
+                    why_new = Some((arn, why));
+                    break;
+                }
                 Standing::Gone => {
                     self.note("ARN lost", format!("{arn} is not there any more"));
                     self.forget(region);
                 }
                 Standing::NotOurs => {
-                    self.note(
-                        "ARN lost",
-                        format!("{arn} does not carry our tags any more and is left alone"),
-                    );
+                    let why = "it does not carry our tags any more and is left alone";
+                    self.note("ARN lost", format!("{arn}: {why}"));
+                    if others_hold_arn {
+                        return Err(arn_would_change(&arn, why));
+                    }
                     self.forget(region);
                 }
             }
         }
-        if let Some((arn, how)) = self.find_lost(region, issued).await? {
-            return Ok((arn, how));
+        if let Some((arn, why)) = why_new {
+            if others_hold_arn {
+                return Err(arn_would_change(&arn, &why));
+            }
+            self.note("new ARN needed", why);
+        }
+        if let Some(revived) = self.revive(region, issued).await? {
+            return Ok(revived);
         }
         let arn = self.import_new(region, issued).await?;
         Ok((arn, Imported::New))
+    }
+
+    /// Takes up a superseded certificate of ours again where it can hold this one: a change that was undone needs no third ARN.
+    async fn revive(
+        &mut self,
+        region: &str,
+        issued: &Issued,
+    ) -> Result<Option<(CertificateArn, Imported)>, Halt> {
+        let record = self.state.imports.get(region).cloned().unwrap_or_default();
+        for Superseded { arn, .. } in record.superseded {
+            let serial = &issued.leaf().serial;
+            if let Standing::Other(old) = self.standing(region, &arn, serial).await?
+                && self
+                    .import_in_place(region, &arn, &old, issued)
+                    .await?
+                    .is_none()
+            {
+                return Ok(Some((arn, Imported::Over(Some(old.serial)))));
+            }
+        }
+        Ok(None)
     }
 
     fn forget(&mut self, region: &str) {
@@ -220,88 +251,67 @@ impl<P: Ports> Work<'_, '_, P> {
         }
     }
 
-    /// Looks for a certificate of ours that no record names: all key types, all pages, a shared name, imported since the
-    /// intent, then both tags and the serial.
-    async fn find_lost(
+    /// Takes up every certificate of ours that no record names: all key types, all pages, a shared name, then both tags.
+    ///
+    /// The one with the serial is ours to use; without it, and without a record, the one imported last. All others are superseded.
+    pub(crate) async fn gather_lost(
         &mut self,
         region: &str,
-        issued: &Issued,
-    ) -> Result<Option<(CertificateArn, Imported)>, Halt> {
-        let serial = issued.leaf().serial.clone();
+        serial: &str,
+        listed_since: Option<OffsetDateTime>,
+    ) -> Result<(), Halt> {
         let record = self.state.imports.get(region).cloned().unwrap_or_default();
-        let since = record.importing.as_ref().map(|intent| intent.at);
+        let since = listed_since.or(record.importing.as_ref().map(|intent| intent.at));
         let manager = self.cycle.ports.certificate_manager(region);
         let failed = |error: ServiceError| {
-            Halt::from(error.problem(
-                "certificateManager",
-                &format!("looking for a lost ARN in {region}"),
-            ))
+            let about = format!("looking for a lost ARN in {region}");
+            Halt::from(error.problem("certificateManager", &about))
         };
         let listing = self.cycle.listing(region, since).await.map_err(failed)?;
-        let names = &self.wanted.domains;
-        let mut found = None;
+        let names: Vec<&str> = self
+            .wanted
+            .domains
+            .iter()
+            .map(|name| name.as_str())
+            .collect();
+        let mut strays = Vec::new();
         for listed in listing.iter() {
             let known = record.arn.as_ref() == Some(&listed.arn)
                 || record.superseded.iter().any(|old| old.arn == listed.arn);
-            let shares_a_name = listed.names.as_ref().is_none_or(|held| {
-                names
-                    .iter()
-                    .any(|name| held.iter().any(|held| held == name.as_str()))
-            });
-            let is_recent = since.is_none_or(|since| {
-                listed
-                    .imported_at
-                    .is_none_or(|at| at >= since - CLOCKS_DIFFER)
-            });
-            if known || !shares_a_name || !is_recent {
+            let shares_a_name = (listed.names.as_ref())
+                .is_none_or(|held| held.iter().any(|held| names.contains(&held.as_str())));
+            if known || !shares_a_name {
                 continue;
             }
-            let Some(tags) = manager.tags(&listed.arn).await.map_err(failed)? else {
+            let tags = manager.tags(&listed.arn).await.map_err(failed)?;
+            if !tags.is_some_and(|tags| self.cycle.is_ours(&tags, &self.wanted.name)) {
                 continue;
+            }
+            let (right, held) = match self.standing(region, &listed.arn, serial).await? {
+                Standing::Right => (true, serial.to_owned()),
+                Standing::Other(old) => (false, old.serial),
+                Standing::Gone | Standing::NotOurs => continue,
             };
-            if !self.cycle.is_ours(&tags, &self.wanted.name) {
-                continue;
-            }
-            match self.standing(region, &listed.arn, &serial).await? {
-                Standing::Right => {
-                    self.note(
-                        "ARN found",
-                        format!("{} holds {serial} already", listed.arn),
-                    );
-                    self.adopt(region, listed.arn.clone(), &serial);
-                    self.save().await?;
-                    return Ok(Some((listed.arn.clone(), Imported::Before)));
-                }
-                Standing::Other(old) => found = found.or(Some((listed.arn.clone(), old))),
-                Standing::Gone | Standing::NotOurs => {}
+            strays.push((right, listed.imported_at, listed.arn.clone(), held));
+        }
+        if strays.is_empty() {
+            return Ok(());
+        }
+        strays.sort_by_key(|(right, imported_at, ..)| (*right, *imported_at));
+        for (n, (right, _, arn, held)) in strays.iter().enumerate() {
+            self.note("ARN found", format!("{arn} is ours and holds {held}"));
+            let last = n + 1 == strays.len();
+            if last && (*right || record.arn.is_none()) {
+                self.adopt(region, arn.clone(), held);
+            } else {
+                let import = self.state.imports.entry(region.to_owned()).or_default();
+                import.superseded.push(Superseded {
+                    arn: arn.clone(),
+                    detached_at: None,
+                });
             }
         }
-        // Ours, but with an earlier certificate: a state was lost. It is taken up again where no record names another.
-        let Some((arn, old)) = found else {
-            return Ok(None);
-        };
-        self.note(
-            "ARN found",
-            format!("{arn} is ours and holds {}", old.serial),
-        );
-        if record.arn.is_none() {
-            self.adopt(region, arn.clone(), &old.serial);
-            self.save().await?;
-            if self
-                .import_in_place(region, &arn, &old, issued)
-                .await?
-                .is_none()
-            {
-                return Ok(Some((arn, Imported::Over(Some(old.serial)))));
-            }
-        } else {
-            let import = self.state.imports.entry(region.to_owned()).or_default();
-            import.superseded.push(Superseded {
-                arn,
-                detached_at: None,
-            });
-        }
-        Ok(None)
+        self.save().await
     }
 
     async fn import_new(&mut self, region: &str, issued: &Issued) -> Result<CertificateArn, Halt> {
@@ -323,12 +333,19 @@ impl<P: Ports> Work<'_, '_, P> {
             match tokio::time::timeout(left, manager.import_new(&issued.material(), &tags)).await {
                 Ok(Ok(arn)) => arn,
                 Ok(Err(error)) if error.may_have_happened() => {
-                    match self.find_just_imported(region, &serial, at).await? {
+                    // Perhaps it did happen. What is not found now is looked for again by the next pass: the intent stays.
+                    self.gather_lost(region, &serial, Some(self.cycle.clock.now()))
+                        .await?;
+                    let import = self.state.imports.get(region);
+                    let holds_it = |import: &&Import| import.serial.as_ref() == Some(&serial);
+                    match import
+                        .filter(holds_it)
+                        .and_then(|import| import.arn.clone())
+                    {
                         Some(arn) => arn,
                         None => {
-                            return Err(error
-                                .problem("import", &format!("first import in {region}"))
-                                .into());
+                            let about = format!("first import in {region}");
+                            return Err(error.problem("import", &about).into());
                         }
                     }
                 }
@@ -350,52 +367,6 @@ impl<P: Ports> Work<'_, '_, P> {
         Ok(arn)
     }
 
-    /// After a lost answer: did the import happen?
-    async fn find_just_imported(
-        &mut self,
-        region: &str,
-        serial: &str,
-        at: OffsetDateTime,
-    ) -> Result<Option<CertificateArn>, Halt> {
-        let failed = |error: ServiceError| {
-            Halt::from(error.problem(
-                "certificateManager",
-                &format!("looking for a lost ARN in {region}"),
-            ))
-        };
-        let listing = self
-            .cycle
-            .listing(region, Some(self.cycle.clock.now()))
-            .await
-            .map_err(failed)?;
-        let manager = self.cycle.ports.certificate_manager(region);
-        for listed in listing.iter().filter(|listed| {
-            listed
-                .imported_at
-                .is_none_or(|imported| imported >= at - CLOCKS_DIFFER)
-        }) {
-            let names = &self.wanted.domains;
-            if listed.names.as_ref().is_some_and(|held| {
-                !names
-                    .iter()
-                    .any(|name| held.iter().any(|held| held == name.as_str()))
-            }) {
-                continue;
-            }
-            let tags = manager
-                .tags(&listed.arn)
-                .await
-                .map_err(failed)?
-                .unwrap_or_default();
-            if self.cycle.is_ours(&tags, &self.wanted.name)
-                && let Standing::Right = self.standing(region, &listed.arn, serial).await?
-            {
-                return Ok(Some(listed.arn.clone()));
-            }
-        }
-        Ok(None)
-    }
-
     /// Puts an earlier certificate back under its ARN.
     pub(crate) async fn import_back(
         &mut self,
@@ -407,15 +378,28 @@ impl<P: Ports> Work<'_, '_, P> {
             return Ok(false);
         };
         let manager = self.cycle.ports.certificate_manager(region);
+        let failed = |error: ServiceError| Halt::from(error.problem("import", arn.as_str()));
+        let tags = manager.tags(arn).await.map_err(failed)?.unwrap_or_default();
+        if !self.cycle.is_ours(&tags, &self.wanted.name) {
+            return Ok(false);
+        }
         manager
             .import_over(arn, &issued.material())
             .await
-            .map_err(|error| error.problem("import", arn.as_str()))?;
+            .map_err(failed)?;
         self.adopt(region, arn.clone(), serial);
         self.note("undone", format!("{arn} holds {serial} again"));
         self.save().await?;
         Ok(true)
     }
+}
+
+fn arn_would_change(arn: &CertificateArn, why: &str) -> Halt {
+    let detail = format!(
+        "{arn} cannot take the new certificate ({why}) and others hold this ARN; what stands there stays: undo the change, or take the \
+         certificateManager target out of the document and point its holders at the new ARN"
+    );
+    Problem::ours("arnWouldChange", Retry::Person, detail).into()
 }
 
 /// Whether the certificate manager will not have this certificate in that place, as opposed to not now or not from us.
@@ -430,7 +414,5 @@ fn is_refusal(error: &ServiceError) -> bool {
     )
 }
 
-/// The service's clock and ours may differ by this much.
-const CLOCKS_DIFFER: Duration = Duration::from_secs(300);
 const LEAST: Duration = Duration::from_secs(3);
 const LONGEST: Duration = Duration::from_secs(300);

@@ -1,6 +1,6 @@
 //! The port to Elastic Load Balancing in one region: listeners and their certificates.
 
-use crate::arn::{CertificateArn, ListenerArn};
+use crate::arn::ListenerArn;
 use crate::problem::ServiceError;
 
 /// The calls the cycle makes to the load balancers of one region.
@@ -13,15 +13,10 @@ pub trait LoadBalancer {
     async fn certificates(&self, arn: &ListenerArn) -> Result<Holding, ServiceError>;
 
     /// Adds to the listener's certificate list (SNI). Adding what is there succeeds.
-    async fn add(&self, arn: &ListenerArn, certificate: &CertificateArn)
-    -> Result<(), AttachError>;
+    async fn add(&self, arn: &ListenerArn, certificate: &str) -> Result<(), AttachError>;
 
     /// Makes it the default certificate; the list and the other properties stay.
-    async fn set_default(
-        &self,
-        arn: &ListenerArn,
-        certificate: &CertificateArn,
-    ) -> Result<(), AttachError>;
+    async fn set_default(&self, arn: &ListenerArn, certificate: &str) -> Result<(), AttachError>;
 
     /// Removes from the certificate list. Removing what is not there succeeds.
     async fn remove(&self, arn: &ListenerArn, certificate: &str) -> Result<(), ServiceError>;

@@ -433,9 +433,12 @@ impl<P: Ports> Work<'_, '_, P> {
                 Err(halt) => done.halt = Some(halt),
             }
         } else if self.state.order.is_some() && plan.waiting.is_none() {
-            self.abandon_unneeded().await?;
+            done.halt = self.abandon_unneeded().await.err();
         } else if plan.sweep {
-            self.sweep().await?;
+            done.halt = self.sweep().await.err();
+        }
+        if matches!(done.halt, Some(Halt::LeaseLost)) {
+            return Err(Halt::LeaseLost);
         }
         // Whatever became of the order: what is in the vault belongs on its targets.
         let stopped = done.halt.take();

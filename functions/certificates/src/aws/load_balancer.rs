@@ -5,7 +5,7 @@ use aws_sdk_elasticloadbalancingv2::Client;
 use aws_sdk_elasticloadbalancingv2::types::{Certificate, LoadBalancerSchemeEnum};
 
 use super::{service_error, unusable};
-use crate::arn::{CertificateArn, ListenerArn};
+use crate::arn::ListenerArn;
 use crate::load_balancer::{AttachError, Holding, Listener, LoadBalancer};
 use crate::problem::ServiceError;
 
@@ -105,31 +105,23 @@ impl LoadBalancer for LoadBalancerClient {
         Ok(holding)
     }
 
-    async fn add(
-        &self,
-        arn: &ListenerArn,
-        certificate: &CertificateArn,
-    ) -> Result<(), AttachError> {
+    async fn add(&self, arn: &ListenerArn, certificate: &str) -> Result<(), AttachError> {
         self.client
             .add_listener_certificates()
             .listener_arn(arn.as_str())
-            .certificates(by_arn(certificate.as_str()))
+            .certificates(by_arn(certificate))
             .send()
             .await
             .map_err(|error| attach_error(service_error("AddListenerCertificates", &error)))?;
         Ok(())
     }
 
-    async fn set_default(
-        &self,
-        arn: &ListenerArn,
-        certificate: &CertificateArn,
-    ) -> Result<(), AttachError> {
+    async fn set_default(&self, arn: &ListenerArn, certificate: &str) -> Result<(), AttachError> {
         // What is not given stays as it is; whatever else were given would be replaced whole.
         self.client
             .modify_listener()
             .listener_arn(arn.as_str())
-            .certificates(by_arn(certificate.as_str()))
+            .certificates(by_arn(certificate))
             .send()
             .await
             .map_err(|error| attach_error(service_error("ModifyListener", &error)))?;
@@ -183,10 +175,6 @@ mod tests {
 
     fn listener() -> ListenerArn {
         LISTENER.parse().unwrap()
-    }
-
-    fn certificate() -> CertificateArn {
-        CERTIFICATE.parse().unwrap()
     }
 
     fn done(operation: &str, result: &str) -> Answer {
@@ -337,7 +325,7 @@ mod tests {
             done("AddListenerCertificates", ""),
         ]);
         client(&service)
-            .add(&listener(), &certificate())
+            .add(&listener(), CERTIFICATE)
             .await
             .unwrap();
         let [.., request] = service.requests::<3>();
@@ -357,7 +345,7 @@ mod tests {
     async fn a_default_is_set_and_nothing_else() {
         let service = Canned::answering([done("ModifyListener", "")]);
         client(&service)
-            .set_default(&listener(), &certificate())
+            .set_default(&listener(), CERTIFICATE)
             .await
             .unwrap();
         let [request] = service.requests();
@@ -385,9 +373,9 @@ mod tests {
             let service = Canned::answering([refusal(400, code), refusal(400, code)]);
             let client = client(&service);
             for error in [
-                client.add(&listener(), &certificate()).await.unwrap_err(),
+                client.add(&listener(), CERTIFICATE).await.unwrap_err(),
                 client
-                    .set_default(&listener(), &certificate())
+                    .set_default(&listener(), CERTIFICATE)
                     .await
                     .unwrap_err(),
             ] {
