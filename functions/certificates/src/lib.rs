@@ -23,6 +23,8 @@ pub mod certificate;
 #[cfg(feature = "cycle")]
 pub mod certificate_manager;
 #[cfg(feature = "cycle")]
+mod cleanup;
+#[cfg(feature = "cycle")]
 pub mod clock;
 #[cfg(feature = "cycle")]
 pub mod cycle;
@@ -51,9 +53,13 @@ mod order;
 #[cfg(feature = "cycle")]
 pub mod pass;
 #[cfg(feature = "cycle")]
+mod placement;
+#[cfg(feature = "cycle")]
 pub mod problem;
 #[cfg(feature = "cycle")]
 pub mod proof;
+#[cfg(feature = "cycle")]
+mod proving;
 #[cfg(feature = "cycle")]
 pub mod renewal;
 #[cfg(feature = "cycle")]

@@ -1,0 +1,243 @@
+//! Letting go: of listeners and regions the document does not name any more, and of certificates that have a successor.
+
+use std::time::Duration;
+
+use crate::arn::{CertificateArn, ListenerArn};
+use crate::certificate_manager::{CertificateManager, Deletion};
+use crate::cycle::{Cycle, Halt, Ports, Work};
+use crate::deployment::{Deployed, note_problem, uses_region};
+use crate::document::{Target, Wanted};
+use crate::load_balancer::LoadBalancer;
+use crate::problem::ServiceError;
+use crate::report::target_id;
+use crate::state::{State, Superseded, TargetKind, TargetState};
+
+impl<P: Ports> Cycle<'_, P> {
+    /// Whether the overlap after a switch is over.
+    pub(crate) fn may_delete(&self, old: &Superseded) -> bool {
+        // Not in the pass that detached it: what the load balancer says about its use lags behind.
+        let overlap = Duration::from_secs(self.settings.limits.overlap_seconds);
+        old.detached_at
+            .is_some_and(|at| at < self.clock.received() && at + overlap <= self.clock.now())
+    }
+}
+
+impl<P: Ports> Work<'_, '_, P> {
+    /// Takes ours off the listeners that the document does not name any more, and lets go of what stands in regions without
+    /// targets. One listener that cannot be dealt with stops no other.
+    pub(crate) async fn take_off_strays(&mut self, deployed: &mut Deployed) -> Result<(), Halt> {
+        for id in stray_targets(&self.wanted, &self.state, &self.cycle.home) {
+            let Ok(listener) = id.parse::<ListenerArn>() else {
+                // An import nobody asks for any more is dealt with below, by region.
+                self.state.targets.retain(|target| target.id != id);
+                continue;
+            };
+            match self.take_off(&listener, deployed).await {
+                Ok(()) => {
+                    let record = self.state.target_mut(TargetKind::Listener, &id);
+                    record.state = TargetState::Detached;
+                    record.proved = None;
+                    self.note("detached", id);
+                }
+                Err(error) => note_problem(deployed, error.problem("loadBalancer", &id).into()),
+            }
+        }
+        // A region without targets keeps nothing of ours.
+        let unused: Vec<String> = self
+            .state
+            .imports
+            .keys()
+            .filter(|region| !uses_region(&self.wanted, region, &self.cycle.home))
+            .cloned()
+            .collect();
+        let now = self.cycle.clock.now();
+        for region in unused {
+            let undecided = self
+                .state
+                .imports
+                .get(&region)
+                .is_some_and(|import| import.importing.is_some());
+            if undecided {
+                self.gather_lost(&region, "", None).await?;
+            }
+            if let Some(import) = self.state.imports.get_mut(&region) {
+                if let Some(arn) = import.arn.take() {
+                    import.superseded.push(Superseded {
+                        arn,
+                        detached_at: Some(now),
+                    });
+                    import.serial = None;
+                }
+                import.importing = None;
+                for old in &mut import.superseded {
+                    old.detached_at.get_or_insert(now);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes everything of ours off a listener, if it is still there.
+    async fn take_off(
+        &self,
+        listener: &ListenerArn,
+        deployed: &mut Deployed,
+    ) -> Result<(), ServiceError> {
+        let import = self.state.imports.get(listener.region());
+        let ours: Vec<String> = import
+            .into_iter()
+            .flat_map(|import| {
+                let old = import.superseded.iter().map(|old| &old.arn);
+                import.arn.iter().chain(old).map(ToString::to_string)
+            })
+            .collect();
+        let balancer = self.cycle.ports.load_balancer(listener.region());
+        if balancer.listener(listener).await?.is_none() {
+            return Ok(());
+        }
+        let held = balancer.certificates(listener).await?;
+        for certificate in held.list.iter().filter(|held| ours.contains(held)) {
+            balancer.remove(listener, certificate).await?;
+            deployed.changed = true;
+        }
+        if let Some(default) = held.default.filter(|default| ours.contains(default)) {
+            deployed.remarks.push(format!(
+                "{default} stays the default of {listener}, since a listener must have one; set another default there before it expires"
+            ));
+        }
+        Ok(())
+    }
+
+    /// Notes since when no target of ours holds a superseded certificate.
+    pub(crate) async fn mark_detached(&mut self, region: &str) -> Result<(), Halt> {
+        let pending: Vec<String> = match self.state.imports.get(region) {
+            Some(import) => import
+                .superseded
+                .iter()
+                .filter(|old| old.detached_at.is_none())
+                .map(|old| old.arn.to_string())
+                .collect(),
+            None => return Ok(()),
+        };
+        if pending.is_empty() {
+            return Ok(());
+        }
+        let mut held = Vec::new();
+        for target in &self.state.targets {
+            // What may have to come back is not let go of.
+            held.extend(
+                pending
+                    .iter()
+                    .filter(|old| target.standby.holds(old))
+                    .cloned(),
+            );
+        }
+        let listeners: Vec<ListenerArn> = self
+            .wanted
+            .targets
+            .iter()
+            .filter_map(|target| match target {
+                Target::Listener { arn, .. } if arn.region() == region => Some(arn.clone()),
+                _ => None,
+            })
+            .collect();
+        for arn in listeners {
+            match self
+                .cycle
+                .ports
+                .load_balancer(region)
+                .certificates(&arn)
+                .await
+            {
+                Ok(holding) => held.extend(holding.list.into_iter().chain(holding.default)),
+                // Could not tell: then it is not detached.
+                Err(_) => return Ok(()),
+            }
+        }
+        let now = self.cycle.clock.now();
+        if let Some(import) = self.state.imports.get_mut(region) {
+            for old in import
+                .superseded
+                .iter_mut()
+                .filter(|old| old.detached_at.is_none())
+            {
+                if !held.iter().any(|arn| arn == old.arn.as_str()) {
+                    old.detached_at = Some(now);
+                }
+            }
+        }
+        self.save().await
+    }
+
+    /// Deletes superseded certificates whose overlap is over and that nothing uses, after reading their tags again.
+    pub(crate) async fn delete_superseded(&mut self, deployed: &mut Deployed) {
+        let due: Vec<(String, CertificateArn)> = self
+            .state
+            .imports
+            .iter()
+            .flat_map(|(region, import)| import.superseded.iter().map(move |old| (region, old)))
+            .filter(|(_, old)| self.cycle.may_delete(old))
+            .map(|(region, old)| (region.clone(), old.arn.clone()))
+            .collect();
+        for (region, arn) in due {
+            let gone = match self.delete_unused(&region, &arn).await {
+                Ok(gone) => gone,
+                Err(error) => {
+                    let problem = error.problem("certificateManager", arn.as_str());
+                    note_problem(deployed, problem.into());
+                    continue;
+                }
+            };
+            let now = self.cycle.clock.now();
+            if let Some(import) = self.state.imports.get_mut(&region) {
+                if gone {
+                    import.superseded.retain(|old| old.arn != arn);
+                }
+                // Still in use, or the load balancer has not noticed yet: another overlap goes by before the next look.
+                for old in import.superseded.iter_mut().filter(|old| old.arn == arn) {
+                    old.detached_at = Some(now);
+                }
+            }
+            if gone {
+                self.note("deleted", arn.to_string());
+            }
+        }
+        self.state.imports.retain(|_, import| {
+            import.arn.is_some() || import.importing.is_some() || !import.superseded.is_empty()
+        });
+    }
+
+    /// Deletes a certificate of ours that nothing uses; returns whether it is no concern of ours any more.
+    async fn delete_unused(
+        &self,
+        region: &str,
+        arn: &CertificateArn,
+    ) -> Result<bool, ServiceError> {
+        let manager = self.cycle.ports.certificate_manager(region);
+        match manager.describe(arn).await? {
+            None => return Ok(true),
+            Some(described) if !described.in_use_by.is_empty() => return Ok(false),
+            Some(_) => {}
+        }
+        let tags = manager.tags(arn).await?.unwrap_or_default();
+        if !self.cycle.is_ours(&tags, &self.wanted.name) {
+            return Ok(true);
+        }
+        Ok(manager.delete(arn).await? == Deletion::Done)
+    }
+}
+
+/// Returns the ids of targets that hold ours although the document does not name them any more.
+pub(crate) fn stray_targets(wanted: &Wanted, state: &State, home: &str) -> Vec<String> {
+    let named: Vec<String> = wanted
+        .targets
+        .iter()
+        .map(|target| target_id(target, home).1)
+        .collect();
+    state
+        .targets
+        .iter()
+        .filter(|target| target.state != TargetState::Detached && !named.contains(&target.id))
+        .map(|target| target.id.clone())
+        .collect()
+}

@@ -1,0 +1,381 @@
+//! Putting a certificate on one listener, and taking it back if the proof fails (rule 3).
+
+use std::time::Duration;
+
+use crate::arn::{CertificateArn, ListenerArn};
+use crate::certificate::Chain;
+use crate::certificate_manager::CertificateManager;
+use crate::cycle::{Halt, Ports, Work};
+use crate::deployment::{Deployed, note_problem};
+use crate::document::{Placement, Wanted};
+use crate::import::Issued;
+use crate::listener::{self, Change, Wish};
+use crate::load_balancer::{AttachError, Holding, LoadBalancer};
+use crate::problem::{Problem, Retry, ServiceError};
+use crate::proving::Verdict;
+use crate::state::{Standby, State, TargetKind, TargetState};
+
+/// What is to be attached where, and what it takes over from.
+pub(crate) struct Placing {
+    placement: Placement,
+    ours: CertificateArn,
+    old: Vec<String>,
+    supersedes: Vec<String>,
+}
+
+impl Placing {
+    pub(crate) fn wish(&self) -> Wish<'_> {
+        Wish {
+            ours: self.ours.as_str(),
+            placement: self.placement,
+            old: &self.old,
+            supersedes: &self.supersedes,
+        }
+    }
+}
+
+/// What becomes of a default whose place ours takes.
+struct Displaced {
+    /// It moves to the certificate list: others may need it. Not if it is self-signed, expired, superseded or wholly
+    /// covered by ours.
+    keep: bool,
+    /// It comes back if ours is not proved. Not if it is self-signed or expired.
+    restore: bool,
+}
+
+/// How a certificate stands on a listener.
+pub(crate) enum Placed {
+    /// The proof let it pass.
+    Passed,
+    /// It did not; `replaced` is the serial that stood under the same ARN there before.
+    NotProved { replaced: Option<String> },
+}
+
+impl<P: Ports> Work<'_, '_, P> {
+    /// Puts the certificate on one listener and proves it.
+    pub(crate) async fn place_on(
+        &mut self,
+        arn: &ListenerArn,
+        placement: Placement,
+        ours: &CertificateArn,
+        issued: &Issued,
+        changed_in_place: bool,
+        deployed: &mut Deployed,
+    ) -> Result<Placed, Halt> {
+        self.grant("switching a listener", LEAST_TO_SWITCH, LEAST_TO_SWITCH)?;
+        let balancer = self.cycle.ports.load_balancer(arn.region());
+        let failed = |error: ServiceError| Halt::from(error.problem("loadBalancer", arn.as_str()));
+        let listener = balancer.listener(arn).await.map_err(failed)?.ok_or_else(|| {
+            Problem::ours("listenerGone", Retry::Person, format!("{arn} does not exist; name an existing listener in targets or remove it there"))
+        })?;
+        if listener.protocol != "HTTPS" {
+            let detail = format!(
+                "{arn} speaks {} and holds no certificates; name an HTTPS listener in targets",
+                listener.protocol
+            );
+            return Err(Problem::ours("listenerNotHttps", Retry::Person, detail).into());
+        }
+        let before = balancer.certificates(arn).await.map_err(failed)?;
+        let placing = placing(&self.wanted, &self.state, arn, placement, ours.clone());
+        let displaced = self.displaced(arn.region(), &before, &placing).await?;
+        let mut changes = listener::establish(&before, &placing.wish(), displaced.keep);
+        self.set_aside(arn, &before, &placing, &displaced, &changes)
+            .await?;
+        for change in &changes {
+            self.apply(&balancer, arn, change).await?;
+        }
+        let now_held = if changes.is_empty() {
+            before
+        } else {
+            self.wait_until_listed(&balancer, arn, &placing).await?
+        };
+        // Ours is there now: only from here on is anything taken off.
+        let removals = listener::clear(&now_held, &placing.wish());
+        for change in &removals {
+            self.apply(&balancer, arn, change).await?;
+        }
+        changes.extend(removals);
+        deployed.changed |= !changes.is_empty() || changed_in_place;
+
+        let unproved = self
+            .state
+            .deployment_failure
+            .as_ref()
+            .is_some_and(|failure| failure.problem.kind == "certloop:unproved");
+        let record = self.state.target_mut(TargetKind::Listener, arn.as_str());
+        let previously = (record.certificate_arn.clone(), record.serial.clone());
+        let now = (Some(ours.clone()), Some(issued.leaf().serial.clone()));
+        // Also after a stop between a change and its proof.
+        let touched = !changes.is_empty()
+            || changed_in_place
+            || !record.standby.is_empty()
+            || previously != now;
+        record.state = TargetState::Attached;
+        (record.certificate_arn, record.serial) = now;
+        record.detail = None;
+        if touched {
+            // What was seen before says nothing about what is served now.
+            (record.proved, record.trusted, record.checked_at) = (None, None, None);
+        }
+        if !changes.is_empty() {
+            self.note("attached", format!("{} on {arn}", ours.as_str()));
+        }
+        if let Verdict::NotProved(why) = self.prove(&listener, arn, issued, touched).await? {
+            let held = self.put_back(&balancer, arn).await?;
+            let detail = format!("{arn}: {why}");
+            let record = self.state.target_mut(TargetKind::Listener, arn.as_str());
+            record.detail = Some(detail.clone());
+            let replaced = previously
+                .1
+                .clone()
+                .filter(|_| previously.0.as_ref() == Some(ours) && previously.1 != record.serial);
+            if !held.has(ours.as_str()) {
+                record.state = TargetState::Failed;
+                (record.certificate_arn, record.serial) = previously;
+            }
+            note_problem(
+                deployed,
+                Problem::ours("unproved", Retry::Soon, detail).into(),
+            );
+            return Ok(Placed::NotProved { replaced });
+        }
+        let record = self.state.target_mut(TargetKind::Listener, arn.as_str());
+        record.standby = Standby::default();
+        // What had not come off has now, even if there was nothing left to change.
+        deployed.changed |= unproved;
+        if record.trusted == Some(false)
+            && let Some(why) = &record.detail
+        {
+            deployed.remarks.push(why.clone());
+        }
+        if let Some(default) = listener::stays_as_default(&now_held, &placing.wish()) {
+            deployed.remarks.push(format!(
+                "{default} is superseded but stays the default of {arn}; whoever made it default has to choose another, or set \"as\": \"default\" here"
+            ));
+        }
+        Ok(Placed::Passed)
+    }
+
+    /// Writes down what is about to be taken off, so that it can come back even after a stop.
+    async fn set_aside(
+        &mut self,
+        arn: &ListenerArn,
+        before: &Holding,
+        placing: &Placing,
+        displaced: &Displaced,
+        changes: &[Change],
+    ) -> Result<(), Halt> {
+        let ours = placing.ours.as_str();
+        let record = self.state.target_mut(TargetKind::Listener, arn.as_str());
+        let known = record.standby.clone();
+        for removal in listener::clear(before, &placing.wish()) {
+            if let Change::Remove(certificate) = removal {
+                record.standby.list.insert(certificate);
+            }
+        }
+        let replaced = changes
+            .iter()
+            .any(|change| matches!(change, Change::SetDefault(_)));
+        if replaced && displaced.restore {
+            record.standby.default.clone_from(&before.default);
+        }
+        record.standby.list.remove(ours);
+        record.standby.default.take_if(|default| default == ours);
+        if record.standby == known {
+            return Ok(());
+        }
+        self.save().await
+    }
+
+    /// What becomes of the present default where ours takes its place. What cannot be told must stay.
+    async fn displaced(
+        &self,
+        region: &str,
+        holding: &Holding,
+        placing: &Placing,
+    ) -> Result<Displaced, Halt> {
+        let must_stay = Displaced {
+            keep: true,
+            restore: true,
+        };
+        let gives_way = |restore| Displaced {
+            keep: false,
+            restore,
+        };
+        let Some(default) = &holding.default else {
+            return Ok(gives_way(false));
+        };
+        if placing.placement == Placement::Sni
+            || *default == *placing.ours.as_str()
+            || placing.old.contains(default)
+            || placing.supersedes.contains(default)
+        {
+            return Ok(gives_way(true));
+        }
+        let Ok(arn) = default.parse::<CertificateArn>() else {
+            return Ok(must_stay);
+        };
+        let manager = self.cycle.ports.certificate_manager(region);
+        let pem = match manager.leaf_pem(&arn).await {
+            Ok(Some(pem)) => pem,
+            Ok(None) | Err(_) => return Ok(must_stay),
+        };
+        let Ok(chain) = Chain::parse(&pem) else {
+            return Ok(must_stay);
+        };
+        let leaf = chain.leaf();
+        if leaf.self_signed || leaf.not_after <= self.cycle.clock.now() {
+            return Ok(gives_way(false));
+        }
+        let covered = !leaf.names.is_empty()
+            && leaf.other_names.is_empty()
+            && leaf
+                .names
+                .iter()
+                .all(|name| self.wanted.domains.iter().any(|ours| ours.covers(name)));
+        Ok(if covered { gives_way(true) } else { must_stay })
+    }
+
+    async fn apply(
+        &self,
+        balancer: &P::LoadBalancer,
+        arn: &ListenerArn,
+        change: &Change,
+    ) -> Result<(), Halt> {
+        let certificate = match change {
+            Change::Remove(certificate) => {
+                return match balancer.remove(arn, certificate).await {
+                    Ok(()) => Ok(()),
+                    // It is the default as well, and goes only when somebody sets another.
+                    Err(error) if error.code.as_deref() == Some("OperationNotPermitted") => Ok(()),
+                    Err(error) => Err(error.problem("loadBalancer", arn.as_str()).into()),
+                };
+            }
+            Change::Add(certificate) | Change::SetDefault(certificate) => certificate,
+        };
+        let patience = self.grant("attaching", LEAST, BECOMES_KNOWN)?;
+        let until = tokio::time::Instant::now() + patience;
+        loop {
+            let outcome = match change {
+                Change::SetDefault(_) => balancer.set_default(arn, certificate).await,
+                _ => balancer.add(arn, certificate).await,
+            };
+            return match outcome {
+                Ok(()) => Ok(()),
+                // Also said of a certificate that was imported a moment ago.
+                Err(AttachError::NotYetKnown(_)) if tokio::time::Instant::now() + LISTING_PAUSE < until => {
+                    tokio::time::sleep(LISTING_PAUSE).await;
+                    continue;
+                }
+                Err(AttachError::Full(error)) => Err(Problem::ours(
+                    "listenerFull",
+                    Retry::Person,
+                    format!("{arn} has no room for {certificate} ({error}); it serves what it served: raise the listener's certificate quota or take one off"),
+                )
+                .into()),
+                Err(AttachError::NotYetKnown(error) | AttachError::Service(error)) => {
+                    Err(error.problem("loadBalancer", &format!("{certificate} on {arn}")).into())
+                }
+            };
+        }
+    }
+
+    async fn wait_until_listed(
+        &self,
+        balancer: &P::LoadBalancer,
+        arn: &ListenerArn,
+        placing: &Placing,
+    ) -> Result<Holding, Halt> {
+        let patience = self.grant("waiting for the listener", LEAST, BECOMES_LISTED)?;
+        let until = tokio::time::Instant::now() + patience;
+        loop {
+            let held = balancer
+                .certificates(arn)
+                .await
+                .map_err(|error| error.problem("loadBalancer", arn.as_str()))?;
+            if listener::establish(&held, &placing.wish(), false).is_empty() {
+                return Ok(held);
+            }
+            if tokio::time::Instant::now() + LISTING_PAUSE >= until {
+                let detail = format!(
+                    "{arn} does not list {} although it was accepted; nothing was taken off",
+                    placing.ours
+                );
+                return Err(Problem::ours("notListed", Retry::Soon, detail).into());
+            }
+            tokio::time::sleep(LISTING_PAUSE).await;
+        }
+    }
+
+    /// After a proof that failed: what was taken off is put back, so that what was served is served. Returns what the
+    /// listener holds then.
+    async fn put_back(
+        &mut self,
+        balancer: &P::LoadBalancer,
+        arn: &ListenerArn,
+    ) -> Result<Holding, Halt> {
+        let failed = |error: ServiceError| Halt::from(error.problem("loadBalancer", arn.as_str()));
+        let mut held = balancer.certificates(arn).await.map_err(failed)?;
+        let record = self.state.target_mut(TargetKind::Listener, arn.as_str());
+        let standby = record.standby.clone();
+        let missing = standby.list.into_iter();
+        let missing = missing.filter(|was| !held.list.contains(was));
+        let mut changes: Vec<Change> = missing.map(Change::Add).collect();
+        if let Some(default) = standby
+            .default
+            .filter(|was| held.default.as_ref() != Some(was))
+        {
+            changes.push(Change::SetDefault(default));
+        }
+        for change in &changes {
+            self.apply(balancer, arn, change).await?;
+            self.note("put back", format!("{change:?} on {arn}"));
+            match change {
+                Change::SetDefault(default) => held.default = Some(default.clone()),
+                Change::Add(certificate) => held.list.push(certificate.clone()),
+                Change::Remove(_) => {}
+            }
+        }
+        self.state
+            .target_mut(TargetKind::Listener, arn.as_str())
+            .standby = Standby::default();
+        Ok(held)
+    }
+}
+
+/// Returns what this document wants of a listener.
+pub(crate) fn placing(
+    wanted: &Wanted,
+    state: &State,
+    listener: &ListenerArn,
+    placement: Placement,
+    ours: CertificateArn,
+) -> Placing {
+    let old = state
+        .imports
+        .get(listener.region())
+        .map(|import| {
+            import
+                .superseded
+                .iter()
+                .map(|old| old.arn.to_string())
+                .filter(|old| *old != ours.as_str())
+                .collect()
+        })
+        .unwrap_or_default();
+    let supersedes = wanted.supersedes.iter().map(ToString::to_string).collect();
+    Placing {
+        placement,
+        ours,
+        old,
+        supersedes,
+    }
+}
+
+/// `CertificateNotFound` and `UnsupportedCertificate` are waited out this long after an import.
+const BECOMES_KNOWN: Duration = Duration::from_secs(120);
+const BECOMES_LISTED: Duration = Duration::from_secs(60);
+const LISTING_PAUSE: Duration = Duration::from_secs(1);
+const LEAST: Duration = Duration::from_secs(2);
+/// A switch is not begun with less than this left.
+const LEAST_TO_SWITCH: Duration = Duration::from_secs(5);
