@@ -226,21 +226,29 @@ impl Report {
         let all = certificates.len();
         if all > LISTED_WHOLE {
             certificates.retain(|entry| entry.outcome != Outcome::Kept);
-            // What needs attention comes first if not even the rest fits.
-            let mut size = 0;
-            certificates.sort_by_key(|entry| (entry.problem.is_none(), entry.name.clone()));
-            certificates.retain(|entry| {
-                size += serde_json::to_vec(entry).map_or(0, |json| json.len() + 1);
-                size < LARGEST
-            });
-            certificates.sort_by(|a, b| a.name.cmp(&b.name));
         }
+        // What needs attention comes first if not even the rest fits.
+        certificates.sort_by_key(|entry| (entry.problem.is_none(), entry.name.clone()));
+        certificates.truncate(fitting(&certificates));
+        certificates.sort_by(|a, b| a.name.cmp(&b.name));
         Self {
             omitted: all - certificates.len(),
             certificates,
             summary,
         }
     }
+}
+
+/// Returns how many of these, from the first on, an answer can hold.
+pub fn fitting<T: Serialize>(entries: &[T]) -> usize {
+    let mut size = 0;
+    entries
+        .iter()
+        .take_while(|entry| {
+            size += serde_json::to_vec(entry).map_or(0, |json| json.len() + 1);
+            size < LARGEST
+        })
+        .count()
 }
 
 /// Returns the instant without the fraction of a second that only noise would add.

@@ -9,7 +9,7 @@ use crate::document::Wanted;
 use crate::names::CertificateName;
 use crate::problem::{Problem, Retry};
 use crate::renewal::{Decision, decide};
-use crate::report::{TargetEntry, target_entries};
+use crate::report::{TargetEntry, fitting, target_entries};
 use crate::state::{Stage, State, Step};
 use crate::store::{self, Store, read_record};
 
@@ -22,7 +22,7 @@ pub struct Inventory {
     pub total: usize,
     /// Pass this as `after` to read on; null at the end.
     pub next: Option<String>,
-    /// Names that have a state but no document any more.
+    /// Names that have a state but no document any more, the first 500.
     pub orphans: Vec<String>,
 }
 
@@ -106,6 +106,7 @@ impl<P: Ports> Cycle<'_, P> {
                     .is_err()
             })
             .map(str::to_owned)
+            .take(PAGE)
             .collect();
         let total = names.len();
         let mut chosen = match &selection.certificates {
@@ -116,12 +117,16 @@ impl<P: Ports> Cycle<'_, P> {
         let limit = selection.limit.unwrap_or(PAGE).clamp(1, PAGE);
         let more = chosen.len() > limit;
         chosen.truncate(limit);
-        let next = chosen.last().filter(|_| more).cloned();
-        let certificates = stream::iter(&chosen)
+        let mut certificates: Vec<Standing> = stream::iter(&chosen)
             .map(|name| self.standing_of(name))
             .buffered(self.settings.limits.concurrency)
             .collect()
             .await;
+        let fitting = fitting(&certificates);
+        let more = more || fitting < certificates.len();
+        certificates.truncate(fitting);
+        let last = certificates.last().map(|standing| standing.name.clone());
+        let next = last.filter(|_| more);
         Ok(Inventory {
             certificates,
             total,
