@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use zeroize::Zeroizing;
 
-use crate::authority::{Account, AccountKey, Authorities};
+use crate::authority::{Account, AccountKey, Authorities, Hold, Opened};
 use crate::cycle::{Cycle, Failing, Halt, Ports, store_problem};
 use crate::problem::{Problem, Retry};
 use crate::settings::Authority;
@@ -33,24 +33,6 @@ impl Record for AccountRecord {
     fn stamp(&mut self, write_id: String) {
         self.write_id = write_id;
     }
-}
-
-/// A hold on all orders at an authority.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct Hold {
-    /// Until when.
-    #[serde(with = "time::serde::rfc3339")]
-    pub until: OffsetDateTime,
-    /// What the authority said.
-    pub problem: Problem,
-}
-
-/// An account that can be signed in to.
-#[derive(Clone)]
-pub(crate) struct Opened {
-    key: AccountKey,
-    url: String,
-    hold: Option<Hold>,
 }
 
 impl<P: Ports> Cycle<'_, P> {

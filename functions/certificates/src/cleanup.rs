@@ -5,12 +5,11 @@ use std::time::Duration;
 use crate::arn::{CertificateArn, ListenerArn};
 use crate::certificate_manager::{CertificateManager, Deletion};
 use crate::cycle::{Cycle, Halt, Ports, Work};
-use crate::deployment::{Deployed, note_problem, uses_region};
-use crate::document::{Target, Wanted};
+use crate::document::Target;
 use crate::load_balancer::LoadBalancer;
 use crate::problem::ServiceError;
-use crate::report::target_id;
-use crate::state::{State, Superseded, TargetKind, TargetState};
+use crate::state::{Superseded, TargetKind, TargetState};
+use crate::targets::{Deployed, stray_targets, uses_region};
 
 impl<P: Ports> Cycle<'_, P> {
     /// Whether the overlap after a switch is over.
@@ -39,7 +38,7 @@ impl<P: Ports> Work<'_, '_, P> {
                     record.proved = None;
                     self.note("detached", id);
                 }
-                Err(error) => note_problem(deployed, error.problem("loadBalancer", &id).into()),
+                Err(error) => deployed.note(error.problem("loadBalancer", &id)),
             }
         }
         // A region without targets keeps nothing of ours.
@@ -184,7 +183,7 @@ impl<P: Ports> Work<'_, '_, P> {
                 Ok(gone) => gone,
                 Err(error) => {
                     let problem = error.problem("certificateManager", arn.as_str());
-                    note_problem(deployed, problem.into());
+                    deployed.note(problem);
                     continue;
                 }
             };
@@ -225,19 +224,4 @@ impl<P: Ports> Work<'_, '_, P> {
         }
         Ok(manager.delete(arn).await? == Deletion::Done)
     }
-}
-
-/// Returns the ids of targets that hold ours although the document does not name them any more.
-pub(crate) fn stray_targets(wanted: &Wanted, state: &State, home: &str) -> Vec<String> {
-    let named: Vec<String> = wanted
-        .targets
-        .iter()
-        .map(|target| target_id(target, home).1)
-        .collect();
-    state
-        .targets
-        .iter()
-        .filter(|target| target.state != TargetState::Detached && !named.contains(&target.id))
-        .map(|target| target.id.clone())
-        .collect()
 }

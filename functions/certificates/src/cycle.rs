@@ -7,9 +7,8 @@ use std::time::Duration;
 use time::OffsetDateTime;
 use zeroize::Zeroizing;
 
-use crate::account::Opened;
 use crate::arn::ListenerArn;
-use crate::authority::Authorities;
+use crate::authority::{Authorities, Opened};
 use crate::certificate_manager::{CertificateManager, Listed};
 use crate::clock::Clock;
 use crate::document::Wanted;

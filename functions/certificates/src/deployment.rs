@@ -2,28 +2,16 @@
 //!
 //! A deployment can be repeated from any point. It never needs the authority.
 
-use crate::cleanup::stray_targets;
-use crate::cycle::{Cycle, Failing, Halt, Ports, Work};
+use crate::cycle::{Cycle, Halt, Ports, Work};
 use crate::document::{Target, Wanted};
 use crate::import::{Imported, Issued};
 use crate::listener;
 use crate::placement::{Placed, placing};
 use crate::problem::{Problem, Retry};
 use crate::proving::{is_old, proof_is_due};
-use crate::report::target_id;
 use crate::settings::CheckMode;
 use crate::state::{State, TargetState};
-
-/// What a deployment did.
-#[derive(Debug, Default)]
-pub(crate) struct Deployed {
-    /// Whether a target was changed.
-    pub(crate) changed: bool,
-    /// What a person should know although nothing failed.
-    pub(crate) remarks: Vec<String>,
-    /// The first thing that went wrong; the other targets were dealt with all the same.
-    pub(crate) problem: Option<Problem>,
-}
+use crate::targets::{Deployed, regions, stray_targets, target_id, target_region, uses_region};
 
 impl<P: Ports> Cycle<'_, P> {
     /// Returns why a deployment is needed, or `None` when everything is as wanted. Reads each listener once per pass.
@@ -157,7 +145,7 @@ impl<P: Ports> Work<'_, '_, P> {
                     }
                     record.detail = Some(failing.problem.detail.clone());
                 }
-                note_problem(deployed, failing);
+                deployed.note(failing.problem);
                 return Ok(());
             }
             Err(halt) => return Err(halt),
@@ -207,7 +195,7 @@ impl<P: Ports> Work<'_, '_, P> {
                             let record = self.state.target_mut(kind, &id);
                             record.state = TargetState::Failed;
                             record.detail = Some(failing.problem.detail.clone());
-                            note_problem(deployed, failing);
+                            deployed.note(failing.problem);
                         }
                         Err(halt) => return Err(halt),
                     }
@@ -226,34 +214,4 @@ impl<P: Ports> Work<'_, '_, P> {
         }
         self.mark_detached(region).await
     }
-}
-
-/// Remembers the first thing that went wrong.
-pub(crate) fn note_problem(deployed: &mut Deployed, failing: Failing) {
-    deployed.problem.get_or_insert(failing.problem);
-}
-
-fn target_region<'t>(target: &'t Target, home: &'t str) -> &'t str {
-    match target {
-        Target::Listener { arn, .. } => arn.region(),
-        Target::CertificateManager { region } => region.as_deref().unwrap_or(home),
-    }
-}
-
-pub(crate) fn uses_region(wanted: &Wanted, region: &str, home: &str) -> bool {
-    wanted
-        .targets
-        .iter()
-        .any(|target| target_region(target, home) == region)
-}
-
-fn regions(wanted: &Wanted, home: &str) -> Vec<String> {
-    let mut regions: Vec<String> = wanted
-        .targets
-        .iter()
-        .map(|target| target_region(target, home).to_owned())
-        .collect();
-    regions.sort();
-    regions.dedup();
-    regions
 }

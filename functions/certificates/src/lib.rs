@@ -74,3 +74,5 @@ pub mod state;
 pub mod status;
 #[cfg(feature = "cycle")]
 pub mod store;
+#[cfg(feature = "cycle")]
+mod targets;

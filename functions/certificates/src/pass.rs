@@ -7,7 +7,6 @@ use futures_util::{StreamExt, stream};
 use time::OffsetDateTime;
 
 use crate::cycle::{Cycle, Failing, Halt, Ports, Work, store_problem};
-use crate::deployment::Deployed;
 use crate::document::Wanted;
 use crate::names::CertificateName;
 use crate::problem::{Failure, Problem, Retry};
@@ -16,6 +15,7 @@ use crate::report::{Entry, Outcome};
 use crate::settings::Settings;
 use crate::state::{State, TargetState};
 use crate::store::{self, Store, StoreError, read_record};
+use crate::targets::Deployed;
 
 /// What a pass found.
 #[derive(Debug, Default)]
@@ -406,7 +406,7 @@ impl<P: Ports> Work<'_, '_, P> {
             .wanted
             .targets
             .iter()
-            .map(|target| crate::report::target_id(target, home).1)
+            .map(|target| crate::targets::target_id(target, home).1)
             .collect();
         self.state
             .targets

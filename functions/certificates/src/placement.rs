@@ -6,7 +6,6 @@ use crate::arn::{CertificateArn, ListenerArn};
 use crate::certificate::Chain;
 use crate::certificate_manager::CertificateManager;
 use crate::cycle::{Halt, Ports, Work};
-use crate::deployment::{Deployed, note_problem};
 use crate::document::{Placement, Wanted};
 use crate::import::Issued;
 use crate::listener::{self, Change, Wish};
@@ -14,6 +13,7 @@ use crate::load_balancer::{AttachError, Holding, LoadBalancer};
 use crate::problem::{Problem, Retry, ServiceError};
 use crate::proving::Verdict;
 use crate::state::{Standby, State, TargetKind, TargetState};
+use crate::targets::Deployed;
 
 /// What is to be attached where, and what it takes over from.
 pub(crate) struct Placing {
@@ -133,10 +133,7 @@ impl<P: Ports> Work<'_, '_, P> {
                 record.state = TargetState::Failed;
                 (record.certificate_arn, record.serial) = previously;
             }
-            note_problem(
-                deployed,
-                Problem::ours("unproved", Retry::Soon, detail).into(),
-            );
+            deployed.note(Problem::ours("unproved", Retry::Soon, detail));
             return Ok(Placed::NotProved { replaced });
         }
         let record = self.state.target_mut(TargetKind::Listener, arn.as_str());

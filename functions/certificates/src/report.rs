@@ -3,9 +3,10 @@
 use serde::Serialize;
 use time::OffsetDateTime;
 
-use crate::document::{Target, Wanted};
+use crate::document::Wanted;
 use crate::problem::Problem;
 use crate::state::{State, TargetKind, TargetState};
+use crate::targets::target_id;
 
 /// The report of a pass.
 #[derive(Clone, Debug, Serialize)]
@@ -192,17 +193,6 @@ fn target_entry(state: &State, kind: TargetKind, id: &str) -> TargetEntry {
         state: known.map_or(TargetState::Pending, |target| target.state),
         proved: known.and_then(|target| target.proved),
         certificate_arn,
-    }
-}
-
-/// Returns a target's kind and the id under which the state keeps it.
-pub fn target_id(target: &Target, home: &str) -> (TargetKind, String) {
-    match target {
-        Target::Listener { arn, .. } => (TargetKind::Listener, arn.to_string()),
-        Target::CertificateManager { region } => (
-            TargetKind::CertificateManager,
-            format!("certificateManager:{}", region.as_deref().unwrap_or(home)),
-        ),
     }
 }
 

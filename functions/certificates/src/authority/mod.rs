@@ -4,10 +4,12 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
 use zeroize::Zeroizing;
 
 use crate::names::DnsName;
-use crate::problem::Refusal;
+use crate::problem::{Problem, Refusal};
 use crate::settings;
 
 pub mod acme;
@@ -49,6 +51,27 @@ pub trait Authorities {
 /// An account's private key: PKCS#8 DER in base64url. Wiped when dropped, never printed.
 #[derive(Clone)]
 pub struct AccountKey(pub Zeroizing<String>);
+
+/// A hold on all orders at an authority.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Hold {
+    /// Until when.
+    #[serde(with = "time::serde::rfc3339")]
+    pub until: OffsetDateTime,
+    /// What the authority said.
+    pub problem: Problem,
+}
+
+/// An account that can be signed in to.
+#[derive(Clone)]
+pub struct Opened {
+    /// Its key.
+    pub key: AccountKey,
+    /// Its URL.
+    pub url: String,
+    /// Until when it may make no orders.
+    pub hold: Option<Hold>,
+}
 
 /// An account of ours at an authority.
 #[allow(async_fn_in_trait)]

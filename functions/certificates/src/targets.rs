@@ -1,0 +1,77 @@
+//! Pure: a document's targets, by kind, id and region; and what dealing with them came to.
+
+use crate::document::{Target, Wanted};
+use crate::problem::Problem;
+use crate::state::{State, TargetKind, TargetState};
+
+/// What a deployment did.
+#[derive(Debug, Default)]
+pub(crate) struct Deployed {
+    /// Whether a target was changed.
+    pub(crate) changed: bool,
+    /// What a person should know although nothing failed.
+    pub(crate) remarks: Vec<String>,
+    /// The first thing that went wrong; the other targets were dealt with all the same.
+    pub(crate) problem: Option<Problem>,
+}
+
+impl Deployed {
+    /// Remembers the first thing that went wrong.
+    pub(crate) fn note(&mut self, problem: Problem) {
+        self.problem.get_or_insert(problem);
+    }
+}
+
+/// Returns a target's kind and the id under which the state keeps it.
+pub(crate) fn target_id(target: &Target, home: &str) -> (TargetKind, String) {
+    match target {
+        Target::Listener { arn, .. } => (TargetKind::Listener, arn.to_string()),
+        Target::CertificateManager { region } => (
+            TargetKind::CertificateManager,
+            format!("certificateManager:{}", region.as_deref().unwrap_or(home)),
+        ),
+    }
+}
+
+/// Returns the region a target is in.
+pub(crate) fn target_region<'t>(target: &'t Target, home: &'t str) -> &'t str {
+    match target {
+        Target::Listener { arn, .. } => arn.region(),
+        Target::CertificateManager { region } => region.as_deref().unwrap_or(home),
+    }
+}
+
+/// Whether a document has a target in a region.
+pub(crate) fn uses_region(wanted: &Wanted, region: &str, home: &str) -> bool {
+    wanted
+        .targets
+        .iter()
+        .any(|target| target_region(target, home) == region)
+}
+
+/// Returns the regions of a document's targets, each once.
+pub(crate) fn regions(wanted: &Wanted, home: &str) -> Vec<String> {
+    let mut regions: Vec<String> = wanted
+        .targets
+        .iter()
+        .map(|target| target_region(target, home).to_owned())
+        .collect();
+    regions.sort();
+    regions.dedup();
+    regions
+}
+
+/// Returns the ids of targets that hold ours although the document does not name them any more.
+pub(crate) fn stray_targets(wanted: &Wanted, state: &State, home: &str) -> Vec<String> {
+    let named: Vec<String> = wanted
+        .targets
+        .iter()
+        .map(|target| target_id(target, home).1)
+        .collect();
+    state
+        .targets
+        .iter()
+        .filter(|target| target.state != TargetState::Detached && !named.contains(&target.id))
+        .map(|target| target.id.clone())
+        .collect()
+}
