@@ -487,8 +487,12 @@ impl Lambda {
     }
 
     /// Returns the environment whose process owns the other end of a connection.
-    pub(crate) fn environment_behind(&self, peer: SocketAddr) -> Option<Arc<Environment>> {
-        let socket = format!("socket:[{}]", socket_inode(peer)?);
+    pub(crate) fn environment_behind(
+        &self,
+        peer: SocketAddr,
+        local: SocketAddr,
+    ) -> Option<Arc<Environment>> {
+        let socket = format!("socket:[{}]", socket_inode(peer, local)?);
         let environments = lock(&self.shared.environments).clone();
         environments.into_iter().find(|one| {
             let directory = format!("/proc/{}/fd", one.process.id());
@@ -640,17 +644,21 @@ fn function_error(body: &[u8]) -> FunctionError {
     }
 }
 
-/// Looks up the socket that is bound to a local address in the kernel's table.
-fn socket_inode(address: SocketAddr) -> Option<String> {
-    let SocketAddr::V4(address) = address else {
-        return None;
+/// Looks up the socket of a connection in the kernel's table, by both ends: one port can lead to several places.
+fn socket_inode(near: SocketAddr, far: SocketAddr) -> Option<String> {
+    let entry = |address| {
+        let SocketAddr::V4(address) = address else {
+            return None;
+        };
+        let ip = u32::from_ne_bytes(address.ip().octets());
+        Some(format!("{ip:08X}:{:04X}", address.port()))
     };
-    let ip = u32::from_ne_bytes(address.ip().octets());
-    let wanted = format!("{ip:08X}:{:04X}", address.port());
+    let (near, far) = (entry(near)?, entry(far)?);
     let table = std::fs::read_to_string("/proc/net/tcp").ok()?;
     table.lines().skip(1).find_map(|line| {
         let mut fields = line.split_whitespace();
         let inode = fields.clone().nth(9)?;
-        (fields.nth(1)? == wanted && inode != "0").then(|| inode.to_owned())
+        let is_wanted = fields.nth(1)? == near && fields.next()? == far;
+        (is_wanted && inode != "0").then(|| inode.to_owned())
     })
 }

@@ -240,8 +240,12 @@ struct Wire {
 }
 
 async fn connection(shared: Arc<Shared>, stream: TcpStream, peer: SocketAddr) {
+    let environment = match stream.local_addr() {
+        Ok(local) => shared.lambda.environment_behind(peer, local),
+        Err(_) => None,
+    };
     let wire = Wire {
-        environment: shared.lambda.environment_behind(peer),
+        environment,
         upstream: tokio::sync::Mutex::default(),
         shared,
     };
