@@ -8,8 +8,10 @@
 )]
 
 mod drift;
+mod evidence;
 mod first_issuance;
 mod helpers;
+mod interruption;
 mod key_changes;
 mod many_certificates;
 mod placement;

@@ -1,0 +1,185 @@
+//! Death at every request: whatever a pass was about to do or had just done, the next passes finish it.
+
+#![allow(
+    clippy::print_stdout,
+    reason = "how many deaths there were is worth seeing"
+)]
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::json;
+use tests::{Installation, Invocation, LocalCloud, Moment};
+use tokio::sync::oneshot;
+use tokio::task::JoinSet;
+
+use crate::evidence::{self, later};
+
+/// As many installations are worked on at once.
+const AT_ONCE: usize = 3;
+
+/// The lease of the dead has ended.
+const AFTERWARDS: Duration = Duration::from_secs(16 * 60);
+
+/// Runs `scenario` with death at the first request, the second and so on, on either side of each, until a run is not
+/// killed any more. Returns how many deaths there were.
+async fn at_every_request<S, F>(scenario: S) -> usize
+where
+    S: Fn(usize, Moment) -> F,
+    F: Future<Output = bool> + Send + 'static,
+{
+    let mut deaths = 0;
+    for first in (1..).step_by(AT_ONCE) {
+        let mut runs = JoinSet::new();
+        for request in first..first + AT_ONCE {
+            for moment in [Moment::Before, Moment::After] {
+                runs.spawn(scenario(request, moment));
+            }
+        }
+        let died = runs.join_all().await;
+        deaths += died.iter().filter(|died| **died).count();
+        if !died.contains(&true) {
+            break;
+        }
+    }
+    deaths
+}
+
+/// Runs passes after a death until one keeps everything as it is.
+async fn passes_afterwards(site: &Installation, name: &str, context: &str) {
+    let mut told = Vec::new();
+    for _ in 0..5 {
+        let pass = site.pass_with(later(AFTERWARDS)).await;
+        let outcome = pass.outcome(name).to_owned();
+        assert!(
+            !["failed", "waiting"].contains(&outcome.as_str()),
+            "{context}: {:#}",
+            pass.report()
+        );
+        if evidence::writes(&pass).is_empty() {
+            assert_eq!(outcome, "kept", "{context}: {:#}", pass.report());
+            return;
+        }
+        told.push(pass.report().clone());
+    }
+    panic!("{context}: no pass is the last one: {told:#?}");
+}
+
+fn last_request(pass: &Invocation) -> String {
+    pass.requests
+        .last()
+        .map(ToString::to_string)
+        .unwrap_or_default()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_first_issuance_survives_death_at_every_request() {
+    let cloud = Arc::new(LocalCloud::start().await);
+    let deaths = at_every_request(|request, moment| {
+        let cloud = cloud.clone();
+        async move {
+            let label = format!("first-{request}-{moment:?}").to_lowercase();
+            let domain = format!("{label}.example.com");
+            let site = cloud.install(&label).await;
+            site.want("shop", &[&domain]).await;
+
+            let plan = later(Duration::ZERO).killed_at(request, moment);
+            let pass = site.pass_with(plan).await;
+            let died = pass.result.is_err();
+            let context = format!("{moment:?} request {request}: {}", last_request(&pass));
+            passes_afterwards(&site, "shop", &context).await;
+
+            evidence::assert_at_rest(&cloud, &site, "shop", &domain, 1).await;
+            assert_eq!(evidence::issued(&cloud, &site), 1, "{context}");
+            assert_eq!(evidence::accounts(&cloud, &site), 1, "{context}");
+            cloud.lambda().forget(&site.renew);
+            cloud.lambda().forget(&site.challenge);
+            died
+        }
+    })
+    .await;
+    println!("{deaths} deaths");
+    assert!(
+        deaths > 60,
+        "only {deaths} deaths: is every request counted?"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_type_switch_survives_death_at_every_request() {
+    let cloud = Arc::new(LocalCloud::start().await);
+    let deaths = at_every_request(|request, moment| {
+        let cloud = cloud.clone();
+        async move {
+            let label = format!("switch-{request}-{moment:?}").to_lowercase();
+            let domain = format!("{label}.example.com");
+            let site = Arc::new(cloud.install(&label).await);
+            site.want("shop", &[&domain]).await;
+            let pass = site.pass().await;
+            assert_eq!(pass.outcome("shop"), "issued", "{:#}", pass.report());
+
+            let visitor = Visitor::start(site.clone(), &domain);
+            let mut document = site.document(&[&domain]);
+            document["keyType"] = json!("rsa-2048");
+            site.put_document("shop", &document).await;
+            let plan = later(Duration::ZERO).killed_at(request, moment);
+            let pass = site.pass_with(plan).await;
+            let died = pass.result.is_err();
+            let context = format!("{moment:?} request {request}: {}", last_request(&pass));
+            let served = site.browser_trusts(&domain).await;
+            assert!(served.is_ok(), "{context}: {served:?}");
+            passes_afterwards(&site, "shop", &context).await;
+
+            let visits = visitor.stop().await;
+            assert!(visits > 5, "{context}: only {visits} visits");
+            // The one before is kept in the vault.
+            evidence::assert_at_rest(&cloud, &site, "shop", &domain, 2).await;
+            let leaf = site.browser_trusts(&domain).await.unwrap();
+            assert_eq!(leaf.key, "rsa", "{context}");
+            assert_eq!(evidence::issued(&cloud, &site), 2, "{context}");
+            cloud.lambda().forget(&site.renew);
+            cloud.lambda().forget(&site.challenge);
+            died
+        }
+    })
+    .await;
+    println!("{deaths} deaths");
+    assert!(
+        deaths > 60,
+        "only {deaths} deaths: is every request counted?"
+    );
+}
+
+/// Somebody who visits the site all the time.
+struct Visitor {
+    stop: oneshot::Sender<()>,
+    visits: tokio::task::JoinHandle<Result<usize, String>>,
+}
+
+impl Visitor {
+    fn start(site: Arc<Installation>, domain: &str) -> Self {
+        let domain = domain.to_owned();
+        let (stop, mut stopped) = oneshot::channel();
+        let visits = tokio::spawn(async move {
+            let mut visits = 0;
+            while stopped.try_recv().is_err() {
+                site.browser_trusts(&domain)
+                    .await
+                    .map_err(|why| format!("visit {visits}: {why}"))?;
+                visits += 1;
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+            Ok(visits)
+        });
+        Self { stop, visits }
+    }
+
+    /// Returns how many visits there were; all of them must have been served.
+    async fn stop(self) -> usize {
+        let _ = self.stop.send(());
+        self.visits
+            .await
+            .unwrap()
+            .unwrap_or_else(|why| panic!("{why}"))
+    }
+}
