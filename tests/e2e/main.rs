@@ -7,6 +7,7 @@
     reason = "helpers of tests are tests"
 )]
 
+mod concurrency;
 mod drift;
 mod evidence;
 mod first_issuance;
