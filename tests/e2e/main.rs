@@ -8,6 +8,7 @@
 )]
 
 mod concurrency;
+mod documents;
 mod drift;
 mod evidence;
 mod first_issuance;
