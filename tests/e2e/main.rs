@@ -21,3 +21,4 @@ mod proofs;
 mod renewals;
 mod stand_ins;
 mod targets;
+mod validation;
