@@ -7,6 +7,7 @@
     reason = "helpers of tests are tests"
 )]
 
+mod authority_refusals;
 mod concurrency;
 mod documents;
 mod drift;
