@@ -8,6 +8,7 @@
 )]
 
 mod authority_refusals;
+mod aws_refusals;
 mod concurrency;
 mod documents;
 mod drift;
