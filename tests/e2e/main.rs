@@ -12,6 +12,7 @@ mod aws_refusals;
 mod concurrency;
 mod documents;
 mod drift;
+mod events;
 mod evidence;
 mod first_issuance;
 mod helpers;
