@@ -22,6 +22,7 @@ mod many_certificates;
 mod placement;
 mod proofs;
 mod renewals;
+mod secrets;
 mod stand_ins;
 mod targets;
 mod validation;
