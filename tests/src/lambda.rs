@@ -330,10 +330,19 @@ impl Lambda {
         };
         let duration = begun.elapsed();
 
-        // Ready again once it asks for the next event; by then everything it printed is in the pipe.
+        // Ready again once it asks for the next event; by then everything it printed is in the pipe, and on a busy machine
+        // not always read yet.
         let alive = tokio::time::timeout(Duration::from_secs(1), environment.idle()).await;
         let alive = alive.unwrap_or(false);
-        tokio::time::sleep(Duration::from_millis(3)).await;
+        let mut seen = printed;
+        for _ in 0..20 {
+            tokio::time::sleep(Duration::from_millis(3)).await;
+            let lines = environment.process.lines();
+            if lines > printed && lines == seen {
+                break;
+            }
+            seen = lines;
+        }
         let log = environment.process.output_since(printed);
         let current = lock(&environment.current).take();
         if alive {
