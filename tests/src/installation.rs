@@ -340,7 +340,8 @@ impl Installation {
     /// Adds a rule for a path pattern and host to the HTTP listener that forwards to another function.
     pub async fn route(&self, priority: i32, pattern: &str, function: &str, multi_value: bool) {
         let arn = format!("arn:aws:lambda:{REGION}:{ACCOUNT}:function:{function}");
-        let group = target_group(&self.cloud, &format!("tg-{priority}"), &arn).await;
+        let name = format!("tg-{priority}-{:08x}", fastrand::u32(..));
+        let group = target_group(&self.cloud, &name, &arn).await;
         if multi_value {
             use aws_sdk_elasticloadbalancingv2::types::TargetGroupAttribute;
             let attribute = TargetGroupAttribute::builder()
