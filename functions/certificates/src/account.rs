@@ -53,12 +53,7 @@ impl<P: Ports> Cycle<'_, P> {
 
     /// Stops whoever wants to make a new order while the authority takes none.
     pub(crate) async fn may_order(&self, authority: &Authority) -> Result<(), Halt> {
-        match self
-            .opened(authority)
-            .await?
-            .hold
-            .filter(|hold| hold.until > self.clock.now())
-        {
+        match self.hold_in_force(authority).await? {
             None => Ok(()),
             Some(hold) => Err(Halt::Waiting {
                 reason: format!(
@@ -69,6 +64,22 @@ impl<P: Ports> Cycle<'_, P> {
                 problem: Some(hold.problem),
             }),
         }
+    }
+
+    /// Returns until when the authority takes no new orders, as the stored account tells. Read once per pass.
+    pub(crate) async fn hold_in_force(
+        &self,
+        authority: &Authority,
+    ) -> Result<Option<Hold>, Problem> {
+        let cell = self.holds.cell(&authority.key);
+        let read = || async {
+            let object = account_key(&authority.key, &authority.directory);
+            let record = read_record::<AccountRecord>(self.ports.store(), &object).await;
+            let record = record.map_err(|error| store_problem(&error))?;
+            Ok(record.and_then(|(record, _)| record.hold))
+        };
+        let hold = cell.get_or_init(read).await.clone()?;
+        Ok(hold.filter(|hold| hold.until > self.clock.now()))
     }
 
     async fn opened(&self, authority: &Authority) -> Result<Opened, Halt> {
@@ -114,7 +125,6 @@ impl<P: Ports> Cycle<'_, P> {
                     AccountRecord {
                         key,
                         url: Some(url),
-                        hold,
                         ..
                     },
                     _,
@@ -122,7 +132,6 @@ impl<P: Ports> Cycle<'_, P> {
                     return Ok(Opened {
                         key: AccountKey(key),
                         url,
-                        hold,
                     });
                 }
                 // Covered above; another round cannot hurt.
@@ -132,14 +141,12 @@ impl<P: Ports> Cycle<'_, P> {
                 Ok(AccountRecord {
                     key,
                     url: Some(url),
-                    hold,
                     contact,
                     ..
                 }) if contact == authority.contact => {
                     return Ok(Opened {
                         key: AccountKey(key),
                         url,
-                        hold,
                     });
                 }
                 Ok(_) | Err(StoreError::ConditionFailed { .. }) => {}
@@ -222,13 +229,7 @@ impl<P: Ports> Cycle<'_, P> {
         let store = self.ports.store();
         let object = account_key(&authority.key, &authority.directory);
         let hold = Hold { until, problem };
-        if let Some(Ok(opened)) = self.accounts.cell(&authority.key).get() {
-            let held = Opened {
-                hold: Some(hold.clone()),
-                ..opened.clone()
-            };
-            self.accounts.replace(&authority.key, Ok(held));
-        }
+        self.holds.replace(&authority.key, Ok(Some(hold.clone())));
         if let Ok(Some((mut record, etag))) = read_record::<AccountRecord>(store, &object).await {
             record.hold = Some(hold);
             if let Err(error) =

@@ -8,7 +8,7 @@ use time::OffsetDateTime;
 use zeroize::Zeroizing;
 
 use crate::arn::ListenerArn;
-use crate::authority::{Authorities, Opened};
+use crate::authority::{Authorities, Hold, Opened};
 use crate::certificate_manager::{CertificateManager, Listed};
 use crate::clock::Clock;
 use crate::document::Wanted;
@@ -74,6 +74,7 @@ pub struct Cycle<'p, P: Ports> {
     pub clock: Clock,
     pub(crate) owner: String,
     pub(crate) accounts: Memo<Result<Opened, Failing>>,
+    pub(crate) holds: Memo<Result<Option<Hold>, Problem>>,
     holdings: Memo<Result<Holding, ServiceError>>,
     listings: Memo<(OffsetDateTime, Rc<Vec<Listed>>)>,
 }
@@ -97,6 +98,7 @@ impl<'p, P: Ports> Cycle<'p, P> {
             clock,
             owner: format!("{:032x}", fastrand::u128(..)),
             accounts: Memo::default(),
+            holds: Memo::default(),
             holdings: Memo::default(),
             listings: Memo::default(),
         }
@@ -236,6 +238,14 @@ pub fn store_problem(error: &StoreError) -> Problem {
     }
 }
 
+/// Returns the problem of a state that cannot be read or is of a newer build.
+pub fn state_problem(error: &StoreError) -> Problem {
+    match error {
+        StoreError::Unusable { .. } => Problem::ours("state", Retry::Person, error.to_string()),
+        error => store_problem(error),
+    }
+}
+
 /// The work on one certificate, under its lease.
 pub struct Work<'c, 'p, P: Ports> {
     pub(crate) cycle: &'c Cycle<'p, P>,
@@ -298,7 +308,24 @@ impl<'c, 'p, P: Ports> Work<'c, 'p, P> {
     /// Gives the lease back together with everything not yet saved.
     pub(crate) async fn end(&mut self) -> Result<(), Halt> {
         self.state.lease = None;
-        self.save().await
+        match self.save().await {
+            Err(Halt::LeaseLost) => {}
+            outcome => return outcome,
+        }
+        // A write of ours that was cut off may have taken effect after all: then the lease there is still ours.
+        let key = store::state_key(&self.wanted.name);
+        match store::read_record::<State>(self.cycle.ports.store(), &key).await? {
+            Some((
+                State {
+                    lease: Some(lease), ..
+                },
+                etag,
+            )) if lease.owner == self.cycle.owner => {
+                self.etag = Some(etag);
+                self.save().await
+            }
+            _ => Err(Halt::LeaseLost),
+        }
     }
 
     /// Adds to the history.

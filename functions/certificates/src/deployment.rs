@@ -6,7 +6,7 @@ use crate::cycle::{Cycle, Halt, Ports, Work};
 use crate::document::{Target, Wanted};
 use crate::import::{Imported, Issued};
 use crate::listener;
-use crate::placement::{Placed, placing};
+use crate::placement::placing;
 use crate::problem::{Problem, Retry};
 use crate::proving::{is_old, proof_is_due};
 use crate::settings::CheckMode;
@@ -54,6 +54,7 @@ impl<P: Ports> Cycle<'_, P> {
                 return Some(format!("{listener} could not be read"));
             };
             let placing = placing(wanted, state, listener, *placement, arn.clone());
+            let holding = holding.without(&record.stuck);
             if !listener::is_as_wanted(&holding, &placing.wish()) {
                 return Some(format!("{listener} does not hold what it should"));
             }
@@ -77,7 +78,8 @@ impl<P: Ports> Cycle<'_, P> {
             .any(|old| self.may_delete(old));
         if due
             || state.imports.iter().any(|(region, import)| {
-                import.arn.is_some() && !uses_region(wanted, region, &self.home)
+                (import.arn.is_some() || import.importing.is_some())
+                    && !uses_region(wanted, region, &self.home)
             })
         {
             return Some("superseded certificates are to be deleted".to_owned());
@@ -152,11 +154,6 @@ impl<P: Ports> Work<'_, '_, P> {
         };
         deployed.changed |= how != Imported::Before;
         let mut unproved = false;
-        // What stood under the same ARN before: also when this was begun by a pass that was stopped.
-        let mut undo = match how {
-            Imported::Over(ref before) => before.clone(),
-            Imported::Before | Imported::New => None,
-        };
         for target in &targets {
             let (kind, id) = target_id(target, &home);
             match target {
@@ -174,7 +171,7 @@ impl<P: Ports> Work<'_, '_, P> {
                     arn: listener,
                     placement,
                 } => {
-                    let changed_in_place = matches!(how, Imported::Over(_));
+                    let changed_in_place = how == Imported::Over;
                     match self
                         .place_on(
                             listener,
@@ -186,11 +183,7 @@ impl<P: Ports> Work<'_, '_, P> {
                         )
                         .await
                     {
-                        Ok(Placed::Passed) => {}
-                        Ok(Placed::NotProved { replaced }) => {
-                            unproved = true;
-                            undo = undo.or(replaced);
-                        }
+                        Ok(proved) => unproved |= !proved,
                         Err(Halt::Failed(failing)) => {
                             let record = self.state.target_mut(kind, &id);
                             record.state = TargetState::Failed;
@@ -202,7 +195,8 @@ impl<P: Ports> Work<'_, '_, P> {
                 }
             }
         }
-        if let Some(before) = undo.filter(|_| unproved)
+        let replaced = (self.state.imports.get(region)).and_then(|import| import.replaced.clone());
+        if let Some(before) = replaced.filter(|_| unproved)
             && self.cycle.settings.proof.mode == CheckMode::Require
         {
             if !self.import_back(region, &arn, &before).await? {
@@ -211,6 +205,11 @@ impl<P: Ports> Work<'_, '_, P> {
             for (kind, id) in targets.iter().map(|target| target_id(target, &home)) {
                 self.state.target_mut(kind, &id).checked_at = None;
             }
+        }
+        if deployed.problem.is_none()
+            && let Some(import) = self.state.imports.get_mut(region)
+        {
+            import.replaced = None;
         }
         self.mark_detached(region).await
     }

@@ -37,14 +37,14 @@ impl Issued {
 }
 
 /// How a certificate came to stand in the certificate manager.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Imported {
     /// It stood there already.
     Before,
     /// As a new certificate.
     New,
-    /// In the place of the one with this serial.
-    Over(Option<String>),
+    /// In the place of another.
+    Over,
 }
 
 /// What is known about the certificate that stands under an ARN.
@@ -103,14 +103,18 @@ impl<P: Ports> Work<'_, '_, P> {
             match self.standing(region, &arn, &serial).await? {
                 Standing::Right => {
                     self.adopt(region, arn.clone(), &serial);
-                    let before = record.serial.filter(|before| !same_serial(before, &serial));
-                    let how =
-                        before.map_or(Imported::Before, |before| Imported::Over(Some(before)));
+                    let is_recorded = (record.serial.as_ref())
+                        .is_none_or(|recorded| same_serial(recorded, &serial));
+                    let how = if is_recorded {
+                        Imported::Before
+                    } else {
+                        Imported::Over
+                    };
                     return Ok((arn, how));
                 }
                 Standing::Other(old) => {
                     let Some(why) = self.import_in_place(region, &arn, &old, issued).await? else {
-                        return Ok((arn, Imported::Over(Some(old.serial))));
+                        return Ok((arn, Imported::Over));
                     };
                     why_new = Some((arn, why));
                     break;
@@ -151,13 +155,20 @@ impl<P: Ports> Work<'_, '_, P> {
         let record = self.state.imports.get(region).cloned().unwrap_or_default();
         for Superseded { arn, .. } in record.superseded {
             let serial = &issued.leaf().serial;
-            if let Standing::Other(old) = self.standing(region, &arn, serial).await?
-                && self
-                    .import_in_place(region, &arn, &old, issued)
-                    .await?
-                    .is_none()
-            {
-                return Ok(Some((arn, Imported::Over(Some(old.serial)))));
+            match self.standing(region, &arn, serial).await? {
+                // Revived by a pass that was stopped before it could say so.
+                Standing::Right => {
+                    self.adopt(region, arn.clone(), serial);
+                    self.save().await?;
+                    return Ok(Some((arn, Imported::Over)));
+                }
+                Standing::Other(old) => {
+                    let refused = self.import_in_place(region, &arn, &old, issued).await?;
+                    if refused.is_none() {
+                        return Ok(Some((arn, Imported::Over)));
+                    }
+                }
+                Standing::Gone | Standing::NotOurs => {}
             }
         }
         Ok(None)
@@ -179,9 +190,13 @@ impl<P: Ports> Work<'_, '_, P> {
                 arn: old,
                 detached_at: None,
             });
+            import.replaced = None;
         }
         import.serial = Some(serial.to_owned());
         import.importing = None;
+        import
+            .replaced
+            .take_if(|replaced| same_serial(replaced, serial));
     }
 
     async fn standing(
@@ -233,6 +248,12 @@ impl<P: Ports> Work<'_, '_, P> {
             return Ok(Some(why));
         }
         let left = self.grant("importing", LEAST, LONGEST)?;
+        // The certificate manager knows no way back: what is replaced is written down first.
+        let record = self.state.imports.entry(region.to_owned()).or_default();
+        if record.arn.as_ref() == Some(arn) && record.replaced.is_none() {
+            record.replaced = Some(old.serial.clone());
+            self.save().await?;
+        }
         let import = self.cycle.ports.certificate_manager(region);
         match tokio::time::timeout(left, import.import_over(arn, &issued.material())).await {
             Err(_) => Err(self.out_of_time("the import's answer")),

@@ -1,5 +1,7 @@
 //! The port to Elastic Load Balancing in one region: listeners and their certificates.
 
+use std::collections::BTreeSet;
+
 use crate::arn::ListenerArn;
 use crate::problem::ServiceError;
 
@@ -49,6 +51,14 @@ impl Holding {
     pub fn has(&self, certificate: &str) -> bool {
         self.default.as_deref() == Some(certificate)
             || self.list.iter().any(|held| held == certificate)
+    }
+}
+
+impl Holding {
+    /// Returns it without these in the list.
+    pub fn without(mut self, certificates: &BTreeSet<String>) -> Self {
+        self.list.retain(|held| !certificates.contains(held));
+        self
     }
 }
 

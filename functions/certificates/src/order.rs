@@ -49,6 +49,8 @@ impl<P: Ports> Work<'_, '_, P> {
                 Ended::Died(failing) if fresh || !failing.identifiers.is_empty() => {
                     return Err(Halt::Failed(failing));
                 }
+                // Each would cost a certificate: another is for the next attempt.
+                Ended::Unusable(problem) if fresh => return Err(problem.into()),
                 Ended::Died(Failing { problem, .. }) | Ended::Unusable(problem) => last = problem,
             }
         }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures_util::{StreamExt, stream};
 use time::OffsetDateTime;
 
-use crate::cycle::{Cycle, Failing, Halt, Ports, Work, store_problem};
+use crate::cycle::{Cycle, Failing, Halt, Ports, Work, state_problem, store_problem};
 use crate::document::Wanted;
 use crate::names::CertificateName;
 use crate::problem::{Failure, Problem, Retry};
@@ -14,7 +14,7 @@ use crate::renewal::{Decision, decide, rfc3339};
 use crate::report::{Entry, Outcome};
 use crate::settings::Settings;
 use crate::state::{State, TargetState};
-use crate::store::{self, Store, StoreError, read_record};
+use crate::store::{self, Store, read_record};
 use crate::targets::Deployed;
 
 /// What a pass found.
@@ -149,7 +149,11 @@ impl<P: Ports> Cycle<'_, P> {
                 etag,
                 plan,
             } = to_do;
-            match Work::begin(self, wanted, document, state, etag).await {
+            let begun = Work::begin(self, wanted, document, state, etag);
+            let Ok(begun) = tokio::time::timeout(self.clock.left(), begun).await else {
+                return self.out_of_time(name);
+            };
+            match begun {
                 Ok(Some(work)) => return work.carry_out(plan, force).await,
                 Ok(None) => {
                     tokio::time::sleep(Duration::from_millis(50 + fastrand::u64(..100))).await;
@@ -157,11 +161,9 @@ impl<P: Ports> Cycle<'_, P> {
                 Err(error) => return Entry::failed(name.as_str(), store_problem(&error), None),
             }
         }
-        Entry::bare(
-            name.as_str(),
-            Outcome::Waiting,
-            "others keep working on it; the next pass looks again",
-        )
+        let mut entry = self.out_of_time(name);
+        entry.reason = "others keep working on it; the next pass looks again".to_owned();
+        entry
     }
 
     fn out_of_time(&self, name: &CertificateName) -> Entry {
@@ -193,12 +195,7 @@ impl<P: Ports> Cycle<'_, P> {
         };
         let state = read_record::<State>(store, &store::state_key(name))
             .await
-            .map_err(|error| match error {
-                StoreError::Unusable { .. } => {
-                    Problem::ours("state", Retry::Person, error.to_string())
-                }
-                error => store_problem(&error),
-            })?;
+            .map_err(|error| state_problem(&error))?;
         let wanted = Wanted::parse(
             name,
             &object.body,
@@ -294,23 +291,43 @@ impl<P: Ports> Cycle<'_, P> {
             now,
             force,
         );
-        if let Decision::Order { reason } = decision {
-            if wanted.paused {
-                plan.waiting = Some(Held {
+        // An order under way for what is wanted is seen through, also one that was forced and is not due.
+        let under_way =
+            (state.order.as_ref()).filter(|order| order.fits(wanted, &authority.directory));
+        let order = match decision {
+            Decision::Order { reason } => Some(reason),
+            Decision::Keep => under_way.map(|order| order.reason.clone()),
+        };
+        if let Some(reason) = order {
+            let held = if wanted.paused {
+                Some(Held {
                     reason: format!("paused; otherwise: {reason}"),
                     until: None,
                     problem: None,
-                });
+                })
             } else if let Some(held) = holds(&state.order_failure) {
-                plan.waiting = Some(held);
+                Some(held)
             } else if let Some(until) = asked_to_wait(state, now) {
-                plan.waiting = Some(Held {
+                Some(Held {
                     reason: "the authority is at work on the order".to_owned(),
                     until: Some(until),
                     problem: None,
-                });
+                })
+            } else if under_way.is_none() {
+                self.hold_in_force(authority).await?.map(|hold| Held {
+                    reason: format!(
+                        "the authority {} takes no new orders for now",
+                        authority.key
+                    ),
+                    until: Some(hold.until),
+                    problem: Some(hold.problem),
+                })
             } else {
-                plan.order = Some(reason);
+                None
+            };
+            match held {
+                Some(held) => plan.waiting = Some(held),
+                None => plan.order = Some(reason),
             }
         }
         // With an order ahead the deployment follows it anyway, and what stands now is looked at again then.
@@ -372,7 +389,9 @@ impl<P: Ports> Work<'_, '_, P> {
                 break;
             }
             // Edited while it was worked on: go round again, under the same lease.
-            match self.reread_document().await {
+            let left = self.cycle.clock.left();
+            let reread = tokio::time::timeout(left, self.reread_document()).await;
+            match reread.unwrap_or(Ok(false)) {
                 Ok(true) if round + 1 < ROUNDS => match self
                     .cycle
                     .plan(
@@ -574,11 +593,12 @@ impl<P: Ports> Work<'_, '_, P> {
                 entry.problem = problem;
                 entry
             }
-            Halt::LeaseLost => Entry::bare(
-                name,
-                Outcome::Waiting,
-                "another invocation has taken it over",
-            ),
+            Halt::LeaseLost => {
+                let reason = "another invocation has taken it over";
+                let mut entry = Entry::bare(name, Outcome::Waiting, reason);
+                entry.next_attempt = Some(self.cycle.clock.now());
+                entry
+            }
         };
         entry.with_state(&self.state, Some(&self.wanted), &self.cycle.home)
     }

@@ -1,5 +1,6 @@
 //! Putting a certificate on one listener, and taking it back if the proof fails (rule 3).
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::arn::{CertificateArn, ListenerArn};
@@ -12,6 +13,7 @@ use crate::listener::{self, Change, Wish};
 use crate::load_balancer::{AttachError, Holding, LoadBalancer};
 use crate::problem::{Problem, Retry, ServiceError};
 use crate::proving::Verdict;
+use crate::settings::CheckMode;
 use crate::state::{Standby, State, TargetKind, TargetState};
 use crate::targets::Deployed;
 
@@ -43,16 +45,15 @@ struct Displaced {
     restore: bool,
 }
 
-/// How a certificate stands on a listener.
-pub(crate) enum Placed {
-    /// The proof let it pass.
-    Passed,
-    /// It did not; `replaced` is the serial that stood under the same ARN there before.
-    NotProved { replaced: Option<String> },
+/// What came of one change of a listener.
+enum Applied {
+    Done,
+    /// A removal that the load balancer does not allow as things are.
+    Refused,
 }
 
 impl<P: Ports> Work<'_, '_, P> {
-    /// Puts the certificate on one listener and proves it.
+    /// Puts the certificate on one listener; returns whether the proof let it pass.
     pub(crate) async fn place_on(
         &mut self,
         arn: &ListenerArn,
@@ -61,7 +62,7 @@ impl<P: Ports> Work<'_, '_, P> {
         issued: &Issued,
         changed_in_place: bool,
         deployed: &mut Deployed,
-    ) -> Result<Placed, Halt> {
+    ) -> Result<bool, Halt> {
         self.grant("switching a listener", LEAST_TO_SWITCH, LEAST_TO_SWITCH)?;
         let balancer = self.cycle.ports.load_balancer(arn.region());
         let failed = |error: ServiceError| Halt::from(error.problem("loadBalancer", arn.as_str()));
@@ -90,13 +91,15 @@ impl<P: Ports> Work<'_, '_, P> {
             self.wait_until_listed(&balancer, arn, &placing).await?
         };
         // Ours is there now: only from here on is anything taken off.
-        let removals = listener::clear(&now_held, &placing.wish());
-        for change in &removals {
-            self.apply(&balancer, arn, change).await?;
+        let mut stuck = BTreeSet::new();
+        for removal in listener::clear(&now_held, &placing.wish()) {
+            match (self.apply(&balancer, arn, &removal).await?, removal) {
+                (Applied::Refused, Change::Remove(certificate)) => {
+                    stuck.insert(certificate);
+                }
+                (_, removal) => changes.push(removal),
+            }
         }
-        changes.extend(removals);
-        deployed.changed |= !changes.is_empty() || changed_in_place;
-
         let unproved = self
             .state
             .deployment_failure
@@ -110,6 +113,11 @@ impl<P: Ports> Work<'_, '_, P> {
             || changed_in_place
             || !record.standby.is_empty()
             || previously != now;
+        // A change that an earlier pass could not tell of is told by the one that sees it through.
+        let unseen =
+            record.checked_at.is_none() && self.cycle.settings.proof.mode != CheckMode::Off;
+        deployed.changed |= touched || unseen;
+        record.stuck = stuck;
         record.state = TargetState::Attached;
         (record.certificate_arn, record.serial) = now;
         record.detail = None;
@@ -125,16 +133,12 @@ impl<P: Ports> Work<'_, '_, P> {
             let detail = format!("{arn}: {why}");
             let record = self.state.target_mut(TargetKind::Listener, arn.as_str());
             record.detail = Some(detail.clone());
-            let replaced = previously
-                .1
-                .clone()
-                .filter(|_| previously.0.as_ref() == Some(ours) && previously.1 != record.serial);
             if !held.has(ours.as_str()) {
                 record.state = TargetState::Failed;
                 (record.certificate_arn, record.serial) = previously;
             }
             deployed.note(Problem::ours("unproved", Retry::Soon, detail));
-            return Ok(Placed::NotProved { replaced });
+            return Ok(false);
         }
         let record = self.state.target_mut(TargetKind::Listener, arn.as_str());
         record.standby = Standby::default();
@@ -150,7 +154,7 @@ impl<P: Ports> Work<'_, '_, P> {
                 "{default} is superseded but stays the default of {arn}; whoever made it default has to choose another, or set \"as\": \"default\" here"
             ));
         }
-        Ok(Placed::Passed)
+        Ok(true)
     }
 
     /// Writes down what is about to be taken off, so that it can come back even after a stop.
@@ -238,13 +242,15 @@ impl<P: Ports> Work<'_, '_, P> {
         balancer: &P::LoadBalancer,
         arn: &ListenerArn,
         change: &Change,
-    ) -> Result<(), Halt> {
+    ) -> Result<Applied, Halt> {
         let certificate = match change {
             Change::Remove(certificate) => {
                 return match balancer.remove(arn, certificate).await {
-                    Ok(()) => Ok(()),
+                    Ok(()) => Ok(Applied::Done),
                     // It is the default as well, and goes only when somebody sets another.
-                    Err(error) if error.code.as_deref() == Some("OperationNotPermitted") => Ok(()),
+                    Err(error) if error.code.as_deref() == Some("OperationNotPermitted") => {
+                        Ok(Applied::Refused)
+                    }
                     Err(error) => Err(error.problem("loadBalancer", arn.as_str()).into()),
                 };
             }
@@ -258,7 +264,7 @@ impl<P: Ports> Work<'_, '_, P> {
                 _ => balancer.add(arn, certificate).await,
             };
             return match outcome {
-                Ok(()) => Ok(()),
+                Ok(()) => Ok(Applied::Done),
                 // Also said of a certificate that was imported a moment ago.
                 Err(AttachError::NotYetKnown(_)) if tokio::time::Instant::now() + LISTING_PAUSE < until => {
                     tokio::time::sleep(LISTING_PAUSE).await;

@@ -127,6 +127,7 @@ impl State {
                     checked_at: None,
                     trusted: None,
                     detail: None,
+                    stuck: BTreeSet::new(),
                     standby: Standby::default(),
                 });
                 self.targets.len() - 1
@@ -271,6 +272,9 @@ pub struct Import {
     /// The serial that was imported there last.
     #[serde(default)]
     pub serial: Option<String>,
+    /// The serial that stood under this ARN before, until its successor is proved: what an undoing puts back.
+    #[serde(default)]
+    pub replaced: Option<String>,
     /// Written before a first import, so that a lost ARN can be found again.
     #[serde(default)]
     pub importing: Option<Importing>,
@@ -348,6 +352,9 @@ pub struct TargetRecord {
     /// Whether the served chain leads to a known root.
     #[serde(default)]
     pub trusted: Option<bool>,
+    /// What could not be taken off the list because it is the default as well.
+    #[serde(default)]
+    pub stuck: BTreeSet<String>,
     /// What the last look said, where it did not succeed.
     #[serde(default)]
     pub detail: Option<String>,

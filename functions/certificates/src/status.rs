@@ -4,7 +4,7 @@ use futures_util::{StreamExt, stream};
 use serde::Serialize;
 use time::OffsetDateTime;
 
-use crate::cycle::{Cycle, Ports, store_problem};
+use crate::cycle::{Cycle, Ports, state_problem, store_problem};
 use crate::document::Wanted;
 use crate::names::CertificateName;
 use crate::problem::{Problem, Retry};
@@ -113,6 +113,8 @@ impl<P: Ports> Cycle<'_, P> {
             Some(asked) => asked.clone(),
             None => names,
         };
+        chosen.sort();
+        chosen.dedup();
         chosen.retain(|name| selection.after.as_ref().is_none_or(|after| name > after));
         let limit = selection.limit.unwrap_or(PAGE).clamp(1, PAGE);
         let more = chosen.len() > limit;
@@ -165,7 +167,7 @@ impl<P: Ports> Cycle<'_, P> {
         })?;
         let state = read_record::<State>(store, &store::state_key(&parsed))
             .await
-            .map_err(|error| store_problem(&error))?;
+            .map_err(|error| state_problem(&error))?;
         let state = state.map(|(state, _)| state).unwrap_or_default();
         let wanted = Wanted::parse(
             &parsed,
@@ -218,7 +220,9 @@ impl<P: Ports> Cycle<'_, P> {
                 reason: order.reason.clone(),
                 order_url: order.url.clone(),
             }),
-            next_attempt: failure.map(|failure| failure.next_attempt),
+            next_attempt: failure
+                .map(|failure| failure.next_attempt)
+                .or(state.order.as_ref().and_then(|order| order.not_before)),
             targets: entries
                 .into_iter()
                 .map(|(id, entry)| {

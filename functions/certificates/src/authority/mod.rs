@@ -69,8 +69,6 @@ pub struct Opened {
     pub key: AccountKey,
     /// Its URL.
     pub url: String,
-    /// Until when it may make no orders.
-    pub hold: Option<Hold>,
 }
 
 /// An account of ours at an authority.

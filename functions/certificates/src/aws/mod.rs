@@ -21,7 +21,7 @@ mod certificate_manager;
 mod load_balancer;
 mod s3;
 
-pub use certificate_manager::{CertificateManagerClient, same_serial};
+pub use certificate_manager::CertificateManagerClient;
 pub use load_balancer::LoadBalancerClient;
 pub use s3::Bucket;
 
