@@ -558,12 +558,41 @@ impl<P: Ports> Work<'_, '_, P> {
 
     /// Forgets the order under way, with its tokens and its key.
     async fn abandon(&mut self, why: &str) -> Result<(), Halt> {
+        if self
+            .state
+            .order
+            .as_ref()
+            .is_some_and(|order| order.stage == Stage::Finalizing)
+        {
+            self.gather_strays().await?;
+        }
         if let Some(order) = self.state.order.take() {
             self.note("order ended", format!("{}: {why}", order.url));
             self.state.leftovers.pending_key = true;
             self.save().await?;
         }
         self.sweep().await
+    }
+
+    /// Notes what the vault holds and no record names: a stop came between the certificate and the state.
+    async fn gather_strays(&mut self) -> Result<(), Halt> {
+        let name = &self.wanted.name;
+        let entries = self
+            .cycle
+            .ports
+            .store()
+            .list(&store::vault_prefix(name))
+            .await?;
+        let current = self.state.certificate.as_ref();
+        let current = current.map(|held| held.serial.as_str());
+        let previous = self.state.previous.as_deref();
+        let strays = entries
+            .iter()
+            .filter_map(|entry| store::serial_of_vault_key(name, &entry.key))
+            .filter(|serial| ![current, previous].contains(&Some(serial)));
+        let strays: Vec<String> = strays.map(str::to_owned).collect();
+        self.state.leftovers.serials.extend(strays);
+        Ok(())
     }
 
     /// Forgets an order that nobody needs any more.

@@ -209,6 +209,18 @@ pub fn vault_key(name: &CertificateName, serial: &str) -> String {
     format!("vault/{name}/{serial}.json")
 }
 
+/// Returns the prefix under which everything issued for a certificate is kept.
+pub fn vault_prefix(name: &CertificateName) -> String {
+    format!("vault/{name}/")
+}
+
+/// Returns the serial an object of the vault is kept for, or `None` when it is the key of an order under way.
+pub fn serial_of_vault_key<'k>(name: &CertificateName, key: &'k str) -> Option<&'k str> {
+    key.strip_prefix(&vault_prefix(name))?
+        .strip_suffix(".json")
+        .filter(|serial| *serial != "pending")
+}
+
 /// Returns the key of the private key whose order is under way.
 pub fn pending_key(name: &CertificateName) -> String {
     format!("vault/{name}/pending.json")
