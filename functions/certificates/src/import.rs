@@ -289,10 +289,19 @@ impl<P: Ports> Work<'_, '_, P> {
             Halt::from(error.problem("certificateManager", &about))
         };
         let listing = self.cycle.listing(region, since).await.map_err(failed)?;
+        // What was being imported when a pass was stopped may have had other names than are wanted now.
+        let intended = match &record.importing {
+            Some(intent) if !same_serial(&intent.serial, serial) => {
+                self.issued(&intent.serial).await?
+            }
+            _ => None,
+        };
+        let intended = intended.iter().flat_map(|issued| &issued.leaf().names);
         let names: Vec<&str> = self
             .wanted
             .domains
             .iter()
+            .chain(intended)
             .map(|name| name.as_str())
             .collect();
         let mut strays = Vec::new();
