@@ -106,6 +106,43 @@ async fn a_first_issuance_survives_death_at_every_request() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_document_changed_after_a_death_leaves_nothing_of_what_was_under_way() {
+    let cloud = Arc::new(LocalCloud::start().await);
+    let deaths = at_every_request(|request, moment| {
+        let cloud = cloud.clone();
+        async move {
+            let label = format!("changed-{request}-{moment:?}").to_lowercase();
+            let [before, after] = ["before", "after"].map(|one| format!("{one}.{label}.example"));
+            let site = cloud.install(&label).await;
+            site.want("shop", &[&before]).await;
+
+            let plan = later(Duration::ZERO).killed_at(request, moment);
+            let pass = site.pass_with(plan).await;
+            let died = pass.result.is_err();
+            let context = format!("{moment:?} request {request}: {}", last_request(&pass));
+            site.want("shop", &[&after]).await;
+            passes_afterwards(&site, "shop", &context).await;
+
+            let state = site.read_json("state/shop.json").await;
+            let held = 1 + usize::from(state["previous"].is_string());
+            evidence::assert_at_rest(&cloud, &site, "shop", &after, held).await;
+            let old = evidence::ours(&cloud, &site, "shop", &before).await;
+            assert!(old.is_empty(), "{context}: {old:?}");
+            assert_eq!(evidence::accounts(&cloud, &site), 1, "{context}");
+            cloud.lambda().forget(&site.renew);
+            cloud.lambda().forget(&site.challenge);
+            died
+        }
+    })
+    .await;
+    println!("{deaths} deaths");
+    assert!(
+        deaths > 60,
+        "only {deaths} deaths: is every request counted?"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_key_type_switch_survives_death_at_every_request() {
     let cloud = Arc::new(LocalCloud::start().await);
     let deaths = at_every_request(|request, moment| {
