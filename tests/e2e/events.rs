@@ -219,6 +219,29 @@ async fn a_pass_out_of_time_is_taken_up_by_the_next() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_forced_renewal_out_of_time_is_seen_through_by_the_schedule() {
+    let cloud = LocalCloud::start().await;
+    let site = cloud.install("shop").await;
+    site.want("shop", &["shop.example.com"]).await;
+    let first = site.pass().await;
+    assert_eq!(first.outcome("shop"), "issued", "{:#}", first.report());
+    let force = json!({"action": "reconcile", "certificates": ["shop"], "force": true});
+    // Pebble reuses valid authorizations at times: the key is what takes too long then.
+    let slow = Fault::on(FINALIZE).always().delay(Duration::from_secs(20));
+    cloud.to_acme().inject(slow);
+
+    let short = Plan::default().within(Duration::from_secs(8));
+    let forced = site.invoke_with(&force, short).await;
+
+    cloud.to_acme().heal();
+    let outcome = forced.outcome("shop");
+    assert_eq!(outcome, "waiting", "{:#}", forced.report());
+    let next = site.pass_with(evidence::later(2 * evidence::MINUTE)).await;
+    assert_eq!(next.outcome("shop"), "renewed", "{:#}", next.report());
+    assert_eq!(evidence::orders(&cloud, &site), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_pass_ends_before_the_platform_ends_it() {
     let cloud = LocalCloud::start().await;
     for (number, path) in [NEW_ORDER, FINALIZE].into_iter().enumerate() {

@@ -28,8 +28,17 @@ where
     S: Fn(usize, Moment) -> F,
     F: Future<Output = bool> + Send + 'static,
 {
+    at_every_request_from(1, scenario).await
+}
+
+/// Does the same from a later request on.
+async fn at_every_request_from<S, F>(begin: usize, scenario: S) -> usize
+where
+    S: Fn(usize, Moment) -> F,
+    F: Future<Output = bool> + Send + 'static,
+{
     let mut deaths = 0;
-    for first in (1..).step_by(AT_ONCE) {
+    for first in (begin..).step_by(AT_ONCE) {
         let mut runs = JoinSet::new();
         for request in first..first + AT_ONCE {
             for moment in [Moment::Before, Moment::After] {
@@ -183,6 +192,55 @@ async fn a_key_type_switch_survives_death_at_every_request() {
     println!("{deaths} deaths");
     assert!(
         deaths > 60,
+        "only {deaths} deaths: is every request counted?"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_switch_undone_at_once_survives_death_at_every_request() {
+    let cloud = Arc::new(LocalCloud::start().await);
+    // How the certificate is ordered is the same as in any other switch.
+    let deaths = at_every_request_from(26, |request, moment| {
+        let cloud = cloud.clone();
+        async move {
+            let label = format!("undone-{request}-{moment:?}").to_lowercase();
+            let domain = format!("{label}.example.com");
+            let site = cloud.install(&label).await;
+            site.want("shop", &[&domain]).await;
+            let first = site.pass().await;
+            let mut document = site.document(&[&domain]);
+            document["keyType"] = json!("rsa-2048");
+            site.put_document("shop", &document).await;
+            let switched = site.pass().await;
+            assert_eq!(switched.outcome("shop"), "renewed", "{switched:?}");
+
+            site.want("shop", &[&domain]).await;
+            let plan = later(Duration::ZERO).killed_at(request, moment);
+            let pass = site.pass_with(plan).await;
+            let died = pass.result.is_err();
+            let context = format!("{moment:?} request {request}: {}", last_request(&pass));
+            let served = site.browser_trusts(&domain).await;
+            assert!(served.is_ok(), "{context}: {served:?}");
+            passes_afterwards(&site, "shop", &context).await;
+
+            evidence::assert_at_rest(&cloud, &site, "shop", &domain, 2).await;
+            // The first ARN was still there to be taken up again.
+            let ours = evidence::ours(&cloud, &site, "shop", &domain).await;
+            assert_eq!(
+                ours,
+                [first.certificate("shop")["certificateArn"].clone()],
+                "{context}"
+            );
+            assert_eq!(evidence::issued(&cloud, &site), 3, "{context}");
+            cloud.lambda().forget(&site.renew);
+            cloud.lambda().forget(&site.challenge);
+            died
+        }
+    })
+    .await;
+    println!("{deaths} deaths");
+    assert!(
+        deaths > 15,
         "only {deaths} deaths: is every request counted?"
     );
 }

@@ -44,7 +44,7 @@ pub async fn read_settings(store: &impl Store) -> Result<Settings, Problem> {
     })
 }
 
-/// Lists the names of all documents; objects that cannot be documents are told as they are.
+/// Lists the names of all documents. Objects that do not end in `.json` or lie deeper are nobody's business.
 pub async fn list_names(store: &impl Store) -> Result<Vec<String>, Problem> {
     let entries = store
         .list(store::CERTIFICATES)

@@ -252,7 +252,7 @@ const PARTITIONS: &[(&str, &str)] = &[
 const ATTEMPTS: usize = 2;
 
 /// Two attempts fit into the time the handler gives a read.
-const ATTEMPT_TIMEOUT: Duration = Duration::from_millis(1200);
+const ATTEMPT_TIMEOUT: Duration = Duration::from_millis(2200);
 
 /// A bucket in the same region accepts a connection within milliseconds.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);

@@ -127,7 +127,7 @@ fn time_to_read(context: &Context, now: SystemTime) -> Duration {
 const HEALTH_PATH: &str = "/health";
 
 /// A certificate authority gives up after ten seconds, a load balancer when the function times out.
-const STORE_TIMEOUT: Duration = Duration::from_millis(2500);
+const STORE_TIMEOUT: Duration = Duration::from_millis(4500);
 
 /// What is kept of an invocation's time to answer in.
 const TIME_TO_ANSWER: Duration = Duration::from_millis(250);
@@ -371,7 +371,7 @@ mod tests {
     #[test]
     fn the_store_is_read_for_no_longer_than_the_invocation_lasts() {
         let now = UNIX_EPOCH + Duration::from_secs(1_767_225_600);
-        for (left_ms, expected_ms) in [(60_000, 2_500), (2_000, 1_750), (100, 0), (0, 2_500)] {
+        for (left_ms, expected_ms) in [(60_000, 4_500), (2_000, 1_750), (100, 0), (0, 4_500)] {
             let mut context = Context::default();
             context.deadline = 1_767_225_600_000 + left_ms;
             let time = time_to_read(&context, now);
