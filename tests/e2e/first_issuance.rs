@@ -19,3 +19,12 @@ async fn a_document_becomes_a_certificate_the_browser_trusts() {
     assert_eq!(listed.default, shop.placeholder);
     assert_eq!(listed.sni.len(), 1);
 }
+
+#[test]
+fn the_challenge_function_stays_small() {
+    let size = std::fs::metadata(tests::binary("challenge")).unwrap().len();
+    assert!(
+        size < 6_000_000,
+        "{size} bytes: what did it begin to depend on?"
+    );
+}
