@@ -96,8 +96,12 @@ impl<P: Ports> Work<'_, '_, P> {
         }
         let held = balancer.certificates(listener).await?;
         for certificate in held.list.iter().filter(|held| ours.contains(held)) {
-            balancer.remove(listener, certificate).await?;
-            deployed.changed = true;
+            match balancer.remove(listener, certificate).await {
+                Ok(()) => deployed.changed = true,
+                // It is the default as well: told below.
+                Err(error) if error.code.as_deref() == Some("OperationNotPermitted") => {}
+                Err(error) => return Err(error),
+            }
         }
         if let Some(default) = held.default.filter(|default| ours.contains(default)) {
             deployed.remarks.push(format!(

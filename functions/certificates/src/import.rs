@@ -88,7 +88,6 @@ impl<P: Ports> Work<'_, '_, P> {
     ) -> Result<(CertificateArn, Imported), Halt> {
         let serial = issued.leaf().serial.clone();
         let mut gathered = false;
-        let mut why_new = None;
         loop {
             let record = self.state.imports.get(region).cloned().unwrap_or_default();
             // What became of an import whose answer was lost is found out before anything else is imported.
@@ -116,7 +115,10 @@ impl<P: Ports> Work<'_, '_, P> {
                     let Some(why) = self.import_in_place(region, &arn, &old, issued).await? else {
                         return Ok((arn, Imported::Over));
                     };
-                    why_new = Some((arn, why));
+                    if others_hold_arn {
+                        return Err(arn_would_change(&arn, &why));
+                    }
+                    self.note("new ARN needed", why);
                     break;
                 }
                 Standing::Gone => {
@@ -132,12 +134,6 @@ impl<P: Ports> Work<'_, '_, P> {
                     self.forget(region);
                 }
             }
-        }
-        if let Some((arn, why)) = why_new {
-            if others_hold_arn {
-                return Err(arn_would_change(&arn, &why));
-            }
-            self.note("new ARN needed", why);
         }
         if let Some(revived) = self.revive(region, issued).await? {
             return Ok(revived);

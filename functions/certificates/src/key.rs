@@ -54,17 +54,6 @@ impl KeyType {
     pub fn is_ecdsa(self) -> bool {
         matches!(self, Self::EcdsaP256 | Self::EcdsaP384)
     }
-
-    /// Returns the name ACM gives this key type.
-    pub fn acm_algorithm(self) -> &'static str {
-        match self {
-            Self::EcdsaP256 => "EC_prime256v1",
-            Self::EcdsaP384 => "EC_secp384r1",
-            Self::Rsa2048 => "RSA_2048",
-            Self::Rsa3072 => "RSA_3072",
-            Self::Rsa4096 => "RSA_4096",
-        }
-    }
 }
 
 impl fmt::Display for KeyType {
