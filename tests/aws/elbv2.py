@@ -16,6 +16,7 @@ from moto.core.responses import ActionResult, EmptyResult
 from moto.elb.models import elb_backends
 from moto.elbv2 import models
 from moto.elbv2.exceptions import (
+    ActionTargetGroupNotFoundError,
     DuplicateListenerError,
     ELBClientError,
     ListenerNotFoundError,
@@ -208,7 +209,17 @@ def do_create_listener(self: ELBV2Response) -> ActionResult:
     port = str(self._get_param("Port"))
     if any(str(listener.port) == port for listener in balancer.listeners.values()):
         raise DuplicateListenerError()
+    check_policy(self._get_param("SslPolicy"))
+    for action in self._get_param("DefaultActions", []):
+        group = action.get("TargetGroupArn")
+        if group and group not in backend.target_groups:
+            raise ActionTargetGroupNotFoundError(group)
     return _create_listener(self)
+
+
+def check_policy(policy: str | None) -> None:
+    if policy is not None and policy not in SSL_POLICIES:
+        raise ELBClientError("SSLPolicyNotFound", f"Policy {policy} not found")
 
 
 def check_certificates(
@@ -234,8 +245,7 @@ def do_modify_listener(self: ELBV2Response) -> ActionResult:
         backend, protocol, certificates, has_default=stays_secure and bool(listener.certificates)
     )
     policy = self._get_param("SslPolicy")
-    if policy is not None and policy not in SSL_POLICIES:
-        raise ELBClientError("SSLPolicyNotFound", f"Policy {policy} not found")
+    check_policy(policy)
     if protocol not in SECURE:
         listener.certificates, listener.sni = [], OrderedDict()
     elif certificates:

@@ -668,6 +668,17 @@ def vpc(cloud: Cloud) -> str:
     return cloud.client("ec2").describe_vpcs()["Vpcs"][0]["VpcId"]
 
 
+def test_new_listener_names_a_policy_and_a_target_group_that_exist(cloud: Cloud) -> None:
+    balancer = cloud.balancer()
+    certificate = cloud.load(issue("a.example.com"))
+    policy = {"SslPolicy": "ELBSecurityPolicy-None"}
+    refusal("SSLPolicyNotFound", cloud.listener, balancer, certificate, **policy)
+    gone = "arn:aws:elasticloadbalancing:us-east-1:123456789012:targetgroup/gone/50dc6c495c0c9188"
+    forward = {"DefaultActions": [{"Type": "forward", "TargetGroupArn": gone}]}
+    refusal("TargetGroupNotFound", cloud.listener, balancer, certificate, **forward)
+    cloud.listener(balancer, certificate)
+
+
 def test_one_listener_per_port(cloud: Cloud) -> None:
     balancer = cloud.balancer()
     cloud.listener(balancer, None, port=80)

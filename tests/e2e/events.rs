@@ -71,6 +71,51 @@ async fn every_sample_is_answered() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn through_the_view_alias_nothing_but_looking_is_possible() {
+    let cloud = LocalCloud::start().await;
+    let site = cloud.install("shop").await;
+    site.want("shop", &["shop.example.com"]).await;
+    let document = site.read("certificates/shop.json").await;
+
+    let created = {
+        let mut event = sample("object-created.json");
+        event["detail"]["bucket"]["name"] = site.bucket.as_str().into();
+        event
+    };
+    let doing = [
+        json!({"action": "reconcile"}),
+        json!({"action": "issue", "name": "shop", "replace": true, "certificate": site.document(&["a.example.com"])}),
+        sample("scheduled.json"),
+        sample("scheduler.json"),
+        created,
+    ];
+    for event in doing {
+        let answer = site.invoke_with(&event, Plan::through("view")).await;
+        let error = answer.result.unwrap_err();
+        assert_eq!(error.error_type, "certloop.NotPermitted", "{event}");
+        assert!(error.message.contains("without the alias"), "{error}");
+        assert!(answer.requests.is_empty(), "{event}: {:?}", answer.requests);
+    }
+    assert_eq!(site.read("certificates/shop.json").await, document);
+    assert!(site.keys("state/").await.is_empty());
+
+    let status = json!({"action": "status"});
+    let seen = site.invoke_with(&status, Plan::through("view")).await;
+    assert_eq!(seen.report()["total"], 1, "{:#}", seen.report());
+    assert!(evidence::writes(&seen).is_empty());
+    for later in ["plan", "check"] {
+        let event = json!({"action": later, "name": "shop"});
+        let answer = site.invoke_with(&event, Plan::through("view")).await;
+        let error = answer.result.unwrap_err();
+        assert_eq!(error.error_type, "certloop.NotUnderstood", "{later}");
+    }
+    // Any other alias is the function by another name.
+    let pass = json!({"action": "reconcile"});
+    let live = site.invoke_with(&pass, Plan::through("live")).await;
+    assert_eq!(live.outcome("shop"), "issued", "{:#}", live.report());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_unknown_event_is_an_error_that_lists_the_known_ones() {
     let cloud = LocalCloud::start().await;
     let site = cloud.install("shop").await;

@@ -78,7 +78,7 @@ pub(crate) fn writes(pass: &Invocation) -> Vec<String> {
     let writes = sent.filter(|one| {
         one.service == Service::Aws
             && [
-                "Put", "Delete", "Import", "Add", "Remove", "Modify", "POST", "PUT",
+                "Put", "Delete", "Create", "Import", "Add", "Remove", "Modify", "POST", "PUT",
             ]
             .iter()
             .any(|verb| one.call.starts_with(verb))

@@ -19,6 +19,7 @@ mod helpers;
 mod interruption;
 mod key_changes;
 mod many_certificates;
+mod new_listeners;
 mod placement;
 mod proofs;
 mod renewals;

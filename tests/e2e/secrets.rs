@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tests::{Fault, Function, Installation, Invocation, LocalCloud, PebbleOptions};
+use tests::{Fault, Function, Installation, Invocation, LocalCloud, PebbleOptions, Plan};
 use tokio::sync::Mutex;
 
 use crate::authority_refusals::{EXTERNAL_KEY, put_secret};
@@ -254,8 +254,20 @@ async fn a_partial_pass_counts_no_pass() {
     assert_eq!(metrics[0]["Issued"], 1, "{metrics:#?}");
     assert!(metrics[0]["Passes"].is_null(), "{metrics:#?}");
     assert!(metrics[0]["CertificatesManaged"].is_null(), "{metrics:#?}");
+    assert!(metrics[0]["ImportsThisYear"].is_null(), "{metrics:#?}");
+    site.add_foreign("other.example.com").await;
     let whole = site.pass().await.metrics();
     assert_eq!(whole[0]["Passes"], 1, "{whole:#?}");
+    // What is near a quota: imports of ours, and whatever the listener holds beside its default.
+    assert_eq!(whole[0]["ImportsThisYear"], 1, "{whole:#?}");
+    assert_eq!(whole[0]["ListenerCertificates"], 2, "{whole:#?}");
     assert_eq!(whole[0]["CertificatesManaged"], 1, "{whole:#?}");
     assert_eq!(evidence::issued(&cloud, &site), 1);
+    let renewed = site.pass_with(Plan::days_later(61)).await;
+    assert_eq!(renewed.outcome("shop"), "renewed", "{:#}", renewed.report());
+    assert_eq!(
+        renewed.metrics()[0]["ImportsThisYear"],
+        2,
+        "re-imports count"
+    );
 }

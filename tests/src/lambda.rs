@@ -76,6 +76,8 @@ pub struct Plan {
     pub kill: Option<Kill>,
     /// Another timeout than the function's own.
     pub timeout: Option<Duration>,
+    /// The alias it is invoked through.
+    pub alias: Option<&'static str>,
 }
 
 impl Plan {
@@ -92,6 +94,15 @@ impl Plan {
     pub fn killed_at(mut self, request: usize, moment: Moment) -> Self {
         self.kill = Some(Kill { request, moment });
         self
+    }
+
+    /// Invokes through an alias of the function.
+    #[must_use]
+    pub fn through(alias: &'static str) -> Self {
+        Self {
+            alias: Some(alias),
+            ..Self::default()
+        }
     }
 
     /// Gives this invocation another timeout.
@@ -308,7 +319,10 @@ impl Lambda {
         let _ = environment.events.send(Event {
             id: id.clone(),
             deadline: (now + plan.clock + timeout).as_millis(),
-            arn: function.arn(),
+            arn: match plan.alias {
+                Some(alias) => format!("{}:{alias}", function.arn()),
+                None => function.arn(),
+            },
             body: event.to_string().into_bytes(),
         });
         let result = tokio::select! {

@@ -1,4 +1,5 @@
-//! Amazon Resource Names of the two things a certificate meets: listeners and certificates of AWS Certificate Manager.
+//! Amazon Resource Names of the things a certificate meets: listeners and what they stand between, and certificates of
+//! AWS Certificate Manager.
 //!
 //! They are types of their own because a listener's ARN where a certificate's belongs is a mistake no service reports
 //! well, and because what they say (whose account, which region) decides where a call goes.
@@ -16,51 +17,14 @@ use crate::names::quoted;
 #[serde(into = "String", try_from = "String")]
 pub struct ListenerArn(Arn);
 
-impl ListenerArn {
-    /// Returns the whole ARN.
-    pub fn as_str(&self) -> &str {
-        &self.0.text
-    }
-
-    /// Returns the region the listener is in.
-    pub fn region(&self) -> &str {
-        self.0.region()
-    }
-
-    /// Returns the twelve digits of the account the listener belongs to.
-    pub fn account(&self) -> &str {
-        self.0.account()
-    }
-
-    /// Returns the partition: `aws`, `aws-cn`, `aws-us-gov`.
-    pub fn partition(&self) -> &str {
-        self.0.partition()
-    }
-}
-
 impl FromStr for ListenerArn {
     type Err = InvalidArn;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let refuse = |reason: &str| {
-            Err(InvalidArn(format!(
-                "{} {reason}: {LISTENER_REMEDY}",
-                quoted(text)
-            )))
-        };
-        let Some(arn) = Arn::parse(text) else {
-            return refuse("is not an ARN");
-        };
-        if arn.service() != "elasticloadbalancing" {
-            return refuse("is not an ARN of Elastic Load Balancing");
-        }
-        let parts = arn.resource().split('/').collect::<Vec<_>>();
-        match parts.as_slice() {
-            ["listener", "app", name, balancer, listener]
-                if [name, balancer, listener].iter().all(|part| is_id(part)) =>
-            {
-                Ok(Self(arn))
-            }
+        let refuse = |reason| refuse(text, reason, LISTENER_REMEDY);
+        let arn = of_load_balancing(text, LISTENER_REMEDY)?;
+        match parts(&arn).as_slice() {
+            ["listener", "app", ids @ ..] if ids.len() == 3 && all_ids(ids) => Ok(Self(arn)),
             ["listener", "net", ..] => {
                 refuse("is a listener of a Network Load Balancer, which is not yet supported")
             }
@@ -78,29 +42,56 @@ impl FromStr for ListenerArn {
     }
 }
 
-impl TryFrom<String> for ListenerArn {
-    type Error = InvalidArn;
+/// ARN of an Application Load Balancer:
+/// `arn:<partition>:elasticloadbalancing:<region>:<account>:loadbalancer/app/<name>/<id>`.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
+pub struct LoadBalancerArn(Arn);
 
-    fn try_from(text: String) -> Result<Self, Self::Error> {
-        text.parse()
+impl LoadBalancerArn {
+    /// Returns the text all of its listeners' ARNs begin with, up to their own id.
+    pub fn listeners(&self) -> String {
+        self.as_str().replacen(":loadbalancer/", ":listener/", 1) + "/"
     }
 }
 
-impl From<ListenerArn> for String {
-    fn from(arn: ListenerArn) -> Self {
-        arn.0.text
+impl FromStr for LoadBalancerArn {
+    type Err = InvalidArn;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let refuse = |reason| refuse(text, reason, LOAD_BALANCER_REMEDY);
+        let arn = of_load_balancing(text, LOAD_BALANCER_REMEDY)?;
+        match parts(&arn).as_slice() {
+            ["loadbalancer", "app", ids @ ..] if ids.len() == 2 && all_ids(ids) => Ok(Self(arn)),
+            ["loadbalancer", "net", ..] => {
+                refuse("is a Network Load Balancer, which is not yet supported")
+            }
+            ["loadbalancer", _] => refuse("is a Classic Load Balancer, which is not yet supported"),
+            ["listener", ..] => refuse("is a listener, not a load balancer"),
+            ["targetgroup", ..] => refuse("is a target group, not a load balancer"),
+            _ => refuse("is not the ARN of an Application Load Balancer"),
+        }
     }
 }
 
-impl fmt::Display for ListenerArn {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0.text)
-    }
-}
+/// ARN of a target group:
+/// `arn:<partition>:elasticloadbalancing:<region>:<account>:targetgroup/<name>/<id>`.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
+pub struct TargetGroupArn(Arn);
 
-impl fmt::Debug for ListenerArn {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(&self.0.text, f)
+impl FromStr for TargetGroupArn {
+    type Err = InvalidArn;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let refuse = |reason| refuse(text, reason, TARGET_GROUP_REMEDY);
+        let arn = of_load_balancing(text, TARGET_GROUP_REMEDY)?;
+        match parts(&arn).as_slice() {
+            ["targetgroup", ids @ ..] if ids.len() == 2 && all_ids(ids) => Ok(Self(arn)),
+            ["loadbalancer", ..] => refuse("is a load balancer, not a target group"),
+            ["listener", ..] => refuse("is a listener, not a target group"),
+            _ => refuse("is not the ARN of a target group"),
+        }
     }
 }
 
@@ -109,38 +100,11 @@ impl fmt::Debug for ListenerArn {
 #[serde(into = "String", try_from = "String")]
 pub struct CertificateArn(Arn);
 
-impl CertificateArn {
-    /// Returns the whole ARN.
-    pub fn as_str(&self) -> &str {
-        &self.0.text
-    }
-
-    /// Returns the region the certificate is in.
-    pub fn region(&self) -> &str {
-        self.0.region()
-    }
-
-    /// Returns the twelve digits of the account the certificate belongs to.
-    pub fn account(&self) -> &str {
-        self.0.account()
-    }
-
-    /// Returns the partition: `aws`, `aws-cn`, `aws-us-gov`.
-    pub fn partition(&self) -> &str {
-        self.0.partition()
-    }
-}
-
 impl FromStr for CertificateArn {
     type Err = InvalidArn;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let refuse = |reason: &str| {
-            Err(InvalidArn(format!(
-                "{} {reason}: {CERTIFICATE_REMEDY}",
-                quoted(text)
-            )))
-        };
+        let refuse = |reason| refuse(text, reason, CERTIFICATE_REMEDY);
         let Some(arn) = Arn::parse(text) else {
             return refuse("is not an ARN");
         };
@@ -157,31 +121,60 @@ impl FromStr for CertificateArn {
     }
 }
 
-impl TryFrom<String> for CertificateArn {
-    type Error = InvalidArn;
+/// What every ARN type says of itself, and how it travels as text.
+macro_rules! arn {
+    ($($name:ident),+) => {$(
+        impl $name {
+            /// Returns the whole ARN.
+            pub fn as_str(&self) -> &str {
+                &self.0.text
+            }
 
-    fn try_from(text: String) -> Result<Self, Self::Error> {
-        text.parse()
-    }
+            /// Returns the region it is in.
+            pub fn region(&self) -> &str {
+                self.0.region()
+            }
+
+            /// Returns the twelve digits of the account it belongs to.
+            pub fn account(&self) -> &str {
+                self.0.account()
+            }
+
+            /// Returns the partition: `aws`, `aws-cn`, `aws-us-gov`.
+            pub fn partition(&self) -> &str {
+                self.0.partition()
+            }
+        }
+
+        impl TryFrom<String> for $name {
+            type Error = InvalidArn;
+
+            fn try_from(text: String) -> Result<Self, Self::Error> {
+                text.parse()
+            }
+        }
+
+        impl From<$name> for String {
+            fn from(arn: $name) -> Self {
+                arn.0.text
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0.text)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Debug::fmt(&self.0.text, f)
+            }
+        }
+    )+};
 }
 
-impl From<CertificateArn> for String {
-    fn from(arn: CertificateArn) -> Self {
-        arn.0.text
-    }
-}
-
-impl fmt::Display for CertificateArn {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0.text)
-    }
-}
-
-impl fmt::Debug for CertificateArn {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(&self.0.text, f)
-    }
-}
+arn!(ListenerArn, LoadBalancerArn, TargetGroupArn, CertificateArn);
 
 /// Why a text is not the ARN that is wanted, with the remedy.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
@@ -266,6 +259,28 @@ impl Arn {
     }
 }
 
+fn of_load_balancing(text: &str, remedy: &str) -> Result<Arn, InvalidArn> {
+    match Arn::parse(text) {
+        None => refuse(text, "is not an ARN", remedy),
+        Some(arn) if arn.service() != "elasticloadbalancing" => {
+            refuse(text, "is not an ARN of Elastic Load Balancing", remedy)
+        }
+        Some(arn) => Ok(arn),
+    }
+}
+
+fn refuse<T>(text: &str, reason: &str, remedy: &str) -> Result<T, InvalidArn> {
+    Err(InvalidArn(format!("{} {reason}: {remedy}", quoted(text))))
+}
+
+fn parts(arn: &Arn) -> Vec<&str> {
+    arn.resource().split('/').collect()
+}
+
+fn all_ids(parts: &[&str]) -> bool {
+    parts.iter().all(|part| is_id(part))
+}
+
 fn is_id(text: &str) -> bool {
     !text.is_empty()
         && text
@@ -276,6 +291,12 @@ fn is_id(text: &str) -> bool {
 const LISTENER_REMEDY: &str = "give the ARN of an HTTPS listener of an Application Load Balancer, \
      arn:aws:elasticloadbalancing:<region>:<account>:listener/app/... \
      (aws elbv2 describe-listeners --load-balancer-arn ...)";
+
+const LOAD_BALANCER_REMEDY: &str = "give the ARN of an Application Load Balancer, \
+     arn:aws:elasticloadbalancing:<region>:<account>:loadbalancer/app/... (aws elbv2 describe-load-balancers)";
+
+const TARGET_GROUP_REMEDY: &str = "give the ARN of a target group, \
+     arn:aws:elasticloadbalancing:<region>:<account>:targetgroup/... (aws elbv2 describe-target-groups)";
 
 const CERTIFICATE_REMEDY: &str = "give the ARN of a certificate in AWS Certificate Manager, \
      arn:aws:acm:<region>:<account>:certificate/... (aws acm list-certificates)";
@@ -382,6 +403,46 @@ mod tests {
                 refusal.ends_with("describe-listeners --load-balancer-arn ...)"),
                 "{refusal}"
             );
+        }
+    }
+
+    #[test]
+    fn a_load_balancer_says_how_its_listeners_begin() {
+        let balancer = LISTENER
+            .replace("listener/", "loadbalancer/")
+            .replace("/f2f7dc8efc522ab2", "");
+        let arn = balancer.parse::<LoadBalancerArn>().unwrap();
+        assert!(LISTENER.starts_with(&arn.listeners()), "{arn}");
+        assert!(arn.listeners().ends_with("/50dc6c495c0c9188/"));
+    }
+
+    #[test]
+    fn load_balancers_target_groups_and_listeners_are_told_apart() {
+        const GROUP: &str = "arn:aws:elasticloadbalancing:eu-central-1:123456789012:targetgroup/web/50dc6c495c0c9188";
+        let balancer = LISTENER
+            .replace("listener/", "loadbalancer/")
+            .replace("/f2f7dc8efc522ab2", "");
+        assert_eq!(GROUP.parse::<TargetGroupArn>().unwrap().to_string(), GROUP);
+        for (text, reason) in [
+            (LISTENER, "is a listener, not a load balancer"),
+            (GROUP, "is a target group, not a load balancer"),
+            (
+                &balancer.replace("/app/", "/net/"),
+                "is a Network Load Balancer, which is not yet supported",
+            ),
+            (CERTIFICATE, "is not an ARN of Elastic Load Balancing"),
+            (&format!("{balancer}/x"), "is not the ARN of an Application"),
+        ] {
+            let refusal = text.parse::<LoadBalancerArn>().unwrap_err().to_string();
+            assert!(refusal.contains(reason), "{text:?}: {refusal}");
+        }
+        for (text, reason) in [
+            (LISTENER, "is a listener, not a target group"),
+            (&*balancer, "is a load balancer, not a target group"),
+            ("web", "is not an ARN:"),
+        ] {
+            let refusal = text.parse::<TargetGroupArn>().unwrap_err().to_string();
+            assert!(refusal.contains(reason), "{text:?}: {refusal}");
         }
     }
 

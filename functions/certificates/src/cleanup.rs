@@ -140,7 +140,9 @@ impl<P: Ports> Work<'_, '_, P> {
             .targets
             .iter()
             .filter_map(|target| match target {
-                Target::Listener { arn, .. } if arn.region() == region => Some(arn.clone()),
+                Target::Listener { at, .. } if at.region() == region => {
+                    self.state.listener(at).cloned()
+                }
                 _ => None,
             })
             .collect();

@@ -141,9 +141,25 @@ impl<'p, P: Ports> Cycle<'p, P> {
     /// Returns the two tags that make a certificate ours, and the document's own.
     pub(crate) fn tags(&self, wanted: &Wanted) -> BTreeMap<String, String> {
         let mut tags = wanted.tags.clone();
-        tags.insert(TAG_INSTALLATION.to_owned(), self.installation.clone());
-        tags.insert(TAG_CERTIFICATE.to_owned(), wanted.name.to_string());
+        tags.extend(self.own_tags(&wanted.name));
         tags
+    }
+
+    /// Returns the two tags that make something ours.
+    pub(crate) fn own_tags(&self, name: &CertificateName) -> [(String, String); 2] {
+        [
+            (TAG_INSTALLATION.to_owned(), self.installation.clone()),
+            (TAG_CERTIFICATE.to_owned(), name.to_string()),
+        ]
+    }
+
+    /// Returns how many certificates the fullest listener seen in this pass holds beside its default.
+    pub fn most_certificates_on_a_listener(&self) -> Option<usize> {
+        let seen = self.holdings.answers();
+        let lists = seen
+            .iter()
+            .filter_map(|held| held.get()?.as_ref().ok().map(|held| held.list.len()));
+        lists.max()
     }
 
     /// Whether these tags say that a certificate is this one of ours.

@@ -21,7 +21,7 @@ impl<P: Ports> Cycle<'_, P> {
         };
         let now = self.clock.now();
         for target in &wanted.targets {
-            let (_, id) = target_id(target, &self.home);
+            let (_, id) = target_id(target, state, &self.home);
             let region = target_region(target, &self.home);
             let import = state
                 .imports
@@ -37,17 +37,16 @@ impl<P: Ports> Cycle<'_, P> {
             }) else {
                 return Some(format!("the certificate is not yet on {id}"));
             };
-            let Target::Listener {
-                arn: listener,
-                placement,
-            } = target
-            else {
+            let Target::Listener { at, placement } = target else {
                 if is_old(record.checked_at, now) {
                     return Some(format!(
                         "the daily look at the certificate manager of {region} is due"
                     ));
                 }
                 continue;
+            };
+            let Some(listener) = state.listener(at) else {
+                return Some(format!("{id} is not yet known to have a listener"));
             };
             // Could not tell: the deployment reads it again, says what is wrong and remembers that.
             let Ok(holding) = self.holding_seen(listener).await else {
@@ -113,6 +112,7 @@ impl<P: Ports> Work<'_, '_, P> {
                 self.deploy_in(&region, &issued, &mut deployed).await?;
             }
         }
+        self.forget_listeners();
         self.take_off_strays(&mut deployed).await?;
         self.delete_superseded(&mut deployed).await;
         Ok(deployed)
@@ -139,7 +139,7 @@ impl<P: Ports> Work<'_, '_, P> {
             Ok(imported) => imported,
             Err(Halt::Failed(failing)) => {
                 for target in &targets {
-                    let (kind, id) = target_id(target, &home);
+                    let (kind, id) = target_id(target, &self.state, &home);
                     let record = self.state.target_mut(kind, &id);
                     // What it held before it goes on holding.
                     if record.certificate_arn.is_none() {
@@ -155,9 +155,9 @@ impl<P: Ports> Work<'_, '_, P> {
         deployed.changed |= how != Imported::Before;
         let mut unproved = false;
         for target in &targets {
-            let (kind, id) = target_id(target, &home);
             match target {
                 Target::CertificateManager { .. } => {
+                    let (kind, id) = target_id(target, &self.state, &home);
                     let record = self.state.target_mut(kind, &id);
                     deployed.changed |= record.state != TargetState::Imported;
                     record.state = TargetState::Imported;
@@ -167,24 +167,26 @@ impl<P: Ports> Work<'_, '_, P> {
                     record.checked_at = Some(crate::report::whole_seconds(self.cycle.clock.now()));
                     record.detail = None;
                 }
-                Target::Listener {
-                    arn: listener,
-                    placement,
-                } => {
-                    let changed_in_place = how == Imported::Over;
-                    match self
-                        .place_on(
-                            listener,
-                            *placement,
-                            &arn,
-                            issued,
-                            changed_in_place,
-                            deployed,
-                        )
-                        .await
-                    {
+                Target::Listener { at, placement } => {
+                    let placed = match self.listener_at(at, &arn).await {
+                        Ok(listener) => {
+                            let changed_in_place = how == Imported::Over;
+                            self.place_on(
+                                &listener,
+                                *placement,
+                                &arn,
+                                issued,
+                                changed_in_place,
+                                deployed,
+                            )
+                            .await
+                        }
+                        Err(halt) => Err(halt),
+                    };
+                    match placed {
                         Ok(proved) => unproved |= !proved,
                         Err(Halt::Failed(failing)) => {
+                            let (kind, id) = target_id(target, &self.state, &home);
                             let record = self.state.target_mut(kind, &id);
                             record.state = TargetState::Failed;
                             record.detail = Some(failing.problem.detail.clone());
@@ -202,7 +204,8 @@ impl<P: Ports> Work<'_, '_, P> {
             if !self.import_back(region, &arn, &before).await? {
                 self.note("not undone", format!("{arn}: {before} cannot be put back"));
             }
-            for (kind, id) in targets.iter().map(|target| target_id(target, &home)) {
+            for target in &targets {
+                let (kind, id) = target_id(target, &self.state, &home);
                 self.state.target_mut(kind, &id).checked_at = None;
             }
         }

@@ -10,7 +10,7 @@ use schemars::JsonSchema;
 use serde::de::{self, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
-use crate::arn::{self, CertificateArn, ListenerArn};
+use crate::arn::{self, CertificateArn, ListenerArn, LoadBalancerArn, TargetGroupArn};
 use crate::key::KeyType;
 use crate::names::{CertificateName, DnsName, quoted};
 use crate::settings::{self, Invalid, Object, Settings};
@@ -93,8 +93,8 @@ impl Wanted {
 pub enum Target {
     /// An HTTPS listener of an Application Load Balancer of our account, in any region.
     Listener {
-        /// The listener.
-        arn: ListenerArn,
+        /// Which listener.
+        at: ListenerAt,
         /// How the listener holds the certificate.
         placement: Placement,
     },
@@ -108,17 +108,59 @@ pub enum Target {
 impl Target {
     /// Returns the text that `permit.targets` is matched against.
     ///
-    /// It is a listener's ARN, and for `certificateManager` `arn:aws:acm:<region>:<account>:certificate/*`, in which `*`
-    /// stands for a region or account not given.
+    /// It is a listener's ARN, with `*` for its id where only its load balancer and port are named; for `certificateManager` it is
+    /// `arn:aws:acm:<region>:<account>:certificate/*`, in which `*` stands for a region or account not given.
     pub fn permit_text(&self, account: Option<&str>) -> String {
         match self {
-            Self::Listener { arn, .. } => arn.to_string(),
+            Self::Listener { at, .. } => match at {
+                ListenerAt::Arn(arn) => arn.to_string(),
+                ListenerAt::Port(new) => new.load_balancer.listeners() + "*",
+            },
             Self::CertificateManager { region } => format!(
                 "arn:aws:acm:{}:{}:certificate/*",
                 region.as_deref().unwrap_or("*"),
                 account.unwrap_or("*")
             ),
         }
+    }
+}
+
+/// Which listener.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum ListenerAt {
+    /// The one of this ARN, which somebody else made.
+    Arn(ListenerArn),
+    /// The one on a port of a load balancer, made with the first certificate where there is none.
+    Port(Box<NewListener>),
+}
+
+impl ListenerAt {
+    /// Returns the region it is in.
+    pub fn region(&self) -> &str {
+        match self {
+            Self::Arn(arn) => arn.region(),
+            Self::Port(new) => new.load_balancer.region(),
+        }
+    }
+}
+
+/// A listener as it is to be made; one that is there already gets the certificate and stays as it is otherwise.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct NewListener {
+    /// Its load balancer.
+    pub load_balancer: LoadBalancerArn,
+    /// The port it listens on.
+    pub port: u16,
+    /// The target group that its default action forwards to.
+    pub forward: TargetGroupArn,
+    /// Name of the security policy, or the load balancer's own choice.
+    pub tls_policy: Option<String>,
+}
+
+impl NewListener {
+    /// Returns the text under which it is known before it has an ARN: a load balancer has one listener on a port.
+    pub fn key(&self) -> String {
+        format!("{}:{}", self.load_balancer, self.port)
     }
 }
 
@@ -285,7 +327,12 @@ fn check_targets(
         let target = check_target(&field, document, account)?;
         // Not by equality: one listener as both `sni` and `default` is a contradiction too.
         let same = |other: &Target| match (other, &target) {
-            (Target::Listener { arn: one, .. }, Target::Listener { arn: two, .. }) => one == two,
+            (Target::Listener { at: one, .. }, Target::Listener { at: two, .. }) => {
+                match (one, two) {
+                    (ListenerAt::Port(one), ListenerAt::Port(two)) => one.key() == two.key(),
+                    (one, two) => one == two,
+                }
+            }
             (one, two) => one == two,
         };
         if let Some(earlier) = targets.iter().position(same) {
@@ -349,11 +396,16 @@ fn check_target(
     };
 
     if kind == "certificateManager" {
-        if document.arn.is_some() {
-            return belongs_to("arn", "listener");
-        }
-        if document.placement.is_some() {
-            return belongs_to("as", "listener");
+        let of_listener = [
+            ("arn", document.arn.is_some()),
+            ("as", document.placement.is_some()),
+            ("loadBalancer", document.load_balancer.is_some()),
+            ("port", document.port.is_some()),
+            ("forward", document.forward.is_some()),
+            ("tlsPolicy", document.tls_policy.is_some()),
+        ];
+        if let Some((part, _)) = of_listener.into_iter().find(|(_, given)| *given) {
+            return belongs_to(part, "listener");
         }
         if let Some(region) = &document.region
             && !arn::is_region(region)
@@ -374,31 +426,128 @@ fn check_target(
     if document.region.is_some() {
         return belongs_to("region", "certificateManager");
     }
+    Ok(Target::Listener {
+        placement: document.placement.unwrap_or_default(),
+        at: match document.load_balancer.is_some() {
+            true => ListenerAt::Port(Box::new(check_new_listener(&at, document, account)?)),
+            false => ListenerAt::Arn(check_listener(&at, document, account)?),
+        },
+    })
+}
+
+/// Checks a listener that is named by its ARN.
+fn check_listener(
+    at: &impl Fn(&str) -> String,
+    document: TargetDocument,
+    account: Option<&str>,
+) -> Result<ListenerArn, Invalid> {
     let Some(text) = document.arn else {
         return Err(Invalid::at(
             at("arn"),
-            "is missing: add the ARN of the listener",
+            "is missing: add the ARN of the listener, or \"loadBalancer\" and \"forward\" to have one made",
         ));
     };
     let arn = text
         .parse::<ListenerArn>()
         .map_err(|refusal| Invalid::at(at("arn"), refusal.to_string()))?;
-    if let Some(account) = account
-        && account != arn.account()
-    {
-        return Err(Invalid::not_yet(
+    check_account(at("arn"), "listener", arn.account(), account)?;
+    let of_new = [
+        ("port", document.port.is_some()),
+        ("forward", document.forward.is_some()),
+        ("tlsPolicy", document.tls_policy.is_some()),
+    ];
+    match of_new.into_iter().find(|(_, given)| *given) {
+        Some((part, _)) => Err(Invalid::at(
+            at(part),
+            "goes with \"loadBalancer\", for a listener that is to be made, and this one is named by its arn: remove one of the two",
+        )),
+        None => Ok(arn),
+    }
+}
+
+/// Checks a listener that is named by its load balancer and port.
+fn check_new_listener(
+    at: &impl Fn(&str) -> String,
+    document: TargetDocument,
+    account: Option<&str>,
+) -> Result<NewListener, Invalid> {
+    if document.arn.is_some() {
+        return Err(Invalid::at(
             at("arn"),
-            &format!(
-                "a listener of another account ({}, and this is {account})",
-                arn.account()
-            ),
-            "give a listener of this account, or run certloop in that one",
+            "names a listener that is there, and \"loadBalancer\" one that may have to be made: remove one of the two",
         ));
     }
-    Ok(Target::Listener {
-        arn,
-        placement: document.placement.unwrap_or_default(),
+    let load_balancer = document
+        .load_balancer
+        .unwrap_or_default()
+        .parse::<LoadBalancerArn>()
+        .map_err(|refusal| Invalid::at(at("loadBalancer"), refusal.to_string()))?;
+    check_account(
+        at("loadBalancer"),
+        "load balancer",
+        load_balancer.account(),
+        account,
+    )?;
+    let port = document.port.unwrap_or(HTTPS_PORT);
+    if port == 0 {
+        return Err(Invalid::at(at("port"), "is 0: write 1 to 65535"));
+    }
+    let Some(forward) = document.forward else {
+        return Err(Invalid::at(
+            at("forward"),
+            "is missing: add the ARN of the target group that the listener is to forward to",
+        ));
+    };
+    let forward = forward
+        .parse::<TargetGroupArn>()
+        .map_err(|refusal| Invalid::at(at("forward"), refusal.to_string()))?;
+    if (forward.region(), forward.account()) != (load_balancer.region(), load_balancer.account()) {
+        return Err(Invalid::at(
+            at("forward"),
+            "is in another region or account than the load balancer: name one of the same",
+        ));
+    }
+    let is_policy = |name: &str| {
+        !name.is_empty()
+            && name.len() <= MAX_TLS_POLICY
+            && (name.bytes()).all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+    };
+    if let Some(policy) = document
+        .tls_policy
+        .as_deref()
+        .filter(|name| !is_policy(name))
+    {
+        return Err(Invalid::at(
+            at("tlsPolicy"),
+            format!(
+                "{} is not the name of a security policy: write one such as ELBSecurityPolicy-TLS13-1-2-2021-06 \
+                 (aws elbv2 describe-ssl-policies)",
+                quoted(policy)
+            ),
+        ));
+    }
+    Ok(NewListener {
+        load_balancer,
+        port,
+        forward,
+        tls_policy: document.tls_policy,
     })
+}
+
+fn check_account(
+    field: String,
+    what: &str,
+    owner: &str,
+    account: Option<&str>,
+) -> Result<(), Invalid> {
+    match account {
+        Some(account) if account != owner => Err(Invalid::not_yet(
+            field,
+            &format!("a {what} of another account ({owner}, and this is {account})"),
+            &format!("give a {what} of this account, or run certloop in that one"),
+        )),
+        _ => Ok(()),
+    }
 }
 
 /// Returns whether a target type is one of those to come, however its writer spells it.
@@ -583,11 +732,21 @@ impl<'de> Deserialize<'de> for OneOrMany {
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 #[schemars(rename = "Target", extend("oneOf" = [
     {
-        "properties": {"type": {"const": "listener"}, "region": {"type": "null"}},
+        "properties": {
+            "type": {"const": "listener"}, "region": {"type": "null"}, "loadBalancer": {"type": "null"},
+            "port": {"type": "null"}, "forward": {"type": "null"}, "tlsPolicy": {"type": "null"}
+        },
         "required": ["arn"]
     },
     {
-        "properties": {"type": {"const": "certificateManager"}, "arn": {"type": "null"}, "as": {"type": "null"}}
+        "properties": {"type": {"const": "listener"}, "region": {"type": "null"}, "arn": {"type": "null"}},
+        "required": ["loadBalancer", "forward"]
+    },
+    {
+        "properties": {
+            "type": {"const": "certificateManager"}, "arn": {"type": "null"}, "as": {"type": "null"},
+            "loadBalancer": {"type": "null"}, "port": {"type": "null"}, "forward": {"type": "null"}, "tlsPolicy": {"type": "null"}
+        }
     }
 ]))]
 struct TargetDocument {
@@ -602,6 +761,27 @@ struct TargetDocument {
         pattern = r"^arn:aws[a-z-]*:elasticloadbalancing:[a-z0-9-]+:[0-9]{12}:listener/app/[A-Za-z0-9_-]+/[A-Za-z0-9_-]+/[A-Za-z0-9_-]+$"
     ))]
     arn: Option<String>,
+    /// ARN of the load balancer, instead of a listener's: its listener on `port` is used, and made with the first certificate where
+    /// there is none. HTTP-01 needs only port 80, so no placeholder is needed.
+    #[serde(default)]
+    #[schemars(regex(
+        pattern = r"^arn:aws[a-z-]*:elasticloadbalancing:[a-z0-9-]+:[0-9]{12}:loadbalancer/app/[A-Za-z0-9_-]+/[A-Za-z0-9_-]+$"
+    ))]
+    load_balancer: Option<String>,
+    /// Port of the listener of `loadBalancer`. Left out: 443.
+    #[serde(default)]
+    #[schemars(range(min = 1, max = 65_535))]
+    port: Option<u16>,
+    /// ARN of the target group that a listener made for `loadBalancer` forwards to. One that is there already keeps its actions.
+    #[serde(default)]
+    #[schemars(regex(
+        pattern = r"^arn:aws[a-z-]*:elasticloadbalancing:[a-z0-9-]+:[0-9]{12}:targetgroup/[A-Za-z0-9_-]+/[A-Za-z0-9_-]+$"
+    ))]
+    forward: Option<String>,
+    /// Name of the security policy of a listener made for `loadBalancer`. Left out: the load balancer's own choice.
+    #[serde(default)]
+    #[schemars(regex(pattern = r"^[A-Za-z0-9-]+$"))]
+    tls_policy: Option<String>,
     /// How the listener holds the certificate: "sni" (the default) in its list, "default" as its default certificate.
     #[serde(rename = "as", default)]
     placement: Option<Placement>,
@@ -613,6 +793,11 @@ struct TargetDocument {
     #[serde(default)]
     account: Option<String>,
 }
+
+/// Where a new listener listens unless the document says otherwise.
+const HTTPS_PORT: u16 = 443;
+
+const MAX_TLS_POLICY: usize = 255;
 
 /// Most names in a certificate of Let's Encrypt.
 const MAX_NAMES: usize = 100;
@@ -722,7 +907,7 @@ mod tests {
                 profile: Some("tlsserver".to_owned()),
                 key_type: KeyType::EcdsaP256,
                 targets: vec![Target::Listener {
-                    arn: LISTENER.parse().unwrap(),
+                    at: ListenerAt::Arn(LISTENER.parse().unwrap()),
                     placement: Placement::Sni,
                 }],
                 supersedes: Vec::new(),
@@ -784,7 +969,7 @@ mod tests {
             wanted.targets,
             [
                 Target::Listener {
-                    arn: LISTENER.parse().unwrap(),
+                    at: ListenerAt::Arn(LISTENER.parse().unwrap()),
                     placement: Placement::Default
                 },
                 Target::CertificateManager { region: None },
@@ -862,6 +1047,109 @@ mod tests {
         }
         assert!(parse(&with(json!({"domains": many(25)}))).is_ok());
         assert!(parse(&with(json!({"domains": many(100), "profile": "classic"}))).is_ok());
+    }
+
+    const BALANCER: &str = "arn:aws:elasticloadbalancing:eu-central-1:123456789012:loadbalancer/app/web/50dc6c495c0c9188";
+    const GROUP: &str =
+        "arn:aws:elasticloadbalancing:eu-central-1:123456789012:targetgroup/site/73e2d6bc24d8a067";
+
+    #[test]
+    fn a_listener_may_be_named_by_its_load_balancer_and_port() {
+        let with_target = |target: Value| parse(&with(json!({"targets": [target]}))).unwrap();
+        let new = |wanted: &Wanted| match &wanted.targets[0] {
+            Target::Listener {
+                at: ListenerAt::Port(new),
+                ..
+            } => (**new).clone(),
+            other => panic!("{other:?}"),
+        };
+        let wanted = with_target(json!({
+            "type": "listener", "loadBalancer": BALANCER, "port": 8443, "forward": GROUP,
+            "tlsPolicy": "ELBSecurityPolicy-TLS13-1-2-2021-06", "as": "default",
+        }));
+        assert_eq!(
+            new(&wanted),
+            NewListener {
+                load_balancer: BALANCER.parse().unwrap(),
+                port: 8443,
+                forward: GROUP.parse().unwrap(),
+                tls_policy: Some("ELBSecurityPolicy-TLS13-1-2-2021-06".to_owned()),
+            }
+        );
+        let short =
+            with_target(json!({"type": "listener", "loadBalancer": BALANCER, "forward": GROUP}));
+        assert_eq!(new(&short).port, 443);
+        assert_eq!(new(&short).key(), format!("{BALANCER}:443"));
+        assert_eq!(
+            short.targets[0].permit_text(Some(ACCOUNT)),
+            "arn:aws:elasticloadbalancing:eu-central-1:123456789012:listener/app/web/50dc6c495c0c9188/*"
+        );
+    }
+
+    #[test]
+    fn a_listener_to_be_made_is_refused_with_its_place() {
+        let balancer = json!({"type": "listener", "loadBalancer": BALANCER, "forward": GROUP});
+        let changed = |field: &str, value: Value| {
+            let mut target = balancer.clone();
+            target[field] = value;
+            json!([target])
+        };
+        let foreign = BALANCER.replace(ACCOUNT, "210987654321");
+        let away = GROUP.replace("eu-central-1", "us-east-1");
+        for (targets, expected) in [
+            (
+                changed("arn", json!(LISTENER)),
+                "targets[0].arn: names a listener that is there, and \"loadBalancer\" one",
+            ),
+            (
+                changed("loadBalancer", json!(LISTENER)),
+                "targets[0].loadBalancer: \"arn:aws:elast",
+            ),
+            (
+                changed("loadBalancer", json!(foreign)),
+                "targets[0].loadBalancer: a load balancer of another account",
+            ),
+            (
+                changed("forward", json!(null)),
+                "targets[0].forward: is missing: add the ARN of the target group",
+            ),
+            (
+                changed("forward", json!(BALANCER)),
+                "is a load balancer, not a target group: give",
+            ),
+            (
+                changed("forward", json!(away)),
+                "targets[0].forward: is in another region or account than the load balancer",
+            ),
+            (
+                changed("port", json!(0)),
+                "targets[0].port: is 0: write 1 to 65535",
+            ),
+            (changed("port", json!(70_000)), "targets[0].port: "),
+            (
+                changed("tlsPolicy", json!("TLS 1.3")),
+                "targets[0].tlsPolicy: \"TLS 1.3\" is not the name of a security policy",
+            ),
+            (
+                changed("region", json!("eu-central-1")),
+                "targets[0].region: belongs to a certificateManager target",
+            ),
+            (
+                json!([{"type": "listener", "arn": LISTENER, "port": 443}]),
+                "targets[0].port: goes with \"loadBalancer\"",
+            ),
+            (
+                json!([{"type": "certificateManager", "forward": GROUP}]),
+                "targets[0].forward: belongs to a listener target",
+            ),
+            (
+                json!([balancer, balancer]),
+                "targets[1]: is the same target as targets[0]",
+            ),
+        ] {
+            let refused = refusal(&with(json!({"targets": targets})));
+            assert!(refused.contains(expected), "{refused}\nlacks {expected}");
+        }
     }
 
     #[test]
@@ -958,8 +1246,8 @@ mod tests {
             ),
             (
                 "an unknown field",
-                json!([{"type": "listener", "arn": LISTENER, "port": 443}]),
-                "targets[0].port: is not a known field (line 1, column",
+                json!([{"type": "listener", "arn": LISTENER, "portal": 443}]),
+                "targets[0].portal: is not a known field (line 1, column",
             ),
             (
                 "a text",

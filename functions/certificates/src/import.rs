@@ -170,6 +170,10 @@ impl<P: Ports> Work<'_, '_, P> {
         Ok(None)
     }
 
+    fn count_import(&mut self, region: &str) {
+        self.state.count_import(region, self.cycle.clock.now());
+    }
+
     fn forget(&mut self, region: &str) {
         if let Some(import) = self.state.imports.get_mut(region) {
             import.arn = None;
@@ -254,6 +258,7 @@ impl<P: Ports> Work<'_, '_, P> {
         match tokio::time::timeout(left, import.import_over(arn, &issued.material())).await {
             Err(_) => Err(self.out_of_time("the import's answer")),
             Ok(Ok(())) => {
+                self.count_import(region);
                 self.adopt(region, arn.clone(), &issued.leaf().serial);
                 self.note(
                     "imported",
@@ -386,6 +391,7 @@ impl<P: Ports> Work<'_, '_, P> {
                 }
                 Err(_) => return Err(self.out_of_time("the import's answer")),
             };
+        self.count_import(region);
         self.adopt(region, arn.clone(), &serial);
         self.note("imported", format!("{serial} as {arn}"));
         // The ARN is written down before it is attached anywhere.
@@ -413,6 +419,7 @@ impl<P: Ports> Work<'_, '_, P> {
             .import_over(arn, &issued.material())
             .await
             .map_err(failed)?;
+        self.count_import(region);
         self.adopt(region, arn.clone(), serial);
         self.note("undone", format!("{arn} holds {serial} again"));
         self.save().await?;

@@ -49,6 +49,8 @@ pub mod names;
 #[cfg(feature = "cycle")]
 pub mod network;
 #[cfg(feature = "cycle")]
+mod new_listener;
+#[cfg(feature = "cycle")]
 mod order;
 #[cfg(feature = "cycle")]
 pub mod pass;

@@ -1,8 +1,9 @@
 //! The port to Elastic Load Balancing in one region: listeners and their certificates.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use crate::arn::ListenerArn;
+use crate::arn::{ListenerArn, LoadBalancerArn};
+use crate::document::NewListener;
 use crate::problem::ServiceError;
 
 /// The calls the cycle makes to the load balancers of one region.
@@ -10,6 +11,21 @@ use crate::problem::ServiceError;
 pub trait LoadBalancer {
     /// Returns the listener, or `None` when the service said that there is none.
     async fn listener(&self, arn: &ListenerArn) -> Result<Option<Listener>, ServiceError>;
+
+    /// Returns the listener on a port of a load balancer, or `None` when the service said that there is none.
+    async fn on_port(
+        &self,
+        load_balancer: &LoadBalancerArn,
+        port: u16,
+    ) -> Result<Option<ListenerArn>, ServiceError>;
+
+    /// Makes an HTTPS listener with this default certificate. The error's code is `DuplicateListener` where the port is taken.
+    async fn create(
+        &self,
+        new: &NewListener,
+        certificate: &str,
+        tags: &BTreeMap<String, String>,
+    ) -> Result<ListenerArn, AttachError>;
 
     /// Returns the certificates the listener holds, to the last page.
     async fn certificates(&self, arn: &ListenerArn) -> Result<Holding, ServiceError>;

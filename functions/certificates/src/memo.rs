@@ -20,6 +20,11 @@ impl<T> Memo<T> {
             .clone()
     }
 
+    /// Returns the places of all answers.
+    pub(crate) fn answers(&self) -> Vec<Rc<OnceCell<T>>> {
+        self.0.borrow().values().cloned().collect()
+    }
+
     /// Replaces an answer.
     pub(crate) fn replace(&self, key: &str, answer: T) {
         let cell = Rc::new(OnceCell::new_with(Some(answer)));

@@ -1,6 +1,6 @@
 //! One pass over the certificates: look, take the lease where there is work, order, deploy, report.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use futures_util::{StreamExt, stream};
@@ -24,6 +24,10 @@ pub struct Pass {
     pub entries: Vec<Entry>,
     /// The lowest share of lifetime left, among those that have a certificate.
     pub lowest_share_left: Option<f64>,
+    /// Imports of the last year, in the region with the most.
+    pub imports_of_a_year: u32,
+    /// Certificates in the list of the fullest listener that was looked at.
+    pub most_on_a_listener: Option<usize>,
 }
 
 /// Reads the settings; without them no pass can run.
@@ -123,8 +127,14 @@ impl<P: Ports> Cycle<'_, P> {
             .collect()
             .await;
         let shares = entries.iter().filter_map(|entry| self.share_left(entry));
+        let mut imports = BTreeMap::<&str, u32>::new();
+        for (region, count) in entries.iter().flat_map(|entry| &entry.imports) {
+            *imports.entry(region).or_default() += count;
+        }
         Pass {
             lowest_share_left: shares.min_by(f64::total_cmp),
+            imports_of_a_year: imports.into_values().max().unwrap_or_default(),
+            most_on_a_listener: self.most_certificates_on_a_listener(),
             entries,
         }
     }
@@ -207,9 +217,12 @@ impl<P: Ports> Cycle<'_, P> {
             None => (State::default(), None),
         };
         let settled = |entry: Entry, wanted: Option<&Wanted>| {
-            Ok(Look::Settled(Box::new(
-                entry.with_state(&state, wanted, &self.home),
-            )))
+            Ok(Look::Settled(Box::new(entry.with_state(
+                &state,
+                wanted,
+                &self.home,
+                self.clock.now(),
+            ))))
         };
         let wanted = match wanted {
             Ok(wanted) => wanted,
@@ -425,7 +438,7 @@ impl<P: Ports> Work<'_, '_, P> {
             .wanted
             .targets
             .iter()
-            .map(|target| crate::targets::target_id(target, home).1)
+            .map(|target| crate::targets::target_id(target, &self.state, home).1)
             .collect();
         self.state
             .targets
@@ -555,6 +568,7 @@ impl<P: Ports> Work<'_, '_, P> {
                         &self.state,
                         Some(&self.wanted),
                         &self.cycle.home,
+                        self.cycle.clock.now(),
                     );
                 }
                 None => Outcome::Kept,
@@ -568,6 +582,7 @@ impl<P: Ports> Work<'_, '_, P> {
             &self.state,
             Some(&self.wanted),
             &self.cycle.home,
+            self.cycle.clock.now(),
         )
     }
 
@@ -600,7 +615,12 @@ impl<P: Ports> Work<'_, '_, P> {
                 entry
             }
         };
-        entry.with_state(&self.state, Some(&self.wanted), &self.cycle.home)
+        entry.with_state(
+            &self.state,
+            Some(&self.wanted),
+            &self.cycle.home,
+            self.cycle.clock.now(),
+        )
     }
 }
 

@@ -256,30 +256,40 @@ impl<P: Ports> Work<'_, '_, P> {
             }
             Change::Add(certificate) | Change::SetDefault(certificate) => certificate,
         };
+        let attach = async || match change {
+            Change::SetDefault(_) => balancer.set_default(arn, certificate).await,
+            _ => balancer.add(arn, certificate).await,
+        };
+        match self.until_known(attach).await? {
+            Ok(()) => Ok(Applied::Done),
+            Err(AttachError::Full(error)) => Err(Problem::ours(
+                "listenerFull",
+                Retry::Person,
+                format!("{arn} has no room for {certificate} ({error}); it serves what it served: raise the listener's certificate quota or take one off"),
+            )
+            .into()),
+            Err(AttachError::NotYetKnown(error) | AttachError::Service(error)) => {
+                Err(error.problem("loadBalancer", &format!("{certificate} on {arn}")).into())
+            }
+        }
+    }
+
+    /// Repeats a call while the load balancer does not know the certificate, as it may not for a while after an import.
+    pub(crate) async fn until_known<T>(
+        &self,
+        call: impl AsyncFn() -> Result<T, AttachError>,
+    ) -> Result<Result<T, AttachError>, Halt> {
         let patience = self.grant("attaching", LEAST, BECOMES_KNOWN)?;
         let until = tokio::time::Instant::now() + patience;
         loop {
-            let outcome = match change {
-                Change::SetDefault(_) => balancer.set_default(arn, certificate).await,
-                _ => balancer.add(arn, certificate).await,
-            };
-            return match outcome {
-                Ok(()) => Ok(Applied::Done),
-                // Also said of a certificate that was imported a moment ago.
-                Err(AttachError::NotYetKnown(_)) if tokio::time::Instant::now() + LISTING_PAUSE < until => {
+            match call().await {
+                Err(AttachError::NotYetKnown(_))
+                    if tokio::time::Instant::now() + LISTING_PAUSE < until =>
+                {
                     tokio::time::sleep(LISTING_PAUSE).await;
-                    continue;
                 }
-                Err(AttachError::Full(error)) => Err(Problem::ours(
-                    "listenerFull",
-                    Retry::Person,
-                    format!("{arn} has no room for {certificate} ({error}); it serves what it served: raise the listener's certificate quota or take one off"),
-                )
-                .into()),
-                Err(AttachError::NotYetKnown(error) | AttachError::Service(error)) => {
-                    Err(error.problem("loadBalancer", &format!("{certificate} on {arn}")).into())
-                }
-            };
+                outcome => return Ok(outcome),
+            }
         }
     }
 

@@ -1,8 +1,11 @@
 //! What a pass tells: the function's result, and the summary counted from it.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 use time::OffsetDateTime;
 
+use crate::arn::ListenerArn;
 use crate::document::Wanted;
 use crate::problem::Problem;
 use crate::state::{State, TargetKind, TargetState};
@@ -49,6 +52,9 @@ pub struct Entry {
     pub targets: Vec<TargetEntry>,
     /// What went wrong.
     pub problem: Option<Problem>,
+    /// How often it was imported in the last year, by region; for the metrics.
+    #[serde(skip)]
+    pub imports: BTreeMap<String, u32>,
 }
 
 /// What became of a certificate, in one word.
@@ -119,6 +125,7 @@ impl Entry {
             next_attempt: None,
             targets: Vec::new(),
             problem: None,
+            imports: BTreeMap::new(),
         }
     }
 
@@ -133,7 +140,14 @@ impl Entry {
     }
 
     /// Fills in what the state knows.
-    pub fn with_state(mut self, state: &State, wanted: Option<&Wanted>, home: &str) -> Self {
+    pub fn with_state(
+        mut self,
+        state: &State,
+        wanted: Option<&Wanted>,
+        home: &str,
+        now: OffsetDateTime,
+    ) -> Self {
+        self.imports = state.imports_of_a_year(now);
         if let Some(held) = &state.certificate {
             self.serial = Some(held.serial.clone());
             self.not_before = Some(whole_seconds(held.not_before));
@@ -163,7 +177,7 @@ pub fn target_entries(state: &State, wanted: &Wanted, home: &str) -> Vec<(String
     let mut ids: Vec<(TargetKind, String)> = wanted
         .targets
         .iter()
-        .map(|target| target_id(target, home))
+        .map(|target| target_id(target, state, home))
         .collect();
     let detached = state
         .targets
@@ -187,7 +201,8 @@ fn target_entry(state: &State, kind: TargetKind, id: &str) -> TargetEntry {
     TargetEntry {
         kind,
         arn: match kind {
-            TargetKind::Listener => Some(id.to_owned()),
+            // A listener that is yet to be made has none.
+            TargetKind::Listener => id.parse::<ListenerArn>().is_ok().then(|| id.to_owned()),
             TargetKind::CertificateManager => certificate_arn.clone(),
         },
         state: known.map_or(TargetState::Pending, |target| target.state),

@@ -1,6 +1,6 @@
 //! Pure: a document's targets, by kind, id and region; and what dealing with them came to.
 
-use crate::document::{Target, Wanted};
+use crate::document::{ListenerAt, Target, Wanted};
 use crate::problem::Problem;
 use crate::state::{State, TargetKind, TargetState};
 
@@ -23,9 +23,15 @@ impl Deployed {
 }
 
 /// Returns a target's kind and the id under which the state keeps it.
-pub(crate) fn target_id(target: &Target, home: &str) -> (TargetKind, String) {
+pub(crate) fn target_id(target: &Target, state: &State, home: &str) -> (TargetKind, String) {
     match target {
-        Target::Listener { arn, .. } => (TargetKind::Listener, arn.to_string()),
+        Target::Listener { at, .. } => (
+            TargetKind::Listener,
+            match (state.listener(at), at) {
+                (Some(arn), _) | (None, ListenerAt::Arn(arn)) => arn.to_string(),
+                (None, ListenerAt::Port(new)) => new.key(),
+            },
+        ),
         Target::CertificateManager { region } => (
             TargetKind::CertificateManager,
             format!("certificateManager:{}", region.as_deref().unwrap_or(home)),
@@ -36,7 +42,7 @@ pub(crate) fn target_id(target: &Target, home: &str) -> (TargetKind, String) {
 /// Returns the region a target is in.
 pub(crate) fn target_region<'t>(target: &'t Target, home: &'t str) -> &'t str {
     match target {
-        Target::Listener { arn, .. } => arn.region(),
+        Target::Listener { at, .. } => at.region(),
         Target::CertificateManager { region } => region.as_deref().unwrap_or(home),
     }
 }
@@ -66,7 +72,7 @@ pub(crate) fn stray_targets(wanted: &Wanted, state: &State, home: &str) -> Vec<S
     let named: Vec<String> = wanted
         .targets
         .iter()
-        .map(|target| target_id(target, home).1)
+        .map(|target| target_id(target, state, home).1)
         .collect();
     state
         .targets

@@ -28,6 +28,13 @@ pub(crate) enum Event {
     },
 }
 
+impl Event {
+    /// Whether answering it changes nothing, anywhere.
+    pub(crate) fn only_looks(&self) -> bool {
+        matches!(self, Self::Status { .. })
+    }
+}
+
 /// An event that is not understood. Nothing was changed.
 #[derive(Debug, Error, PartialEq)]
 #[error(

@@ -29,6 +29,11 @@ use crate::event::{Event, NotUnderstood};
 pub(crate) enum Failure {
     #[error(transparent)]
     NotUnderstood(#[from] NotUnderstood),
+    #[error(
+        "through the alias {VIEW:?} only status, plan and check are answered; invoke the function without the alias, which \
+         needs the permission of an operator"
+    )]
+    NotPermitted,
     #[error("{0}")]
     CannotRun(String),
 }
@@ -43,6 +48,7 @@ impl From<Failure> for Diagnostic {
     fn from(failure: Failure) -> Self {
         let error_type = match failure {
             Failure::NotUnderstood(_) => "certloop.NotUnderstood",
+            Failure::NotPermitted => "certloop.NotPermitted",
             Failure::CannotRun(_) => "certloop.CannotRun",
         };
         Self {
@@ -71,6 +77,10 @@ impl<P: Ports> Installation<P> {
                 return Err(error.into());
             }
         };
+        if alias_of(&context.invoked_function_arn) == Some(VIEW) && !event.only_looks() {
+            tracing::error!("the alias {VIEW} was asked to do something");
+            return Err(Failure::NotPermitted);
+        }
         let settings = read_settings(self.ports.store()).await.inspect_err(|problem| {
             tracing::error!(problem.type = problem.kind, problem.detail = problem.detail, "the pass cannot run");
         })?;
@@ -115,7 +125,7 @@ impl<P: Ports> Installation<P> {
                     Ok(()) => cycle.run(&[name], false).await,
                     Err(problem) => Pass {
                         entries: vec![Entry::failed(&name, problem, None)],
-                        lowest_share_left: None,
+                        ..Pass::default()
                     },
                 };
                 Ok(self.report(&clock, &function, pass, false))
@@ -228,7 +238,11 @@ impl<P: Ports> Installation<P> {
         if full {
             metrics = metrics
                 .count("Passes", 1)
-                .count("CertificatesManaged", count(managed));
+                .count("CertificatesManaged", count(managed))
+                .count("ImportsThisYear", pass.imports_of_a_year.into());
+            if let Some(most) = pass.most_on_a_listener {
+                metrics = metrics.count("ListenerCertificates", count(most));
+            }
         }
         let milliseconds = clock.now().unix_timestamp_nanos() / 1_000_000;
         let line = metrics.to_line(u64::try_from(milliseconds).unwrap_or_default());
@@ -247,5 +261,14 @@ fn account_of(function_arn: &str) -> Option<String> {
     (account.len() == 12 && account.bytes().all(|byte| byte.is_ascii_digit()))
         .then(|| account.to_owned())
 }
+
+/// Returns the alias or version through which the function was invoked, the last part of
+/// `arn:partition:lambda:region:account:function:name:alias`.
+fn alias_of(function_arn: &str) -> Option<&str> {
+    function_arn.split(':').nth(7)
+}
+
+/// The alias that only looks: the right to invoke it is the right to see, not to do.
+const VIEW: &str = "view";
 
 const ROUNDS: usize = 4;

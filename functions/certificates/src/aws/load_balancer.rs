@@ -1,11 +1,16 @@
 //! Elastic Load Balancing (version 2) of one region: the certificates of listeners.
 
+use std::collections::BTreeMap;
+
 use aws_config::SdkConfig;
 use aws_sdk_elasticloadbalancingv2::Client;
-use aws_sdk_elasticloadbalancingv2::types::{Certificate, LoadBalancerSchemeEnum};
+use aws_sdk_elasticloadbalancingv2::types::{
+    Action, ActionTypeEnum, Certificate, LoadBalancerSchemeEnum, ProtocolEnum, Tag,
+};
 
 use super::{service_error, unusable};
-use crate::arn::ListenerArn;
+use crate::arn::{ListenerArn, LoadBalancerArn};
+use crate::document::NewListener;
 use crate::load_balancer::{AttachError, Holding, Listener, LoadBalancer};
 use crate::problem::ServiceError;
 
@@ -79,6 +84,60 @@ impl LoadBalancer for LoadBalancerClient {
         }))
     }
 
+    async fn on_port(
+        &self,
+        load_balancer: &LoadBalancerArn,
+        port: u16,
+    ) -> Result<Option<ListenerArn>, ServiceError> {
+        const OPERATION: &str = "DescribeListeners";
+        let mut pages = self
+            .client
+            .describe_listeners()
+            .load_balancer_arn(load_balancer.as_str())
+            .page_size(PAGE)
+            .into_paginator()
+            .send();
+        while let Some(page) = pages.next().await {
+            let page = page.map_err(|error| service_error(OPERATION, &error))?;
+            let mut listeners = page.listeners.unwrap_or_default().into_iter();
+            if let Some(found) = listeners.find(|it| it.port == Some(i32::from(port))) {
+                return listener_arn(OPERATION, found.listener_arn).map(Some);
+            }
+        }
+        Ok(None)
+    }
+
+    async fn create(
+        &self,
+        new: &NewListener,
+        certificate: &str,
+        tags: &BTreeMap<String, String>,
+    ) -> Result<ListenerArn, AttachError> {
+        const OPERATION: &str = "CreateListener";
+        let forward = Action::builder()
+            .r#type(ActionTypeEnum::Forward)
+            .target_group_arn(new.forward.as_str())
+            .build();
+        let tags = (tags.iter())
+            .map(|(key, value)| Tag::builder().key(key).value(value).build())
+            .collect();
+        let output = self
+            .client
+            .create_listener()
+            .load_balancer_arn(new.load_balancer.as_str())
+            .protocol(ProtocolEnum::Https)
+            .port(i32::from(new.port))
+            .set_ssl_policy(new.tls_policy.clone())
+            .certificates(by_arn(certificate))
+            .default_actions(forward)
+            .set_tags(Some(tags))
+            .send()
+            .await
+            .map_err(|error| attach_error(service_error(OPERATION, &error)))?;
+        let made = output.listeners.unwrap_or_default().into_iter().next();
+        listener_arn(OPERATION, made.and_then(|it| it.listener_arn)).map_err(AttachError::Service)
+    }
+
     async fn certificates(&self, arn: &ListenerArn) -> Result<Holding, ServiceError> {
         const OPERATION: &str = "DescribeListenerCertificates";
         let mut pages = self
@@ -143,6 +202,11 @@ impl LoadBalancer for LoadBalancerClient {
             Err(error) => Err(error),
         }
     }
+}
+
+fn listener_arn(operation: &'static str, arn: Option<String>) -> Result<ListenerArn, ServiceError> {
+    arn.and_then(|arn| arn.parse().ok())
+        .ok_or_else(|| unusable(operation, "the answer lacks the listener's ARN"))
 }
 
 fn by_arn(arn: &str) -> Certificate {
@@ -240,6 +304,84 @@ mod tests {
                 second.field("LoadBalancerArns.member.1").as_deref(),
                 Some("balancer")
             );
+        }
+    }
+
+    const BALANCER: &str = "arn:aws:elasticloadbalancing:eu-central-1:123456789012:loadbalancer/app/web/50dc6c495c0c9188";
+    const GROUP: &str =
+        "arn:aws:elasticloadbalancing:eu-central-1:123456789012:targetgroup/site/73e2d6bc24d8a067";
+
+    #[tokio::test]
+    async fn a_listener_is_looked_for_by_port_on_every_page() {
+        let plain = "<member><ListenerArn>plain</ListenerArn><Port>80</Port></member>";
+        let ours =
+            format!("<member><ListenerArn>{LISTENER}</ListenerArn><Port>443</Port></member>");
+        let service = Canned::answering([
+            done(
+                "DescribeListeners",
+                &format!("<Listeners>{plain}</Listeners><NextMarker>more</NextMarker>"),
+            ),
+            done(
+                "DescribeListeners",
+                &format!("<Listeners>{ours}</Listeners>"),
+            ),
+            done(
+                "DescribeListeners",
+                &format!("<Listeners>{plain}</Listeners>"),
+            ),
+            refusal(400, "LoadBalancerNotFound"),
+        ]);
+        let client = client(&service);
+        let balancer = BALANCER.parse().unwrap();
+        assert_eq!(
+            client.on_port(&balancer, 443).await.unwrap(),
+            Some(listener())
+        );
+        assert_eq!(client.on_port(&balancer, 443).await.unwrap(), None);
+        let gone = client.on_port(&balancer, 443).await.unwrap_err();
+        assert_eq!(gone.code.as_deref(), Some("LoadBalancerNotFound"));
+        let [first, second, _, _] = service.requests();
+        assert_eq!(first.field("LoadBalancerArn").as_deref(), Some(BALANCER));
+        assert_eq!(second.field("Marker").as_deref(), Some("more"));
+    }
+
+    #[tokio::test]
+    async fn a_listener_is_made_with_one_certificate_and_our_tags() {
+        let made = format!(
+            "<Listeners><member><ListenerArn>{LISTENER}</ListenerArn></member></Listeners>"
+        );
+        let service = Canned::answering([
+            done("CreateListener", &made),
+            refusal(400, "DuplicateListener"),
+            refusal(400, "CertificateNotFound"),
+        ]);
+        let client = client(&service);
+        let new = NewListener {
+            load_balancer: BALANCER.parse().unwrap(),
+            port: 8443,
+            forward: GROUP.parse().unwrap(),
+            tls_policy: Some("ELBSecurityPolicy-TLS13-1-2-2021-06".to_owned()),
+        };
+        let tags = BTreeMap::from([("certloop:installation".to_owned(), "bucket".to_owned())]);
+        let create = async || client.create(&new, CERTIFICATE, &tags).await;
+        assert_eq!(create().await.unwrap(), listener());
+        assert!(
+            matches!(create().await, Err(AttachError::Service(error)) if error.code.as_deref() == Some("DuplicateListener"))
+        );
+        assert!(matches!(create().await, Err(AttachError::NotYetKnown(_))));
+        let [first, _, _] = service.requests();
+        for (field, value) in [
+            ("LoadBalancerArn", BALANCER),
+            ("Protocol", "HTTPS"),
+            ("Port", "8443"),
+            ("SslPolicy", "ELBSecurityPolicy-TLS13-1-2-2021-06"),
+            ("Certificates.member.1.CertificateArn", CERTIFICATE),
+            ("DefaultActions.member.1.Type", "forward"),
+            ("DefaultActions.member.1.TargetGroupArn", GROUP),
+            ("Tags.member.1.Key", "certloop:installation"),
+            ("Tags.member.1.Value", "bucket"),
+        ] {
+            assert_eq!(first.field(field).as_deref(), Some(value), "{field}");
         }
     }
 

@@ -1,0 +1,108 @@
+//! The listener that a document names by load balancer and port: found, or made with the first certificate.
+//!
+//! HTTP-01 needs port 80 only, so a listener on 443 can wait for a real certificate; no placeholder has to hold its place.
+
+use std::collections::BTreeMap;
+
+use crate::arn::{CertificateArn, ListenerArn};
+use crate::cycle::{Halt, Ports, Work};
+use crate::document::{ListenerAt, NewListener, Target};
+use crate::load_balancer::{AttachError, LoadBalancer};
+use crate::problem::{Problem, Retry, ServiceError};
+
+impl<P: Ports> Work<'_, '_, P> {
+    /// Returns the ARN of a listener. One named by load balancer and port is looked for each time, and made with ours as its
+    /// default where there is none.
+    pub(crate) async fn listener_at(
+        &mut self,
+        at: &ListenerAt,
+        ours: &CertificateArn,
+    ) -> Result<ListenerArn, Halt> {
+        let new = match at {
+            ListenerAt::Arn(arn) => return Ok(arn.clone()),
+            ListenerAt::Port(new) => new,
+        };
+        let arn = match self.on_port(new).await? {
+            Some(arn) => arn,
+            None => self.make(new, ours).await?,
+        };
+        // What was known of it before it had an ARN.
+        self.state.targets.retain(|target| target.id != new.key());
+        let known = self.state.listeners.insert(new.key(), arn.clone());
+        if known.as_ref() != Some(&arn) {
+            self.save().await?;
+        }
+        Ok(arn)
+    }
+
+    /// Forgets the listeners on ports that the document does not name any more; what they hold of ours is taken off as a stray.
+    pub(crate) fn forget_listeners(&mut self) {
+        let named: Vec<String> = (self.wanted.targets.iter())
+            .filter_map(|target| match target {
+                Target::Listener {
+                    at: ListenerAt::Port(new),
+                    ..
+                } => Some(new.key()),
+                _ => None,
+            })
+            .collect();
+        self.state.listeners.retain(|key, _| named.contains(key));
+    }
+
+    async fn on_port(&self, new: &NewListener) -> Result<Option<ListenerArn>, Halt> {
+        let balancer = self.cycle.ports.load_balancer(new.load_balancer.region());
+        let found = balancer.on_port(&new.load_balancer, new.port).await;
+        found.map_err(|error| not_made(new, &error).into())
+    }
+
+    async fn make(
+        &mut self,
+        new: &NewListener,
+        ours: &CertificateArn,
+    ) -> Result<ListenerArn, Halt> {
+        let tags = BTreeMap::from(self.cycle.own_tags(&self.wanted.name));
+        let balancer = self.cycle.ports.load_balancer(new.load_balancer.region());
+        let made = self
+            .until_known(async || balancer.create(new, ours.as_str(), &tags).await)
+            .await?;
+        let error = match made {
+            Ok(arn) => {
+                self.note("listener made", format!("{arn} on port {}", new.port));
+                return Ok(arn);
+            }
+            Err(
+                AttachError::NotYetKnown(error)
+                | AttachError::Full(error)
+                | AttachError::Service(error),
+            ) => error,
+        };
+        // Somebody was faster, or our own call had worked and its answer was lost.
+        let taken = error.code.as_deref() == Some("DuplicateListener");
+        if (taken || error.may_have_happened())
+            && let Some(arn) = self.on_port(new).await?
+        {
+            return Ok(arn);
+        }
+        Err(not_made(new, &error).into())
+    }
+}
+
+/// Returns the problem of a listener that could not be found or made: what the document asks for, or else what any call meets.
+fn not_made(new: &NewListener, error: &ServiceError) -> Problem {
+    let remedy = match error.code.as_deref() {
+        Some("LoadBalancerNotFound") => "name an existing load balancer in loadBalancer",
+        Some("TargetGroupNotFound" | "TargetGroupAssociationLimit" | "IncompatibleProtocols") => {
+            "name a target group in forward that this load balancer can use"
+        }
+        Some("SSLPolicyNotFound") => {
+            "name a security policy in tlsPolicy (aws elbv2 describe-ssl-policies)"
+        }
+        Some("TooManyListeners") => "remove one, or ask for a higher quota",
+        Some("ValidationError" | "InvalidConfigurationRequest" | "UnsupportedProtocol") => {
+            "change the target in the document"
+        }
+        _ => return error.problem("loadBalancer", &new.key()),
+    };
+    let detail = format!("the listener {}: {error}; {remedy}", new.key());
+    Problem::ours("listenerNotMade", Retry::Person, detail)
+}
