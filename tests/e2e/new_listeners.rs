@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tests::{Fault, Installation, LocalCloud, Moment};
+use tests::{Fault, Installation, LocalCloud, Moment, Response};
 
 use crate::evidence::{self, later};
 use crate::helpers::{acme, arn, two_minutes_later};
@@ -185,6 +185,30 @@ async fn two_certificates_may_wait_for_the_same_listener() {
     for name in names {
         assert_eq!(kept.outcome(name), "kept", "{:#}", kept.report());
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_makes_the_listener_first_the_certificate_comes_onto_it() {
+    let cloud = LocalCloud::start().await;
+    let site = cloud.install("shop").await;
+    without_listener(&cloud, &site).await;
+    let wanted = document(&cloud, &site, &["shop.example.com"]).await;
+    site.put_document("shop", &wanted).await;
+    // It is there by the time the answer comes: somebody else's, or our own whose answer was lost.
+    let taken = "<ErrorResponse><Error><Type>Sender</Type><Code>DuplicateListener</Code>\
+                 <Message>A listener already exists on this port</Message></Error></ErrorResponse>";
+    let taken = Response::new(400, taken).with("Content-Type", "text/xml");
+    cloud
+        .to_aws()
+        .inject(Fault::on("CreateListener").swallow(taken));
+
+    let pass = site.pass().await;
+
+    assert_eq!(pass.outcome("shop"), "issued", "{:#}", pass.report());
+    let made = listeners(&cloud, &site, 443).await;
+    assert_eq!(target(&pass, "shop")["arn"], json!(made[0]));
+    assert!(site.browser_trusts("shop.example.com").await.is_ok());
+    assert_eq!(site.pass().await.outcome("shop"), "kept");
 }
 
 #[tokio::test(flavor = "multi_thread")]
