@@ -16,10 +16,12 @@
 
 pub mod aws;
 pub mod browser;
+pub mod function_url;
 pub mod http;
 mod installation;
 pub mod lambda;
 pub mod load_balancer;
+pub mod nginx;
 pub mod pebble;
 pub mod process;
 pub mod proxy;
@@ -34,10 +36,12 @@ use tokio::net::TcpListener;
 
 pub use crate::aws::Aws;
 pub use crate::browser::Leaf;
+pub use crate::function_url::FunctionUrl;
 pub use crate::http::Response;
 pub use crate::installation::{Installation, Listed};
 pub use crate::lambda::{Function, FunctionError, Invocation, Lambda, Moment, Plan};
 pub use crate::load_balancer::Visit;
+pub use crate::nginx::Nginx;
 pub use crate::pebble::{Pebble, PebbleOptions};
 pub use crate::proxy::{Fault, Proxy, Sent, Service};
 pub use crate::tls::PrivateAuthority;
@@ -67,6 +71,7 @@ pub(crate) struct Shared {
     pub(crate) directory: String,
     network: [u8; 2],
     installations: AtomicU8,
+    others: AtomicU8,
     _files: Directory,
 }
 
@@ -132,6 +137,7 @@ impl LocalCloud {
                 directory: format!("https://{acme}/dir"),
                 network,
                 installations: AtomicU8::new(0),
+                others: AtomicU8::new(0),
                 _files: files,
             }),
         }
@@ -146,6 +152,28 @@ impl LocalCloud {
             address(self.shared.network, host, HTTPS_PORT),
         );
         Installation::new(self.shared.clone(), name, ports).await
+    }
+
+    /// Gives a function a URL whose name leads to it.
+    pub async fn function_url(&self, function: &str) -> FunctionUrl {
+        let address = self.another(443);
+        let lambda = self.shared.lambda.clone();
+        let url = FunctionUrl::open(function, address, lambda, &self.shared.authority).await;
+        self.pebble().point(url.host(), address.ip()).await;
+        url
+    }
+
+    /// Starts an nginx with these `server` blocks, which asks the cloud's DNS and trusts what function URLs present.
+    pub async fn nginx(&self, sites: &str) -> Nginx {
+        let roots = self.shared.authority.root_pem();
+        let dns = self.shared.pebble.dns_server();
+        Nginx::start(sites, self.another(HTTP_PORT), dns, &roots).await
+    }
+
+    /// Returns an address nothing else has.
+    fn another(&self, port: u16) -> SocketAddr {
+        let host = 100 + self.shared.others.fetch_add(1, Ordering::Relaxed);
+        address(self.shared.network, host, port)
     }
 
     /// Returns the stand-in for AWS.

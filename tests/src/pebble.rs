@@ -166,6 +166,11 @@ impl Pebble {
         .await;
     }
 
+    /// Returns the address of the DNS it asks.
+    pub fn dns_server(&self) -> SocketAddr {
+        self.addresses.dns
+    }
+
     /// Calls the DNS helper's management interface: `add-txt`, `set-cname`, `add-caa`, `clear-a`.
     pub async fn dns(&self, verb: &str, body: Value) {
         let address = self.addresses.dns_management;
