@@ -15,6 +15,7 @@ mod drift;
 mod events;
 mod evidence;
 mod first_issuance;
+mod function_url;
 mod helpers;
 mod interruption;
 mod key_changes;
