@@ -1,0 +1,269 @@
+# Alarms, all to one topic. Each says in its description what it means and what to do. What a missing value means is decided
+# for each: values that describe a state (lowest share, unproved, quotas) stay what they were last seen to be ("ignore"),
+# events that did not happen are fine ("notBreaching"), and a pass that did not happen is the alarm itself ("breaching").
+
+locals {
+  topic_arn  = var.topic_arn != null ? var.topic_arn : one(aws_sns_topic.this[*].arn)
+  alarms     = var.alarms.enabled ? 1 : 0
+  ask_status = "Ask: aws lambda invoke --region ${local.region} --function-name ${var.name}-renew:view --cli-binary-format raw-in-base64-out --payload '{\"action\":\"status\"}' /dev/stdout"
+  read_logs  = "Read: aws logs tail --region ${local.region} --since 1h /aws/lambda/${var.name}"
+
+  renew_alarms = {
+    lifetime = {
+      metric      = "LifetimeLeftShare"
+      statistic   = "Minimum"
+      comparison  = "LessThanThreshold"
+      threshold   = var.alarms.lifetime_share
+      missing     = "ignore"
+      description = "A certificate has less than ${var.alarms.lifetime_share * 100} % of its own lifetime left; it should have been renewed at a third. It is still served, so there is time. ${local.ask_status}"
+    }
+    person = {
+      metric      = "NeedsPerson"
+      statistic   = "Maximum"
+      comparison  = "GreaterThanThreshold"
+      threshold   = 0
+      missing     = "ignore"
+      description = "A certificate cannot go on without somebody: a document, a permission, a DNS record or the authority's account is wrong, and trying again will not help. Its problem says what. ${local.ask_status}"
+    }
+    unproved = {
+      metric      = "Unproved"
+      statistic   = "Minimum"
+      comparison  = "GreaterThanThreshold"
+      threshold   = 0
+      missing     = "ignore"
+      description = "For an hour a listener has not been seen to serve the certificate it was given. Look who terminates TLS before it (CDN, proxy), and at listener and security group. ${local.ask_status}"
+    }
+    passes = {
+      metric      = "Passes"
+      statistic   = "Sum"
+      comparison  = "LessThanThreshold"
+      threshold   = 1
+      missing     = "breaching"
+      description = "No full pass for an hour: nothing is renewed. The schedule is off, may not invoke, or every pass fails. Look at the schedule ${var.name}-reconcile and the queue ${var.name}-dead-letters. ${local.read_logs}-renew"
+    }
+    imports = {
+      metric      = "ImportsThisYear"
+      statistic   = "Maximum"
+      comparison  = "GreaterThanThreshold"
+      threshold   = floor(var.alarms.imports_per_year * 0.8)
+      missing     = "ignore"
+      description = "More than 80 % of the ${var.alarms.imports_per_year} imports a year that ACM allows are used, by certloop's own count. At the quota renewals cannot be deployed any more. Ask AWS for a higher quota (Service Quotas, ACM, imported certificates in the last year). ${local.ask_status}"
+    }
+    listeners = {
+      metric      = "ListenerCertificates"
+      statistic   = "Maximum"
+      comparison  = "GreaterThanOrEqualToThreshold"
+      threshold   = ceil(var.alarms.certificates_per_listener * 0.8)
+      missing     = "ignore"
+      description = "A listener holds 80 % or more of the ${var.alarms.certificates_per_listener} certificates it may. A full one takes no new certificate, and no switch to a new ARN. Put more names on a certificate, spread them over load balancers, or ask AWS for a higher quota. ${local.ask_status}"
+    }
+  }
+
+  functions = {
+    renew     = aws_lambda_function.renew.function_name
+    challenge = aws_lambda_function.challenge.function_name
+  }
+}
+
+resource "aws_sns_topic" "this" {
+  #checkov:skip=CKV_AWS_26:Messages name certificates and carry no secret; CloudWatch cannot publish through the AWS-managed key, and the key of the secrets is for secrets
+  count = var.topic_arn == null ? 1 : 0
+  name  = "${var.name}-alarms"
+  tags  = local.tags
+}
+
+data "aws_iam_policy_document" "topic" {
+  count = length(aws_sns_topic.this)
+
+  statement {
+    sid       = "Alarms"
+    actions   = ["sns:Publish"]
+    resources = ["arn:${local.partition}:sns:${local.region}:${local.account}:${aws_sns_topic.this[0].name}"]
+
+    principals {
+      type        = "Service"
+      identifiers = ["cloudwatch.amazonaws.com"]
+    }
+    condition {
+      test     = "StringEquals"
+      variable = "aws:SourceAccount"
+      values   = [local.account]
+    }
+  }
+
+  statement {
+    sid       = "ExpiringCertificates"
+    actions   = ["sns:Publish"]
+    resources = ["arn:${local.partition}:sns:${local.region}:${local.account}:${aws_sns_topic.this[0].name}"]
+
+    principals {
+      type        = "Service"
+      identifiers = ["events.amazonaws.com"]
+    }
+    condition {
+      test     = "StringEquals"
+      variable = "aws:SourceAccount"
+      values   = [local.account]
+    }
+  }
+}
+
+resource "aws_sns_topic_policy" "this" {
+  count  = length(aws_sns_topic.this)
+  arn    = aws_sns_topic.this[0].arn
+  policy = data.aws_iam_policy_document.topic[0].json
+}
+
+resource "aws_sns_topic_subscription" "email" {
+  for_each  = var.topic_arn == null ? toset(var.alarm_emails) : []
+  topic_arn = aws_sns_topic.this[0].arn
+  protocol  = "email"
+  endpoint  = each.value
+}
+
+resource "aws_cloudwatch_metric_alarm" "renew" {
+  for_each            = var.alarms.enabled ? local.renew_alarms : {}
+  alarm_name          = "${var.name}-${each.key}"
+  alarm_description   = each.value.description
+  namespace           = "certloop"
+  metric_name         = each.value.metric
+  dimensions          = { Function = aws_lambda_function.renew.function_name }
+  statistic           = each.value.statistic
+  comparison_operator = each.value.comparison
+  threshold           = each.value.threshold
+  period              = 3600
+  evaluation_periods  = 1
+  treat_missing_data  = each.value.missing
+  alarm_actions       = [local.topic_arn]
+  ok_actions          = [local.topic_arn]
+  tags                = local.tags
+}
+
+resource "aws_cloudwatch_metric_alarm" "errors" {
+  for_each            = var.alarms.enabled ? local.functions : {}
+  alarm_name          = "${var.name}-${each.key}-errors"
+  alarm_description   = "${each.value} failed. ${each.key == "renew" ? "The pass could not run at all (bucket, settings or credentials): certificates that fail are not counted here." : "The load balancer answered 502 for a challenge."} ${local.read_logs}-${each.key}"
+  namespace           = "AWS/Lambda"
+  metric_name         = "Errors"
+  dimensions          = { FunctionName = each.value }
+  statistic           = "Sum"
+  comparison_operator = "GreaterThanThreshold"
+  threshold           = 0
+  period              = 300
+  evaluation_periods  = 1
+  treat_missing_data  = "notBreaching"
+  alarm_actions       = [local.topic_arn]
+  ok_actions          = [local.topic_arn]
+  tags                = local.tags
+}
+
+resource "aws_cloudwatch_metric_alarm" "throttles" {
+  for_each            = var.alarms.enabled ? local.functions : {}
+  alarm_name          = "${var.name}-${each.key}-throttles"
+  alarm_description   = "${each.value} was not let run: the account's concurrent executions in ${local.region} are used up, or somebody reserved none for it. Ask: aws lambda get-account-settings --region ${local.region}; aws lambda get-function-concurrency --region ${local.region} --function-name ${each.value}"
+  namespace           = "AWS/Lambda"
+  metric_name         = "Throttles"
+  dimensions          = { FunctionName = each.value }
+  statistic           = "Sum"
+  comparison_operator = "GreaterThanThreshold"
+  threshold           = 0
+  period              = 300
+  evaluation_periods  = 1
+  treat_missing_data  = "notBreaching"
+  alarm_actions       = [local.topic_arn]
+  ok_actions          = [local.topic_arn]
+  tags                = local.tags
+}
+
+# A queue nobody used for six hours tells nothing at all.
+resource "aws_cloudwatch_metric_alarm" "dead_letters" {
+  count               = local.alarms
+  alarm_name          = "${var.name}-dead-letters"
+  alarm_description   = "The schedule or the rule could not invoke renew. Look at a message's ERROR_MESSAGE: aws sqs receive-message --region ${local.region} --message-attribute-names All --queue-url ${aws_sqs_queue.dead_letters.url} . Mend it, then purge the queue: the next pass does what was missed."
+  namespace           = "AWS/SQS"
+  metric_name         = "ApproximateNumberOfMessagesVisible"
+  dimensions          = { QueueName = aws_sqs_queue.dead_letters.name }
+  statistic           = "Maximum"
+  comparison_operator = "GreaterThanThreshold"
+  threshold           = 0
+  period              = 300
+  evaluation_periods  = 1
+  treat_missing_data  = "notBreaching"
+  alarm_actions       = [local.topic_arn]
+  ok_actions          = [local.topic_arn]
+  tags                = local.tags
+}
+
+# S3 says "denied" for every token that is not there, since challenge may not list: any scanner can cause that. It matters
+# when certificates fail and no challenge was answered in the same hour.
+resource "aws_cloudwatch_metric_alarm" "denied" {
+  count               = local.alarms
+  alarm_name          = "${var.name}-challenges-denied"
+  alarm_description   = "Certificates fail, and every challenge was denied by the bucket: challenge's role, the bucket's policy or CERTLOOP_BUCKET is wrong. ${local.read_logs}-challenge"
+  comparison_operator = "GreaterThanThreshold"
+  threshold           = 0
+  evaluation_periods  = 1
+  treat_missing_data  = "notBreaching"
+  alarm_actions       = [local.topic_arn]
+  ok_actions          = [local.topic_arn]
+  tags                = local.tags
+
+  metric_query {
+    id          = "denied_while_failing"
+    label       = "Challenges denied while certificates fail"
+    expression  = "IF(FILL(failed, 0) > 0 AND FILL(answered, 0) == 0, FILL(denied, 0), 0)"
+    return_data = true
+  }
+
+  dynamic "metric_query" {
+    for_each = {
+      answered = { metric = "ChallengeAnswered", function = aws_lambda_function.challenge.function_name }
+      denied   = { metric = "ChallengeDenied", function = aws_lambda_function.challenge.function_name }
+      failed   = { metric = "Failed", function = aws_lambda_function.renew.function_name }
+    }
+
+    content {
+      id = metric_query.key
+
+      metric {
+        namespace   = "certloop"
+        metric_name = metric_query.value.metric
+        dimensions  = { Function = metric_query.value.function }
+        stat        = "Sum"
+        period      = 3600
+      }
+    }
+  }
+}
+
+# The alarm that does not depend on certloop: ACM itself tells, once a day, what is about to expire. Its events name no tags,
+# so this is every certificate of the account in this region, ours or not.
+resource "aws_cloudwatch_event_rule" "expiring" {
+  count       = var.alarms.enabled && var.alarms.approaching_expiration_days > 0 ? 1 : 0
+  name        = "${var.name}-expiring"
+  description = "certloop: ACM says that a certificate expires within ${var.alarms.approaching_expiration_days} days"
+  tags        = local.tags
+
+  event_pattern = jsonencode({
+    source      = ["aws.acm"]
+    detail-type = ["ACM Certificate Approaching Expiration"]
+    detail      = { DaysToExpiry = [{ numeric = ["<=", var.alarms.approaching_expiration_days] }] }
+  })
+}
+
+resource "aws_cloudwatch_event_target" "expiring" {
+  count = length(aws_cloudwatch_event_rule.expiring)
+  rule  = aws_cloudwatch_event_rule.expiring[0].name
+  arn   = local.topic_arn
+
+  input_transformer {
+    input_paths = {
+      arn  = "$.resources[0]"
+      days = "$.detail.DaysToExpiry"
+      name = "$.detail.CommonName"
+    }
+    input_template = "\"The certificate <arn> (<name>) expires in <days> days, says ACM. If its tag certloop:installation is ${local.bucket}, it should have been renewed: ask renew for its status. If not, it belongs to somebody else.\""
+  }
+
+  depends_on = [aws_sns_topic_policy.this]
+}

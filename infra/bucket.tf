@@ -1,0 +1,242 @@
+# One bucket holds everything: what is wanted, what is true, accounts, private keys and the tokens of open challenges.
+
+locals {
+  # Account and region make the name unique, so that environments and regions live side by side.
+  bucket     = "${var.name}-${local.account}-${local.region}"
+  bucket_arn = "arn:${local.partition}:s3:::${local.bucket}"
+}
+
+resource "aws_s3_bucket" "this" {
+  #checkov:skip=CKV_AWS_18:Access logs would need a bucket of their own; who reads secrets is told by CloudTrail's data events, which are the account's to turn on
+  #checkov:skip=CKV_AWS_21:Versioning is a variable: older versions are older private keys
+  #checkov:skip=CKV_AWS_144:A copy in another region would be a second place that holds private keys; all of it can be issued anew
+  #checkov:skip=CKV_AWS_145:KMS is named per object for accounts/ and vault/; challenges/ must stay readable without a key
+  bucket        = local.bucket
+  force_destroy = var.force_destroy
+  tags          = local.tags
+}
+
+resource "aws_s3_bucket_public_access_block" "this" {
+  bucket                  = aws_s3_bucket.this.id
+  block_public_acls       = true
+  block_public_policy     = true
+  ignore_public_acls      = true
+  restrict_public_buckets = true
+}
+
+resource "aws_s3_bucket_ownership_controls" "this" {
+  bucket = aws_s3_bucket.this.id
+
+  rule {
+    object_ownership = "BucketOwnerEnforced"
+  }
+}
+
+resource "aws_s3_bucket_server_side_encryption_configuration" "this" {
+  bucket = aws_s3_bucket.this.id
+
+  rule {
+    apply_server_side_encryption_by_default {
+      sse_algorithm = "AES256"
+    }
+  }
+}
+
+# Taken away again it suspends versioning, as S3 knows no other way back.
+resource "aws_s3_bucket_versioning" "this" {
+  count  = var.versioning ? 1 : 0
+  bucket = aws_s3_bucket.this.id
+
+  versioning_configuration {
+    status = "Enabled"
+  }
+}
+
+# A net below what renew tidies up itself. S3 looks once a day, and where rules overlap the shorter time holds. The rules
+# for older versions stand there without versioning too: a bucket that was versioned once still has them.
+resource "aws_s3_bucket_lifecycle_configuration" "this" {
+  bucket = aws_s3_bucket.this.id
+
+  rule {
+    id     = "leftover-tokens"
+    status = "Enabled"
+    filter {
+      prefix = "challenges/"
+    }
+    expiration {
+      days = 1
+    }
+    noncurrent_version_expiration {
+      noncurrent_days = 1
+    }
+  }
+
+  # 398 days is the longest a public authority has been allowed to sign for since 2020: what is older serves nobody.
+  rule {
+    id     = "forgotten-keys"
+    status = "Enabled"
+    filter {
+      prefix = "vault/"
+    }
+    expiration {
+      days = 400
+    }
+    noncurrent_version_expiration {
+      noncurrent_days = 1
+    }
+  }
+
+  rule {
+    id     = "older-account-keys"
+    status = "Enabled"
+    filter {
+      prefix = "accounts/"
+    }
+    noncurrent_version_expiration {
+      noncurrent_days = 1
+    }
+  }
+
+  rule {
+    id     = "older-versions"
+    status = "Enabled"
+    filter {
+      prefix = ""
+    }
+    noncurrent_version_expiration {
+      noncurrent_days = 90
+    }
+    expiration {
+      expired_object_delete_marker = true
+    }
+    abort_incomplete_multipart_upload {
+      days_after_initiation = 1
+    }
+  }
+
+  depends_on = [aws_s3_bucket_versioning.this]
+}
+
+resource "aws_s3_bucket_notification" "this" {
+  bucket      = aws_s3_bucket.this.id
+  eventbridge = true
+}
+
+# IAM alone cannot keep an administrator from reading a private key or planting a token by mistake, so the bucket says no
+# itself. It grants nothing: what it does not deny is still IAM's to allow. Only object actions are denied outside
+# settings.json and certificates/, never those on the bucket: who runs Terraform can always change or remove this policy.
+data "aws_iam_policy_document" "bucket" {
+  #checkov:skip=CKV_AWS_49:The wildcard is in a statement that denies
+  #checkov:skip=CKV_AWS_283:The wildcard principal is in statements that deny
+  #checkov:skip=CKV_AWS_356:Nothing is allowed here
+  statement {
+    sid       = "TlsOnly"
+    effect    = "Deny"
+    actions   = ["s3:*"]
+    resources = [local.bucket_arn, "${local.bucket_arn}/*"]
+
+    principals {
+      type        = "*"
+      identifiers = ["*"]
+    }
+    condition {
+      test     = "Bool"
+      variable = "aws:SecureTransport"
+      values   = ["false"]
+    }
+  }
+
+  # Everything but a plain read: writing, deleting, versions, tags, access control lists, and what S3 may yet invent.
+  statement {
+    sid         = "OnlyRenewWrites"
+    effect      = "Deny"
+    not_actions = ["s3:GetObject"]
+    not_resources = [
+      local.bucket_arn,
+      "${local.bucket_arn}/settings.json",
+      "${local.bucket_arn}/certificates/*",
+    ]
+
+    principals {
+      type        = "*"
+      identifiers = ["*"]
+    }
+    # For an assumed role this is the role's ARN, not the session's.
+    condition {
+      test     = "StringNotEquals"
+      variable = "aws:PrincipalArn"
+      values   = [local.role_arns.renew]
+    }
+  }
+
+  statement {
+    sid     = "OnlyRenewReads"
+    effect  = "Deny"
+    actions = ["s3:GetObject"]
+    not_resources = concat(
+      [
+        local.bucket_arn,
+        "${local.bucket_arn}/settings.json",
+        "${local.bucket_arn}/certificates/*",
+        "${local.bucket_arn}/challenges/*",
+      ],
+      [for name in keys(var.pull) : "${local.bucket_arn}/vault/${name}/*"],
+    )
+
+    principals {
+      type        = "*"
+      identifiers = ["*"]
+    }
+    condition {
+      test     = "StringNotEquals"
+      variable = "aws:PrincipalArn"
+      values   = [local.role_arns.renew]
+    }
+  }
+
+  statement {
+    sid       = "ChallengeReadsTokens"
+    effect    = "Deny"
+    actions   = ["s3:GetObject"]
+    resources = ["${local.bucket_arn}/challenges/*"]
+
+    principals {
+      type        = "*"
+      identifiers = ["*"]
+    }
+    condition {
+      test     = "StringNotEquals"
+      variable = "aws:PrincipalArn"
+      values   = [local.role_arns.renew, local.role_arns.challenge]
+    }
+  }
+
+  dynamic "statement" {
+    for_each = var.pull
+
+    content {
+      sid       = "Pull${replace(title(replace(statement.key, "-", " ")), " ", "")}${substr(md5(statement.key), 0, 4)}"
+      effect    = "Deny"
+      actions   = ["s3:GetObject"]
+      resources = ["${local.bucket_arn}/vault/${statement.key}/*"]
+
+      principals {
+        type        = "*"
+        identifiers = ["*"]
+      }
+      condition {
+        test     = "StringNotEquals"
+        variable = "aws:PrincipalArn"
+        values   = concat([local.role_arns.renew], statement.value)
+      }
+    }
+  }
+}
+
+# On destroy this goes before the bucket, so that Terraform may empty it (force_destroy).
+resource "aws_s3_bucket_policy" "this" {
+  bucket = aws_s3_bucket.this.id
+  policy = data.aws_iam_policy_document.bucket.json
+
+  depends_on = [aws_s3_bucket_public_access_block.this]
+}

@@ -1,0 +1,92 @@
+# settings.json and the documents given in var.certificates. Each has an object of its own, so documents that somebody else
+# puts beside them are left alone.
+
+locals {
+  # One level deep for authorities.letsencrypt and defaults, so that a field can be added without repeating the others.
+  settings = merge(
+    { for field, value in var.settings : field => value if value != null },
+    {
+      authorities = merge(
+        try(var.settings.authorities, {}),
+        {
+          letsencrypt = merge(
+            {
+              directory            = var.directory
+              contact              = [for address in var.contact : "mailto:${address}"]
+              termsOfServiceAgreed = var.terms_of_service_agreed
+            },
+            try(var.settings.authorities.letsencrypt, {}),
+          )
+        },
+      )
+      defaults = merge({ authority = "letsencrypt" }, try(var.settings.defaults, {}))
+    },
+  )
+
+  # A field that is null is a field that was not given: typed inputs with optional fields have them.
+  documents = {
+    for name, document in var.certificates : name => merge(
+      { for field, value in document : field => value if value != null && field != "targets" },
+      { targets = [for target in document.targets : { for field, value in target : field => value if value != null }] },
+    )
+  }
+
+  # Looking up a listener is a courtesy to whoever mistyped its ARN, and ELB lets few calls a second: the first fifty are enough.
+  listener_targets = merge([
+    for name, document in var.certificates : {
+      for i, target in try([for target in document.targets : target], []) : "${name}.targets[${i}]" => target
+      if can(target.arn) && !can(target.loadBalancer)
+    }
+  ]...)
+  looked_up = slice(keys(local.listener_targets), 0, min(50, length(local.listener_targets)))
+}
+
+data "aws_lb_listener" "target" {
+  for_each = toset(local.looked_up)
+  arn      = local.listener_targets[each.key].arn
+
+  lifecycle {
+    postcondition {
+      condition     = self.protocol == "HTTPS"
+      error_message = "certificates.${each.key}.arn: ${self.arn} speaks ${self.protocol} on port ${self.port}, not HTTPS, and holds no certificates: give the ARN of the HTTPS listener."
+    }
+  }
+}
+
+# A function must understand what it is told: the new code first, then its settings.
+resource "aws_s3_object" "settings" {
+  bucket       = aws_s3_bucket.this.id
+  key          = "settings.json"
+  content      = jsonencode(local.settings)
+  content_type = "application/json"
+
+  depends_on = [
+    aws_lambda_function.challenge,
+    aws_lambda_function.renew,
+    aws_s3_bucket_ownership_controls.this,
+    aws_s3_bucket_policy.this,
+    aws_s3_bucket_server_side_encryption_configuration.this,
+    aws_s3_bucket_versioning.this,
+  ]
+}
+
+# Each of these starts a pass within seconds, which must find its way to the authority and back complete.
+resource "aws_s3_object" "certificates" {
+  for_each     = var.certificates
+  bucket       = aws_s3_bucket.this.id
+  key          = "certificates/${each.key}.json"
+  content      = jsonencode(local.documents[each.key])
+  content_type = "application/json"
+
+  depends_on = [
+    aws_cloudformation_stack.function_url,
+    aws_cloudwatch_event_target.document,
+    aws_lambda_function_event_invoke_config.renew,
+    aws_lb_listener_rule.http,
+    aws_lb_listener_rule.https,
+    aws_s3_bucket_notification.this,
+    aws_s3_bucket_policy.this,
+    aws_s3_object.settings,
+    data.aws_lb_listener.target,
+  ]
+}

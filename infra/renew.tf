@@ -1,0 +1,309 @@
+# renew: one pass over the certificates. Its role holds the calls the code makes and no other; README.md gives each
+# statement its reason.
+
+locals {
+  packages = coalesce(var.packages, "${path.module}/../target/package")
+
+  # Certificates are imported where their targets are, so in any region of this account.
+  acm_certificates = "arn:${local.partition}:acm:*:${local.account}:certificate/*"
+
+  # Load balancers by variable, and those that the documents given here name by a listener's or their own ARN.
+  documented_targets = flatten([for document in values(var.certificates) : try([for target in document.targets : target], [])])
+  load_balancer_arns = distinct(concat(
+    [for label in sort(keys(var.load_balancers)) : data.aws_lb.this[label].arn],
+    [for target in local.documented_targets : replace(target.arn, "/:listener\\/(app\\/[^\\/]+\\/[^\\/]+)\\/.*$/", ":loadbalancer/$1") if try(target.arn, null) != null],
+    [for target in local.documented_targets : target.loadBalancer if try(target.loadBalancer, null) != null],
+  ))
+  listener_arns = [for arn in local.load_balancer_arns : "${replace(arn, ":loadbalancer/", ":listener/")}/*"]
+
+  secret_arns = distinct(concat(
+    [for authority in values(local.settings.authorities) : authority.externalAccount.secretArn if try(authority.externalAccount.secretArn, null) != null],
+    try([for webhook in local.settings.notify.webhooks : webhook.secretArn], []),
+  ))
+}
+
+resource "aws_cloudwatch_log_group" "renew" {
+  #checkov:skip=CKV_AWS_158:Logs hold no secrets; CloudWatch encrypts them with its own key
+  #checkov:skip=CKV_AWS_338:How long logs are kept is a variable; what was done to a certificate stands in its state
+  name              = "/aws/lambda/${var.name}-renew"
+  retention_in_days = var.log_retention_days
+  tags              = local.tags
+}
+
+resource "aws_lambda_function" "renew" {
+  #checkov:skip=CKV_AWS_50:Nothing is traced: a pass logs each of its steps
+  #checkov:skip=CKV_AWS_115:Passes are kept apart by leases; a reservation would take from the account's concurrency
+  #checkov:skip=CKV_AWS_116:What the schedule and the rule could not deliver goes to the queue; a pass that failed is made again by the next
+  #checkov:skip=CKV_AWS_117:It must reach the authority and the names it validates from outside; a VPC would need a NAT gateway
+  #checkov:skip=CKV_AWS_173:The environment holds no secrets
+  #checkov:skip=CKV_AWS_272:Packages are verified by their checksums; a signing profile is the account's to have
+  function_name    = "${var.name}-renew"
+  description      = "certloop: orders, deploys and proves the certificates that are due"
+  role             = aws_iam_role.renew.arn
+  runtime          = "provided.al2023"
+  handler          = "bootstrap"
+  architectures    = [var.architecture]
+  filename         = "${local.packages}/renew-${var.architecture}.zip"
+  source_code_hash = filebase64sha256("${local.packages}/renew-${var.architecture}.zip")
+  memory_size      = var.renew_memory
+  timeout          = var.renew_timeout
+  tags             = local.tags
+
+  environment {
+    variables = merge(
+      var.environment,
+      { CERTLOOP_BUCKET = local.bucket },
+      var.kms ? { CERTLOOP_KMS_KEY_ARN = local.kms_key_arn } : {},
+    )
+  }
+
+  # Lambda would make a log group that is kept for ever, and a pass without its permissions would report a failure.
+  depends_on = [aws_cloudwatch_log_group.renew, aws_iam_role_policy.renew]
+}
+
+# The next pass comes in minutes, and every pass looks for itself at what is to be done.
+resource "aws_lambda_function_event_invoke_config" "renew" {
+  function_name          = aws_lambda_function.renew.function_name
+  maximum_retry_attempts = 0
+}
+
+# Invoked by this name renew answers status, plan and check, and refuses all that changes something.
+resource "aws_lambda_alias" "view" {
+  name             = "view"
+  description      = "Only looks: status, plan and check"
+  function_name    = aws_lambda_function.renew.function_name
+  function_version = "$LATEST"
+}
+
+data "aws_iam_policy_document" "lambda_trust" {
+  statement {
+    actions = ["sts:AssumeRole"]
+
+    principals {
+      type        = "Service"
+      identifiers = ["lambda.amazonaws.com"]
+    }
+  }
+}
+
+resource "aws_iam_role" "renew" {
+  name                 = "${var.name}-renew"
+  description          = "certloop: what renew may do"
+  assume_role_policy   = data.aws_iam_policy_document.lambda_trust.json
+  permissions_boundary = var.permissions_boundary
+  tags                 = local.tags
+}
+
+resource "aws_iam_role_policy" "renew" {
+  name   = "renew"
+  role   = aws_iam_role.renew.id
+  policy = data.aws_iam_policy_document.renew.json
+}
+
+data "aws_iam_policy_document" "renew" {
+  #checkov:skip=CKV_AWS_111:Writes are limited to this bucket, to certificates with our tag and to the named load balancers
+  #checkov:skip=CKV_AWS_356:ListCertificates and ELB's Describe calls know no resource but "*"
+
+  statement {
+    sid       = "Log"
+    actions   = ["logs:CreateLogStream", "logs:PutLogEvents"]
+    resources = ["${local.log_group_arns.renew}:*"]
+  }
+
+  statement {
+    sid     = "ReadObjects"
+    actions = ["s3:GetObject"]
+    resources = [
+      "${local.bucket_arn}/settings.json",
+      "${local.bucket_arn}/certificates/*",
+      "${local.bucket_arn}/state/*",
+      "${local.bucket_arn}/accounts/*",
+      "${local.bucket_arn}/vault/*",
+    ]
+  }
+
+  statement {
+    sid     = "WriteObjects"
+    actions = ["s3:PutObject"]
+    resources = [
+      "${local.bucket_arn}/certificates/*",
+      "${local.bucket_arn}/state/*",
+      "${local.bucket_arn}/accounts/*",
+      "${local.bucket_arn}/vault/*",
+      "${local.bucket_arn}/challenges/*",
+    ]
+  }
+
+  statement {
+    sid     = "DeleteObjects"
+    actions = ["s3:DeleteObject"]
+    resources = [
+      "${local.bucket_arn}/vault/*",
+      "${local.bucket_arn}/challenges/*",
+    ]
+  }
+
+  # It makes S3 answer 404 for an object that is not there, too; 403 would be "could not tell", and nothing would ever be
+  # issued. S3 then takes the object's key for the prefix. IfExists, so that this does not hang on its doing so.
+  statement {
+    sid       = "ListObjects"
+    actions   = ["s3:ListBucket"]
+    resources = [local.bucket_arn]
+
+    condition {
+      test     = "StringLikeIfExists"
+      variable = "s3:prefix"
+      values   = ["settings.json", "certificates/*", "state/*", "accounts/*", "vault/*"]
+    }
+  }
+
+  dynamic "statement" {
+    for_each = var.kms ? [local.kms_key_arn] : []
+
+    content {
+      sid       = "EncryptSecrets"
+      actions   = ["kms:Decrypt", "kms:GenerateDataKey"]
+      resources = [statement.value]
+
+      condition {
+        test     = "StringEquals"
+        variable = "kms:ViaService"
+        values   = [local.s3_service]
+      }
+      condition {
+        test     = "StringLike"
+        variable = "kms:EncryptionContext:aws:s3:arn"
+        values   = local.secret_objects
+      }
+    }
+  }
+
+  # A new certificate has no ARN yet: ACM asks for certificate/*.
+  statement {
+    sid       = "ImportNewCertificates"
+    actions   = ["acm:ImportCertificate"]
+    resources = [local.acm_certificates]
+
+    condition {
+      test     = "StringEquals"
+      variable = "aws:RequestTag/certloop:installation"
+      values   = [local.bucket]
+    }
+  }
+
+  # Tags that come with an import are asked for by this name. A certificate of another installation keeps its tags.
+  statement {
+    sid       = "TagNewCertificates"
+    actions   = ["acm:AddTagsToCertificate"]
+    resources = [local.acm_certificates]
+
+    condition {
+      test     = "StringEquals"
+      variable = "aws:RequestTag/certloop:installation"
+      values   = [local.bucket]
+    }
+    condition {
+      test     = "StringEqualsIfExists"
+      variable = "aws:ResourceTag/certloop:installation"
+      values   = [local.bucket]
+    }
+  }
+
+  statement {
+    sid       = "ChangeOurCertificates"
+    actions   = ["acm:DeleteCertificate", "acm:ImportCertificate"]
+    resources = [local.acm_certificates]
+
+    condition {
+      test     = "StringEquals"
+      variable = "aws:ResourceTag/certloop:installation"
+      values   = [local.bucket]
+    }
+  }
+
+  # Also of certificates that are not ours: a listener's default is looked at before it is replaced, and a lost ARN is
+  # recognised by its tags. None of these answers holds a private key.
+  statement {
+    sid       = "ReadCertificates"
+    actions   = ["acm:DescribeCertificate", "acm:GetCertificate", "acm:ListTagsForCertificate"]
+    resources = [local.acm_certificates]
+  }
+
+  statement {
+    sid       = "ListCertificates"
+    actions   = ["acm:ListCertificates"]
+    resources = ["*"]
+  }
+
+  statement {
+    sid = "ReadLoadBalancers"
+    actions = [
+      "elasticloadbalancing:DescribeListenerCertificates",
+      "elasticloadbalancing:DescribeListeners",
+      "elasticloadbalancing:DescribeLoadBalancers",
+    ]
+    resources = ["*"]
+  }
+
+  dynamic "statement" {
+    for_each = local.has_load_balancers ? [local.listener_arns] : []
+
+    content {
+      sid = "ChangeListeners"
+      actions = [
+        "elasticloadbalancing:AddListenerCertificates",
+        "elasticloadbalancing:ModifyListener",
+        "elasticloadbalancing:RemoveListenerCertificates",
+      ]
+      resources = statement.value
+    }
+  }
+
+  # A listener that is born with its first certificate.
+  dynamic "statement" {
+    for_each = local.has_load_balancers ? [local.load_balancer_arns] : []
+
+    content {
+      sid       = "CreateListeners"
+      actions   = ["elasticloadbalancing:CreateListener"]
+      resources = statement.value
+
+      condition {
+        test     = "StringEquals"
+        variable = "aws:RequestTag/certloop:installation"
+        values   = [local.bucket]
+      }
+      condition {
+        test     = "StringEquals"
+        variable = "elasticloadbalancing:ListenerProtocol"
+        values   = ["HTTPS"]
+      }
+    }
+  }
+
+  dynamic "statement" {
+    for_each = local.has_load_balancers ? [local.listener_arns] : []
+
+    content {
+      sid       = "TagNewListeners"
+      actions   = ["elasticloadbalancing:AddTags"]
+      resources = statement.value
+
+      condition {
+        test     = "StringEquals"
+        variable = "elasticloadbalancing:CreateAction"
+        values   = ["CreateListener"]
+      }
+    }
+  }
+
+  dynamic "statement" {
+    for_each = length(local.secret_arns) > 0 ? [local.secret_arns] : []
+
+    content {
+      sid       = "ReadSecrets"
+      actions   = ["secretsmanager:GetSecretValue"]
+      resources = statement.value
+    }
+  }
+}
