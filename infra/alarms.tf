@@ -73,12 +73,12 @@ resource "aws_sns_topic" "this" {
 }
 
 data "aws_iam_policy_document" "topic" {
-  count = length(aws_sns_topic.this)
+  count = var.topic_arn == null ? 1 : 0
 
   statement {
     sid       = "Alarms"
     actions   = ["sns:Publish"]
-    resources = ["arn:${local.partition}:sns:${local.region}:${local.account}:${aws_sns_topic.this[0].name}"]
+    resources = ["arn:${local.partition}:sns:${local.region}:${local.account}:${var.name}-alarms"]
 
     principals {
       type        = "Service"
@@ -91,19 +91,15 @@ data "aws_iam_policy_document" "topic" {
     }
   }
 
+  # Without a condition: EventBridge gives SNS nothing a condition could look at, and would silently be refused.
   statement {
     sid       = "ExpiringCertificates"
     actions   = ["sns:Publish"]
-    resources = ["arn:${local.partition}:sns:${local.region}:${local.account}:${aws_sns_topic.this[0].name}"]
+    resources = ["arn:${local.partition}:sns:${local.region}:${local.account}:${var.name}-alarms"]
 
     principals {
       type        = "Service"
       identifiers = ["events.amazonaws.com"]
-    }
-    condition {
-      test     = "StringEquals"
-      variable = "aws:SourceAccount"
-      values   = [local.account]
     }
   }
 }
@@ -179,7 +175,7 @@ resource "aws_cloudwatch_metric_alarm" "throttles" {
 resource "aws_cloudwatch_metric_alarm" "dead_letters" {
   count               = local.alarms
   alarm_name          = "${var.name}-dead-letters"
-  alarm_description   = "The schedule or the rule could not invoke renew. Look at a message's ERROR_MESSAGE: aws sqs receive-message --region ${local.region} --message-attribute-names All --queue-url ${aws_sqs_queue.dead_letters.url} . Mend it, then purge the queue: the next pass does what was missed."
+  alarm_description   = "The schedule or the rule could not invoke renew. Look at a message's ERROR_MESSAGE: aws sqs receive-message --region ${local.region} --message-attribute-names All --queue-url $(aws sqs get-queue-url --region ${local.region} --queue-name ${var.name}-dead-letters --query QueueUrl --output text). Mend it, then purge the queue: the next pass does what was missed."
   namespace           = "AWS/SQS"
   metric_name         = "ApproximateNumberOfMessagesVisible"
   dimensions          = { QueueName = aws_sqs_queue.dead_letters.name }

@@ -34,8 +34,9 @@ locals {
   # Looking up a listener is a courtesy to whoever mistyped its ARN, and ELB lets few calls a second: the first fifty are enough.
   listener_targets = merge([
     for name, document in var.certificates : {
-      for i, target in try([for target in document.targets : target], []) : "${name}.targets[${i}]" => target
-      if can(target.arn) && !can(target.loadBalancer)
+      # By the fields' names: try() and can() of something not known yet are not known themselves.
+      for i, target in document.targets : "${name}.targets[${i}]" => target
+      if contains(keys(target), "arn") && !contains(keys(target), "loadBalancer")
     }
   ]...)
   looked_up = slice(keys(local.listener_targets), 0, min(50, length(local.listener_targets)))

@@ -2,7 +2,7 @@
 # load balancer itself may be made by the same apply and its ARN be unknown until then.
 
 locals {
-  has_load_balancers = length(var.load_balancers) > 0 || anytrue([for target in local.documented_targets : try(target.type == "listener", false)])
+  has_load_balancers = length(var.load_balancers) > 0 || anytrue([for target in local.documented_targets : target.type == "listener"])
 
   challenge_routes = { for label, it in var.load_balancers : label => it if it.challenge }
   challenge_path   = "/.well-known/acme-challenge/*"

@@ -26,7 +26,7 @@ data "aws_iam_policy_document" "view" {
   statement {
     sid       = "View"
     actions   = ["lambda:InvokeFunction"]
-    resources = ["${local.function_arns.renew}:${aws_lambda_alias.view.name}"]
+    resources = ["${local.function_arns.renew}:view"]
   }
 }
 

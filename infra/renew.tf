@@ -8,7 +8,7 @@ locals {
   acm_certificates = "arn:${local.partition}:acm:*:${local.account}:certificate/*"
 
   # Load balancers by variable, and those that the documents given here name by a listener's or their own ARN.
-  documented_targets = flatten([for document in values(var.certificates) : try([for target in document.targets : target], [])])
+  documented_targets = flatten([for document in values(var.certificates) : [for target in document.targets : target]])
   load_balancer_arns = distinct(concat(
     [for label in sort(keys(var.load_balancers)) : data.aws_lb.this[label].arn],
     [for target in local.documented_targets : replace(target.arn, "/:listener\\/(app\\/[^\\/]+\\/[^\\/]+)\\/.*$/", ":loadbalancer/$1") if try(target.arn, null) != null],

@@ -147,7 +147,7 @@ data "aws_iam_policy_document" "dead_letters" {
     condition {
       test     = "ArnEquals"
       variable = "aws:SourceArn"
-      values   = ["arn:${local.partition}:events:${local.region}:${local.account}:rule/${aws_cloudwatch_event_rule.document.name}"]
+      values   = ["arn:${local.partition}:events:${local.region}:${local.account}:rule/${var.name}-document"]
     }
   }
 
