@@ -1,0 +1,596 @@
+# Every bad input is refused at plan, by the variable it came in; and the words are looked at.
+
+provider "aws" {
+  region                      = "eu-central-1"
+  access_key                  = "test"
+  secret_key                  = "test"
+  skip_credentials_validation = true
+  skip_metadata_api_check     = true
+  skip_requesting_account_id  = true
+}
+
+override_data {
+  target = data.aws_caller_identity.current
+  values = { account_id = "123456789012" }
+}
+
+override_data {
+  target = data.aws_lb.this
+  values = {
+    arn                = "arn:aws:elasticloadbalancing:eu-central-1:123456789012:loadbalancer/app/web/50dc6c495c0c9188"
+    dns_name           = "web-1.eu-central-1.elb.amazonaws.com"
+    load_balancer_type = "application"
+  }
+}
+
+override_data {
+  target = data.aws_lb_listener.http
+  values = {
+    arn      = "arn:aws:elasticloadbalancing:eu-central-1:123456789012:listener/app/web/50dc6c495c0c9188/f2f7dc8efc522ab2"
+    protocol = "HTTP"
+  }
+}
+
+override_data {
+  target = data.aws_lb_listener.https
+  values = {
+    arn      = "arn:aws:elasticloadbalancing:eu-central-1:123456789012:listener/app/web/50dc6c495c0c9188/0123456789abcdef"
+    protocol = "HTTPS"
+  }
+}
+
+override_data {
+  target = data.aws_lb_listener.target
+  values = { protocol = "HTTPS" }
+}
+
+variables {
+  packages                = "./tests/packages"
+  contact                 = ["ops@example.com"]
+  terms_of_service_agreed = true
+}
+
+run "a_name_with_capitals" {
+  command = plan
+
+  variables {
+    name = "Certloop"
+  }
+
+  expect_failures = [var.name]
+}
+
+run "a_name_that_is_too_long" {
+  command = plan
+
+  variables {
+    name = "certloop-certloop-certloop-certloop"
+  }
+
+  expect_failures = [var.name]
+}
+
+run "a_reserved_tag" {
+  command = plan
+
+  variables {
+    tags = { "certloop:installation" = "x" }
+  }
+
+  expect_failures = [var.tags]
+}
+
+run "packages_that_are_not_there" {
+  command = plan
+
+  variables {
+    packages = "./tests/nowhere"
+  }
+
+  expect_failures = [var.packages]
+}
+
+run "an_architecture_lambda_has_not" {
+  command = plan
+
+  variables {
+    architecture = "arm"
+  }
+
+  expect_failures = [var.architecture]
+}
+
+run "a_malformed_contact" {
+  command = plan
+
+  variables {
+    contact = ["ops@example.com", "ops example.com"]
+  }
+
+  expect_failures = [var.contact]
+}
+
+run "a_contact_with_mailto" {
+  command = plan
+
+  variables {
+    contact = ["mailto:ops@example.com"]
+  }
+
+  expect_failures = [var.contact]
+}
+
+run "terms_not_agreed_to" {
+  command = plan
+
+  variables {
+    terms_of_service_agreed = false
+  }
+
+  expect_failures = [var.terms_of_service_agreed]
+}
+
+run "a_directory_without_tls" {
+  command = plan
+
+  variables {
+    directory = "http://acme.example.com/directory"
+  }
+
+  expect_failures = [var.directory]
+}
+
+run "an_unknown_setting" {
+  command = plan
+
+  variables {
+    settings = { orders = {} }
+  }
+
+  expect_failures = [var.settings]
+}
+
+run "settings_that_are_no_object" {
+  command = plan
+
+  variables {
+    settings = "x"
+  }
+
+  expect_failures = [var.settings]
+}
+
+run "a_private_key_as_root" {
+  command = plan
+
+  variables {
+    settings = { authorities = { letsencrypt = { rootCertificate = "-----BEGIN PRIVATE KEY-----" } } }
+  }
+
+  expect_failures = [var.settings]
+}
+
+run "a_secret_in_place_of_its_arn" {
+  command = plan
+
+  variables {
+    settings = { authorities = { letsencrypt = { externalAccount = { keyId = "k", secretArn = "c2VjcmV0" } } } }
+  }
+
+  expect_failures = [var.settings]
+}
+
+run "a_setting_that_is_not_built" {
+  command = plan
+
+  variables {
+    settings = { orphans = "remove" }
+  }
+
+  expect_failures = [var.settings]
+}
+
+run "certificates_that_are_no_object" {
+  command = plan
+
+  variables {
+    certificates = ["shop"]
+  }
+
+  expect_failures = [var.certificates]
+}
+
+run "an_empty_domain_list" {
+  command = plan
+
+  variables {
+    certificates = { shop = { domains = [], targets = [] } }
+  }
+
+  expect_failures = [var.certificates]
+}
+
+run "no_domain_list" {
+  command = plan
+
+  variables {
+    certificates = { shop = { targets = [] } }
+  }
+
+  expect_failures = [var.certificates]
+}
+
+run "a_malformed_domain" {
+  command = plan
+
+  variables {
+    certificates = { shop = { domains = ["shop.example.com", "shop_example.com"], targets = [] } }
+  }
+
+  expect_failures = [var.certificates]
+}
+
+run "an_unknown_field" {
+  command = plan
+
+  variables {
+    certificates = { shop = { domains = ["shop.example.com"], targets = [], domain = "x" } }
+  }
+
+  expect_failures = [var.certificates]
+}
+
+run "a_wrong_target_type" {
+  command = plan
+
+  variables {
+    certificates = { shop = { domains = ["shop.example.com"], targets = [{ type = "cloudfront" }] } }
+  }
+
+  expect_failures = [var.certificates]
+}
+
+run "a_load_balancer_as_listener" {
+  command = plan
+
+  variables {
+    certificates = { shop = { domains = ["shop.example.com"], targets = [{ type = "listener", arn = "arn:aws:elasticloadbalancing:eu-central-1:123456789012:loadbalancer/app/web/50dc6c495c0c9188" }] } }
+  }
+
+  expect_failures = [var.certificates]
+}
+
+run "a_listener_of_another_account" {
+  command = plan
+
+  variables {
+    certificates = { shop = { domains = ["shop.example.com"], targets = [{ type = "listener", arn = "arn:aws:elasticloadbalancing:eu-central-1:210987654321:listener/app/web/50dc6c495c0c9188/f2f7dc8efc522ab3" }] } }
+  }
+
+  expect_failures = [var.certificates]
+}
+
+run "a_new_listener_without_a_target_group" {
+  command = plan
+
+  variables {
+    certificates = { shop = { domains = ["shop.example.com"], targets = [{ type = "listener", loadBalancer = "arn:aws:elasticloadbalancing:eu-central-1:123456789012:loadbalancer/app/web/50dc6c495c0c9188" }] } }
+  }
+
+  expect_failures = [var.certificates]
+}
+
+run "a_document_with_a_bad_name" {
+  command = plan
+
+  variables {
+    certificates = { "Shop" = { domains = ["shop.example.com"], targets = [] } }
+  }
+
+  expect_failures = [var.certificates]
+}
+
+run "too_many_names_for_the_profile" {
+  command = plan
+
+  variables {
+    certificates = { shop = { domains = [for n in range(26) : "n${n}.example.com"], targets = [], profile = "shortlived" } }
+  }
+
+  expect_failures = [var.certificates]
+}
+
+run "an_authority_nobody_described" {
+  command = plan
+
+  variables {
+    certificates = { shop = { domains = ["shop.example.com"], targets = [], authority = "zerossl" } }
+  }
+
+  expect_failures = [var.certificates]
+}
+
+run "a_load_balancer_without_arn_or_name" {
+  command = plan
+
+  variables {
+    load_balancers = { web = {} }
+  }
+
+  expect_failures = [var.load_balancers]
+}
+
+run "a_load_balancer_with_arn_and_name" {
+  command = plan
+
+  variables {
+    load_balancers = { web = { name = "web", arn = "arn:aws:elasticloadbalancing:eu-central-1:123456789012:loadbalancer/app/web/50dc6c495c0c9188" } }
+  }
+
+  expect_failures = [var.load_balancers]
+}
+
+run "a_network_load_balancer_s_arn" {
+  command = plan
+
+  variables {
+    load_balancers = { web = { arn = "arn:aws:elasticloadbalancing:eu-central-1:123456789012:loadbalancer/net/web/50dc6c495c0c9188" } }
+  }
+
+  expect_failures = [var.load_balancers]
+}
+
+run "a_priority_beyond_elb_s" {
+  command = plan
+
+  variables {
+    load_balancers = { web = { name = "web", priority = 0 } }
+  }
+
+  expect_failures = [var.load_balancers]
+}
+
+run "one_priority_twice_on_one_load_balancer" {
+  command = plan
+
+  variables {
+    load_balancers = { web = { name = "web" }, again = { name = "web" } }
+  }
+
+  expect_failures = [var.load_balancers]
+}
+
+run "a_schedule_in_words" {
+  command = plan
+
+  variables {
+    schedule = "every ten minutes"
+  }
+
+  expect_failures = [var.schedule]
+}
+
+run "a_window_beyond_a_day" {
+  command = plan
+
+  variables {
+    flexible_window_minutes = 1441
+  }
+
+  expect_failures = [var.flexible_window_minutes]
+}
+
+run "a_key_s_alias" {
+  command = plan
+
+  variables {
+    kms_key_arn = "arn:aws:kms:eu-central-1:123456789012:alias/x"
+  }
+
+  expect_failures = [var.kms_key_arn]
+}
+
+run "a_key_while_keys_are_off" {
+  command = plan
+
+  variables {
+    kms         = false
+    kms_key_arn = "arn:aws:kms:eu-central-1:123456789012:key/1234abcd"
+  }
+
+  expect_failures = [var.kms_key_arn]
+}
+
+run "anybody_pulling" {
+  command = plan
+
+  variables {
+    pull = { shop = ["*"] }
+  }
+
+  expect_failures = [var.pull]
+}
+
+run "a_principal_of_another_account" {
+  command = plan
+
+  variables {
+    pull = { shop = ["arn:aws:iam::210987654321:role/nginx"] }
+  }
+
+  expect_failures = [var.pull]
+}
+
+run "a_timeout_beyond_lambda_s" {
+  command = plan
+
+  variables {
+    renew_timeout = 901
+  }
+
+  expect_failures = [var.renew_timeout]
+}
+
+run "a_topic_by_name" {
+  command = plan
+
+  variables {
+    topic_arn = "ops"
+  }
+
+  expect_failures = [var.topic_arn]
+}
+
+run "a_malformed_alarm_address" {
+  command = plan
+
+  variables {
+    alarm_emails = ["ops@"]
+  }
+
+  expect_failures = [var.alarm_emails]
+}
+
+run "addresses_for_a_topic_of_others" {
+  command = plan
+
+  variables {
+    topic_arn    = "arn:aws:sns:eu-central-1:123456789012:ops"
+    alarm_emails = ["ops@example.com"]
+  }
+
+  expect_failures = [var.alarm_emails]
+}
+
+run "a_share_in_per_cent" {
+  command = plan
+
+  variables {
+    alarms = { lifetime_share = 25 }
+  }
+
+  expect_failures = [var.alarms]
+}
+
+run "an_environment_of_ours" {
+  command = plan
+
+  variables {
+    environment = { CERTLOOP_BUCKET = "x" }
+  }
+
+  expect_failures = [var.environment]
+}
+
+run "a_target_that_speaks_http" {
+  command = plan
+
+  variables {
+    certificates = { shop = { domains = ["shop.example.com"], targets = [{ type = "listener", arn = "arn:aws:elasticloadbalancing:eu-central-1:123456789012:listener/app/web/50dc6c495c0c9188/f2f7dc8efc522ab3" }] } }
+  }
+
+  override_data {
+    target = data.aws_lb_listener.target
+    values = { protocol = "HTTP", port = 80 }
+  }
+
+  expect_failures = [data.aws_lb_listener.target]
+}
+
+run "https_on_a_listener_that_speaks_http" {
+  command = plan
+
+  variables {
+    load_balancers = { web = { name = "web", https = true } }
+  }
+
+  override_data {
+    target = data.aws_lb_listener.https
+    values = { protocol = "HTTP" }
+  }
+
+  expect_failures = [data.aws_lb_listener.https]
+}
+
+run "http_on_a_listener_that_speaks_https" {
+  command = plan
+
+  variables {
+    load_balancers = { web = { name = "web", http_port = 443 } }
+  }
+
+  override_data {
+    target = data.aws_lb_listener.http
+    values = { protocol = "HTTPS" }
+  }
+
+  expect_failures = [data.aws_lb_listener.http]
+}
+
+run "a_network_load_balancer_s_name" {
+  command = plan
+
+  variables {
+    load_balancers = { web = { name = "web", challenge = false } }
+  }
+
+  override_data {
+    target = data.aws_lb.this
+    values = { load_balancer_type = "network", arn = "arn:aws:elasticloadbalancing:eu-central-1:123456789012:loadbalancer/net/web/50dc6c495c0c9188" }
+  }
+
+  expect_failures = [data.aws_lb.this]
+}
+
+# expect_failures tells which variable, not in which words.
+run "the_words_name_the_field_and_the_remedy" {
+  command = plan
+
+  assert {
+    condition = trimspace(templatefile("./refusals/certificates.tftpl", { settings = var.settings, certificates = {
+      shop = { domains = ["shop.example.com", "shop_example", "*.example.com", "192.0.2.1", "SHOP.example.com."], targets = [], keyType = "rsa", authority = ["a", "letsencrypt"], paused = "no", tags = { "aws:x" = "y" } }
+      } })) == trimspace(<<-EOT
+        certificates.shop.domains[1]: "shop_example" is no DNS name that can be ordered: it has an underscore, which no certificate may hold.
+        certificates.shop.domains[2]: "*.example.com" is no DNS name that can be ordered: it is a wildcard, which http-01 cannot validate, and dns-01 is not yet supported; list the names one by one.
+        certificates.shop.domains[3]: "192.0.2.1" is no DNS name that can be ordered: it is an IP address, which is not yet supported.
+        certificates.shop.domains[4]: "SHOP.example.com." stands there twice: remove one of the two.
+        certificates.shop.authority: a list of several authorities is not yet supported: name one.
+        certificates.shop.authority[0]: "a" is not an authority: use one of letsencrypt, or add it to settings.authorities.
+        certificates.shop.keyType: "rsa" is not known here: use one of ecdsa-p256, ecdsa-p384, rsa-2048, rsa-3072, rsa-4096.
+        certificates.shop.paused: has the wrong type: give true or false.
+        certificates.shop.tags.aws:x: begins with certloop: or aws:, which are reserved: use another key.
+      EOT
+    )
+    error_message = "The words: ${templatefile("./refusals/certificates.tftpl", { settings = var.settings, certificates = { shop = { domains = ["shop.example.com", "shop_example", "*.example.com", "192.0.2.1", "SHOP.example.com."], targets = [], keyType = "rsa", authority = ["a", "letsencrypt"], paused = "no", tags = { "aws:x" = "y" } } } })}"
+  }
+
+  assert {
+    condition = trimspace(templatefile("./refusals/targets.tftpl", { account = local.account, certificates = {
+      shop = { targets = [
+        { type = "listener", arn = "arn:aws:elasticloadbalancing:eu-central-1:123456789012:listener/app/web/50dc6c495c0c9188/f2f7dc8efc522ab3" },
+        { type = "listener", arn = "arn:aws:elasticloadbalancing:eu-central-1:123456789012:listener/app/web/50dc6c495c0c9188/f2f7dc8efc522ab3", as = "first" },
+        { type = "certificateManager", region = "Frankfurt", arn = "x" },
+        { type = "listener", loadBalancer = "arn:aws:elasticloadbalancing:eu-central-1:123456789012:loadbalancer/app/web/50dc6c495c0c9188", port = 0 },
+        { type = "listener" },
+      ] }
+      bare = {}
+      } })) == trimspace(<<-EOT
+        certificates.bare.targets: is missing: list where the certificate goes; [] keeps it in the vault only.
+        certificates.shop.targets[1].as: "first" is not known here: use one of sni, default.
+        certificates.shop.targets[1]: is the same target as targets[0]: remove one of the two.
+        certificates.shop.targets[2].arn: belongs to a listener target, and this one is a certificateManager: remove it.
+        certificates.shop.targets[2].region: "Frankfurt" is not the name of a region: write one such as us-east-1, or leave it out for the function's own.
+        certificates.shop.targets[3].forward: is missing: give the target group that the new listener is to forward to.
+        certificates.shop.targets[3].port: 0 is no port: give a whole number from 1 to 65535, or leave it out for 443.
+        certificates.shop.targets[4].arn: is missing: add the ARN of the listener, or loadBalancer and forward for one that is to be made.
+      EOT
+    )
+    error_message = "The words: ${templatefile("./refusals/targets.tftpl", { account = local.account, certificates = { shop = { targets = [{ type = "listener", arn = "arn:aws:elasticloadbalancing:eu-central-1:123456789012:listener/app/web/50dc6c495c0c9188/f2f7dc8efc522ab3" }, { type = "listener", arn = "arn:aws:elasticloadbalancing:eu-central-1:123456789012:listener/app/web/50dc6c495c0c9188/f2f7dc8efc522ab3", as = "first" }, { type = "certificateManager", region = "Frankfurt", arn = "x" }, { type = "listener", loadBalancer = "arn:aws:elasticloadbalancing:eu-central-1:123456789012:loadbalancer/app/web/50dc6c495c0c9188", port = 0 }, { type = "listener" }] }, bare = {} } })}"
+  }
+
+  # A secret given in place of its ARN is not repeated.
+  assert {
+    condition     = var.terms_of_service_agreed && !strcontains(templatefile("./refusals/settings.tftpl", { settings = { authorities = { letsencrypt = { externalAccount = { keyId = "k", secretArn = "c2VjcmV0" } } } } }), "c2VjcmV0")
+    error_message = "The secret is repeated."
+  }
+}
