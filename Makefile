@@ -2,8 +2,11 @@
 
 PYTHON := .tools/venv/bin/python
 EVENT ?= events/reconcile.json
+ENV ?= dev
+ROOT ?= infra/examples/existing-load-balancer
 
-.PHONY: help setup build test demo invoke bench lint fmt deny doc ci clean
+.PHONY: help setup build test demo invoke bench lint fmt deny doc ci clean \
+	plan deploy destroy
 
 help: ## What there is.
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## /  \1\t/' | expand -t 12
@@ -44,6 +47,15 @@ doc: ## The documentation of the code, with warnings as errors.
 
 deny: ## Licences, advisories and bans.
 	cargo deny check
+
+plan: ## What make deploy would change: make plan ENV=dev
+	@ENV=$(ENV) ROOT=$(ROOT) infra/deploy plan
+
+deploy: ## To AWS, then one pass and its report: make deploy ENV=dev (infra/environments/README.md)
+	@ENV=$(ENV) ROOT=$(ROOT) infra/deploy apply
+
+destroy: ## Takes it away again; listeners go on serving what they serve.
+	@ENV=$(ENV) ROOT=$(ROOT) infra/deploy destroy
 
 ci: ## What the build server runs.
 	.ci/run

@@ -1,0 +1,44 @@
+output "renew_function" {
+  description = "Name of the function that keeps the certificates; everything is asked of it."
+  value       = module.certloop.renew_function
+}
+
+output "renew_function_arn" {
+  description = "Its ARN."
+  value       = module.certloop.renew_function_arn
+}
+
+output "bucket" {
+  description = "Where the documents are: certificates/<name>.json may be added there by others."
+  value       = module.certloop.bucket
+}
+
+output "routes" {
+  description = "An address per load balancer that must answer 404 with `x-content-type-options: nosniff`: then the challenge route works."
+  value       = module.certloop.routes
+}
+
+output "dashboard" {
+  description = "Name of the CloudWatch dashboard."
+  value       = module.certloop.dashboard_name
+}
+
+output "policies" {
+  description = "Policies to attach to people and pipelines."
+  value       = { operate = module.certloop.operate_policy_arn, view = module.certloop.view_policy_arn }
+}
+
+output "load_balancer_dns_name" {
+  description = "Where the domains must point, unless zone_id was given."
+  value       = aws_lb.this.dns_name
+}
+
+output "load_balancer_arn" {
+  description = "The load balancer."
+  value       = aws_lb.this.arn
+}
+
+output "site_target_group_arn" {
+  description = "What the HTTPS listener forwards to."
+  value       = aws_lb_target_group.site.arn
+}

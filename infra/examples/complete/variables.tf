@@ -1,0 +1,97 @@
+# To fill in.
+
+variable "environment" {
+  description = "Name of the environment; everything is called certloop-<environment>, so several live side by side in one account."
+  type        = string
+
+  validation {
+    condition     = can(regex("^[a-z]([a-z0-9-]{0,20}[a-z0-9])?$", var.environment))
+    error_message = "environment: at most 22 lower-case letters, digits and hyphens, beginning with a letter and not ending in a hyphen."
+  }
+}
+
+variable "domains" {
+  description = "The names of the certificate. Each must lead to the load balancer, on port 80 too, before it can be issued."
+  type        = list(string)
+
+  validation {
+    condition     = length(var.domains) >= 1 && length(var.domains) <= 100
+    error_message = "domains: 1 to 100 names."
+  }
+  validation {
+    condition = alltrue([
+      for domain in var.domains : can(regex("^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\\.)+[a-z]([a-z0-9-]{0,61}[a-z0-9])?$", domain)) && length(domain) <= 253
+    ])
+    error_message = "domains: each a full name in lower case such as shop.example.com, without scheme, port or trailing dot. Wildcards need dns-01, which is not yet built."
+  }
+}
+
+variable "email" {
+  description = "Contact of the account at Let's Encrypt. Alarms go there too, once the subscription that AWS sends is confirmed."
+  type        = string
+
+  validation {
+    condition     = can(regex("^[^@\\s:]+@[^@\\s]+\\.[^@\\s.]+$", var.email))
+    error_message = "email: an address such as ops@example.com, without mailto:."
+  }
+}
+
+variable "production" {
+  description = "false: Let's Encrypt's staging authority, which browsers do not trust and whose rate limits are wide; true: the real one. Changing it orders anew."
+  type        = bool
+}
+
+# The others have defaults that fit.
+
+variable "zone_id" {
+  description = "Route 53 zone of all the domains: an alias record is made for each. null: point them at the load balancer yourself."
+  type        = string
+  default     = null
+}
+
+variable "cidr_block" {
+  description = "Addresses of the network, a /16."
+  type        = string
+  default     = "10.0.0.0/16"
+
+  validation {
+    condition     = can(cidrsubnet(var.cidr_block, 8, 1))
+    error_message = "cidr_block: an IPv4 block such as 10.0.0.0/16, with eight bits left for subnets."
+  }
+}
+
+variable "directory" {
+  description = "Directory of another ACME authority; null: Let's Encrypt, as production says."
+  type        = string
+  default     = null
+}
+
+variable "settings" {
+  description = "Further settings, as the module takes them."
+  type        = any
+  default     = {}
+}
+
+variable "function_environment" {
+  description = "Further environment variables of the functions."
+  type        = map(string)
+  default     = {}
+}
+
+variable "packages" {
+  description = "Folder with renew-<architecture>.zip and challenge-<architecture>.zip; null: target/package of this repository."
+  type        = string
+  default     = null
+}
+
+variable "architecture" {
+  description = "Of the functions: arm64 or x86_64."
+  type        = string
+  default     = "arm64"
+}
+
+variable "force_destroy" {
+  description = "Whether destroy may empty the bucket: ACME account key, certificates' private keys, state. `make destroy` sets it after asking."
+  type        = bool
+  default     = false
+}

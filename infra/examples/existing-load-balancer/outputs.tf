@@ -1,0 +1,29 @@
+output "renew_function" {
+  description = "Name of the function that keeps the certificates; everything is asked of it."
+  value       = module.certloop.renew_function
+}
+
+output "renew_function_arn" {
+  description = "Its ARN."
+  value       = module.certloop.renew_function_arn
+}
+
+output "bucket" {
+  description = "Where the documents are: certificates/<name>.json may be added there by others."
+  value       = module.certloop.bucket
+}
+
+output "routes" {
+  description = "An address per load balancer that must answer 404 with `x-content-type-options: nosniff`: then the challenge route works."
+  value       = module.certloop.routes
+}
+
+output "dashboard" {
+  description = "Name of the CloudWatch dashboard."
+  value       = module.certloop.dashboard_name
+}
+
+output "policies" {
+  description = "Policies to attach to people and pipelines."
+  value       = { operate = module.certloop.operate_policy_arn, view = module.certloop.view_policy_arn }
+}

@@ -1,0 +1,13 @@
+terraform {
+  required_version = ">= 1.9"
+
+  required_providers {
+    aws = {
+      source  = "hashicorp/aws"
+      version = ">= 5.80, < 7"
+    }
+  }
+}
+
+# Region and credentials come from where the AWS command line has them: AWS_REGION, AWS_PROFILE and the like.
+provider "aws" {}

@@ -1,0 +1,102 @@
+# To fill in.
+
+variable "environment" {
+  description = "Name of the environment; everything is called certloop-<environment>, so several live side by side in one account."
+  type        = string
+
+  validation {
+    condition     = can(regex("^[a-z]([a-z0-9-]{0,20}[a-z0-9])?$", var.environment))
+    error_message = "environment: at most 22 lower-case letters, digits and hyphens, beginning with a letter and not ending in a hyphen."
+  }
+}
+
+variable "load_balancer" {
+  description = "The Application Load Balancer: its name or its ARN. It needs listeners on ports 80 and 443."
+  type        = string
+
+  validation {
+    condition = can(regex(
+      "^(arn:[a-z-]+:elasticloadbalancing:[a-z0-9-]+:[0-9]{12}:loadbalancer/app/[A-Za-z0-9-]+/[0-9a-z]+|[A-Za-z0-9][A-Za-z0-9-]{0,31})$", var.load_balancer
+    ))
+    error_message = "load_balancer: the name of an Application Load Balancer, or its ARN (arn:aws:elasticloadbalancing:<region>:<account>:loadbalancer/app/<name>/<id>)."
+  }
+}
+
+variable "email" {
+  description = "Contact of the account at Let's Encrypt. Alarms go there too, once the subscription that AWS sends is confirmed."
+  type        = string
+
+  validation {
+    condition     = can(regex("^[^@\\s:]+@[^@\\s]+\\.[^@\\s.]+$", var.email))
+    error_message = "email: an address such as ops@example.com, without mailto:."
+  }
+}
+
+variable "production" {
+  description = "false: Let's Encrypt's staging authority, which browsers do not trust and whose rate limits are wide; true: the real one. Changing it orders anew."
+  type        = bool
+}
+
+variable "customers" {
+  description = "Customer => domains that point at the load balancer, and whether to order nothing (paused) for now."
+  type = map(object({
+    domains = list(string)
+    paused  = optional(bool, false)
+  }))
+
+  validation {
+    condition     = alltrue([for customer, _ in var.customers : can(regex("^[a-z0-9][a-z0-9-]{0,62}$", customer))])
+    error_message = "customers: the name of a customer names its document: 1 to 63 lower-case letters, digits and hyphens."
+  }
+  validation {
+    condition     = alltrue([for customer, wanted in var.customers : length(wanted.domains) >= 1 && length(wanted.domains) <= 100])
+    error_message = "customers: 1 to 100 domains each."
+  }
+  validation {
+    condition = alltrue([
+      for domain in flatten(values(var.customers)[*].domains) :
+      can(regex("^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\\.)+[a-z]([a-z0-9-]{0,61}[a-z0-9])?$", domain)) && length(domain) <= 253
+    ])
+    error_message = "customers: each domain a full name in lower case such as shop.example.com, without scheme, port or trailing dot; no wildcards."
+  }
+  validation {
+    condition     = length(distinct(flatten(values(var.customers)[*].domains))) == length(flatten(values(var.customers)[*].domains))
+    error_message = "customers: a domain is there twice. The load balancer would choose between two certificates of that name."
+  }
+  validation {
+    condition     = length(var.customers) <= var.certificates_per_load_balancer
+    error_message = "customers: more than certificates_per_load_balancer. An Application Load Balancer holds 25 certificates beside each listener's default: ask AWS for more (Service Quotas, Elastic Load Balancing, \"Certificates per Application Load Balancer\") and then raise the variable, or bring the rest to a second load balancer."
+  }
+}
+
+# The others have defaults that fit.
+
+variable "certificates_per_load_balancer" {
+  description = "The quota AWS has granted you, 25 unless you asked; certificates of others on the same load balancer count too."
+  type        = number
+  default     = 25
+}
+
+variable "priority" {
+  description = "Priority of the challenge rule on port 80: a free one, lower than that of any rule that would catch the path first."
+  type        = number
+  default     = 1
+}
+
+variable "packages" {
+  description = "Folder with renew-<architecture>.zip and challenge-<architecture>.zip; null: target/package of this repository."
+  type        = string
+  default     = null
+}
+
+variable "architecture" {
+  description = "Of the functions: arm64 or x86_64."
+  type        = string
+  default     = "arm64"
+}
+
+variable "force_destroy" {
+  description = "Whether destroy may empty the bucket: ACME account key, certificates' private keys, state. `make destroy` sets it after asking."
+  type        = bool
+  default     = false
+}

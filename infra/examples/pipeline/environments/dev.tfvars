@@ -1,0 +1,4 @@
+environment    = "dev"
+load_balancers = ["web-dev"]
+email          = "ops@example.com"
+production     = false

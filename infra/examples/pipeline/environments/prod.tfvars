@@ -1,0 +1,4 @@
+environment    = "prod"
+load_balancers = ["web-prod"]
+email          = "ops@example.com"
+production     = true

@@ -1,0 +1,58 @@
+variable "environment" {
+  description = "Name of the environment; everything is called certloop-<environment>, so several live side by side in one account."
+  type        = string
+
+  validation {
+    condition     = can(regex("^[a-z]([a-z0-9-]{0,20}[a-z0-9])?$", var.environment))
+    error_message = "environment: at most 22 lower-case letters, digits and hyphens, beginning with a letter and not ending in a hyphen."
+  }
+}
+
+variable "load_balancers" {
+  description = "Names of the Application Load Balancers whose listeners hold the certificates."
+  type        = list(string)
+
+  validation {
+    condition     = alltrue([for name in var.load_balancers : can(regex("^[A-Za-z0-9][A-Za-z0-9-]{0,31}$", name))])
+    error_message = "load_balancers: names, not ARNs or DNS names."
+  }
+}
+
+variable "email" {
+  description = "Contact of the account at Let's Encrypt. Alarms go there too, once the subscription that AWS sends is confirmed."
+  type        = string
+
+  validation {
+    condition     = can(regex("^[^@\\s:]+@[^@\\s]+\\.[^@\\s.]+$", var.email))
+    error_message = "email: an address such as ops@example.com, without mailto:."
+  }
+}
+
+variable "production" {
+  description = "false: Let's Encrypt's staging authority, which browsers do not trust and whose rate limits are wide; true: the real one. Changing it orders anew."
+  type        = bool
+}
+
+variable "permissions_boundary" {
+  description = "ARN of a policy that bounds the roles made here: the deploying role can then be kept from making stronger ones."
+  type        = string
+  default     = null
+}
+
+variable "packages" {
+  description = "Folder with renew-<architecture>.zip and challenge-<architecture>.zip; null: target/package of this repository."
+  type        = string
+  default     = null
+}
+
+variable "architecture" {
+  description = "Of the functions: arm64 or x86_64."
+  type        = string
+  default     = "arm64"
+}
+
+variable "force_destroy" {
+  description = "Whether destroy may empty the bucket: ACME account key, certificates' private keys, state. `make destroy` sets it after asking."
+  type        = bool
+  default     = false
+}
