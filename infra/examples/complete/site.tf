@@ -21,9 +21,19 @@ resource "aws_iam_role_policy_attachment" "site" {
   policy_arn = "arn:${data.aws_partition.current.partition}:iam::aws:policy/service-role/AWSLambdaBasicExecutionRole"
 }
 
+resource "aws_cloudwatch_log_group" "site" {
+  #checkov:skip=CKV_AWS_158:It says hello; there is nothing in its log
+  #checkov:skip=CKV_AWS_338:As above
+  name              = "/aws/lambda/${local.name}-site"
+  retention_in_days = 30
+  tags              = local.tags
+}
+
 resource "aws_cloudformation_stack" "site" {
-  name = "${local.name}-site"
-  tags = local.tags
+  #checkov:skip=CKV_AWS_124:Terraform waits for it and sees what became of it
+  name       = "${local.name}-site"
+  tags       = local.tags
+  depends_on = [aws_cloudwatch_log_group.site, aws_iam_role_policy_attachment.site]
 
   template_body = jsonencode({
     Resources = {
