@@ -1,0 +1,65 @@
+"""CloudWatch alarms as they were put. ministack describes a third of an alarm in the protocol that Terraform speaks."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+from xml.sax.saxutils import escape
+
+from ministack.core.responses import get_account_id, get_region
+from ministack.services import cloudwatch
+
+NOT_SHOWN = ("Action", "Version", "Tags")
+# What was asked for, by account, region and name: the request's parameters.
+asked: dict[tuple[str, str, str], dict[str, list[str]]] = {}
+
+
+def put(params: dict[str, list[str]], cbor: Any, is_cbor: bool, is_json: bool = False) -> Any:
+    answer = _put(params, cbor, is_cbor, is_json)
+    if not (is_cbor or is_json) and answer[0] == 200:
+        asked[get_account_id(), get_region(), params["AlarmName"][0]] = params
+    return answer
+
+
+def describe(params: dict[str, list[str]], cbor: Any, is_cbor: bool, is_json: bool = False) -> Any:
+    status, headers, body = _describe(params, cbor, is_cbor, is_json)
+    if is_cbor or is_json or status != 200:
+        return status, headers, body
+
+    def whole(member: re.Match[str]) -> str:
+        given = asked.get((get_account_id(), get_region(), member[1]))
+        return member[0] if given is None else f"<member>{member[2]}{to_xml(tree(given))}</member>"
+
+    alarm = r"<member><AlarmName>([^<]*)</AlarmName>(<AlarmArn>[^<]*</AlarmArn><StateValue>[^<]*</StateValue>)<MetricName>.*?</member>"
+    return status, headers, re.sub(alarm, whole, body.decode(), flags=re.DOTALL).encode()
+
+
+def tree(params: dict[str, list[str]]) -> dict[str, Any]:
+    """`A.member.1.B=c` as `{"A": {"member": {"1": {"B": "c"}}}}`."""
+    found: dict[str, Any] = {}
+    for name, values in params.items():
+        *path, last = name.split(".")
+        if name.split(".")[0] in NOT_SHOWN:
+            continue
+        place = found
+        for step in path:
+            place = place.setdefault(step, {})
+        place[last] = values[0]
+    return found
+
+
+def to_xml(value: Any) -> str:
+    if not isinstance(value, dict):
+        return escape(value)
+    if set(value) == {"member"}:
+        return "".join(f"<member>{to_xml(value['member'][n])}</member>" for n in sorted(value["member"], key=int))
+    return "".join(f"<{name}>{to_xml(inner)}</{name}>" for name, inner in value.items())
+
+
+_put = cloudwatch._put_metric_alarm
+_describe = cloudwatch._describe_alarms
+
+
+def install() -> None:
+    cloudwatch._put_metric_alarm = put
+    cloudwatch._describe_alarms = describe
