@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from typing import Any
-from xml.sax.saxutils import escape
+from xml.sax.saxutils import escape, unescape
 
 from ministack.core.responses import get_account_id, get_region
 from ministack.services import cloudwatch
@@ -27,7 +27,7 @@ def describe(params: dict[str, list[str]], cbor: Any, is_cbor: bool, is_json: bo
         return status, headers, body
 
     def whole(member: re.Match[str]) -> str:
-        given = asked.get((get_account_id(), get_region(), member[1]))
+        given = asked.get((get_account_id(), get_region(), unescape(member[1])))
         return member[0] if given is None else f"<member>{member[2]}{to_xml(tree(given))}</member>"
 
     alarm = r"<member><AlarmName>([^<]*)</AlarmName>(<AlarmArn>[^<]*</AlarmArn><StateValue>[^<]*</StateValue>)<MetricName>.*?</member>"

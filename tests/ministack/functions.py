@@ -18,7 +18,7 @@ from ministack.core import iam_evaluator, lambda_runtime
 from ministack.core.arn import ArnParseError, parse_arn
 from ministack.core.iam_evaluator import EvalContext
 from ministack.core.responses import error_response_json, get_account_id, get_region, json_response, new_uuid, request_scope
-from ministack.services import eventbridge, iam, lambda_svc, scheduler, sqs
+from ministack.services import cloudwatch, eventbridge, iam, lambda_svc, scheduler, sqs
 
 logger = logging.getLogger("local")
 
@@ -276,6 +276,38 @@ def put_event_invoke_config(name: str, qualifier: str | None, given: dict[str, A
     return json_response(stored)
 
 
+# What a function leaves behind
+
+
+def emit_logs(function: dict[str, Any], request: str, text: str, *more: Any, **named: Any) -> None:
+    """Lambda writes logs with the function's role, and CloudWatch reads metrics out of them."""
+    config = function.get("config") or function
+    group = (config.get("LoggingConfig") or {}).get("LogGroup") or f"/aws/lambda/{config['FunctionName']}"
+    stream = f"arn:aws:logs:{get_region()}:{get_account_id()}:log-group:{group}:log-stream:{request}"
+    if gateway.AUTH and not role_may(config.get("Role", ""), "logs:PutLogEvents", stream):
+        logger.warning("%s may not write its logs to %s", config.get("Role"), group)
+        return
+    _emit_logs(function, request, text, *more, **named)
+    for line in (text or "").splitlines():
+        if line.startswith("{") and '"_aws"' in line:
+            embedded_metrics(line)
+
+
+def embedded_metrics(line: str) -> None:
+    try:
+        given = json.loads(line)
+        for directive in given["_aws"]["CloudWatchMetrics"]:
+            for names in directive["Dimensions"]:
+                dimensions = {name: str(given[name]) for name in names}
+                for metric in directive["Metrics"]:
+                    values = given[metric["Name"]]
+                    for value in values if isinstance(values, list) else [values]:
+                        unit = metric.get("Unit", "None")
+                        cloudwatch.record_metric(directive["Namespace"], metric["Name"], value, unit, dimensions)
+    except (ValueError, KeyError, TypeError) as problem:
+        logger.warning("embedded metrics that CloudWatch would not read (%s): %s", problem, line)
+
+
 # The environment of a function
 
 
@@ -299,6 +331,7 @@ _update_schedule = scheduler._update_schedule
 _lambda_request = lambda_svc.handle_request
 _function_url = lambda_svc.handle_function_url_request
 _put_event_invoke_config = lambda_svc._put_event_invoke_config
+_emit_logs = lambda_svc._emit_lambda_logs
 _worker_environment = lambda_svc._provided_worker_env
 
 
@@ -307,6 +340,7 @@ def install() -> None:
     lambda_svc.handle_request = lambda_request
     lambda_svc.handle_function_url_request = function_url
     lambda_svc._put_event_invoke_config = put_event_invoke_config
+    lambda_svc._emit_lambda_logs = emit_logs
     lambda_svc._provided_worker_env = worker_environment
     eventbridge._invoke_target = invoke_target
     eventbridge._dispatch_to_lambda = dispatch_to_lambda

@@ -15,6 +15,7 @@ import balancer
 import certificates
 import functions
 import listeners
+import permissions
 import revision
 
 PREFIX = "/_local/"
@@ -55,6 +56,12 @@ async def route(asked: str, query: dict[str, str], body: bytes) -> tuple[int, An
                 return 200, {}
             case "DELETE ports":
                 balancer.close(given.get("addresses") or [])
+                return 200, {}
+            case "GET permissions":
+                return 200, {"allowed": permissions.allowed, "denied": permissions.denials}
+            case "DELETE permissions":
+                permissions.allowed.clear()
+                permissions.denials.clear()
                 return 200, {}
             case "POST schedule":
                 return 200, functions.fire(given["name"], given.get("group", "default"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextvars
+from collections import Counter, defaultdict
 from typing import Any
 from urllib.parse import unquote
 from uuid import uuid4
@@ -31,6 +32,10 @@ _on_behalf: contextvars.ContextVar[dict[str, dict[str, str]]] = contextvars.Cont
 _denied: contextvars.ContextVar[str | None] = contextvars.ContextVar("denied", default=None)
 
 Answer = EvalResult | AuthError | None
+
+# What was allowed, how often, by principal; and what was not, for tests to look at.
+allowed: dict[str, Counter[str]] = defaultdict(Counter)
+denials: list[dict[str, str]] = []
 
 
 # The resource of a request
@@ -107,9 +112,9 @@ def enforce(
 ) -> Answer:
     if service == "s3" and action.startswith("kms:"):
         keys = _on_behalf.get().get(resource_arn, {})
-        return _enforce(access_key, action, "kms", region, resource_arn=resource_arn, service_context=keys)
+        return judged(access_key, action, "kms", region, resource_arn, keys)
     keys = service_context or {}
-    answer = _enforce(access_key, action, service, region, resource_arn=resource_arn, service_context=keys)
+    answer = judged(access_key, action, service, region, resource_arn, keys)
     if answer is not None or not keys.get("aws:TagKeys"):
         return answer
     operation = action.partition(":")[2]
@@ -124,8 +129,19 @@ def enforce(
         tagging = ("elasticloadbalancing:AddTags", born, keys)
     else:
         return None
-    answer = _enforce(access_key, tagging[0], service, region, resource_arn=tagging[1], service_context=tagging[2])
+    answer = judged(access_key, tagging[0], service, region, tagging[1], tagging[2])
     _denied.set(tagging[0] if answer else None)
+    return answer
+
+
+def judged(access_key: str, action: str, service: str, region: str, resource_arn: str, keys: Any) -> Answer:
+    answer = _enforce(access_key, action, service, region, resource_arn=resource_arn, service_context=keys)
+    principal = (iam_evaluator.resolve_caller_identity(access_key) or {}).get("userArn", "")
+    if answer is None:
+        allowed[principal][action] += 1
+    else:
+        why = answer.message if isinstance(answer, AuthError) else answer.reason
+        denials.append({"principal": principal, "action": action, "resource": resource_arn, "reason": why})
     return answer
 
 
@@ -204,7 +220,7 @@ async def s3_request(method: str, path: str, headers: Any, body: bytes, query: A
         return status, answer, content
     who = extract_access_key_id(headers, query)
     keys = {"s3:prefix": unquote(key)}
-    denied = iam_evaluator.enforce(who, "s3:ListBucket", "s3", get_region(), f"arn:aws:s3:::{bucket}", keys)
+    denied = _enforce(who, "s3:ListBucket", "s3", get_region(), f"arn:aws:s3:::{bucket}", keys)
     if denied is None:
         return status, answer, content
     return s3._error("AccessDenied", "Access Denied", 403, f"/{bucket}/{key}")

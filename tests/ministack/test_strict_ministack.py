@@ -19,7 +19,10 @@ from typing import Any, Callable, Iterator
 
 import boto3
 import pytest
+from botocore.auth import SigV4Auth
+from botocore.awsrequest import AWSRequest
 from botocore.config import Config
+from botocore.credentials import Credentials
 from botocore.exceptions import ClientError
 
 HERE = Path(__file__).resolve().parent
@@ -47,6 +50,8 @@ while True:
     if isinstance(event, dict) and event.get("fail"):
         answer, end = {{"errorMessage": "as told", "errorType": "Told"}}, "error"
     else:
+        if isinstance(event, dict) and event.get("say"):
+            print(event["say"], flush=True)
         seen = {{
             "event": event,
             "arn": headers["Lambda-Runtime-Invoked-Function-Arn"],
@@ -112,6 +117,15 @@ class Cloud:
         with urllib.request.urlopen(request) as answer:
             return json.load(answer)
 
+    def query(self, service: str, params: dict[str, str]) -> str:
+        """A call in the protocol of Terraform's provider, where boto3 speaks a newer one."""
+        url = f"http://127.0.0.1:{self.port}/"
+        request = AWSRequest("POST", url, data=params, headers={"content-type": "application/x-www-form-urlencoded"})
+        SigV4Auth(Credentials(*ADMINISTRATOR), service, REGION).add_auth(request)
+        sent = request.prepare()
+        with urllib.request.urlopen(urllib.request.Request(url, sent.body.encode(), dict(sent.headers.items()))) as answer:
+            return answer.read().decode()
+
     def imported(self, *names: str, tags: dict[str, str] | None = None, **how: Any) -> str:
         given = issue(*(names or ("a.example",)), **how).fields()
         if tags:
@@ -169,7 +183,7 @@ class Cloud:
             file.writestr(entry, BOOTSTRAP)
         made = self.function.create_function(
             FunctionName=self.name("function"),
-            Role=role or self.role(),
+            Role=role or self.role(LOGS),
             Runtime="provided.al2023",
             Handler="bootstrap",
             Code={"ZipFile": package.getvalue()},
@@ -201,6 +215,9 @@ class Cloud:
 
     def received(self, url: str) -> list[str]:
         return [one["Body"] for one in self.sqs.receive_message(QueueUrl=url).get("Messages", [])]
+
+
+LOGS = {"Effect": "Allow", "Action": "logs:*", "Resource": f"arn:aws:logs:{REGION}:{ACCOUNT}:log-group:/aws/lambda/*:*"}
 
 
 def document(*statements: dict[str, Any]) -> str:
@@ -315,6 +332,7 @@ def test_a_certificate_in_use_says_by_whom_and_stays(cloud: Cloud) -> None:
     cloud.acm.delete_certificate(CertificateArn=default)
     refused("ResourceNotFoundException", cloud.acm.describe_certificate, CertificateArn=default)
     refused("ResourceNotFoundException", cloud.acm.delete_certificate, CertificateArn=default)
+    refused("ListenerNotFound", cloud.elb.describe_listeners, ListenerArns=[listener])
 
 
 # Listeners
@@ -448,11 +466,16 @@ def test_a_listener_is_changed_by_its_tags_and_arn(cloud: Cloud) -> None:
     theirs = cloud.listener(balancer, port=444, certificate=certificate)
     pattern = balancer.replace(":loadbalancer/", ":listener/") + "/*"
     mine = {"aws:ResourceTag/certloop:installation": "mine"}
-    who = cloud.assumed(allow("elasticloadbalancing:AddListenerCertificates", on=pattern, StringEquals=mine))
+    who = cloud.assumed(
+        allow("elasticloadbalancing:AddListenerCertificates", on=pattern, StringEquals=mine),
+        allow("elasticloadbalancing:AddTags", on=pattern),
+    )
     elb = cloud.client("elbv2", who)
     added = [{"CertificateArn": certificate}]
     elb.add_listener_certificates(ListenerArn=ours, Certificates=added)
     refused("AccessDenied", elb.add_listener_certificates, ListenerArn=theirs, Certificates=added)
+    elb.add_tags(ResourceArns=[ours], Tags=to_tags({"a": "b"}))
+    refused("AccessDenied", elb.add_tags, ResourceArns=[balancer], Tags=to_tags({"a": "b"}))
 
 
 def test_descriptions_of_load_balancers_know_no_resource(cloud: Cloud) -> None:
@@ -593,6 +616,18 @@ def test_an_alias_is_a_resource_of_its_own(cloud: Cloud) -> None:
     assert cloud.invoked(name)["arn"] == function
 
 
+def test_what_was_asked_for_can_be_looked_at(cloud: Cloud) -> None:
+    role = cloud.role(allow("s3:ListAllMyBuckets"))
+    who = cloud.session(role)
+    cloud.client("s3", who).list_buckets()
+    refused("AccessDenied", cloud.client("s3", who).create_bucket, Bucket="b")
+    seen = cloud.local("GET", "permissions")
+    session = role.replace(":iam:", ":sts:").replace(":role/", ":assumed-role/") + "/test"
+    assert seen["allowed"][session] == {"s3:ListAllMyBuckets": 1}
+    denied = [one for one in seen["denied"] if one["principal"] == session]
+    assert [(one["action"], one["resource"]) for one in denied] == [("s3:CreateBucket", "arn:aws:s3:::b")]
+
+
 # Functions
 
 
@@ -634,13 +669,29 @@ def test_lambda_must_be_let_into_the_role(cloud: Cloud) -> None:
 def test_a_function_that_failed_is_told_to_its_queue(cloud: Cloud) -> None:
     url, queue = cloud.queue()
     for may, told in ((allow("sqs:SendMessage", on=queue), True), (allow("sqs:SendMessage", on=queue + "-other"), False)):
-        function = cloud.deployed(cloud.role(may))
+        function = cloud.deployed(cloud.role(may, LOGS))
         cloud.function.put_function_event_invoke_config(
             FunctionName=function, MaximumRetryAttempts=0, DestinationConfig={"OnFailure": {"Destination": queue}}
         )
         cloud.function.invoke(FunctionName=function, InvocationType="Event", Payload=b'{"fail": true}')
         assert cloud.ran(function)
         assert eventually(lambda: cloud.received(url), 2 if told else 0.5) == told
+
+
+def test_logs_are_written_with_the_role_and_metrics_read_out_of_them(cloud: Cloud) -> None:
+    silent, function = cloud.deployed(cloud.role()), cloud.deployed()
+    metric = {"Namespace": "certloop", "Dimensions": [["Function"]], "Metrics": [{"Name": "Passes", "Unit": "Count"}]}
+    said = {"_aws": {"Timestamp": 1, "CloudWatchMetrics": [metric]}, "Passes": 2}
+    for each in (silent, function):
+        cloud.invoked(each, {"say": json.dumps({**said, "Function": each})})
+    assert cloud.ran(function) and "REPORT" not in cloud.logged(silent)
+
+    def metrics(of: str) -> list[Any]:
+        return cloud.cloudwatch.list_metrics(
+            Namespace="certloop", MetricName="Passes", Dimensions=[{"Name": "Function", "Value": of}]
+        )["Metrics"]
+
+    assert len(metrics(function)) == 1 and metrics(silent) == []
 
 
 def permit(cloud: Cloud, function: str, service: str, source: str, **more: Any) -> None:
@@ -720,15 +771,15 @@ def test_a_public_url_needs_both_permissions(cloud: Cloud) -> None:
         return fetch(f"http://127.0.0.1:{cloud.port}/.well-known/acme-challenge/a", host)[0]
 
     everybody = {"FunctionName": function, "Principal": "*"}
+    url_permission = {"StatementId": "public-url", "Action": "lambda:InvokeFunctionUrl", "FunctionUrlAuthType": "NONE"}
+    permission = {"StatementId": "function", "Action": "lambda:InvokeFunction", "InvokedViaFunctionUrl": True}
     assert status() == 403
-    cloud.function.add_permission(
-        **everybody, StatementId="url", Action="lambda:InvokeFunctionUrl", FunctionUrlAuthType="NONE"
-    )
+    cloud.function.add_permission(**everybody, **url_permission)
     assert status() == 403
-    cloud.function.add_permission(
-        **everybody, StatementId="function", Action="lambda:InvokeFunction", InvokedViaFunctionUrl=True
-    )
+    cloud.function.add_permission(**everybody, **permission)
     assert status() == 200
+    cloud.function.remove_permission(FunctionName=function, StatementId="public-url")
+    assert status() == 403
 
 
 # Events and schedules
@@ -823,6 +874,31 @@ def test_schedule_expressions_are_checked(cloud: Cloud) -> None:
         schedule(cloud, function, role, expression)
 
 
+def test_terraform_reads_an_alarm_as_it_was_put(cloud: Cloud) -> None:
+    names = {"Action": "PutMetricAlarm", "Version": "2010-08-01", "AlarmName": "a & b", "EvaluationPeriods": "3"}
+    metric = {
+        "Metrics.member.1.Id": "m",
+        "Metrics.member.1.MetricStat.Period": "300",
+        "Metrics.member.1.MetricStat.Metric.Dimensions.member.1.Name": "Function",
+        "AlarmActions.member.1": "arn:a",
+        "TreatMissingData": "notBreaching",
+        "ComparisonOperator": "GreaterThanThreshold",
+    }
+    cloud.query("monitoring", {**names, **metric})
+    described = cloud.query("monitoring", {"Action": "DescribeAlarms", "Version": "2010-08-01"})
+    assert "<AlarmName>a &amp; b</AlarmName>" in described
+    assert "<AlarmActions><member>arn:a</member></AlarmActions>" in described
+    assert "<TreatMissingData>notBreaching</TreatMissingData>" in described
+    assert "<Dimensions><member><Name>Function</Name></member></Dimensions>" in described
+
+
+def test_the_age_of_events_is_shown_only_if_it_was_given(cloud: Cloud) -> None:
+    function = cloud.deployed()
+    cloud.function.put_function_event_invoke_config(FunctionName=function, MaximumRetryAttempts=0)
+    found = cloud.function.get_function_event_invoke_config(FunctionName=function)
+    assert found["MaximumRetryAttempts"] == 0 and "MaximumEventAgeInSeconds" not in found
+
+
 # /_local/ and the ports
 
 
@@ -888,8 +964,9 @@ def test_nothing_outlives_it(tmp_path: Path, how: str) -> None:
     process, port = start(tmp_path)
     cloud = Cloud(port)
     function = cloud.deployed()
-    cloud.invoked(function)
-    assert eventually(lambda: running(str(tmp_path)) >= 1)
+    cloud.function.invoke(FunctionName=function, InvocationType="Event", Payload=b'{"sleep": 30}')
+    assert eventually(lambda: running(str(tmp_path)) == 1)
+    time.sleep(0.2)  # it is asleep and notices nothing
     assert process.stdin
     if how == "stdin":
         process.stdin.close()
