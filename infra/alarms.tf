@@ -11,6 +11,7 @@ locals {
   renew_alarms = {
     lifetime = {
       metric      = "LifetimeLeftShare"
+      period      = 3600
       statistic   = "Minimum"
       comparison  = "LessThanThreshold"
       threshold   = var.alarms.lifetime_share
@@ -19,15 +20,19 @@ locals {
     }
     person = {
       metric      = "NeedsPerson"
+      period      = 3600
       statistic   = "Maximum"
       comparison  = "GreaterThanThreshold"
       threshold   = 0
       missing     = "ignore"
       description = "A certificate cannot go on without somebody: a document, a permission, a DNS record or the authority's account is wrong, and trying again will not help. Its problem says what. ${local.ask_status}"
     }
+    # Twice half an hour: the next pass looks again, and may then see what the load balancer had not spread yet.
     unproved = {
       metric      = "Unproved"
-      statistic   = "Minimum"
+      period      = 1800
+      evaluations = 2
+      statistic   = "Maximum"
       comparison  = "GreaterThanThreshold"
       threshold   = 0
       missing     = "ignore"
@@ -35,6 +40,7 @@ locals {
     }
     passes = {
       metric      = "Passes"
+      period      = 3600
       statistic   = "Sum"
       comparison  = "LessThanThreshold"
       threshold   = 1
@@ -43,6 +49,7 @@ locals {
     }
     imports = {
       metric      = "ImportsThisYear"
+      period      = 3600
       statistic   = "Maximum"
       comparison  = "GreaterThanThreshold"
       threshold   = floor(var.alarms.imports_per_year * 0.8)
@@ -51,6 +58,7 @@ locals {
     }
     listeners = {
       metric      = "ListenerCertificates"
+      period      = 3600
       statistic   = "Maximum"
       comparison  = "GreaterThanOrEqualToThreshold"
       threshold   = ceil(var.alarms.certificates_per_listener * 0.8)
@@ -127,8 +135,8 @@ resource "aws_cloudwatch_metric_alarm" "renew" {
   statistic           = each.value.statistic
   comparison_operator = each.value.comparison
   threshold           = each.value.threshold
-  period              = 3600
-  evaluation_periods  = 1
+  period              = each.value.period
+  evaluation_periods  = try(each.value.evaluations, 1)
   treat_missing_data  = each.value.missing
   alarm_actions       = [local.topic_arn]
   ok_actions          = [local.topic_arn]

@@ -363,7 +363,7 @@ run "every_alarm_says_what_to_do" {
       listeners = "ListenerCertificates Maximum GreaterThanOrEqualToThreshold 80 ignore certloop-renew"
       passes    = "Passes Sum LessThanThreshold 1 breaching certloop-renew"
       person    = "NeedsPerson Maximum GreaterThanThreshold 0 ignore certloop-renew"
-      unproved  = "Unproved Minimum GreaterThanThreshold 0 ignore certloop-renew"
+      unproved  = "Unproved Maximum GreaterThanThreshold 0 ignore certloop-renew"
     })
     error_message = "The alarms are others."
   }

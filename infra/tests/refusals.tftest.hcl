@@ -300,6 +300,36 @@ run "too_many_names_for_the_profile" {
   expect_failures = [var.certificates]
 }
 
+run "a_domain_that_is_not_permitted" {
+  command = plan
+
+  variables {
+    settings     = { permit = { domains = ["*.example.org", "shop.example.com"] } }
+    certificates = { shop = { domains = ["shop.example.com", "a.b.example.org", "www.example.com"], targets = [] } }
+  }
+
+  expect_failures = [var.certificates]
+}
+
+run "domains_that_are_permitted" {
+  command = plan
+
+  variables {
+    settings     = { permit = { domains = ["*.example.org", "shop.example.com"] } }
+    certificates = { shop = { domains = ["Shop.example.com", "a.b.example.org"], targets = [] } }
+  }
+}
+
+run "a_new_listener_that_forwards_to_another_region" {
+  command = plan
+
+  variables {
+    certificates = { shop = { domains = ["shop.example.com"], targets = [{ type = "listener", loadBalancer = "arn:aws:elasticloadbalancing:eu-central-1:123456789012:loadbalancer/app/web/50dc6c495c0c9188", forward = "arn:aws:elasticloadbalancing:eu-west-1:123456789012:targetgroup/web/50dc6c495c0c9188" }] } }
+  }
+
+  expect_failures = [var.certificates]
+}
+
 run "an_authority_nobody_described" {
   command = plan
 
