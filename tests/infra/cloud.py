@@ -216,6 +216,8 @@ class Deployment:
             }
             """
         )
+        # Load balancers answer to their names here, as they would on the Internet.
+        (folder / ".curlrc").write_text(f'connect-to = "::{aws.endpoint.removeprefix("http://")}"\n')
         (folder / "environments").mkdir()
         self.variables: dict[str, Any] = {"packages": str(packages), "architecture": architecture}
         self.environment = {
@@ -231,9 +233,7 @@ class Deployment:
             "PATH": f"{TOOLS / 'venv' / 'bin'}:{os.environ['PATH']}",
             "TF_CLI_CONFIG_FILE": str(TOOLS / "terraform" / "terraformrc"),
             "TF_DATA_DIR": str(self.root / ".terraform" / "dev"),
-            # Load balancers answer to their names here, as they would on the Internet.
-            "http_proxy": aws.endpoint,
-            "no_proxy": "127.0.0.1,localhost",
+            "CURL_HOME": str(folder),
         }
 
     def write_variables(self, **changes: Any) -> None:
