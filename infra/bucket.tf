@@ -175,7 +175,6 @@ data "aws_iam_policy_document" "bucket" {
     actions = ["s3:GetObject"]
     not_resources = concat(
       [
-        local.bucket_arn,
         "${local.bucket_arn}/settings.json",
         "${local.bucket_arn}/certificates/*",
         "${local.bucket_arn}/challenges/*",

@@ -36,7 +36,7 @@ locals {
     for name, document in var.certificates : {
       # By the fields' names: try() and can() of something not known yet are not known themselves.
       for i, target in document.targets : "${name}.targets[${i}]" => target
-      if contains(keys(target), "arn") && !contains(keys(target), "loadBalancer")
+      if target.type == "listener" && contains(keys(target), "arn") && !contains(keys(target), "loadBalancer")
     }
   ]...)
   looked_up = slice(keys(local.listener_targets), 0, min(50, length(local.listener_targets)))

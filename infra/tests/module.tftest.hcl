@@ -223,6 +223,20 @@ run "typed_documents_with_optional_fields_are_taken" {
   }
 }
 
+# A list of one type has every field on every target, so one that is no listener has an arn of null.
+run "a_typed_target_that_is_no_listener_is_not_looked_up" {
+  command = plan
+
+  variables {
+    certificates = { shop = { domains = ["shop.example.com"], targets = [{ type = "certificateManager", arn = null, as = null }, { type = "listener", arn = "arn:aws:elasticloadbalancing:eu-central-1:123456789012:listener/app/web/50dc6c495c0c9188/f2f7dc8efc522ab3", as = "sni" }] } }
+  }
+
+  assert {
+    condition     = keys(data.aws_lb_listener.target) == ["shop.targets[1]"]
+    error_message = "Looked up: ${jsonencode(keys(data.aws_lb_listener.target))}."
+  }
+}
+
 run "of_many_listeners_fifty_are_looked_up" {
   command = plan
 

@@ -229,7 +229,7 @@ run "the_bucket_keeps_what_is_not_a_document_for_renew" {
       }) == jsonencode({
       TlsOnly              = { but = [], actions = ["s3:*"], elsewhere = [], there = ["", "/*"], unless = [] }
       OnlyRenewWrites      = { but = ["s3:GetObject"], actions = [], elsewhere = ["", "/certificates/*", "/settings.json"], there = [], unless = ["certloop-renew"] }
-      OnlyRenewReads       = { but = [], actions = ["s3:GetObject"], elsewhere = ["", "/certificates/*", "/challenges/*", "/settings.json", "/vault/shop/*"], there = [], unless = ["certloop-renew"] }
+      OnlyRenewReads       = { but = [], actions = ["s3:GetObject"], elsewhere = ["/certificates/*", "/challenges/*", "/settings.json", "/vault/shop/*"], there = [], unless = ["certloop-renew"] }
       ChallengeReadsTokens = { but = [], actions = ["s3:GetObject"], elsewhere = [], there = ["/challenges/*"], unless = ["certloop-challenge", "certloop-renew"] }
       PullShopfb54         = { but = [], actions = ["s3:GetObject"], elsewhere = [], there = ["/vault/shop/*"], unless = ["certloop-renew", "nginx"] }
     })

@@ -579,19 +579,18 @@ run "the_words_name_the_field_and_the_remedy" {
   assert {
     condition = trimspace(templatefile("./refusals/certificates.tftpl", { settings = var.settings, certificates = {
       shop = { domains = ["shop.example.com", "shop_example", "*.example.com", "192.0.2.1", "SHOP.example.com."], targets = [], keyType = "rsa", authority = ["a", "letsencrypt"], paused = "no", tags = { "aws:x" = "y" } }
-      } })) == trimspace(<<-EOT
-        certificates.shop.domains[1]: "shop_example" is no DNS name that can be ordered: it has an underscore, which no certificate may hold.
-        certificates.shop.domains[2]: "*.example.com" is no DNS name that can be ordered: it is a wildcard, which http-01 cannot validate, and dns-01 is not yet supported; list the names one by one.
-        certificates.shop.domains[3]: "192.0.2.1" is no DNS name that can be ordered: it is an IP address, which is not yet supported.
-        certificates.shop.domains[4]: "SHOP.example.com." stands there twice: remove one of the two.
-        certificates.shop.authority: a list of several authorities is not yet supported: name one.
-        certificates.shop.authority[0]: "a" is not an authority: use one of letsencrypt, or add it to settings.authorities.
-        certificates.shop.keyType: "rsa" is not known here: use one of ecdsa-p256, ecdsa-p384, rsa-2048, rsa-3072, rsa-4096.
-        certificates.shop.paused: has the wrong type: give true or false.
-        certificates.shop.tags.aws:x: begins with certloop: or aws:, which are reserved: use another key.
-      EOT
-    )
-    error_message = "The words: ${templatefile("./refusals/certificates.tftpl", { settings = var.settings, certificates = { shop = { domains = ["shop.example.com", "shop_example", "*.example.com", "192.0.2.1", "SHOP.example.com."], targets = [], keyType = "rsa", authority = ["a", "letsencrypt"], paused = "no", tags = { "aws:x" = "y" } } } })}"
+      } })) == join("\n", [
+      "certificates.shop.domains[1]: \"shop_example\" is no DNS name that can be ordered: it has an underscore, which no certificate may hold.",
+      "certificates.shop.domains[2]: \"*.example.com\" is no DNS name that can be ordered: it is a wildcard, which http-01 cannot validate, and dns-01 is not yet supported; list the names one by one.",
+      "certificates.shop.domains[3]: \"192.0.2.1\" is no DNS name that can be ordered: it is an IP address, which is not yet supported.",
+      "certificates.shop.domains[4]: \"SHOP.example.com.\" stands there twice: remove one of the two.",
+      "certificates.shop.authority: a list of several authorities is not yet supported: name one.",
+      "certificates.shop.authority[0]: \"a\" is not an authority: use one of letsencrypt, or add it to settings.authorities.",
+      "certificates.shop.keyType: \"rsa\" is not known here: use one of ecdsa-p256, ecdsa-p384, rsa-2048, rsa-3072, rsa-4096.",
+      "certificates.shop.paused: has the wrong type: give true or false.",
+      "certificates.shop.tags.aws:x: begins with certloop: or aws:, which are reserved: use another key.",
+    ])
+    error_message = "The words of refusals/certificates.tftpl are others."
   }
 
   assert {
@@ -604,18 +603,17 @@ run "the_words_name_the_field_and_the_remedy" {
         { type = "listener" },
       ] }
       bare = {}
-      } })) == trimspace(<<-EOT
-        certificates.bare.targets: is missing: list where the certificate goes; [] keeps it in the vault only.
-        certificates.shop.targets[1].as: "first" is not known here: use one of sni, default.
-        certificates.shop.targets[1]: is the same target as targets[0]: remove one of the two.
-        certificates.shop.targets[2].arn: belongs to a listener target, and this one is a certificateManager: remove it.
-        certificates.shop.targets[2].region: "Frankfurt" is not the name of a region: write one such as us-east-1, or leave it out for the function's own.
-        certificates.shop.targets[3].forward: is missing: give the target group that the new listener is to forward to.
-        certificates.shop.targets[3].port: 0 is no port: give a whole number from 1 to 65535, or leave it out for 443.
-        certificates.shop.targets[4].arn: is missing: add the ARN of the listener, or loadBalancer and forward for one that is to be made.
-      EOT
-    )
-    error_message = "The words: ${templatefile("./refusals/targets.tftpl", { account = local.account, certificates = { shop = { targets = [{ type = "listener", arn = "arn:aws:elasticloadbalancing:eu-central-1:123456789012:listener/app/web/50dc6c495c0c9188/f2f7dc8efc522ab3" }, { type = "listener", arn = "arn:aws:elasticloadbalancing:eu-central-1:123456789012:listener/app/web/50dc6c495c0c9188/f2f7dc8efc522ab3", as = "first" }, { type = "certificateManager", region = "Frankfurt", arn = "x" }, { type = "listener", loadBalancer = "arn:aws:elasticloadbalancing:eu-central-1:123456789012:loadbalancer/app/web/50dc6c495c0c9188", port = 0 }, { type = "listener" }] }, bare = {} } })}"
+      } })) == join("\n", [
+      "certificates.bare.targets: is missing: list where the certificate goes; [] keeps it in the vault only.",
+      "certificates.shop.targets[1].as: \"first\" is not known here: use one of sni, default.",
+      "certificates.shop.targets[1]: is the same target as targets[0]: remove one of the two.",
+      "certificates.shop.targets[2].arn: belongs to a listener target, and this one is a certificateManager: remove it.",
+      "certificates.shop.targets[2].region: \"Frankfurt\" is not the name of a region: write one such as us-east-1, or leave it out for the function's own.",
+      "certificates.shop.targets[3].forward: is missing: give the target group that the new listener is to forward to.",
+      "certificates.shop.targets[3].port: 0 is no port: give a whole number from 1 to 65535, or leave it out for 443.",
+      "certificates.shop.targets[4].arn: is missing: add the ARN of the listener, or loadBalancer and forward for one that is to be made.",
+    ])
+    error_message = "The words of refusals/targets.tftpl are others."
   }
 
   # A secret given in place of its ARN is not repeated.
