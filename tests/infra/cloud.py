@@ -29,6 +29,8 @@ from pki import issue, key_pem, pem, root  # noqa: E402  (tests/aws/pki.py)
 
 REGION = "us-east-1"
 ACCOUNT = "123456789012"
+KEY_ID = "kid-1"
+MAC_KEY = "zWNDZM6eQGHWpSRTPal5eIUYFTu7EajVIoguysqZ9wG44nMEtx3MUAsUDkMTQ12W"
 ADMINISTRATOR = ("AKIAADMINISTRATOR000", "administrator")
 # Passes bucket policies too: for looking, never for acting.
 ROOT = ("test", "test")
@@ -146,6 +148,7 @@ class Authority:
             "tlsPort": 8443,
             "ocspResponderURL": "",
             "externalAccountBindingRequired": False,
+            "externalAccountMACKeys": {KEY_ID: MAC_KEY},
             "keyAlgorithm": "ecdsa",
             "profiles": {"default": {"description": "90 days", "validityPeriod": 90 * 86400}},
         }
@@ -213,6 +216,7 @@ class Deployment:
             module "certloop" {
               schedule                = "rate(1 minute)"
               flexible_window_minutes = 0
+              pull                    = { site = ["arn:aws:iam::123456789012:user/web-host"] }
             }
             """
         )

@@ -11,7 +11,7 @@ from typing import Any, Iterator
 
 import pytest
 
-from cloud import REPOSITORY, Authority, Aws, Deployment, Network
+from cloud import KEY_ID, MAC_KEY, REPOSITORY, Authority, Aws, Deployment, Network
 
 ARCHITECTURE = {"aarch64": "arm64"}.get(platform.machine(), platform.machine())
 DOMAINS = ["shop.example.com", "www.shop.example.com"]
@@ -51,6 +51,8 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     world.aws = Aws(folder / "aws")
     world.authority = Authority(folder, world.network)
     world.deployment = Deployment(folder, world.aws, packages(), ARCHITECTURE)
+    roots = world.authority.own_root + world.authority.root
+    secret = world.aws.client("secretsmanager").create_secret(Name="external-account", SecretString=MAC_KEY)["ARN"]
     world.deployment.write_variables(
         environment="dev",
         domains=DOMAINS,
@@ -58,7 +60,16 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         production=False,
         directory=world.authority.directory,
         settings={
-            "authorities": {"letsencrypt": {"rootCertificate": world.authority.own_root + world.authority.root}},
+            "authorities": {
+                "letsencrypt": {"rootCertificate": roots},
+                # The same authority, by an account that is bound to one outside.
+                "bound": {
+                    "directory": world.authority.directory,
+                    "termsOfServiceAgreed": True,
+                    "rootCertificate": roots,
+                    "externalAccount": {"keyId": KEY_ID, "secretArn": secret},
+                },
+            },
             "defaults": {"profile": "default"},
             "selfCheck": {"mode": "require", "connectTo": world.network.http},
             "proof": {"mode": "require", "connectTo": world.network.https, "seconds": 20},
