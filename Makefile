@@ -5,7 +5,7 @@ EVENT ?= events/reconcile.json
 ENV ?= dev
 ROOT ?= infra/examples/existing-load-balancer
 
-.PHONY: help setup build test demo invoke bench lint fmt deny doc ci clean \
+.PHONY: help setup build package test demo invoke bench lint fmt deny doc ci clean \
 	plan deploy destroy
 
 help: ## What there is.
@@ -16,6 +16,9 @@ setup: ## What the local cloud needs, into .tools/ (make says what).
 
 build: ## The functions, into target/release.
 	cargo build --release --workspace
+
+package: ## The functions for AWS Lambda, into target/package: make package ARCH=arm64 (the default), x86_64 or all.
+	@infra/package $(ARCH)
 
 test: setup build ## Every test: unit, adapter, handler, end to end, and the AWS stand-in's own.
 	@if cargo nextest --version >/dev/null 2>&1; then \
