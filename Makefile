@@ -5,11 +5,11 @@ EVENT ?= events/reconcile.json
 ENV ?= dev
 ROOT ?= infra/examples/existing-load-balancer
 
-.PHONY: help setup build package test demo invoke bench lint fmt deny doc ci clean \
+.PHONY: help setup build package test test-infra demo invoke bench lint fmt deny doc ci clean \
 	plan deploy destroy
 
 help: ## What there is.
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## /  \1\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /  \1\t/' | expand -t 14
 
 setup: ## What the local cloud needs, into .tools/ (make says what).
 	@tests/setup
@@ -20,7 +20,7 @@ build: ## The functions, into target/release.
 package: ## The functions for AWS Lambda, into target/package: make package ARCH=arm64 (the default), x86_64 or all.
 	@infra/package $(ARCH)
 
-test: setup build ## Every test: unit, adapter, handler, end to end, and the AWS stand-in's own.
+test: setup build ## Every test: unit, adapter, handler, end to end, the AWS stand-ins' own, and test-infra.
 	@if cargo nextest --version >/dev/null 2>&1; then \
 		cargo nextest run --release --workspace; \
 	else \
@@ -29,6 +29,10 @@ test: setup build ## Every test: unit, adapter, handler, end to end, and the AWS
 	fi
 	cargo test --release --workspace --doc
 	$(PYTHON) -m pytest -q -p no:cacheprovider tests/aws
+	@tests/infra/run
+
+test-infra: ## The Terraform module: checked, then deployed to a local AWS and used there.
+	@tests/infra/run
 
 demo: setup build ## The cycle in the terminal, on this machine; KEEP=1 leaves it running.
 	@KEEP=$(KEEP) cargo run --release --quiet -p tests --bin demo

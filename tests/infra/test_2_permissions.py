@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 import json
 import time
+from contextlib import contextmanager
 from typing import Any, Callable, Iterator
 
 import pytest
@@ -27,14 +28,14 @@ def alone(world: World) -> Iterator[None]:
     """Nothing but a trial makes renew run."""
     scheduler, events = world.aws.client("scheduler"), world.aws.client("events")
     schedule = scheduler.get_schedule(Name="certloop-dev-reconcile", GroupName="certloop-dev")
-    given = ("Name", "GroupName", "ScheduleExpression", "FlexibleTimeWindow", "Target", "Description")
+    given = ("Name", "GroupName", "ScheduleExpression", "FlexibleTimeWindow", "Target", "Description", "State")
     schedule = {name: schedule[name] for name in given if name in schedule}
-    scheduler.update_schedule(**schedule, State="DISABLED")
+    scheduler.update_schedule(**{**schedule, "ScheduleExpression": "rate(365 days)"})
     events.disable_rule(Name="certloop-dev-document")
     time.sleep(2)
     yield
     events.enable_rule(Name="certloop-dev-document")
-    scheduler.update_schedule(**schedule, State="ENABLED")
+    scheduler.update_schedule(**schedule)
 
 
 def ask(world: World, event: dict[str, Any], function: str = RENEW, who: tuple[str, ...] | None = None) -> Any:
@@ -53,7 +54,7 @@ def trial(world: World) -> str | None:
     for listener in elb.describe_listeners(LoadBalancerArn=world.load_balancer_arn)["Listeners"]:
         if listener["Port"] == 443:
             elb.delete_listener(ListenerArn=listener["ListenerArn"])
-    target = {"type": "listener", "loadBalancer": world.load_balancer_arn, "forward": world.site_target_group_arn, "as": "default"}
+    target = {"type": "listener", "loadBalancer": world.load_balancer_arn, "forward": world.site_target_group_arn}
     document = {"domains": [f"{name}.example.com"], "authority": "bound", "targets": [target]}
     steps: list[tuple[dict[str, Any], str]] = [
         ({"action": "issue", "name": name, "certificate": document}, "issued"),
@@ -99,7 +100,9 @@ class Without:
         self.name, self.document = policy(world, role)
         kept = [one for one in self.document["Statement"] if one["Sid"] != sid]
         assert len(kept) == len(self.document["Statement"]) - 1, f"no statement {sid}"
-        self.less = {**self.document, "Statement": kept}
+        # IAM knows no policy without a statement.
+        harmless = {"Sid": "Nothing", "Effect": "Allow", "Action": "sts:GetCallerIdentity", "Resource": "*"}
+        self.less = {**self.document, "Statement": kept or [harmless]}
 
     def put(self, document: dict[str, Any]) -> None:
         self.iam.put_role_policy(RoleName=self.role, PolicyName=self.name, PolicyDocument=json.dumps(document))
@@ -158,7 +161,9 @@ def test_without_one_statement_a_life_does_not_succeed(world: World, sid: str) -
         wrong = trial(world)
     assert wrong, f"{sid} is not needed"
     _, denied = asked_by(world, RENEW)
-    assert {one["action"] for one in denied} & actions({"Statement": [statement]}), (wrong, denied)
+    # Who may not list is told 403 of an object that is not there, which is no decision of IAM's to be counted.
+    told = {one["action"] for one in denied} & actions({"Statement": [statement]})
+    assert told or sid == "ListObjects" and "AccessDenied" in wrong, (wrong, denied)
 
 
 @pytest.mark.parametrize("role", [RENEW, CHALLENGE])
@@ -235,17 +240,21 @@ def session(world: World, role: str) -> tuple[str, str, str]:
     return given["AccessKeyId"], given["SecretAccessKey"], given["SessionToken"]
 
 
-def user(world: World, name: str, *policies: str) -> tuple[str, str]:
+@contextmanager
+def user(world: World, name: str, policy: str) -> Iterator[tuple[str, str]]:
+    """Somebody with one policy."""
     iam = world.aws.client("iam")
     iam.create_user(UserName=name)
-    for one in policies:
-        iam.attach_user_policy(UserName=name, PolicyArn=one)
+    iam.attach_user_policy(UserName=name, PolicyArn=policy)
     key = iam.create_access_key(UserName=name)["AccessKey"]
-    return key["AccessKeyId"], key["SecretAccessKey"]
+    yield key["AccessKeyId"], key["SecretAccessKey"]
+    # A policy that somebody has is not deleted.
+    iam.detach_user_policy(UserName=name, PolicyArn=policy)
 
 
 def keys(world: World, prefix: str) -> list[str]:
-    return [one["Key"] for one in world.aws.client("s3", ROOT).list_objects_v2(Bucket=world.bucket, Prefix=prefix)["Contents"]]
+    found = world.aws.client("s3", ROOT).list_objects_v2(Bucket=world.bucket, Prefix=prefix)
+    return [one["Key"] for one in found.get("Contents", [])]
 
 
 def test_challenge_can_read_tokens_and_nothing_else(world: World) -> None:
@@ -356,8 +365,12 @@ def test_an_administrator_writes_documents_and_neither_plants_tokens_nor_reads_k
 
 
 def test_a_host_pulls_its_own_certificate_and_no_other(world: World) -> None:
-    who = user(world, "web-host", f"arn:aws:iam::{ACCOUNT}:policy/certloop-dev-pull-site")
-    other = user(world, "another-host", f"arn:aws:iam::{ACCOUNT}:policy/certloop-dev-pull-site")
+    pull = f"arn:aws:iam::{ACCOUNT}:policy/certloop-dev-pull-site"
+    with user(world, "web-host", pull) as who, user(world, "another-host", pull) as other:
+        pulls(world, who, other)
+
+
+def pulls(world: World, who: tuple[str, str], other: tuple[str, str]) -> None:
     s3 = world.aws.client("s3", who)
     bucket = {"Bucket": world.bucket}
     listed = [one["Key"] for one in s3.list_objects_v2(**bucket, Prefix="vault/site/")["Contents"]]
@@ -373,9 +386,13 @@ def test_a_host_pulls_its_own_certificate_and_no_other(world: World) -> None:
 
 
 def test_viewers_look_and_operators_do(world: World) -> None:
-    viewer, operator = user(world, "viewer", world.policies["view"]), user(world, "operator", world.policies["operate"])
+    with user(world, "viewer", world.policies["view"]) as viewer, user(world, "operator", world.policies["operate"]) as operator:
+        views_and_operates(world, viewer, operator)
+
+
+def views_and_operates(world: World, viewer: tuple[str, str], operator: tuple[str, str]) -> None:
     status, some = {"action": "status"}, {"action": "reconcile", "certificates": ["site"]}
-    assert ask(world, status, f"{RENEW}:view", viewer)["total"] >= 2
+    assert ask(world, status, f"{RENEW}:view", viewer)["total"] >= 1
     said = ask(world, some, f"{RENEW}:view", viewer)
     assert said["error"]["errorType"] == "certloop.NotPermitted", said
     for function in (RENEW, f"{RENEW}:$LATEST", CHALLENGE):
