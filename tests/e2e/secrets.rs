@@ -246,6 +246,8 @@ fn assert_metrics(metrics: &[Value]) {
 async fn a_partial_pass_counts_no_pass() {
     let cloud = LocalCloud::start().await;
     let site = cloud.install("shop").await;
+    let empty = site.pass().await.metrics();
+    assert_eq!(empty[0]["LifetimeLeftShare"], 1.0, "nothing runs out");
     site.want("shop", &["shop.example.com"]).await;
     let one = json!({"action": "reconcile", "certificates": ["shop"]});
     let part = site.invoke(&one).await;

@@ -153,13 +153,17 @@ impl<'p, P: Ports> Cycle<'p, P> {
         ]
     }
 
-    /// Returns how many certificates the fullest listener seen in this pass holds beside its default.
-    pub fn most_certificates_on_a_listener(&self) -> Option<usize> {
-        let seen = self.holdings.answers();
-        let lists = seen
-            .iter()
-            .filter_map(|held| held.get()?.as_ref().ok().map(|held| held.list.len()));
-        lists.max()
+    /// Returns how many certificates the fullest load balancer holds beside the defaults, on its listeners seen in this pass:
+    /// the quota is the load balancer's.
+    pub fn most_certificates_on_a_load_balancer(&self) -> Option<usize> {
+        let mut held = BTreeMap::<String, usize>::new();
+        for (listener, cell) in self.holdings.answers() {
+            let (balancer, _) = listener.rsplit_once('/').unwrap_or((&listener, ""));
+            if let Some(Ok(holding)) = cell.get() {
+                *held.entry(balancer.to_owned()).or_default() += holding.list.len();
+            }
+        }
+        held.into_values().max()
     }
 
     /// Whether these tags say that a certificate is this one of ours.

@@ -20,9 +20,13 @@ impl<T> Memo<T> {
             .clone()
     }
 
-    /// Returns the places of all answers.
-    pub(crate) fn answers(&self) -> Vec<Rc<OnceCell<T>>> {
-        self.0.borrow().values().cloned().collect()
+    /// Returns the places of all answers, by key.
+    pub(crate) fn answers(&self) -> Vec<(String, Rc<OnceCell<T>>)> {
+        let cells = self.0.borrow();
+        cells
+            .iter()
+            .map(|(key, cell)| (key.clone(), cell.clone()))
+            .collect()
     }
 
     /// Replaces an answer.

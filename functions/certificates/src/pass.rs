@@ -26,8 +26,8 @@ pub struct Pass {
     pub lowest_share_left: Option<f64>,
     /// Imports of the last year, in the region with the most.
     pub imports_of_a_year: u32,
-    /// Certificates in the list of the fullest listener that was looked at.
-    pub most_on_a_listener: Option<usize>,
+    /// Certificates beside the defaults on the fullest load balancer whose listeners were looked at.
+    pub most_on_a_load_balancer: Option<usize>,
 }
 
 /// Reads the settings; without them no pass can run.
@@ -134,7 +134,7 @@ impl<P: Ports> Cycle<'_, P> {
         Pass {
             lowest_share_left: shares.min_by(f64::total_cmp),
             imports_of_a_year: imports.into_values().max().unwrap_or_default(),
-            most_on_a_listener: self.most_certificates_on_a_listener(),
+            most_on_a_load_balancer: self.most_certificates_on_a_load_balancer(),
             entries,
         }
     }

@@ -232,7 +232,9 @@ impl<P: Ports> Installation<P> {
             .count("Failed", count(summary.failed))
             .count("NeedsPerson", count(needs_person))
             .count("Unproved", count(unproved));
-        if let Some(share) = pass.lowest_share_left {
+        // Without certificates nothing runs out: an alarm on the last one that was taken away must clear.
+        let share = pass.lowest_share_left;
+        if let Some(share) = share.or((full && managed == 0).then_some(1.0)) {
             metrics = metrics.share("LifetimeLeftShare", share);
         }
         if full {
@@ -240,7 +242,7 @@ impl<P: Ports> Installation<P> {
                 .count("Passes", 1)
                 .count("CertificatesManaged", count(managed))
                 .count("ImportsThisYear", pass.imports_of_a_year.into());
-            if let Some(most) = pass.most_on_a_listener {
+            if let Some(most) = pass.most_on_a_load_balancer {
                 metrics = metrics.count("ListenerCertificates", count(most));
             }
         }
