@@ -359,3 +359,103 @@ async fn a_listener_is_made_once_whatever_stops_it() {
     }
     assert!(deaths > 20, "only {deaths} deaths");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_it_is_served_it_stays_until_it_stands_where_it_is_wanted() {
+    let cloud = LocalCloud::start().await;
+    let site = cloud.install("shop").await;
+    site.want("shop", &["shop.example.com"]).await;
+    assert_eq!(site.pass().await.outcome("shop"), "issued");
+    let served = site.listed().await;
+    let by_port = document(&cloud, &site, &["shop.example.com"]).await;
+    let with_target = |field: &str, value: Value| {
+        let mut document = by_port.clone();
+        document["targets"][0][field] = value;
+        document
+    };
+
+    // Nobody can tell which listener is on the port: it may well be the one.
+    let silent = Response::new(503, "");
+    cloud
+        .to_aws()
+        .inject(Fault::on("DescribeListeners").times(5).answer(silent));
+    site.put_document("shop", &by_port).await;
+    let pass = site.pass().await;
+    assert_eq!(pass.outcome("shop"), "failed", "{:#}", pass.report());
+    assert_eq!(site.listed().await, served);
+    cloud.to_aws().heal();
+
+    // The new place cannot be made.
+    let group = target_group(&cloud, &site).await;
+    let mut elsewhere = with_target("port", json!(8443));
+    elsewhere["targets"][0]["forward"] = json!(group.replace("targetgroup/", "targetgroup/no-"));
+    let mistyped = site.balancer.replace("/app/shop/", "/app/shap/");
+    for document in [elsewhere, with_target("loadBalancer", json!(mistyped))] {
+        site.put_document("shop", &document).await;
+        let pass = site.pass().await;
+        assert_eq!(pass.outcome("shop"), "failed", "{:#}", pass.report());
+        assert_eq!(site.listed().await, served);
+        assert!(site.browser_trusts("shop.example.com").await.is_ok());
+    }
+
+    site.put_document("shop", &by_port).await;
+    let healed = site.pass_with(two_minutes_later()).await;
+    assert_ne!(healed.outcome("shop"), "failed", "{:#}", healed.report());
+    assert_eq!(site.listed().await, served);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_listener_that_does_not_answer_yet_is_looked_at_by_the_next_pass() {
+    let cloud = LocalCloud::start().await;
+    let site = cloud.install("shop").await;
+    without_listener(&cloud, &site).await;
+    let warning = |connect_to: String| {
+        let mut settings = site.settings();
+        settings["proof"] = json!({"mode": "warn", "connectTo": connect_to, "seconds": 120});
+        settings
+    };
+    site.put_settings(&warning("127.0.0.1:9".to_owned())).await;
+    let wanted = document(&cloud, &site, &["shop.example.com"]).await;
+    site.put_document("shop", &wanted).await;
+    let born = site.pass().await;
+    assert_eq!(born.outcome("shop"), "issued", "{:#}", born.report());
+    assert_eq!(target(&born, "shop")["proved"], Value::Null);
+
+    let https = site.ports().https().to_string();
+    site.put_settings(&warning(https)).await;
+    let next = site.pass().await;
+    assert_eq!(target(&next, "shop")["proved"], true, "{:#}", next.report());
+    assert_eq!(site.pass().await.outcome("shop"), "kept");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_new_listener_leads_to_must_be_permitted() {
+    let cloud = LocalCloud::start().await;
+    let site = cloud.install("shop").await;
+    without_listener(&cloud, &site).await;
+    let wanted = document(&cloud, &site, &["shop.example.com"]).await;
+    let permitting = |patterns: Value| {
+        let mut settings = site.settings();
+        settings["permit"] = json!({"targets": patterns});
+        settings
+    };
+    let listeners_only = json!(["arn:aws:elasticloadbalancing:*:listener/app/shop/*"]);
+    site.put_settings(&permitting(listeners_only)).await;
+    site.put_document("shop", &wanted).await;
+    let refused = site.pass().await;
+    let problem = &refused.certificate("shop")["problem"];
+    assert_eq!(problem["type"], "certloop:invalidDocument", "{problem:#}");
+    assert!(
+        problem["detail"]
+            .as_str()
+            .unwrap()
+            .contains("targets[0].forward")
+    );
+
+    let both = json!([
+        "arn:aws:elasticloadbalancing:*:listener/app/shop/*",
+        target_group(&cloud, &site).await
+    ]);
+    site.put_settings(&permitting(both)).await;
+    assert_eq!(site.pass().await.outcome("shop"), "issued");
+}

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tests::{Fault, Function, Installation, Invocation, LocalCloud, PebbleOptions, Plan};
+use tests::{Fault, Function, Installation, Invocation, LocalCloud, PebbleOptions, Plan, Response};
 use tokio::sync::Mutex;
 
 use crate::authority_refusals::{EXTERNAL_KEY, put_secret};
@@ -272,4 +272,55 @@ async fn a_partial_pass_counts_no_pass() {
         2,
         "re-imports count"
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_import_that_nobody_heard_of_counts_once_it_is_seen() {
+    let cloud = LocalCloud::start_with(PebbleOptions {
+        profiles: vec![("default".into(), 90 * 24 * 60 * 60)],
+        ..PebbleOptions::default()
+    })
+    .await;
+    let site = cloud.install("shop").await;
+    site.want("shop", &["shop.example.com"]).await;
+    // Its answer is lost, first of a new import, then of one under the same ARN.
+    for (day, outcome, imports) in [(0, "issued", 1), (61, "renewed", 3)] {
+        let lost = Response::new(500, "");
+        cloud
+            .to_aws()
+            .inject(Fault::on("ImportCertificate").times(9).swallow(lost));
+        let cut_off = site.pass_with(Plan::days_later(day)).await;
+        assert!(
+            ["failed", outcome].contains(&cut_off.outcome("shop")),
+            "{:#}",
+            cut_off.report()
+        );
+        cloud.to_aws().heal();
+        let clock = Duration::from_secs(day * 24 * 60 * 60 + 15 * 60);
+        let seen = site
+            .pass_with(Plan {
+                clock,
+                ..Plan::default()
+            })
+            .await;
+        // The authority stays in the present, so that what it issues is due again: a third import.
+        assert_ne!(seen.outcome("shop"), "failed", "{:#}", seen.report());
+        let counted = seen.metrics()[0]["ImportsThisYear"].as_u64().unwrap();
+        assert!(counted >= imports, "{counted} after day {day}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_load_balancer_shows() {
+    let cloud = LocalCloud::start().await;
+    let site = cloud.install("shop").await;
+    for number in 0..25 {
+        site.add_foreign(&format!("other{number}.example.net"))
+            .await;
+    }
+    site.want("shop", &["shop.example.com"]).await;
+    let full = site.pass().await;
+    let problem = &full.certificate("shop")["problem"];
+    assert_eq!(problem["type"], "certloop:listenerFull", "{problem:#}");
+    assert_eq!(full.metrics()[0]["ListenerCertificates"], 25);
 }

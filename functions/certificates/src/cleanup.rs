@@ -135,17 +135,23 @@ impl<P: Ports> Work<'_, '_, P> {
                     .cloned(),
             );
         }
-        let listeners: Vec<ListenerArn> = self
+        let listeners = self
             .wanted
             .targets
             .iter()
             .filter_map(|target| match target {
                 Target::Listener { at, .. } if at.region() == region => {
-                    self.state.listener(at).cloned()
+                    Some(self.state.listener(at))
                 }
                 _ => None,
-            })
-            .collect();
+            });
+        // A listener that was neither found nor made may hold what it likes.
+        let Some(listeners) = listeners
+            .map(Option::<&_>::cloned)
+            .collect::<Option<Vec<_>>>()
+        else {
+            return Ok(());
+        };
         for arn in listeners {
             match self
                 .cycle

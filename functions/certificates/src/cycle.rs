@@ -117,6 +117,11 @@ impl<'p, P: Ports> Cycle<'p, P> {
         .clone()
     }
 
+    /// Notes what a listener was found to hold by those who are at work on it.
+    pub(crate) fn note_holding(&self, arn: &ListenerArn, holding: &Holding) {
+        self.holdings.replace(arn.as_str(), Ok(holding.clone()));
+    }
+
     /// Returns the certificates of a region, listed not before the given instant; without one, once per pass.
     pub(crate) async fn listing(
         &self,

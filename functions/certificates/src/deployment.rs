@@ -10,7 +10,7 @@ use crate::placement::placing;
 use crate::problem::{Problem, Retry};
 use crate::proving::{is_old, proof_is_due};
 use crate::settings::CheckMode;
-use crate::state::{State, TargetState};
+use crate::state::{State, TargetKind, TargetState};
 use crate::targets::{Deployed, regions, stray_targets, target_id, target_region, uses_region};
 
 impl<P: Ports> Cycle<'_, P> {
@@ -113,7 +113,10 @@ impl<P: Ports> Work<'_, '_, P> {
             }
         }
         self.forget_listeners();
-        self.take_off_strays(&mut deployed).await?;
+        // What is served elsewhere stays there until it stands where it is wanted: never remove before add.
+        if deployed.problem.is_none() {
+            self.take_off_strays(&mut deployed).await?;
+        }
         self.delete_superseded(&mut deployed).await;
         Ok(deployed)
     }
@@ -169,17 +172,25 @@ impl<P: Ports> Work<'_, '_, P> {
                 }
                 Target::Listener { at, placement } => {
                     let placed = match self.listener_at(at, &arn).await {
-                        Ok(listener) => {
+                        Ok((listener, made)) => {
                             let changed_in_place = how == Imported::Over;
-                            self.place_on(
-                                &listener,
-                                *placement,
-                                &arn,
-                                issued,
-                                changed_in_place,
-                                deployed,
-                            )
-                            .await
+                            let placed = self
+                                .place_on(
+                                    &listener,
+                                    *placement,
+                                    &arn,
+                                    issued,
+                                    changed_in_place,
+                                    deployed,
+                                )
+                                .await;
+                            let record =
+                                (self.state).target_mut(TargetKind::Listener, listener.as_str());
+                            if made && record.proved.is_none() {
+                                // It takes a while before it answers: the next pass looks again.
+                                record.checked_at = None;
+                            }
+                            placed
                         }
                         Err(halt) => Err(halt),
                     };

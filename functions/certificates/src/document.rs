@@ -341,14 +341,26 @@ fn check_targets(
                 format!("is the same target as targets[{earlier}]: remove one of the two"),
             ));
         }
-        let text = target.permit_text(account);
-        if !settings.permit.permits_target(&text) {
-            return Err(Invalid::at(
+        let refuse = |field: &str, text: &str| {
+            Err(Invalid::at(
                 field,
                 format!(
                     "{text} is not permitted by permit.targets of settings.json: remove it here, or add a pattern there"
                 ),
-            ));
+            ))
+        };
+        let text = target.permit_text(account);
+        if !settings.permit.permits_target(&text) {
+            return refuse(&field, &text);
+        }
+        // What a new listener leads to is published by it.
+        if let Target::Listener {
+            at: ListenerAt::Port(new),
+            ..
+        } = &target
+            && !settings.permit.permits_target(new.forward.as_str())
+        {
+            return refuse(&format!("{field}.forward"), new.forward.as_str());
         }
         targets.push(target);
     }
@@ -491,6 +503,12 @@ fn check_new_listener(
     let port = document.port.unwrap_or(HTTPS_PORT);
     if port == 0 {
         return Err(Invalid::at(at("port"), "is 0: write 1 to 65535"));
+    }
+    if port == HTTP_PORT {
+        return Err(Invalid::at(
+            at("port"),
+            "is 80, which stays plain HTTP: authorities begin there to validate a name; write another, such as 443",
+        ));
     }
     let Some(forward) = document.forward else {
         return Err(Invalid::at(
@@ -733,13 +751,16 @@ impl<'de> Deserialize<'de> for OneOrMany {
 #[schemars(rename = "Target", extend("oneOf" = [
     {
         "properties": {
-            "type": {"const": "listener"}, "region": {"type": "null"}, "loadBalancer": {"type": "null"},
+            "type": {"const": "listener"}, "region": {"type": "null"}, "arn": {"type": "string"}, "loadBalancer": {"type": "null"},
             "port": {"type": "null"}, "forward": {"type": "null"}, "tlsPolicy": {"type": "null"}
         },
         "required": ["arn"]
     },
     {
-        "properties": {"type": {"const": "listener"}, "region": {"type": "null"}, "arn": {"type": "null"}},
+        "properties": {
+            "type": {"const": "listener"}, "region": {"type": "null"}, "arn": {"type": "null"},
+            "loadBalancer": {"type": "string"}, "forward": {"type": "string"}, "port": {"not": {"const": 80}}
+        },
         "required": ["loadBalancer", "forward"]
     },
     {
@@ -778,9 +799,10 @@ struct TargetDocument {
         pattern = r"^arn:aws[a-z-]*:elasticloadbalancing:[a-z0-9-]+:[0-9]{12}:targetgroup/[A-Za-z0-9_-]+/[A-Za-z0-9_-]+$"
     ))]
     forward: Option<String>,
-    /// Name of the security policy of a listener made for `loadBalancer`. Left out: the load balancer's own choice.
+    /// Name of the security policy of a listener made for `loadBalancer`. Left out: the load balancer's own choice. One that is there
+    /// already keeps its policy.
     #[serde(default)]
-    #[schemars(regex(pattern = r"^[A-Za-z0-9-]+$"))]
+    #[schemars(length(min = 1, max = 255), regex(pattern = r"^[A-Za-z0-9-]+$"))]
     tls_policy: Option<String>,
     /// How the listener holds the certificate: "sni" (the default) in its list, "default" as its default certificate.
     #[serde(rename = "as", default)]
@@ -796,6 +818,9 @@ struct TargetDocument {
 
 /// Where a new listener listens unless the document says otherwise.
 const HTTPS_PORT: u16 = 443;
+
+/// Where validation begins (RFC 8555 section 8.3).
+const HTTP_PORT: u16 = 80;
 
 const MAX_TLS_POLICY: usize = 255;
 
@@ -1124,6 +1149,10 @@ mod tests {
             (
                 changed("port", json!(0)),
                 "targets[0].port: is 0: write 1 to 65535",
+            ),
+            (
+                changed("port", json!(80)),
+                "targets[0].port: is 80, which stays plain HTTP",
             ),
             (changed("port", json!(70_000)), "targets[0].port: "),
             (

@@ -88,6 +88,8 @@ impl<P: Ports> Work<'_, '_, P> {
     ) -> Result<(CertificateArn, Imported), Halt> {
         let serial = issued.leaf().serial.clone();
         let mut gathered = false;
+        // An import whose answer nobody heard counts as well, once it is seen.
+        let intended = (self.state.imports.get(region)).and_then(|import| import.importing.clone());
         loop {
             let record = self.state.imports.get(region).cloned().unwrap_or_default();
             // What became of an import whose answer was lost is found out before anything else is imported.
@@ -104,6 +106,12 @@ impl<P: Ports> Work<'_, '_, P> {
                     self.adopt(region, arn.clone(), &serial);
                     let is_recorded = (record.serial.as_ref())
                         .is_none_or(|recorded| same_serial(recorded, &serial));
+                    let unheard = intended
+                        .as_ref()
+                        .is_some_and(|intent| same_serial(&intent.serial, &serial));
+                    if !is_recorded || unheard {
+                        self.count_import(region);
+                    }
                     let how = if is_recorded {
                         Imported::Before
                     } else {
@@ -112,6 +120,11 @@ impl<P: Ports> Work<'_, '_, P> {
                     return Ok((arn, how));
                 }
                 Standing::Other(old) => {
+                    if (record.serial.as_ref())
+                        .is_some_and(|known| !same_serial(known, &old.serial))
+                    {
+                        self.count_import(region);
+                    }
                     let Some(why) = self.import_in_place(region, &arn, &old, issued).await? else {
                         return Ok((arn, Imported::Over));
                     };

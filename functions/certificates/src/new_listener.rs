@@ -11,20 +11,20 @@ use crate::load_balancer::{AttachError, LoadBalancer};
 use crate::problem::{Problem, Retry, ServiceError};
 
 impl<P: Ports> Work<'_, '_, P> {
-    /// Returns the ARN of a listener. One named by load balancer and port is looked for each time, and made with ours as its
-    /// default where there is none.
+    /// Returns the ARN of a listener, and whether it was made for that. One named by load balancer and port is looked for each
+    /// time, and made with ours as its default where there is none.
     pub(crate) async fn listener_at(
         &mut self,
         at: &ListenerAt,
         ours: &CertificateArn,
-    ) -> Result<ListenerArn, Halt> {
+    ) -> Result<(ListenerArn, bool), Halt> {
         let new = match at {
-            ListenerAt::Arn(arn) => return Ok(arn.clone()),
+            ListenerAt::Arn(arn) => return Ok((arn.clone(), false)),
             ListenerAt::Port(new) => new,
         };
-        let arn = match self.on_port(new).await? {
-            Some(arn) => arn,
-            None => self.make(new, ours).await?,
+        let (arn, made) = match self.on_port(new).await? {
+            Some(arn) => (arn, false),
+            None => (self.make(new, ours).await?, true),
         };
         // What was known of it before it had an ARN.
         self.state.targets.retain(|target| target.id != new.key());
@@ -32,7 +32,7 @@ impl<P: Ports> Work<'_, '_, P> {
         if known.as_ref() != Some(&arn) {
             self.save().await?;
         }
-        Ok(arn)
+        Ok((arn, made))
     }
 
     /// Forgets the listeners on ports that the document does not name any more; what they hold of ours is taken off as a stray.
@@ -91,16 +91,23 @@ impl<P: Ports> Work<'_, '_, P> {
 fn not_made(new: &NewListener, error: &ServiceError) -> Problem {
     let remedy = match error.code.as_deref() {
         Some("LoadBalancerNotFound") => "name an existing load balancer in loadBalancer",
-        Some("TargetGroupNotFound" | "TargetGroupAssociationLimit" | "IncompatibleProtocols") => {
-            "name a target group in forward that this load balancer can use"
-        }
+        Some(
+            "TargetGroupNotFound"
+            | "TargetGroupAssociationLimit"
+            | "TooManyUniqueTargetGroupsPerLoadBalancer"
+            | "InvalidLoadBalancerAction"
+            | "IncompatibleProtocols",
+        ) => "name a target group in forward that this load balancer can use",
         Some("SSLPolicyNotFound") => {
             "name a security policy in tlsPolicy (aws elbv2 describe-ssl-policies)"
         }
         Some("TooManyListeners") => "remove one, or ask for a higher quota",
-        Some("ValidationError" | "InvalidConfigurationRequest" | "UnsupportedProtocol") => {
-            "change the target in the document"
-        }
+        Some(
+            "ValidationError"
+            | "InvalidConfigurationRequest"
+            | "OperationNotPermitted"
+            | "UnsupportedProtocol",
+        ) => "change the target in the document",
         _ => return error.problem("loadBalancer", &new.key()),
     };
     let detail = format!("the listener {}: {error}; {remedy}", new.key());

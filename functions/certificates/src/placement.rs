@@ -71,12 +71,14 @@ impl<P: Ports> Work<'_, '_, P> {
         })?;
         if listener.protocol != "HTTPS" {
             let detail = format!(
-                "{arn} speaks {} and holds no certificates; name an HTTPS listener in targets",
-                listener.protocol
+                "{arn} on port {} speaks {} and holds no certificates; name an HTTPS listener or another port in targets, or delete it \
+                 there to have one made by loadBalancer and port",
+                listener.port, listener.protocol
             );
             return Err(Problem::ours("listenerNotHttps", Retry::Person, detail).into());
         }
         let before = balancer.certificates(arn).await.map_err(failed)?;
+        self.cycle.note_holding(arn, &before);
         let placing = placing(&self.wanted, &self.state, arn, placement, ours.clone());
         let displaced = self.displaced(arn.region(), &before, &placing).await?;
         let mut changes = listener::establish(&before, &placing.wish(), displaced.keep);
