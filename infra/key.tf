@@ -3,6 +3,9 @@
 locals {
   kms_key_arn = !var.kms ? null : var.kms_key_arn != null ? var.kms_key_arn : one(aws_kms_key.this[*].arn)
 
+  # The one written with may always read: as a former key it would only stand there twice.
+  former_kms_key_arns = [for arn in distinct(var.former_kms_key_arns) : arn if arn != var.kms_key_arn]
+
   # S3 passes the object's ARN as encryption context.
   secret_objects = ["${local.bucket_arn}/accounts/*", "${local.bucket_arn}/vault/*"]
   s3_service     = "s3.${local.region}.${data.aws_partition.current.dns_suffix}"

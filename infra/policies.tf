@@ -11,7 +11,7 @@ data "aws_iam_policy_document" "operate" {
   statement {
     sid       = "Operate"
     actions   = ["lambda:InvokeFunction"]
-    resources = [local.function_arns.renew]
+    resources = [local.function_arns.renew, "${local.function_arns.renew}:view"]
   }
 }
 
@@ -67,6 +67,27 @@ data "aws_iam_policy_document" "pull" {
       sid       = "DecryptVault"
       actions   = ["kms:Decrypt"]
       resources = [statement.value]
+
+      condition {
+        test     = "StringEquals"
+        variable = "kms:ViaService"
+        values   = [local.s3_service]
+      }
+      condition {
+        test     = "StringLike"
+        variable = "kms:EncryptionContext:aws:s3:arn"
+        values   = ["${local.bucket_arn}/vault/${each.key}/*"]
+      }
+    }
+  }
+
+  dynamic "statement" {
+    for_each = length(local.former_kms_key_arns) > 0 ? [local.former_kms_key_arns] : []
+
+    content {
+      sid       = "DecryptFormerVault"
+      actions   = ["kms:Decrypt"]
+      resources = statement.value
 
       condition {
         test     = "StringEquals"

@@ -129,6 +129,13 @@ variable "certificates" {
   }
 }
 
+variable "look_up_listeners" {
+  description = "Whether listeners named in certificates are looked up at plan; false if one is in another region than the provider's."
+  type        = bool
+  default     = true
+  nullable    = false
+}
+
 variable "load_balancers" {
   description = "Application Load Balancers by a label of your choice: renew may change the certificates of their listeners, and the challenge rule is put on them."
   type = map(object({
@@ -205,7 +212,7 @@ variable "function_url" {
 }
 
 variable "schedule" {
-  description = "How often a pass runs, as an EventBridge Scheduler expression. The alarm on missing passes expects one an hour."
+  description = "How often a pass runs, as an EventBridge Scheduler expression. The alarm on missing passes expects two an hour."
   type        = string
   default     = "rate(10 minutes)"
   nullable    = false
@@ -213,6 +220,12 @@ variable "schedule" {
   validation {
     condition     = can(regex("^(rate\\(([1-9][0-9]*) (minutes?|hours?|days?)\\)|cron\\([^()]+\\))$", var.schedule))
     error_message = "schedule: ${jsonencode(var.schedule)} is no expression: write rate(10 minutes) or cron(0/10 * * * ? *)."
+  }
+
+  # Of a cron() that cannot be told.
+  validation {
+    condition     = !var.alarms.enabled || !can(regex("^rate\\((3[1-9]|[4-9][0-9]|[1-9][0-9]{2,}) minutes?\\)$|^rate\\([0-9]+ (hours?|days?)\\)$", var.schedule))
+    error_message = "schedule: ${var.schedule} is slower than every 30 minutes, and the alarm on missing passes looks at an hour: make it faster, or do without alarms (alarms.enabled)."
   }
 }
 
@@ -229,14 +242,14 @@ variable "flexible_window_minutes" {
 }
 
 variable "kms" {
-  description = "Whether account keys and private keys are encrypted with a KMS key; false: with S3's own key, like the rest."
+  description = "Whether account keys and private keys are encrypted with a KMS key; false: with S3's own key, like the rest. Before you change it: README, Changing the key."
   type        = bool
   default     = true
   nullable    = false
 }
 
 variable "kms_key_arn" {
-  description = "ARN of an existing KMS key to use in place of one of the module's own. Its policy must leave the decision to IAM."
+  description = "ARN of an existing KMS key to use in place of one of the module's own. Its policy must leave the decision to IAM. Before you change it: README, Changing the key."
   type        = string
   default     = null
 
@@ -251,11 +264,38 @@ variable "kms_key_arn" {
   }
 }
 
+# What was written with a key can be read with that key alone, whatever key is written with today.
+variable "former_kms_key_arns" {
+  description = "ARNs of KMS keys that accounts/ and vault/ were encrypted with before: renew and pull may still decrypt with them."
+  type        = list(string)
+  default     = []
+  nullable    = false
+
+  validation {
+    condition     = alltrue([for arn in var.former_kms_key_arns : can(regex("^arn:aws[a-z-]*:kms:[a-z0-9-]+:[0-9]{12}:key/[A-Za-z0-9-]+$", arn))])
+    error_message = "former_kms_key_arns: one is not the ARN of a KMS key: give arn:aws:kms:<region>:<account>:key/... (an alias is none)."
+  }
+}
+
 variable "versioning" {
   description = "Whether the bucket keeps older versions (of secrets for a day, of the rest for 90)."
   type        = bool
   default     = false
   nullable    = false
+}
+
+# What is older serves nobody: 398 days is the longest a public authority has been allowed to sign for since 2020. A private
+# one may sign for longer, and an object's age is the time since its last renewal.
+variable "vault_days" {
+  description = "Days after which a private key that was never renewed is removed from the vault; more than the longest lifetime your authorities sign for."
+  type        = number
+  default     = 400
+  nullable    = false
+
+  validation {
+    condition     = var.vault_days >= 100 && floor(var.vault_days) == var.vault_days
+    error_message = "vault_days: is ${var.vault_days}: give a whole number of at least 100, more than the longest lifetime your authorities sign for."
+  }
 }
 
 variable "force_destroy" {
