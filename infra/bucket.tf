@@ -4,6 +4,8 @@ locals {
   # Account and region make the name unique, so that environments and regions live side by side.
   bucket     = "${var.name}-${local.account}-${local.region}"
   bucket_arn = "arn:${local.partition}:s3:::${local.bucket}"
+
+  bucket_policy_size = length(jsonencode(jsondecode(data.aws_iam_policy_document.bucket.json)))
 }
 
 resource "aws_s3_bucket" "this" {
@@ -71,7 +73,7 @@ resource "aws_s3_bucket_lifecycle_configuration" "this" {
     }
   }
 
-  # 398 days is the longest a public authority has been allowed to sign for since 2020: what is older serves nobody.
+  # renew removes what it replaces; this is for what was never replaced.
   rule {
     id     = "forgotten-keys"
     status = "Enabled"
@@ -79,7 +81,7 @@ resource "aws_s3_bucket_lifecycle_configuration" "this" {
       prefix = "vault/"
     }
     expiration {
-      days = 400
+      days = var.vault_days
     }
     noncurrent_version_expiration {
       noncurrent_days = 1
@@ -236,6 +238,13 @@ data "aws_iam_policy_document" "bucket" {
 resource "aws_s3_bucket_policy" "this" {
   bucket = aws_s3_bucket.this.id
   policy = data.aws_iam_policy_document.bucket.json
+
+  lifecycle {
+    precondition {
+      condition     = local.bucket_policy_size <= 20480
+      error_message = "pull: with ${length(var.pull)} names the bucket's policy has ${local.bucket_policy_size} characters, and S3 takes 20480: fewer names or fewer principals, or a second installation with another name. Names with one principal each: about 40 fit."
+    }
+  }
 
   depends_on = [aws_s3_bucket_public_access_block.this]
 }

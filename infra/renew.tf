@@ -16,6 +16,11 @@ locals {
   ))
   listener_arns = [for arn in local.load_balancer_arns : "${replace(arn, ":loadbalancer/", ":listener/")}/*"]
 
+  # As IAM counts: without white space. Each load balancer stands there three times.
+  renew_policy_size       = length(jsonencode(jsondecode(data.aws_iam_policy_document.renew.json)))
+  load_balancer_size      = sum(concat([0], [for arn in local.load_balancer_arns : 3 * length(arn) + 9]))
+  load_balancers_that_fit = floor((10240 - local.renew_policy_size + local.load_balancer_size) / max(1, local.load_balancer_size) * length(local.load_balancer_arns))
+
   secret_arns = distinct(concat(
     [for authority in values(local.settings.authorities) : authority.externalAccount.secretArn if try(authority.externalAccount.secretArn, null) != null],
     try([for webhook in local.settings.notify.webhooks : webhook.secretArn], []),
@@ -98,6 +103,13 @@ resource "aws_iam_role_policy" "renew" {
   name   = "renew"
   role   = aws_iam_role.renew.id
   policy = data.aws_iam_policy_document.renew.json
+
+  lifecycle {
+    precondition {
+      condition     = local.renew_policy_size <= 10240
+      error_message = "load_balancers: with ${length(local.load_balancer_arns)} load balancers, those included that certificates name, renew's policy has ${local.renew_policy_size} characters, and IAM takes 10240: about ${local.load_balancers_that_fit} fit. Give the others to a second installation with another name."
+    }
+  }
 }
 
 data "aws_iam_policy_document" "renew" {
@@ -164,6 +176,27 @@ data "aws_iam_policy_document" "renew" {
       sid       = "EncryptSecrets"
       actions   = ["kms:Decrypt", "kms:GenerateDataKey"]
       resources = [statement.value]
+
+      condition {
+        test     = "StringEquals"
+        variable = "kms:ViaService"
+        values   = [local.s3_service]
+      }
+      condition {
+        test     = "StringLike"
+        variable = "kms:EncryptionContext:aws:s3:arn"
+        values   = local.secret_objects
+      }
+    }
+  }
+
+  dynamic "statement" {
+    for_each = length(local.former_kms_key_arns) > 0 ? [local.former_kms_key_arns] : []
+
+    content {
+      sid       = "DecryptWithFormerKeys"
+      actions   = ["kms:Decrypt"]
+      resources = statement.value
 
       condition {
         test     = "StringEquals"
@@ -256,6 +289,14 @@ data "aws_iam_policy_document" "renew" {
         "elasticloadbalancing:RemoveListenerCertificates",
       ]
       resources = statement.value
+
+      # ModifyListener is for the default certificate, and could turn a listener to HTTP as well. For all values, so that
+      # a request that names no protocol, as renew's do, passes.
+      condition {
+        test     = "ForAllValues:StringEquals"
+        variable = "elasticloadbalancing:ListenerProtocol"
+        values   = ["HTTPS"]
+      }
     }
   }
 
@@ -274,7 +315,7 @@ data "aws_iam_policy_document" "renew" {
         values   = [local.bucket]
       }
       condition {
-        test     = "StringEquals"
+        test     = "ForAnyValue:StringEquals"
         variable = "elasticloadbalancing:ListenerProtocol"
         values   = ["HTTPS"]
       }
@@ -293,6 +334,11 @@ data "aws_iam_policy_document" "renew" {
         test     = "StringEquals"
         variable = "elasticloadbalancing:CreateAction"
         values   = ["CreateListener"]
+      }
+      condition {
+        test     = "StringEquals"
+        variable = "aws:RequestTag/certloop:installation"
+        values   = [local.bucket]
       }
     }
   }
