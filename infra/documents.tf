@@ -39,7 +39,7 @@ locals {
       if target.type == "listener" && contains(keys(target), "arn") && !contains(keys(target), "loadBalancer")
     }
   ]...)
-  looked_up = slice(keys(local.listener_targets), 0, min(50, length(local.listener_targets)))
+  looked_up = var.look_up_listeners ? slice(keys(local.listener_targets), 0, min(50, length(local.listener_targets))) : []
 }
 
 data "aws_lb_listener" "target" {
@@ -47,6 +47,10 @@ data "aws_lb_listener" "target" {
   arn      = local.listener_targets[each.key].arn
 
   lifecycle {
+    precondition {
+      condition     = element(split(":", local.listener_targets[each.key].arn), 3) == local.region
+      error_message = "certificates.${each.key}.arn: ${local.listener_targets[each.key].arn} is in another region than ${local.region}, where it would be looked up: set look_up_listeners to false, and renew alone looks at it."
+    }
     postcondition {
       condition     = self.protocol == "HTTPS"
       error_message = "certificates.${each.key}.arn: ${self.arn} speaks ${self.protocol} on port ${self.port}, not HTTPS, and holds no certificates: give the ARN of the HTTPS listener."
@@ -54,12 +58,22 @@ data "aws_lb_listener" "target" {
   }
 }
 
+# The ETag of an object that S3 encrypts with its own key is its content's MD5: so a plan sees what somebody else wrote.
+
 # A function must understand what it is told: the new code first, then its settings.
 resource "aws_s3_object" "settings" {
   bucket       = aws_s3_bucket.this.id
   key          = "settings.json"
   content      = jsonencode(local.settings)
+  etag         = md5(jsonencode(local.settings))
   content_type = "application/json"
+
+  # S3 takes ten tags on an object, and fifty on everything else.
+  override_provider {
+    default_tags {
+      tags = {}
+    }
+  }
 
   depends_on = [
     aws_lambda_function.challenge,
@@ -77,7 +91,15 @@ resource "aws_s3_object" "certificates" {
   bucket       = aws_s3_bucket.this.id
   key          = "certificates/${each.key}.json"
   content      = jsonencode(local.documents[each.key])
+  etag         = md5(jsonencode(local.documents[each.key]))
   content_type = "application/json"
+
+  # S3 takes ten tags on an object, and fifty on everything else.
+  override_provider {
+    default_tags {
+      tags = {}
+    }
+  }
 
   depends_on = [
     aws_cloudformation_stack.function_url,
