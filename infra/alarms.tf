@@ -63,7 +63,7 @@ locals {
       comparison  = "GreaterThanOrEqualToThreshold"
       threshold   = ceil(var.alarms.certificates_per_listener * 0.8)
       missing     = "ignore"
-      description = "A listener holds 80 % or more of the ${var.alarms.certificates_per_listener} certificates it may. A full one takes no new certificate, and no switch to a new ARN. Put more names on a certificate, spread them over load balancers, or ask AWS for a higher quota. ${local.ask_status}"
+      description = "The fullest load balancer holds 80 % or more of the ${var.alarms.certificates_per_listener} certificates beside the defaults that it may; AWS's quota is per load balancer. A full one takes no new certificate, and no switch to a new ARN. Put more names on a certificate, spread them over load balancers, or ask AWS for a higher quota. ${local.ask_status}"
     }
   }
 
@@ -199,14 +199,15 @@ resource "aws_cloudwatch_metric_alarm" "dead_letters" {
 }
 
 # S3 says "denied" for every token that is not there, since challenge may not list: any scanner can cause that. It matters
-# when certificates fail and no challenge was answered in the same hour.
+# when certificates fail and no challenge was answered in the same hour, twice running: a first deployment, whose names do
+# not lead here yet and whose route is tried with a token that is not there, looks the same for one.
 resource "aws_cloudwatch_metric_alarm" "denied" {
   count               = local.alarms
   alarm_name          = "${var.name}-challenges-denied"
-  alarm_description   = "Certificates fail, and every challenge was denied by the bucket: challenge's role, the bucket's policy or CERTLOOP_BUCKET is wrong. ${local.read_logs}-challenge"
+  alarm_description   = "If the names lead here at all: certificates fail, and in two hours running every challenge was denied by the bucket, so challenge's role, the bucket's policy or CERTLOOP_BUCKET is wrong. ${local.read_logs}-challenge"
   comparison_operator = "GreaterThanThreshold"
   threshold           = 0
-  evaluation_periods  = 1
+  evaluation_periods  = 2
   treat_missing_data  = "notBreaching"
   alarm_actions       = [local.topic_arn]
   ok_actions          = [local.topic_arn]

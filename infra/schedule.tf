@@ -127,9 +127,10 @@ resource "aws_lambda_permission" "document" {
   source_account = local.account
 }
 
+# Two days: its alarm stays on as long as a message is there, and what was missed the next pass has done long since.
 resource "aws_sqs_queue" "dead_letters" {
   name                      = "${var.name}-dead-letters"
-  message_retention_seconds = 1209600
+  message_retention_seconds = 172800
   sqs_managed_sse_enabled   = true
   tags                      = local.tags
 }
