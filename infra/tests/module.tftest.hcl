@@ -237,6 +237,33 @@ run "a_typed_target_that_is_no_listener_is_not_looked_up" {
   }
 }
 
+run "of_another_region_s_listeners_none_is_looked_up" {
+  command = plan
+
+  variables {
+    look_up_listeners = false
+    certificates      = { shop = { domains = ["shop.example.com"], targets = [{ type = "listener", arn = "arn:aws:elasticloadbalancing:us-east-1:123456789012:listener/app/web/50dc6c495c0c9188/f2f7dc8efc522ab3" }] } }
+  }
+
+  assert {
+    condition     = length(data.aws_lb_listener.target) == 0 && length(local.listener_arns) == 1
+    error_message = "Looked up: ${jsonencode(keys(data.aws_lb_listener.target))}."
+  }
+}
+
+run "a_plan_sees_what_somebody_else_wrote" {
+  command = plan
+
+  variables {
+    certificates = { shop = { domains = ["münchen.example"], targets = [] } }
+  }
+
+  assert {
+    condition     = aws_s3_object.settings.etag == md5(aws_s3_object.settings.content) && aws_s3_object.certificates["shop"].etag == md5(aws_s3_object.certificates["shop"].content)
+    error_message = "An ETag is not that of the content."
+  }
+}
+
 run "of_many_listeners_fifty_are_looked_up" {
   command = plan
 
@@ -322,11 +349,25 @@ run "renew_is_run_by_the_schedule_and_by_documents_and_never_retried" {
   }
 }
 
+run "keys_of_longer_lifetimes_are_kept_longer" {
+  command = plan
+
+  variables {
+    vault_days = 900
+  }
+
+  assert {
+    condition     = one([for rule in aws_s3_bucket_lifecycle_configuration.this.rule : rule.expiration[0].days if rule.id == "forgotten-keys"]) == 900
+    error_message = "The rules are others."
+  }
+}
+
 run "a_window_of_zero_is_none" {
   command = plan
 
   variables {
     flexible_window_minutes = 0
+    schedule                = "rate(30 minutes)"
   }
 
   assert {
@@ -356,6 +397,11 @@ run "the_bucket_is_private_and_tidied" {
   }
 
   assert {
+    condition     = aws_sqs_queue.dead_letters.message_retention_seconds == 172800
+    error_message = "A message keeps its alarm on for ${aws_sqs_queue.dead_letters.message_retention_seconds} s."
+  }
+
+  assert {
     condition     = length(aws_s3_bucket_versioning.this) == 0 && !aws_s3_bucket.this.force_destroy
     error_message = "Older versions are kept, or destroy empties the bucket, without being asked to."
   }
@@ -380,6 +426,11 @@ run "every_alarm_says_what_to_do" {
       unproved  = "Unproved Maximum GreaterThanThreshold 0 ignore certloop-renew"
     })
     error_message = "The alarms are others."
+  }
+
+  assert {
+    condition     = aws_cloudwatch_metric_alarm.denied[0].evaluation_periods == 2 && startswith(aws_cloudwatch_metric_alarm.denied[0].alarm_description, "If the names lead here at all")
+    error_message = "A first deployment, whose names do not lead there yet, would raise an alarm."
   }
 
   assert {
@@ -414,7 +465,8 @@ run "alarms_can_be_left_out" {
   command = plan
 
   variables {
-    alarms = { enabled = false }
+    alarms   = { enabled = false }
+    schedule = "rate(1 hour)"
   }
 
   assert {
@@ -459,5 +511,15 @@ run "what_a_pass_needs_is_there_before_it_is_started" {
   assert {
     condition     = var.terms_of_service_agreed && strcontains(regex("(?s)resource \"aws_lb_target_group_attachment\" \"challenge\".*?\n}", file("./load_balancers.tf")), "depends_on = [aws_lambda_permission.load_balancer]") && strcontains(regex("(?s)resource \"aws_scheduler_schedule\" \"reconcile\".*?\n}", file("./schedule.tf")), "aws_s3_object.settings")
     error_message = "A target could be registered before its permission, or the schedule fire before there are settings."
+  }
+}
+
+# No plan shows the tags of an object that has none, so this one is read off the configuration, too.
+run "objects_take_no_default_tags" {
+  command = plan
+
+  assert {
+    condition     = var.terms_of_service_agreed && length(regexall("resource \"aws_s3_object\" ", file("./documents.tf"))) == length(regexall("override_provider {\n    default_tags {\n      tags = {}\n", file("./documents.tf")))
+    error_message = "A provider's default tags could be more than the ten that S3 takes on an object."
   }
 }

@@ -103,7 +103,7 @@ run "renew_may_do_exactly_this" {
     condition = alltrue([
       for statement in jsondecode(aws_iam_role_policy.renew.policy).Statement :
       contains(values(try(statement.Condition.StringEquals, {})), "certloop-123456789012-eu-central-1")
-      if contains(["ImportNewCertificates", "TagNewCertificates", "ChangeOurCertificates", "CreateListeners"], statement.Sid)
+      if contains(["ImportNewCertificates", "TagNewCertificates", "ChangeOurCertificates", "CreateListeners", "TagNewListeners"], statement.Sid)
     ])
     error_message = "A change of a certificate, or a new listener, is not bound to our tag."
   }
@@ -117,6 +117,18 @@ run "renew_may_do_exactly_this" {
       "arn:aws:elasticloadbalancing:eu-west-1:123456789012:listener/app/new/fedcba9876543210/*",
     ])
     error_message = "Other listeners than those of the load balancers that were named: ${jsonencode(local.listener_arns)}"
+  }
+
+  # A new listener must say HTTPS; a change of one that says anything else is not allowed, and one that says nothing is.
+  assert {
+    condition = jsonencode({
+      for statement in jsondecode(aws_iam_role_policy.renew.policy).Statement : statement.Sid => { for test, keys in statement.Condition : test => keys if startswith(test, "For") }
+      if contains(["ChangeListeners", "CreateListeners"], statement.Sid)
+      }) == jsonencode({
+      ChangeListeners = { "ForAllValues:StringEquals" = { "elasticloadbalancing:ListenerProtocol" = "HTTPS" } }
+      CreateListeners = { "ForAnyValue:StringEquals" = { "elasticloadbalancing:ListenerProtocol" = "HTTPS" } }
+    })
+    error_message = "A listener could be made or left without TLS: ${aws_iam_role_policy.renew.policy}"
   }
 
   assert {
@@ -256,7 +268,7 @@ run "people_invoke_the_function_or_only_look" {
   command = plan
 
   assert {
-    condition     = jsondecode(aws_iam_policy.operate.policy).Statement[0].Resource == "arn:aws:lambda:eu-central-1:123456789012:function:certloop-renew"
+    condition     = toset(jsondecode(aws_iam_policy.operate.policy).Statement[0].Resource) == toset(["arn:aws:lambda:eu-central-1:123456789012:function:certloop-renew", "arn:aws:lambda:eu-central-1:123456789012:function:certloop-renew:view"])
     error_message = "operate: ${aws_iam_policy.operate.policy}"
   }
 
@@ -337,4 +349,100 @@ run "without_load_balancers_no_listener_can_be_changed" {
     condition     = length([for statement in jsondecode(aws_iam_role_policy.renew.policy).Statement : statement if contains(["ChangeListeners", "CreateListeners", "TagNewListeners"], statement.Sid)]) == 0
     error_message = "renew may change listeners nobody named."
   }
+}
+
+run "a_former_key_is_read_with_and_nothing_else" {
+  command = plan
+
+  variables {
+    former_kms_key_arns = ["arn:aws:kms:eu-central-1:123456789012:key/aaaaaaaa-12ab-34cd-56ef-1234567890ab", "arn:aws:kms:eu-central-1:123456789012:key/1234abcd-12ab-34cd-56ef-1234567890ab"]
+  }
+
+  assert {
+    condition = jsonencode([
+      for statement in concat(jsondecode(aws_iam_role_policy.renew.policy).Statement, jsondecode(aws_iam_policy.pull["shop"].policy).Statement) :
+      [statement.Sid, statement.Action, statement.Resource, statement.Condition] if strcontains(statement.Sid, "Former")
+      ]) == jsonencode([
+      [
+        "DecryptWithFormerKeys", "kms:Decrypt", "arn:aws:kms:eu-central-1:123456789012:key/aaaaaaaa-12ab-34cd-56ef-1234567890ab",
+        {
+          StringEquals = { "kms:ViaService" = "s3.eu-central-1.amazonaws.com" }
+          StringLike   = { "kms:EncryptionContext:aws:s3:arn" = ["arn:aws:s3:::certloop-123456789012-eu-central-1/accounts/*", "arn:aws:s3:::certloop-123456789012-eu-central-1/vault/*"] }
+        },
+      ],
+      [
+        "DecryptFormerVault", "kms:Decrypt", "arn:aws:kms:eu-central-1:123456789012:key/aaaaaaaa-12ab-34cd-56ef-1234567890ab",
+        {
+          StringEquals = { "kms:ViaService" = "s3.eu-central-1.amazonaws.com" }
+          StringLike   = { "kms:EncryptionContext:aws:s3:arn" = "arn:aws:s3:::certloop-123456789012-eu-central-1/vault/shop/*" }
+        },
+      ],
+    ])
+    error_message = "Something else: ${aws_iam_role_policy.renew.policy}"
+  }
+}
+
+run "a_former_key_is_read_with_when_there_is_none_any_more" {
+  command = plan
+
+  variables {
+    kms                 = false
+    kms_key_arn         = null
+    former_kms_key_arns = ["arn:aws:kms:eu-central-1:123456789012:key/aaaaaaaa-12ab-34cd-56ef-1234567890ab"]
+  }
+
+  assert {
+    condition     = strcontains(aws_iam_role_policy.renew.policy, "DecryptWithFormerKeys") && !strcontains(aws_iam_role_policy.renew.policy, "kms:GenerateDataKey")
+    error_message = "Something else: ${aws_iam_role_policy.renew.policy}"
+  }
+}
+
+run "fifteen_load_balancers_fit" {
+  command = plan
+
+  variables {
+    certificates = { shop = { domains = ["shop.example.com"], targets = [
+      for n in range(14) : { type = "listener", loadBalancer = "arn:aws:elasticloadbalancing:eu-central-1:123456789012:loadbalancer/app/a-name-of-thirty-two-characters${n}/fedcba9876543210", forward = "arn:aws:elasticloadbalancing:eu-central-1:123456789012:targetgroup/site/0123456789abcdef" }
+    ] } }
+  }
+
+  assert {
+    condition     = length(local.load_balancer_arns) == 15 && local.renew_policy_size <= 10240 && local.load_balancers_that_fit >= 15 && local.load_balancers_that_fit < 25
+    error_message = "${local.renew_policy_size} characters; ${local.load_balancers_that_fit} fit."
+  }
+}
+
+run "more_load_balancers_than_a_policy_holds" {
+  command = plan
+
+  variables {
+    certificates = { shop = { domains = ["shop.example.com"], targets = [
+      for n in range(30) : { type = "listener", loadBalancer = "arn:aws:elasticloadbalancing:eu-central-1:123456789012:loadbalancer/app/web-${n}/fedcba9876543210", forward = "arn:aws:elasticloadbalancing:eu-central-1:123456789012:targetgroup/site/0123456789abcdef" }
+    ] } }
+  }
+
+  expect_failures = [aws_iam_role_policy.renew]
+}
+
+run "forty_names_to_pull_fit" {
+  command = plan
+
+  variables {
+    pull = { for n in range(40) : "customer-${n}" => ["arn:aws:iam::123456789012:role/nginx-${n}"] }
+  }
+
+  assert {
+    condition     = local.bucket_policy_size <= 20480
+    error_message = "${local.bucket_policy_size} characters."
+  }
+}
+
+run "more_names_to_pull_than_a_policy_holds" {
+  command = plan
+
+  variables {
+    pull = { for n in range(60) : "customer-${n}" => ["arn:aws:iam::123456789012:role/nginx-${n}"] }
+  }
+
+  expect_failures = [aws_s3_bucket_policy.this]
 }

@@ -400,6 +400,56 @@ run "a_schedule_in_words" {
   expect_failures = [var.schedule]
 }
 
+run "a_schedule_slower_than_its_alarm" {
+  command = plan
+
+  variables {
+    schedule = "rate(31 minutes)"
+  }
+
+  expect_failures = [var.schedule]
+}
+
+run "a_schedule_of_hours_with_alarms" {
+  command = plan
+
+  variables {
+    schedule = "rate(1 hour)"
+  }
+
+  expect_failures = [var.schedule]
+}
+
+run "a_former_key_s_alias" {
+  command = plan
+
+  variables {
+    former_kms_key_arns = ["arn:aws:kms:eu-central-1:123456789012:alias/x"]
+  }
+
+  expect_failures = [var.former_kms_key_arns]
+}
+
+run "a_vault_that_forgets_keys_in_use" {
+  command = plan
+
+  variables {
+    vault_days = 60
+  }
+
+  expect_failures = [var.vault_days]
+}
+
+run "a_listener_looked_up_in_the_wrong_region" {
+  command = plan
+
+  variables {
+    certificates = { shop = { domains = ["shop.example.com"], targets = [{ type = "listener", arn = "arn:aws:elasticloadbalancing:us-east-1:123456789012:listener/app/web/50dc6c495c0c9188/f2f7dc8efc522ab3" }] } }
+  }
+
+  expect_failures = [data.aws_lb_listener.target]
+}
+
 run "a_window_beyond_a_day" {
   command = plan
 
@@ -614,6 +664,13 @@ run "the_words_name_the_field_and_the_remedy" {
       "certificates.shop.targets[4].arn: is missing: add the ARN of the listener, or loadBalancer and forward for one that is to be made.",
     ])
     error_message = "The words of refusals/targets.tftpl are others."
+  }
+
+  assert {
+    condition = join("\n", [
+      for end in ["", "-AbCdEf"] : trimspace(templatefile("./refusals/settings.tftpl", { settings = { authorities = { letsencrypt = { externalAccount = { keyId = "k", secretArn = "arn:aws:secretsmanager:eu-central-1:123456789012:secret:eab${end}" } } } } }))
+    ]) == "settings.authorities.letsencrypt.externalAccount.secretArn: lacks the six characters that Secrets Manager puts at the end, such as -AbCdEf, and renew's role is bound to the whole ARN: give it as aws secretsmanager describe-secret says it.\n${var.terms_of_service_agreed ? "" : "-"}"
+    error_message = "The words on half a secret's ARN are others."
   }
 
   # A secret given in place of its ARN is not repeated.
