@@ -20,6 +20,7 @@ email = "ops@example.com"
 production = false
 
 # Rarely needed:
+# account      = "123456789012" # refuses credentials of another account
 # forward      = "web-servers" # name or ARN of the target group for an HTTPS listener that certloop is to make
 # priority     = 5             # of the rule for /.well-known/acme-challenge/* on port 80, if 1 is taken
 # architecture = "x86_64"      # of the functions
