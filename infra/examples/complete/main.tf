@@ -1,5 +1,7 @@
 # Everything from nothing: a network, a load balancer, a small site, and certloop, which makes the HTTPS listener.
 
+data "aws_caller_identity" "current" {}
+
 locals {
   name = "certloop-${var.environment}"
   tags = { Environment = var.environment }

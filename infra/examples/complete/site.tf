@@ -58,7 +58,8 @@ resource "aws_cloudformation_stack" "site" {
 }
 
 resource "aws_lb_target_group" "site" {
-  name        = "${local.name}-site"
+  # ELB takes 32 characters.
+  name        = length(local.name) <= 27 ? "${local.name}-site" : "${substr(local.name, 0, 23)}-${substr(md5("${local.name}/site"), 0, 8)}"
   target_type = "lambda"
   tags        = local.tags
 }

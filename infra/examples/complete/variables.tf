@@ -43,6 +43,21 @@ variable "production" {
 
 # The others have defaults that fit.
 
+variable "account" {
+  description = "Number of the AWS account that this environment belongs in; null: whichever one the credentials are of."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = var.account == null || can(regex("^[0-9]{12}$", var.account))
+    error_message = "account: the twelve digits of an AWS account, in quotes."
+  }
+  validation {
+    condition     = var.account == null || var.account == data.aws_caller_identity.current.account_id
+    error_message = "account: these credentials are of another account, ${data.aws_caller_identity.current.account_id}."
+  }
+}
+
 variable "zone_id" {
   description = "Route 53 zone of all the domains: an alias record is made for each. null: point them at the load balancer yourself."
   type        = string

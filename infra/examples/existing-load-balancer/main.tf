@@ -1,5 +1,7 @@
 # certloop for one Application Load Balancer that exists.
 
+data "aws_caller_identity" "current" {}
+
 locals {
   name = "certloop-${var.environment}"
 

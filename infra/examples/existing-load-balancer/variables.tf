@@ -55,6 +55,21 @@ variable "production" {
 
 # The others have defaults that fit.
 
+variable "account" {
+  description = "Number of the AWS account that this environment belongs in; null: whichever one the credentials are of."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = var.account == null || can(regex("^[0-9]{12}$", var.account))
+    error_message = "account: the twelve digits of an AWS account, in quotes."
+  }
+  validation {
+    condition     = var.account == null || var.account == data.aws_caller_identity.current.account_id
+    error_message = "account: these credentials are of another account, ${data.aws_caller_identity.current.account_id}."
+  }
+}
+
 variable "forward" {
   description = "Only if nothing listens on port 443 yet: name or ARN of the target group that the new HTTPS listener is to forward to. Leave it set afterwards."
   type        = string

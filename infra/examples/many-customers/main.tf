@@ -1,5 +1,7 @@
 # certloop for many customers whose domains point at one Application Load Balancer: a document, and so a certificate, per customer.
 
+data "aws_caller_identity" "current" {}
+
 data "aws_lb" "this" { # not found? It must be in this account and region; see the variable `load_balancer`
   arn  = startswith(var.load_balancer, "arn:") ? var.load_balancer : null
   name = startswith(var.load_balancer, "arn:") ? null : var.load_balancer

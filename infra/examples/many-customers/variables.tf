@@ -71,6 +71,21 @@ variable "customers" {
 
 # The others have defaults that fit.
 
+variable "account" {
+  description = "Number of the AWS account that this environment belongs in; null: whichever one the credentials are of."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = var.account == null || can(regex("^[0-9]{12}$", var.account))
+    error_message = "account: the twelve digits of an AWS account, in quotes."
+  }
+  validation {
+    condition     = var.account == null || var.account == data.aws_caller_identity.current.account_id
+    error_message = "account: these credentials are of another account, ${data.aws_caller_identity.current.account_id}."
+  }
+}
+
 variable "certificates_per_load_balancer" {
   description = "The quota AWS has granted you, 25 unless you asked; certificates of others on the same load balancer count too."
   type        = number

@@ -1,5 +1,7 @@
 # certloop in one environment. Its certificates are files, certificates/<environment>/<name>.json, so that each is added, changed and reviewed by itself.
 
+data "aws_caller_identity" "current" {}
+
 locals {
   folder = "${path.module}/certificates/${var.environment}"
 }
@@ -17,7 +19,7 @@ module "certloop" {
   terms_of_service_agreed = true
   directory               = "https://acme-${var.production ? "" : "staging-"}v02.api.letsencrypt.org/directory"
 
-  load_balancers = { for name in var.load_balancers : name => { name = name } }
+  load_balancers = { for name in var.load_balancers : lower(name) => { name = name } }
   certificates   = { for file in fileset(local.folder, "*.json") : trimsuffix(file, ".json") => jsondecode(file("${local.folder}/${file}")) }
 
   permissions_boundary = var.permissions_boundary

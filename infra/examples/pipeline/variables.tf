@@ -33,6 +33,21 @@ variable "production" {
   type        = bool
 }
 
+variable "account" {
+  description = "Number of the AWS account that this environment belongs in; null: whichever one the credentials are of."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = var.account == null || can(regex("^[0-9]{12}$", var.account))
+    error_message = "account: the twelve digits of an AWS account, in quotes."
+  }
+  validation {
+    condition     = var.account == null || var.account == data.aws_caller_identity.current.account_id
+    error_message = "account: these credentials are of another account, ${data.aws_caller_identity.current.account_id}."
+  }
+}
+
 variable "permissions_boundary" {
   description = "ARN of a policy that bounds the roles made here: the deploying role can then be kept from making stronger ones."
   type        = string
