@@ -504,8 +504,10 @@ def do_list(self: AWSCertificateManagerResponse) -> str:
     statuses = given.get("CertificateStatuses")
     filters = given.get("Includes") or {}
     forget_deleted(self.acm_backend)
+    # Everything has its place, whatever of it is listed: pages of different listings would else disagree.
+    places = {arn: number(self.acm_backend, arn) for arn in self.acm_backend._certificates}
     matching = [
-        (number(self.acm_backend, arn), summary)
+        (places[arn], summary)
         for arn, bundle in self.acm_backend._certificates.items()
         if (not statuses or bundle.status in statuses)
         and wanted(summary := summarise(bundle), filters)

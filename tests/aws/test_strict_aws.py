@@ -410,6 +410,15 @@ def test_list_is_paginated(cloud: Cloud) -> None:
     assert third["CertificateArn"] == arns[2]
 
 
+def test_pages_are_complete_whatever_was_listed_before(cloud: Cloud) -> None:
+    rsa, ecdsa = (cloud.load(issue(f"{kind}.example.com", kind=kind)) for kind in ("rsa2048", "p256"))
+    other = cloud.load(issue("other.example.com", kind="rsa2048"))
+    cloud.acm.list_certificates()  # without key types: no ECDSA
+    cloud.options(listCertificatesPage=1)
+    pages = cloud.acm.get_paginator("list_certificates").paginate(Includes={"keyTypes": ["RSA_2048", "EC_prime256v1"]})
+    assert [one["CertificateArn"] for page in pages for one in page["CertificateSummaryList"]] == [rsa, ecdsa, other]
+
+
 def test_summaries(cloud: Cloud) -> None:
     names = [f"n{n}.example.com" for n in range(101)]
     arn = cloud.load(issue(*names, kind="rsa2048"))
