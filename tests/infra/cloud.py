@@ -205,17 +205,24 @@ class Deployment:
         self.infra = folder / "infra"
         shutil.copytree(REPOSITORY / "infra", self.infra, ignore=shutil.ignore_patterns(".terraform*", "*.tfstate*"))
         self.root = self.infra / "examples" / "complete"
-        # What the stand-in needs, and a schedule that fires while one watches. Nothing else differs from what users have.
+        # What the stand-in needs. Nothing else differs from what users have, but for what is to be seen: a schedule that fires while
+        # one watches, a function URL, a host that pulls.
+        for example in (self.infra / "examples").iterdir():
+            (example / "stand_in_override.tf").write_text(
+                """
+                provider "aws" {
+                  skip_credentials_validation = true
+                  skip_metadata_api_check     = true
+                  s3_use_path_style           = true
+                }
+                """
+            )
         (self.root / "local_override.tf").write_text(
             """
-            provider "aws" {
-              skip_credentials_validation = true
-              skip_metadata_api_check     = true
-              s3_use_path_style           = true
-            }
             module "certloop" {
               schedule                = "rate(1 minute)"
               flexible_window_minutes = 0
+              function_url            = true
               pull                    = { site = ["arn:aws:iam::123456789012:user/web-host"] }
             }
             """
@@ -225,7 +232,7 @@ class Deployment:
         (folder / "environments").mkdir()
         self.variables: dict[str, Any] = {"packages": str(packages), "architecture": architecture}
         self.environment = {
-            **{name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "TF_"))},
+            **{name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "TF_", "PACKAGES", "ARCH"))},
             "AWS_ENDPOINT_URL": aws.endpoint,
             "AWS_ACCESS_KEY_ID": ADMINISTRATOR[0],
             "AWS_SECRET_ACCESS_KEY": ADMINISTRATOR[1],
@@ -233,7 +240,6 @@ class Deployment:
             "ENV": "dev",
             "ROOT": str(self.root),
             "ENVIRONMENTS": str(folder / "environments"),
-            "PACKAGES": str(packages),
             "PATH": f"{TOOLS / 'venv' / 'bin'}:{os.environ['PATH']}",
             "TF_CLI_CONFIG_FILE": str(TOOLS / "terraform" / "terraformrc"),
             "TF_DATA_DIR": str(self.root / ".terraform" / "dev"),
@@ -242,8 +248,11 @@ class Deployment:
 
     def write_variables(self, **changes: Any) -> None:
         self.variables.update(changes)
-        lines = [f"{name} = {json.dumps(value)}\n" for name, value in self.variables.items()]
-        (self.folder / "environments" / "dev.tfvars").write_text("".join(lines))
+        self.write_tfvars("dev", self.variables)
+
+    def write_tfvars(self, environment: str, variables: dict[str, Any]) -> None:
+        lines = [f"{name} = {json.dumps(value)}\n" for name, value in variables.items()]
+        (self.folder / "environments" / f"{environment}.tfvars").write_text("".join(lines))
 
     def deploy(self, command: str, seconds: float = 600, **environment: str) -> subprocess.CompletedProcess[str]:
         """Runs `infra/deploy <command>`."""

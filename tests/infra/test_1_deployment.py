@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 import time
+import urllib.error
+import urllib.request
+import zipfile
+from pathlib import Path
 
-from cloud import until, visit
+from cloud import ROOT, until, visit
 from conftest import DOMAINS, World
 
 # What a second plan may show because the stand-in reads it back untruly, by address and attribute. Nothing, so far.
@@ -38,6 +43,45 @@ def test_the_listener_was_born_with_the_certificate(world: World) -> None:
     assert sorted(described["SubjectAlternativeNames"]) == DOMAINS
     assert described["InUseBy"] == [world.load_balancer_arn]
     assert listener["DefaultActions"][0]["TargetGroupArn"] == world.site_target_group_arn
+
+
+def test_the_function_url_answers_challenges(world: World) -> None:
+    # Public since the function's policy has both of the statements that such a URL needs.
+    url = world.aws.client("lambda").get_function_url_config(FunctionName="certloop-dev-challenge")["FunctionUrl"]
+    host = url.removeprefix("http://").removeprefix("https://").partition("/")[0]
+
+    def get(path: str) -> tuple[int, str, dict[str, str]]:
+        request = urllib.request.Request(f"{world.aws.endpoint}{path}", headers={"Host": host})
+        try:
+            with urllib.request.urlopen(request) as answer:
+                return answer.status, answer.read().decode(), dict(answer.headers)
+        except urllib.error.HTTPError as error:
+            return error.code, "", {name.lower(): value for name, value in error.headers.items()}
+
+    status, _, headers = get("/.well-known/acme-challenge/not-there")
+    assert (status, headers["x-content-type-options"]) == (404, "nosniff")
+    token = "probe-of-the-function-url"
+    s3 = world.aws.client("s3", ROOT)
+    s3.put_object(Bucket=world.bucket, Key=f"challenges/{token}", Body=f"{token}.thumbprint".encode())
+    assert get(f"/.well-known/acme-challenge/{token}")[:2] == (200, f"{token}.thumbprint")
+    s3.delete_object(Bucket=world.bucket, Key=f"challenges/{token}")
+
+
+def test_a_priority_that_is_taken_is_refused_at_plan(world: World) -> None:
+    deployment = world.deployment
+    second = {
+        "environment": "second", "load_balancer": world.load_balancer_arn, "domains": ["second.example.com"],
+        "email": "ops@example.com", "production": False, "architecture": deployment.variables["architecture"],
+        "packages": deployment.variables["packages"], "priority": 1,
+    }  # fmt: skip
+    deployment.write_tfvars("second", second)
+    root = deployment.infra / "examples" / "existing-load-balancer"
+    refused = deployment.deploy("plan", ENV="second", ROOT=str(root), TF_DATA_DIR=str(root / ".terraform" / "second"))
+    assert refused.returncode == 1, refused.stdout
+    assert "priority" in refused.stdout and "1 is taken" in refused.stdout, refused.stdout
+    deployment.write_tfvars("second", {**second, "priority": 2})
+    planned = deployment.deploy("plan", ENV="second", ROOT=str(root), TF_DATA_DIR=str(root / ".terraform" / "second"))
+    assert planned.returncode == 0, planned.stdout
 
 
 def test_a_second_plan_has_nothing_to_do(world: World) -> None:
@@ -101,6 +145,34 @@ def test_a_document_put_by_somebody_else_is_worked_on_within_seconds_and_left_al
     print(f"served {time.monotonic() - begun:.1f} s after the document was put")
     plan = world.deployment.terraform("plan", "-input=false", "-no-color", "-var-file", str(world.deployment.folder / "environments/dev.tfvars"))
     assert "blog" not in plan and "No changes" in plan, plan
+
+
+def test_an_upgrade_issues_nothing_anew(world: World) -> None:
+    deployment, s3 = world.deployment, world.aws.client("s3", ROOT)
+
+    def account_and_serial() -> tuple[list[str], str]:
+        accounts = [one["Key"] for one in s3.list_objects_v2(Bucket=world.bucket, Prefix="accounts/")["Contents"]]
+        state = json.load(s3.get_object(Bucket=world.bucket, Key="state/site.json")["Body"])
+        return accounts, state["certificate"]["serial"]
+
+    before = account_and_serial()
+    code = world.aws.client("lambda").get_function(FunctionName="certloop-dev-renew")["Configuration"]["CodeSha256"]
+    # Another build, and a setting to go with it.
+    newer = deployment.folder / "newer"
+    newer.mkdir()
+    for package in Path(deployment.variables["packages"]).glob("*.zip"):
+        shutil.copy(package, newer)
+        with zipfile.ZipFile(newer / package.name, "a") as zipped:
+            zipped.writestr("version", "newer")
+    settings = {**deployment.variables["settings"], "limits": {"overlapSeconds": 0, "concurrency": 8}}
+    deployment.write_variables(packages=str(newer), settings=settings)
+    done = deployment.deploy("apply", AUTO_APPROVE="1")
+    assert done.returncode == 0, done.stdout
+    function = done.stdout.index("aws_lambda_function.renew: Modifications complete")
+    assert function < done.stdout.index("aws_s3_object.settings: Modifying"), done.stdout
+    assert world.aws.client("lambda").get_function(FunctionName="certloop-dev-renew")["Configuration"]["CodeSha256"] != code
+    assert account_and_serial() == before
+    assert "kept" in done.stdout, done.stdout
 
 
 def test_the_schedule_repairs_by_itself_what_somebody_broke(world: World) -> None:
