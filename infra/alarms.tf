@@ -5,8 +5,8 @@
 locals {
   topic_arn  = var.topic_arn != null ? var.topic_arn : one(aws_sns_topic.this[*].arn)
   alarms     = var.alarms.enabled ? 1 : 0
-  ask_status = "Ask: aws lambda invoke --region ${local.region} --function-name ${var.name}-renew:view --cli-binary-format raw-in-base64-out --payload '{\"action\":\"status\"}' /dev/stdout"
-  read_logs  = "Read: aws logs tail --region ${local.region} --since 1h /aws/lambda/${var.name}"
+  ask_status = "Ask: echo '{\"action\":\"status\"}' | aws lambda invoke --region ${local.region} --function-name ${var.name}-renew:view --payload fileb:///dev/stdin status.json && cat status.json"
+  read_logs  = "Read (AWS CLI 2): aws logs tail --region ${local.region} --since 1h /aws/lambda/${var.name}"
 
   renew_alarms = {
     lifetime = {

@@ -21,7 +21,7 @@ data "aws_lb" "this" {
   }
 }
 
-data "aws_lb_listener" "http" {
+data "aws_lb_listener" "http" { # none found? The load balancer needs an HTTP listener on port 80 (or http_port)
   for_each          = local.challenge_routes
   load_balancer_arn = data.aws_lb.this[each.key].arn
   port              = each.value.http_port
@@ -35,7 +35,7 @@ data "aws_lb_listener" "http" {
 }
 
 # Only for those who redirect the challenge path to https before it can be answered.
-data "aws_lb_listener" "https" {
+data "aws_lb_listener" "https" { # none found? See https_port, or leave https = false
   for_each          = { for label, it in local.challenge_routes : label => it if it.https }
   load_balancer_arn = data.aws_lb.this[each.key].arn
   port              = each.value.https_port

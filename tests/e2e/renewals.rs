@@ -144,6 +144,28 @@ async fn only_a_change_of_what_is_certified_orders_anew() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_one_directory_said_binds_no_other() {
+    let cloud = cloud(&[("default", 90)]).await;
+    let shop = cloud.install("shop").await;
+    shop.want("shop", &["shop.example.com"]).await;
+    let refused = Fault::on("/order-plz").always();
+    let refused = refused.problem(403, "rejectedIdentifier", "not here: shop.example.com");
+    cloud.to_acme().inject(refused);
+    assert_eq!(shop.pass().await.outcome("shop"), "failed");
+    let waiting = shop.pass().await;
+    assert_eq!(waiting.outcome("shop"), "waiting", "{:#}", waiting.report());
+
+    // From staging to production: nobody waits for what staging said.
+    let mut settings = shop.settings();
+    let directory = cloud.directory().replacen(".2:", ".3:", 1);
+    settings["authorities"]["pebble"]["directory"] = json!(directory);
+    shop.put_settings(&settings).await;
+
+    let pass = shop.pass().await;
+    assert_eq!(pass.outcome("shop"), "issued", "{:#}", pass.report());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn another_directory_means_another_account_and_a_new_certificate() {
     let cloud = cloud(&[("default", 90)]).await;
     let shop = cloud.install("shop").await;

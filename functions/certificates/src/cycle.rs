@@ -143,6 +143,12 @@ impl<'p, P: Ports> Cycle<'p, P> {
         Ok(listed)
     }
 
+    /// Returns the directory of the authority that a certificate is wanted from.
+    pub(crate) fn directory(&self, wanted: &Wanted) -> &str {
+        let authority = self.settings.authorities.get(&wanted.authority);
+        authority.map_or("", |authority| &authority.directory)
+    }
+
     /// Returns the two tags that make a certificate ours, and the document's own.
     pub(crate) fn tags(&self, wanted: &Wanted) -> BTreeMap<String, String> {
         let mut tags = wanted.tags.clone();
@@ -389,6 +395,7 @@ impl<'c, 'p, P: Ports> Work<'c, 'p, P> {
             identifiers: failing.identifiers.clone(),
             binding: failing.not_before.is_some() || paused,
             document: self.document.clone(),
+            directory: self.cycle.directory(&self.wanted).to_owned(),
         }
     }
 

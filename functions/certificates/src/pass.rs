@@ -283,7 +283,7 @@ impl<P: Ports> Cycle<'_, P> {
         let holds = |failure: &Option<Failure>| {
             failure.as_ref().and_then(|failure| {
                 failure
-                    .holds(now, force, document, &names)
+                    .holds(now, force, document, self.directory(wanted), &names)
                     .map(|until| Held {
                         reason: format!(
                             "backing off until {} after: {}",
@@ -510,7 +510,12 @@ impl<P: Ports> Work<'_, '_, P> {
             .state
             .deployment_failure
             .as_ref()
-            .is_some_and(|failure| failure.holds(now, false, &self.document, &[]).is_some());
+            .is_some_and(|failure| {
+                let directory = self.cycle.directory(&self.wanted);
+                failure
+                    .holds(now, false, &self.document, directory, &[])
+                    .is_some()
+            });
         Ok(!held
             && self
                 .cycle

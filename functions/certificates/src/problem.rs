@@ -178,6 +178,9 @@ pub struct Failure {
     /// The ETag of the document it happened with: another document deserves a new try.
     #[serde(default)]
     pub document: String,
+    /// The directory of the authority it happened with: what one says of a name binds no other.
+    #[serde(default)]
+    pub directory: String,
 }
 
 /// Our own waits after the first, second and third failure in a row, and after each later one.
@@ -207,8 +210,12 @@ impl Failure {
         now: OffsetDateTime,
         force: bool,
         document: &str,
+        directory: &str,
         names: &[String],
     ) -> Option<OffsetDateTime> {
+        if !self.directory.is_empty() && self.directory != directory {
+            return None;
+        }
         if self.next_attempt <= now || (!self.binding && self.next_attempt > now + LONGEST_WAIT) {
             return None;
         }

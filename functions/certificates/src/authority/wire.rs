@@ -248,7 +248,9 @@ impl HttpClient for Exchange {
             let (mut parts, body) = match sent {
                 Ok(response) => response.into_parts(),
                 Err(reason) => {
-                    let detail = format!("{host} could not be asked: {reason}");
+                    let detail = format!(
+                        "{host} could not be asked: {reason}; is the authority's directory right, and can it be reached from here?"
+                    );
                     lock(&last).refusal = Some(unreachable_because(detail.clone()));
                     return Err(Error::Other(detail.into()));
                 }
