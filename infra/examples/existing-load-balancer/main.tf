@@ -68,6 +68,7 @@ module "certloop" {
   alarm_emails            = [var.email]
   terms_of_service_agreed = true
   directory               = "https://acme-${var.production ? "" : "staging-"}v02.api.letsencrypt.org/directory"
+  settings                = var.settings
 
   load_balancers = {
     site = { arn = data.aws_lb.this.arn, priority = var.priority }

@@ -82,6 +82,12 @@ variable "priority" {
   default     = 1
 }
 
+variable "settings" {
+  description = "Further settings, as the module takes them."
+  type        = any
+  default     = {}
+}
+
 variable "packages" {
   description = "Folder with renew-<architecture>.zip and challenge-<architecture>.zip; null: target/package of this repository."
   type        = string
