@@ -24,3 +24,4 @@ production = false
 # forward      = "web-servers" # name or ARN of the target group for an HTTPS listener that certloop is to make
 # priority     = 5             # of the rule for /.well-known/acme-challenge/* on port 80, if 1 is taken
 # architecture = "x86_64"      # of the functions
+# settings     = { proof = { mode = "require" } }   # further fields of settings.json
