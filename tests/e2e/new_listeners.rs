@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use tests::{Fault, Installation, LocalCloud, Moment, Response};
 
 use crate::evidence::{self, later};
-use crate::helpers::{acme, arn, two_minutes_later};
+use crate::helpers::{acme, arn, delete_certificate, two_minutes_later};
 
 const POLICY: &str = "ELBSecurityPolicy-TLS13-1-2-2021-06";
 
@@ -19,12 +19,6 @@ async fn without_listener(cloud: &LocalCloud, site: &Installation) {
 
 async fn delete_listener(cloud: &LocalCloud, listener: &str) {
     let delete = cloud.aws().elb().delete_listener().listener_arn(listener);
-    delete.send().await.unwrap();
-}
-
-async fn delete_certificate(cloud: &LocalCloud, certificate: &str) {
-    let delete = cloud.aws().acm().delete_certificate();
-    let delete = delete.certificate_arn(certificate);
     delete.send().await.unwrap();
 }
 

@@ -124,6 +124,8 @@ impl<P: Ports> Work<'_, '_, P> {
                         .is_some_and(|known| !same_serial(known, &old.serial))
                     {
                         self.count_import(region);
+                        let import = self.state.imports.entry(region.to_owned()).or_default();
+                        import.serial = Some(old.serial.clone());
                     }
                     let Some(why) = self.import_in_place(region, &arn, &old, issued).await? else {
                         return Ok((arn, Imported::Over));
