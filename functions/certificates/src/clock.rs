@@ -21,10 +21,15 @@ impl Clock {
     /// once, as deadline minus wall clock.
     pub fn start(deadline: SystemTime) -> Self {
         let now = SystemTime::now();
+        Self::starting(now.into(), deadline.duration_since(now).unwrap_or_default())
+    }
+
+    /// Starts counting from what the wall clock shows now, with so much of the invocation left.
+    pub fn starting(received: OffsetDateTime, remaining: Duration) -> Self {
         Self {
-            received: now.into(),
+            received,
             started: Instant::now(),
-            remaining: deadline.duration_since(now).unwrap_or_default(),
+            remaining,
         }
     }
 

@@ -12,6 +12,7 @@ use crate::authority::{Authorities, Hold, Opened};
 use crate::certificate_manager::{CertificateManager, Listed};
 use crate::clock::Clock;
 use crate::document::Wanted;
+use crate::key::{KeyType, PrivateKey};
 use crate::load_balancer::{Holding, LoadBalancer};
 use crate::memo::Memo;
 use crate::names::{CertificateName, DnsName};
@@ -43,6 +44,8 @@ pub trait Ports {
     fn certificate_manager(&self, region: &str) -> Self::CertificateManager;
     /// Returns the load balancers of a region.
     fn load_balancer(&self, region: &str) -> Self::LoadBalancer;
+    /// Makes a private key. Large RSA keys take seconds: the other certificates of the pass go on meanwhile.
+    async fn new_key(&self, key_type: KeyType) -> Result<PrivateKey, String>;
     /// Reads a secret.
     async fn secret(&self, arn: &str) -> Result<Zeroizing<String>, ServiceError>;
     /// Fetches a challenge as the authority will.

@@ -7,6 +7,7 @@ use zeroize::Zeroizing;
 use crate::authority::acme::Acme;
 use crate::aws::{Aws, Bucket, CertificateManagerClient, LoadBalancerClient};
 use crate::cycle::Ports;
+use crate::key::{KeyType, PrivateKey};
 use crate::names::DnsName;
 use crate::problem::ServiceError;
 use crate::proof::{self, Proven, Question};
@@ -51,6 +52,12 @@ impl Ports for Live {
 
     fn load_balancer(&self, region: &str) -> LoadBalancerClient {
         self.aws.load_balancer(region)
+    }
+
+    async fn new_key(&self, key_type: KeyType) -> Result<PrivateKey, String> {
+        let made = tokio::task::spawn_blocking(move || PrivateKey::generate(key_type)).await;
+        made.map_err(|error| error.to_string())?
+            .map_err(|error| error.to_string())
     }
 
     async fn secret(&self, arn: &str) -> Result<Zeroizing<String>, ServiceError> {

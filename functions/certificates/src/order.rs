@@ -10,7 +10,7 @@ use crate::authority::{Account, Authorities, AuthorizationStatus, Http01, Order,
 use crate::certificate::{Chain, check_issued};
 use crate::challenge::Token;
 use crate::cycle::{Cycle, Failing, Halt, Ports, Work};
-use crate::key::{KeyType, PrivateKey};
+use crate::key::PrivateKey;
 use crate::names::DnsName;
 use crate::problem::{Problem, Refusal, Retry, URN};
 use crate::renewal;
@@ -134,7 +134,7 @@ impl<P: Ports> Work<'_, '_, P> {
             return Err(Problem::ours("profile", Retry::Person, detail).into());
         }
         let order = match account
-            .new_order(&self.wanted.domains, self.wanted.profile.as_deref())
+            .new_order(&self.wanted.domains, self.wanted.profile.as_deref(), None)
             .await
         {
             Ok(order) => order,
@@ -385,7 +385,10 @@ impl<P: Ports> Work<'_, '_, P> {
         order: &str,
         replaced: Option<&str>,
     ) -> Result<PrivateKey, Halt> {
-        let key = generate(self.wanted.key_type).await?;
+        let made = self.cycle.ports.new_key(self.wanted.key_type).await;
+        let key = made.map_err(|error| {
+            Problem::ours("key", Retry::Soon, format!("no key could be made: {error}"))
+        })?;
         let object = store::pending_key(&self.wanted.name);
         let mut record = PendingKey::new(order.to_owned(), key.to_pem());
         let condition = replaced.map_or(Condition::Absent, Condition::Matches);
@@ -617,17 +620,6 @@ enum Ended {
     Unusable(Problem),
     /// It cannot be completed.
     Died(Failing),
-}
-
-async fn generate(key_type: KeyType) -> Result<PrivateKey, Halt> {
-    let failed = |error: &dyn std::fmt::Display| {
-        Problem::ours("key", Retry::Soon, format!("no key could be made: {error}"))
-    };
-    // Large RSA keys take seconds; the other certificates of the pass go on meanwhile.
-    let made = tokio::task::spawn_blocking(move || PrivateKey::generate(key_type)).await;
-    Ok(made
-        .map_err(|error| failed(&error))?
-        .map_err(|error| failed(&error))?)
 }
 
 fn listed<'n>(names: impl Iterator<Item = &'n DnsName>) -> String {

@@ -62,7 +62,7 @@ impl<P: Ports> Work<'_, '_, P> {
                     leaf_der: &issued.leaf().der,
                     key_type: held.key_type,
                     roots: &roots,
-                    now: OffsetDateTime::now_utc(),
+                    now: self.cycle.clock.now(),
                 };
                 self.cycle
                     .ports

@@ -46,6 +46,30 @@ pub trait Authorities {
         key: &AccountKey,
         url: &str,
     ) -> Result<Self::Account, Refusal>;
+
+    /// Asks when a certificate should be renewed (RFC 9773 section 4.1); `certificate` is its unique identifier. `None` when the
+    /// directory offers no renewal information.
+    async fn renewal_information(
+        &self,
+        authority: &settings::Authority,
+        certificate: &str,
+    ) -> Result<Option<Suggested>, Refusal>;
+}
+
+/// The word of the refusal when an order was made that does not echo `replaces` (RFC 9773 section 5).
+pub(crate) const REPLACES_NOT_ECHOED: &str = "replacesNotEchoed";
+
+/// What an authority suggests for a renewal (RFC 9773 section 4.2), as it was told: nothing is checked yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Suggested {
+    /// Start of the window.
+    pub start: OffsetDateTime,
+    /// End of the window.
+    pub end: OffsetDateTime,
+    /// A page for people that says why.
+    pub explanation_url: Option<String>,
+    /// When to ask again; `None` when the answer said nothing that can be understood.
+    pub retry_after: Option<Duration>,
 }
 
 /// An account's private key: PKCS#8 DER in base64url. Wiped when dropped, never printed.
@@ -83,11 +107,12 @@ pub trait Account {
     /// Replaces the account's contacts (RFC 8555 section 7.3.2).
     async fn set_contact(&self, contact: &[String]) -> Result<(), Refusal>;
 
-    /// Makes an order.
+    /// Makes an order; `replaces` is the unique identifier of the certificate it is to replace (RFC 9773 section 5).
     async fn new_order(
         &self,
         names: &[DnsName],
         profile: Option<&str>,
+        replaces: Option<&str>,
     ) -> Result<Self::Order, Refusal>;
 
     /// Takes up an order by its URL.

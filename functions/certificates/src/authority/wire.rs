@@ -22,6 +22,7 @@ use hyper_util::rt::TokioExecutor;
 use instant_acme::{BodyWrapper, BytesResponse, Error, HttpClient};
 use rustls::{ClientConfig, RootCertStore};
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use time::OffsetDateTime;
 use tokio::sync::Notify;
 
@@ -185,6 +186,7 @@ pub(super) struct Exchange {
 struct Last {
     refusal: Option<Refusal>,
     retry_after: Option<OffsetDateTime>,
+    accepted: bool,
 }
 
 impl Exchange {
@@ -203,6 +205,25 @@ impl Exchange {
                 .try_into()
                 .unwrap_or_default(),
         )
+    }
+
+    /// Whether the last answer was no refusal.
+    pub(super) fn was_accepted(&self) -> bool {
+        lock(&self.last).accepted
+    }
+
+    /// Reads a resource that needs no signature.
+    pub(super) async fn read<T: DeserializeOwned>(&self, url: &str) -> Result<T, Refusal> {
+        let answered = async {
+            let request = Request::get(url).body(BodyWrapper::default())?;
+            let mut response = self.request(request).await?;
+            response.body.into_bytes().await.map_err(Error::Other)
+        };
+        let body = answered.await.map_err(|error| self.refusal(&error))?;
+        if let Some(refusal) = lock(&self.last).refusal.take() {
+            return Err(refusal);
+        }
+        serde_json::from_slice(&body).map_err(|error| self.refusal(&Error::Json(error)))
     }
 
     /// Returns the refusal behind an error of the library.
@@ -261,6 +282,7 @@ impl HttpClient for Exchange {
             let retry_after = retry_after(&parts.headers);
             *lock(&last) = Last {
                 retry_after,
+                accepted: parts.status.is_success(),
                 refusal: (parts.status.is_client_error() || parts.status.is_server_error())
                     .then(|| refusal(parts.status, retry_after, &host, &body)),
             };
