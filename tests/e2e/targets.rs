@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 use tests::{LocalCloud, PebbleOptions, Plan};
 
+use crate::evidence::NEW_ORDER;
 use crate::helpers::{
     acme, arn, changing, changing_a_listener, describe_with, tags, text, two_minutes_later,
 };
@@ -99,7 +100,7 @@ async fn a_certificate_follows_its_targets() {
     shop.put_document("shop", &document).await;
     let fewer = shop.pass().await;
     assert_eq!(fewer.outcome("shop"), "deployed", "{:#}", fewer.report());
-    assert_eq!(fewer.count(acme), 0);
+    assert_eq!(fewer.count(|sent| sent.is_acme(NEW_ORDER)), 0);
     assert!(second.listed().await.sni.is_empty());
     assert!(shop.browser_trusts("shop.example.com").await.is_ok());
     let told: Vec<(&Value, &Value)> = fewer.certificate("shop")["targets"]

@@ -7,7 +7,7 @@ use std::fmt;
 
 use aws_lc_rs::digest;
 use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use thiserror::Error;
@@ -104,6 +104,7 @@ pub struct Leaf {
     pub der: Vec<u8>,
     /// Identifier of the key that signed it, which renewal information (RFC 9773) asks by.
     pub authority_key_identifier: Option<Vec<u8>>,
+    raw_serial: Vec<u8>,
 }
 
 impl Leaf {
@@ -124,6 +125,7 @@ impl Leaf {
             fingerprint: hex(digest::digest(&digest::SHA256, der).as_ref()),
             der: der.to_vec(),
             authority_key_identifier: None,
+            raw_serial: certificate.raw_serial().to_vec(),
         };
         let (mut has_alternative_names, mut subject_key_identifier) = (false, None);
         for extension in certificate.extensions() {
@@ -170,6 +172,13 @@ impl Leaf {
         };
         leaf.self_signed = same_name && !other_key;
         Ok(leaf)
+    }
+
+    /// Returns its unique identifier (RFC 9773 section 4.1), or `None` when it does not name its authority's key.
+    pub fn identifier(&self) -> Option<String> {
+        let authority = self.authority_key_identifier.as_ref()?;
+        let text = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
+        Some(format!("{}.{}", text(authority), text(&self.raw_serial)))
     }
 
     fn add_name(&mut self, name: &GeneralName<'_>) {
@@ -489,6 +498,20 @@ mod tests {
         assert_eq!(leaf.fingerprint.len(), 64);
         assert_eq!(leaf.der, chain.der()[0]);
         assert!(leaf.authority_key_identifier.is_some());
+    }
+
+    #[test]
+    fn the_unique_identifier_keeps_the_zero_byte_of_the_serial() {
+        // The example of RFC 9773 section 4.1.
+        let key = PrivateKey::generate(KeyType::EcdsaP256).unwrap();
+        let mut leaf = issue(&params(&["example.com"]), &key).leaf().clone();
+        leaf.authority_key_identifier = Some(vec![
+            0x69, 0x88, 0x5b, 0x6b, 0x87, 0x46, 0x40, 0x41, 0xe1, 0xb3, 0x7b, 0x84, 0x7b, 0xa0,
+            0xae, 0x2c, 0xde, 0x01, 0xc8, 0xd4,
+        ]);
+        leaf.raw_serial = vec![0x00, 0x87, 0x65, 0x43, 0x21];
+        let expected = "aYhba4dGQEHhs3uEe6CuLN4ByNQ.AIdlQyE";
+        assert_eq!(leaf.identifier().as_deref(), Some(expected));
     }
 
     #[test]

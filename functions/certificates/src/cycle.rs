@@ -1,6 +1,7 @@
 //! What one pass has at hand, and the work on one certificate under its lease.
 
-use std::collections::BTreeMap;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -78,6 +79,8 @@ pub struct Cycle<'p, P: Ports> {
     pub(crate) owner: String,
     pub(crate) accounts: Memo<Result<Opened, Failing>>,
     pub(crate) holds: Memo<Result<Option<Hold>, Problem>>,
+    /// The directories that did not answer a question for renewal information.
+    pub(crate) silent: RefCell<BTreeSet<String>>,
     holdings: Memo<Result<Holding, ServiceError>>,
     listings: Memo<(OffsetDateTime, Rc<Vec<Listed>>)>,
 }
@@ -102,6 +105,7 @@ impl<'p, P: Ports> Cycle<'p, P> {
             owner: format!("{:032x}", fastrand::u128(..)),
             accounts: Memo::default(),
             holds: Memo::default(),
+            silent: RefCell::default(),
             holdings: Memo::default(),
             listings: Memo::default(),
         }

@@ -65,6 +65,8 @@ mod proving;
 #[cfg(feature = "cycle")]
 pub mod renewal;
 #[cfg(feature = "cycle")]
+mod renewal_information;
+#[cfg(feature = "cycle")]
 pub mod report;
 #[cfg(feature = "cycle")]
 pub mod self_check;

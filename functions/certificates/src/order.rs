@@ -133,10 +133,26 @@ impl<P: Ports> Work<'_, '_, P> {
             );
             return Err(Problem::ours("profile", Retry::Person, detail).into());
         }
-        let order = match account
-            .new_order(&self.wanted.domains, self.wanted.profile.as_deref(), None)
-            .await
+        let (names, profile) = (self.wanted.domains.clone(), self.wanted.profile.clone());
+        let make = |replaces: Option<String>| {
+            let (names, profile) = (&names, profile.as_deref());
+            async move { account.new_order(names, profile, replaces.as_deref()).await }
+        };
+        let replaces = self.replaces(authority);
+        let mut made = make(replaces.clone()).await;
+        if let (Some(predecessor), Err(refusal)) = (replaces, &made)
+            && refusal.may_be_about_replaces()
         {
+            self.note(
+                "replaces refused",
+                format!("{predecessor}: {}; ordered without it", refusal.detail),
+            );
+            if let Some(held) = &mut self.state.certificate {
+                held.renewal.replaces_refused = true;
+            }
+            made = make(None).await;
+        }
+        let order = match made {
             Ok(order) => order,
             Err(refusal) => return Err(self.refused(authority, refusal).await),
         };
@@ -155,6 +171,18 @@ impl<P: Ports> Work<'_, '_, P> {
         self.note("ordered", order.url());
         self.save().await?;
         Ok(order)
+    }
+
+    /// Returns the unique identifier of the certificate that the new order is to replace: the one held, if this authority issued
+    /// it and a name stays (RFC 9773 section 5).
+    fn replaces(&self, authority: &Authority) -> Option<String> {
+        let held = self.state.certificate.as_ref()?;
+        let stays = |name: &DnsName| self.wanted.domains.contains(name);
+        let fits = held.directory == authority.directory
+            && held.domains.iter().any(stays)
+            && !held.renewal.replaces_refused
+            && self.cycle.clock.now() < held.not_after;
+        held.identifier.clone().filter(|_| fits)
     }
 
     /// A new order was refused: what the authority says about its limits holds for everybody who orders there.
@@ -440,7 +468,14 @@ impl<P: Ports> Work<'_, '_, P> {
             authority: record.authority,
             directory: record.directory,
             profile: record.profile,
-            renewal: renewal::draw(leaf.not_before, leaf.not_after, fastrand::f64()),
+            identifier: leaf.identifier(),
+            renewal: renewal::draw(
+                leaf.not_before,
+                leaf.not_after,
+                self.state.certificate.as_ref(),
+                self.cycle.clock.now(),
+                fastrand::f64(),
+            ),
         };
         let before = self
             .state
@@ -467,6 +502,7 @@ impl<P: Ports> Work<'_, '_, P> {
         );
         self.save().await?;
         self.sweep().await?;
+        self.ask_about_new().await;
         Ok(None)
     }
 

@@ -14,7 +14,7 @@ use crate::renewal::{Decision, decide, rfc3339};
 use crate::report::{Entry, Outcome};
 use crate::settings::Settings;
 use crate::state::{State, TargetState};
-use crate::store::{self, Store, read_record};
+use crate::store::{self, Condition, Store, read_record, write_record};
 use crate::targets::Deployed;
 
 /// What a pass found.
@@ -69,12 +69,29 @@ enum Look {
     Work(Box<ToDo>),
 }
 
+impl Look {
+    fn failed(name: &str, problem: Problem) -> Self {
+        Self::Settled(Box::new(Entry::failed(name, problem, None)))
+    }
+}
+
 struct ToDo {
     wanted: Wanted,
     document: String,
     state: State,
     etag: Option<String>,
     plan: Plan,
+}
+
+impl ToDo {
+    /// Returns what this is sorted by: first what the authority wants replaced at once, then by the end of what is held. One
+    /// that holds nothing, or has only to be deployed, comes before those that hold something.
+    fn urgency(&self, now: OffsetDateTime) -> (bool, Option<OffsetDateTime>) {
+        let held = self.state.certificate.as_ref();
+        let held = held.filter(|_| self.plan.order.is_some());
+        let at_once = held.is_some_and(|held| held.is_to_be_replaced_at_once(now));
+        (!at_once, held.map(|held| held.not_after))
+    }
 }
 
 /// What the decision about one certificate came to.
@@ -104,28 +121,42 @@ impl Plan {
 }
 
 impl<P: Ports> Cycle<'_, P> {
-    /// Works on all the named certificates, up to the configured number at once. One that fails stops no other.
+    /// Looks at all the named certificates, then works off what is due, the most urgent first, each up to the configured number
+    /// at once. One that fails stops no other.
     pub async fn run(&self, names: &[String], force: bool) -> Pass {
         let concurrency = self.settings.limits.concurrency;
         // Named twice is wanted once: two at work on one certificate would be in each other's way.
         let names: BTreeSet<&String> = names.iter().collect();
-        let entries: Vec<Entry> = stream::iter(names)
-            .map(|name| async move {
-                let entry = match name.parse::<CertificateName>() {
-                    Ok(name) => self.reconcile(&name, force).await,
-                    Err(error) => {
-                        let detail =
-                            format!("certificates/{name}.json: {error}; rename the object");
-                        let problem = Problem::ours("invalidDocument", Retry::Never, detail);
-                        Entry::failed(name, problem, None)
-                    }
-                };
+        let mut names: Vec<&String> = names.into_iter().collect();
+        // Where there is not the time to look at all of them, it must not always be the same that wait.
+        let first = fastrand::usize(..names.len().max(1));
+        names.rotate_left(first);
+        // Half of the time, so that what is found to be due gets done.
+        let until = self.clock.elapsed() + self.clock.left() / 2;
+        let looks: Vec<Look> = stream::iter(names)
+            .map(|name| self.look_until(name, force, until))
+            .buffer_unordered(concurrency)
+            .collect()
+            .await;
+        let (mut entries, mut due) = (Vec::new(), Vec::new());
+        for look in looks {
+            match look {
+                Look::Settled(entry) => entries.push(*entry),
+                Look::Work(to_do) => due.push(*to_do),
+            }
+        }
+        let now = self.clock.now();
+        due.sort_by_key(|to_do| to_do.urgency(now));
+        let worked_off: Vec<Entry> = stream::iter(due)
+            .map(|to_do| async move {
+                let entry = self.reconcile(to_do, force).await;
                 log(&entry);
                 entry
             })
             .buffer_unordered(concurrency)
             .collect()
             .await;
+        entries.extend(worked_off);
         let shares = entries.iter().filter_map(|entry| self.share_left(entry));
         let mut imports = BTreeMap::<&str, u32>::new();
         for (region, count) in entries.iter().flat_map(|entry| &entry.imports) {
@@ -139,19 +170,34 @@ impl<P: Ports> Cycle<'_, P> {
         }
     }
 
-    async fn reconcile(&self, name: &CertificateName, force: bool) -> Entry {
+    /// Looks at a certificate, if that can be done until so long after the pass began.
+    async fn look_until(&self, name: &str, force: bool, until: Duration) -> Look {
+        let looked = match name.parse::<CertificateName>() {
+            Ok(parsed) => {
+                let left = until.saturating_sub(self.clock.elapsed());
+                match tokio::time::timeout(left, self.look(&parsed, force)).await {
+                    Ok(looked) => looked.unwrap_or_else(|problem| Look::failed(name, problem)),
+                    Err(_) => Look::Settled(Box::new(self.out_of_time(&parsed))),
+                }
+            }
+            Err(error) => {
+                let detail = format!("certificates/{name}.json: {error}; rename the object");
+                Look::failed(name, Problem::ours("invalidDocument", Retry::Never, detail))
+            }
+        };
+        if let Look::Settled(entry) = &looked {
+            log(entry);
+        }
+        looked
+    }
+
+    async fn reconcile(&self, mut to_do: ToDo, force: bool) -> Entry {
+        let name = to_do.wanted.name.clone();
         // Whoever is not faster with the lease looks again: the winner may have settled everything.
         for _ in 0..RACES {
             if self.clock.left() < LEAST {
-                return self.out_of_time(name);
+                return self.out_of_time(&name);
             }
-            let looked = tokio::time::timeout(self.clock.left(), self.look(name, force)).await;
-            let to_do = match looked {
-                Ok(Ok(Look::Settled(entry))) => return *entry,
-                Ok(Ok(Look::Work(to_do))) => *to_do,
-                Ok(Err(problem)) => return Entry::failed(name.as_str(), problem, None),
-                Err(_) => return self.out_of_time(name),
-            };
             let ToDo {
                 wanted,
                 document,
@@ -161,7 +207,7 @@ impl<P: Ports> Cycle<'_, P> {
             } = to_do;
             let begun = Work::begin(self, wanted, document, state, etag);
             let Ok(begun) = tokio::time::timeout(self.clock.left(), begun).await else {
-                return self.out_of_time(name);
+                return self.out_of_time(&name);
             };
             match begun {
                 Ok(Some(work)) => return work.carry_out(plan, force).await,
@@ -170,8 +216,15 @@ impl<P: Ports> Cycle<'_, P> {
                 }
                 Err(error) => return Entry::failed(name.as_str(), store_problem(&error), None),
             }
+            let looked = tokio::time::timeout(self.clock.left(), self.look(&name, force)).await;
+            to_do = match looked {
+                Ok(Ok(Look::Work(to_do))) => *to_do,
+                Ok(Ok(Look::Settled(entry))) => return *entry,
+                Ok(Err(problem)) => return Entry::failed(name.as_str(), problem, None),
+                Err(_) => return self.out_of_time(&name),
+            };
         }
-        let mut entry = self.out_of_time(name);
+        let mut entry = self.out_of_time(&name);
         entry.reason = "others keep working on it; the next pass looks again".to_owned();
         entry
     }
@@ -190,7 +243,8 @@ impl<P: Ports> Cycle<'_, P> {
         Some(share.clamp(0.0, 1.0))
     }
 
-    /// Looks at document, state and listeners, and says what is to be done. Changes nothing.
+    /// Looks at document, state and listeners, and says what is to be done. Changes nothing but what is known of the renewal,
+    /// where the authority is to be asked about it.
     async fn look(&self, name: &CertificateName, force: bool) -> Result<Look, Problem> {
         let store = self.ports.store();
         let object = store
@@ -212,10 +266,24 @@ impl<P: Ports> Cycle<'_, P> {
             &self.settings,
             self.account_id.as_deref(),
         );
-        let (state, etag) = match state {
+        let (mut state, mut etag) = match state {
             Some((state, etag)) => (state, Some(etag)),
             None => (State::default(), None),
         };
+        let is_free = state.lease_in_force(self.clock.now()).is_none();
+        if is_free && wanted.is_ok() && self.update_renewal(&mut state).await {
+            let key = store::state_key(name);
+            let condition = etag
+                .as_deref()
+                .map_or(Condition::Absent, Condition::Matches);
+            match write_record(store, &key, &mut state, condition).await {
+                Ok(written) => etag = Some(written),
+                // Whoever was faster goes by what they read; what was told is asked for again.
+                Err(error) => {
+                    tracing::warn!(certificate.name = %name, %error, "renewal information not stored");
+                }
+            }
+        }
         let settled = |entry: Entry, wanted: Option<&Wanted>| {
             Ok(Look::Settled(Box::new(entry.with_state(
                 &state,
@@ -642,7 +710,7 @@ fn kept_reason(state: &State) -> String {
             format!(
                 "valid until {}, to be renewed at {}",
                 rfc3339(held.not_after),
-                rfc3339(held.renewal.at)
+                rfc3339(held.renew_at())
             )
         },
     )

@@ -110,12 +110,49 @@ pub struct Refusal {
     pub status: Option<u16>,
     /// The instant before which the authority does not want to be asked again.
     pub retry_after: Option<OffsetDateTime>,
+    /// Whether no connection came about: no address for the name, refused, no TLS.
+    pub unconnected: bool,
 }
 
+/// The problem type when the authority named none.
+pub const UNSPECIFIED: &str = "certloop:authority";
+/// The problem type when an order was made that does not echo `replaces` (RFC 9773 section 5).
+pub const REPLACES_NOT_ECHOED: &str = "certloop:replacesNotEchoed";
 /// The namespace of the problem types of RFC 8555 section 6.7.
 pub const URN: &str = "urn:ietf:params:acme:error:";
 
 impl Refusal {
+    /// Makes the refusal for want of an answer in time.
+    pub fn no_answer(limit: std::time::Duration) -> Self {
+        Self {
+            kind: UNSPECIFIED.to_owned(),
+            detail: format!("no answer within {:.0} s", limit.as_secs_f64()),
+            status: None,
+            retry_after: None,
+            unconnected: false,
+        }
+    }
+
+    /// Whether this may be about `replaces` alone, in whatever words: authorities differ in how they say that they do not take
+    /// an order for a successor (RFC 9773 section 5).
+    pub fn may_be_about_replaces(&self) -> bool {
+        match self.word() {
+            "alreadyReplaced" | "malformed" | "unauthorized" | REPLACES_NOT_ECHOED => true,
+            "accountDoesNotExist"
+            | "badNonce"
+            | "badSignatureAlgorithm"
+            | "caa"
+            | "dns"
+            | "externalAccountRequired"
+            | "invalidProfile"
+            | "rateLimited"
+            | "rejectedIdentifier"
+            | "unsupportedIdentifier"
+            | "userActionRequired" => false,
+            _ => matches!(self.status, Some(400 | 403 | 404 | 409)),
+        }
+    }
+
     /// Returns the problem type without its namespace.
     pub fn word(&self) -> &str {
         self.kind.strip_prefix(URN).unwrap_or(&self.kind)

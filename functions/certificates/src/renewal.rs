@@ -1,9 +1,11 @@
-//! Pure: is an order due, and when will the next one be (rule 8)?
+//! Pure: is an order due, and when will the next one be (rule 8)? What an authority suggests (RFC 9773) and what that means.
 
 use time::{Duration, OffsetDateTime};
 
+use crate::authority::Suggested;
 use crate::document::Wanted;
-use crate::state::{Held, Renewal};
+use crate::problem::{Refusal, backoff};
+use crate::state::{Held, Renewal, RenewalInformation, Window};
 
 /// What is to be done about a certificate's order, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,8 +62,8 @@ pub fn decide(
             held.directory
         ));
     }
-    if held.renewal.at <= now {
-        return order(format!("renewal is due since {}", rfc3339(held.renewal.at)));
+    if held.renew_at() <= now {
+        return order(due_reason(held));
     }
     if force {
         return order("renewal was forced".to_owned());
@@ -69,9 +71,32 @@ pub fn decide(
     Decision::Keep
 }
 
-/// Draws the renewal instant of a certificate: when 1/3 of its lifetime is left (1/2 below 10 days), spread over the tenth of
-/// the lifetime before that. `luck` in 0..1 is drawn by the caller, once; the result is stored.
-pub fn draw(not_before: OffsetDateTime, not_after: OffsetDateTime, luck: f64) -> Renewal {
+fn due_reason(held: &Held) -> String {
+    let since = rfc3339(held.renew_at());
+    match held.window() {
+        None => format!("renewal is due since {since}"),
+        Some(window) => {
+            let why = window.explanation_url.as_ref();
+            let why = why.map_or(String::new(), |url| format!("; it says why: {url}"));
+            format!(
+                "renewal is due since {since}: the authority suggests {} to {}{why}",
+                rfc3339(window.start),
+                rfc3339(window.end)
+            )
+        }
+    }
+}
+
+/// Plans the renewal of a certificate that was issued now. Without renewal information it is due when 1/3 of its lifetime is
+/// left (1/2 below 10 days), spread over the tenth of the lifetime before that. `luck` in 0..1 is drawn by the caller, once;
+/// the result is stored.
+pub fn draw(
+    not_before: OffsetDateTime,
+    not_after: OffsetDateTime,
+    before: Option<&Held>,
+    now: OffsetDateTime,
+    luck: f64,
+) -> Renewal {
     let lifetime = not_after - not_before;
     let left = if lifetime < SHORT {
         lifetime / 2
@@ -79,10 +104,123 @@ pub fn draw(not_before: OffsetDateTime, not_after: OffsetDateTime, luck: f64) ->
         lifetime / 3
     };
     let latest = not_after - left;
+    // Replaced before its lifetime said so, because of its window: if that is wrong, so may be the next one's.
+    let early =
+        |held: &&Held| held.window().is_some() && held.renew_at() <= now && now < held.renewal.at;
+    let hasty = before
+        .filter(early)
+        .map_or(0, |held| held.renewal.hasty + 1);
     Renewal {
         at: latest - lifetime / 10 * luck.clamp(0.0, 1.0),
         information: None,
+        hasty,
+        window_counts_from: (hasty > 0).then(|| now + backoff(hasty, false, 0.0)),
+        replaces_refused: false,
     }
+}
+
+impl Held {
+    /// Returns the window that the authority suggests, if it has told a valid one.
+    pub fn window(&self) -> Option<&Window> {
+        self.renewal.information.as_ref()?.window.as_ref()
+    }
+
+    /// Returns when it is to be renewed: in the suggested window, but not so late that little is left; else by its lifetime.
+    pub fn renew_at(&self) -> OffsetDateTime {
+        let Some(window) = self.window() else {
+            return self.renewal.at;
+        };
+        let latest = self.not_after - self.lifetime() / 20;
+        let counts_from = self.renewal.window_counts_from;
+        counts_from
+            .map_or(window.at, |from| window.at.max(from))
+            .min(latest)
+    }
+
+    /// Whether the authority wants it replaced at once: its window is over, as after a revocation (RFC 9773 section 4.2).
+    pub fn is_to_be_replaced_at_once(&self, now: OffsetDateTime) -> bool {
+        self.window().is_some_and(|window| window.end <= now) && now < self.renewal.at
+    }
+
+    /// Whether the authority is to be asked for renewal information now. One that has ended is not asked about.
+    pub fn is_to_be_asked_about(&self, now: OffsetDateTime) -> bool {
+        let due = |information: &RenewalInformation| {
+            information.ask_again <= now || information.ask_again > now + LONGEST_PAUSE + SLACK
+        };
+        self.identifier.is_some()
+            && now < self.not_after
+            && self.renewal.information.as_ref().is_none_or(due)
+    }
+}
+
+/// Returns what is known after the authority was asked about a certificate; `None` for an answer is a directory without renewal
+/// information. `luck` in 0..1 chooses the instant in a window that is new.
+///
+/// Retry-After is kept to between a minute and a day. An answer that takes too long, or a fault on the authority's side, is
+/// followed by waits that double from a minute to six hours; everything else that is no answer by six hours: no connection, a
+/// refusal, something that is not understood, no Retry-After (RFC 9773 section 4.3).
+pub fn information_after(
+    held: &Held,
+    answer: Result<Option<Suggested>, &Refusal>,
+    now: OffsetDateTime,
+    luck: f64,
+) -> RenewalInformation {
+    let known = held.window().cloned();
+    let told = |wait: std::time::Duration| {
+        Duration::try_from(wait)
+            .unwrap_or(LONGEST_PAUSE)
+            .clamp(SHORTEST_PAUSE, LONGEST_PAUSE)
+    };
+    let (window, pause, unanswered) = match answer {
+        Ok(None) => (None, LONGEST_PAUSE, 0),
+        Ok(Some(suggested)) => {
+            let pause = suggested.retry_after.map_or(LASTING, told);
+            (window_of(suggested, held, luck).or(known), pause, 0)
+        }
+        Err(refusal) => {
+            let before = held.renewal.information.as_ref();
+            let before = before.map_or(0, |information| information.unanswered);
+            let asked_for = refusal
+                .retry_after
+                .map(|until| (until - now).clamp(SHORTEST_PAUSE, LONGEST_PAUSE));
+            let doubled = SHORTEST_PAUSE * 2_i32.pow(before.min(10));
+            if refusal.status.is_none_or(|status| status >= 500) && !refusal.unconnected {
+                let pause = asked_for.unwrap_or(doubled.min(LASTING));
+                (known, pause, before.saturating_add(1))
+            } else {
+                (known, asked_for.unwrap_or(LASTING), 0)
+            }
+        }
+    };
+    RenewalInformation {
+        window,
+        ask_again: now + pause,
+        unanswered,
+    }
+}
+
+/// Returns the window with our instant in it, unless it is none: one that ends before it starts, or that was over before this
+/// certificate was valid and so belongs to an older one.
+fn window_of(suggested: Suggested, held: &Held, luck: f64) -> Option<Window> {
+    let Suggested {
+        start,
+        end,
+        explanation_url,
+        ..
+    } = suggested;
+    if end <= start || end <= held.not_before {
+        return None;
+    }
+    let kept = held.window().map(|window| window.at);
+    let at = kept
+        .filter(|at| (start..=end).contains(at))
+        .unwrap_or_else(|| start + (end - start) * luck.clamp(0.0, 1.0));
+    Some(Window {
+        start,
+        end,
+        at,
+        explanation_url,
+    })
 }
 
 /// Whether little of the lifetime is left, so that our own waits are capped (rule 7).
@@ -114,6 +252,14 @@ fn listed(names: &[&str]) -> String {
 
 /// Certificates below this lifetime are renewed at half of it.
 const SHORT: Duration = Duration::days(10);
+/// An authority is asked about a certificate at most once in this time,
+const SHORTEST_PAUSE: Duration = Duration::minutes(1);
+/// and at least once in this one.
+const LONGEST_PAUSE: Duration = Duration::days(1);
+/// The pause after an error that does not pass by itself.
+const LASTING: Duration = Duration::hours(6);
+/// An instant further ahead than the longest pause and this was written by a clock that was wrong.
+const SLACK: Duration = Duration::hours(1);
 
 #[cfg(test)]
 mod tests {
@@ -125,15 +271,185 @@ mod tests {
     fn the_instant_lies_in_the_tenth_before_a_third_is_left() {
         let start = datetime!(2026-01-01 0:00 UTC);
         let end = start + Duration::days(90);
-        assert_eq!(draw(start, end, 0.0).at, start + Duration::days(60));
-        assert_eq!(draw(start, end, 1.0).at, start + Duration::days(51));
+        let at = |luck| draw(start, end, None, start, luck).at;
+        assert_eq!(at(0.0), start + Duration::days(60));
+        assert_eq!(at(1.0), start + Duration::days(51));
     }
 
     #[test]
     fn a_short_lived_one_is_renewed_at_half() {
         let start = datetime!(2026-01-01 0:00 UTC);
         let end = start + Duration::hours(160);
-        assert_eq!(draw(start, end, 0.0).at, start + Duration::hours(80));
+        let drawn = draw(start, end, None, start, 0.0);
+        assert_eq!(drawn.at, start + Duration::hours(80));
+    }
+
+    const START: OffsetDateTime = datetime!(2026-01-01 0:00 UTC);
+
+    /// A certificate of 90 days, issued at its notBefore, whose lifetime says day 60.
+    fn held(before: Option<&Held>, issued: OffsetDateTime) -> Held {
+        let not_after = issued + Duration::days(90);
+        Held {
+            serial: "01".to_owned(),
+            fingerprint: String::new(),
+            not_before: issued,
+            not_after,
+            domains: Vec::new(),
+            key_type: crate::key::KeyType::EcdsaP256,
+            authority: "a".to_owned(),
+            directory: "https://a.example.com/dir".to_owned(),
+            profile: None,
+            identifier: Some("aa.01".to_owned()),
+            renewal: draw(issued, not_after, before, issued, 0.0),
+        }
+    }
+
+    fn suggested(from: i64, to: i64) -> Suggested {
+        Suggested {
+            start: START + Duration::days(from),
+            end: START + Duration::days(to),
+            explanation_url: None,
+            retry_after: Some(std::time::Duration::from_secs(21_600)),
+        }
+    }
+
+    fn told(held: &mut Held, suggested: Suggested, now: OffsetDateTime, luck: f64) {
+        let information = information_after(held, Ok(Some(suggested)), now, luck);
+        held.renewal.information = Some(information);
+    }
+
+    fn refusal(status: Option<u16>, unconnected: bool) -> Refusal {
+        Refusal {
+            status,
+            unconnected,
+            ..Refusal::no_answer(std::time::Duration::from_secs(1))
+        }
+    }
+
+    #[test]
+    fn one_instant_is_drawn_in_the_window_and_kept_while_it_lies_there() {
+        let mut held = held(None, START);
+        told(&mut held, suggested(20, 30), START, 0.5);
+        assert_eq!(held.renew_at(), START + Duration::days(25));
+        told(&mut held, suggested(24, 40), START, 0.9);
+        assert_eq!(
+            held.renew_at(),
+            START + Duration::days(25),
+            "it still lies there"
+        );
+        told(&mut held, suggested(30, 40), START, 0.1);
+        assert_eq!(held.renew_at(), START + Duration::days(31));
+    }
+
+    #[test]
+    fn no_window_postpones_past_a_twentieth_of_the_lifetime() {
+        let mut held = held(None, START);
+        told(&mut held, suggested(88, 89), START, 0.5);
+        assert_eq!(held.renew_at(), held.not_after - Duration::hours(108));
+    }
+
+    #[test]
+    fn what_is_no_window_is_ignored() {
+        for (from, to, why) in [
+            (30, 30, "empty"),
+            (30, 20, "backwards"),
+            (-9, -1, "of an older certificate"),
+        ] {
+            let mut held = held(None, START);
+            told(&mut held, suggested(from, to), START, 0.5);
+            assert_eq!(held.renew_at(), held.renewal.at, "{why}");
+            told(&mut held, suggested(20, 30), START, 0.5);
+            told(&mut held, suggested(from, to), START, 0.5);
+            assert_eq!(
+                held.renew_at(),
+                START + Duration::days(25),
+                "{why}: the last valid one stays"
+            );
+        }
+    }
+
+    #[test]
+    fn a_window_wholly_past_wants_it_replaced_at_once() {
+        let now = START + Duration::days(10);
+        let mut held = held(None, START);
+        told(&mut held, suggested(8, 9), now, 0.5);
+        assert!(held.renew_at() <= now && held.is_to_be_replaced_at_once(now));
+        told(&mut held, suggested(9, 11), now, 0.0);
+        assert!(held.renew_at() <= now && !held.is_to_be_replaced_at_once(now));
+    }
+
+    #[test]
+    fn windows_that_are_always_past_are_obeyed_ever_more_slowly() {
+        let mut now = START + Duration::days(10);
+        let mut waits = Vec::new();
+        let mut before = held(None, START);
+        for _ in 0..6 {
+            told(&mut before, suggested(0, 1), now, 0.5);
+            // Every new one is told a window in the past as well, though not one before its own beginning.
+            let mut next = held(Some(&before), now);
+            let past = Suggested {
+                start: now - Duration::hours(1),
+                end: now + Duration::seconds(1),
+                ..suggested(0, 0)
+            };
+            told(&mut next, past, now, 0.0);
+            waits.push(next.renew_at() - now);
+            now = now.max(next.renew_at());
+            before = next;
+        }
+        let minutes: Vec<i64> = waits.iter().map(|wait| wait.whole_minutes()).collect();
+        assert_eq!(minutes, [1, 10, 100, 1_440, 1_440, 1_440]);
+    }
+
+    #[test]
+    fn an_authority_is_asked_again_when_it_said_within_a_minute_and_a_day() {
+        let after = |retry_after: Option<u64>| {
+            let answer = Suggested {
+                retry_after: retry_after.map(std::time::Duration::from_secs),
+                ..suggested(20, 30)
+            };
+            information_after(&held(None, START), Ok(Some(answer)), START, 0.5).ask_again - START
+        };
+        assert_eq!(after(Some(21_600)), Duration::hours(6));
+        assert_eq!(after(Some(1)), Duration::minutes(1));
+        assert_eq!(after(Some(864_000)), Duration::days(1));
+        assert_eq!(after(None), Duration::hours(6));
+        let none = information_after(&held(None, START), Ok(None), START, 0.5);
+        assert_eq!(none.ask_again - START, Duration::days(1));
+    }
+
+    #[test]
+    fn what_may_pass_is_asked_again_soon_and_what_lasts_in_six_hours() {
+        let mut held = held(None, START);
+        told(&mut held, suggested(20, 30), START, 0.5);
+        let mut ask = |status, unconnected| {
+            let information =
+                information_after(&held, Err(&refusal(status, unconnected)), START, 0.5);
+            held.renewal.information = Some(information.clone());
+            assert_eq!(
+                held.renew_at(),
+                START + Duration::days(25),
+                "the window stays"
+            );
+            (information.ask_again - START).whole_minutes()
+        };
+        let waits: Vec<i64> = (0..11).map(|_| ask(Some(503), false)).collect();
+        assert_eq!(waits, [1, 2, 4, 8, 16, 32, 64, 128, 256, 360, 360]);
+        assert_eq!(ask(None, true), 360, "no connection");
+        assert_eq!(ask(None, false), 1, "too slow");
+        assert_eq!(ask(Some(404), false), 360);
+        assert_eq!(ask(Some(200), false), 360, "not understood");
+    }
+
+    #[test]
+    fn an_instant_of_a_wrong_clock_keeps_nobody_from_asking() {
+        let mut held = held(None, START);
+        assert!(held.is_to_be_asked_about(START));
+        told(&mut held, suggested(20, 30), START, 0.5);
+        assert!(!held.is_to_be_asked_about(START + Duration::hours(5)));
+        assert!(held.is_to_be_asked_about(START + Duration::hours(6)));
+        assert!(held.is_to_be_asked_about(START - Duration::days(2)));
+        assert!(!held.is_to_be_asked_about(held.not_after), "it has ended");
     }
 
     #[test]

@@ -152,7 +152,7 @@ impl Entry {
             self.serial = Some(held.serial.clone());
             self.not_before = Some(whole_seconds(held.not_before));
             self.not_after = Some(whole_seconds(held.not_after));
-            self.renew_at = Some(whole_seconds(held.renewal.at));
+            self.renew_at = Some(whole_seconds(held.renew_at()));
         }
         self.next_attempt = self.next_attempt.map(whole_seconds);
         self.targets = wanted

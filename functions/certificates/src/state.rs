@@ -207,6 +207,9 @@ pub struct Held {
     pub directory: String,
     /// The profile asked for.
     pub profile: Option<String>,
+    /// Its unique identifier (RFC 9773 section 4.1), where the leaf names its authority's key.
+    #[serde(default)]
+    pub identifier: Option<String>,
     /// When it is to be renewed.
     pub renewal: Renewal,
 }
@@ -224,31 +227,62 @@ impl Held {
     }
 }
 
-/// When a certificate is to be renewed: one instant, drawn once and kept.
+/// When a certificate is to be renewed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Renewal {
-    /// The instant.
+    /// By its lifetime: drawn once and kept. It holds while the authority suggests nothing.
     #[serde(with = "time::serde::rfc3339")]
     pub at: OffsetDateTime,
-    /// The authority's renewal information (RFC 9773), once it is asked for.
+    /// The authority's renewal information (RFC 9773), once it was asked for.
     #[serde(default)]
     pub information: Option<RenewalInformation>,
+    /// How many certificates in a row were replaced early because of their window.
+    #[serde(default)]
+    pub hasty: u32,
+    /// Before this instant no window makes it due: one that is wrong must not have it replaced again and again.
+    #[serde(default, with = "time::serde::rfc3339::option")]
+    pub window_counts_from: Option<OffsetDateTime>,
+    /// Whether the authority did not take a successor of it for one.
+    #[serde(default)]
+    pub replaces_refused: bool,
 }
 
-/// What an authority suggested (RFC 9773 section 4.2), with the next time to ask.
+/// What came of asking an authority for renewal information (RFC 9773 section 4.2), and the next time to ask.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RenewalInformation {
-    /// Start of the suggested window.
-    #[serde(with = "time::serde::rfc3339")]
-    pub start: OffsetDateTime,
-    /// End of the suggested window.
-    #[serde(with = "time::serde::rfc3339")]
-    pub end: OffsetDateTime,
-    /// The stored Retry-After.
+    /// The last valid window told.
+    #[serde(default)]
+    pub window: Option<Window>,
+    /// The stored Retry-After, or a wait of ours.
     #[serde(with = "time::serde::rfc3339")]
     pub ask_again: OffsetDateTime,
+    /// How often in a row no answer came that may yet come.
+    #[serde(default)]
+    pub unanswered: u32,
+}
+
+/// A suggested window, and our instant in it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Window {
+    /// Its start.
+    #[serde(with = "time::serde::rfc3339")]
+    pub start: OffsetDateTime,
+    /// Its end.
+    #[serde(with = "time::serde::rfc3339")]
+    pub end: OffsetDateTime,
+    /// Drawn once; kept for as long as it lies in the window told.
+    #[serde(with = "time::serde::rfc3339")]
+    pub at: OffsetDateTime,
+    /// A page for people that says why.
+    #[serde(
+        default,
+        rename = "explanationURL",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub explanation_url: Option<String>,
 }
 
 /// An order under way, with what it was made for.

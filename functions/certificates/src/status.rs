@@ -10,7 +10,7 @@ use crate::names::CertificateName;
 use crate::problem::{Problem, Retry};
 use crate::renewal::{Decision, decide};
 use crate::report::{TargetEntry, fitting, target_entries};
-use crate::state::{Stage, State, Step};
+use crate::state::{RenewalInformation, Stage, State, Step};
 use crate::store::{self, Store, read_record};
 
 /// The answer to `status`.
@@ -45,6 +45,8 @@ pub struct Standing {
     lifetime_left_share: Option<f64>,
     #[serde(with = "time::serde::rfc3339::option")]
     renew_at: Option<OffsetDateTime>,
+    /// What the authority suggests, where it does.
+    renewal_information: Option<RenewalInformation>,
     under_way: Option<UnderWay>,
     #[serde(with = "time::serde::rfc3339::option")]
     next_attempt: Option<OffsetDateTime>,
@@ -214,7 +216,8 @@ impl<P: Ports> Cycle<'_, P> {
             not_before: held.map(|held| held.not_before),
             not_after: held.map(|held| held.not_after),
             lifetime_left_share: held.map(|held| (held.share_left(now) * 1000.0).round() / 1000.0),
-            renew_at: held.map(|held| crate::report::whole_seconds(held.renewal.at)),
+            renew_at: held.map(|held| crate::report::whole_seconds(held.renew_at())),
+            renewal_information: held.and_then(|held| held.renewal.information.clone()),
             under_way: state.order.as_ref().map(|order| UnderWay {
                 stage: order.stage,
                 reason: order.reason.clone(),
@@ -262,6 +265,7 @@ impl Standing {
             not_after: None,
             lifetime_left_share: None,
             renew_at: None,
+            renewal_information: None,
             under_way: None,
             next_attempt: None,
             targets: Vec::new(),

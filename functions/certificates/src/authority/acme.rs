@@ -17,11 +17,11 @@ use zeroize::Zeroizing;
 use super::wire::{Exchange, Wire, of_problem};
 use super::{
     Account, AccountKey, Authorities, Authorization, AuthorizationStatus, Http01, Order,
-    OrderStatus, REPLACES_NOT_ECHOED, Suggested,
+    OrderStatus, Suggested,
 };
 use crate::names::DnsName;
 use crate::network::trust_roots;
-use crate::problem::Refusal;
+use crate::problem::{REPLACES_NOT_ECHOED, Refusal};
 use crate::settings;
 
 /// All authorities, each with one connection pool.
@@ -165,7 +165,11 @@ impl Authorities for Acme {
                 )
                 .await
         })?;
-        Ok(AcmeAccount { account, exchange })
+        Ok(AcmeAccount {
+            account,
+            directory: authority.directory.clone(),
+            exchange,
+        })
     }
 
     async fn renewal_information(
@@ -217,13 +221,22 @@ fn ours(word: &str, detail: &str) -> Refusal {
         detail: detail.to_owned(),
         status: None,
         retry_after: None,
+        unconnected: false,
     }
 }
 
 /// A signed-in account.
 pub struct AcmeAccount {
     account: instant_acme::Account,
+    directory: String,
     exchange: Exchange,
+}
+
+impl AcmeAccount {
+    async fn offers_renewal_information(&self) -> Result<bool, Refusal> {
+        let directory: Directory = self.exchange.read(&self.directory).await?;
+        Ok(directory.renewal_info.is_some())
+    }
 }
 
 impl Account for AcmeAccount {
@@ -258,6 +271,11 @@ impl Account for AcmeAccount {
         if let Some(profile) = profile {
             wish = wish.profile(profile);
         }
+        // A directory without renewal information knows no successors either; it was read when signing in.
+        let replaces = match replaces {
+            Some(_) if !self.offers_renewal_information().await? => None,
+            replaces => replaces,
+        };
         if let Some((authority_key_identifier, serial)) =
             replaces.and_then(|certificate| certificate.split_once('.'))
         {
@@ -269,10 +287,11 @@ impl Account for AcmeAccount {
         let order = with_fresh_nonces!(self.exchange, self.account.new_order(&wish));
         let order = order.map_err(|refusal| match replaces {
             // The authority took the order, but not as the successor of this certificate.
-            Some(certificate) if self.exchange.was_accepted() => ours(
-                REPLACES_NOT_ECHOED,
-                &format!("the authority made an order that does not replace {certificate}"),
-            ),
+            Some(certificate) if self.exchange.was_accepted() => Refusal {
+                kind: REPLACES_NOT_ECHOED.to_owned(),
+                detail: format!("the authority made an order that does not replace {certificate}"),
+                ..refusal
+            },
             _ => refusal,
         })?;
         AcmeOrder::new(order, self.exchange.clone())
@@ -441,6 +460,7 @@ mod tests {
             detail: detail.to_owned(),
             status: Some(status),
             retry_after: None,
+            unconnected: false,
         };
         assert_eq!(
             refusal("rejectedIdentifier", "blocked", 400).retry(),

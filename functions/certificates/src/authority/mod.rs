@@ -56,9 +56,6 @@ pub trait Authorities {
     ) -> Result<Option<Suggested>, Refusal>;
 }
 
-/// The word of the refusal when an order was made that does not echo `replaces` (RFC 9773 section 5).
-pub(crate) const REPLACES_NOT_ECHOED: &str = "replacesNotEchoed";
-
 /// What an authority suggests for a renewal (RFC 9773 section 4.2), as it was told: nothing is checked yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Suggested {

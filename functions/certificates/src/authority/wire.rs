@@ -26,7 +26,7 @@ use serde::de::DeserializeOwned;
 use time::OffsetDateTime;
 use tokio::sync::Notify;
 
-use crate::problem::Refusal;
+use crate::problem::{Refusal, UNSPECIFIED};
 
 /// A connection pool to one authority, shared by all its orders.
 pub(super) struct Wire {
@@ -150,29 +150,49 @@ impl Wire {
         }
     }
 
-    async fn send(&self, request: Request<BodyWrapper<Bytes>>) -> Result<Response<Bytes>, String> {
+    async fn send(
+        &self,
+        request: Request<BodyWrapper<Bytes>>,
+    ) -> Result<Response<Bytes>, Unanswered> {
         let answered = async {
             let response = self.http.request(request).await.map_err(|error| {
+                let unconnected = error.is_connect();
                 let mut words = error.to_string();
                 let mut source = error.source();
                 while let Some(cause) = source {
                     words = format!("{words}: {cause}");
                     source = cause.source();
                 }
-                words
+                Unanswered {
+                    reason: words,
+                    unconnected,
+                }
             })?;
             let (parts, body) = response.into_parts();
             let body = Limited::new(body, LARGEST_BODY)
                 .collect()
                 .await
-                .map_err(|error| error.to_string())?;
+                .map_err(|error| Unanswered {
+                    reason: error.to_string(),
+                    unconnected: false,
+                })?;
             Ok(Response::from_parts(parts, body.to_bytes()))
         };
         match tokio::time::timeout(CALL, answered).await {
             Ok(outcome) => outcome,
-            Err(_) => Err(format!("no whole answer within {} s", CALL.as_secs())),
+            Err(_) => Err(Unanswered {
+                reason: format!("no whole answer within {} s", CALL.as_secs()),
+                unconnected: false,
+            }),
         }
     }
+}
+
+/// Why no answer came.
+struct Unanswered {
+    reason: String,
+    /// Whether not even a connection came about.
+    unconnected: bool,
 }
 
 /// The way to the authority for one order: remembers what the last answer said beside its body.
@@ -223,7 +243,10 @@ impl Exchange {
         if let Some(refusal) = lock(&self.last).refusal.take() {
             return Err(refusal);
         }
-        serde_json::from_slice(&body).map_err(|error| self.refusal(&Error::Json(error)))
+        serde_json::from_slice(&body).map_err(|error| Refusal {
+            status: Some(StatusCode::OK.as_u16()),
+            ..self.refusal(&Error::Json(error))
+        })
     }
 
     /// Returns the refusal behind an error of the library.
@@ -268,11 +291,17 @@ impl HttpClient for Exchange {
             };
             let (mut parts, body) = match sent {
                 Ok(response) => response.into_parts(),
-                Err(reason) => {
+                Err(Unanswered {
+                    reason,
+                    unconnected,
+                }) => {
                     let detail = format!(
                         "{host} could not be asked: {reason}; is the authority's directory right, and can it be reached from here?"
                     );
-                    lock(&last).refusal = Some(unreachable_because(detail.clone()));
+                    lock(&last).refusal = Some(Refusal {
+                        unconnected,
+                        ..unreachable_because(detail.clone())
+                    });
                     return Err(Error::Other(detail.into()));
                 }
             };
@@ -337,6 +366,7 @@ fn refusal(
         detail,
         status: Some(status.as_u16()),
         retry_after,
+        unconnected: false,
     }
 }
 
@@ -359,6 +389,7 @@ pub(super) fn of_problem(problem: &instant_acme::Problem) -> Refusal {
         detail: shortened(&without_key_authorizations(&detail)),
         status: problem.status,
         retry_after: None,
+        unconnected: false,
     }
 }
 
@@ -398,6 +429,7 @@ fn unreachable_because(detail: String) -> Refusal {
         detail,
         status: None,
         retry_after: None,
+        unconnected: false,
     }
 }
 
@@ -426,8 +458,6 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The problem type when the authority named none.
-const UNSPECIFIED: &str = "certloop:authority";
 const REPLAY_NONCE: &str = "replay-nonce";
 const AGENT: &str = concat!(
     "certloop/",

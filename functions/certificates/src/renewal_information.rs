@@ -1,0 +1,79 @@
+//! Asking authorities when certificates should be renewed (RFC 9773). No answer is never a failure: the lifetime decides then.
+
+use std::time::Duration;
+
+use crate::authority::Authorities;
+use crate::cycle::{Cycle, Ports, Work};
+use crate::problem::Refusal;
+use crate::renewal::{information_after, rfc3339};
+use crate::state::{Held, RenewalInformation, State};
+
+impl<P: Ports> Cycle<'_, P> {
+    /// Asks about a certificate if the stored Retry-After is past; `None` when nothing was asked.
+    async fn ask_about(&self, held: &Held) -> Option<RenewalInformation> {
+        let now = self.clock.now();
+        let identifier = held.identifier.as_ref()?;
+        let authority = self.settings.authorities.get(&held.authority)?;
+        if !held.is_to_be_asked_about(now) || authority.directory != held.directory {
+            return None;
+        }
+        // One that does not answer is not waited for by every certificate of the pass.
+        if self.silent.borrow().contains(&held.directory) {
+            return None;
+        }
+        let limit = self.clock.grant(LEAST, LONGEST)?.min(self.clock.left() / 4);
+        let asking = self
+            .ports
+            .authorities()
+            .renewal_information(authority, identifier);
+        let answer = tokio::time::timeout(limit, asking)
+            .await
+            .unwrap_or_else(|_| Err(Refusal::no_answer(limit)));
+        if let Err(refusal) = &answer {
+            tracing::warn!(authority = %authority.key, problem.type = %refusal.kind, problem.detail = %refusal.detail, "no renewal information");
+            if refusal.status.is_none() {
+                self.silent.borrow_mut().insert(held.directory.clone());
+            }
+        }
+        let answer = answer.as_ref().map(Option::clone);
+        Some(information_after(held, answer, now, fastrand::f64()))
+    }
+
+    /// Brings what is known of a certificate's renewal up to date; returns whether anything was asked.
+    pub(crate) async fn update_renewal(&self, state: &mut State) -> bool {
+        let Some(held) = &mut state.certificate else {
+            return false;
+        };
+        let Some(information) = self.ask_about(held).await else {
+            return false;
+        };
+        let before = held.window().cloned();
+        held.renewal.information = Some(information);
+        let now_known = held.window().cloned();
+        if before != now_known
+            && let Some(window) = now_known
+        {
+            let why = window.explanation_url.as_deref().unwrap_or_default();
+            let detail = format!(
+                "{} to {}, renewal at {} {why}",
+                rfc3339(window.start),
+                rfc3339(window.end),
+                rfc3339(held.renew_at())
+            );
+            let at = crate::report::whole_seconds(self.clock.now());
+            state.note(at, "window suggested", detail.trim_end());
+        }
+        true
+    }
+}
+
+impl<P: Ports> Work<'_, '_, P> {
+    /// Asks about the certificate that has just been issued.
+    pub(crate) async fn ask_about_new(&mut self) {
+        self.cycle.update_renewal(&mut self.state).await;
+    }
+}
+
+const LEAST: Duration = Duration::from_secs(2);
+/// An authority that takes longer is asked again by a later pass.
+const LONGEST: Duration = Duration::from_secs(10);
