@@ -161,7 +161,7 @@ impl Held {
 /// refusal, something that is not understood, no Retry-After (RFC 9773 section 4.3).
 pub fn information_after(
     held: &Held,
-    answer: Result<Option<Suggested>, &Refusal>,
+    answer: Result<Option<Suggested>, Refusal>,
     now: OffsetDateTime,
     luck: f64,
 ) -> RenewalInformation {
@@ -424,7 +424,7 @@ mod tests {
         told(&mut held, suggested(20, 30), START, 0.5);
         let mut ask = |status, unconnected| {
             let information =
-                information_after(&held, Err(&refusal(status, unconnected)), START, 0.5);
+                information_after(&held, Err(refusal(status, unconnected)), START, 0.5);
             held.renewal.information = Some(information.clone());
             assert_eq!(
                 held.renew_at(),

@@ -35,7 +35,6 @@ impl<P: Ports> Cycle<'_, P> {
                 self.silent.borrow_mut().insert(held.directory.clone());
             }
         }
-        let answer = answer.as_ref().map(Option::clone);
         Some(information_after(held, answer, now, fastrand::f64()))
     }
 
