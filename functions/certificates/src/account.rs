@@ -5,8 +5,9 @@ use time::OffsetDateTime;
 use zeroize::Zeroizing;
 
 use crate::authority::{Account, AccountKey, Authorities, Hold, Opened};
+use crate::classes::Ours;
 use crate::cycle::{Cycle, Failing, Halt, Ports, store_problem};
-use crate::problem::{Problem, Retry};
+use crate::problem::Problem;
 use crate::settings::Authority;
 use crate::store::{Condition, Record, StoreError, account_key, read_record, write_record};
 
@@ -154,8 +155,7 @@ impl<P: Ports> Cycle<'_, P> {
             }
         }
         Err(Problem::ours(
-            "account",
-            Retry::Soon,
+            Ours::Account,
             format!("{object} keeps being changed by others"),
         )
         .into())
@@ -172,7 +172,7 @@ impl<P: Ports> Cycle<'_, P> {
                     .secret(&external.secret_arn)
                     .await
                     .map_err(|error| {
-                        error.problem("externalAccount", "the external account secret")
+                        error.problem(Ours::ExternalAccount, "the external account secret")
                     })?;
                 let (key, url) = self
                     .ports

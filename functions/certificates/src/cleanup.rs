@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::arn::{CertificateArn, ListenerArn};
 use crate::certificate_manager::{CertificateManager, Deletion};
+use crate::classes::Ours;
 use crate::cycle::{Cycle, Halt, Ports, Work};
 use crate::document::Target;
 use crate::load_balancer::LoadBalancer;
@@ -38,7 +39,7 @@ impl<P: Ports> Work<'_, '_, P> {
                     record.proved = None;
                     self.note("detached", id);
                 }
-                Err(error) => deployed.note(error.problem("loadBalancer", &id)),
+                Err(error) => deployed.note(error.problem(Ours::LoadBalancer, &id)),
             }
         }
         // A region without targets keeps nothing of ours.
@@ -194,7 +195,7 @@ impl<P: Ports> Work<'_, '_, P> {
             let gone = match self.delete_unused(&region, &arn).await {
                 Ok(gone) => gone,
                 Err(error) => {
-                    let problem = error.problem("certificateManager", arn.as_str());
+                    let problem = error.problem(Ours::CertificateManager, arn.as_str());
                     deployed.note(problem);
                     continue;
                 }

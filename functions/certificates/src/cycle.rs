@@ -11,13 +11,14 @@ use zeroize::Zeroizing;
 use crate::arn::ListenerArn;
 use crate::authority::{Authorities, Hold, Opened};
 use crate::certificate_manager::{CertificateManager, Listed};
+use crate::classes::{self, Ours};
 use crate::clock::Clock;
 use crate::document::Wanted;
 use crate::key::{KeyType, PrivateKey};
 use crate::load_balancer::{Holding, LoadBalancer};
 use crate::memo::Memo;
 use crate::names::{CertificateName, DnsName};
-use crate::problem::{Failure, Problem, Refusal, Retry, ServiceError, backoff};
+use crate::problem::{Failure, Problem, Refusal, ServiceError, backoff};
 use crate::proof::{Proven, Question};
 use crate::renewal;
 use crate::self_check::Fetched;
@@ -221,6 +222,8 @@ pub struct Failing {
     pub not_before: Option<OffsetDateTime>,
     /// The names it is about.
     pub identifiers: Vec<String>,
+    /// Whether the authority waits for somebody to act.
+    pub paused: bool,
 }
 
 impl From<Problem> for Failing {
@@ -229,6 +232,7 @@ impl From<Problem> for Failing {
             problem,
             not_before: None,
             identifiers: Vec::new(),
+            paused: false,
         }
     }
 }
@@ -239,6 +243,7 @@ impl From<Refusal> for Failing {
             problem: refusal.problem(),
             not_before: refusal.retry_after,
             identifiers: Vec::new(),
+            paused: classes::is_paused(&refusal),
         }
     }
 }
@@ -265,21 +270,20 @@ impl From<StoreError> for Halt {
 pub fn store_problem(error: &StoreError) -> Problem {
     match error {
         StoreError::ConditionFailed { .. } | StoreError::Unavailable { person: false, .. } => {
-            Problem::ours("store", Retry::Soon, error.to_string())
+            Problem::ours(Ours::Store, error.to_string())
         }
         StoreError::Unavailable { .. } => Problem::ours(
-            "store",
-            Retry::Person,
+            Ours::StoreDenied,
             format!("{error}; check the bucket and the function's permissions"),
         ),
-        StoreError::Unusable { .. } => Problem::ours("record", Retry::Person, error.to_string()),
+        StoreError::Unusable { .. } => Problem::ours(Ours::Record, error.to_string()),
     }
 }
 
 /// Returns the problem of a state that cannot be read or is of a newer build.
 pub fn state_problem(error: &StoreError) -> Problem {
     match error {
-        StoreError::Unusable { .. } => Problem::ours("state", Retry::Person, error.to_string()),
+        StoreError::Unusable { .. } => Problem::ours(Ours::State, error.to_string()),
         error => store_problem(error),
     }
 }
@@ -383,10 +387,8 @@ impl<'c, 'p, P: Ports> Work<'c, 'p, P> {
             .certificate
             .as_ref()
             .is_some_and(|held| renewal::urgent(held.not_before, held.not_after, now));
-        // A paused identifier: the authority says nothing of when, only that somebody must act. It is asked once a day.
-        let paused = failing.not_before.is_none()
-            && failing.problem.kind.ends_with(":rateLimited")
-            && failing.problem.retry == Retry::Person;
+        // Paused: the authority says nothing of when, only that somebody must act. It is asked once a day.
+        let paused = failing.paused;
         let ours = if paused {
             now + backoff(u32::MAX, false, fastrand::f64())
         } else {

@@ -2,12 +2,13 @@
 //!
 //! A deployment can be repeated from any point. It never needs the authority.
 
+use crate::classes::Ours;
 use crate::cycle::{Cycle, Halt, Ports, Work};
 use crate::document::{Target, Wanted};
 use crate::import::{Imported, Issued};
 use crate::listener;
 use crate::placement::placing;
-use crate::problem::{Problem, Retry};
+use crate::problem::Problem;
 use crate::proving::{is_old, proof_is_due};
 use crate::settings::CheckMode;
 use crate::state::{State, TargetKind, TargetState};
@@ -106,7 +107,7 @@ impl<P: Ports> Work<'_, '_, P> {
                 let detail = format!(
                     "the vault does not hold {serial} any more; a new certificate will be ordered"
                 );
-                return Err(Problem::ours("vaultEntryLost", Retry::Soon, detail).into());
+                return Err(Problem::ours(Ours::VaultEntryLost, detail).into());
             };
             for region in regions(&self.wanted, &self.cycle.home) {
                 self.deploy_in(&region, &issued, &mut deployed).await?;

@@ -10,8 +10,9 @@ use time::OffsetDateTime;
 use crate::arn::CertificateArn;
 use crate::certificate::{Chain, Leaf, may_reimport};
 use crate::certificate_manager::{CertificateManager, Material, same_serial};
+use crate::classes::Ours;
 use crate::cycle::{Halt, Ports, Work};
-use crate::problem::{Problem, Retry, ServiceError};
+use crate::problem::{Problem, ServiceError};
 use crate::state::{Import, Importing, Superseded, VaultEntry};
 use crate::store::{self, read_record};
 
@@ -65,8 +66,7 @@ impl<P: Ports> Work<'_, '_, P> {
         };
         let chain = Chain::parse(&entry.chain).map_err(|error| {
             Problem::ours(
-                "record",
-                Retry::Person,
+                Ours::Record,
                 format!("{object} holds no usable chain: {error}"),
             )
         })?;
@@ -222,7 +222,7 @@ impl<P: Ports> Work<'_, '_, P> {
     ) -> Result<Standing, Halt> {
         let manager = self.cycle.ports.certificate_manager(region);
         let failed =
-            |error: ServiceError| Halt::from(error.problem("certificateManager", arn.as_str()));
+            |error: ServiceError| Halt::from(error.problem(Ours::CertificateManager, arn.as_str()));
         let Some(described) = manager.describe(arn).await.map_err(failed)? else {
             return Ok(Standing::Gone);
         };
@@ -243,8 +243,7 @@ impl<P: Ports> Work<'_, '_, P> {
         };
         let chain = Chain::parse(&pem).map_err(|error| {
             Problem::ours(
-                "certificateManager",
-                Retry::Soon,
+                Ours::CertificateManager,
                 format!("{arn} holds a certificate that cannot be read: {error}"),
             )
         })?;
@@ -284,7 +283,7 @@ impl<P: Ports> Work<'_, '_, P> {
             }
             // Our prediction was wrong, or the rules have changed: a new ARN always works.
             Ok(Err(error)) if is_refusal(&error) => Ok(Some(error.message)),
-            Ok(Err(error)) => Err(error.problem("import", arn.as_str()).into()),
+            Ok(Err(error)) => Err(error.problem(Ours::Import, arn.as_str()).into()),
         }
     }
 
@@ -302,7 +301,7 @@ impl<P: Ports> Work<'_, '_, P> {
         let manager = self.cycle.ports.certificate_manager(region);
         let failed = |error: ServiceError| {
             let about = format!("looking for a lost ARN in {region}");
-            Halt::from(error.problem("certificateManager", &about))
+            Halt::from(error.problem(Ours::CertificateManager, &about))
         };
         let listing = self.cycle.listing(region, since).await.map_err(failed)?;
         // What was being imported when a pass was stopped may have had other names than are wanted now.
@@ -391,7 +390,7 @@ impl<P: Ports> Work<'_, '_, P> {
                         Some(arn) => arn,
                         None => {
                             let about = format!("first import in {region}");
-                            return Err(error.problem("import", &about).into());
+                            return Err(error.problem(Ours::Import, &about).into());
                         }
                     }
                 }
@@ -401,7 +400,7 @@ impl<P: Ports> Work<'_, '_, P> {
                         import.importing = None;
                     }
                     return Err(error
-                        .problem("import", &format!("first import in {region}"))
+                        .problem(Ours::Import, &format!("first import in {region}"))
                         .into());
                 }
                 Err(_) => return Err(self.out_of_time("the import's answer")),
@@ -425,7 +424,7 @@ impl<P: Ports> Work<'_, '_, P> {
             return Ok(false);
         };
         let manager = self.cycle.ports.certificate_manager(region);
-        let failed = |error: ServiceError| Halt::from(error.problem("import", arn.as_str()));
+        let failed = |error: ServiceError| Halt::from(error.problem(Ours::Import, arn.as_str()));
         let tags = manager.tags(arn).await.map_err(failed)?.unwrap_or_default();
         if !self.cycle.is_ours(&tags, &self.wanted.name) {
             return Ok(false);
@@ -447,7 +446,7 @@ fn arn_would_change(arn: &CertificateArn, why: &str) -> Halt {
         "{arn} cannot take the new certificate ({why}) and others hold this ARN; what stands there stays: undo the change, or take the \
          certificateManager target out of the document and point its holders at the new ARN"
     );
-    Problem::ours("arnWouldChange", Retry::Person, detail).into()
+    Problem::ours(Ours::ArnWouldChange, detail).into()
 }
 
 /// Whether the certificate manager will not have this certificate in that place, as opposed to not now or not from us.

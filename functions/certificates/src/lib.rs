@@ -23,6 +23,8 @@ pub mod certificate;
 #[cfg(feature = "cycle")]
 pub mod certificate_manager;
 #[cfg(feature = "cycle")]
+pub mod classes;
+#[cfg(feature = "cycle")]
 mod cleanup;
 #[cfg(feature = "cycle")]
 pub mod clock;

@@ -5,10 +5,11 @@
 use std::collections::BTreeMap;
 
 use crate::arn::{CertificateArn, ListenerArn};
+use crate::classes::Ours;
 use crate::cycle::{Halt, Ports, Work};
 use crate::document::{ListenerAt, NewListener, Target};
 use crate::load_balancer::{AttachError, LoadBalancer};
-use crate::problem::{Problem, Retry, ServiceError};
+use crate::problem::{Problem, ServiceError};
 
 impl<P: Ports> Work<'_, '_, P> {
     /// Returns the ARN of a listener, and whether it was made for that. One named by load balancer and port is looked for each
@@ -108,8 +109,8 @@ fn not_made(new: &NewListener, error: &ServiceError) -> Problem {
             | "OperationNotPermitted"
             | "UnsupportedProtocol",
         ) => "change the target in the document",
-        _ => return error.problem("loadBalancer", &new.key()),
+        _ => return error.problem(Ours::LoadBalancer, &new.key()),
     };
     let detail = format!("the listener {}: {error}; {remedy}", new.key());
-    Problem::ours("listenerNotMade", Retry::Person, detail)
+    Problem::ours(Ours::ListenerNotMade, detail)
 }

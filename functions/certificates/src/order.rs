@@ -9,10 +9,11 @@ use std::time::Duration;
 use crate::authority::{Account, Authorities, AuthorizationStatus, Http01, Order, OrderStatus};
 use crate::certificate::{Chain, check_issued};
 use crate::challenge::Token;
+use crate::classes::{self, Ours};
 use crate::cycle::{Cycle, Failing, Halt, Ports, Work};
 use crate::key::PrivateKey;
 use crate::names::DnsName;
-use crate::problem::{Problem, Refusal, Retry, URN};
+use crate::problem::{Problem, Refusal, URN};
 use crate::renewal;
 use crate::self_check::Fetched;
 use crate::settings::{Authority, CheckMode};
@@ -37,7 +38,7 @@ impl<P: Ports> Work<'_, '_, P> {
         let account = self.cycle.account(authority).await?;
         let mut resumed = self.resume(&account).await?;
         // An order that died while nobody looked is replaced once; one that dies under our hands is a failure.
-        let mut last = Problem::ours("order", Retry::Soon, "the order ended without saying why");
+        let mut last = Problem::ours(Ours::Order, "the order ended without saying why");
         for _ in 0..2 {
             let fresh = resumed.is_none();
             let mut order = match resumed.take() {
@@ -82,8 +83,7 @@ impl<P: Ports> Work<'_, '_, P> {
             }
         }
         Err(Problem::ours(
-            "order",
-            Retry::Soon,
+            Ours::Order,
             "the order's status keeps changing without an end",
         )
         .into())
@@ -131,7 +131,7 @@ impl<P: Ports> Work<'_, '_, P> {
                 "profile: {} does not offer {profile:?}; it offers {known}",
                 authority.directory
             );
-            return Err(Problem::ours("profile", Retry::Person, detail).into());
+            return Err(Problem::ours(Ours::Profile, detail).into());
         }
         let (names, profile) = (self.wanted.domains.clone(), self.wanted.profile.clone());
         let make = |replaces: Option<String>| {
@@ -201,6 +201,7 @@ impl<P: Ports> Work<'_, '_, P> {
             .filter(|name| refusal.detail.contains(name));
         let identifiers = identifiers.map(str::to_owned).collect();
         Halt::Failed(Failing {
+            paused: classes::is_paused(&refusal),
             problem,
             not_before: refusal.retry_after,
             identifiers,
@@ -217,8 +218,7 @@ impl<P: Ports> Work<'_, '_, P> {
             }
             let name = DnsName::parse(&authorization.identifier).map_err(|error| {
                 Problem::ours(
-                    "authority",
-                    Retry::Person,
+                    Ours::Protocol,
                     format!("an authorization is for no DNS name: {error}"),
                 )
             })?;
@@ -226,12 +226,11 @@ impl<P: Ports> Work<'_, '_, P> {
                 let detail = format!(
                     "the authority offers no http-01 challenge for {name}; other validations are not yet built"
                 );
-                return Err(Problem::ours("noChallenge", Retry::Person, detail).into());
+                return Err(Problem::ours(Ours::NoChallenge, detail).into());
             };
             let token: Token = challenge.token.parse().map_err(|_| {
                 Problem::ours(
-                    "authority",
-                    Retry::Person,
+                    Ours::Protocol,
                     format!("the token for {name} is not base64url (RFC 8555 section 8.3)"),
                 )
             })?;
@@ -312,7 +311,7 @@ impl<P: Ports> Work<'_, '_, P> {
                 "our own fetch of the challenge got something else; check the port-80 rule for /.well-known/acme-challenge/*: {}",
                 wrong.join("; ")
             );
-            return self.self_check_failed(mode, Problem::ours("selfCheck", Retry::Soon, detail));
+            return self.self_check_failed(mode, Problem::ours(Ours::SelfCheck, detail));
         }
         if !unreachable.is_empty() {
             let detail = format!(
@@ -334,10 +333,7 @@ impl<P: Ports> Work<'_, '_, P> {
             if let Some(order) = &mut self.state.order {
                 order.unreachable_once = mode == CheckMode::Require;
             }
-            return self.self_check_failed(
-                mode,
-                Problem::ours("selfCheckUnreachable", Retry::Soon, detail),
-            );
+            return self.self_check_failed(mode, Problem::ours(Ours::SelfCheckUnreachable, detail));
         }
         self.note("fetched", listed(challenges.iter().map(|(name, ..)| name)));
         Ok(())
@@ -370,7 +366,7 @@ impl<P: Ports> Work<'_, '_, P> {
         }
         let csr = key
             .csr(&self.wanted.domains)
-            .map_err(|error| Problem::ours("key", Retry::Soon, error.to_string()))?;
+            .map_err(|error| Problem::ours(Ours::Key, error.to_string()))?;
         match order.finalize(&csr).await {
             Ok(wait) if order.status() == OrderStatus::Processing => {
                 self.wait(
@@ -403,7 +399,7 @@ impl<P: Ports> Work<'_, '_, P> {
                 replaced: Some(etag),
             }),
             Some((record, _)) => Ok(Pending::Here(PrivateKey::from_pem(&record.private_key).map_err(|error| {
-                Problem::ours("record", Retry::Person, format!("{object} holds no usable key: {error}; delete it and the order is made anew"))
+                Problem::ours(Ours::Record, format!("{object} holds no usable key: {error}; delete it and the order is made anew"))
             })?)),
         }
     }
@@ -414,9 +410,8 @@ impl<P: Ports> Work<'_, '_, P> {
         replaced: Option<&str>,
     ) -> Result<PrivateKey, Halt> {
         let made = self.cycle.ports.new_key(self.wanted.key_type).await;
-        let key = made.map_err(|error| {
-            Problem::ours("key", Retry::Soon, format!("no key could be made: {error}"))
-        })?;
+        let key = made
+            .map_err(|error| Problem::ours(Ours::Key, format!("no key could be made: {error}")))?;
         let object = store::pending_key(&self.wanted.name);
         let mut record = PendingKey::new(order.to_owned(), key.to_pem());
         let condition = replaced.map_or(Condition::Absent, Condition::Matches);
@@ -428,12 +423,12 @@ impl<P: Ports> Work<'_, '_, P> {
     async fn download(&mut self, order: &mut OrderOf<P>) -> Result<Option<Problem>, Halt> {
         let Pending::Here(key) = self.pending_key(order.url()).await? else {
             let detail = "the key of the issued certificate is not in the vault; ordering anew";
-            return Ok(Some(Problem::ours("keyLost", Retry::Soon, detail)));
+            return Ok(Some(Problem::ours(Ours::KeyLost, detail)));
         };
         let pem = order.certificate().await?;
         let unusable = |error: &dyn std::fmt::Display| {
             let detail = format!("the downloaded chain cannot be used: {error}");
-            Ok(Some(Problem::ours("chain", Retry::Soon, detail)))
+            Ok(Some(Problem::ours(Ours::Chain, detail)))
         };
         let chain = match Chain::parse(&pem) {
             Ok(chain) => chain,
@@ -564,8 +559,7 @@ impl<P: Ports> Work<'_, '_, P> {
             let failing = order.error().map_or_else(
                 || {
                     Problem::ours(
-                        "order",
-                        Retry::Soon,
+                        Ours::Order,
                         "the authority ended the order without saying why",
                     )
                     .into()
@@ -586,6 +580,7 @@ impl<P: Ports> Work<'_, '_, P> {
         Ok(Failing {
             problem,
             not_before: first.retry_after,
+            paused: classes::is_paused(first),
             identifiers: failed.into_iter().map(|(name, _)| name).collect(),
         })
     }
@@ -667,8 +662,7 @@ impl<P: Ports> Cycle<'_, P> {
     pub(crate) fn authority(&self, key: &str) -> Result<&Authority, Problem> {
         self.settings.authorities.get(key).ok_or_else(|| {
             Problem::ours(
-                "invalidDocument",
-                Retry::Never,
+                Ours::InvalidDocument,
                 format!("authority: {key:?} is not in settings.json; add it there"),
             )
         })

@@ -6,10 +6,11 @@ use std::time::Duration;
 use futures_util::{StreamExt, stream};
 use time::OffsetDateTime;
 
+use crate::classes::Ours;
 use crate::cycle::{Cycle, Failing, Halt, Ports, Work, state_problem, store_problem};
 use crate::document::Wanted;
 use crate::names::CertificateName;
-use crate::problem::{Failure, Problem, Retry};
+use crate::problem::{Failure, Problem};
 use crate::renewal::{Decision, decide, rfc3339};
 use crate::report::{Entry, Outcome};
 use crate::settings::Settings;
@@ -38,14 +39,12 @@ pub async fn read_settings(store: &impl Store) -> Result<Settings, Problem> {
         .map_err(|error| store_problem(&error))?;
     let object = object.ok_or_else(|| {
         Problem::ours(
-            "settingsMissing",
-            Retry::Person,
+            Ours::SettingsMissing,
             "settings.json is not in the bucket; put it there (see README.md, Settings)",
         )
     })?;
-    Settings::parse(&object.body).map_err(|error| {
-        Problem::ours("settings", Retry::Person, format!("settings.json: {error}"))
-    })
+    Settings::parse(&object.body)
+        .map_err(|error| Problem::ours(Ours::Settings, format!("settings.json: {error}")))
 }
 
 /// Lists the names of all documents. Objects that do not end in `.json` or lie deeper are nobody's business.
@@ -182,7 +181,7 @@ impl<P: Ports> Cycle<'_, P> {
             }
             Err(error) => {
                 let detail = format!("certificates/{name}.json: {error}; rename the object");
-                Look::failed(name, Problem::ours("invalidDocument", Retry::Never, detail))
+                Look::failed(name, Problem::ours(Ours::InvalidDocument, detail))
             }
         };
         if let Look::Settled(entry) = &looked {
@@ -255,7 +254,7 @@ impl<P: Ports> Cycle<'_, P> {
             let detail = format!(
                 "certificates/{name}.json is not in the bucket; put it there or ask for another name"
             );
-            return Err(Problem::ours("unknownCertificate", Retry::Never, detail));
+            return Err(Problem::ours(Ours::UnknownCertificate, detail));
         };
         let state = read_record::<State>(store, &store::state_key(name))
             .await
@@ -299,7 +298,7 @@ impl<P: Ports> Cycle<'_, P> {
                 return settled(
                     Entry::failed(
                         name.as_str(),
-                        Problem::ours("invalidDocument", Retry::Never, detail),
+                        Problem::ours(Ours::InvalidDocument, detail),
                         None,
                     ),
                     None,
@@ -617,9 +616,8 @@ impl<P: Ports> Work<'_, '_, P> {
             &self.cycle.settings,
             self.cycle.account_id.as_deref(),
         );
-        let wanted = parsed.map_err(|invalid| {
-            Problem::ours("invalidDocument", Retry::Never, format!("{key}: {invalid}"))
-        })?;
+        let wanted = parsed
+            .map_err(|invalid| Problem::ours(Ours::InvalidDocument, format!("{key}: {invalid}")))?;
         self.note("document changed", "it was edited while it was worked on");
         self.wanted = wanted;
         self.document = object.etag;

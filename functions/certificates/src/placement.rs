@@ -6,12 +6,13 @@ use std::time::Duration;
 use crate::arn::{CertificateArn, ListenerArn};
 use crate::certificate::Chain;
 use crate::certificate_manager::CertificateManager;
+use crate::classes::Ours;
 use crate::cycle::{Halt, Ports, Work};
 use crate::document::{Placement, Wanted};
 use crate::import::Issued;
 use crate::listener::{self, Change, Wish};
 use crate::load_balancer::{AttachError, Holding, LoadBalancer};
-use crate::problem::{Problem, Retry, ServiceError};
+use crate::problem::{Problem, ServiceError};
 use crate::proving::Verdict;
 use crate::settings::CheckMode;
 use crate::state::{Standby, State, TargetKind, TargetState};
@@ -65,9 +66,10 @@ impl<P: Ports> Work<'_, '_, P> {
     ) -> Result<bool, Halt> {
         self.grant("switching a listener", LEAST_TO_SWITCH, LEAST_TO_SWITCH)?;
         let balancer = self.cycle.ports.load_balancer(arn.region());
-        let failed = |error: ServiceError| Halt::from(error.problem("loadBalancer", arn.as_str()));
+        let failed =
+            |error: ServiceError| Halt::from(error.problem(Ours::LoadBalancer, arn.as_str()));
         let listener = balancer.listener(arn).await.map_err(failed)?.ok_or_else(|| {
-            Problem::ours("listenerGone", Retry::Person, format!("{arn} does not exist; name an existing listener in targets or remove it there"))
+            Problem::ours(Ours::ListenerGone, format!("{arn} does not exist; name an existing listener in targets or remove it there"))
         })?;
         if listener.protocol != "HTTPS" {
             let detail = format!(
@@ -75,7 +77,7 @@ impl<P: Ports> Work<'_, '_, P> {
                  there to have one made by loadBalancer and port",
                 listener.port, listener.protocol
             );
-            return Err(Problem::ours("listenerNotHttps", Retry::Person, detail).into());
+            return Err(Problem::ours(Ours::ListenerNotHttps, detail).into());
         }
         let before = balancer.certificates(arn).await.map_err(failed)?;
         self.cycle.note_holding(arn, &before);
@@ -139,7 +141,7 @@ impl<P: Ports> Work<'_, '_, P> {
                 record.state = TargetState::Failed;
                 (record.certificate_arn, record.serial) = previously;
             }
-            deployed.note(Problem::ours("unproved", Retry::Soon, detail));
+            deployed.note(Problem::ours(Ours::Unproved, detail));
             return Ok(false);
         }
         let record = self.state.target_mut(TargetKind::Listener, arn.as_str());
@@ -253,7 +255,7 @@ impl<P: Ports> Work<'_, '_, P> {
                     Err(error) if error.code.as_deref() == Some("OperationNotPermitted") => {
                         Ok(Applied::Refused)
                     }
-                    Err(error) => Err(error.problem("loadBalancer", arn.as_str()).into()),
+                    Err(error) => Err(error.problem(Ours::LoadBalancer, arn.as_str()).into()),
                 };
             }
             Change::Add(certificate) | Change::SetDefault(certificate) => certificate,
@@ -265,13 +267,12 @@ impl<P: Ports> Work<'_, '_, P> {
         match self.until_known(attach).await? {
             Ok(()) => Ok(Applied::Done),
             Err(AttachError::Full(error)) => Err(Problem::ours(
-                "listenerFull",
-                Retry::Person,
+                Ours::ListenerFull,
                 format!("{arn} has no room for {certificate} ({error}); it serves what it served: raise the listener's certificate quota or take one off"),
             )
             .into()),
             Err(AttachError::NotYetKnown(error) | AttachError::Service(error)) => {
-                Err(error.problem("loadBalancer", &format!("{certificate} on {arn}")).into())
+                Err(error.problem(Ours::LoadBalancer, &format!("{certificate} on {arn}")).into())
             }
         }
     }
@@ -307,7 +308,7 @@ impl<P: Ports> Work<'_, '_, P> {
             let held = balancer
                 .certificates(arn)
                 .await
-                .map_err(|error| error.problem("loadBalancer", arn.as_str()))?;
+                .map_err(|error| error.problem(Ours::LoadBalancer, arn.as_str()))?;
             if listener::establish(&held, &placing.wish(), false).is_empty() {
                 return Ok(held);
             }
@@ -316,7 +317,7 @@ impl<P: Ports> Work<'_, '_, P> {
                     "{arn} does not list {} although it was accepted; nothing was taken off",
                     placing.ours
                 );
-                return Err(Problem::ours("notListed", Retry::Soon, detail).into());
+                return Err(Problem::ours(Ours::NotListed, detail).into());
             }
             tokio::time::sleep(LISTING_PAUSE).await;
         }
@@ -329,7 +330,8 @@ impl<P: Ports> Work<'_, '_, P> {
         balancer: &P::LoadBalancer,
         arn: &ListenerArn,
     ) -> Result<Holding, Halt> {
-        let failed = |error: ServiceError| Halt::from(error.problem("loadBalancer", arn.as_str()));
+        let failed =
+            |error: ServiceError| Halt::from(error.problem(Ours::LoadBalancer, arn.as_str()));
         let mut held = balancer.certificates(arn).await.map_err(failed)?;
         let record = self.state.target_mut(TargetKind::Listener, arn.as_str());
         let standby = record.standby.clone();

@@ -1,8 +1,10 @@
-//! Problems and what may be done about them; the one place where that is decided.
+//! Problems: what went wrong, when trying again makes sense, and what is remembered of it.
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use time::{Duration, OffsetDateTime};
+
+use crate::classes::{self, Ours};
 
 /// What went wrong with a certificate, as reports and states carry it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,11 +34,11 @@ pub enum Retry {
 
 impl Problem {
     /// Makes a problem of ours: `certloop:<word>`.
-    pub fn ours(word: &str, retry: Retry, detail: impl Into<String>) -> Self {
+    pub fn ours(ours: Ours, detail: impl Into<String>) -> Self {
         Self {
-            kind: format!("certloop:{word}"),
+            kind: format!("certloop:{}", ours.word()),
             detail: detail.into(),
-            retry,
+            retry: ours.retry(),
         }
     }
 }
@@ -78,24 +80,13 @@ impl ServiceError {
     }
 
     /// Returns the problem this is for a certificate.
-    pub fn problem(&self, word: &str, about: &str) -> Problem {
-        let (retry, remedy) = match self.code.as_deref() {
-            Some(
-                "AccessDeniedException"
-                | "AccessDenied"
-                | "UnauthorizedOperation"
-                | "UnrecognizedClientException",
-            ) => (Retry::Person, "; give the function's role this permission"),
-            Some("LimitExceededException") => (
-                Retry::Person,
-                "; ask for a higher quota or delete what is unused",
-            ),
-            Some("TagPolicyException" | "TooManyTagsException" | "InvalidTagException") => {
-                (Retry::Person, "; change the document's tags")
-            }
-            _ => (Retry::Soon, ""),
-        };
-        Problem::ours(word, retry, format!("{about}: {self}{remedy}"))
+    pub fn problem(&self, ours: Ours, about: &str) -> Problem {
+        let (retry, remedy) = classes::of_aws(ours, self.code.as_deref());
+        let remedy = remedy.map_or(String::new(), |remedy| format!("; {remedy}"));
+        Problem {
+            retry,
+            ..Problem::ours(ours, format!("{about}: {self}{remedy}"))
+        }
     }
 }
 
@@ -158,28 +149,9 @@ impl Refusal {
         self.kind.strip_prefix(URN).unwrap_or(&self.kind)
     }
 
-    /// Returns when to try again: by problem type first, HTTP status second.
+    /// Returns when to try again.
     pub fn retry(&self) -> Retry {
-        match self.word() {
-            "rateLimited" if self.retry_after.is_some() => Retry::At,
-            // A paused identifier: no Retry-After, and a link that a person must open.
-            "rateLimited" if self.detail.contains("http") => Retry::Person,
-            "accountDoesNotExist"
-            | "badCSR"
-            | "badPublicKey"
-            | "badSignatureAlgorithm"
-            | "caa"
-            | "externalAccountRequired"
-            | "invalidContact"
-            | "invalidProfile"
-            | "malformed"
-            | "rejectedIdentifier"
-            | "unsupportedContact"
-            | "unsupportedIdentifier"
-            | "userActionRequired" => Retry::Person,
-            _ if self.retry_after.is_some() => Retry::At,
-            _ => Retry::Soon,
-        }
+        classes::of_refusal(self)
     }
 
     /// Returns the problem this is for a certificate.

@@ -277,7 +277,7 @@ mod tests {
             .collect();
         entries.push(Entry::failed(
             "bad",
-            Problem::ours("x", crate::problem::Retry::Soon, "no"),
+            Problem::ours(crate::classes::Ours::Order, "no"),
             None,
         ));
         let report = Report::new(entries);
@@ -291,7 +291,7 @@ mod tests {
             .map(|n| {
                 Entry::failed(
                     &format!("c{n}"),
-                    Problem::ours("x", crate::problem::Retry::Soon, "no ".repeat(200)),
+                    Problem::ours(crate::classes::Ours::Order, "no ".repeat(200)),
                     None,
                 )
             })

@@ -4,10 +4,11 @@ use futures_util::{StreamExt, stream};
 use serde::Serialize;
 use time::OffsetDateTime;
 
+use crate::classes::Ours;
 use crate::cycle::{Cycle, Ports, state_problem, store_problem};
 use crate::document::Wanted;
 use crate::names::CertificateName;
-use crate::problem::{Problem, Retry};
+use crate::problem::Problem;
 use crate::renewal::{Decision, decide};
 use crate::report::{TargetEntry, fitting, target_entries};
 use crate::state::{RenewalInformation, Stage, State, Step};
@@ -149,8 +150,7 @@ impl<P: Ports> Cycle<'_, P> {
     async fn read_standing(&self, name: &str) -> Result<Standing, Problem> {
         let invalid = |detail: String| {
             Problem::ours(
-                "invalidDocument",
-                Retry::Never,
+                Ours::InvalidDocument,
                 format!("certificates/{name}.json: {detail}"),
             )
         };
@@ -162,8 +162,7 @@ impl<P: Ports> Cycle<'_, P> {
             .map_err(|error| store_problem(&error))?;
         let object = object.ok_or_else(|| {
             Problem::ours(
-                "unknownCertificate",
-                Retry::Never,
+                Ours::UnknownCertificate,
                 format!("certificates/{name}.json is not in the bucket"),
             )
         })?;

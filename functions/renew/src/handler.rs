@@ -10,6 +10,7 @@ use lambda_runtime::{Diagnostic, LambdaEvent};
 use serde_json::{Value, json};
 use thiserror::Error;
 
+use certificates::classes::Ours;
 use certificates::clock::Clock;
 use certificates::cycle::{Cycle, Ports, store_problem};
 use certificates::document::Wanted;
@@ -156,7 +157,7 @@ impl<P: Ports> Installation<P> {
         certificate: &Value,
         replace: bool,
     ) -> Result<(), Problem> {
-        let invalid = |detail: String| Problem::ours("invalidDocument", Retry::Never, detail);
+        let invalid = |detail: String| Problem::ours(Ours::InvalidDocument, detail);
         let name: CertificateName = name
             .parse()
             .map_err(|error| invalid(format!("name: {error}")))?;
@@ -184,7 +185,7 @@ impl<P: Ports> Installation<P> {
                     let detail = format!(
                         "{key} is there already and is different; send \"replace\": true to replace it"
                     );
-                    return Err(Problem::ours("documentExists", Retry::Never, detail));
+                    return Err(Problem::ours(Ours::DocumentExists, detail));
                 }
             };
             match store.write(&key, body.clone(), condition).await {
@@ -195,8 +196,7 @@ impl<P: Ports> Installation<P> {
             }
         }
         Err(Problem::ours(
-            "store",
-            Retry::Soon,
+            Ours::Store,
             format!("{key} keeps being changed by others; ask again"),
         ))
     }

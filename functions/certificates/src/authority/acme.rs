@@ -447,34 +447,3 @@ impl Order for AcmeOrder {
 /// How often a call is repeated whose nonces were refused, each time with three tries of the library's own. With half of all
 /// nonces refused, reading the authorizations of a hundred names takes some thirteen.
 const NONCE_ROUNDS: u32 = 48;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::problem::{Retry, URN};
-
-    #[test]
-    fn a_retry_class_comes_from_the_problem_type_first() {
-        let refusal = |word: &str, detail: &str, status| Refusal {
-            kind: format!("{URN}{word}"),
-            detail: detail.to_owned(),
-            status: Some(status),
-            retry_after: None,
-            unconnected: false,
-        };
-        assert_eq!(
-            refusal("rejectedIdentifier", "blocked", 400).retry(),
-            Retry::Person
-        );
-        assert_eq!(
-            refusal(
-                "rateLimited",
-                "paused; see https://example.com/unpause",
-                429
-            )
-            .retry(),
-            Retry::Person
-        );
-        assert_eq!(refusal("serverInternal", "oops", 500).retry(), Retry::Soon);
-    }
-}

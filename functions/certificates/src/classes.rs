@@ -1,0 +1,448 @@
+//! Pure: which class a problem is of, decided here and nowhere else. The problem type speaks first, the HTTP status second.
+//!
+//! `events/README.md` has these tables for the reader; a test keeps the two the same.
+
+use crate::problem::{Refusal, Retry};
+
+macro_rules! ours {
+    ($($(#[doc = $doc:literal])+ $word:literal $name:ident $retry:ident;)+) => {
+        /// The problems that certloop itself finds: `certloop:<word>`.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum Ours {
+            $($(#[doc = $doc])+ $name,)+
+        }
+
+        impl Ours {
+            /// All of them, by word.
+            pub const ALL: &[Self] = &[$(Self::$name,)+];
+
+            /// Returns what stands behind `certloop:`.
+            pub fn word(self) -> &'static str {
+                match self {
+                    $(Self::$name => $word,)+
+                }
+            }
+
+            /// Returns its class.
+            pub fn retry(self) -> Retry {
+                match self {
+                    $(Self::$name => Retry::$retry,)+
+                }
+            }
+
+            /// Returns what it means.
+            pub fn meaning(self) -> &'static str {
+                match self {
+                    $(Self::$name => concat!($($doc,)+).trim_ascii(),)+
+                }
+            }
+        }
+    };
+}
+
+ours! {
+    /// The account's record keeps being changed by other invocations.
+    "account" Account Soon;
+    /// The stored account key cannot be used: restore the object. No other account is ever made in its place.
+    "accountKey" AccountKey Person;
+    /// Others hold the ARN, and the certificate manager does not take the new certificate under it.
+    "arnWouldChange" ArnWouldChange Person;
+    /// The authority gave no answer, or one that is not ACME: no connection, a stall, an error page.
+    "authority" Authority Soon;
+    /// A call to the certificate manager failed.
+    "certificateManager" CertificateManager Soon;
+    /// The issued chain cannot be used; another is ordered.
+    "chain" Chain Soon;
+    /// Another document of this name is there; say `"replace": true`.
+    "documentExists" DocumentExists Never;
+    /// The secret of the external account cannot be read or is no key.
+    "externalAccount" ExternalAccount Person;
+    /// An import failed.
+    "import" Import Soon;
+    /// The document is not valid; the detail names the field.
+    "invalidDocument" InvalidDocument Never;
+    /// No private key could be made.
+    "key" Key Soon;
+    /// The key of an issued certificate is gone; another is ordered.
+    "keyLost" KeyLost Soon;
+    /// A limit leaves nothing for now: the detail says which, and until when.
+    "limit" Limit At;
+    /// The listener's certificate list is full. It serves what it served.
+    "listenerFull" ListenerFull Person;
+    /// The listener does not exist.
+    "listenerGone" ListenerGone Person;
+    /// The listener holds no certificates: it is not HTTPS.
+    "listenerNotHttps" ListenerNotHttps Person;
+    /// The load balancer refuses to make the listener.
+    "listenerNotMade" ListenerNotMade Person;
+    /// A call to the load balancer failed.
+    "loadBalancer" LoadBalancer Soon;
+    /// The authority offers no challenge that certloop can answer.
+    "noChallenge" NoChallenge Person;
+    /// A listener does not list what it accepted; nothing was taken off.
+    "notListed" NotListed Soon;
+    /// The order ended, or goes round in circles, and the authority does not say why.
+    "order" Order Soon;
+    /// The authority does not offer the profile.
+    "profile" Profile Person;
+    /// The authority's answer goes against RFC 8555.
+    "protocol" Protocol Person;
+    /// An object of the bucket cannot be read, or is of a newer build. Nothing is written over it.
+    "record" Record Person;
+    /// The authority made an order that is no successor.
+    "replacesNotEchoed" ReplacesNotEchoed Soon;
+    /// Our own fetch of a challenge got something else.
+    "selfCheck" SelfCheck Soon;
+    /// Our own fetch of a challenge could not connect; it blocks one attempt.
+    "selfCheckUnreachable" SelfCheckUnreachable Soon;
+    /// The settings are not valid; the detail names the field.
+    "settings" Settings Person;
+    /// There are no settings.
+    "settingsMissing" SettingsMissing Person;
+    /// The certificate's state cannot be read, or is of a newer build. Nothing is written over it.
+    "state" State Person;
+    /// The bucket did not answer, or somebody else kept writing.
+    "store" Store Soon;
+    /// The bucket refuses: it is missing, or a permission is.
+    "storeDenied" StoreDenied Person;
+    /// There is no such document.
+    "unknownCertificate" UnknownCertificate Never;
+    /// Something else is served than was deployed; what was served before is back.
+    "unproved" Unproved Soon;
+    /// The vault does not hold the certificate any more; another is ordered.
+    "vaultEntryLost" VaultEntryLost Soon;
+}
+
+/// The problem types of authorities (RFC 8555 section 6.7, RFC 9773 section 5, profiles) with their class and what to do.
+/// Any other is judged by its HTTP status.
+pub const AUTHORITY: &[(&str, Retry, &str)] = &[
+    (
+        "accountDoesNotExist",
+        Retry::Person,
+        "The authority does not know the account any more. No other is made: restore `accounts/`, or delete the object to begin anew.",
+    ),
+    (
+        "alreadyReplaced",
+        Retry::Soon,
+        "Ordered once more without `replaces`, at once.",
+    ),
+    ("alreadyRevoked", Retry::Never, "It is revoked."),
+    (
+        "badCSR",
+        Retry::Person,
+        "The authority does not take such a request; see the key type and the names.",
+    ),
+    (
+        "badNonce",
+        Retry::Soon,
+        "Repeated at once with the new nonce, bounded.",
+    ),
+    ("badPublicKey", Retry::Person, "Choose another key type."),
+    ("badRevocationReason", Retry::Never, "Give another reason."),
+    (
+        "badSignatureAlgorithm",
+        Retry::Person,
+        "The authority does not take the account's key.",
+    ),
+    (
+        "caa",
+        Retry::Person,
+        "The name's CAA records forbid this authority or account.",
+    ),
+    (
+        "compound",
+        Retry::Soon,
+        "Several at once; the detail has each.",
+    ),
+    (
+        "connection",
+        Retry::Soon,
+        "The authority could not reach the name on port 80.",
+    ),
+    ("dns", Retry::Soon, "The name did not resolve."),
+    (
+        "externalAccountRequired",
+        Retry::Person,
+        "Set `externalAccount` at the authority in the settings.",
+    ),
+    (
+        "incorrectResponse",
+        Retry::Soon,
+        "The challenge path answered something else.",
+    ),
+    (
+        "invalidContact",
+        Retry::Person,
+        "Change `contact` at the authority in the settings.",
+    ),
+    (
+        "invalidProfile",
+        Retry::Person,
+        "Name a profile that the directory offers.",
+    ),
+    (
+        "malformed",
+        Retry::Person,
+        "The authority does not take the request; the detail says why.",
+    ),
+    ("orderNotReady", Retry::Soon, "The order is read again."),
+    (
+        "rateLimited",
+        Retry::At,
+        "Nothing is asked before its Retry-After. Without one: `person` where the detail has a link, which somebody must open, else `soon`.",
+    ),
+    (
+        "rejectedIdentifier",
+        Retry::Person,
+        "The authority does not issue for this name.",
+    ),
+    (
+        "serverInternal",
+        Retry::Soon,
+        "A fault on the authority's side.",
+    ),
+    (
+        "tls",
+        Retry::Soon,
+        "A redirect led to a TLS server that failed.",
+    ),
+    (
+        "unauthorized",
+        Retry::Soon,
+        "The challenge path did not answer as it must, or the account may not do this.",
+    ),
+    (
+        "unsupportedContact",
+        Retry::Person,
+        "Change `contact` at the authority in the settings.",
+    ),
+    (
+        "unsupportedIdentifier",
+        Retry::Person,
+        "The authority does not issue for this kind of name.",
+    ),
+    (
+        "userActionRequired",
+        Retry::Person,
+        "Open the link in the detail, often new terms of service.",
+    ),
+];
+
+/// What an HTTP status says where the problem type says nothing.
+pub const BY_STATUS: &[(&str, Retry, &str)] = &[
+    (
+        "429 or 503 with Retry-After",
+        Retry::At,
+        "Nothing is asked before.",
+    ),
+    (
+        "any other with Retry-After",
+        Retry::At,
+        "Nothing is asked before.",
+    ),
+    (
+        "429 with a link and without Retry-After",
+        Retry::Person,
+        "Somebody must open the link.",
+    ),
+    (
+        "5xx, JSON or not",
+        Retry::Soon,
+        "A fault on the authority's side.",
+    ),
+    (
+        "4xx",
+        Retry::Soon,
+        "Something before the authority, or a type nobody knows.",
+    ),
+    (
+        "no answer",
+        Retry::Soon,
+        "No address, no connection, no TLS, a stall, a hang-up.",
+    ),
+];
+
+/// The error codes of AWS that do not pass by themselves; all others are `soon`.
+pub const AWS: &[(&[&str], Retry, &str)] = &[
+    (
+        &[
+            "AccessDenied",
+            "AccessDeniedException",
+            "UnauthorizedOperation",
+            "UnrecognizedClientException",
+        ],
+        Retry::Person,
+        "give the function's role this permission",
+    ),
+    (
+        &["LimitExceededException"],
+        Retry::Person,
+        "ask for a higher quota or delete what is unused",
+    ),
+    (
+        &[
+            "InvalidTagException",
+            "TagPolicyException",
+            "TooManyTagsException",
+        ],
+        Retry::Person,
+        "change the document's tags",
+    ),
+];
+
+/// Returns the class of what an authority said.
+pub fn of_refusal(refusal: &Refusal) -> Retry {
+    let word = refusal.word();
+    let known = AUTHORITY.iter().find(|(known, ..)| *known == word);
+    match known.map(|(_, retry, _)| *retry) {
+        Some(class @ (Retry::Person | Retry::Never)) => class,
+        _ if refusal.retry_after.is_some() => Retry::At,
+        _ if is_paused(refusal) => Retry::Person,
+        _ => word
+            .strip_prefix("certloop:")
+            .and_then(|word| Ours::ALL.iter().find(|ours| ours.word() == word))
+            .map_or(Retry::Soon, |ours| ours.retry()),
+    }
+}
+
+/// Whether the authority has paused a name or account until somebody opens a link: a limit, a link, and no Retry-After.
+pub fn is_paused(refusal: &Refusal) -> bool {
+    let is_limit = refusal.word() == "rateLimited" || refusal.status == Some(429);
+    is_limit && refusal.retry_after.is_none() && refusal.detail.contains("://")
+}
+
+/// Returns the class of what AWS said about a problem of ours, and what helps.
+pub fn of_aws(ours: Ours, code: Option<&str>) -> (Retry, Option<&'static str>) {
+    let of_code = AWS
+        .iter()
+        .find(|(codes, ..)| code.is_some_and(|code| codes.contains(&code)));
+    match of_code {
+        Some((_, retry, remedy)) => (*retry, Some(remedy)),
+        None => (ours.retry(), None),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use time::OffsetDateTime;
+
+    use super::*;
+    use crate::problem::URN;
+
+    fn refusal(word: &str, detail: &str, status: u16, retry_after: bool) -> Refusal {
+        Refusal {
+            kind: if word.contains(':') {
+                word.to_owned()
+            } else {
+                format!("{URN}{word}")
+            },
+            detail: detail.to_owned(),
+            status: (status > 0).then_some(status),
+            retry_after: retry_after.then_some(OffsetDateTime::UNIX_EPOCH),
+            unconnected: false,
+        }
+    }
+
+    #[test]
+    fn the_type_speaks_before_the_status() {
+        let link = "paused: see https://portal.example.com/unpause";
+        for (word, detail, status, retry_after, class) in [
+            ("rateLimited", "too many", 429, true, Retry::At),
+            ("rateLimited", link, 429, true, Retry::At),
+            ("rateLimited", link, 429, false, Retry::Person),
+            ("rateLimited", "too many", 429, false, Retry::Soon),
+            ("certloop:authority", link, 429, false, Retry::Person),
+            ("certloop:authority", "", 503, true, Retry::At),
+            ("certloop:authority", "", 503, false, Retry::Soon),
+            ("certloop:authority", "", 502, false, Retry::Soon),
+            ("certloop:authority", "", 403, false, Retry::Soon),
+            ("certloop:authority", "", 0, false, Retry::Soon),
+            ("certloop:accountKey", "", 0, false, Retry::Person),
+            ("serverInternal", "", 500, false, Retry::Soon),
+            ("serverInternal", "", 500, true, Retry::At),
+            ("rejectedIdentifier", "blocked", 400, false, Retry::Person),
+            ("rejectedIdentifier", "blocked", 503, true, Retry::Person),
+            ("accountDoesNotExist", "", 400, false, Retry::Person),
+            ("unknownToAll", "", 400, false, Retry::Soon),
+        ] {
+            let told = refusal(word, detail, status, retry_after);
+            assert_eq!(of_refusal(&told), class, "{word} {status} {retry_after}");
+        }
+    }
+
+    #[test]
+    fn aws_says_what_does_not_pass() {
+        assert_eq!(
+            of_aws(Ours::Import, Some("ThrottlingException")).0,
+            Retry::Soon
+        );
+        assert_eq!(of_aws(Ours::Import, None).0, Retry::Soon);
+        assert_eq!(
+            of_aws(Ours::Import, Some("LimitExceededException")).0,
+            Retry::Person
+        );
+        assert_eq!(
+            of_aws(Ours::ExternalAccount, Some("InternalServiceError")).0,
+            Retry::Person
+        );
+    }
+
+    fn class(retry: Retry) -> String {
+        format!("{retry:?}").to_lowercase()
+    }
+
+    fn tables() -> String {
+        let row = |first: String, retry: Retry, meaning: &str| {
+            format!("| {first} | {} | {} |\n", class(retry), meaning.trim())
+        };
+        let mut text = String::from(
+            "| an authority's type (`urn:ietf:params:acme:error:`) | class | |\n|---|---|---|\n",
+        );
+        for (word, retry, meaning) in AUTHORITY {
+            text += &row(format!("`{word}`"), *retry, meaning);
+        }
+        text += "\n| no type that is known | class | |\n|---|---|---|\n";
+        for (status, retry, meaning) in BY_STATUS {
+            text += &row((*status).to_owned(), *retry, meaning);
+        }
+        text += "\n| ours (`certloop:`) | class | |\n|---|---|---|\n";
+        for ours in Ours::ALL {
+            text += &row(format!("`{}`", ours.word()), ours.retry(), ours.meaning());
+        }
+        text += "\n| AWS's error code | class | |\n|---|---|---|\n";
+        for (codes, retry, remedy) in AWS {
+            let codes: Vec<String> = codes.iter().map(|code| format!("`{code}`")).collect();
+            text += &row(codes.join(", "), *retry, remedy);
+        }
+        text += &row(
+            "any other".to_owned(),
+            Retry::Soon,
+            "the class of the problem it is part of, above",
+        );
+        text
+    }
+
+    #[test]
+    fn the_documented_classes_are_these() {
+        const BEGIN: &str = "<!-- classes: begin -->\n";
+        const END: &str = "<!-- classes: end -->";
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../events/README.md");
+        let text = std::fs::read_to_string(path).unwrap();
+        let (before, rest) = text.split_once(BEGIN).unwrap();
+        let (written, after) = rest.split_once(END).unwrap();
+        if std::env::var_os("UPDATE_DOCS").is_some() {
+            std::fs::write(path, format!("{before}{BEGIN}{}{END}{after}", tables())).unwrap();
+            return;
+        }
+        assert!(
+            written == tables(),
+            "events/README.md is out of date: UPDATE_DOCS=1 cargo test --release -p certificates --features cycle the_documented_classes"
+        );
+    }
+
+    #[test]
+    fn words_are_told_once_and_in_order() {
+        let words: Vec<&str> = Ours::ALL.iter().map(|ours| ours.word()).collect();
+        assert!(words.is_sorted() && AUTHORITY.is_sorted_by_key(|(word, ..)| word));
+    }
+}
