@@ -39,6 +39,8 @@ mod import;
 #[cfg(feature = "cycle")]
 pub mod key;
 #[cfg(feature = "cycle")]
+pub mod limits;
+#[cfg(feature = "cycle")]
 mod listener;
 #[cfg(feature = "cycle")]
 pub mod live;

@@ -228,12 +228,36 @@ pub fn pending_key(name: &CertificateName) -> String {
 
 /// Returns the key of the account at an authority's directory: another directory is another account.
 pub fn account_key(authority: &str, directory: &str) -> String {
-    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, directory.as_bytes());
-    let hex: String = digest
-        .as_ref()
-        .iter()
-        .take(6)
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
-    format!("accounts/{authority}-{hex}.json")
+    format!("accounts/{authority}-{}.json", digest(directory.as_bytes()))
+}
+
+/// The prefix of what is left of limits.
+pub const LIMITS: &str = "limits/";
+
+/// Returns the key of the ledger of an authority's limits.
+pub fn ledger_key(authority: &str, directory: &str) -> String {
+    format!("{LIMITS}{authority}-{}.json", digest(directory.as_bytes()))
+}
+
+/// The prefix of the counts of imports, each followed by a region.
+pub const IMPORTS: &str = "limits/certificate-manager-";
+
+/// Returns the key of the count of imports into the certificate manager of a region.
+pub fn imports_key(region: &str) -> String {
+    format!("{IMPORTS}{region}.json")
+}
+
+/// Returns the region whose imports a key stands for, or `None` when it is the ledger of an authority that happens to be called so.
+pub fn region_of_imports_key(key: &str) -> Option<&str> {
+    let region = key.strip_prefix(IMPORTS)?.strip_suffix(".json")?;
+    let (_, last) = region.rsplit_once('-')?;
+    ((1..=2).contains(&last.len()) && last.bytes().all(|byte| byte.is_ascii_digit()))
+        .then_some(region)
+}
+
+/// Returns 12 hex digits of the SHA-256 of something.
+pub(crate) fn digest(of: &[u8]) -> String {
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, of);
+    let bytes = digest.as_ref().iter().take(6);
+    bytes.map(|byte| format!("{byte:02x}")).collect()
 }

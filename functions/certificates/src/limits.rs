@@ -1,0 +1,1437 @@
+//! Pure: what the authorities' and the certificate manager's published limits leave us.
+//!
+//! Let's Encrypt counts in token buckets (<https://letsencrypt.org/docs/rate-limits/>): a bucket holds some tokens and fills again
+//! evenly. The [`Ledger`] of an authority keeps the same buckets on our side, in `limits/`, for all invocations. A token is taken
+//! before a new order is asked for ([`Ledger::reserve`]) and comes back, where the authority will not have counted, when it is known
+//! what came of it ([`Ledger::settle`]); whatever is not known stays counted. [`Imports`] keeps the certificate manager's yearly
+//! quota (<https://docs.aws.amazon.com/acm/latest/userguide/acm-limits.html>), which is per account and region.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use time::{Date, Duration, OffsetDateTime};
+
+use crate::authority::Hold;
+use crate::names::DnsName;
+use crate::problem::Problem;
+use crate::renewal::rfc3339;
+use crate::state::Held;
+use crate::store::Record;
+
+/// A limit as a token bucket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limit {
+    /// Tokens in a full bucket.
+    pub count: u32,
+    /// Seconds in which an empty bucket fills again, evenly.
+    pub seconds: u64,
+}
+
+impl Limit {
+    /// Returns how long an empty bucket takes to fill.
+    fn span(self) -> Duration {
+        Duration::seconds(
+            i64::try_from(self.seconds)
+                .unwrap_or(LONGEST_SPAN)
+                .min(LONGEST_SPAN),
+        )
+    }
+
+    /// Returns how long one token takes to come back.
+    fn each(self) -> Duration {
+        self.span() / self.count.max(1)
+    }
+
+    /// Returns when a bucket is full, as far as that can be believed: what lies further ahead than an empty bucket takes to fill was
+    /// written by a wrong clock and means an empty one.
+    fn full_at(self, bucket: Option<&Bucket>, now: OffsetDateTime) -> OffsetDateTime {
+        let full_at = bucket.map_or(now, |bucket| bucket.full_at);
+        if full_at > now + self.span() + CLOCKS_DIFFER {
+            now + self.span()
+        } else {
+            full_at.max(now)
+        }
+    }
+
+    /// Returns when a token is there, `now` at the earliest.
+    fn next(self, bucket: Option<&Bucket>, now: OffsetDateTime) -> OffsetDateTime {
+        (self.full_at(bucket, now) + self.each() - self.span()).max(now)
+    }
+
+    /// Returns how many tokens are there.
+    fn left(self, bucket: Option<&Bucket>, now: OffsetDateTime) -> u32 {
+        let there = now + self.span() - self.full_at(bucket, now);
+        let each = self.each().whole_nanoseconds().max(1);
+        u32::try_from((there.whole_nanoseconds() / each).max(0))
+            .unwrap_or(self.count)
+            .min(self.count)
+    }
+}
+
+/// What an authority allows; `None` is unlimited.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// New orders of an account.
+    pub orders_per_account: Option<Limit>,
+    /// Certificates for names under one registered domain, over all accounts.
+    pub certificates_per_domain: Option<Limit>,
+    /// Certificates for exactly the same names, over all accounts.
+    pub certificates_per_name_set: Option<Limit>,
+    /// Failed validations of one name by an account.
+    pub failed_validations_per_name: Option<Limit>,
+}
+
+impl Limits {
+    /// Returns Let's Encrypt's, as published on <https://letsencrypt.org/docs/rate-limits/> (2026-08-05).
+    pub fn letsencrypt() -> Self {
+        let limit = |count, seconds| Some(Limit { count, seconds });
+        Self {
+            orders_per_account: limit(300, 3 * HOUR),
+            certificates_per_domain: limit(50, 7 * DAY),
+            certificates_per_name_set: limit(5, 7 * DAY),
+            failed_validations_per_name: limit(5, HOUR),
+        }
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    fn of(&self, kind: Kind) -> Option<Limit> {
+        match kind {
+            Kind::OrdersPerAccount => self.orders_per_account,
+            Kind::CertificatesPerDomain => self.certificates_per_domain,
+            Kind::CertificatesPerNameSet => self.certificates_per_name_set,
+            Kind::FailedValidationsPerName => self.failed_validations_per_name,
+        }
+    }
+
+    /// Returns which buckets an order draws on.
+    ///
+    /// Let's Encrypt asks an order within its certificate's window for nothing, but what is issued and what fails is counted all the
+    /// same; a set of names issued before counts for no registered domain.
+    fn demands(&self, names: &[DnsName], purpose: Purpose) -> Vec<Demand> {
+        let replacement = matches!(purpose, Purpose::Replacement { .. });
+        let same_set = matches!(
+            purpose,
+            Purpose::SameSet | Purpose::Replacement { same_set: true }
+        );
+        let mut subjects = Vec::new();
+        if purpose == Purpose::New {
+            subjects.push((Kind::OrdersPerAccount, ACCOUNT.to_owned()));
+        }
+        if !same_set {
+            let mut domains: Vec<String> = names.iter().map(registered_domain).collect();
+            domains.sort_unstable();
+            domains.dedup();
+            let domains = domains.into_iter();
+            subjects.extend(domains.map(|domain| (Kind::CertificatesPerDomain, domain)));
+        }
+        subjects.push((Kind::CertificatesPerNameSet, set_key(names)));
+        let each = names.iter().map(DnsName::to_string);
+        subjects.extend(each.map(|name| (Kind::FailedValidationsPerName, name)));
+        subjects
+            .into_iter()
+            .filter_map(|(kind, subject)| {
+                Some(Demand {
+                    limit: self.of(kind)?,
+                    about: (kind == Kind::CertificatesPerNameSet).then(|| abridged(names)),
+                    kind,
+                    subject,
+                    blocks: !replacement,
+                })
+            })
+            .collect()
+    }
+}
+
+/// What an order is for: some are exempt from some limits (<https://letsencrypt.org/docs/rate-limits/#limit-exemptions-for-renewals>).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// None of the others: every limit holds.
+    New,
+    /// Exactly these names got a certificate there in the last 120 days: exempt from orders per account and certificates per
+    /// registered domain.
+    SameSet,
+    /// `replaces` is sent, and now lies in the window of the certificate to be replaced: exempt from all.
+    Replacement {
+        /// Whether it is for exactly the same names as a certificate of the last 120 days.
+        same_set: bool,
+    },
+}
+
+impl Purpose {
+    /// Returns the purpose of an order for `names` at `directory`, by the certificate held so far. `in_window`: `replaces` is sent, and
+    /// now lies in that certificate's window, start included and end not.
+    pub fn of(
+        held: Option<&Held>,
+        names: &[DnsName],
+        directory: &str,
+        in_window: bool,
+        now: OffsetDateTime,
+    ) -> Self {
+        let same_set = held.is_some_and(|held| {
+            held.directory == directory
+                && held.domains == names
+                && now - held.not_before < REMEMBERED
+        });
+        match (in_window, same_set) {
+            (true, same_set) => Self::Replacement { same_set },
+            (false, true) => Self::SameSet,
+            (false, false) => Self::New,
+        }
+    }
+}
+
+/// Which limit, by its name in the settings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Kind {
+    /// [`Limits::orders_per_account`].
+    OrdersPerAccount,
+    /// [`Limits::certificates_per_domain`].
+    CertificatesPerDomain,
+    /// [`Limits::certificates_per_name_set`].
+    CertificatesPerNameSet,
+    /// [`Limits::failed_validations_per_name`].
+    FailedValidationsPerName,
+}
+
+/// One bucket that an order draws on.
+struct Demand {
+    kind: Kind,
+    subject: String,
+    about: Option<String>,
+    limit: Limit,
+    /// Whether the order has to wait for a token; else one is only counted.
+    blocks: bool,
+}
+
+impl Demand {
+    fn in_words(&self, next: OffsetDateTime) -> String {
+        let of_what = match self.kind {
+            Kind::OrdersPerAccount => "no new order is left for the account".to_owned(),
+            Kind::CertificatesPerDomain => format!(
+                "no certificate is left for the registered domain {}",
+                self.subject
+            ),
+            Kind::CertificatesPerNameSet => {
+                "no certificate is left for exactly these names".to_owned()
+            }
+            Kind::FailedValidationsPerName => {
+                format!("no validation that may fail is left for {}", self.subject)
+            }
+        };
+        let Limit { count, seconds } = self.limit;
+        format!(
+            "{of_what}: {count} per {}, the next is there at {}",
+            period(seconds),
+            rfc3339(next)
+        )
+    }
+}
+
+/// A token bucket that is not full, as the one instant at which it will be.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Bucket {
+    /// Each token taken moves it ahead.
+    #[serde(with = "time::serde::rfc3339")]
+    full_at: OffsetDateTime,
+    /// What its key stands for, where that does not say it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    about: Option<String>,
+}
+
+/// A token taken: the part of its bucket's filling that it stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Token {
+    #[serde(with = "time::serde::rfc3339")]
+    from: OffsetDateTime,
+    #[serde(with = "time::serde::rfc3339")]
+    until: OffsetDateTime,
+}
+
+impl Token {
+    /// Returns what has not come back by itself yet.
+    fn outstanding(&self, now: OffsetDateTime) -> Duration {
+        (self.until - self.from.max(now)).max(Duration::ZERO)
+    }
+}
+
+/// What was taken for one order; kept with the order until it is settled.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reserved {
+    /// The certificate's name: it has one order at a time.
+    owner: String,
+    /// A random word.
+    id: String,
+    tokens: BTreeMap<Kind, BTreeMap<String, Token>>,
+}
+
+impl Reserved {
+    /// Whether nothing was taken: there is nothing to settle.
+    pub fn is_empty(&self) -> bool {
+        self.tokens.is_empty()
+    }
+
+    /// Returns when all of it has come back by itself.
+    fn until(&self) -> Option<OffsetDateTime> {
+        let tokens = self.tokens.values().flat_map(BTreeMap::values);
+        tokens.map(|token| token.until).max()
+    }
+}
+
+/// What came of an order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome<'n> {
+    /// It was not made, or nobody knows its URL: no certificate, no validation.
+    NeverMade {
+        /// Whether the authority may have counted it.
+        counted: bool,
+    },
+    /// There is a certificate, counted from now on.
+    Issued,
+    /// It ended without one; the validations of these names failed.
+    Ended {
+        /// As the authority names them, wildcards by their base.
+        failed: &'n [String],
+    },
+    /// It cannot be told: everything stays counted.
+    Unknown,
+}
+
+/// Why no order can be made now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Blocked {
+    /// The instant at which none of it stands in the way any more.
+    pub until: OffsetDateTime,
+    /// Which limit, for what, how many, and when the next is there, for a person.
+    pub what: String,
+    /// The authority's own words, where it spoke.
+    pub problem: Option<Problem>,
+}
+
+/// What is left of a limit, for a person and for machines alike.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Left {
+    /// Its name in the settings.
+    pub limit: Kind,
+    /// For what: `account`, a registered domain, some names, one name.
+    pub subject: String,
+    /// How many are left.
+    pub left: u32,
+    /// Of how many.
+    pub of: u32,
+    /// Per how many seconds.
+    pub seconds: u64,
+    /// When the next is there, where none is left.
+    #[serde(with = "time::serde::rfc3339::option")]
+    pub next_at: Option<OffsetDateTime>,
+}
+
+/// `limits/<authority>-<digest>.json`: what an authority will have counted of ours, and what it told us to leave alone.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Ledger {
+    version: u32,
+    write_id: String,
+    /// The buckets that are not full. A set of names goes by [`set_key`].
+    #[serde(default)]
+    buckets: BTreeMap<Kind, BTreeMap<String, Bucket>>,
+    /// What was taken and is not settled, by certificate.
+    #[serde(default)]
+    open: BTreeMap<String, Reserved>,
+    /// On all new orders.
+    #[serde(default)]
+    hold: Option<Hold>,
+    /// What the authority said about one name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    names: BTreeMap<String, Hold>,
+    /// What it said about a registered domain: that holds every name under it.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    domains: BTreeMap<String, Hold>,
+}
+
+impl Record for Ledger {
+    fn stamp(&mut self, write_id: String) {
+        self.version = Self::VERSION;
+        self.write_id = write_id;
+    }
+}
+
+impl Default for Ledger {
+    fn default() -> Self {
+        Self {
+            version: Self::VERSION,
+            write_id: String::new(),
+            buckets: BTreeMap::new(),
+            open: BTreeMap::new(),
+            hold: None,
+            names: BTreeMap::new(),
+            domains: BTreeMap::new(),
+        }
+    }
+}
+
+impl Ledger {
+    /// Returns why no order for `names` can be made now. What an order of `owner` took that was never heard of again is left out, as
+    /// [`Self::reserve`] will.
+    pub fn what_blocks(
+        &self,
+        limits: &Limits,
+        owner: &str,
+        names: &[DnsName],
+        purpose: Purpose,
+        now: OffsetDateTime,
+    ) -> Option<Blocked> {
+        match self.open.contains_key(owner) {
+            true => {
+                let mut without = self.clone();
+                without.give_up(owner, now);
+                without.in_the_way(limits, names, purpose, now)
+            }
+            false => self.in_the_way(limits, names, purpose, now),
+        }
+    }
+
+    fn in_the_way(
+        &self,
+        limits: &Limits,
+        names: &[DnsName],
+        purpose: Purpose,
+        now: OffsetDateTime,
+    ) -> Option<Blocked> {
+        let mut found = Vec::new();
+        for (about, hold) in self.holds(names) {
+            if hold.until > now {
+                let until = rfc3339(hold.until);
+                let what = format!("the authority wants no order{about} before {until}");
+                found.push((hold.until, what, Some(hold.problem.clone())));
+            }
+        }
+        for demand in limits.demands(names, purpose) {
+            let next = demand.limit.next(self.bucket(&demand), now);
+            if demand.blocks && next > now {
+                found.push((next, demand.in_words(next), None));
+            }
+        }
+        // What lasts longest is told first, and the authority's words before our own count.
+        found.sort_by_key(|(until, _, problem)| (std::cmp::Reverse(*until), problem.is_none()));
+        let until = found.first()?.0;
+        let problem = found.iter_mut().find_map(|(.., problem)| problem.take());
+        let more = found.len().saturating_sub(MOST_TOLD);
+        let told = found.iter().take(MOST_TOLD);
+        let mut what = told
+            .map(|(_, what, _)| what.as_str())
+            .collect::<Vec<_>>()
+            .join("; ");
+        if more > 0 {
+            what.push_str(&format!("; and {more} more"));
+        }
+        Some(Blocked {
+            until,
+            what,
+            problem,
+        })
+    }
+
+    fn holds(&self, names: &[DnsName]) -> Vec<(String, &Hold)> {
+        let mut holds = Vec::new();
+        holds.extend(self.hold.as_ref().map(|hold| (String::new(), hold)));
+        for name in names {
+            if let Some(hold) = self.names.get(name.as_str()) {
+                holds.push((format!(" for {name}"), hold));
+            }
+        }
+        for (domain, hold) in &self.domains {
+            if names.iter().any(|name| registered_domain(name) == *domain) {
+                holds.push((format!(" under {domain}"), hold));
+            }
+        }
+        holds
+    }
+
+    fn bucket(&self, demand: &Demand) -> Option<&Bucket> {
+        self.buckets.get(&demand.kind)?.get(&demand.subject)
+    }
+
+    /// Takes what an order for `names` needs, without asking whether it is there ([`Self::what_blocks`] does). `id` is a random word.
+    ///
+    /// What `owner` took before and never settled comes back: its order was not heard of again, so nothing came of it.
+    pub fn reserve(
+        &mut self,
+        limits: &Limits,
+        owner: &str,
+        id: String,
+        names: &[DnsName],
+        purpose: Purpose,
+        now: OffsetDateTime,
+    ) -> Reserved {
+        self.give_up(owner, now);
+        self.tidy(limits, now);
+        let mut reserved = Reserved {
+            owner: owner.to_owned(),
+            id,
+            tokens: BTreeMap::new(),
+        };
+        for demand in limits.demands(names, purpose) {
+            let limit = demand.limit;
+            let bucket = self.bucket(&demand);
+            // What is only counted is not counted below nothing, neither here nor there.
+            if limit.next(bucket, now) > now {
+                continue;
+            }
+            let from = limit.full_at(bucket, now);
+            let token = Token {
+                from,
+                until: from + limit.each(),
+            };
+            let buckets = self.buckets.entry(demand.kind).or_default();
+            let bucket = Bucket {
+                full_at: token.until,
+                about: demand.about,
+            };
+            buckets.insert(demand.subject.clone(), bucket);
+            let tokens = reserved.tokens.entry(demand.kind).or_default();
+            tokens.insert(demand.subject, token);
+        }
+        if !reserved.is_empty() {
+            self.open.insert(owner.to_owned(), reserved.clone());
+        }
+        reserved
+    }
+
+    /// Whether this is among what was taken and is not settled.
+    pub fn is_open(&self, reserved: &Reserved) -> bool {
+        let open = self.open.get(&reserved.owner);
+        open.is_some_and(|open| open.id == reserved.id)
+    }
+
+    /// Books what came of an order. Once is enough and twice is harmless.
+    ///
+    /// Certificates come back where there is none, the order itself only where the authority surely did not count it, validations for
+    /// the names that did not fail. What has come back by itself meanwhile does not come back again.
+    pub fn settle(&mut self, reserved: &Reserved, outcome: Outcome<'_>, now: OffsetDateTime) {
+        let open = self.is_open(reserved);
+        if open {
+            self.open.remove(&reserved.owner);
+        }
+        for (kind, tokens) in &reserved.tokens {
+            for (subject, token) in tokens {
+                let comes_back = match (outcome, kind) {
+                    (Outcome::Unknown, _) => false,
+                    (Outcome::NeverMade { counted }, Kind::OrdersPerAccount) => !counted,
+                    (Outcome::NeverMade { .. }, _) => true,
+                    (_, Kind::OrdersPerAccount) => false,
+                    (Outcome::Ended { failed }, Kind::FailedValidationsPerName) => {
+                        !failed.iter().any(|name| base(name) == base(subject))
+                    }
+                    (Outcome::Ended { .. }, _) => true,
+                    (Outcome::Issued, Kind::FailedValidationsPerName) => true,
+                    (Outcome::Issued, _) => {
+                        self.count_from(*kind, subject, token, open, now);
+                        false
+                    }
+                };
+                if comes_back && open {
+                    self.give_back(*kind, subject, token, now);
+                }
+            }
+        }
+    }
+
+    /// Holds all new orders.
+    pub fn hold(&mut self, hold: Hold) {
+        keep_longer(&mut self.hold, hold);
+    }
+
+    /// Holds new orders with one of these names.
+    pub fn hold_names(&mut self, names: &[DnsName], hold: &Hold) {
+        for name in names {
+            let mut kept = self.names.remove(name.as_str());
+            keep_longer(&mut kept, hold.clone());
+            self.names.extend(kept.map(|kept| (name.to_string(), kept)));
+        }
+    }
+
+    /// Holds new orders with a name under the registered domain of one of these.
+    pub fn hold_domains(&mut self, names: &[DnsName], hold: &Hold) {
+        for domain in names.iter().map(registered_domain) {
+            let mut kept = self.domains.remove(&domain);
+            keep_longer(&mut kept, hold.clone());
+            self.domains.extend(kept.map(|kept| (domain, kept)));
+        }
+    }
+
+    /// Returns what stands of all holds in force: on everything, or on a name or registered domain.
+    pub fn holds_in_force(&self, now: OffsetDateTime) -> Vec<(Option<&str>, &Hold)> {
+        let of_all = self.hold.iter().map(|hold| (None, hold));
+        let of_some = self.names.iter().chain(&self.domains);
+        of_all
+            .chain(of_some.map(|(subject, hold)| (Some(subject.as_str()), hold)))
+            .filter(|(_, hold)| hold.until > now)
+            .collect()
+    }
+
+    /// Returns what is left of each bucket that is not full.
+    pub fn left(&self, limits: &Limits, now: OffsetDateTime) -> Vec<Left> {
+        let mut left = Vec::new();
+        for (kind, buckets) in &self.buckets {
+            let Some(limit) = limits.of(*kind) else {
+                continue;
+            };
+            for (subject, bucket) in buckets.iter().filter(|(_, bucket)| bucket.full_at > now) {
+                let subject = bucket.about.as_ref().unwrap_or(subject);
+                left.push(remainder(*kind, subject, limit, Some(bucket), now));
+            }
+        }
+        left
+    }
+
+    /// Returns what is left of each bucket that an order would draw on, before it does. Validations cost nothing unless they fail.
+    pub fn costs(
+        &self,
+        limits: &Limits,
+        names: &[DnsName],
+        purpose: Purpose,
+        now: OffsetDateTime,
+    ) -> Vec<Left> {
+        let demands = limits.demands(names, purpose).into_iter();
+        let demands = demands.filter(|demand| demand.kind != Kind::FailedValidationsPerName);
+        let left = demands.map(|demand| {
+            let subject = demand.about.as_ref().unwrap_or(&demand.subject);
+            remainder(
+                demand.kind,
+                subject,
+                demand.limit,
+                self.bucket(&demand),
+                now,
+            )
+        });
+        left.collect()
+    }
+
+    /// Drops what is full again, without a limit or past. Returns whether a wrong clock's instant was set right: until that is written,
+    /// such a bucket stays empty.
+    pub fn tidy(&mut self, limits: &Limits, now: OffsetDateTime) -> bool {
+        let mut set_right = false;
+        self.buckets.retain(|kind, buckets| {
+            let Some(limit) = limits.of(*kind) else {
+                return false;
+            };
+            for bucket in buckets.values_mut() {
+                let believed = limit.full_at(Some(bucket), now);
+                set_right |= believed < bucket.full_at;
+                bucket.full_at = bucket.full_at.min(believed);
+            }
+            buckets.retain(|_, bucket| bucket.full_at + CLOCKS_DIFFER > now);
+            !buckets.is_empty()
+        });
+        self.open.retain(|_, reserved| {
+            reserved
+                .until()
+                .is_some_and(|until| until + CLOCKS_DIFFER > now)
+        });
+        let in_force = |hold: &Hold| hold.until + CLOCKS_DIFFER > now;
+        self.hold = self.hold.take().filter(|hold| in_force(hold));
+        self.names.retain(|_, hold| in_force(hold));
+        self.domains.retain(|_, hold| in_force(hold));
+        set_right
+    }
+
+    /// Settles what `owner` took and nobody heard of again: there is no certificate, and no validation was asked for.
+    fn give_up(&mut self, owner: &str, now: OffsetDateTime) {
+        if let Some(reserved) = self.open.get(owner).cloned() {
+            self.settle(&reserved, Outcome::NeverMade { counted: true }, now);
+        }
+    }
+
+    fn give_back(&mut self, kind: Kind, subject: &str, token: &Token, now: OffsetDateTime) {
+        let buckets = self.buckets.get_mut(&kind);
+        if let Some(bucket) = buckets.and_then(|buckets| buckets.get_mut(subject)) {
+            bucket.full_at -= token.outstanding(now);
+        }
+    }
+
+    /// Counts a certificate from its issuance on, as the authority does, in place of the order.
+    fn count_from(
+        &mut self,
+        kind: Kind,
+        subject: &str,
+        token: &Token,
+        open: bool,
+        now: OffsetDateTime,
+    ) {
+        let buckets = self.buckets.entry(kind).or_default();
+        let bucket = buckets.entry(subject.to_owned()).or_insert(Bucket {
+            full_at: now,
+            about: None,
+        });
+        let each = token.until - token.from;
+        bucket.full_at = match open {
+            true => (bucket.full_at - token.outstanding(now)).max(now) + each,
+            // Settled before, or forgotten since all of it had come back: at least this one is counted.
+            false => bucket.full_at.max(now + each),
+        };
+    }
+}
+
+/// `limits/certificate-manager-<region>.json`: imports into the certificate manager of a region, by day.
+///
+/// The quota is of the last 365 days and counts every import; what was deleted does not come back.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Imports {
+    version: u32,
+    write_id: String,
+    /// By day (UTC, `2026-11-22`).
+    #[serde(default)]
+    days: BTreeMap<String, u32>,
+}
+
+impl Record for Imports {
+    fn stamp(&mut self, write_id: String) {
+        self.version = Self::VERSION;
+        self.write_id = write_id;
+    }
+}
+
+impl Default for Imports {
+    fn default() -> Self {
+        Self {
+            version: Self::VERSION,
+            write_id: String::new(),
+            days: BTreeMap::new(),
+        }
+    }
+}
+
+impl Imports {
+    /// Counts an import, and forgets what is older than a year.
+    pub fn count(&mut self, now: OffsetDateTime) {
+        let today = date(now);
+        // A day to come was written by a wrong clock.
+        let to_come: Vec<String> = self
+            .days
+            .keys()
+            .filter(|day| **day > key(today.saturating_add(Duration::DAY)))
+            .cloned()
+            .collect();
+        let misdated = to_come
+            .iter()
+            .filter_map(|day| self.days.remove(day))
+            .fold(0, u32::saturating_add);
+        let counted = self.days.entry(key(today)).or_default();
+        *counted = counted.saturating_add(misdated).saturating_add(1);
+        let oldest = oldest(now);
+        self.days.retain(|day, count| *day >= oldest && *count > 0);
+    }
+
+    /// Takes one import back that was counted and refused.
+    pub fn refund(&mut self, now: OffsetDateTime) {
+        let today = key(date(now));
+        let mut days = self.days.range_mut(..=today).rev();
+        if let Some((_, count)) = days.find(|(_, count)| **count > 0) {
+            *count -= 1;
+        }
+    }
+
+    /// Returns how many were made in the last 365 days; the day a year ago counts whole.
+    pub fn of_a_year(&self, now: OffsetDateTime) -> u32 {
+        let days = self.days.range(oldest(now)..);
+        days.map(|(_, count)| *count).fold(0, u32::saturating_add)
+    }
+
+    /// Returns how many more can be made now.
+    pub fn left(&self, limit: u32, now: OffsetDateTime) -> u32 {
+        limit.saturating_sub(self.of_a_year(now))
+    }
+
+    /// Returns when the next can be made, `now` at the earliest.
+    pub fn next(&self, limit: u32, now: OffsetDateTime) -> OffsetDateTime {
+        let made = self.of_a_year(now);
+        let mut to_go = (made + 1).saturating_sub(limit.max(1));
+        if to_go == 0 {
+            return now;
+        }
+        for (day, count) in self.days.range(oldest(now)..) {
+            to_go = to_go.saturating_sub(*count);
+            if to_go == 0
+                && let Some(day) = parsed(day)
+            {
+                let free = day
+                    .saturating_add(YEAR + Duration::DAY)
+                    .midnight()
+                    .assume_utc();
+                return free.clamp(now, now + YEAR + Duration::DAY);
+            }
+        }
+        now + YEAR
+    }
+
+    /// Returns why no import can be made now.
+    pub fn what_blocks(&self, limit: u32, region: &str, now: OffsetDateTime) -> Option<Blocked> {
+        let until = self.next(limit, now);
+        (until > now).then(|| Blocked {
+            until,
+            what: format!(
+                "no import into the certificate manager of {region} is left: {limit} per 365 days, the next is there at {}; \
+                 ask AWS for a higher quota and raise limits.importsPerYear in settings.json",
+                rfc3339(until)
+            ),
+            problem: None,
+        })
+    }
+}
+
+/// Returns the domain that somebody registered, under which a name lies, by the public suffix list, private part included
+/// (<https://publicsuffix.org/>). A public suffix stands for itself, a wildcard for its base.
+pub fn registered_domain(name: &DnsName) -> String {
+    let base = base(name.as_str());
+    psl::domain_str(base).unwrap_or(base).to_owned()
+}
+
+/// Returns the key of a set of names: 12 hex digits of the SHA-256 of the names, sorted, a line each.
+pub fn set_key(names: &[DnsName]) -> String {
+    let mut names: Vec<&str> = names.iter().map(DnsName::as_str).collect();
+    names.sort_unstable();
+    names.dedup();
+    crate::store::digest(names.join("\n").as_bytes())
+}
+
+fn remainder(
+    kind: Kind,
+    subject: &str,
+    limit: Limit,
+    bucket: Option<&Bucket>,
+    now: OffsetDateTime,
+) -> Left {
+    let next = limit.next(bucket, now);
+    Left {
+        limit: kind,
+        subject: subject.to_owned(),
+        left: limit.left(bucket, now),
+        of: limit.count,
+        seconds: limit.seconds,
+        next_at: (next > now).then_some(next),
+    }
+}
+
+/// Keeps the hold that lasts longer.
+fn keep_longer(kept: &mut Option<Hold>, hold: Hold) {
+    if kept.as_ref().is_none_or(|kept| kept.until < hold.until) {
+        *kept = Some(hold);
+    }
+}
+
+fn base(name: &str) -> &str {
+    name.strip_prefix("*.").unwrap_or(name)
+}
+
+/// Names a set by its first names.
+fn abridged(names: &[DnsName]) -> String {
+    let first = names.iter().take(FIRST_NAMES).map(DnsName::as_str);
+    let first = first.collect::<Vec<_>>().join(", ");
+    match names.len().saturating_sub(FIRST_NAMES) {
+        0 => first,
+        more => format!("{first} and {more} more"),
+    }
+}
+
+/// Says a span of time in words that follow "per".
+fn period(seconds: u64) -> String {
+    let (unit, word) = [(DAY, "day"), (HOUR, "hour"), (60, "minute")]
+        .into_iter()
+        .find(|(unit, _)| seconds > 0 && seconds.is_multiple_of(*unit))
+        .unwrap_or((1, "second"));
+    match seconds / unit {
+        1 => word.to_owned(),
+        many => format!("{many} {word}s"),
+    }
+}
+
+fn date(at: OffsetDateTime) -> Date {
+    at.to_offset(time::UtcOffset::UTC).date()
+}
+
+fn key(day: Date) -> String {
+    format!(
+        "{:04}-{:02}-{:02}",
+        day.year(),
+        u8::from(day.month()),
+        day.day()
+    )
+}
+
+fn parsed(day: &str) -> Option<Date> {
+    let mut parts = day.split('-');
+    let year = parts.next()?.parse().ok()?;
+    let month: u8 = parts.next()?.parse().ok()?;
+    Date::from_calendar_date(year, month.try_into().ok()?, parts.next()?.parse().ok()?).ok()
+}
+
+/// Returns the day before which nothing counts any more.
+fn oldest(now: OffsetDateTime) -> String {
+    key(date(now).saturating_sub(YEAR))
+}
+
+/// The subject of the one bucket of orders.
+const ACCOUNT: &str = "account";
+const HOUR: u64 = 3_600;
+const DAY: u64 = 86_400;
+const YEAR: Duration = Duration::days(365);
+/// In seconds; more cannot be set.
+const LONGEST_SPAN: i64 = 366 * 86_400;
+/// How long Let's Encrypt remembers a set of names as issued before.
+const REMEMBERED: Duration = Duration::days(120);
+/// Clocks that differ by more are wrong.
+const CLOCKS_DIFFER: Duration = Duration::HOUR;
+/// How many of the limits in the way are told.
+const MOST_TOLD: usize = 3;
+/// By how many names a set is called.
+const FIRST_NAMES: usize = 2;
+
+#[cfg(test)]
+mod tests {
+    use time::macros::datetime;
+
+    use super::*;
+    use crate::problem::Retry;
+
+    const START: OffsetDateTime = datetime!(2026-11-22 12:00 UTC);
+    const MINUTE: Duration = Duration::MINUTE;
+
+    fn names(names: &[&str]) -> Vec<DnsName> {
+        names
+            .iter()
+            .map(|name| DnsName::parse(name).unwrap())
+            .collect()
+    }
+
+    fn limits() -> Limits {
+        Limits::letsencrypt()
+    }
+
+    /// Reserves where nothing blocks, as the cycle does.
+    fn order(
+        ledger: &mut Ledger,
+        owner: &str,
+        wanted: &[&str],
+        purpose: Purpose,
+        now: OffsetDateTime,
+    ) -> Result<Reserved, Blocked> {
+        let wanted = names(wanted);
+        match ledger.what_blocks(&limits(), owner, &wanted, purpose, now) {
+            Some(blocked) => Err(blocked),
+            None => {
+                let id = format!("{owner} at {now}");
+                Ok(ledger.reserve(&limits(), owner, id, &wanted, purpose, now))
+            }
+        }
+    }
+
+    /// Returns what is left of a bucket; a full one is not told.
+    fn left(ledger: &Ledger, kind: Kind, now: OffsetDateTime) -> Option<u32> {
+        let told = ledger.left(&limits(), now);
+        let of_kind = told.iter().find(|left| left.limit == kind);
+        of_kind.map(|left| left.left)
+    }
+
+    fn hold(until: OffsetDateTime) -> Hold {
+        let problem = Problem::ours("test", Retry::At, "too many");
+        Hold { until, problem }
+    }
+
+    #[test]
+    fn a_bucket_fills_evenly() {
+        let limit = Limit {
+            count: 5,
+            seconds: 3_600,
+        };
+        let ahead = |minutes: i64| Bucket {
+            full_at: START + MINUTE * minutes as i32,
+            about: None,
+        };
+        for (why, bucket, left, next) in [
+            ("never used", None, 5, 0),
+            ("full again", Some(ahead(-1)), 5, 0),
+            ("one taken", Some(ahead(12)), 4, 0),
+            ("one taken and nearly back", Some(ahead(1)), 4, 0),
+            ("one is left", Some(ahead(48)), 1, 0),
+            ("half a token is none", Some(ahead(54)), 0, 6),
+            ("empty", Some(ahead(60)), 0, 12),
+            (
+                "a clock that is a little ahead is believed",
+                Some(ahead(90)),
+                0,
+                42,
+            ),
+            (
+                "a wrong clock's instant means empty",
+                Some(ahead(100_000)),
+                0,
+                12,
+            ),
+        ] {
+            let bucket = bucket.as_ref();
+            assert_eq!(limit.left(bucket, START), left, "{why}");
+            let next = START + MINUTE * next;
+            assert_eq!(limit.next(bucket, START), next, "{why}");
+        }
+    }
+
+    #[test]
+    fn five_of_a_set_then_one_per_34_hours() {
+        let mut ledger = Ledger::default();
+        for attempt in 0..5 {
+            let now = START + MINUTE * attempt;
+            let reserved = order(&mut ledger, "shop", &["a.example"], Purpose::New, now).unwrap();
+            ledger.settle(&reserved, Outcome::Issued, now);
+        }
+        let now = START + MINUTE * 5;
+        let blocked = order(&mut ledger, "shop", &["a.example"], Purpose::New, now).unwrap_err();
+        assert_eq!(
+            blocked.what,
+            "no certificate is left for exactly these names: 5 per 7 days, the next is there at 2026-11-23T21:36:00Z"
+        );
+        assert_eq!(blocked.problem, None);
+        assert_eq!(blocked.until, datetime!(2026-11-23 21:36 UTC));
+        let other = order(&mut ledger, "blog", &["b.a.example"], Purpose::New, now);
+        assert!(other.is_ok(), "another set under the same domain");
+        let order = order(
+            &mut ledger,
+            "shop",
+            &["a.example"],
+            Purpose::New,
+            blocked.until,
+        );
+        assert!(order.is_ok(), "exactly then");
+    }
+
+    #[test]
+    fn exemptions_are_lets_encrypts() {
+        let worn_out = || {
+            let mut ledger = Ledger::default();
+            let empty = |limit: Option<Limit>| Bucket {
+                full_at: START + limit.unwrap().span(),
+                about: None,
+            };
+            let wanted = names(&["a.example"]);
+            for demand in limits().demands(&wanted, Purpose::New) {
+                let bucket = empty(Some(demand.limit));
+                let buckets = ledger.buckets.entry(demand.kind).or_default();
+                buckets.insert(demand.subject, bucket);
+            }
+            ledger
+        };
+        let replacement = Purpose::Replacement { same_set: true };
+        use Kind::*;
+        let all = [
+            OrdersPerAccount,
+            CertificatesPerDomain,
+            CertificatesPerNameSet,
+            FailedValidationsPerName,
+        ];
+        for (purpose, emptied, passes) in [
+            (Purpose::New, OrdersPerAccount, false),
+            (Purpose::New, CertificatesPerDomain, false),
+            (Purpose::New, CertificatesPerNameSet, false),
+            (Purpose::New, FailedValidationsPerName, false),
+            (Purpose::SameSet, OrdersPerAccount, true),
+            (Purpose::SameSet, CertificatesPerDomain, true),
+            (Purpose::SameSet, CertificatesPerNameSet, false),
+            (Purpose::SameSet, FailedValidationsPerName, false),
+            (replacement, OrdersPerAccount, true),
+            (replacement, CertificatesPerDomain, true),
+            (replacement, CertificatesPerNameSet, true),
+            (replacement, FailedValidationsPerName, true),
+        ] {
+            let mut ledger = worn_out();
+            ledger.buckets.retain(|kind, _| *kind == emptied);
+            let order = order(&mut ledger, "shop", &["a.example"], purpose, START);
+            assert_eq!(order.is_ok(), passes, "{purpose:?} {emptied:?}");
+        }
+        for (purpose, counted) in [
+            (Purpose::New, &all[..]),
+            (
+                Purpose::SameSet,
+                &[CertificatesPerNameSet, FailedValidationsPerName],
+            ),
+            (
+                replacement,
+                &[CertificatesPerNameSet, FailedValidationsPerName],
+            ),
+            (
+                Purpose::Replacement { same_set: false },
+                &[
+                    CertificatesPerDomain,
+                    CertificatesPerNameSet,
+                    FailedValidationsPerName,
+                ],
+            ),
+        ] {
+            let mut ledger = Ledger::default();
+            order(&mut ledger, "shop", &["a.example"], purpose, START).unwrap();
+            let kinds: Vec<Kind> = ledger.buckets.keys().copied().collect();
+            assert_eq!(kinds, counted, "{purpose:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_only_counted_is_not_counted_below_nothing() {
+        let mut ledger = Ledger::default();
+        let replacement = Purpose::Replacement { same_set: true };
+        for attempt in 0..7 {
+            let owner = format!("shop-{attempt}");
+            let reserved = order(&mut ledger, &owner, &["a.example"], replacement, START).unwrap();
+            ledger.settle(&reserved, Outcome::Issued, START);
+        }
+        let blocked = order(&mut ledger, "shop", &["a.example"], Purpose::SameSet, START);
+        assert_eq!(
+            blocked.unwrap_err().until,
+            START + Duration::days(7) / 5,
+            "one token later"
+        );
+    }
+
+    #[test]
+    fn what_was_not_counted_comes_back() {
+        use Kind::*;
+        let failed = ["b.example".to_owned()];
+        let wanted = &["a.example", "b.example"][..];
+        // What is left of: orders (of 300), a registered domain (of 50), the set (of 5), a.example and b.example (of 5).
+        for (why, outcome, expected) in [
+            (
+                "refused before it was counted",
+                Outcome::NeverMade { counted: false },
+                [300, 50, 5, 5, 5],
+            ),
+            (
+                "nobody heard whether it was made",
+                Outcome::NeverMade { counted: true },
+                [299, 50, 5, 5, 5],
+            ),
+            ("issued", Outcome::Issued, [299, 49, 4, 5, 5]),
+            (
+                "one name failed",
+                Outcome::Ended { failed: &failed },
+                [299, 50, 5, 5, 4],
+            ),
+            (
+                "it ran out",
+                Outcome::Ended { failed: &[] },
+                [299, 50, 5, 5, 5],
+            ),
+            ("who knows", Outcome::Unknown, [299, 49, 4, 4, 4]),
+        ] {
+            let mut ledger = Ledger::default();
+            let reserved = order(&mut ledger, "shop", wanted, Purpose::New, START).unwrap();
+            let now = START + Duration::SECOND;
+            ledger.settle(&reserved, outcome, now);
+            ledger.settle(&reserved, outcome, now);
+            assert!(!ledger.is_open(&reserved), "{why}");
+            let of = |kind: Kind, subject: &str| {
+                let bucket = ledger.buckets.get(&kind).and_then(|of| of.get(subject));
+                limits().of(kind).unwrap().left(bucket, now)
+            };
+            let found = [
+                of(OrdersPerAccount, "account"),
+                of(CertificatesPerDomain, "a.example"),
+                of(CertificatesPerNameSet, &set_key(&names(wanted))),
+                of(FailedValidationsPerName, "a.example"),
+                of(FailedValidationsPerName, "b.example"),
+            ];
+            assert_eq!(found, expected, "{why}");
+        }
+    }
+
+    #[test]
+    fn what_came_back_by_itself_does_not_come_back_twice() {
+        let mut ledger = Ledger::default();
+        let first = order(&mut ledger, "one", &["a.example"], Purpose::New, START).unwrap();
+        // The first one's token is back after 12 minutes; then the second takes another.
+        let later = START + MINUTE * 12;
+        let second = order(&mut ledger, "two", &["a.example"], Purpose::New, later).unwrap();
+        ledger.settle(&first, Outcome::Ended { failed: &[] }, later);
+        let kind = Kind::FailedValidationsPerName;
+        assert_eq!(left(&ledger, kind, later), Some(4));
+        ledger.settle(&second, Outcome::Ended { failed: &[] }, later);
+        assert_eq!(left(&ledger, kind, later), None);
+    }
+
+    #[test]
+    fn a_certificate_counts_from_its_issuance() {
+        let mut ledger = Ledger::default();
+        let reserved = order(&mut ledger, "shop", &["a.example"], Purpose::New, START).unwrap();
+        let issued = START + Duration::days(2);
+        ledger.tidy(&limits(), issued);
+        ledger.settle(&reserved, Outcome::Issued, issued);
+        let kind = Kind::CertificatesPerNameSet;
+        assert_eq!(left(&ledger, kind, issued + Duration::days(1)), Some(4));
+        assert_eq!(left(&ledger, kind, issued + Duration::days(2)), None);
+    }
+
+    #[test]
+    fn an_order_nobody_heard_of_again_is_given_up() {
+        let mut ledger = Ledger::default();
+        for _ in 0..20 {
+            order(&mut ledger, "shop", &["a.example"], Purpose::New, START).unwrap();
+        }
+        assert_eq!(left(&ledger, Kind::CertificatesPerNameSet, START), Some(4));
+        assert_eq!(left(&ledger, Kind::OrdersPerAccount, START), Some(280));
+        // One that comes to life again has no say in what its successor took.
+        let mut dead = order(&mut ledger, "shop", &["a.example"], Purpose::New, START).unwrap();
+        dead.id = "dead".to_owned();
+        ledger.settle(&dead, Outcome::NeverMade { counted: false }, START);
+        assert_eq!(left(&ledger, Kind::CertificatesPerNameSet, START), Some(4));
+    }
+
+    #[test]
+    fn wrong_clocks_are_set_right() {
+        let mut ledger = Ledger::default();
+        let ahead = START + Duration::days(3_650);
+        order(&mut ledger, "shop", &["a.example"], Purpose::New, ahead).unwrap();
+        let blocked = order(&mut ledger, "blog", &["a.example"], Purpose::New, START);
+        assert_eq!(
+            blocked.unwrap_err().until,
+            START + Duration::days(7) / 5,
+            "counted as empty"
+        );
+        assert!(ledger.tidy(&limits(), START));
+        assert!(!ledger.tidy(&limits(), START));
+        let later = START + Duration::days(7) / 5;
+        assert!(order(&mut ledger, "blog", &["a.example"], Purpose::New, later).is_ok());
+    }
+
+    #[test]
+    fn holds_hold_what_they_are_about() {
+        let until = START + Duration::HOUR;
+        let about = names(&["www.a.example"]);
+        let all: fn(&mut Ledger, &[DnsName], Hold) = |ledger, _, hold| ledger.hold(hold);
+        let name: fn(&mut Ledger, &[DnsName], Hold) =
+            |ledger, names, hold| ledger.hold_names(names, &hold);
+        let domain: fn(&mut Ledger, &[DnsName], Hold) =
+            |ledger, names, hold| ledger.hold_domains(names, &hold);
+        for (why, set, wanted, words) in [
+            ("all", all, "b.example", Some("")),
+            ("a name", name, "www.a.example", Some(" for www.a.example")),
+            ("its neighbour", name, "a.example", None),
+            (
+                "a domain",
+                domain,
+                "x.y.a.example",
+                Some(" under a.example"),
+            ),
+            ("another domain", domain, "b.example", None),
+        ] {
+            for limits in [Limits::default(), limits()] {
+                let mut ledger = Ledger::default();
+                set(&mut ledger, &about, hold(until));
+                // What came later but lasts less long changes nothing.
+                set(&mut ledger, &about, hold(until - MINUTE));
+                let wanted = names(&[wanted]);
+                let replacement = Purpose::Replacement { same_set: true };
+                let blocked = ledger.what_blocks(&limits, "shop", &wanted, replacement, START);
+                let expected = words.map(|about| {
+                    format!("the authority wants no order{about} before 2026-11-22T13:00:00Z")
+                });
+                let what = blocked.as_ref().map(|blocked| blocked.what.clone());
+                assert_eq!(what, expected, "{why}");
+                if let Some(blocked) = blocked {
+                    assert_eq!(blocked.until, until, "{why}");
+                    assert_eq!(blocked.problem.unwrap().detail, "too many", "{why}");
+                }
+                let past = ledger.what_blocks(&limits, "shop", &wanted, replacement, until);
+                assert_eq!(past, None, "{why}");
+                ledger.tidy(&limits, until + Duration::hours(2));
+                assert!(
+                    ledger.hold.is_none() && ledger.names.is_empty() && ledger.domains.is_empty()
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn several_limits_in_the_way_are_told_longest_first() {
+        let mut ledger = Ledger::default();
+        let many: Vec<String> = (0..6).map(|n| format!("n{n}.example")).collect();
+        let many: Vec<&str> = many.iter().map(String::as_str).collect();
+        for owner in 0..5 {
+            let owner = format!("shop-{owner}");
+            order(&mut ledger, &owner, &many, Purpose::New, START).unwrap();
+        }
+        let blocked = order(&mut ledger, "shop", &many, Purpose::New, START).unwrap_err();
+        assert_eq!(
+            blocked.what,
+            "no certificate is left for exactly these names: 5 per 7 days, the next is there at 2026-11-23T21:36:00Z; \
+             no validation that may fail is left for n0.example: 5 per hour, the next is there at 2026-11-22T12:12:00Z; \
+             no validation that may fail is left for n1.example: 5 per hour, the next is there at 2026-11-22T12:12:00Z; \
+             and 4 more"
+        );
+        assert_eq!(blocked.until, START + Duration::days(7) / 5);
+    }
+
+    #[test]
+    fn what_is_left_is_told() {
+        let mut ledger = Ledger::default();
+        let wanted = names(&["shop.example.com", "www.shop.example.com", "x.example.com"]);
+        let reserved = ledger.reserve(
+            &limits(),
+            "shop",
+            "id".to_owned(),
+            &wanted,
+            Purpose::New,
+            START,
+        );
+        ledger.settle(&reserved, Outcome::Issued, START);
+        let told = |left: Vec<Left>| {
+            let told = left.into_iter().map(|left| {
+                let Left {
+                    subject,
+                    left,
+                    of,
+                    seconds,
+                    ..
+                } = left;
+                (subject, left, of, seconds)
+            });
+            told.collect::<Vec<_>>()
+        };
+        let set = "shop.example.com, www.shop.example.com and 1 more".to_owned();
+        assert_eq!(
+            told(ledger.left(&limits(), START)),
+            [
+                ("account".to_owned(), 299, 300, 10_800),
+                ("example.com".to_owned(), 49, 50, 604_800),
+                (set.clone(), 4, 5, 604_800),
+            ]
+        );
+        assert_eq!(
+            told(ledger.costs(&limits(), &wanted, Purpose::SameSet, START)),
+            [(set, 4, 5, 604_800)]
+        );
+        let json = serde_json::to_value(&ledger.left(&limits(), START)[0]).unwrap();
+        assert_eq!(
+            json,
+            serde_json::json!({"limit": "ordersPerAccount", "subject": "account", "left": 299, "of": 300, "seconds": 10_800, "nextAt": null})
+        );
+        let week = START + Duration::days(7);
+        assert_eq!(ledger.left(&limits(), week), []);
+        assert_eq!(ledger.left(&Limits::default(), START), []);
+    }
+
+    #[test]
+    fn a_ledger_travels_as_json() {
+        let mut ledger = Ledger::default();
+        order(
+            &mut ledger,
+            "shop",
+            &["a.example", "*.b.example"],
+            Purpose::New,
+            START,
+        )
+        .unwrap();
+        ledger.hold(hold(START + MINUTE));
+        ledger.hold_names(&names(&["a.example"]), &hold(START + MINUTE));
+        let json = serde_json::to_vec(&ledger).unwrap();
+        let read: Ledger = crate::store::parse_record("limits/x.json", &json).unwrap();
+        assert_eq!(serde_json::to_vec(&read).unwrap(), json);
+        let empty: Ledger =
+            crate::store::parse_record("limits/x.json", br#"{"version": 1, "writeId": ""}"#)
+                .unwrap();
+        assert!(empty.buckets.is_empty());
+    }
+
+    #[test]
+    fn a_registered_domain_is_one_label_above_a_public_suffix() {
+        for (name, domain) in [
+            ("example.com", "example.com"),
+            ("a.b.example.com", "example.com"),
+            ("*.example.com", "example.com"),
+            ("a.b.co.uk", "b.co.uk"),
+            ("co.uk", "co.uk"),
+            ("a.b.github.io", "b.github.io"),
+            ("github.io", "github.io"),
+            ("*.github.io", "github.io"),
+            ("www.city.kawasaki.jp", "city.kawasaki.jp"),
+            ("x.y.kawasaki.jp", "x.y.kawasaki.jp"),
+            ("www.食狮.公司.cn", "xn--85x722f.xn--55qx5d.cn"),
+            ("a.b.example", "b.example"),
+            ("pebble.internal", "pebble.internal"),
+        ] {
+            let parsed = DnsName::parse(name).unwrap();
+            assert_eq!(registered_domain(&parsed), domain, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_set_of_names_has_no_order() {
+        let key = set_key(&names(&["a.example", "b.example"]));
+        assert_eq!(
+            key,
+            set_key(&names(&["b.example", "A.example", "a.example"]))
+        );
+        assert_ne!(key, set_key(&names(&["a.example"])));
+        assert_eq!(key.len(), 12);
+    }
+
+    #[test]
+    fn imports_are_counted_for_a_rolling_year() {
+        let mut imports = Imports::default();
+        let day = Duration::DAY;
+        for (count, at) in [(2, START), (1, START + day * 20), (2, START + day * 300)] {
+            (0..count).for_each(|_| imports.count(at));
+        }
+        let midnight = datetime!(2026-11-22 0:00 UTC);
+        for (why, at, made, next) in [
+            ("in the year", START + day * 300, 5, midnight + day * 366),
+            (
+                "a day of a year ago counts whole",
+                START + day * 365,
+                5,
+                midnight + day * 366,
+            ),
+            (
+                "then it is gone",
+                midnight + day * 366,
+                3,
+                midnight + day * 366,
+            ),
+            (
+                "the next day that goes",
+                START + day * 386,
+                2,
+                START + day * 386,
+            ),
+        ] {
+            assert_eq!(imports.of_a_year(at), made, "{why}");
+            assert_eq!(imports.left(5, at), 5 - made, "{why}");
+            assert_eq!(imports.next(5, at), next, "{why}");
+        }
+        let at = START + day * 300;
+        assert_eq!(imports.next(2, at), midnight + day * (300 + 366), "lowered");
+        assert!(imports.what_blocks(6, "eu-central-1", at).is_none());
+        assert_eq!(
+            imports.what_blocks(5, "eu-central-1", at).unwrap().what,
+            "no import into the certificate manager of eu-central-1 is left: 5 per 365 days, the next is there at \
+             2027-11-23T00:00:00Z; ask AWS for a higher quota and raise limits.importsPerYear in settings.json"
+        );
+        imports.refund(at);
+        assert_eq!(imports.of_a_year(at), 4);
+        imports.refund(at + day);
+        assert_eq!(imports.of_a_year(at), 3, "refused after midnight");
+        imports.count(at + day * 300);
+        assert_eq!(imports.days.len(), 1, "a year is kept");
+    }
+
+    #[test]
+    fn imports_of_a_wrong_clock_are_counted_today() {
+        let mut imports = Imports::default();
+        imports.count(START + Duration::days(3_650));
+        imports.count(START);
+        assert_eq!(imports.days, BTreeMap::from([("2026-11-22".to_owned(), 2)]));
+    }
+}
