@@ -21,6 +21,7 @@ use x509_parser::pem::Pem;
 
 use crate::arn;
 use crate::key::KeyType;
+use crate::limits;
 use crate::names::{self, DnsName, quoted};
 
 /// Checked content of `settings.json`.
@@ -38,7 +39,7 @@ pub struct Settings {
     pub permit: Permit,
     /// What becomes of certificates of ours whose document is gone.
     pub orphans: Orphans,
-    /// How much is done at once, and how long old and new overlap.
+    /// How much is done at once and in a year, and how long old and new overlap.
     pub limits: Limits,
 }
 
@@ -87,6 +88,12 @@ impl Settings {
             0,
             MAX_OVERLAP_SECONDS,
         )?;
+        check_range(
+            "limits.importsPerYear",
+            limits.imports_per_year,
+            1,
+            MAX_COUNT,
+        )?;
 
         let share = document.fallback.0.share;
         if !(0.0..=1.0).contains(&share) {
@@ -127,6 +134,8 @@ impl Settings {
                 // Checked above to be at most 64.
                 concurrency: usize::try_from(limits.concurrency).unwrap_or(1),
                 overlap_seconds: limits.overlap_seconds,
+                // Checked above to be at most a million.
+                imports_per_year: u32::try_from(limits.imports_per_year).unwrap_or(u32::MAX),
             },
         })
     }
@@ -145,6 +154,8 @@ pub struct Authority {
     pub root_certificate: Option<String>,
     /// The account at the CA that the ACME account is bound to.
     pub external_account: Option<ExternalAccount>,
+    /// The rate limits to keep within.
+    pub limits: limits::Limits,
 }
 
 impl Authority {
@@ -170,16 +181,7 @@ impl Authority {
         if let Some(pem) = &document.root_certificate {
             check_roots(&at("rootCertificate"), pem)?;
         }
-        match document.limits.as_ref().map(|limits| limits.as_str()) {
-            None | Some(Some("letsencrypt")) => {}
-            Some(_) => {
-                return Err(Invalid::not_yet(
-                    at("limits"),
-                    "anything but the preset \"letsencrypt\"",
-                    "set it to \"letsencrypt\" or null",
-                ));
-            }
-        }
+        let limits = document.limits.check(&at("limits"), &document.directory)?;
         if let Some(Object(external)) = &document.external_account {
             if external.key_id.is_empty() {
                 return Err(Invalid::at(
@@ -192,6 +194,7 @@ impl Authority {
 
         Ok(Self {
             key: key.to_owned(),
+            limits,
             directory: document.directory,
             contact: document.contact,
             root_certificate: document.root_certificate,
@@ -350,13 +353,15 @@ pub enum Orphans {
     Remove,
 }
 
-/// How much is done at once, and how long old and new overlap.
+/// How much is done at once and in a year, and how long old and new overlap.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Limits {
     /// Certificates worked on at once within one invocation, 1 to 64.
     pub concurrency: usize,
     /// Seconds between detaching a superseded certificate and deleting it.
     pub overlap_seconds: u64,
+    /// Imports into the certificate manager of each region in any 365 days, 1 to 1,000,000.
+    pub imports_per_year: u32,
 }
 
 /// Why a document was refused: the field, and a reason that ends with what to do.
@@ -611,6 +616,14 @@ fn check_directory(field: &str, directory: &str) -> Result<(), Invalid> {
         ));
     }
     Ok(())
+}
+
+/// Returns whether a directory is one of Let's Encrypt's.
+fn is_letsencrypt(directory: &str) -> bool {
+    let uri = directory.parse::<Uri>().ok();
+    let host = uri.as_ref().and_then(Uri::host).unwrap_or_default();
+    let host = host.trim_end_matches('.').to_ascii_lowercase();
+    host == "letsencrypt.org" || host.ends_with(".letsencrypt.org")
 }
 
 fn check_contact(field: &str, contact: &str) -> Result<(), Invalid> {
@@ -927,7 +940,7 @@ struct SettingsDocument {
     /// supported.
     #[serde(default = "default_orphans")]
     orphans: Orphans,
-    /// How much is done at once, and how long old and new overlap.
+    /// How much is done at once and in a year, and how long old and new overlap.
     #[serde(default)]
     limits: Object<LimitsDocument>,
 }
@@ -953,10 +966,149 @@ struct AuthorityDocument {
     /// Account at the CA that the ACME account is bound to, for CAs that ask for it.
     #[serde(default)]
     external_account: Option<Object<ExternalAccountDocument>>,
-    /// Rate limits to keep within: the preset "letsencrypt". Others are not yet supported.
+    /// Rate limits to keep within: the preset "letsencrypt", limits of your own, or null for none. Where it is left out, the
+    /// preset for directories under letsencrypt.org, none for others.
     #[serde(default)]
-    #[schemars(extend("enum" = ["letsencrypt", null]))]
-    limits: Option<serde_json::Value>,
+    limits: AuthorityLimitsDocument,
+}
+
+/// Rate limits to keep within, as written.
+#[derive(Default)]
+enum AuthorityLimitsDocument {
+    #[default]
+    Absent,
+    Null,
+    Preset(String),
+    Own(OwnLimitsDocument),
+}
+
+impl AuthorityLimitsDocument {
+    fn check(&self, field: &str, directory: &str) -> Result<limits::Limits, Invalid> {
+        match self {
+            Self::Absent if is_letsencrypt(directory) => Ok(limits::Limits::letsencrypt()),
+            Self::Absent | Self::Null => Ok(limits::Limits::default()),
+            Self::Preset(preset) if preset == PRESET => Ok(limits::Limits::letsencrypt()),
+            Self::Preset(other) => Err(Invalid::at(
+                field,
+                format!(
+                    "{} is not a preset: use \"{PRESET}\", write the limits themselves ({{\"ordersPerAccount\": \
+                     {{\"count\": 300, \"seconds\": 10800}}}}), or null for none",
+                    quoted(other)
+                ),
+            )),
+            Self::Own(own) => own.check(field),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for AuthorityLimitsDocument {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Written;
+
+        impl<'de> Visitor<'de> for Written {
+            type Value = AuthorityLimitsDocument;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "\"{PRESET}\", an object or null")
+            }
+
+            fn visit_unit<E: de::Error>(self) -> Result<Self::Value, E> {
+                Ok(AuthorityLimitsDocument::Null)
+            }
+
+            fn visit_str<E: de::Error>(self, preset: &str) -> Result<Self::Value, E> {
+                Ok(AuthorityLimitsDocument::Preset(preset.to_owned()))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
+                OwnLimitsDocument::deserialize(MapAccessDeserializer::new(map))
+                    .map(AuthorityLimitsDocument::Own)
+            }
+        }
+
+        deserializer.deserialize_any(Written)
+    }
+}
+
+impl JsonSchema for AuthorityLimitsDocument {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "AuthorityLimits".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let own = generator.subschema_for::<OwnLimitsDocument>();
+        schemars::json_schema!({"anyOf": [{"enum": [PRESET, null]}, own]})
+    }
+}
+
+/// Rate limits of an authority, each a token bucket; what is left out is not limited.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+#[schemars(rename = "AuthorityLimits")]
+struct OwnLimitsDocument {
+    /// New orders of the account.
+    #[serde(default)]
+    orders_per_account: Option<Object<LimitDocument>>,
+    /// Certificates for names under one registered domain.
+    #[serde(default)]
+    certificates_per_domain: Option<Object<LimitDocument>>,
+    /// Certificates for exactly the same names.
+    #[serde(default)]
+    certificates_per_name_set: Option<Object<LimitDocument>>,
+    /// Failed validations of one name.
+    #[serde(default)]
+    failed_validations_per_name: Option<Object<LimitDocument>>,
+}
+
+impl OwnLimitsDocument {
+    fn check(&self, field: &str) -> Result<limits::Limits, Invalid> {
+        let check = |name: &str, limit: &Option<Object<LimitDocument>>| {
+            let limit = limit.as_ref().map(|Object(limit)| limit);
+            let checked = limit.map(|limit| limit.check(&format!("{field}.{name}")));
+            checked.transpose()
+        };
+        Ok(limits::Limits {
+            orders_per_account: check("ordersPerAccount", &self.orders_per_account)?,
+            certificates_per_domain: check("certificatesPerDomain", &self.certificates_per_domain)?,
+            certificates_per_name_set: check(
+                "certificatesPerNameSet",
+                &self.certificates_per_name_set,
+            )?,
+            failed_validations_per_name: check(
+                "failedValidationsPerName",
+                &self.failed_validations_per_name,
+            )?,
+        })
+    }
+}
+
+/// A token bucket.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "Limit")]
+struct LimitDocument {
+    /// How many may be made at once.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    count: u64,
+    /// In how many seconds as many more may be made; they come back evenly.
+    #[schemars(range(min = 1, max = 31_536_000))]
+    seconds: u64,
+}
+
+impl LimitDocument {
+    fn check(&self, field: &str) -> Result<limits::Limit, Invalid> {
+        check_range(&format!("{field}.count"), self.count, 1, MAX_COUNT)?;
+        check_range(&format!("{field}.seconds"), self.seconds, 1, MAX_SECONDS)?;
+        Ok(limits::Limit {
+            // Checked to be at most a million.
+            count: u32::try_from(self.count).unwrap_or(u32::MAX),
+            seconds: self.seconds,
+        })
+    }
 }
 
 /// External account binding (RFC 8555 section 7.3.4).
@@ -1119,7 +1271,7 @@ impl Default for FallbackDocument {
     }
 }
 
-/// How much is done at once, and how long old and new overlap.
+/// How much is done at once and in a year, and how long old and new overlap.
 #[derive(Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 #[schemars(rename = "Limits")]
@@ -1130,6 +1282,9 @@ struct LimitsDocument {
     /// Seconds between detaching a superseded certificate and deleting it.
     #[schemars(range(min = 0, max = 2_592_000))]
     overlap_seconds: u64,
+    /// Imports into the certificate manager of each region in any 365 days: the account's quota.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    imports_per_year: u64,
 }
 
 impl Default for LimitsDocument {
@@ -1137,6 +1292,7 @@ impl Default for LimitsDocument {
         Self {
             concurrency: 16,
             overlap_seconds: 3600,
+            imports_per_year: 5000,
         }
     }
 }
@@ -1162,6 +1318,14 @@ const MAX_PROOF_SECONDS: u64 = 600;
 
 /// Thirty days.
 const MAX_OVERLAP_SECONDS: u64 = 2_592_000;
+
+/// The name of the one preset of an authority's limits.
+const PRESET: &str = "letsencrypt";
+
+const MAX_COUNT: u64 = 1_000_000;
+
+/// A year.
+const MAX_SECONDS: u64 = 31_536_000;
 
 #[cfg(test)]
 pub(crate) mod tests {
@@ -1237,7 +1401,7 @@ pub(crate) mod tests {
             "dns": {"servers": null},
             "fallback": {"share": 0.1},
             "orphans": "report",
-            "limits": {"concurrency": 16, "overlapSeconds": 3600}
+            "limits": {"concurrency": 16, "overlapSeconds": 3600, "importsPerYear": 5000}
         })
     }
 
@@ -1289,6 +1453,7 @@ pub(crate) mod tests {
                         contact: Vec::new(),
                         root_certificate: None,
                         external_account: None,
+                        limits: limits::Limits::letsencrypt(),
                     }
                 )]),
                 defaults: Defaults {
@@ -1309,7 +1474,8 @@ pub(crate) mod tests {
                 orphans: Orphans::Report,
                 limits: Limits {
                     concurrency: 16,
-                    overlap_seconds: 3600
+                    overlap_seconds: 3600,
+                    imports_per_year: 5000,
                 },
             }
         );
@@ -1345,12 +1511,153 @@ pub(crate) mod tests {
             ("/limits/concurrency", json!(64)),
             ("/limits/overlapSeconds", json!(0)),
             ("/limits/overlapSeconds", json!(2_592_000)),
+            ("/limits/importsPerYear", json!(1)),
+            ("/limits/importsPerYear", json!(1_000_000)),
         ] {
             let outcome = parse(&with(field, value));
             assert!(outcome.is_ok(), "{field}: {outcome:?}");
         }
         let settings = parse(&with("/proof/mode", json!("require"))).unwrap();
         assert_eq!(settings.proof.mode, CheckMode::Require);
+    }
+
+    #[test]
+    fn an_authoritys_limits_are_the_preset_ours_or_none() {
+        use crate::limits::{Limit, Limits};
+
+        let letsencrypt = "https://acme-v02.api.letsencrypt.org/directory";
+        let preset = Limits::letsencrypt;
+        let one = |count, seconds| Some(Limit { count, seconds });
+        for (why, directory, value, expected) in [
+            ("left out", letsencrypt, None, preset()),
+            (
+                "left out, staging",
+                "https://ACME-staging-v02.api.LetsEncrypt.org/directory",
+                None,
+                preset(),
+            ),
+            (
+                "left out, elsewhere",
+                "https://acme.example/directory",
+                None,
+                Limits::default(),
+            ),
+            (
+                "another that only sounds like it",
+                "https://notletsencrypt.org/directory",
+                None,
+                Limits::default(),
+            ),
+            ("none", letsencrypt, Some(json!(null)), Limits::default()),
+            (
+                "the preset elsewhere",
+                "https://acme.example/directory",
+                Some(json!("letsencrypt")),
+                preset(),
+            ),
+            (
+                "all of ours",
+                letsencrypt,
+                Some(json!({
+                    "ordersPerAccount": {"count": 1_000_000, "seconds": 1},
+                    "certificatesPerDomain": {"count": 1, "seconds": 31_536_000},
+                    "certificatesPerNameSet": {"count": 2, "seconds": 3},
+                    "failedValidationsPerName": {"count": 4, "seconds": 5}
+                })),
+                Limits {
+                    orders_per_account: one(1_000_000, 1),
+                    certificates_per_domain: one(1, 31_536_000),
+                    certificates_per_name_set: one(2, 3),
+                    failed_validations_per_name: one(4, 5),
+                },
+            ),
+            (
+                "what is left out or null is not limited",
+                letsencrypt,
+                Some(
+                    json!({"ordersPerAccount": null, "certificatesPerDomain": {"count": 7, "seconds": 8}}),
+                ),
+                Limits {
+                    certificates_per_domain: one(7, 8),
+                    ..Limits::default()
+                },
+            ),
+            ("nothing", letsencrypt, Some(json!({})), Limits::default()),
+        ] {
+            let mut settings = minimal();
+            let authority = &mut settings["authorities"]["letsencrypt"];
+            authority["directory"] = json!(directory);
+            if let Some(value) = value {
+                authority["limits"] = value;
+            }
+            let settings = parse(&settings).unwrap();
+            assert_eq!(
+                settings.authorities["letsencrypt"].limits, expected,
+                "{why}"
+            );
+        }
+    }
+
+    #[test]
+    fn an_authoritys_limits_are_read_strictly() {
+        let field = "authorities.letsencrypt.limits";
+        for (value, expected) in [
+            (
+                json!("zerossl"),
+                ": \"zerossl\" is not a preset: use \"letsencrypt\", write the limits themselves \
+                 ({\"ordersPerAccount\": {\"count\": 300, \"seconds\": 10800}}), or null for none",
+            ),
+            (
+                json!(7),
+                ": has the wrong type (line 1, column N): give \"letsencrypt\", an object or null",
+            ),
+            (
+                json!([]),
+                ": has the wrong type (line 1, column N): give \"letsencrypt\", an object or null",
+            ),
+            (
+                json!({"ordersPerHour": 3}),
+                ".ordersPerHour: is not a known field (line 1, column N): remove it or correct its name; known here: \
+                 ordersPerAccount, certificatesPerDomain, certificatesPerNameSet, failedValidationsPerName",
+            ),
+            (
+                json!({"ordersPerAccount": 3}),
+                ".ordersPerAccount: has the wrong type (line 1, column N): give an object",
+            ),
+            (
+                json!({"ordersPerAccount": {"count": 3}}),
+                ".ordersPerAccount.seconds: is missing (line 1, column N): it is required, add it",
+            ),
+            (
+                json!({"ordersPerAccount": {"count": 3, "seconds": 1, "hours": 1}}),
+                ".ordersPerAccount.hours: is not a known field",
+            ),
+            (
+                json!({"certificatesPerDomain": {"count": "3", "seconds": 1}}),
+                ".certificatesPerDomain.count: has the wrong type (line 1, column N): give a whole number, not negative",
+            ),
+            (
+                json!({"certificatesPerDomain": {"count": 0, "seconds": 1}}),
+                ".certificatesPerDomain.count: is 0: give a whole number from 1 to 1000000",
+            ),
+            (
+                json!({"certificatesPerNameSet": {"count": 1_000_001, "seconds": 1}}),
+                ".certificatesPerNameSet.count: is 1000001: give a whole number from 1 to 1000000",
+            ),
+            (
+                json!({"failedValidationsPerName": {"count": 1, "seconds": 0}}),
+                ".failedValidationsPerName.seconds: is 0: give a whole number from 1 to 31536000",
+            ),
+            (
+                json!({"failedValidationsPerName": {"count": 1, "seconds": 31_536_001}}),
+                ".failedValidationsPerName.seconds: is 31536001: give a whole number from 1 to 31536000",
+            ),
+        ] {
+            let refusal = refusal(&with("/authorities/letsencrypt/limits", value));
+            let refusal = without_columns(&refusal.to_string());
+            let expected = format!("{field}{expected}");
+            assert!(refusal.starts_with(&expected), "{refusal}");
+        }
     }
 
     #[test]
@@ -1384,16 +1691,6 @@ pub(crate) mod tests {
             ),
             ("/dns/servers", json!(["192.0.2.53"]), "dns.servers"),
             ("/orphans", json!("remove"), "orphans"),
-            (
-                "/authorities/letsencrypt/limits",
-                json!("zerossl"),
-                "authorities.letsencrypt.limits",
-            ),
-            (
-                "/authorities/letsencrypt/limits",
-                json!({"ordersPerHour": 3}),
-                "authorities.letsencrypt.limits",
-            ),
         ] {
             let refusal = refusal(&with(at, value));
             assert_eq!(refusal.field, field);
@@ -1628,6 +1925,16 @@ pub(crate) mod tests {
                 "limits.overlapSeconds: is 2592001: give a whole number from 0 to 2592000",
             ),
             (
+                "/limits/importsPerYear".to_owned(),
+                json!(0),
+                "limits.importsPerYear: is 0: give a whole number from 1 to 1000000",
+            ),
+            (
+                "/limits/importsPerYear".to_owned(),
+                json!(1_000_001),
+                "limits.importsPerYear: is 1000001: give a whole number from 1 to 1000000",
+            ),
+            (
                 "/fallback/share".to_owned(),
                 json!(1.1),
                 "fallback.share: is 1.1: give a share of the lifetime between 0 and 1",
@@ -1814,6 +2121,11 @@ pub(crate) mod tests {
             ("Dns", &samples["dns"]),
             ("Fallback", &samples["fallback"]),
             ("Limits", &samples["limits"]),
+            (
+                "AuthorityLimits",
+                &json!({"ordersPerAccount": 0, "certificatesPerDomain": 0, "certificatesPerNameSet": 0, "failedValidationsPerName": 0}),
+            ),
+            ("Limit", &json!({"count": 0, "seconds": 0})),
         ] {
             for field in sample.as_object().unwrap().keys() {
                 let property = &definitions[definition]["properties"][field];
