@@ -10,6 +10,7 @@ use zeroize::Zeroizing;
 
 use crate::arn::ListenerArn;
 use crate::authority::{Authorities, Hold, Opened};
+use crate::budget::Budget;
 use crate::certificate_manager::{CertificateManager, Listed};
 use crate::classes::{self, Ours};
 use crate::clock::Clock;
@@ -82,6 +83,7 @@ pub struct Cycle<'p, P: Ports> {
     pub(crate) holds: Memo<Result<Option<Hold>, Problem>>,
     /// The directories that did not answer a question for renewal information.
     pub(crate) silent: RefCell<BTreeSet<String>>,
+    pub(crate) budget: Budget,
     holdings: Memo<Result<Holding, ServiceError>>,
     listings: Memo<(OffsetDateTime, Rc<Vec<Listed>>)>,
 }
@@ -107,6 +109,7 @@ impl<'p, P: Ports> Cycle<'p, P> {
             accounts: Memo::default(),
             holds: Memo::default(),
             silent: RefCell::default(),
+            budget: Budget::default(),
             holdings: Memo::default(),
             listings: Memo::default(),
         }

@@ -19,6 +19,8 @@ pub mod authority;
 #[cfg(feature = "cycle")]
 pub mod aws;
 #[cfg(feature = "cycle")]
+pub mod budget;
+#[cfg(feature = "cycle")]
 pub mod certificate;
 #[cfg(feature = "cycle")]
 pub mod certificate_manager;

@@ -377,6 +377,11 @@ impl Default for Ledger {
 }
 
 impl Ledger {
+    /// Returns the stamp of its last write.
+    pub(crate) fn write_id(&self) -> &str {
+        &self.write_id
+    }
+
     /// Returns why no order for `names` can be made now. What an order of `owner` took that was never heard of again is left out, as
     /// [`Self::reserve`] will.
     pub fn what_blocks(
@@ -710,6 +715,11 @@ impl Default for Imports {
 }
 
 impl Imports {
+    /// Returns the stamp of its last write.
+    pub(crate) fn write_id(&self) -> &str {
+        &self.write_id
+    }
+
     /// Counts an import, and forgets what is older than a year.
     pub fn count(&mut self, now: OffsetDateTime) {
         let today = date(now);

@@ -1,0 +1,724 @@
+//! The ledgers of limits, in `limits/`: read once per pass, changed by compare-and-swap.
+//!
+//! All invocations share them, and within one the certificates at work change them one after the other. What cannot be read is
+//! never taken for an empty ledger: then nothing is ordered or imported.
+
+#![allow(dead_code)] // until the cycle asks it
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::time::Duration;
+
+use serde::Serialize;
+use time::OffsetDateTime;
+use tokio::sync::Mutex;
+
+use crate::authority::Hold;
+use crate::cycle::{Cycle, Halt, Ports, store_problem};
+use crate::limits::{Blocked, Imports, Ledger, Left, Limits, Outcome, Purpose, Reserved};
+use crate::memo::Memo;
+use crate::names::{CertificateName, DnsName};
+use crate::problem::{Problem, Retry};
+use crate::settings::Authority;
+use crate::store::{
+    self, Condition, Record, Store, StoreError, imports_key, ledger_key, read_record, write_record,
+};
+
+/// The records as this pass last saw them, each behind a lock.
+#[derive(Default)]
+pub(crate) struct Budget {
+    ledgers: Memo<Rc<Mutex<Seen<Ledger>>>>,
+    imports: Memo<Rc<Mutex<Seen<Imports>>>>,
+}
+
+/// A record as it was last seen.
+#[derive(Default)]
+enum Seen<R> {
+    /// Not looked at yet, or somebody else wrote it since.
+    #[default]
+    Not,
+    /// It could not be read: that counts for the pass.
+    Failed(Problem),
+    /// With its ETag; `None` where there was no object.
+    Read(R, Option<String>),
+}
+
+/// What is left of all limits.
+#[derive(Clone, Debug, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LimitsLeft {
+    /// By authority; one that nothing is known of is left out.
+    pub authorities: BTreeMap<String, AuthorityLeft>,
+    /// By region.
+    pub imports: BTreeMap<String, ImportsLeft>,
+}
+
+/// What is left of an authority's limits.
+#[derive(Clone, Debug, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AuthorityLeft {
+    /// The buckets that are not full.
+    pub limits: Vec<Left>,
+    /// What the authority told us to leave alone.
+    pub holds: Vec<Held>,
+}
+
+/// A hold in force.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Held {
+    /// The name or registered domain; `None` is all of it.
+    pub subject: Option<String>,
+    /// Until when.
+    #[serde(with = "time::serde::rfc3339")]
+    pub until: OffsetDateTime,
+    /// What the authority said.
+    pub problem: Problem,
+}
+
+/// What is left of a region's yearly imports.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ImportsLeft {
+    /// How many are left.
+    pub left: u32,
+    /// Of how many in 365 days.
+    pub of: u32,
+    /// When the next can be made, where none is left.
+    #[serde(with = "time::serde::rfc3339::option")]
+    pub next_at: Option<OffsetDateTime>,
+}
+
+impl From<Blocked> for Halt {
+    fn from(blocked: Blocked) -> Self {
+        Self::Waiting {
+            reason: blocked.what,
+            until: blocked.until,
+            problem: blocked.problem,
+        }
+    }
+}
+
+impl<P: Ports> Cycle<'_, P> {
+    /// Returns why no order for these names can be made at an authority now, by the copy that was read in this pass.
+    pub(crate) async fn what_blocks(
+        &self,
+        authority: &Authority,
+        certificate: &CertificateName,
+        names: &[DnsName],
+        purpose: Purpose,
+    ) -> Result<Option<Blocked>, Problem> {
+        let (key, lock) = self.ledger(authority).await;
+        let mut seen = lock.lock().await;
+        let now = self.clock.now();
+        let limits = &authority.limits;
+        let (ledger, etag) = look(self.ports.store(), &key, &mut seen).await?;
+        // A wrong clock's instant stands for "empty" until it is written anew.
+        if ledger.tidy(limits, now) {
+            let condition = etag
+                .as_deref()
+                .map_or(Condition::Absent, Condition::Matches);
+            match write_record(self.ports.store(), &key, ledger, condition).await {
+                Ok(written) => *etag = Some(written),
+                Err(error) => {
+                    tracing::warn!(key, %error, "instants of a wrong clock not set right")
+                }
+            }
+        }
+        Ok(ledger.what_blocks(limits, certificate.as_str(), names, purpose, now))
+    }
+
+    /// Takes from an authority's limits what an order needs, or says what is in the way.
+    ///
+    /// Each reservation is to be settled. One that was not, because the invocation ended before the order's URL was known, is given up by
+    /// the certificate's next.
+    pub(crate) async fn reserve(
+        &self,
+        authority: &Authority,
+        certificate: &CertificateName,
+        names: &[DnsName],
+        purpose: Purpose,
+    ) -> Result<Result<Reserved, Blocked>, Halt> {
+        let (key, lock) = self.ledger(authority).await;
+        let mut seen = lock.lock().await;
+        let (limits, owner) = (&authority.limits, certificate.as_str());
+        if *limits == Limits::default() {
+            let (ledger, _) = look(self.ports.store(), &key, &mut seen).await?;
+            let blocked = ledger.what_blocks(limits, owner, names, purpose, self.clock.now());
+            return Ok(blocked.map_or_else(|| Ok(Reserved::default()), Err));
+        }
+        // A copy that somebody else has changed since cannot be written; one that says no is read again first.
+        let now = self.clock.now();
+        let stale = matches!(&*seen, Seen::Read(ledger, _)
+            if ledger.what_blocks(limits, owner, names, purpose, now).is_some());
+        if stale {
+            *seen = Seen::Not;
+        }
+        let id = format!("{:016x}", fastrand::u64(..));
+        let decide = |ledger: &mut Ledger| {
+            let now = self.clock.now();
+            match ledger.what_blocks(limits, owner, names, purpose, now) {
+                Some(blocked) => match ledger.tidy(limits, now) {
+                    true => Change::Write(Err(blocked)),
+                    false => Change::None(Err(blocked)),
+                },
+                None => Change::Write(Ok(ledger.reserve(
+                    limits,
+                    owner,
+                    id.clone(),
+                    names,
+                    purpose,
+                    now,
+                ))),
+            }
+        };
+        change(self.ports.store(), &key, &mut seen, decide)
+            .await
+            .map_err(Halt::from)
+    }
+
+    /// Books what came of an order. To be done before the state forgets the order; it can be repeated.
+    pub(crate) async fn settle(
+        &self,
+        authority: &str,
+        directory: &str,
+        reserved: &Reserved,
+        outcome: Outcome<'_>,
+    ) -> Result<(), Halt> {
+        if reserved.is_empty() {
+            return Ok(());
+        }
+        let (key, lock) = self.ledger_of(authority, directory).await;
+        let mut seen = lock.lock().await;
+        let decide = |ledger: &mut Ledger| {
+            ledger.settle(reserved, outcome, self.clock.now());
+            Change::Write(())
+        };
+        change(self.ports.store(), &key, &mut seen, decide)
+            .await
+            .map_err(Halt::from)
+    }
+
+    /// Holds all new orders at an authority until the instant it named.
+    pub(crate) async fn hold_authority(
+        &self,
+        authority: &Authority,
+        until: OffsetDateTime,
+        problem: Problem,
+    ) {
+        let hold = Hold { until, problem };
+        let set = |ledger: &mut Ledger| ledger.hold(hold.clone());
+        self.keep_hold(authority, set).await;
+    }
+
+    /// Holds new orders at an authority with one of these names.
+    pub(crate) async fn hold_names(
+        &self,
+        authority: &Authority,
+        names: &[DnsName],
+        until: OffsetDateTime,
+        problem: Problem,
+    ) {
+        let hold = Hold { until, problem };
+        let set = |ledger: &mut Ledger| ledger.hold_names(names, &hold);
+        self.keep_hold(authority, set).await;
+    }
+
+    /// Holds new orders at an authority with a name under the registered domain of one of these.
+    pub(crate) async fn hold_domains(
+        &self,
+        authority: &Authority,
+        names: &[DnsName],
+        until: OffsetDateTime,
+        problem: Problem,
+    ) {
+        let hold = Hold { until, problem };
+        let set = |ledger: &mut Ledger| ledger.hold_domains(names, &hold);
+        self.keep_hold(authority, set).await;
+    }
+
+    /// Stores a hold. Where that fails, this pass keeps to it as far as it can, and the certificate's own state remembers it as well.
+    async fn keep_hold(&self, authority: &Authority, set: impl Fn(&mut Ledger)) {
+        let (key, lock) = self.ledger(authority).await;
+        let mut seen = lock.lock().await;
+        let decide = |ledger: &mut Ledger| {
+            ledger.tidy(&authority.limits, self.clock.now());
+            set(ledger);
+            Change::Write(())
+        };
+        if let Err(problem) = change(self.ports.store(), &key, &mut seen, decide).await {
+            tracing::warn!(authority = %authority.key, problem.detail = %problem.detail, "hold not stored");
+            if let Seen::Read(ledger, _) = &mut *seen {
+                set(ledger);
+            }
+        }
+    }
+
+    /// Counts an import into the certificate manager of a region, or says until when none is left.
+    pub(crate) async fn reserve_import(&self, region: &str) -> Result<Result<(), Blocked>, Halt> {
+        let (key, lock) = self.imports(region).await;
+        let mut seen = lock.lock().await;
+        let limit = self.settings.limits.imports_per_year;
+        let decide = |imports: &mut Imports| {
+            let now = self.clock.now();
+            match imports.what_blocks(limit, region, now) {
+                Some(blocked) => Change::None(Err(blocked)),
+                None => {
+                    imports.count(now);
+                    Change::Write(Ok(()))
+                }
+            }
+        };
+        let stale = matches!(&*seen, Seen::Read(imports, _)
+            if imports.what_blocks(limit, region, self.clock.now()).is_some());
+        if stale {
+            *seen = Seen::Not;
+        }
+        change(self.ports.store(), &key, &mut seen, decide)
+            .await
+            .map_err(Halt::from)
+    }
+
+    /// Returns why nothing can be imported into the certificate manager of a region now, by the copy that was read in this pass.
+    pub(crate) async fn what_blocks_imports(
+        &self,
+        region: &str,
+    ) -> Result<Option<Blocked>, Problem> {
+        let (key, lock) = self.imports(region).await;
+        let mut seen = lock.lock().await;
+        let (imports, _) = look(self.ports.store(), &key, &mut seen).await?;
+        let limit = self.settings.limits.imports_per_year;
+        Ok(imports.what_blocks(limit, region, self.clock.now()))
+    }
+
+    /// Takes back an import that was counted and surely did not happen.
+    pub(crate) async fn refund_import(&self, region: &str) -> Result<(), Halt> {
+        let (key, lock) = self.imports(region).await;
+        let mut seen = lock.lock().await;
+        let decide = |imports: &mut Imports| {
+            imports.refund(self.clock.now());
+            Change::Write(())
+        };
+        change(self.ports.store(), &key, &mut seen, decide)
+            .await
+            .map_err(Halt::from)
+    }
+
+    /// Returns what is left of every limit: a request for each authority, one for each region, and a list.
+    pub(crate) async fn limits_left(&self) -> Result<LimitsLeft, Problem> {
+        let mut left = LimitsLeft::default();
+        for (name, authority) in &self.settings.authorities {
+            let (key, lock) = self.ledger(authority).await;
+            let mut seen = lock.lock().await;
+            let now = self.clock.now();
+            let (ledger, _) = look(self.ports.store(), &key, &mut seen).await?;
+            let holds = ledger.holds_in_force(now).into_iter();
+            let holds = holds.map(|(subject, hold)| Held {
+                subject: subject.map(str::to_owned),
+                until: hold.until,
+                problem: hold.problem.clone(),
+            });
+            let of_authority = AuthorityLeft {
+                limits: ledger.left(&authority.limits, now),
+                holds: holds.collect(),
+            };
+            if !of_authority.limits.is_empty() || !of_authority.holds.is_empty() {
+                left.authorities.insert(name.clone(), of_authority);
+            }
+        }
+        let of = self.settings.limits.imports_per_year;
+        for region in self.regions().await? {
+            let (key, lock) = self.imports(&region).await;
+            let mut seen = lock.lock().await;
+            let now = self.clock.now();
+            let (imports, _) = look(self.ports.store(), &key, &mut seen).await?;
+            let next = imports.next(of, now);
+            let of_region = ImportsLeft {
+                left: imports.left(of, now),
+                of,
+                next_at: (next > now).then_some(next),
+            };
+            left.imports.insert(region, of_region);
+        }
+        Ok(left)
+    }
+
+    /// Returns what an order would draw on and what is left there, by the copy that was read in this pass.
+    pub(crate) async fn costs(
+        &self,
+        authority: &Authority,
+        names: &[DnsName],
+        purpose: Purpose,
+    ) -> Result<Vec<Left>, Problem> {
+        let (key, lock) = self.ledger(authority).await;
+        let mut seen = lock.lock().await;
+        let (ledger, _) = look(self.ports.store(), &key, &mut seen).await?;
+        Ok(ledger.costs(&authority.limits, names, purpose, self.clock.now()))
+    }
+
+    /// Returns how much was imported in the last 365 days into the region with the most.
+    pub(crate) async fn imports_of_a_year(&self) -> Result<u32, Problem> {
+        let mut most = 0;
+        for region in self.regions().await? {
+            let (key, lock) = self.imports(&region).await;
+            let mut seen = lock.lock().await;
+            let (imports, _) = look(self.ports.store(), &key, &mut seen).await?;
+            most = most.max(imports.of_a_year(self.clock.now()));
+        }
+        Ok(most)
+    }
+
+    /// Returns the regions that something was ever imported into.
+    async fn regions(&self) -> Result<Vec<String>, Problem> {
+        let listed = self.ports.store().list(store::IMPORTS).await;
+        let listed = listed.map_err(|error| store_problem(&error))?;
+        let regions = listed.iter();
+        let regions = regions.filter_map(|entry| store::region_of_imports_key(&entry.key));
+        Ok(regions.map(str::to_owned).collect())
+    }
+
+    async fn ledger(&self, authority: &Authority) -> (String, Rc<Mutex<Seen<Ledger>>>) {
+        self.ledger_of(&authority.key, &authority.directory).await
+    }
+
+    async fn ledger_of(
+        &self,
+        authority: &str,
+        directory: &str,
+    ) -> (String, Rc<Mutex<Seen<Ledger>>>) {
+        let key = ledger_key(authority, directory);
+        let cell = self.budget.ledgers.cell(&key);
+        let lock = cell.get_or_init(|| async { Rc::default() }).await.clone();
+        (key, lock)
+    }
+
+    async fn imports(&self, region: &str) -> (String, Rc<Mutex<Seen<Imports>>>) {
+        let key = imports_key(region);
+        let cell = self.budget.imports.cell(&key);
+        let lock = cell.get_or_init(|| async { Rc::default() }).await.clone();
+        (key, lock)
+    }
+}
+
+/// Returns a record as this pass has seen it, reading it where it has not.
+async fn look<'s, R: Kept>(
+    store: &impl Store,
+    key: &str,
+    seen: &'s mut Seen<R>,
+) -> Result<(&'s mut R, &'s mut Option<String>), Problem> {
+    if matches!(seen, Seen::Not) {
+        *seen = read(store, key).await;
+    }
+    match seen {
+        Seen::Read(record, etag) => Ok((record, etag)),
+        Seen::Failed(problem) => Err(problem.clone()),
+        Seen::Not => Err(keeps_changing(key)),
+    }
+}
+
+async fn read<R: Kept>(store: &impl Store, key: &str) -> Seen<R> {
+    match read_record(store, key).await {
+        Ok(Some((record, etag))) => Seen::Read(record, Some(etag)),
+        Ok(None) => Seen::Read(R::default(), None),
+        Err(error) => Seen::Failed(store_problem(&error)),
+    }
+}
+
+/// Changes a record by compare-and-swap: where somebody else was faster, it is read again and decided anew.
+async fn change<R: Kept, T>(
+    store: &impl Store,
+    key: &str,
+    seen: &mut Seen<R>,
+    decide: impl Fn(&mut R) -> Change<T>,
+) -> Result<T, Problem> {
+    if matches!(seen, Seen::Failed(_)) {
+        *seen = Seen::Not;
+    }
+    for round in 0..ROUNDS {
+        let (record, etag) = look(store, key, seen).await?;
+        let mut changed = record.clone();
+        let answer = match decide(&mut changed) {
+            Change::None(answer) => return Ok(answer),
+            Change::Write(answer) => answer,
+        };
+        let condition = condition(etag);
+        match write_record(store, key, &mut changed, condition).await {
+            Ok(written) => {
+                *seen = Seen::Read(changed, Some(written));
+                return Ok(answer);
+            }
+            Err(StoreError::ConditionFailed { .. }) => *seen = Seen::Not,
+            Err(error) => {
+                // It may have been written all the same: then it stands there.
+                *seen = read(store, key).await;
+                return match seen {
+                    Seen::Read(stored, _) if stored.write_id() == changed.write_id() => Ok(answer),
+                    _ => Err(store_problem(&error)),
+                };
+            }
+        }
+        let pause = PAUSE.mul_f64(f64::from(round + 1) * (0.5 + fastrand::f64()));
+        tokio::time::sleep(pause).await;
+    }
+    Err(keeps_changing(key))
+}
+
+fn condition(etag: &Option<String>) -> Condition<'_> {
+    etag.as_deref()
+        .map_or(Condition::Absent, Condition::Matches)
+}
+
+/// A record that is shared by all invocations.
+trait Kept: Record + Default + Clone {
+    /// Returns the stamp of its last write.
+    fn write_id(&self) -> &str;
+}
+
+impl Kept for Ledger {
+    fn write_id(&self) -> &str {
+        self.write_id()
+    }
+}
+
+impl Kept for Imports {
+    fn write_id(&self) -> &str {
+        self.write_id()
+    }
+}
+
+/// What is to be done with a record, and the answer to give then.
+enum Change<T> {
+    None(T),
+    Write(T),
+}
+
+fn keeps_changing(key: &str) -> Problem {
+    Problem::ours(
+        "store",
+        Retry::Soon,
+        format!("{key} keeps being changed by others"),
+    )
+}
+
+/// How often a change is tried.
+const ROUNDS: u32 = 8;
+/// Between two tries, at first.
+const PAUSE: Duration = Duration::from_millis(30);
+
+#[cfg(test)]
+mod tests {
+    use std::cell::{Cell, RefCell};
+    use std::collections::VecDeque;
+
+    use time::macros::datetime;
+
+    use super::*;
+    use crate::store::{Entry, Object};
+
+    const NOW: OffsetDateTime = datetime!(2026-11-22 12:00 UTC);
+    const KEY: &str = "limits/certificate-manager-eu-central-1.json";
+
+    /// What goes wrong with a request.
+    #[derive(Clone, Copy, PartialEq)]
+    enum Fault {
+        None,
+        /// It does not take place.
+        Refused,
+        /// It takes place and nobody hears of it.
+        Unheard,
+        /// Somebody else writes first.
+        Overtaken,
+    }
+
+    /// One object.
+    #[derive(Default)]
+    struct Fake {
+        object: RefCell<Option<Vec<u8>>>,
+        version: Cell<u32>,
+        reads: RefCell<VecDeque<Fault>>,
+        writes: RefCell<VecDeque<Fault>>,
+        requests: Cell<u32>,
+    }
+
+    impl Fake {
+        fn fault(&self, faults: &RefCell<VecDeque<Fault>>) -> Fault {
+            self.requests.set(self.requests.get() + 1);
+            faults.borrow_mut().pop_front().unwrap_or(Fault::None)
+        }
+
+        fn put(&self, body: Vec<u8>) -> String {
+            *self.object.borrow_mut() = Some(body);
+            self.version.set(self.version.get() + 1);
+            self.version.get().to_string()
+        }
+
+        fn stored(&self) -> u32 {
+            let object = self.object.borrow();
+            object.as_ref().map_or(0, |body| {
+                serde_json::from_slice::<Imports>(body)
+                    .unwrap()
+                    .of_a_year(NOW)
+            })
+        }
+    }
+
+    fn unavailable(verb: &'static str) -> StoreError {
+        StoreError::Unavailable {
+            verb,
+            key: KEY.to_owned(),
+            reason: "InternalError".to_owned(),
+            person: false,
+        }
+    }
+
+    impl Store for Fake {
+        async fn read(&self, _: &str) -> Result<Option<Object>, StoreError> {
+            match self.fault(&self.reads) {
+                Fault::None => Ok(self.object.borrow().as_ref().map(|body| Object {
+                    body: body.clone(),
+                    etag: self.version.get().to_string(),
+                })),
+                _ => Err(unavailable("read")),
+            }
+        }
+
+        async fn write(
+            &self,
+            key: &str,
+            body: Vec<u8>,
+            condition: Condition<'_>,
+        ) -> Result<String, StoreError> {
+            let fault = self.fault(&self.writes);
+            if fault == Fault::Refused {
+                return Err(unavailable("write"));
+            }
+            if fault == Fault::Overtaken {
+                let mut theirs: Imports = self
+                    .object
+                    .borrow()
+                    .as_ref()
+                    .map_or_else(Imports::default, |body| {
+                        serde_json::from_slice(body).unwrap()
+                    });
+                theirs.count(NOW);
+                self.put(serde_json::to_vec(&theirs).unwrap());
+            }
+            let version = self.version.get().to_string();
+            let holds = match condition {
+                Condition::None => true,
+                Condition::Absent => self.object.borrow().is_none(),
+                Condition::Matches(etag) => etag == version,
+            };
+            if !holds {
+                return Err(StoreError::ConditionFailed {
+                    key: key.to_owned(),
+                });
+            }
+            let etag = self.put(body);
+            match fault {
+                Fault::Unheard => Err(unavailable("write")),
+                _ => Ok(etag),
+            }
+        }
+
+        async fn delete(&self, _: &str) -> Result<(), StoreError> {
+            Ok(())
+        }
+
+        async fn list(&self, _: &str) -> Result<Vec<Entry>, StoreError> {
+            Ok(Vec::new())
+        }
+    }
+
+    async fn count(store: &Fake, seen: &mut Seen<Imports>) -> Result<bool, Problem> {
+        let decide = |imports: &mut Imports| match imports.left(3, NOW) {
+            0 => Change::None(false),
+            _ => {
+                imports.count(NOW);
+                Change::Write(true)
+            }
+        };
+        change(store, KEY, seen, decide).await
+    }
+
+    #[tokio::test]
+    async fn a_change_is_made_once_or_not_at_all() {
+        use Fault::{Overtaken, Refused, Unheard};
+        // Two were counted before. Our answer, what is stored then, and how many requests that took.
+        for (why, reads, writes, answer, stored, requests) in [
+            ("nothing goes wrong", &[][..], &[][..], Some(true), 3, 2),
+            ("the first read fails", &[Refused], &[], None, 2, 1),
+            ("the write fails", &[], &[Refused], None, 2, 3),
+            ("its answer is lost", &[], &[Unheard], Some(true), 3, 3),
+            (
+                "it is lost, and so is the look at it",
+                &[Fault::None, Refused],
+                &[Unheard],
+                None,
+                3,
+                3,
+            ),
+            // The condition fails, the stamp is looked at, then it is read again: nothing is left.
+            (
+                "somebody else takes the last one",
+                &[],
+                &[Overtaken],
+                Some(false),
+                3,
+                4,
+            ),
+        ] {
+            let store = Fake::default();
+            let mut before = Imports::default();
+            (0..2).for_each(|_| before.count(NOW));
+            store.put(serde_json::to_vec(&before).unwrap());
+            store.reads.borrow_mut().extend(reads);
+            store.writes.borrow_mut().extend(writes);
+            let mut seen = Seen::default();
+            let counted = count(&store, &mut seen).await;
+            assert_eq!(counted.ok(), answer, "{why}");
+            assert_eq!(store.stored(), stored, "{why}");
+            assert_eq!(store.requests.get(), requests, "{why}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_copy_is_read_once_and_written_over_and_over() {
+        let store = Fake::default();
+        let mut seen = Seen::default();
+        for _ in 0..3 {
+            assert_eq!(count(&store, &mut seen).await, Ok(true));
+        }
+        assert_eq!(store.requests.get(), 4, "one read, three writes");
+        assert_eq!(count(&store, &mut seen).await, Ok(false));
+    }
+
+    #[tokio::test]
+    async fn what_could_not_be_read_is_not_empty() {
+        let store = Fake::default();
+        store.reads.borrow_mut().extend([Fault::Refused]);
+        let mut seen = Seen::<Imports>::default();
+        assert!(look(&store, KEY, &mut seen).await.is_err());
+        assert!(
+            look(&store, KEY, &mut seen).await.is_err(),
+            "not asked again"
+        );
+        assert_eq!(store.requests.get(), 1);
+        assert_eq!(count(&store, &mut seen).await, Ok(true), "but for a change");
+    }
+
+    #[tokio::test]
+    async fn somebody_who_is_always_faster_stops_us() {
+        let store = Fake::default();
+        let crowd = vec![Fault::Overtaken; ROUNDS as usize];
+        store.writes.borrow_mut().extend(crowd);
+        let mut seen = Seen::<Imports>::default();
+        let decide = |imports: &mut Imports| {
+            imports.count(NOW);
+            Change::Write(())
+        };
+        let problem = change(&store, KEY, &mut seen, decide).await.unwrap_err();
+        assert_eq!(problem.retry, Retry::Soon);
+        assert_eq!(store.stored(), ROUNDS);
+    }
+}
