@@ -1,4 +1,4 @@
-# The key of accounts/ and vault/. Settings, documents and state hold no secret, and challenge must not need a key.
+# The key of accounts/ and vault/. Settings, documents, state and limits hold no secret, and challenge must not need a key.
 
 locals {
   kms_key_arn = !var.kms ? null : var.kms_key_arn != null ? var.kms_key_arn : one(aws_kms_key.this[*].arn)

@@ -130,6 +130,7 @@ data "aws_iam_policy_document" "renew" {
       "${local.bucket_arn}/certificates/*",
       "${local.bucket_arn}/state/*",
       "${local.bucket_arn}/accounts/*",
+      "${local.bucket_arn}/limits/*",
       "${local.bucket_arn}/vault/*",
     ]
   }
@@ -141,6 +142,7 @@ data "aws_iam_policy_document" "renew" {
       "${local.bucket_arn}/certificates/*",
       "${local.bucket_arn}/state/*",
       "${local.bucket_arn}/accounts/*",
+      "${local.bucket_arn}/limits/*",
       "${local.bucket_arn}/vault/*",
       "${local.bucket_arn}/challenges/*",
     ]
@@ -165,7 +167,7 @@ data "aws_iam_policy_document" "renew" {
     condition {
       test     = "StringLikeIfExists"
       variable = "s3:prefix"
-      values   = ["settings.json", "certificates/*", "state/*", "accounts/*", "vault/*"]
+      values   = ["settings.json", "certificates/*", "state/*", "accounts/*", "limits/*", "vault/*"]
     }
   }
 

@@ -154,7 +154,7 @@ run "renew_may_do_exactly_this" {
     condition = sort(flatten([
       for statement in jsondecode(aws_iam_role_policy.renew.policy).Statement : [statement.Resource] if contains(["ReadObjects"], statement.Sid)
       ])) == sort([
-      for key in ["settings.json", "certificates/*", "state/*", "accounts/*", "vault/*"] : "arn:aws:s3:::certloop-123456789012-eu-central-1/${key}"
+      for key in ["settings.json", "certificates/*", "state/*", "accounts/*", "limits/*", "vault/*"] : "arn:aws:s3:::certloop-123456789012-eu-central-1/${key}"
     ])
     error_message = "renew writes tokens and need not read them."
   }
@@ -163,7 +163,7 @@ run "renew_may_do_exactly_this" {
     condition = sort(flatten([
       for statement in jsondecode(aws_iam_role_policy.renew.policy).Statement : [statement.Resource] if contains(["WriteObjects"], statement.Sid)
       ])) == sort([
-      for key in ["certificates/*", "state/*", "accounts/*", "vault/*", "challenges/*"] : "arn:aws:s3:::certloop-123456789012-eu-central-1/${key}"
+      for key in ["certificates/*", "state/*", "accounts/*", "limits/*", "vault/*", "challenges/*"] : "arn:aws:s3:::certloop-123456789012-eu-central-1/${key}"
     ])
     error_message = "renew never writes its own settings."
   }

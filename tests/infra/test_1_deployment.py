@@ -131,7 +131,7 @@ def test_secrets_are_encrypted_with_the_key_and_tokens_are_not(world: World) -> 
         kind = s3.head_object(Bucket=world.bucket, Key=found["Key"]).get("ServerSideEncryption")
         kinds.setdefault(found["Key"].split("/")[0], set()).add(kind)
     assert kinds["accounts"] == kinds["vault"] == {"aws:kms"}, kinds
-    for prefix in ("settings.json", "certificates", "state"):
+    for prefix in ("settings.json", "certificates", "state", "limits"):
         assert kinds[prefix] == {"AES256"}, kinds
     assert "challenges" not in kinds, "no token is left over"
 

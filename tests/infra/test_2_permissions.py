@@ -261,7 +261,7 @@ def test_challenge_can_read_tokens_and_nothing_else(world: World) -> None:
     who = session(world, CHALLENGE)
     s3, root = world.aws.client("s3", who), world.aws.client("s3", ROOT)
     bucket = {"Bucket": world.bucket}
-    for prefix in ("vault/", "accounts/", "state/", "certificates/", "settings.json"):
+    for prefix in ("vault/", "accounts/", "limits/", "state/", "certificates/", "settings.json"):
         for key in keys(world, prefix)[:2]:
             refused(s3.get_object, **bucket, Key=key)
     refused(s3.list_objects_v2, **bucket)
@@ -350,9 +350,9 @@ def test_renew_can_read_no_other_secret_bucket_or_key(world: World) -> None:
 def test_an_administrator_writes_documents_and_neither_plants_tokens_nor_reads_keys(world: World) -> None:
     s3 = world.aws.client("s3")
     bucket = {"Bucket": world.bucket}
-    for key in ("challenges/planted", "state/site.json", "accounts/mine.json", "vault/site/0.json", "elsewhere"):
+    for key in ("challenges/planted", "state/site.json", "accounts/mine.json", "limits/mine.json", "vault/site/0.json", "elsewhere"):
         refused(s3.put_object, **bucket, Key=key, Body=b"x")
-    for prefix in ("vault/", "accounts/", "state/", "challenges/"):
+    for prefix in ("vault/", "accounts/", "limits/", "state/", "challenges/"):
         found = world.aws.client("s3", ROOT).list_objects_v2(**bucket, Prefix=prefix).get("Contents", [])
         for one in found[:2]:
             refused(s3.get_object, **bucket, Key=one["Key"])
@@ -378,7 +378,7 @@ def pulls(world: World, who: tuple[str, str], other: tuple[str, str]) -> None:
     assert "PRIVATE KEY" in s3.get_object(**bucket, Key=entry)["Body"].read().decode()
     refused(s3.list_objects_v2, **bucket, Prefix="vault/")
     refused(s3.put_object, **bucket, Key=entry, Body=b"x")
-    for prefix in ("vault/blog/", "accounts/", "state/site"):
+    for prefix in ("vault/blog/", "accounts/", "limits/", "state/site"):
         for key in keys(world, prefix)[:1]:
             refused(s3.get_object, **bucket, Key=key)
     # The policy alone opens nothing: the bucket must name the principal too.
