@@ -1,10 +1,9 @@
 //! The account at an authority: made once, kept in `accounts/`, never made anew because of an error.
 
 use serde::{Deserialize, Serialize};
-use time::OffsetDateTime;
 use zeroize::Zeroizing;
 
-use crate::authority::{Account, AccountKey, Authorities, Hold, Opened};
+use crate::authority::{Account, AccountKey, Authorities, Opened};
 use crate::classes::Ours;
 use crate::cycle::{Cycle, Failing, Halt, Ports, store_problem};
 use crate::problem::Problem;
@@ -25,9 +24,6 @@ struct AccountRecord {
     /// The contacts the authority was told.
     #[serde(default)]
     contact: Vec<String>,
-    /// Until when no order is made: what the authority said about its limits holds for all certificates.
-    #[serde(default)]
-    hold: Option<Hold>,
 }
 
 impl Record for AccountRecord {
@@ -50,37 +46,6 @@ impl<P: Ports> Cycle<'_, P> {
             .authorities()
             .sign_in(authority, &opened.key, &opened.url)
             .await?)
-    }
-
-    /// Stops whoever wants to make a new order while the authority takes none.
-    pub(crate) async fn may_order(&self, authority: &Authority) -> Result<(), Halt> {
-        match self.hold_in_force(authority).await? {
-            None => Ok(()),
-            Some(hold) => Err(Halt::Waiting {
-                reason: format!(
-                    "the authority {} takes no new orders for now",
-                    authority.key
-                ),
-                until: hold.until,
-                problem: Some(hold.problem),
-            }),
-        }
-    }
-
-    /// Returns until when the authority takes no new orders, as the stored account tells. Read once per pass.
-    pub(crate) async fn hold_in_force(
-        &self,
-        authority: &Authority,
-    ) -> Result<Option<Hold>, Problem> {
-        let cell = self.holds.cell(&authority.key);
-        let read = || async {
-            let object = account_key(&authority.key, &authority.directory);
-            let record = read_record::<AccountRecord>(self.ports.store(), &object).await;
-            let record = record.map_err(|error| store_problem(&error))?;
-            Ok(record.and_then(|(record, _)| record.hold))
-        };
-        let hold = cell.get_or_init(read).await.clone()?;
-        Ok(hold.filter(|hold| hold.until > self.clock.now()))
     }
 
     async fn opened(&self, authority: &Authority) -> Result<Opened, Halt> {
@@ -189,7 +154,6 @@ impl<P: Ports> Cycle<'_, P> {
             key: key.0,
             url,
             contact,
-            hold: None,
         })
     }
 
@@ -216,28 +180,6 @@ impl<P: Ports> Cycle<'_, P> {
                 Ok(())
             }
             outcome => Ok(outcome?),
-        }
-    }
-
-    /// Holds all orders at an authority until the instant it named.
-    pub(crate) async fn hold(
-        &self,
-        authority: &Authority,
-        until: OffsetDateTime,
-        problem: Problem,
-    ) {
-        let store = self.ports.store();
-        let object = account_key(&authority.key, &authority.directory);
-        let hold = Hold { until, problem };
-        self.holds.replace(&authority.key, Ok(Some(hold.clone())));
-        if let Ok(Some((mut record, etag))) = read_record::<AccountRecord>(store, &object).await {
-            record.hold = Some(hold);
-            if let Err(error) =
-                write_record(store, &object, &mut record, Condition::Matches(&etag)).await
-            {
-                // The certificate's own state remembers it as well; only the others ask once more.
-                tracing::warn!(authority = %authority.key, %error, "hold not stored");
-            }
         }
     }
 }

@@ -3,8 +3,6 @@
 //! All invocations share them, and within one the certificates at work change them one after the other. What cannot be read is
 //! never taken for an empty ledger: then nothing is ordered or imported.
 
-#![allow(dead_code)] // until the cycle asks it
-
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
@@ -14,11 +12,12 @@ use time::OffsetDateTime;
 use tokio::sync::Mutex;
 
 use crate::authority::Hold;
+use crate::classes::Ours;
 use crate::cycle::{Cycle, Halt, Ports, store_problem};
 use crate::limits::{Blocked, Imports, Ledger, Left, Limits, Outcome, Purpose, Reserved};
 use crate::memo::Memo;
 use crate::names::{CertificateName, DnsName};
-use crate::problem::{Problem, Retry};
+use crate::problem::Problem;
 use crate::settings::Authority;
 use crate::store::{
     self, Condition, Record, Store, StoreError, imports_key, ledger_key, read_record, write_record,
@@ -92,9 +91,9 @@ pub struct ImportsLeft {
 impl From<Blocked> for Halt {
     fn from(blocked: Blocked) -> Self {
         Self::Waiting {
+            problem: Some(blocked.problem()),
             reason: blocked.what,
             until: blocked.until,
-            problem: blocked.problem,
         }
     }
 }
@@ -254,16 +253,21 @@ impl<P: Ports> Cycle<'_, P> {
         }
     }
 
-    /// Counts an import into the certificate manager of a region, or says until when none is left.
-    pub(crate) async fn reserve_import(&self, region: &str) -> Result<Result<(), Blocked>, Halt> {
+    /// Counts an import into the certificate manager of a region, or says until when none is left. Counted in any case where
+    /// waiting would do more harm than asking in vain.
+    pub(crate) async fn reserve_import(
+        &self,
+        region: &str,
+        in_any_case: bool,
+    ) -> Result<Result<(), Blocked>, Halt> {
         let (key, lock) = self.imports(region).await;
         let mut seen = lock.lock().await;
         let limit = self.settings.limits.imports_per_year;
         let decide = |imports: &mut Imports| {
             let now = self.clock.now();
             match imports.what_blocks(limit, region, now) {
-                Some(blocked) => Change::None(Err(blocked)),
-                None => {
+                Some(blocked) if !in_any_case => Change::None(Err(blocked)),
+                _ => {
                     imports.count(now);
                     Change::Write(Ok(()))
                 }
@@ -291,6 +295,15 @@ impl<P: Ports> Cycle<'_, P> {
         Ok(imports.what_blocks(limit, region, self.clock.now()))
     }
 
+    /// Returns how many imports into a region are left, and of how many.
+    pub(crate) async fn imports_left(&self, region: &str) -> Result<(u32, u32), Problem> {
+        let (key, lock) = self.imports(region).await;
+        let mut seen = lock.lock().await;
+        let (imports, _) = look(self.ports.store(), &key, &mut seen).await?;
+        let limit = self.settings.limits.imports_per_year;
+        Ok((imports.left(limit, self.clock.now()), limit))
+    }
+
     /// Takes back an import that was counted and surely did not happen.
     pub(crate) async fn refund_import(&self, region: &str) -> Result<(), Halt> {
         let (key, lock) = self.imports(region).await;
@@ -302,6 +315,21 @@ impl<P: Ports> Cycle<'_, P> {
         change(self.ports.store(), &key, &mut seen, decide)
             .await
             .map_err(Halt::from)
+    }
+
+    /// Returns why no order could be made now, by the copy that was read in this pass. Writes nothing.
+    pub(crate) async fn what_would_block(
+        &self,
+        authority: &Authority,
+        certificate: &CertificateName,
+        names: &[DnsName],
+        purpose: Purpose,
+    ) -> Result<Option<Blocked>, Problem> {
+        let (key, lock) = self.ledger(authority).await;
+        let mut seen = lock.lock().await;
+        let (ledger, _) = look(self.ports.store(), &key, &mut seen).await?;
+        let (limits, now) = (&authority.limits, self.clock.now());
+        Ok(ledger.what_blocks(limits, certificate.as_str(), names, purpose, now))
     }
 
     /// Returns what is left of every limit: a request for each authority, one for each region, and a list.
@@ -357,7 +385,7 @@ impl<P: Ports> Cycle<'_, P> {
     }
 
     /// Returns how much was imported in the last 365 days into the region with the most.
-    pub(crate) async fn imports_of_a_year(&self) -> Result<u32, Problem> {
+    pub async fn imports_of_a_year(&self) -> Result<u32, Problem> {
         let mut most = 0;
         for region in self.regions().await? {
             let (key, lock) = self.imports(&region).await;
@@ -493,11 +521,8 @@ enum Change<T> {
 }
 
 fn keeps_changing(key: &str) -> Problem {
-    Problem::ours(
-        "store",
-        Retry::Soon,
-        format!("{key} keeps being changed by others"),
-    )
+    let detail = format!("{key} keeps being changed by others");
+    Problem::ours(Ours::Store, detail)
 }
 
 /// How often a change is tried.
@@ -718,7 +743,7 @@ mod tests {
             Change::Write(())
         };
         let problem = change(&store, KEY, &mut seen, decide).await.unwrap_err();
-        assert_eq!(problem.retry, Retry::Soon);
+        assert_eq!(problem.retry, crate::problem::Retry::Soon);
         assert_eq!(store.stored(), ROUNDS);
     }
 }

@@ -9,7 +9,7 @@ use time::OffsetDateTime;
 use zeroize::Zeroizing;
 
 use crate::arn::ListenerArn;
-use crate::authority::{Authorities, Hold, Opened};
+use crate::authority::{Authorities, Opened};
 use crate::budget::Budget;
 use crate::certificate_manager::{CertificateManager, Listed};
 use crate::classes::{self, Ours};
@@ -80,7 +80,6 @@ pub struct Cycle<'p, P: Ports> {
     pub clock: Clock,
     pub(crate) owner: String,
     pub(crate) accounts: Memo<Result<Opened, Failing>>,
-    pub(crate) holds: Memo<Result<Option<Hold>, Problem>>,
     /// The directories that did not answer a question for renewal information.
     pub(crate) silent: RefCell<BTreeSet<String>>,
     pub(crate) budget: Budget,
@@ -107,7 +106,6 @@ impl<'p, P: Ports> Cycle<'p, P> {
             clock,
             owner: format!("{:032x}", fastrand::u128(..)),
             accounts: Memo::default(),
-            holds: Memo::default(),
             silent: RefCell::default(),
             budget: Budget::default(),
             holdings: Memo::default(),

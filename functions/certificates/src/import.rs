@@ -13,6 +13,7 @@ use crate::certificate_manager::{CertificateManager, Material, same_serial};
 use crate::classes::Ours;
 use crate::cycle::{Halt, Ports, Work};
 use crate::problem::{Problem, ServiceError};
+use crate::renewal;
 use crate::state::{Import, Importing, Superseded, VaultEntry};
 use crate::store::{self, read_record};
 
@@ -88,8 +89,7 @@ impl<P: Ports> Work<'_, '_, P> {
     ) -> Result<(CertificateArn, Imported), Halt> {
         let serial = issued.leaf().serial.clone();
         let mut gathered = false;
-        // An import whose answer nobody heard counts as well, once it is seen.
-        let intended = (self.state.imports.get(region)).and_then(|import| import.importing.clone());
+        let mut urgent = false;
         loop {
             let record = self.state.imports.get(region).cloned().unwrap_or_default();
             // What became of an import whose answer was lost is found out before anything else is imported.
@@ -106,12 +106,6 @@ impl<P: Ports> Work<'_, '_, P> {
                     self.adopt(region, arn.clone(), &serial);
                     let is_recorded = (record.serial.as_ref())
                         .is_none_or(|recorded| same_serial(recorded, &serial));
-                    let unheard = intended
-                        .as_ref()
-                        .is_some_and(|intent| same_serial(&intent.serial, &serial));
-                    if !is_recorded || unheard {
-                        self.count_import(region);
-                    }
                     let how = if is_recorded {
                         Imported::Before
                     } else {
@@ -120,13 +114,8 @@ impl<P: Ports> Work<'_, '_, P> {
                     return Ok((arn, how));
                 }
                 Standing::Other(old) => {
-                    if (record.serial.as_ref())
-                        .is_some_and(|known| !same_serial(known, &old.serial))
-                    {
-                        self.count_import(region);
-                        let import = self.state.imports.entry(region.to_owned()).or_default();
-                        import.serial = Some(old.serial.clone());
-                    }
+                    let now = self.cycle.clock.now();
+                    urgent = renewal::urgent(old.not_before, old.not_after, now);
                     let Some(why) = self.import_in_place(region, &arn, &old, issued).await? else {
                         return Ok((arn, Imported::Over));
                     };
@@ -153,7 +142,7 @@ impl<P: Ports> Work<'_, '_, P> {
         if let Some(revived) = self.revive(region, issued).await? {
             return Ok(revived);
         }
-        let arn = self.import_new(region, issued).await?;
+        let arn = self.import_new(region, issued, urgent).await?;
         Ok((arn, Imported::New))
     }
 
@@ -185,8 +174,21 @@ impl<P: Ports> Work<'_, '_, P> {
         Ok(None)
     }
 
-    fn count_import(&mut self, region: &str) {
-        self.state.count_import(region, self.cycle.clock.now());
+    /// Counts an import before it is made, since the certificate manager has a yearly quota. A certificate that is about to end
+    /// is imported in any case: whether an import over another counts is not documented.
+    async fn count_import(&self, region: &str, urgent: bool) -> Result<(), Halt> {
+        match self.cycle.reserve_import(region, urgent).await? {
+            Ok(()) => Ok(()),
+            Err(blocked) => Err(blocked.problem().into()),
+        }
+    }
+
+    /// Takes back what was counted for an import that surely did not happen.
+    async fn uncount_import(&self, region: &str, error: &ServiceError) -> Result<(), Halt> {
+        if error.may_have_happened() {
+            return Ok(());
+        }
+        self.cycle.refund_import(region).await
     }
 
     fn forget(&mut self, region: &str) {
@@ -268,11 +270,12 @@ impl<P: Ports> Work<'_, '_, P> {
             record.replaced = Some(old.serial.clone());
             self.save().await?;
         }
+        let urgent = renewal::urgent(old.not_before, old.not_after, self.cycle.clock.now());
+        self.count_import(region, urgent).await?;
         let import = self.cycle.ports.certificate_manager(region);
         match tokio::time::timeout(left, import.import_over(arn, &issued.material())).await {
             Err(_) => Err(self.out_of_time("the import's answer")),
             Ok(Ok(())) => {
-                self.count_import(region);
                 self.adopt(region, arn.clone(), &issued.leaf().serial);
                 self.note(
                     "imported",
@@ -282,8 +285,13 @@ impl<P: Ports> Work<'_, '_, P> {
                 Ok(None)
             }
             // Our prediction was wrong, or the rules have changed: a new ARN always works.
-            Ok(Err(error)) if is_refusal(&error) => Ok(Some(error.message)),
-            Ok(Err(error)) => Err(error.problem(Ours::Import, arn.as_str()).into()),
+            Ok(Err(error)) => {
+                self.uncount_import(region, &error).await?;
+                match is_refusal(&error) {
+                    true => Ok(Some(error.message)),
+                    false => Err(error.problem(Ours::Import, arn.as_str()).into()),
+                }
+            }
         }
     }
 
@@ -359,9 +367,15 @@ impl<P: Ports> Work<'_, '_, P> {
         self.save().await
     }
 
-    async fn import_new(&mut self, region: &str, issued: &Issued) -> Result<CertificateArn, Halt> {
+    async fn import_new(
+        &mut self,
+        region: &str,
+        issued: &Issued,
+        urgent: bool,
+    ) -> Result<CertificateArn, Halt> {
         let serial = issued.leaf().serial.clone();
         let left = self.grant("importing", LEAST, LONGEST)?;
+        self.count_import(region, urgent).await?;
         let at = crate::report::whole_seconds(self.cycle.clock.now());
         self.state
             .imports
@@ -396,6 +410,7 @@ impl<P: Ports> Work<'_, '_, P> {
                 }
                 Ok(Err(error)) => {
                     // It did not happen: there is nothing to look for.
+                    self.uncount_import(region, &error).await?;
                     if let Some(import) = self.state.imports.get_mut(region) {
                         import.importing = None;
                     }
@@ -405,7 +420,6 @@ impl<P: Ports> Work<'_, '_, P> {
                 }
                 Err(_) => return Err(self.out_of_time("the import's answer")),
             };
-        self.count_import(region);
         self.adopt(region, arn.clone(), &serial);
         self.note("imported", format!("{serial} as {arn}"));
         // The ARN is written down before it is attached anywhere.
@@ -429,11 +443,11 @@ impl<P: Ports> Work<'_, '_, P> {
         if !self.cycle.is_ours(&tags, &self.wanted.name) {
             return Ok(false);
         }
+        self.count_import(region, true).await?;
         manager
             .import_over(arn, &issued.material())
             .await
             .map_err(failed)?;
-        self.count_import(region);
         self.adopt(region, arn.clone(), serial);
         self.note("undone", format!("{arn} holds {serial} again"));
         self.save().await?;

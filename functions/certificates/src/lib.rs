@@ -57,6 +57,8 @@ pub mod network;
 #[cfg(feature = "cycle")]
 mod new_listener;
 #[cfg(feature = "cycle")]
+mod new_order;
+#[cfg(feature = "cycle")]
 mod order;
 #[cfg(feature = "cycle")]
 pub mod pass;

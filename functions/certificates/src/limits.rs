@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use time::{Date, Duration, OffsetDateTime};
 
 use crate::authority::Hold;
+use crate::classes::Ours;
 use crate::names::DnsName;
 use crate::problem::Problem;
 use crate::renewal::rfc3339;
@@ -313,6 +314,14 @@ pub struct Blocked {
     pub problem: Option<Problem>,
 }
 
+impl Blocked {
+    /// Returns the problem this is for a certificate: what the authority said, or our own count.
+    pub fn problem(&self) -> Problem {
+        let ours = || Problem::ours(Ours::Limit, self.what.clone());
+        self.problem.clone().unwrap_or_else(ours)
+    }
+}
+
 /// What is left of a limit, for a person and for machines alike.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -330,6 +339,23 @@ pub struct Left {
     /// When the next is there, where none is left.
     #[serde(with = "time::serde::rfc3339::option")]
     pub next_at: Option<OffsetDateTime>,
+}
+
+impl Left {
+    /// Says what one more takes, for a person.
+    pub fn in_words(&self) -> String {
+        let of_what = match self.limit {
+            Kind::OrdersPerAccount => "a new order of the account".to_owned(),
+            Kind::CertificatesPerDomain => format!("a certificate under {}", self.subject),
+            Kind::CertificatesPerNameSet => "a certificate for exactly these names".to_owned(),
+            Kind::FailedValidationsPerName => format!("a validation of {}", self.subject),
+        };
+        let (of, left) = (self.of, self.left);
+        format!(
+            "{of_what} of {of} per {} ({left} left)",
+            period(self.seconds)
+        )
+    }
 }
 
 /// `limits/<authority>-<digest>.json`: what an authority will have counted of ours, and what it told us to leave alone.
@@ -909,7 +935,6 @@ mod tests {
     use time::macros::datetime;
 
     use super::*;
-    use crate::problem::Retry;
 
     const START: OffsetDateTime = datetime!(2026-11-22 12:00 UTC);
     const MINUTE: Duration = Duration::MINUTE;
@@ -951,7 +976,7 @@ mod tests {
     }
 
     fn hold(until: OffsetDateTime) -> Hold {
-        let problem = Problem::ours("test", Retry::At, "too many");
+        let problem = Problem::ours(Ours::Limit, "too many");
         Hold { until, problem }
     }
 

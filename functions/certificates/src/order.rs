@@ -12,12 +12,13 @@ use crate::challenge::Token;
 use crate::classes::{self, Ours};
 use crate::cycle::{Cycle, Failing, Halt, Ports, Work};
 use crate::key::PrivateKey;
+use crate::limits::Outcome;
 use crate::names::DnsName;
 use crate::problem::{Problem, Refusal, URN};
 use crate::renewal;
 use crate::self_check::Fetched;
 use crate::settings::{Authority, CheckMode};
-use crate::state::{Held, OrderRecord, PendingKey, Stage, VaultEntry};
+use crate::state::{Held, PendingKey, Stage, VaultEntry};
 use crate::store::{self, Condition, Store, read_record, write_record};
 
 type OrderOf<P> = <<<P as Ports>::Authorities as Authorities>::Account as Account>::Order;
@@ -31,7 +32,7 @@ impl<P: Ports> Work<'_, '_, P> {
             .as_ref()
             .is_some_and(|order| !order.fits(&self.wanted, &authority.directory))
         {
-            self.abandon("the document asks for something else now")
+            self.abandon("the document asks for something else now", Outcome::Unknown)
                 .await?;
         }
         self.grant("ordering", LEAST, LEAST)?;
@@ -71,7 +72,7 @@ impl<P: Ports> Work<'_, '_, P> {
                     return match self.download(order).await? {
                         None => Ok(Ended::Issued),
                         Some(why) => {
-                            self.abandon(&why.detail).await?;
+                            self.abandon(&why.detail, Outcome::Issued).await?;
                             Ok(Ended::Unusable(why))
                         }
                     };
@@ -100,112 +101,12 @@ impl<P: Ports> Work<'_, '_, P> {
             Err(refusal)
                 if matches!(refusal.status, Some(403 | 404)) && refusal.kind.starts_with(URN) =>
             {
-                self.abandon("the authority does not know it any more")
+                self.abandon("the authority does not know it any more", Outcome::Unknown)
                     .await?;
                 Ok(None)
             }
             Err(refusal) => Err(refusal.into()),
         }
-    }
-
-    async fn place<A: Account>(
-        &mut self,
-        authority: &Authority,
-        account: &A,
-        reason: &str,
-    ) -> Result<A::Order, Halt> {
-        self.cycle.may_order(authority).await?;
-        let offered = account.profiles();
-        if let Some(profile) = self
-            .wanted
-            .profile
-            .as_ref()
-            .filter(|profile| !offered.contains(profile))
-        {
-            let known = if offered.is_empty() {
-                "no profiles".to_owned()
-            } else {
-                offered.join(", ")
-            };
-            let detail = format!(
-                "profile: {} does not offer {profile:?}; it offers {known}",
-                authority.directory
-            );
-            return Err(Problem::ours(Ours::Profile, detail).into());
-        }
-        let (names, profile) = (self.wanted.domains.clone(), self.wanted.profile.clone());
-        let make = |replaces: Option<String>| {
-            let (names, profile) = (&names, profile.as_deref());
-            async move { account.new_order(names, profile, replaces.as_deref()).await }
-        };
-        let replaces = self.replaces(authority);
-        let mut made = make(replaces.clone()).await;
-        if let (Some(predecessor), Err(refusal)) = (replaces, &made)
-            && refusal.may_be_about_replaces()
-        {
-            self.note(
-                "replaces refused",
-                format!("{predecessor}: {}; ordered without it", refusal.detail),
-            );
-            if let Some(held) = &mut self.state.certificate {
-                held.renewal.replaces_refused = true;
-            }
-            made = make(None).await;
-        }
-        let order = match made {
-            Ok(order) => order,
-            Err(refusal) => return Err(self.refused(authority, refusal).await),
-        };
-        self.state.order = Some(OrderRecord {
-            authority: authority.key.clone(),
-            directory: authority.directory.clone(),
-            profile: self.wanted.profile.clone(),
-            domains: self.wanted.domains.clone(),
-            key_type: self.wanted.key_type,
-            url: order.url().to_owned(),
-            stage: Stage::Ordered,
-            reason: reason.to_owned(),
-            unreachable_once: false,
-            not_before: None,
-        });
-        self.note("ordered", order.url());
-        self.save().await?;
-        Ok(order)
-    }
-
-    /// Returns the unique identifier of the certificate that the new order is to replace: the one held, if this authority issued
-    /// it and a name stays (RFC 9773 section 5).
-    fn replaces(&self, authority: &Authority) -> Option<String> {
-        let held = self.state.certificate.as_ref()?;
-        let stays = |name: &DnsName| self.wanted.domains.contains(name);
-        let fits = held.directory == authority.directory
-            && held.domains.iter().any(stays)
-            && !held.renewal.replaces_refused
-            && self.cycle.clock.now() < held.not_after;
-        held.identifier.clone().filter(|_| fits)
-    }
-
-    /// A new order was refused: what the authority says about its limits holds for everybody who orders there.
-    async fn refused(&mut self, authority: &Authority, refusal: Refusal) -> Halt {
-        let problem = refusal.problem();
-        if refusal.word() == "rateLimited"
-            && let Some(until) = refusal.retry_after
-        {
-            self.cycle.hold(authority, until, problem.clone()).await;
-        }
-        let identifiers = self
-            .wanted
-            .domains
-            .iter()
-            .map(DnsName::as_str)
-            .filter(|name| refusal.detail.contains(name));
-        let identifiers = identifiers.map(str::to_owned).collect();
-        Halt::Failed(Failing {
-            paused: classes::is_paused(&refusal),
-            problem,
-            not_before: refusal.retry_after,
-            identifiers,
-        })
     }
 
     /// Puts all tokens, fetches them as the authority will, answers all challenges, waits for the outcome.
@@ -450,6 +351,7 @@ impl<P: Ports> Work<'_, '_, P> {
         )
         .await?;
 
+        self.settle(Outcome::Issued).await?;
         let Some(record) = self.state.order.take() else {
             return Ok(None);
         };
@@ -586,12 +488,25 @@ impl<P: Ports> Work<'_, '_, P> {
     }
 
     async fn bury(&mut self, failing: Failing) -> Result<Ended, Halt> {
-        self.abandon(&failing.problem.detail).await?;
+        let failed = &failing.identifiers;
+        self.abandon(&failing.problem.detail, Outcome::Ended { failed })
+            .await?;
         Ok(Ended::Died(failing))
     }
 
+    /// Books what came of the order under way.
+    async fn settle(&self, outcome: Outcome<'_>) -> Result<(), Halt> {
+        let Some(order) = &self.state.order else {
+            return Ok(());
+        };
+        self.cycle
+            .settle(&order.authority, &order.directory, &order.reserved, outcome)
+            .await
+    }
+
     /// Forgets the order under way, with its tokens and its key.
-    async fn abandon(&mut self, why: &str) -> Result<(), Halt> {
+    async fn abandon(&mut self, why: &str, outcome: Outcome<'_>) -> Result<(), Halt> {
+        self.settle(outcome).await?;
         if self
             .state
             .order
@@ -631,7 +546,8 @@ impl<P: Ports> Work<'_, '_, P> {
 
     /// Forgets an order that nobody needs any more.
     pub(crate) async fn abandon_unneeded(&mut self) -> Result<(), Halt> {
-        self.abandon("no order is needed any more").await
+        self.abandon("no order is needed any more", Outcome::Unknown)
+            .await
     }
 }
 

@@ -1,6 +1,6 @@
 //! One pass over the certificates: look, take the lease where there is work, order, deploy, report.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use futures_util::{StreamExt, stream};
@@ -9,6 +9,7 @@ use time::OffsetDateTime;
 use crate::classes::Ours;
 use crate::cycle::{Cycle, Failing, Halt, Ports, Work, state_problem, store_problem};
 use crate::document::Wanted;
+use crate::limits::Blocked;
 use crate::names::CertificateName;
 use crate::problem::{Failure, Problem};
 use crate::renewal::{Decision, decide, rfc3339};
@@ -25,8 +26,6 @@ pub struct Pass {
     pub entries: Vec<Entry>,
     /// The lowest share of lifetime left, among those that have a certificate.
     pub lowest_share_left: Option<f64>,
-    /// Imports of the last year, in the region with the most.
-    pub imports_of_a_year: u32,
     /// Certificates beside the defaults on the fullest load balancer whose listeners were looked at.
     pub most_on_a_load_balancer: Option<usize>,
 }
@@ -157,13 +156,8 @@ impl<P: Ports> Cycle<'_, P> {
             .await;
         entries.extend(worked_off);
         let shares = entries.iter().filter_map(|entry| self.share_left(entry));
-        let mut imports = BTreeMap::<&str, u32>::new();
-        for (region, count) in entries.iter().flat_map(|entry| &entry.imports) {
-            *imports.entry(region).or_default() += count;
-        }
         Pass {
             lowest_share_left: shares.min_by(f64::total_cmp),
-            imports_of_a_year: imports.into_values().max().unwrap_or_default(),
             most_on_a_load_balancer: self.most_certificates_on_a_load_balancer(),
             entries,
         }
@@ -284,12 +278,9 @@ impl<P: Ports> Cycle<'_, P> {
             }
         }
         let settled = |entry: Entry, wanted: Option<&Wanted>| {
-            Ok(Look::Settled(Box::new(entry.with_state(
-                &state,
-                wanted,
-                &self.home,
-                self.clock.now(),
-            ))))
+            Ok(Look::Settled(Box::new(
+                entry.with_state(&state, wanted, &self.home),
+            )))
         };
         let wanted = match wanted {
             Ok(wanted) => wanted,
@@ -374,7 +365,19 @@ impl<P: Ports> Cycle<'_, P> {
         // An order under way for what is wanted is seen through, also one that was forced and is not due.
         let under_way =
             (state.order.as_ref()).filter(|order| order.fits(wanted, &authority.directory));
+        let needs_none = || {
+            let held = state.certificate.as_ref();
+            decide(wanted, &authority.directory, held, now, false) == Decision::Keep
+        };
         let order = match decision {
+            Decision::Order { reason } if force && under_way.is_none() && needs_none() => {
+                let costs = self.costs_in_words(authority, wanted, state).await?;
+                Some(
+                    format!("{reason}; it takes {costs}")
+                        .trim_end_matches("; it takes ")
+                        .to_owned(),
+                )
+            }
             Decision::Order { reason } => Some(reason),
             Decision::Keep => under_way.map(|order| order.reason.clone()),
         };
@@ -394,14 +397,9 @@ impl<P: Ports> Cycle<'_, P> {
                     problem: None,
                 })
             } else if under_way.is_none() {
-                self.hold_in_force(authority).await?.map(|hold| Held {
-                    reason: format!(
-                        "the authority {} takes no new orders for now",
-                        authority.key
-                    ),
-                    until: Some(hold.until),
-                    problem: Some(hold.problem),
-                })
+                self.what_blocks_an_order(authority, wanted, state)
+                    .await?
+                    .map(Held::from)
             } else {
                 None
             };
@@ -424,6 +422,16 @@ impl<P: Ports> Cycle<'_, P> {
         plan.sweep = state.order.is_none() && !state.leftovers.is_empty()
             || state.order.is_some() && plan.order.is_none() && plan.waiting.is_none();
         Ok(plan)
+    }
+}
+
+impl From<Blocked> for Held {
+    fn from(blocked: Blocked) -> Self {
+        Self {
+            problem: Some(blocked.problem()),
+            reason: blocked.what,
+            until: Some(blocked.until),
+        }
     }
 }
 
@@ -639,7 +647,6 @@ impl<P: Ports> Work<'_, '_, P> {
                         &self.state,
                         Some(&self.wanted),
                         &self.cycle.home,
-                        self.cycle.clock.now(),
                     );
                 }
                 None => Outcome::Kept,
@@ -653,7 +660,6 @@ impl<P: Ports> Work<'_, '_, P> {
             &self.state,
             Some(&self.wanted),
             &self.cycle.home,
-            self.cycle.clock.now(),
         )
     }
 
@@ -686,12 +692,7 @@ impl<P: Ports> Work<'_, '_, P> {
                 entry
             }
         };
-        entry.with_state(
-            &self.state,
-            Some(&self.wanted),
-            &self.cycle.home,
-            self.cycle.clock.now(),
-        )
+        entry.with_state(&self.state, Some(&self.wanted), &self.cycle.home)
     }
 }
 

@@ -5,6 +5,7 @@ use time::{Duration, OffsetDateTime};
 use crate::authority::Suggested;
 use crate::document::Wanted;
 use crate::problem::{Refusal, backoff};
+use crate::report::whole_seconds;
 use crate::state::{Held, Renewal, RenewalInformation, Window};
 
 /// What is to be done about a certificate's order, and why.
@@ -137,6 +138,30 @@ impl Held {
             .min(latest)
     }
 
+    /// Returns its unique identifier where a new order at this directory may say that it replaces it: the authority issued it, a
+    /// name stays, and it has not ended (RFC 9773 section 5).
+    pub fn replaceable(
+        &self,
+        wanted: &Wanted,
+        directory: &str,
+        now: OffsetDateTime,
+    ) -> Option<&str> {
+        let fits = self.directory == directory
+            && self
+                .domains
+                .iter()
+                .any(|name| wanted.domains.contains(name))
+            && !self.renewal.replaces_refused
+            && now < self.not_after;
+        self.identifier.as_deref().filter(|_| fits)
+    }
+
+    /// Whether now lies in the suggested window: an order that replaces it is then free of the authority's limits.
+    pub fn is_in_window(&self, now: OffsetDateTime) -> bool {
+        self.window()
+            .is_some_and(|window| window.start <= now && now < window.end)
+    }
+
     /// Whether the authority wants it replaced at once: its window is over, as after a revocation (RFC 9773 section 4.2).
     pub fn is_to_be_replaced_at_once(&self, now: OffsetDateTime) -> bool {
         self.window().is_some_and(|window| window.end <= now) && now < self.renewal.at
@@ -194,7 +219,7 @@ pub fn information_after(
     };
     RenewalInformation {
         window,
-        ask_again: now + pause,
+        ask_again: whole_seconds(now + pause),
         unanswered,
     }
 }
@@ -214,7 +239,7 @@ fn window_of(suggested: Suggested, held: &Held, luck: f64) -> Option<Window> {
     let kept = held.window().map(|window| window.at);
     let at = kept
         .filter(|at| (start..=end).contains(at))
-        .unwrap_or_else(|| start + (end - start) * luck.clamp(0.0, 1.0));
+        .unwrap_or_else(|| whole_seconds(start + (end - start) * luck.clamp(0.0, 1.0)));
     Some(Window {
         start,
         end,

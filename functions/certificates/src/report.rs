@@ -1,7 +1,5 @@
 //! What a pass tells: the function's result, and the summary counted from it.
 
-use std::collections::BTreeMap;
-
 use serde::Serialize;
 use time::OffsetDateTime;
 
@@ -52,9 +50,6 @@ pub struct Entry {
     pub targets: Vec<TargetEntry>,
     /// What went wrong.
     pub problem: Option<Problem>,
-    /// How often it was imported in the last year, by region; for the metrics.
-    #[serde(skip)]
-    pub imports: BTreeMap<String, u32>,
 }
 
 /// What became of a certificate, in one word.
@@ -125,7 +120,6 @@ impl Entry {
             next_attempt: None,
             targets: Vec::new(),
             problem: None,
-            imports: BTreeMap::new(),
         }
     }
 
@@ -140,14 +134,7 @@ impl Entry {
     }
 
     /// Fills in what the state knows.
-    pub fn with_state(
-        mut self,
-        state: &State,
-        wanted: Option<&Wanted>,
-        home: &str,
-        now: OffsetDateTime,
-    ) -> Self {
-        self.imports = state.imports_of_a_year(now);
+    pub fn with_state(mut self, state: &State, wanted: Option<&Wanted>, home: &str) -> Self {
         if let Some(held) = &state.certificate {
             self.serial = Some(held.serial.clone());
             self.not_before = Some(whole_seconds(held.not_before));

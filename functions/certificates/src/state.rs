@@ -16,6 +16,7 @@ use crate::arn::{CertificateArn, ListenerArn};
 use crate::certificate::Leaf;
 use crate::document::{ListenerAt, Wanted};
 use crate::key::KeyType;
+use crate::limits::Reserved;
 use crate::names::DnsName;
 use crate::problem::Failure;
 use crate::store::Record;
@@ -47,9 +48,6 @@ pub struct State {
     /// The listeners that the document names by load balancer and port, once they were found or made.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub listeners: BTreeMap<String, ListenerArn>,
-    /// How often something was imported, by region and month (`2026-11`), for a year: the certificate manager has a yearly quota.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub import_counts: BTreeMap<String, BTreeMap<String, u32>>,
     /// What failed last while ordering.
     #[serde(default)]
     pub order_failure: Option<Failure>,
@@ -83,7 +81,6 @@ impl Default for State {
             imports: BTreeMap::new(),
             targets: Vec::new(),
             listeners: BTreeMap::new(),
-            import_counts: BTreeMap::new(),
             order_failure: None,
             deployment_failure: None,
             leftovers: Leftovers::default(),
@@ -119,27 +116,6 @@ impl State {
             ListenerAt::Arn(arn) => Some(arn),
             ListenerAt::Port(new) => self.listeners.get(&new.key()),
         }
-    }
-
-    /// Counts an import.
-    pub fn count_import(&mut self, region: &str, now: OffsetDateTime) {
-        let months = self.import_counts.entry(region.to_owned()).or_default();
-        *months.entry(month(now)).or_default() += 1;
-        let oldest = a_year_ago(now);
-        months.retain(|month, _| *month >= oldest);
-    }
-
-    /// Returns how often something was imported in the last year, by region; the month a year ago counts whole.
-    pub fn imports_of_a_year(&self, now: OffsetDateTime) -> BTreeMap<String, u32> {
-        let oldest = a_year_ago(now);
-        let of_a_year = |months: &BTreeMap<String, u32>| {
-            let counted = months.iter().filter(|(month, _)| **month >= oldest);
-            counted.map(|(_, count)| count).sum()
-        };
-        let regions = self.import_counts.iter();
-        regions
-            .map(|(region, months)| (region.clone(), of_a_year(months)))
-            .collect()
     }
 
     /// Returns what is known of a target.
@@ -311,6 +287,9 @@ pub struct OrderRecord {
     /// When the authority wants to be looked at again.
     #[serde(default, with = "time::serde::rfc3339::option")]
     pub not_before: Option<OffsetDateTime>,
+    /// What was taken from the authority's limits for it.
+    #[serde(default, skip_serializing_if = "Reserved::is_empty")]
+    pub reserved: Reserved,
 }
 
 impl OrderRecord {
@@ -554,14 +533,6 @@ impl Record for PendingKey {
     }
 }
 
-fn month(at: OffsetDateTime) -> String {
-    format!("{:04}-{:02}", at.year(), u8::from(at.month()))
-}
-
-fn a_year_ago(now: OffsetDateTime) -> String {
-    month(now - Duration::days(365))
-}
-
 /// In characters.
 const LONGEST_DETAIL: usize = 2_000;
 /// How many steps of the history are kept.
@@ -570,39 +541,3 @@ pub const HISTORY: usize = 100;
 pub(crate) const LONGEST_LEASE: Duration = Duration::minutes(15);
 /// Two functions' clocks may differ by this much.
 const CLOCKS_DIFFER: Duration = Duration::seconds(5);
-
-#[cfg(test)]
-mod tests {
-    use time::macros::datetime;
-
-    use super::*;
-
-    #[test]
-    fn imports_are_counted_for_a_year_by_region() {
-        let mut state = State::default();
-        let first = datetime!(2026-01-15 12:00 UTC);
-        for (region, at) in [
-            ("eu-central-1", first),
-            ("eu-central-1", first + Duration::days(20)),
-            ("us-east-1", first + Duration::days(20)),
-        ] {
-            state.count_import(region, at);
-        }
-        let counted = |at| {
-            let counts = state.imports_of_a_year(at);
-            (counts["eu-central-1"], counts["us-east-1"])
-        };
-        assert_eq!(counted(first + Duration::days(30)), (2, 1));
-        assert_eq!(counted(first + Duration::days(365)), (2, 1));
-        assert_eq!(counted(first + Duration::days(365 + 20)), (1, 1));
-        assert_eq!(counted(first + Duration::days(365 + 60)), (0, 0));
-
-        let mut renewed = state.clone();
-        renewed.count_import("eu-central-1", first + Duration::days(365 + 60));
-        assert_eq!(
-            renewed.import_counts["eu-central-1"].len(),
-            1,
-            "a year is kept"
-        );
-    }
-}

@@ -4,13 +4,14 @@ use futures_util::{StreamExt, stream};
 use serde::Serialize;
 use time::OffsetDateTime;
 
+use crate::budget::LimitsLeft;
 use crate::classes::Ours;
 use crate::cycle::{Cycle, Ports, state_problem, store_problem};
 use crate::document::Wanted;
 use crate::names::CertificateName;
 use crate::problem::Problem;
 use crate::renewal::{Decision, decide};
-use crate::report::{TargetEntry, fitting, target_entries};
+use crate::report::{TargetEntry, fitting, target_entries, whole_seconds};
 use crate::state::{RenewalInformation, Stage, State, Step};
 use crate::store::{self, Store, read_record};
 
@@ -25,6 +26,8 @@ pub struct Inventory {
     pub next: Option<String>,
     /// Names that have a state but no document any more, the first 500.
     pub orphans: Vec<String>,
+    /// What is left of the authorities' limits and of the certificate manager's quota.
+    pub limits: LimitsLeft,
 }
 
 /// Where one certificate stands.
@@ -47,7 +50,7 @@ pub struct Standing {
     #[serde(with = "time::serde::rfc3339::option")]
     renew_at: Option<OffsetDateTime>,
     /// What the authority suggests, where it does.
-    renewal_information: Option<RenewalInformation>,
+    renewal_information: Option<Suggestion>,
     under_way: Option<UnderWay>,
     #[serde(with = "time::serde::rfc3339::option")]
     next_attempt: Option<OffsetDateTime>,
@@ -55,6 +58,32 @@ pub struct Standing {
     problem: Option<Problem>,
     /// The last steps, oldest first.
     history: Vec<Step>,
+}
+
+/// What the authority suggests for the renewal, our instant in it, and when it is asked again.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Suggestion {
+    #[serde(with = "time::serde::rfc3339::option")]
+    start: Option<OffsetDateTime>,
+    #[serde(with = "time::serde::rfc3339::option")]
+    end: Option<OffsetDateTime>,
+    #[serde(rename = "explanationURL")]
+    explanation_url: Option<String>,
+    #[serde(with = "time::serde::rfc3339")]
+    ask_again: OffsetDateTime,
+}
+
+impl From<&RenewalInformation> for Suggestion {
+    fn from(information: &RenewalInformation) -> Self {
+        let window = information.window.as_ref();
+        Self {
+            start: window.map(|window| whole_seconds(window.start)),
+            end: window.map(|window| whole_seconds(window.end)),
+            explanation_url: window.and_then(|window| window.explanation_url.clone()),
+            ask_again: whole_seconds(information.ask_again),
+        }
+    }
 }
 
 /// What is being done about a certificate.
@@ -137,6 +166,7 @@ impl<P: Ports> Cycle<'_, P> {
             total,
             next,
             orphans,
+            limits: self.limits_left().await?,
         })
     }
 
@@ -176,10 +206,39 @@ impl<P: Ports> Cycle<'_, P> {
             &self.settings,
             self.account_id.as_deref(),
         );
-        Ok(match wanted {
-            Ok(wanted) => self.describe(name, &state, Some(&wanted), None),
-            Err(error) => self.describe(name, &state, None, Some(invalid(error.to_string()))),
-        })
+        match wanted {
+            Ok(wanted) => {
+                let standing = self.describe(name, &state, Some(&wanted), None);
+                self.with_limits(standing, &wanted, &state).await
+            }
+            Err(error) => Ok(self.describe(name, &state, None, Some(invalid(error.to_string())))),
+        }
+    }
+
+    /// Adds what keeps a due order waiting, where nothing else does.
+    async fn with_limits(
+        &self,
+        mut standing: Standing,
+        wanted: &Wanted,
+        state: &State,
+    ) -> Result<Standing, Problem> {
+        let Ok(authority) = self.authority(&wanted.authority) else {
+            return Ok(standing);
+        };
+        let (held, now) = (state.certificate.as_ref(), self.clock.now());
+        let due = decide(wanted, &authority.directory, held, now, false) != Decision::Keep;
+        if !due || wanted.paused || state.order.is_some() || standing.problem.is_some() {
+            return Ok(standing);
+        }
+        let purpose = self.purpose_of_next(wanted, state, &authority.directory);
+        let blocked = self
+            .what_would_block(authority, &wanted.name, &wanted.domains, purpose)
+            .await?;
+        if let Some(blocked) = blocked {
+            standing.problem = Some(blocked.problem());
+            standing.next_attempt = Some(blocked.until);
+        }
+        Ok(standing)
     }
 
     fn describe(
@@ -215,8 +274,10 @@ impl<P: Ports> Cycle<'_, P> {
             not_before: held.map(|held| held.not_before),
             not_after: held.map(|held| held.not_after),
             lifetime_left_share: held.map(|held| (held.share_left(now) * 1000.0).round() / 1000.0),
-            renew_at: held.map(|held| crate::report::whole_seconds(held.renew_at())),
-            renewal_information: held.and_then(|held| held.renewal.information.clone()),
+            renew_at: held.map(|held| whole_seconds(held.renew_at())),
+            renewal_information: held
+                .and_then(|held| held.renewal.information.as_ref())
+                .map(Suggestion::from),
             under_way: state.order.as_ref().map(|order| UnderWay {
                 stage: order.stage,
                 reason: order.reason.clone(),

@@ -106,7 +106,12 @@ impl<P: Ports> Installation<P> {
                     None => list_names(self.ports.store()).await?,
                 };
                 let pass = cycle.run(&names, force).await;
-                Ok(self.report(&clock, &function, pass, full))
+                let fleet = if full {
+                    Some(Fleet::of(&cycle).await)
+                } else {
+                    None
+                };
+                Ok(self.report(&clock, &function, pass, fleet))
             }
             Event::Issue {
                 name,
@@ -129,7 +134,7 @@ impl<P: Ports> Installation<P> {
                         ..Pass::default()
                     },
                 };
-                Ok(self.report(&clock, &function, pass, false))
+                Ok(self.report(&clock, &function, pass, None))
             }
             Event::Status {
                 certificates,
@@ -201,7 +206,8 @@ impl<P: Ports> Installation<P> {
         ))
     }
 
-    fn report(&self, clock: &Clock, function: &str, pass: Pass, full: bool) -> Value {
+    /// Tells what became of a pass; `fleet` where it was a full one.
+    fn report(&self, clock: &Clock, function: &str, pass: Pass, fleet: Option<Fleet>) -> Value {
         let needs_person = |entry: &&Entry| {
             entry
                 .problem
@@ -234,14 +240,17 @@ impl<P: Ports> Installation<P> {
             .count("Unproved", count(unproved));
         // Without certificates nothing runs out: an alarm on the last one that was taken away must clear.
         let share = pass.lowest_share_left;
-        if let Some(share) = share.or((full && managed == 0).then_some(1.0)) {
+        if let Some(share) = share.or((fleet.is_some() && managed == 0).then_some(1.0)) {
             metrics = metrics.share("LifetimeLeftShare", share);
         }
-        if full {
+        let full = fleet.is_some();
+        if let Some(fleet) = fleet {
             metrics = metrics
                 .count("Passes", 1)
-                .count("CertificatesManaged", count(managed))
-                .count("ImportsThisYear", pass.imports_of_a_year.into());
+                .count("CertificatesManaged", count(managed));
+            if let Some(imports) = fleet.imports_of_a_year {
+                metrics = metrics.count("ImportsThisYear", imports.into());
+            }
             if let Some(most) = pass.most_on_a_load_balancer {
                 metrics = metrics.count("ListenerCertificates", count(most));
             }
@@ -254,6 +263,24 @@ impl<P: Ports> Installation<P> {
         }
         tracing::info!(summary = %json!(summary), full, "pass done");
         json!(report)
+    }
+}
+
+/// What only a full pass tells.
+struct Fleet {
+    /// In the region with the most; unknown where it could not be read.
+    imports_of_a_year: Option<u32>,
+}
+
+impl Fleet {
+    async fn of<P: Ports>(cycle: &Cycle<'_, P>) -> Self {
+        let imports = cycle.imports_of_a_year().await;
+        if let Err(problem) = &imports {
+            tracing::warn!(problem.type = problem.kind, problem.detail = problem.detail, "imports not counted");
+        }
+        Self {
+            imports_of_a_year: imports.ok(),
+        }
     }
 }
 

@@ -1,0 +1,268 @@
+//! Making an order: what it costs, whether it may be made now, and what a refusal means for the orders of others.
+
+use std::time::Duration;
+
+use crate::authority::{Account, Order};
+use crate::classes::{self, Ours};
+use crate::cycle::{Cycle, Failing, Halt, Ports, Work};
+use crate::document::Wanted;
+use crate::limits::{Blocked, Left, Outcome, Purpose, Reserved, registered_domain};
+use crate::names::DnsName;
+use crate::problem::{Problem, REPLACES_NOT_ECHOED, Refusal};
+use crate::renewal;
+use crate::settings::Authority;
+use crate::state::{Held, OrderRecord, Stage, State};
+use crate::targets::regions;
+
+impl<P: Ports> Cycle<'_, P> {
+    /// Returns what an order is to the authority's limits; `as_successor`: it says which certificate it replaces.
+    fn purpose(
+        &self,
+        wanted: &Wanted,
+        held: Option<&Held>,
+        directory: &str,
+        as_successor: bool,
+    ) -> Purpose {
+        let now = self.clock.now();
+        let in_window = as_successor && held.is_some_and(|held| held.is_in_window(now));
+        Purpose::of(held, &wanted.domains, directory, in_window, now)
+    }
+
+    /// Returns what the next order for a document would be to the authority's limits.
+    pub(crate) fn purpose_of_next(
+        &self,
+        wanted: &Wanted,
+        state: &State,
+        directory: &str,
+    ) -> Purpose {
+        let held = state.certificate.as_ref();
+        let now = self.clock.now();
+        let successor = held.and_then(|held| held.replaceable(wanted, directory, now));
+        self.purpose(wanted, held, directory, successor.is_some())
+    }
+
+    /// Returns why no order can be made for a document now: the authority's limits and holds, and the certificate manager's quota,
+    /// since what cannot be imported is not ordered. Little lifetime left outweighs the latter.
+    pub(crate) async fn what_blocks_an_order(
+        &self,
+        authority: &Authority,
+        wanted: &Wanted,
+        state: &State,
+    ) -> Result<Option<Blocked>, Problem> {
+        let purpose = self.purpose_of_next(wanted, state, &authority.directory);
+        let blocked = self
+            .what_blocks(authority, &wanted.name, &wanted.domains, purpose)
+            .await?;
+        let now = self.clock.now();
+        let urgent = state
+            .certificate
+            .as_ref()
+            .is_some_and(|held| renewal::urgent(held.not_before, held.not_after, now));
+        if blocked.is_some() || urgent {
+            return Ok(blocked);
+        }
+        for region in regions(wanted, &self.home) {
+            let blocked = self.what_blocks_imports(&region).await?;
+            if blocked.is_some() {
+                return Ok(blocked);
+            }
+        }
+        Ok(None)
+    }
+
+    /// Returns in words what an order that nobody needs would cost.
+    pub(crate) async fn costs_in_words(
+        &self,
+        authority: &Authority,
+        wanted: &Wanted,
+        state: &State,
+    ) -> Result<String, Problem> {
+        let purpose = self.purpose_of_next(wanted, state, &authority.directory);
+        let costs = self.costs(authority, &wanted.domains, purpose).await?;
+        let mut words: Vec<String> = costs.iter().map(Left::in_words).collect();
+        for region in regions(wanted, &self.home) {
+            let (left, of) = self.imports_left(&region).await?;
+            words.push(format!(
+                "an import into {region} of {of} per 365 days ({left} left)"
+            ));
+        }
+        Ok(words.join(", "))
+    }
+}
+
+impl<P: Ports> Work<'_, '_, P> {
+    /// Makes an order, as the successor of the certificate held where it can be one, within the authority's limits.
+    pub(crate) async fn place<A: Account>(
+        &mut self,
+        authority: &Authority,
+        account: &A,
+        reason: &str,
+    ) -> Result<A::Order, Halt> {
+        let offered = account.profiles();
+        if let Some(profile) = self
+            .wanted
+            .profile
+            .as_ref()
+            .filter(|profile| !offered.contains(profile))
+        {
+            let known = if offered.is_empty() {
+                "no profiles".to_owned()
+            } else {
+                offered.join(", ")
+            };
+            let detail = format!(
+                "profile: {} does not offer {profile:?}; it offers {known}",
+                authority.directory
+            );
+            return Err(Problem::ours(Ours::Profile, detail).into());
+        }
+        let held = self.state.certificate.as_ref();
+        let now = self.cycle.clock.now();
+        let replaces = held
+            .and_then(|held| held.replaceable(&self.wanted, &authority.directory, now))
+            .map(str::to_owned);
+        let mut reserved = self.reserve(authority, replaces.is_some()).await?;
+        let mut made = self.ask_for_order(account, replaces.as_deref()).await;
+        if let (Some(predecessor), Err(refusal)) = (&replaces, &made)
+            && refusal.may_be_about_replaces()
+        {
+            let why = format!("{predecessor}: {}; ordered without it", refusal.detail);
+            self.never_made(authority, &reserved, refusal).await?;
+            self.note("replaces refused", why);
+            if let Some(held) = &mut self.state.certificate {
+                held.renewal.replaces_refused = true;
+            }
+            // Now it is an order like any other, to the limits as well.
+            reserved = self.reserve(authority, false).await?;
+            made = self.ask_for_order(account, None).await;
+        }
+        let order = match made {
+            Ok(order) => order,
+            Err(refusal) => {
+                self.never_made(authority, &reserved, &refusal).await?;
+                return Err(self.refused(authority, refusal).await);
+            }
+        };
+        self.state.order = Some(OrderRecord {
+            authority: authority.key.clone(),
+            directory: authority.directory.clone(),
+            profile: self.wanted.profile.clone(),
+            domains: self.wanted.domains.clone(),
+            key_type: self.wanted.key_type,
+            url: order.url().to_owned(),
+            stage: Stage::Ordered,
+            reason: reason.to_owned(),
+            unreachable_once: false,
+            not_before: None,
+            reserved,
+        });
+        self.note("ordered", order.url());
+        self.save().await?;
+        Ok(order)
+    }
+
+    async fn ask_for_order<A: Account>(
+        &self,
+        account: &A,
+        replaces: Option<&str>,
+    ) -> Result<A::Order, Refusal> {
+        let profile = self.wanted.profile.as_deref();
+        account
+            .new_order(&self.wanted.domains, profile, replaces)
+            .await
+    }
+
+    /// Takes what the order costs from the authority's limits, or says until when it has to wait.
+    async fn reserve(&self, authority: &Authority, as_successor: bool) -> Result<Reserved, Halt> {
+        let held = self.state.certificate.as_ref();
+        let purpose = self
+            .cycle
+            .purpose(&self.wanted, held, &authority.directory, as_successor);
+        let names = &self.wanted.domains;
+        let reserved = self
+            .cycle
+            .reserve(authority, &self.wanted.name, names, purpose)
+            .await?;
+        Ok(reserved?)
+    }
+
+    /// Books that no order came of asking for one.
+    async fn never_made(
+        &self,
+        authority: &Authority,
+        reserved: &Reserved,
+        refusal: &Refusal,
+    ) -> Result<(), Halt> {
+        let counted = refusal.status.is_none_or(|status| status >= 500)
+            || refusal.word() == REPLACES_NOT_ECHOED;
+        let outcome = Outcome::NeverMade { counted };
+        self.cycle
+            .settle(&authority.key, &authority.directory, reserved, outcome)
+            .await
+    }
+
+    /// A new order was refused. What the authority says about a name holds that name, also for other certificates; what it says
+    /// about its limits otherwise holds everybody who orders there.
+    async fn refused(&mut self, authority: &Authority, refusal: Refusal) -> Halt {
+        let problem = refusal.problem();
+        let paused = classes::is_paused(&refusal);
+        let said_of = |about: &dyn Fn(&DnsName) -> bool| -> Vec<DnsName> {
+            let names = self.wanted.domains.iter();
+            names.filter(|name| about(name)).cloned().collect()
+        };
+        let named = said_of(&|name| mentions(&refusal.detail, name.as_str()));
+        let under = said_of(&|name| mentions(&refusal.detail, &registered_domain(name)));
+        let until = match refusal.retry_after {
+            Some(until) => Some(until),
+            None => paused.then(|| self.cycle.clock.now() + A_DAY),
+        };
+        if let Some(until) = until.filter(|_| paused || refusal.word() == "rateLimited") {
+            let (cycle, problem) = (self.cycle, problem.clone());
+            if !named.is_empty() {
+                cycle.hold_names(authority, &named, until, problem).await;
+            } else if !under.is_empty() {
+                cycle.hold_domains(authority, &under, until, problem).await;
+            } else if paused {
+                let names = &self.wanted.domains;
+                cycle.hold_names(authority, names, until, problem).await;
+            } else {
+                cycle.hold_authority(authority, until, problem).await;
+            }
+        }
+        Halt::Failed(Failing {
+            problem,
+            not_before: refusal.retry_after,
+            identifiers: named.iter().map(ToString::to_string).collect(),
+            paused,
+        })
+    }
+}
+
+/// Whether a text has this name in it, not merely as a part of a longer one.
+fn mentions(text: &str, name: &str) -> bool {
+    let is_of_a_name = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '.';
+    text.split(|c: char| !is_of_a_name(c) && c != '*')
+        .any(|word| word.trim_end_matches('.').eq_ignore_ascii_case(name))
+}
+
+/// A paused name is looked at again after this time.
+const A_DAY: Duration = Duration::from_secs(24 * 3600);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_mentioned_as_a_whole_word() {
+        let said = "too many certificates already issued for \"Example.com\": *.a.example.com, see https://ca.example.org/limits.";
+        for (name, mentioned) in [
+            ("example.com", true),
+            ("*.a.example.com", true),
+            ("a.example.com", false),
+            ("ample.com", false),
+            ("example.co", false),
+        ] {
+            assert_eq!(mentions(said, name), mentioned, "{name}");
+        }
+    }
+}
