@@ -673,6 +673,36 @@ run "the_words_name_the_field_and_the_remedy" {
     error_message = "The words on half a secret's ARN are others."
   }
 
+  assert {
+    condition = var.terms_of_service_agreed && trimspace(templatefile("./refusals/settings.tftpl", { settings = {
+      limits = { importsPerYear = 0 }
+      authorities = {
+        a = merge({ directory = "https://a.example/directory", termsOfServiceAgreed = true }, { limits = "zerossl" })
+        b = merge({ directory = "https://b.example/directory", termsOfServiceAgreed = true }, { limits = { ordersPerHour = 3, ordersPerAccount = 3 } })
+        c = merge({ directory = "https://c.example/directory", termsOfServiceAgreed = true }, { limits = { certificatesPerDomain = { count = 0, hours = 1 }, certificatesPerNameSet = { count = 1000001, seconds = 1.5 } } })
+      }
+      } })) == join("\n", [
+      "settings.authorities.a.limits: \"zerossl\" is not a preset: use \"letsencrypt\", write the limits themselves ({ ordersPerAccount = { count = 300, seconds = 10800 } }), or null for none.",
+      "settings.authorities.b.limits.ordersPerAccount: has the wrong type: give an object, such as { count = 300, seconds = 10800 }.",
+      "settings.authorities.b.limits.ordersPerHour: is not a known field: remove it or correct its name; known here: ordersPerAccount, certificatesPerDomain, certificatesPerNameSet, failedValidationsPerName.",
+      "settings.authorities.c.limits.certificatesPerDomain.hours: is not a known field: remove it or correct its name; known here: count, seconds.",
+      "settings.authorities.c.limits.certificatesPerDomain.count: is 0: give a whole number from 1 to 1000000.",
+      "settings.authorities.c.limits.certificatesPerDomain.seconds: is missing: give a whole number from 1 to 31536000.",
+      "settings.authorities.c.limits.certificatesPerNameSet.count: is 1000001: give a whole number from 1 to 1000000.",
+      "settings.authorities.c.limits.certificatesPerNameSet.seconds: is 1.5: give a whole number from 1 to 31536000.",
+      "settings.limits.importsPerYear: is 0: give a whole number from 1 to 1000000.",
+    ])
+    error_message = "The words on limits are others."
+  }
+
+  assert {
+    condition = var.terms_of_service_agreed && alltrue([
+      for limits in [jsonencode(null), jsonencode("letsencrypt"), jsonencode({}), jsonencode({ ordersPerAccount = null, failedValidationsPerName = { count = 1000000, seconds = 31536000 } })] :
+      trimspace(templatefile("./refusals/settings.tftpl", { settings = { authorities = { letsencrypt = { limits = jsondecode(limits) } }, limits = { importsPerYear = 1000000 } } })) == ""
+    ])
+    error_message = "Limits that the functions take are refused."
+  }
+
   # A secret given in place of its ARN is not repeated.
   assert {
     condition     = var.terms_of_service_agreed && !strcontains(templatefile("./refusals/settings.tftpl", { settings = { authorities = { letsencrypt = { externalAccount = { keyId = "k", secretArn = "c2VjcmV0" } } } } }), "c2VjcmV0")
