@@ -112,25 +112,27 @@ impl<P: Ports> Work<'_, '_, P> {
         Ok(())
     }
 
-    /// Notes since when no target of ours holds a superseded certificate.
+    /// Notes since when no target of ours holds a superseded certificate, and forgets that of one that came back.
     pub(crate) async fn mark_detached(&mut self, region: &str) -> Result<(), Halt> {
-        let pending: Vec<String> = match self.state.imports.get(region) {
-            Some(import) => import
-                .superseded
-                .iter()
-                .filter(|old| old.detached_at.is_none())
-                .map(|old| old.arn.to_string())
-                .collect(),
-            None => return Ok(()),
-        };
-        if pending.is_empty() {
+        let superseded = self
+            .state
+            .imports
+            .get(region)
+            .map(|import| &import.superseded);
+        let superseded: Vec<String> = superseded
+            .into_iter()
+            .flatten()
+            .map(|old| old.arn.to_string())
+            .collect();
+        if superseded.is_empty() {
             return Ok(());
         }
-        let mut held = Vec::new();
+        // What was put back in this pass is there, whether or not the listener lists it by now.
+        let mut held: Vec<String> = self.put_back.iter().cloned().collect();
         for target in &self.state.targets {
             // What may have to come back is not let go of.
             held.extend(
-                pending
+                superseded
                     .iter()
                     .filter(|old| target.standby.holds(old))
                     .cloned(),
@@ -168,14 +170,11 @@ impl<P: Ports> Work<'_, '_, P> {
         }
         let now = self.cycle.clock.now();
         if let Some(import) = self.state.imports.get_mut(region) {
-            for old in import
-                .superseded
-                .iter_mut()
-                .filter(|old| old.detached_at.is_none())
-            {
-                if !held.iter().any(|arn| arn == old.arn.as_str()) {
-                    old.detached_at = Some(now);
-                }
+            for old in &mut import.superseded {
+                old.detached_at = match held.iter().any(|arn| arn == old.arn.as_str()) {
+                    true => None,
+                    false => old.detached_at.or(Some(now)),
+                };
             }
         }
         self.save().await

@@ -295,6 +295,8 @@ pub struct Work<'c, 'p, P: Ports> {
     pub(crate) wanted: Wanted,
     pub(crate) document: String,
     pub(crate) state: State,
+    /// What was put back on a listener in this pass: it may not be listed there for a while.
+    pub(crate) put_back: BTreeSet<String>,
     etag: Option<String>,
 }
 
@@ -312,6 +314,7 @@ impl<'c, 'p, P: Ports> Work<'c, 'p, P> {
             wanted,
             document,
             state,
+            put_back: BTreeSet::new(),
             etag,
         };
         work.state.lease = Some(Lease {
@@ -433,14 +436,20 @@ impl<'c, 'p, P: Ports> Work<'c, 'p, P> {
 
     /// Deletes what the record says is left over: tokens nobody asks for any more, keys that have served, old vault entries.
     pub(crate) async fn sweep(&mut self) -> Result<(), Halt> {
-        if self.state.leftovers.is_empty() {
+        let now = self.cycle.clock.now();
+        if self.state.leftovers.is_empty(now) {
             return Ok(());
         }
         let store = self.cycle.ports.store();
         let leftovers = &self.state.leftovers;
+        let mut asked_for = leftovers.asked_for.clone();
+        let over = asked_for.extract_if(.., |_, until| until.is_over(now));
+        let over: Vec<String> = over.map(|(token, _)| token).collect();
         let mut keys: Vec<String> = leftovers
             .tokens
             .iter()
+            .filter(|token| !asked_for.contains_key(*token))
+            .chain(&over)
             .map(|token| format!("challenges/{token}"))
             .collect();
         keys.extend(
@@ -457,7 +466,10 @@ impl<'c, 'p, P: Ports> Work<'c, 'p, P> {
         {
             outcome?;
         }
-        self.state.leftovers = Leftovers::default();
+        self.state.leftovers = Leftovers {
+            asked_for,
+            ..Leftovers::default()
+        };
         Ok(())
     }
 }

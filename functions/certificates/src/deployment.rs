@@ -71,6 +71,9 @@ impl<P: Ports> Cycle<'_, P> {
         if let Some(stray) = stray_targets(wanted, state, &self.home).first() {
             return Some(format!("the document does not name {stray} any more"));
         }
+        if self.has_let_go(wanted, state).await {
+            return Some("a superseded certificate is on no listener any more".to_owned());
+        }
         let due = state
             .imports
             .values()
@@ -85,6 +88,40 @@ impl<P: Ports> Cycle<'_, P> {
             return Some("superseded certificates are to be deleted".to_owned());
         }
         None
+    }
+}
+
+impl<P: Ports> Cycle<'_, P> {
+    /// Whether a superseded certificate that was still listed after its switch has left the listeners since.
+    async fn has_let_go(&self, wanted: &Wanted, state: &State) -> bool {
+        for (region, import) in &state.imports {
+            let waiting = import.superseded.iter();
+            let mut waiting: Vec<&str> = waiting
+                .filter(|old| old.detached_at.is_none())
+                .map(|old| old.arn.as_str())
+                .filter(|arn| !state.targets.iter().any(|target| target.standby.holds(arn)))
+                .collect();
+            for target in &wanted.targets {
+                let Target::Listener { at, .. } = target else {
+                    continue;
+                };
+                if waiting.is_empty() || at.region() != region {
+                    continue;
+                }
+                let Some(listener) = state.listener(at) else {
+                    waiting.clear();
+                    continue;
+                };
+                match self.holding_seen(listener).await {
+                    Ok(holding) => waiting.retain(|arn| !holding.has(arn)),
+                    Err(_) => waiting.clear(),
+                }
+            }
+            if !waiting.is_empty() {
+                return true;
+            }
+        }
+        false
     }
 }
 

@@ -314,17 +314,18 @@ impl<P: Ports> Work<'_, '_, P> {
         let listing = self.cycle.listing(region, since).await.map_err(failed)?;
         // What was being imported when a pass was stopped may have had other names than are wanted now.
         let intended = match &record.importing {
-            Some(intent) if !same_serial(&intent.serial, serial) => {
-                self.issued(&intent.serial).await?
-            }
-            _ => None,
+            Some(intent) => self.issued(&intent.serial).await?,
+            None => None,
         };
         let intended = intended.iter().flat_map(|issued| &issued.leaf().names);
+        // The document may have other names by now than the certificate that is being deployed.
+        let held = self.state.certificate.iter().flat_map(|held| &held.domains);
         let names: Vec<&str> = self
             .wanted
             .domains
             .iter()
             .chain(intended)
+            .chain(held)
             .map(|name| name.as_str())
             .collect();
         let mut strays = Vec::new();

@@ -128,13 +128,14 @@ impl<P: Ports> Work<'_, '_, P> {
         {
             let why = format!("{predecessor}: {}; ordered without it", refusal.detail);
             self.never_made(authority, &reserved, refusal).await?;
+            let surely = refusal.status != Some(500);
             self.note("replaces refused", why);
-            if let Some(held) = &mut self.state.certificate {
-                held.renewal.replaces_refused = true;
-            }
             // Now it is an order like any other, to the limits as well.
             reserved = self.reserve(authority, false).await?;
             made = self.ask_for_order(account, None).await;
+            if let Some(held) = &mut self.state.certificate {
+                held.renewal.replaces_refused = surely || made.is_ok();
+            }
         }
         let order = match made {
             Ok(order) => order,

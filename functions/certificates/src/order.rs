@@ -18,7 +18,7 @@ use crate::problem::{Problem, Refusal, URN};
 use crate::renewal;
 use crate::self_check::Fetched;
 use crate::settings::{Authority, CheckMode};
-use crate::state::{Held, PendingKey, Stage, VaultEntry};
+use crate::state::{AskedFor, Held, PendingKey, Stage, VaultEntry};
 use crate::store::{self, Condition, Store, read_record, write_record};
 
 type OrderOf<P> = <<<P as Ports>::Authorities as Authorities>::Account as Account>::Order;
@@ -148,7 +148,11 @@ impl<P: Ports> Work<'_, '_, P> {
         }
         self.wait(order, OrderStatus::Pending, FIRST_LOOK_AT_VALIDATION)
             .await?;
-        // All authorizations are final now, whatever came of them: nobody asks for the tokens any more.
+        if order.status() == OrderStatus::Invalid {
+            // One failure ends the order; the others may still be validated.
+            return Ok(());
+        }
+        // All authorizations are final now: nobody asks for the tokens any more.
         self.sweep().await
     }
 
@@ -451,6 +455,17 @@ impl<P: Ports> Work<'_, '_, P> {
     /// Finds out which names made the order invalid, and why.
     async fn autopsy(&mut self, order: &mut OrderOf<P>) -> Result<Failing, Halt> {
         let authorizations = order.authorizations(true).await?;
+        let until =
+            AskedFor(crate::report::whole_seconds(self.cycle.clock.now()) + STILL_ASKED_FOR);
+        let tokens = &self.state.leftovers.tokens;
+        let still_asked_for = authorizations
+            .iter()
+            .filter(|authorization| authorization.status == AuthorizationStatus::Pending)
+            .filter_map(|authorization| Some(authorization.http01.as_ref()?.token.clone()))
+            .filter(|token| tokens.contains(token))
+            .map(|token| (token, until))
+            .collect();
+        self.state.leftovers.asked_for = still_asked_for;
         let failed: Vec<(String, Refusal)> = authorizations
             .into_iter()
             .filter_map(|authorization| {
@@ -587,6 +602,8 @@ impl<P: Ports> Cycle<'_, P> {
 
 /// No step starts with less than this left.
 const LEAST: Duration = Duration::from_secs(2);
+/// How long an authority may go on validating what it has begun, after the order has died.
+const STILL_ASKED_FOR: Duration = Duration::from_secs(600);
 const SELF_CHECK: Duration = Duration::from_secs(5);
 const FIRST_LOOK_AT_VALIDATION: Duration = Duration::from_millis(500);
 const FIRST_LOOK_AT_ISSUANCE: Duration = Duration::from_millis(250);

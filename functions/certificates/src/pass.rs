@@ -419,7 +419,7 @@ impl<P: Ports> Cycle<'_, P> {
             }
         }
         // What an order under way still needs is not swept.
-        plan.sweep = state.order.is_none() && !state.leftovers.is_empty()
+        plan.sweep = state.order.is_none() && !state.leftovers.is_empty(now)
             || state.order.is_some() && plan.order.is_none() && plan.waiting.is_none();
         Ok(plan)
     }

@@ -345,6 +345,9 @@ impl<P: Ports> Work<'_, '_, P> {
             changes.push(Change::SetDefault(default));
         }
         for change in &changes {
+            if let Change::SetDefault(back) | Change::Add(back) = change {
+                self.put_back.insert(back.clone());
+            }
             self.apply(balancer, arn, change).await?;
             self.note("put back", format!("{change:?} on {arn}"));
             match change {

@@ -140,6 +140,8 @@ impl Refusal {
             | "rejectedIdentifier"
             | "unsupportedIdentifier"
             | "userActionRequired" => false,
+            // Pebble stumbles over a predecessor that it does not find.
+            "serverInternal" => self.status == Some(500) && self.retry_after.is_none(),
             _ => matches!(self.status, Some(400 | 403 | 404 | 409)),
         }
     }

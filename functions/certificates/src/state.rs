@@ -443,6 +443,9 @@ pub struct Leftovers {
     /// Tokens under `challenges/`; recorded before they are put.
     #[serde(default)]
     pub tokens: BTreeSet<String>,
+    /// Tokens of an order that died while others of its challenges were being validated: they stay until then.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub asked_for: BTreeMap<String, AskedFor>,
     /// Whether `vault/<name>/pending.json` has served its purpose.
     #[serde(default)]
     pub pending_key: bool,
@@ -451,12 +454,31 @@ pub struct Leftovers {
     pub serials: BTreeSet<String>,
 }
 
-impl Leftovers {
-    /// Whether there is nothing to delete.
-    pub fn is_empty(&self) -> bool {
-        *self == Self::default()
+impl AskedFor {
+    /// Whether nobody asks any more. An instant too far ahead was written by a clock that was wrong.
+    pub fn is_over(self, now: OffsetDateTime) -> bool {
+        self.0 <= now || self.0 > now + Duration::HOUR
     }
 }
+
+impl Leftovers {
+    /// Whether there is nothing to delete now.
+    pub fn is_empty(&self, now: OffsetDateTime) -> bool {
+        let Self {
+            tokens,
+            asked_for,
+            pending_key,
+            serials,
+        } = self;
+        let asked_for = asked_for.values().any(|until| until.is_over(now));
+        tokens.is_empty() && serials.is_empty() && !pending_key && !asked_for
+    }
+}
+
+/// Until when an authority may ask for a token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct AskedFor(#[serde(with = "time::serde::rfc3339")] pub OffsetDateTime);
 
 /// One step of the history.
 #[derive(Clone, Debug, Serialize, Deserialize)]

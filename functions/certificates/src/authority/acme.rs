@@ -7,8 +7,8 @@ use std::time::Duration;
 use base64::Engine;
 use base64::prelude::{BASE64_URL_SAFE, BASE64_URL_SAFE_NO_PAD};
 use instant_acme::{
-    CertificateIdentifier, ChallengeType, ExternalAccountKey, Identifier, Key, NewAccount,
-    NewOrder, RenewalInfo,
+    CertificateIdentifier, ChallengeStatus, ChallengeType, ExternalAccountKey, Identifier, Key,
+    NewAccount, NewOrder, RenewalInfo,
 };
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use serde::Deserialize;
@@ -376,21 +376,50 @@ impl AcmeOrder {
         Ok(seen)
     }
 
-    async fn answer_pending(&mut self) -> Result<(), instant_acme::Error> {
+    /// Answers what is pending and was not answered; returns whether all of it is, or whether that has to be looked at again.
+    async fn answer_pending(&mut self, done: &mut Answering) -> Result<bool, instant_acme::Error> {
         let mut handles = self.order.authorizations();
         while let Some(handle) = handles.next().await {
             let mut handle = handle?;
-            if handle.status != instant_acme::AuthorizationStatus::Pending {
+            let url = handle.url().to_owned();
+            if done.answered.contains(&url) {
                 continue;
             }
-            if let Some(mut challenge) = handle.challenge(ChallengeType::Http01)
-                && challenge.status == instant_acme::ChallengeStatus::Pending
-            {
-                challenge.set_ready().await?;
+            if done.doubtful.contains(&url) {
+                handle.refresh().await?;
             }
+            let is_pending = handle.status == instant_acme::AuthorizationStatus::Pending;
+            let outcome = match handle.challenge(ChallengeType::Http01) {
+                Some(mut challenge)
+                    if is_pending && challenge.status == ChallengeStatus::Pending =>
+                {
+                    challenge.set_ready().await
+                }
+                _ => Ok(()),
+            };
+            match outcome {
+                Ok(()) => done.answered.insert(url),
+                // Perhaps an answer was lost, and the challenge is being validated already.
+                Err(instant_acme::Error::Api(problem))
+                    if problem.r#type.as_deref() == Some(MALFORMED)
+                        && done.doubtful.insert(url) =>
+                {
+                    return Ok(false);
+                }
+                Err(error) => return Err(error),
+            };
         }
-        Ok(())
+        Ok(true)
     }
+}
+
+/// How far the answering of an order's challenges is; what was answered stays so when a later one has to be repeated.
+#[derive(Default)]
+struct Answering {
+    /// The authorizations whose challenge was answered.
+    answered: BTreeSet<String>,
+    /// Those whose challenge was refused as malformed: they are read again before that counts.
+    doubtful: BTreeSet<String>,
 }
 
 impl Order for AcmeOrder {
@@ -421,7 +450,9 @@ impl Order for AcmeOrder {
 
     async fn answer(&mut self) -> Result<(), Refusal> {
         let exchange = self.exchange.clone();
-        with_fresh_nonces!(exchange, self.answer_pending())
+        let mut done = Answering::default();
+        while !with_fresh_nonces!(exchange, self.answer_pending(&mut done))? {}
+        Ok(())
     }
 
     async fn finalize(&mut self, csr: &[u8]) -> Result<Option<Duration>, Refusal> {
@@ -444,6 +475,7 @@ impl Order for AcmeOrder {
     }
 }
 
+const MALFORMED: &str = "urn:ietf:params:acme:error:malformed";
 /// How often a call is repeated whose nonces were refused, each time with three tries of the library's own. With half of all
 /// nonces refused, reading the authorizations of a hundred names takes some thirteen.
 const NONCE_ROUNDS: u32 = 48;
