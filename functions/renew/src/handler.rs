@@ -107,7 +107,7 @@ impl<P: Ports> Installation<P> {
                 };
                 let pass = cycle.run(&names, force).await;
                 let fleet = if full {
-                    Some(Fleet::of(&cycle).await)
+                    Some(Fleet::of(&cycle, &pass).await)
                 } else {
                     None
                 };
@@ -273,8 +273,11 @@ struct Fleet {
 }
 
 impl Fleet {
-    async fn of<P: Ports>(cycle: &Cycle<'_, P>) -> Self {
-        let imports = cycle.imports_of_a_year().await;
+    async fn of<P: Ports>(cycle: &Cycle<'_, P>, pass: &Pass) -> Self {
+        let targets = pass.entries.iter().flat_map(|entry| &entry.targets);
+        let arns = targets.filter_map(|target| target.certificate_arn.as_deref());
+        let regions = arns.filter_map(|arn| Some(arn.split(':').nth(3)?.to_owned()));
+        let imports = cycle.imports_of_a_year(&regions.collect()).await;
         if let Err(problem) = &imports {
             tracing::warn!(problem.type = problem.kind, problem.detail = problem.detail, "imports not counted");
         }
