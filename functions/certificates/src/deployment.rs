@@ -53,7 +53,7 @@ impl<P: Ports> Cycle<'_, P> {
             let Ok(holding) = self.holding_seen(listener).await else {
                 return Some(format!("{listener} could not be read"));
             };
-            let placing = placing(wanted, state, listener, *placement, arn.clone());
+            let placing = placing(wanted, state, listener, *placement, arn.clone(), now);
             let holding = holding.without(&record.stuck);
             if !listener::is_as_wanted(&holding, &placing.wish()) {
                 return Some(format!("{listener} does not hold what it should"));

@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use time::OffsetDateTime;
+
 use crate::arn::{CertificateArn, ListenerArn};
 use crate::certificate::Chain;
 use crate::certificate_manager::CertificateManager;
@@ -81,7 +83,8 @@ impl<P: Ports> Work<'_, '_, P> {
         }
         let before = balancer.certificates(arn).await.map_err(failed)?;
         self.cycle.note_holding(arn, &before);
-        let placing = placing(&self.wanted, &self.state, arn, placement, ours.clone());
+        let now = self.cycle.clock.now();
+        let placing = placing(&self.wanted, &self.state, arn, placement, ours.clone(), now);
         let displaced = self.displaced(arn.region(), &before, &placing).await?;
         let mut changes = listener::establish(&before, &placing.wish(), displaced.keep);
         self.set_aside(arn, &before, &placing, &displaced, &changes)
@@ -363,14 +366,17 @@ impl<P: Ports> Work<'_, '_, P> {
     }
 }
 
-/// Returns what this document wants of a listener.
+/// Returns what this document wants of a listener. A certificate of ours that has ended takes nobody's place.
 pub(crate) fn placing(
     wanted: &Wanted,
     state: &State,
     listener: &ListenerArn,
     placement: Placement,
     ours: CertificateArn,
+    now: OffsetDateTime,
 ) -> Placing {
+    let held = state.certificate.as_ref();
+    let has_ended = held.is_some_and(|held| held.not_after <= now);
     let old = state
         .imports
         .get(listener.region())
@@ -383,9 +389,13 @@ pub(crate) fn placing(
                 .collect()
         })
         .unwrap_or_default();
-    let supersedes = wanted.supersedes.iter().map(ToString::to_string).collect();
+    let supersedes = wanted.supersedes.iter().filter(|_| !has_ended);
+    let supersedes = supersedes.map(ToString::to_string).collect();
     Placing {
-        placement,
+        placement: match has_ended {
+            true => Placement::Sni,
+            false => placement,
+        },
         ours,
         old,
         supersedes,
