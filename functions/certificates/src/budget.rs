@@ -11,10 +11,9 @@ use serde::Serialize;
 use time::OffsetDateTime;
 use tokio::sync::Mutex;
 
-use crate::authority::Hold;
 use crate::classes::Ours;
 use crate::cycle::{Cycle, Halt, Ports, store_problem};
-use crate::limits::{Blocked, Imports, Ledger, Left, Limits, Outcome, Purpose, Reserved};
+use crate::limits::{Blocked, Hold, Imports, Ledger, Left, Limits, Outcome, Purpose, Reserved};
 use crate::memo::Memo;
 use crate::names::{CertificateName, DnsName};
 use crate::problem::Problem;
@@ -50,6 +49,9 @@ pub struct LimitsLeft {
     pub authorities: BTreeMap<String, AuthorityLeft>,
     /// By region.
     pub imports: BTreeMap<String, ImportsLeft>,
+    /// What could not be read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub problem: Option<Problem>,
 }
 
 /// What is left of an authority's limits.
@@ -59,13 +61,13 @@ pub struct AuthorityLeft {
     /// The buckets that are not full.
     pub limits: Vec<Left>,
     /// What the authority told us to leave alone.
-    pub holds: Vec<Held>,
+    pub holds: Vec<HoldLeft>,
 }
 
 /// A hold in force.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Held {
+pub struct HoldLeft {
     /// The name or registered domain; `None` is all of it.
     pub subject: Option<String>,
     /// Until when.
@@ -111,19 +113,7 @@ impl<P: Ports> Cycle<'_, P> {
         let mut seen = lock.lock().await;
         let now = self.clock.now();
         let limits = &authority.limits;
-        let (ledger, etag) = look(self.ports.store(), &key, &mut seen).await?;
-        // A wrong clock's instant stands for "empty" until it is written anew.
-        if ledger.tidy(limits, now) {
-            let condition = etag
-                .as_deref()
-                .map_or(Condition::Absent, Condition::Matches);
-            match write_record(self.ports.store(), &key, ledger, condition).await {
-                Ok(written) => *etag = Some(written),
-                Err(error) => {
-                    tracing::warn!(key, %error, "instants of a wrong clock not set right")
-                }
-            }
-        }
+        let (ledger, _) = look(self.ports.store(), &key, &mut seen).await?;
         Ok(ledger.what_blocks(limits, certificate.as_str(), names, purpose, now))
     }
 
@@ -278,9 +268,14 @@ impl<P: Ports> Cycle<'_, P> {
         if stale {
             *seen = Seen::Not;
         }
-        change(self.ports.store(), &key, &mut seen, decide)
-            .await
-            .map_err(Halt::from)
+        match change(self.ports.store(), &key, &mut seen, decide).await {
+            // Bookkeeping that fails does not keep back what cannot wait.
+            Err(problem) if in_any_case => {
+                tracing::warn!(region, problem.detail = %problem.detail, "import not counted");
+                Ok(Ok(()))
+            }
+            counted => counted.map_err(Halt::from),
+        }
     }
 
     /// Returns why nothing can be imported into the certificate manager of a region now, by the copy that was read in this pass.
@@ -304,71 +299,77 @@ impl<P: Ports> Cycle<'_, P> {
         Ok((imports.left(limit, self.clock.now()), limit))
     }
 
-    /// Takes back an import that was counted and surely did not happen.
-    pub(crate) async fn refund_import(&self, region: &str) -> Result<(), Halt> {
+    /// Takes back an import that was counted and surely did not happen. Where that fails, it stays counted.
+    pub(crate) async fn refund_import(&self, region: &str) {
         let (key, lock) = self.imports(region).await;
         let mut seen = lock.lock().await;
         let decide = |imports: &mut Imports| {
             imports.refund(self.clock.now());
             Change::Write(())
         };
-        change(self.ports.store(), &key, &mut seen, decide)
-            .await
-            .map_err(Halt::from)
+        if let Err(problem) = change(self.ports.store(), &key, &mut seen, decide).await {
+            tracing::warn!(region, problem.detail = %problem.detail, "import stays counted");
+        }
     }
 
-    /// Returns why no order could be made now, by the copy that was read in this pass. Writes nothing.
-    pub(crate) async fn what_would_block(
-        &self,
-        authority: &Authority,
-        certificate: &CertificateName,
-        names: &[DnsName],
-        purpose: Purpose,
-    ) -> Result<Option<Blocked>, Problem> {
-        let (key, lock) = self.ledger(authority).await;
-        let mut seen = lock.lock().await;
-        let (ledger, _) = look(self.ports.store(), &key, &mut seen).await?;
-        let (limits, now) = (&authority.limits, self.clock.now());
-        Ok(ledger.what_blocks(limits, certificate.as_str(), names, purpose, now))
-    }
-
-    /// Returns what is left of every limit: a request for each authority, one for each region, and a list.
-    pub(crate) async fn limits_left(&self) -> Result<LimitsLeft, Problem> {
+    /// Returns what is left of every limit: a request for each authority, one for each region, and a list. Of what cannot be read it
+    /// says why.
+    pub(crate) async fn limits_left(&self) -> LimitsLeft {
         let mut left = LimitsLeft::default();
         for (name, authority) in &self.settings.authorities {
             let (key, lock) = self.ledger(authority).await;
             let mut seen = lock.lock().await;
-            let now = self.clock.now();
-            let (ledger, _) = look(self.ports.store(), &key, &mut seen).await?;
-            let holds = ledger.holds_in_force(now).into_iter();
-            let holds = holds.map(|(subject, hold)| Held {
-                subject: subject.map(str::to_owned),
-                until: hold.until,
-                problem: hold.problem.clone(),
-            });
-            let of_authority = AuthorityLeft {
-                limits: ledger.left(&authority.limits, now),
-                holds: holds.collect(),
-            };
-            if !of_authority.limits.is_empty() || !of_authority.holds.is_empty() {
-                left.authorities.insert(name.clone(), of_authority);
+            match look(self.ports.store(), &key, &mut seen).await {
+                Ok((ledger, _)) => {
+                    let of_authority = self.left_of(ledger, authority);
+                    if !of_authority.limits.is_empty() || !of_authority.holds.is_empty() {
+                        left.authorities.insert(name.clone(), of_authority);
+                    }
+                }
+                Err(problem) => left.problem = Some(problem),
             }
         }
+        let regions = self.regions().await.unwrap_or_else(|problem| {
+            left.problem = Some(problem);
+            Vec::new()
+        });
         let of = self.settings.limits.imports_per_year;
-        for region in self.regions().await? {
+        for region in regions {
             let (key, lock) = self.imports(&region).await;
             let mut seen = lock.lock().await;
             let now = self.clock.now();
-            let (imports, _) = look(self.ports.store(), &key, &mut seen).await?;
-            let next = imports.next(of, now);
-            let of_region = ImportsLeft {
-                left: imports.left(of, now),
-                of,
-                next_at: (next > now).then_some(next),
-            };
-            left.imports.insert(region, of_region);
+            match look(self.ports.store(), &key, &mut seen).await {
+                Ok((imports, _)) => {
+                    let next = imports.next(of, now);
+                    let of_region = ImportsLeft {
+                        left: imports.left(of, now),
+                        of,
+                        next_at: (next > now).then_some(next),
+                    };
+                    left.imports.insert(region, of_region);
+                }
+                Err(problem) => left.problem = Some(problem),
+            }
         }
-        Ok(left)
+        left
+    }
+
+    /// Returns what is left of an authority's limits, what has least left first.
+    fn left_of(&self, ledger: &Ledger, authority: &Authority) -> AuthorityLeft {
+        let now = self.clock.now();
+        let holds = ledger.holds_in_force(now).into_iter().take(MOST_TOLD);
+        let holds = holds.map(|(subject, hold)| HoldLeft {
+            subject: subject.map(str::to_owned),
+            until: hold.until,
+            problem: hold.problem.clone(),
+        });
+        let mut limits = ledger.left(&authority.limits, now);
+        limits.sort_by_key(|left| left.left);
+        limits.truncate(MOST_TOLD);
+        AuthorityLeft {
+            limits,
+            holds: holds.collect(),
+        }
     }
 
     /// Returns what an order would draw on and what is left there, by the copy that was read in this pass.
@@ -525,8 +526,10 @@ fn keeps_changing(key: &str) -> Problem {
     Problem::ours(Ours::Store, detail)
 }
 
+/// Of what an answer tells of one authority.
+const MOST_TOLD: usize = 200;
 /// How often a change is tried.
-const ROUNDS: u32 = 8;
+const ROUNDS: u32 = 16;
 /// Between two tries, at first.
 const PAUSE: Duration = Duration::from_millis(30);
 

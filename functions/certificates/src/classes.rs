@@ -305,10 +305,12 @@ pub fn of_refusal(refusal: &Refusal) -> Retry {
     }
 }
 
-/// Whether the authority has paused a name or account until somebody opens a link: a limit, a link, and no Retry-After.
+/// Whether the authority has paused a name or account until somebody opens a link: a limit, a link, and no Retry-After. A limit that is
+/// over in a moment has a link to its documentation, and says in words when to retry.
 pub fn is_paused(refusal: &Refusal) -> bool {
     let is_limit = refusal.word() == "rateLimited" || refusal.status == Some(429);
-    is_limit && refusal.retry_after.is_none() && refusal.detail.contains("://")
+    let says_when = refusal.detail.contains("retry after");
+    is_limit && !says_when && refusal.retry_after.is_none() && refusal.detail.contains("://")
 }
 
 /// Returns the class of what AWS said about a problem of ours, and what helps.
@@ -367,6 +369,34 @@ mod tests {
         ] {
             let told = refusal(word, detail, status, retry_after);
             assert_eq!(of_refusal(&told), class, "{word} {status} {retry_after}");
+        }
+    }
+
+    #[test]
+    fn each_documented_status_is_judged_so() {
+        let link = "see https://portal.example.com/unpause";
+        let samples = [
+            vec![("", 429, true), ("", 503, true)],
+            vec![("", 500, true), ("", 403, true)],
+            vec![(link, 429, false)],
+            vec![("", 500, false), ("", 502, false)],
+            vec![("", 403, false), ("", 404, false), ("", 429, false)],
+            vec![("", 0, false)],
+        ];
+        assert_eq!(samples.len(), BY_STATUS.len());
+        for (samples, (status, class, _)) in samples.iter().zip(BY_STATUS) {
+            for (detail, code, retry_after) in samples {
+                let told = refusal("certloop:authority", detail, *code, *retry_after);
+                assert_eq!(of_refusal(&told), *class, "{status}: {code}");
+            }
+        }
+    }
+
+    #[test]
+    fn each_documented_type_is_judged_so() {
+        for (word, class, _) in AUTHORITY {
+            let told = refusal(word, "no", 400, *word == "rateLimited");
+            assert_eq!(of_refusal(&told), *class, "{word}");
         }
     }
 

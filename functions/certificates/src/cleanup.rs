@@ -17,7 +17,7 @@ impl<P: Ports> Cycle<'_, P> {
     pub(crate) fn may_delete(&self, old: &Superseded) -> bool {
         // Not in the pass that detached it: what the load balancer says about its use lags behind.
         let overlap = Duration::from_secs(self.settings.limits.overlap_seconds);
-        old.detached_at
+        old.detached_since(self.clock.now())
             .is_some_and(|at| at < self.clock.received() && at + overlap <= self.clock.now())
     }
 }
@@ -173,7 +173,7 @@ impl<P: Ports> Work<'_, '_, P> {
             for old in &mut import.superseded {
                 old.detached_at = match held.iter().any(|arn| arn == old.arn.as_str()) {
                     true => None,
-                    false => old.detached_at.or(Some(now)),
+                    false => old.detached_since(now).or(Some(now)),
                 };
             }
         }

@@ -24,7 +24,7 @@ use crate::proof::{Proven, Question};
 use crate::renewal;
 use crate::self_check::Fetched;
 use crate::settings::Settings;
-use crate::state::{LONGEST_LEASE, Lease, Leftovers, State};
+use crate::state::{Held, LONGEST_LEASE, Lease, Leftovers, State};
 use crate::store::{self, Condition, Store, StoreError, write_record};
 
 /// Everything outside that a pass talks to.
@@ -80,7 +80,7 @@ pub struct Cycle<'p, P: Ports> {
     pub clock: Clock,
     pub(crate) owner: String,
     pub(crate) accounts: Memo<Result<Opened, Failing>>,
-    /// The directories that did not answer a question for renewal information.
+    /// The directories that could not answer a question for renewal information.
     pub(crate) silent: RefCell<BTreeSet<String>>,
     pub(crate) budget: Budget,
     holdings: Memo<Result<Holding, ServiceError>>,
@@ -386,11 +386,12 @@ impl<'c, 'p, P: Ports> Work<'c, 'p, P> {
     pub(crate) fn failure(&self, failing: &Failing, before: Option<&Failure>) -> Failure {
         let now = self.cycle.clock.now();
         let attempts = before.map_or(0, |failure| failure.attempts) + 1;
-        let urgent = self
-            .state
-            .certificate
-            .as_ref()
-            .is_some_and(|held| renewal::urgent(held.not_before, held.not_after, now));
+        // Until a new certificate is deployed, the one before it may be what is served.
+        let held = self.state.certificate.as_ref().map(Held::validity);
+        let urgent = [held, self.state.still_served]
+            .into_iter()
+            .flatten()
+            .any(|valid| renewal::urgent(valid.not_before, valid.not_after, now));
         // Paused: the authority says nothing of when, only that somebody must act. It is asked once a day.
         let paused = failing.paused;
         let ours = if paused {
@@ -410,6 +411,22 @@ impl<'c, 'p, P: Ports> Work<'c, 'p, P> {
             document: self.document.clone(),
             directory: self.cycle.directory(&self.wanted).to_owned(),
         }
+    }
+
+    /// Waits for an authority's answer, but not so long that nothing could be remembered of its silence: whoever is cut off without a
+    /// word would ask again at each pass.
+    pub(crate) async fn answered<T>(
+        &self,
+        asked: impl Future<Output = Result<T, Refusal>>,
+    ) -> Result<T, Refusal> {
+        let limit = self.cycle.clock.left().saturating_sub(TO_REMEMBER);
+        // So short a time says nothing about the authority: then the cut at the end is what it is.
+        if limit < ENOUGH_FOR_AN_ANSWER {
+            return asked.await;
+        }
+        tokio::time::timeout(limit, asked)
+            .await
+            .unwrap_or_else(|_| Err(Refusal::no_answer(limit)))
     }
 
     /// Returns the bound for a step, or stops the work when too little time is left for it (rule 11).
@@ -478,6 +495,8 @@ fn renewal_second(at: OffsetDateTime) -> OffsetDateTime {
     crate::report::whole_seconds(at)
 }
 
+const TO_REMEMBER: Duration = Duration::from_secs(1);
+const ENOUGH_FOR_AN_ANSWER: Duration = Duration::from_secs(10);
 /// The tag naming the installation, by its bucket.
 const TAG_INSTALLATION: &str = "certloop:installation";
 /// The tag naming the certificate, by its document.

@@ -97,7 +97,7 @@ impl<P: Ports> Cycle<'_, P> {
         for (region, import) in &state.imports {
             let waiting = import.superseded.iter();
             let mut waiting: Vec<&str> = waiting
-                .filter(|old| old.detached_at.is_none())
+                .filter(|old| old.detached_since(self.clock.now()).is_none())
                 .map(|old| old.arn.as_str())
                 .filter(|arn| !state.targets.iter().any(|target| target.standby.holds(arn)))
                 .collect();

@@ -174,8 +174,8 @@ impl<P: Ports> Work<'_, '_, P> {
         Ok(None)
     }
 
-    /// Counts an import before it is made, since the certificate manager has a yearly quota. A certificate that is about to end
-    /// is imported in any case: whether an import over another counts is not documented.
+    /// Counts an import before it is made, since the certificate manager has a yearly quota. In place of one that is about to end or
+    /// that the authority wanted replaced at once it is made in any case: whether an import over another counts is not documented.
     async fn count_import(&self, region: &str, urgent: bool) -> Result<(), Halt> {
         match self.cycle.reserve_import(region, urgent).await? {
             Ok(()) => Ok(()),
@@ -184,11 +184,10 @@ impl<P: Ports> Work<'_, '_, P> {
     }
 
     /// Takes back what was counted for an import that surely did not happen.
-    async fn uncount_import(&self, region: &str, error: &ServiceError) -> Result<(), Halt> {
-        if error.may_have_happened() {
-            return Ok(());
+    async fn uncount_import(&self, region: &str, error: &ServiceError) {
+        if !error.may_have_happened() {
+            self.cycle.refund_import(region).await;
         }
-        self.cycle.refund_import(region).await
     }
 
     fn forget(&mut self, region: &str) {
@@ -270,7 +269,10 @@ impl<P: Ports> Work<'_, '_, P> {
             record.replaced = Some(old.serial.clone());
             self.save().await?;
         }
-        let urgent = renewal::urgent(old.not_before, old.not_after, self.cycle.clock.now());
+        let now = self.cycle.clock.now();
+        let held = self.state.certificate.as_ref();
+        let urgent = renewal::urgent(old.not_before, old.not_after, now)
+            || held.is_some_and(|held| held.renewal.hasty > 0);
         self.count_import(region, urgent).await?;
         let import = self.cycle.ports.certificate_manager(region);
         match tokio::time::timeout(left, import.import_over(arn, &issued.material())).await {
@@ -286,7 +288,7 @@ impl<P: Ports> Work<'_, '_, P> {
             }
             // Our prediction was wrong, or the rules have changed: a new ARN always works.
             Ok(Err(error)) => {
-                self.uncount_import(region, &error).await?;
+                self.uncount_import(region, &error).await;
                 match is_refusal(&error) {
                     true => Ok(Some(error.message)),
                     false => Err(error.problem(Ours::Import, arn.as_str()).into()),
@@ -411,7 +413,7 @@ impl<P: Ports> Work<'_, '_, P> {
                 }
                 Ok(Err(error)) => {
                     // It did not happen: there is nothing to look for.
-                    self.uncount_import(region, &error).await?;
+                    self.uncount_import(region, &error).await;
                     if let Some(import) = self.state.imports.get_mut(region) {
                         import.importing = None;
                     }

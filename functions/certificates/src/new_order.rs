@@ -9,7 +9,6 @@ use crate::document::Wanted;
 use crate::limits::{Blocked, Left, Outcome, Purpose, Reserved, registered_domain};
 use crate::names::DnsName;
 use crate::problem::{Problem, REPLACES_NOT_ECHOED, Refusal};
-use crate::renewal;
 use crate::settings::Authority;
 use crate::state::{Held, OrderRecord, Stage, State};
 use crate::targets::regions;
@@ -42,7 +41,7 @@ impl<P: Ports> Cycle<'_, P> {
     }
 
     /// Returns why no order can be made for a document now: the authority's limits and holds, and the certificate manager's quota,
-    /// since what cannot be imported is not ordered. Little lifetime left outweighs the latter.
+    /// since what cannot be imported is not ordered. Little lifetime left, or a window that is over, outweighs the latter.
     pub(crate) async fn what_blocks_an_order(
         &self,
         authority: &Authority,
@@ -50,15 +49,23 @@ impl<P: Ports> Cycle<'_, P> {
         state: &State,
     ) -> Result<Option<Blocked>, Problem> {
         let purpose = self.purpose_of_next(wanted, state, &authority.directory);
+        let held = state.certificate.as_ref();
+        let now = self.clock.now();
+        let urgent = held.is_some_and(|held| held.is_urgent(now));
         let blocked = self
             .what_blocks(authority, &wanted.name, &wanted.domains, purpose)
-            .await?;
-        let now = self.clock.now();
-        let urgent = state
-            .certificate
-            .as_ref()
-            .is_some_and(|held| renewal::urgent(held.not_before, held.not_after, now));
-        if blocked.is_some() || urgent {
+            .await;
+        let blocked = match blocked {
+            Err(problem) if urgent => {
+                self.warn_uncounted(authority, &problem);
+                None
+            }
+            blocked => blocked?,
+        };
+        if blocked.is_some()
+            || urgent
+            || held.is_some_and(|held| held.is_to_be_replaced_at_once(now))
+        {
             return Ok(blocked);
         }
         for region in regions(wanted, &self.home) {
@@ -68,6 +75,10 @@ impl<P: Ports> Cycle<'_, P> {
             }
         }
         Ok(None)
+    }
+
+    fn warn_uncounted(&self, authority: &Authority, problem: &Problem) {
+        tracing::warn!(authority = %authority.key, problem.type = %problem.kind, problem.detail = %problem.detail, "order not counted");
     }
 
     /// Returns in words what an order that nobody needs would cost.
@@ -128,14 +139,17 @@ impl<P: Ports> Work<'_, '_, P> {
         {
             let why = format!("{predecessor}: {}; ordered without it", refusal.detail);
             self.never_made(authority, &reserved, refusal).await?;
-            let surely = refusal.status != Some(500);
+            let kind = refusal.kind.clone();
+            self.refuse_replaces(refusal.status != Some(500));
             self.note("replaces refused", why);
             // Now it is an order like any other, to the limits as well.
             reserved = self.reserve(authority, false).await?;
             made = self.ask_for_order(account, None).await;
-            if let Some(held) = &mut self.state.certificate {
-                held.renewal.replaces_refused = surely || made.is_ok();
-            }
+            // The same answer without it: then it was about something else.
+            self.refuse_replaces(match &made {
+                Ok(_) => true,
+                Err(refusal) => refusal.kind != kind,
+            });
         }
         let order = match made {
             Ok(order) => order,
@@ -153,6 +167,7 @@ impl<P: Ports> Work<'_, '_, P> {
             url: order.url().to_owned(),
             stage: Stage::Ordered,
             reason: reason.to_owned(),
+            ordered_at: Some(crate::report::whole_seconds(self.cycle.clock.now())),
             unreachable_once: false,
             not_before: None,
             reserved,
@@ -162,14 +177,19 @@ impl<P: Ports> Work<'_, '_, P> {
         Ok(order)
     }
 
+    fn refuse_replaces(&mut self, refused: bool) {
+        if let Some(held) = &mut self.state.certificate {
+            held.renewal.replaces_refused = refused;
+        }
+    }
+
     async fn ask_for_order<A: Account>(
         &self,
         account: &A,
         replaces: Option<&str>,
     ) -> Result<A::Order, Refusal> {
         let profile = self.wanted.profile.as_deref();
-        account
-            .new_order(&self.wanted.domains, profile, replaces)
+        self.answered(account.new_order(&self.wanted.domains, profile, replaces))
             .await
     }
 
@@ -183,8 +203,17 @@ impl<P: Ports> Work<'_, '_, P> {
         let reserved = self
             .cycle
             .reserve(authority, &self.wanted.name, names, purpose)
-            .await?;
-        Ok(reserved?)
+            .await;
+        match reserved {
+            // Bookkeeping that fails does not keep back what is about to end.
+            Err(Halt::Failed(failing))
+                if held.is_some_and(|held| held.is_urgent(self.cycle.clock.now())) =>
+            {
+                self.cycle.warn_uncounted(authority, &failing.problem);
+                Ok(Reserved::default())
+            }
+            reserved => Ok(reserved??),
+        }
     }
 
     /// Books that no order came of asking for one.
@@ -211,21 +240,28 @@ impl<P: Ports> Work<'_, '_, P> {
             let names = self.wanted.domains.iter();
             names.filter(|name| about(name)).cloned().collect()
         };
-        let named = said_of(&|name| mentions(&refusal.detail, name.as_str()));
-        let under = said_of(&|name| mentions(&refusal.detail, &registered_domain(name)));
+        let detail = &refusal.detail;
+        let named = said_of(&|name| mentions(detail, name.as_str()));
+        let under = said_of(&|name| mentions(detail, &registered_domain(name)));
         let until = match refusal.retry_after {
             Some(until) => Some(until),
             None => paused.then(|| self.cycle.clock.now() + A_DAY),
         };
-        if let Some(until) = until.filter(|_| paused || refusal.word() == "rateLimited") {
+        let is_limit = refusal.word() == "rateLimited" || matches!(refusal.status, Some(429 | 503));
+        if let Some(until) = until.filter(|_| paused || is_limit) {
             let (cycle, problem) = (self.cycle, problem.clone());
-            if !named.is_empty() {
-                cycle.hold_names(authority, &named, until, problem).await;
-            } else if !under.is_empty() {
-                cycle.hold_domains(authority, &under, until, problem).await;
-            } else if paused {
-                let names = &self.wanted.domains;
+            if paused {
+                let names = match named.is_empty() {
+                    true => &self.wanted.domains,
+                    false => &named,
+                };
                 cycle.hold_names(authority, names, until, problem).await;
+            } else if detail.contains("exact set of") {
+                // Nobody else orders these names; the certificate's own failure remembers it.
+            } else if !under.is_empty() && detail.contains("certificates") {
+                cycle.hold_domains(authority, &under, until, problem).await;
+            } else if !named.is_empty() {
+                cycle.hold_names(authority, &named, until, problem).await;
             } else {
                 cycle.hold_authority(authority, until, problem).await;
             }

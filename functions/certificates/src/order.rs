@@ -6,6 +6,8 @@
 
 use std::time::Duration;
 
+use time::OffsetDateTime;
+
 use crate::authority::{Account, Authorities, AuthorizationStatus, Http01, Order, OrderStatus};
 use crate::certificate::{Chain, check_issued};
 use crate::challenge::Token;
@@ -95,7 +97,12 @@ impl<P: Ports> Work<'_, '_, P> {
         let Some(record) = &self.state.order else {
             return Ok(None);
         };
-        match account.order(&record.url).await {
+        match self.answered(account.order(&record.url)).await {
+            Ok(order) if is_stuck(order.status(), record.ordered_at, self.cycle.clock.now()) => {
+                self.abandon("it came to nothing in a day", Outcome::Unknown)
+                    .await?;
+                Ok(None)
+            }
             Ok(order) => Ok(Some(order)),
             // Gone, or not an order of this account: it is the authority that says so, not something before it.
             Err(refusal)
@@ -113,7 +120,7 @@ impl<P: Ports> Work<'_, '_, P> {
     async fn validate(&mut self, order: &mut OrderOf<P>) -> Result<(), Halt> {
         self.grant("validating", LEAST, LEAST)?;
         let mut challenges = Vec::new();
-        for authorization in order.authorizations(false).await? {
+        for authorization in self.answered(order.authorizations(false)).await? {
             if authorization.status != AuthorizationStatus::Pending {
                 continue;
             }
@@ -139,11 +146,9 @@ impl<P: Ports> Work<'_, '_, P> {
         }
         if !challenges.is_empty() {
             self.present(&challenges).await?;
-            if let Err(halt) = self.self_check(&challenges).await {
-                self.sweep().await?;
-                return Err(halt);
-            }
-            order.answer().await?;
+            // Where it fails the tokens stay: others may share the authorization, and the next attempt presents the same ones.
+            self.self_check(&challenges).await?;
+            self.answered(order.answer()).await?;
             self.note("answered", listed(challenges.iter().map(|(name, ..)| name)));
         }
         self.wait(order, OrderStatus::Pending, FIRST_LOOK_AT_VALIDATION)
@@ -272,7 +277,7 @@ impl<P: Ports> Work<'_, '_, P> {
         let csr = key
             .csr(&self.wanted.domains)
             .map_err(|error| Problem::ours(Ours::Key, error.to_string()))?;
-        match order.finalize(&csr).await {
+        match self.answered(order.finalize(&csr)).await {
             Ok(wait) if order.status() == OrderStatus::Processing => {
                 self.wait(
                     order,
@@ -284,7 +289,7 @@ impl<P: Ports> Work<'_, '_, P> {
             Ok(_) => Ok(()),
             // Perhaps an earlier visit has handed it in already: the status tells.
             Err(refusal) if refusal.word() == "orderNotReady" || refusal.status == Some(403) => {
-                order.refresh().await?;
+                self.answered(order.refresh()).await?;
                 if order.status() == OrderStatus::Ready {
                     Err(refusal.into())
                 } else {
@@ -330,7 +335,7 @@ impl<P: Ports> Work<'_, '_, P> {
             let detail = "the key of the issued certificate is not in the vault; ordering anew";
             return Ok(Some(Problem::ours(Ours::KeyLost, detail)));
         };
-        let pem = order.certificate().await?;
+        let pem = self.answered(order.certificate()).await?;
         let unusable = |error: &dyn std::fmt::Display| {
             let detail = format!("the downloaded chain cannot be used: {error}");
             Ok(Some(Problem::ours(Ours::Chain, detail)))
@@ -355,7 +360,10 @@ impl<P: Ports> Work<'_, '_, P> {
         )
         .await?;
 
-        self.settle(Outcome::Issued).await?;
+        if let Err(Halt::Failed(failing)) = self.settle(Outcome::Issued).await {
+            // Bookkeeping that fails keeps no certificate back: it only counts a little longer.
+            tracing::warn!(certificate.name = %self.wanted.name, problem.detail = %failing.problem.detail, "issuance not booked");
+        }
         let Some(record) = self.state.order.take() else {
             return Ok(None);
         };
@@ -378,6 +386,11 @@ impl<P: Ports> Work<'_, '_, P> {
                 fastrand::f64(),
             ),
         };
+        // What an earlier one that was never deployed left to be served ends first.
+        let replaced =
+            self.state
+                .still_served
+                .or(self.state.certificate.as_ref().map(Held::validity));
         let before = self
             .state
             .certificate
@@ -390,6 +403,7 @@ impl<P: Ports> Work<'_, '_, P> {
         {
             self.state.leftovers.serials.insert(oldest);
         }
+        self.state.still_served = replaced;
         self.state.leftovers.pending_key = true;
         self.state.order_failure = None;
         self.state.deployment_failure = None;
@@ -434,7 +448,7 @@ impl<P: Ports> Work<'_, '_, P> {
             }
             tokio::time::sleep(pause).await;
             waited += pause;
-            pause = match order.refresh().await {
+            pause = match self.answered(order.refresh()).await {
                 Ok(Some(wish)) => wish.max(SHORTEST_PAUSE),
                 Ok(None) => pause.mul_f32(1.5).min(LONGEST_PAUSE),
                 // A look can be repeated; a few that fail do not make the order fail.
@@ -454,7 +468,7 @@ impl<P: Ports> Work<'_, '_, P> {
 
     /// Finds out which names made the order invalid, and why.
     async fn autopsy(&mut self, order: &mut OrderOf<P>) -> Result<Failing, Halt> {
-        let authorizations = order.authorizations(true).await?;
+        let authorizations = self.answered(order.authorizations(true)).await?;
         let until =
             AskedFor(crate::report::whole_seconds(self.cycle.clock.now()) + STILL_ASKED_FOR);
         let tokens = &self.state.leftovers.tokens;
@@ -521,13 +535,24 @@ impl<P: Ports> Work<'_, '_, P> {
 
     /// Forgets the order under way, with its tokens and its key.
     async fn abandon(&mut self, why: &str, outcome: Outcome<'_>) -> Result<(), Halt> {
-        self.settle(outcome).await?;
-        if self
+        let was_finalized = self
             .state
             .order
             .as_ref()
-            .is_some_and(|order| order.stage == Stage::Finalizing)
-        {
+            .is_some_and(|order| order.stage == Stage::Finalizing);
+        let names: Vec<String> = self
+            .wanted
+            .domains
+            .iter()
+            .map(ToString::to_string)
+            .collect();
+        let outcome = match outcome {
+            // No certificate can come of an order without a CSR; its validations may have failed.
+            Outcome::Unknown if !was_finalized => Outcome::Ended { failed: &names },
+            outcome => outcome,
+        };
+        self.settle(outcome).await?;
+        if was_finalized {
             self.gather_strays().await?;
         }
         if let Some(order) = self.state.order.take() {
@@ -566,6 +591,12 @@ impl<P: Ports> Work<'_, '_, P> {
     }
 }
 
+/// Whether an order waits for its authority for so long that another is the better bet.
+fn is_stuck(status: OrderStatus, ordered_at: Option<OffsetDateTime>, now: OffsetDateTime) -> bool {
+    matches!(status, OrderStatus::Pending | OrderStatus::Processing)
+        && ordered_at.is_some_and(|at| now - at > LONGEST_LIFE)
+}
+
 /// What `vault/<name>/pending.json` holds.
 enum Pending {
     /// The key of this order.
@@ -602,6 +633,8 @@ impl<P: Ports> Cycle<'_, P> {
 
 /// No step starts with less than this left.
 const LEAST: Duration = Duration::from_secs(2);
+/// An order that is neither ready nor dead by then is given up.
+const LONGEST_LIFE: time::Duration = time::Duration::DAY;
 /// How long an authority may go on validating what it has begun, after the order has died.
 const STILL_ASKED_FOR: Duration = Duration::from_secs(600);
 const SELF_CHECK: Duration = Duration::from_secs(5);

@@ -82,13 +82,17 @@ struct ToDo {
 }
 
 impl ToDo {
-    /// Returns what this is sorted by: first what the authority wants replaced at once, then by the end of what is held. One
-    /// that holds nothing, or has only to be deployed, comes before those that hold something.
-    fn urgency(&self, now: OffsetDateTime) -> (bool, Option<OffsetDateTime>) {
+    /// Returns what this is sorted by: first what the authority wants replaced at once, then orders for what has little left, then
+    /// by the end of what is held. One that holds nothing, or has only to be deployed, comes before those that hold something.
+    fn urgency(&self, now: OffsetDateTime) -> (u8, Option<OffsetDateTime>) {
         let held = self.state.certificate.as_ref();
         let held = held.filter(|_| self.plan.order.is_some());
-        let at_once = held.is_some_and(|held| held.is_to_be_replaced_at_once(now));
-        (!at_once, held.map(|held| held.not_after))
+        let rank = match held {
+            Some(held) if held.is_to_be_replaced_at_once(now) => 0,
+            Some(held) if held.is_urgent(now) => 1,
+            _ => 2,
+        };
+        (rank, held.map(|held| held.not_after))
     }
 }
 
@@ -102,11 +106,11 @@ struct Plan {
     /// Why the bucket has to be swept.
     sweep: bool,
     /// What has to wait.
-    waiting: Option<Held>,
+    waiting: Option<Waits>,
 }
 
 #[derive(Clone, Debug)]
-struct Held {
+struct Waits {
     reason: String,
     until: Option<OffsetDateTime>,
     problem: Option<Problem>,
@@ -184,8 +188,10 @@ impl<P: Ports> Cycle<'_, P> {
         looked
     }
 
-    async fn reconcile(&self, mut to_do: ToDo, force: bool) -> Entry {
+    async fn reconcile(&self, mut to_do: ToDo, mut force: bool) -> Entry {
         let name = to_do.wanted.name.clone();
+        let serial = |to_do: &ToDo| Some(to_do.state.certificate.as_ref()?.serial.clone());
+        let before = serial(&to_do);
         // Whoever is not faster with the lease looks again: the winner may have settled everything.
         for _ in 0..RACES {
             if self.clock.left() < LEAST {
@@ -209,8 +215,17 @@ impl<P: Ports> Cycle<'_, P> {
                 }
                 Err(error) => return Entry::failed(name.as_str(), store_problem(&error), None),
             }
-            let looked = tokio::time::timeout(self.clock.left(), self.look(&name, force)).await;
-            to_do = match looked {
+            let looking = async {
+                match self.look(&name, force).await? {
+                    // The winner has renewed it: what was forced is done.
+                    Look::Work(to_do) if force && serial(&to_do) != before => {
+                        force = false;
+                        self.look(&name, force).await
+                    }
+                    look => Ok(look),
+                }
+            };
+            to_do = match tokio::time::timeout(self.clock.left(), looking).await {
                 Ok(Ok(Look::Work(to_do))) => *to_do,
                 Ok(Ok(Look::Settled(entry))) => return *entry,
                 Ok(Err(problem)) => return Entry::failed(name.as_str(), problem, None),
@@ -342,7 +357,7 @@ impl<P: Ports> Cycle<'_, P> {
             failure.as_ref().and_then(|failure| {
                 failure
                     .holds(now, force, document, self.directory(wanted), &names)
-                    .map(|until| Held {
+                    .map(|until| Waits {
                         reason: format!(
                             "backing off until {} after: {}",
                             rfc3339(until),
@@ -371,19 +386,18 @@ impl<P: Ports> Cycle<'_, P> {
         };
         let order = match decision {
             Decision::Order { reason } if force && under_way.is_none() && needs_none() => {
-                let costs = self.costs_in_words(authority, wanted, state).await?;
-                Some(
-                    format!("{reason}; it takes {costs}")
-                        .trim_end_matches("; it takes ")
-                        .to_owned(),
-                )
+                let costs = self.costs_in_words(authority, wanted, state).await;
+                Some(match costs {
+                    Ok(costs) if !costs.is_empty() => format!("{reason}; it takes {costs}"),
+                    _ => reason,
+                })
             }
             Decision::Order { reason } => Some(reason),
             Decision::Keep => under_way.map(|order| order.reason.clone()),
         };
         if let Some(reason) = order {
             let held = if wanted.paused {
-                Some(Held {
+                Some(Waits {
                     reason: format!("paused; otherwise: {reason}"),
                     until: None,
                     problem: None,
@@ -391,15 +405,18 @@ impl<P: Ports> Cycle<'_, P> {
             } else if let Some(held) = holds(&state.order_failure) {
                 Some(held)
             } else if let Some(until) = asked_to_wait(state, now) {
-                Some(Held {
+                Some(Waits {
                     reason: "the authority is at work on the order".to_owned(),
                     until: Some(until),
                     problem: None,
                 })
             } else if under_way.is_none() {
-                self.what_blocks_an_order(authority, wanted, state)
-                    .await?
-                    .map(Held::from)
+                // What cannot be told keeps back the order, not the deployment of what is there.
+                let blocked = self.what_blocks_an_order(authority, wanted, state).await;
+                blocked.map_or_else(
+                    |problem| Some(Waits::from(problem)),
+                    |blocked| blocked.map(Waits::from),
+                )
             } else {
                 None
             };
@@ -425,7 +442,17 @@ impl<P: Ports> Cycle<'_, P> {
     }
 }
 
-impl From<Blocked> for Held {
+impl From<Problem> for Waits {
+    fn from(problem: Problem) -> Self {
+        Self {
+            reason: problem.detail.clone(),
+            until: None,
+            problem: Some(problem),
+        }
+    }
+}
+
+impl From<Blocked> for Waits {
     fn from(blocked: Blocked) -> Self {
         Self {
             problem: Some(blocked.problem()),
@@ -435,7 +462,7 @@ impl From<Blocked> for Held {
     }
 }
 
-impl Held {
+impl Waits {
     fn entry(self, name: &CertificateName) -> Entry {
         let mut entry = Entry::bare(name.as_str(), Outcome::Waiting, self.reason);
         entry.next_attempt = self.until;
@@ -562,7 +589,10 @@ impl<P: Ports> Work<'_, '_, P> {
                     done.changed |= changed;
                     done.remarks.extend(remarks);
                     match problem {
-                        None => self.state.deployment_failure = None,
+                        None => {
+                            self.state.deployment_failure = None;
+                            self.state.still_served = None;
+                        }
                         Some(problem) => {
                             return Err(self.deployment_failed(stopped, problem.into()));
                         }
@@ -632,7 +662,7 @@ impl<P: Ports> Work<'_, '_, P> {
         Ok(true)
     }
 
-    fn conclude(&self, done: Done, waiting: Option<Held>) -> Entry {
+    fn conclude(&self, done: Done, waiting: Option<Waits>) -> Entry {
         let name = &self.wanted.name;
         if let Some(halt) = done.halt {
             return self.entry_of_halt(halt);
@@ -673,7 +703,13 @@ impl<P: Ports> Work<'_, '_, P> {
                     .flatten()
                     .find(|failure| failure.problem == failing.problem)
                     .map(|failure| failure.next_attempt);
-                Entry::failed(name, failing.problem, next)
+                let is_limit = failing.problem.kind == Problem::kind_of(Ours::Limit);
+                let mut entry = Entry::failed(name, failing.problem, next);
+                if is_limit {
+                    // Nothing is wrong but that it has to wait.
+                    entry.outcome = Outcome::Waiting;
+                }
+                entry
             }
             Halt::Waiting {
                 reason,

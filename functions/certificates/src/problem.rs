@@ -33,10 +33,15 @@ pub enum Retry {
 }
 
 impl Problem {
+    /// Returns the type of a problem of ours.
+    pub fn kind_of(ours: Ours) -> String {
+        format!("certloop:{}", ours.word())
+    }
+
     /// Makes a problem of ours: `certloop:<word>`.
     pub fn ours(ours: Ours, detail: impl Into<String>) -> Self {
         Self {
-            kind: format!("certloop:{}", ours.word()),
+            kind: Self::kind_of(ours),
             detail: detail.into(),
             retry: ours.retry(),
         }
@@ -203,6 +208,8 @@ const LADDER: [Duration; 4] = [
 ];
 /// A next attempt of ours further ahead than this is void (a clock that was wrong once).
 const LONGEST_WAIT: Duration = Duration::hours(25);
+/// What an authority asked for is never further ahead than this; if it is, a clock was wrong.
+pub(crate) const LONGEST_RETRY_AFTER: Duration = Duration::hours(8 * 24 + 1);
 /// Our waits when little of the lifetime is left.
 const URGENT_WAIT: Duration = Duration::hours(1);
 
@@ -227,7 +234,11 @@ impl Failure {
         if !self.directory.is_empty() && self.directory != directory {
             return None;
         }
-        if self.next_attempt <= now || (!self.binding && self.next_attempt > now + LONGEST_WAIT) {
+        let longest = match self.binding {
+            true => LONGEST_RETRY_AFTER,
+            false => LONGEST_WAIT,
+        };
+        if self.next_attempt <= now || self.next_attempt > now + longest {
             return None;
         }
         let about_these_names =

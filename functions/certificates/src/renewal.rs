@@ -115,9 +115,16 @@ pub fn draw(
         at: latest - lifetime / 10 * luck.clamp(0.0, 1.0),
         information: None,
         hasty,
-        window_counts_from: (hasty > 0).then(|| now + backoff(hasty, false, 0.0)),
+        window_counts_from: (hasty > 0).then(|| now + patience(hasty)),
         replaces_refused: false,
     }
+}
+
+/// Returns how long a new certificate is kept whatever window it has, after so many that were replaced early: as after failures,
+/// and beyond the first day ever longer.
+fn patience(hasty: u32) -> Duration {
+    let doubled = hasty.saturating_sub(HASTE_OF_A_DAY).min(5);
+    backoff(hasty, false, 0.0) * 2_i32.pow(doubled)
 }
 
 impl Held {
@@ -132,8 +139,10 @@ impl Held {
             return self.renewal.at;
         };
         let latest = self.not_after - self.lifetime() / 20;
+        let longest = self.not_before + patience(u32::MAX) + SLACK;
         let counts_from = self.renewal.window_counts_from;
         counts_from
+            .filter(|from| *from <= longest)
             .map_or(window.at, |from| window.at.max(from))
             .min(latest)
     }
@@ -199,8 +208,12 @@ pub fn information_after(
     let (window, pause, unanswered) = match answer {
         Ok(None) => (None, LONGEST_PAUSE, 0),
         Ok(Some(suggested)) => {
-            let pause = suggested.retry_after.map_or(LASTING, told);
-            (window_of(suggested, held, luck).or(known), pause, 0)
+            let retry_after = suggested.retry_after;
+            match (window_of(suggested, held, luck), retry_after) {
+                (Some(window), Some(pause)) => (Some(window), told(pause), 0),
+                (Some(window), None) => (Some(window), LASTING, 0),
+                (None, _) => (known, LASTING, 0),
+            }
         }
         Err(refusal) => {
             let before = held.renewal.information.as_ref();
@@ -210,7 +223,7 @@ pub fn information_after(
                 .map(|until| (until - now).clamp(SHORTEST_PAUSE, LONGEST_PAUSE));
             let doubled = SHORTEST_PAUSE * 2_i32.pow(before.min(10));
             if refusal.status.is_none_or(|status| status >= 500) && !refusal.unconnected {
-                let pause = asked_for.unwrap_or(doubled.min(LASTING));
+                let pause = asked_for.unwrap_or_default().max(doubled.min(LASTING));
                 (known, pause, before.saturating_add(1))
             } else {
                 (known, asked_for.unwrap_or(LASTING), 0)
@@ -233,13 +246,19 @@ fn window_of(suggested: Suggested, held: &Held, luck: f64) -> Option<Window> {
         explanation_url,
         ..
     } = suggested;
+    let explanation_url = explanation_url.filter(|url| url.len() <= LONGEST_URL);
     if end <= start || end <= held.not_before {
         return None;
     }
     let kept = held.window().map(|window| window.at);
     let at = kept
         .filter(|at| (start..=end).contains(at))
-        .unwrap_or_else(|| whole_seconds(start + (end - start) * luck.clamp(0.0, 1.0)));
+        .unwrap_or_else(|| {
+            // So early that the next pass still lies in the window: it may be a few minutes away.
+            let width = end - start;
+            let drawn_from = width - Duration::min(width / 4, Duration::HOUR);
+            whole_seconds(start + drawn_from * luck.clamp(0.0, 1.0))
+        });
     Some(Window {
         start,
         end,
@@ -275,8 +294,12 @@ fn listed(names: &[&str]) -> String {
     }
 }
 
+/// In bytes.
+const LONGEST_URL: usize = 1_000;
 /// Certificates below this lifetime are renewed at half of it.
 const SHORT: Duration = Duration::days(10);
+/// After so many early replacements in a row the next waits for a day.
+const HASTE_OF_A_DAY: u32 = 4;
 /// An authority is asked about a certificate at most once in this time,
 const SHORTEST_PAUSE: Duration = Duration::minutes(1);
 /// and at least once in this one.
@@ -355,15 +378,13 @@ mod tests {
     fn one_instant_is_drawn_in_the_window_and_kept_while_it_lies_there() {
         let mut held = held(None, START);
         told(&mut held, suggested(20, 30), START, 0.5);
-        assert_eq!(held.renew_at(), START + Duration::days(25));
+        let drawn = START + Duration::days(25) - Duration::minutes(30);
+        assert_eq!(held.renew_at(), drawn);
         told(&mut held, suggested(24, 40), START, 0.9);
-        assert_eq!(
-            held.renew_at(),
-            START + Duration::days(25),
-            "it still lies there"
-        );
-        told(&mut held, suggested(30, 40), START, 0.1);
-        assert_eq!(held.renew_at(), START + Duration::days(31));
+        assert_eq!(held.renew_at(), drawn, "it still lies there");
+        told(&mut held, suggested(30, 40), START, 1.0);
+        let drawn = START + Duration::days(40) - Duration::hours(1);
+        assert_eq!(held.renew_at(), drawn);
     }
 
     #[test]
@@ -387,7 +408,7 @@ mod tests {
             told(&mut held, suggested(from, to), START, 0.5);
             assert_eq!(
                 held.renew_at(),
-                START + Duration::days(25),
+                START + Duration::days(25) - Duration::minutes(30),
                 "{why}: the last valid one stays"
             );
         }
@@ -423,7 +444,7 @@ mod tests {
             before = next;
         }
         let minutes: Vec<i64> = waits.iter().map(|wait| wait.whole_minutes()).collect();
-        assert_eq!(minutes, [1, 10, 100, 1_440, 1_440, 1_440]);
+        assert_eq!(minutes, [1, 10, 100, 1_440, 2_880, 5_760]);
     }
 
     #[test]
@@ -453,7 +474,7 @@ mod tests {
             held.renewal.information = Some(information.clone());
             assert_eq!(
                 held.renew_at(),
-                START + Duration::days(25),
+                START + Duration::days(25) - Duration::minutes(30),
                 "the window stays"
             );
             (information.ask_again - START).whole_minutes()

@@ -31,7 +31,10 @@ impl<P: Ports> Cycle<'_, P> {
             .unwrap_or_else(|_| Err(Refusal::no_answer(limit)));
         if let Err(refusal) = &answer {
             tracing::warn!(authority = %authority.key, problem.type = %refusal.kind, problem.detail = %refusal.detail, "no renewal information");
-            if refusal.status.is_none() {
+            if refusal
+                .status
+                .is_none_or(|status| status == 429 || status >= 500)
+            {
                 self.silent.borrow_mut().insert(held.directory.clone());
             }
         }

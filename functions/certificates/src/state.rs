@@ -19,6 +19,7 @@ use crate::key::KeyType;
 use crate::limits::Reserved;
 use crate::names::DnsName;
 use crate::problem::Failure;
+use crate::renewal::urgent;
 use crate::store::Record;
 
 /// The record of one certificate.
@@ -36,6 +37,9 @@ pub struct State {
     /// The serial of the one before, kept in the vault as well.
     #[serde(default)]
     pub previous: Option<String>,
+    /// The validity of the one before, while it may still be what is served.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub still_served: Option<Validity>,
     /// The order under way.
     #[serde(default)]
     pub order: Option<OrderRecord>,
@@ -77,6 +81,7 @@ impl Default for State {
             lease: None,
             certificate: None,
             previous: None,
+            still_served: None,
             order: None,
             imports: BTreeMap::new(),
             targets: Vec::new(),
@@ -86,6 +91,13 @@ impl Default for State {
             leftovers: Leftovers::default(),
             history: Vec::new(),
         }
+    }
+}
+
+impl Superseded {
+    /// Returns since when no target of ours holds it. An instant to come was written by a clock that was wrong.
+    pub fn detached_since(&self, now: OffsetDateTime) -> Option<OffsetDateTime> {
+        self.detached_at.filter(|at| *at <= now + Duration::HOUR)
     }
 }
 
@@ -190,7 +202,32 @@ pub struct Held {
     pub renewal: Renewal,
 }
 
+/// From when until when a certificate is valid.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Validity {
+    /// Start.
+    #[serde(with = "time::serde::rfc3339")]
+    pub not_before: OffsetDateTime,
+    /// End.
+    #[serde(with = "time::serde::rfc3339")]
+    pub not_after: OffsetDateTime,
+}
+
 impl Held {
+    /// Returns its validity.
+    pub fn validity(&self) -> Validity {
+        Validity {
+            not_before: self.not_before,
+            not_after: self.not_after,
+        }
+    }
+
+    /// Whether little of its lifetime is left.
+    pub fn is_urgent(&self, now: OffsetDateTime) -> bool {
+        urgent(self.not_before, self.not_after, now)
+    }
+
     /// Returns the length of its validity.
     pub fn lifetime(&self) -> Duration {
         self.not_after - self.not_before
@@ -281,6 +318,9 @@ pub struct OrderRecord {
     pub stage: Stage,
     /// Why it was made, in words.
     pub reason: String,
+    /// When it was made.
+    #[serde(default, with = "time::serde::rfc3339::option")]
+    pub ordered_at: Option<OffsetDateTime>,
     /// Whether our own fetch of a challenge could not connect at the last attempt (rule 9: it blocks one step only).
     #[serde(default)]
     pub unreachable_once: bool,

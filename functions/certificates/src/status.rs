@@ -166,7 +166,7 @@ impl<P: Ports> Cycle<'_, P> {
             total,
             next,
             orphans,
-            limits: self.limits_left().await?,
+            limits: self.limits_left().await,
         })
     }
 
@@ -209,7 +209,7 @@ impl<P: Ports> Cycle<'_, P> {
         match wanted {
             Ok(wanted) => {
                 let standing = self.describe(name, &state, Some(&wanted), None);
-                self.with_limits(standing, &wanted, &state).await
+                Ok(self.with_limits(standing, &wanted, &state).await)
             }
             Err(error) => Ok(self.describe(name, &state, None, Some(invalid(error.to_string())))),
         }
@@ -221,24 +221,25 @@ impl<P: Ports> Cycle<'_, P> {
         mut standing: Standing,
         wanted: &Wanted,
         state: &State,
-    ) -> Result<Standing, Problem> {
+    ) -> Standing {
         let Ok(authority) = self.authority(&wanted.authority) else {
-            return Ok(standing);
+            return standing;
         };
         let (held, now) = (state.certificate.as_ref(), self.clock.now());
         let due = decide(wanted, &authority.directory, held, now, false) != Decision::Keep;
         if !due || wanted.paused || state.order.is_some() || standing.problem.is_some() {
-            return Ok(standing);
+            return standing;
         }
         let purpose = self.purpose_of_next(wanted, state, &authority.directory);
         let blocked = self
-            .what_would_block(authority, &wanted.name, &wanted.domains, purpose)
-            .await?;
-        if let Some(blocked) = blocked {
+            .what_blocks(authority, &wanted.name, &wanted.domains, purpose)
+            .await;
+        // A ledger that cannot be read is told once, with the limits.
+        if let Ok(Some(blocked)) = blocked {
             standing.problem = Some(blocked.problem());
             standing.next_attempt = Some(blocked.until);
         }
-        Ok(standing)
+        standing
     }
 
     fn describe(

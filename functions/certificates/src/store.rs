@@ -97,6 +97,8 @@ pub enum StoreError {
 pub trait Record: Serialize + DeserializeOwned {
     /// The schema version this build writes.
     const VERSION: u32 = 1;
+    /// Whether it is written for people's eyes.
+    const PRETTY: bool = true;
 
     /// Sets the stamp of the write about to happen.
     fn stamp(&mut self, write_id: String);
@@ -155,7 +157,11 @@ pub async fn write_record<R: Record>(
 ) -> Result<String, StoreError> {
     let write_id = format!("{:032x}", fastrand::u128(..));
     record.stamp(write_id.clone());
-    let body = serde_json::to_vec_pretty(record).map_err(|_| StoreError::Unusable {
+    let written = match R::PRETTY {
+        true => serde_json::to_vec_pretty(record),
+        false => serde_json::to_vec(record),
+    };
+    let body = written.map_err(|_| StoreError::Unusable {
         key: key.to_owned(),
         reason: "it cannot be put into JSON".to_owned(),
     })?;

@@ -4,12 +4,11 @@
 
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use zeroize::Zeroizing;
 
 use crate::names::DnsName;
-use crate::problem::{Problem, Refusal};
+use crate::problem::Refusal;
 use crate::settings;
 
 pub mod acme;
@@ -72,16 +71,6 @@ pub struct Suggested {
 /// An account's private key: PKCS#8 DER in base64url. Wiped when dropped, never printed.
 #[derive(Clone)]
 pub struct AccountKey(pub Zeroizing<String>);
-
-/// A hold on all orders at an authority.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Hold {
-    /// Until when.
-    #[serde(with = "time::serde::rfc3339")]
-    pub until: OffsetDateTime,
-    /// What the authority said.
-    pub problem: Problem,
-}
 
 /// An account that can be signed in to.
 #[derive(Clone)]

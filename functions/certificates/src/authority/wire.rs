@@ -156,11 +156,15 @@ impl Wire {
     ) -> Result<Response<Bytes>, Unanswered> {
         let answered = async {
             let response = self.http.request(request).await.map_err(|error| {
-                let unconnected = error.is_connect();
+                let mut unconnected = error.is_connect();
                 let mut words = error.to_string();
                 let mut source = error.source();
                 while let Some(cause) = source {
                     words = format!("{words}: {cause}");
+                    // A connection that takes too long may come about another time.
+                    unconnected &= cause
+                        .downcast_ref::<std::io::Error>()
+                        .is_none_or(|error| error.kind() != std::io::ErrorKind::TimedOut);
                     source = cause.source();
                 }
                 Unanswered {
@@ -393,13 +397,15 @@ pub(super) fn of_problem(problem: &instant_acme::Problem) -> Refusal {
     }
 }
 
-/// Replaces everything of a key authorization's shape: a token, a dot, a SHA-256 thumbprint in base64url.
+/// Replaces everything of a key authorization's shape: a token, a dot, a SHA-256 thumbprint in base64url. A link that somebody must
+/// open may hold a JWT, which has three parts, and stays.
 fn without_key_authorizations(text: &str) -> String {
     let is_base64url = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
     let mut cleaned = String::with_capacity(text.len());
     let mut word = String::new();
     let flush = |word: &mut String, cleaned: &mut String| {
-        let secret = word.split('.').skip(1).any(|part| part.len() >= THUMBPRINT);
+        let parts: Vec<&str> = word.trim_matches('.').split('.').collect();
+        let secret = matches!(parts[..], [_, thumbprint] if thumbprint.len() == THUMBPRINT);
         cleaned.push_str(if secret { "(key authorization)" } else { word });
         word.clear();
     };
@@ -415,11 +421,17 @@ fn without_key_authorizations(text: &str) -> String {
     cleaned
 }
 
-/// Cuts what an authority says to what a person reads.
+/// Cuts what an authority says to what a person reads. A link that somebody must open stays whole.
 fn shortened(text: &str) -> String {
-    match text.char_indices().nth(LONGEST_DETAIL) {
-        Some((end, _)) => format!("{}…", &text[..end]),
-        None => text.to_owned(),
+    let Some((end, _)) = text.char_indices().nth(LONGEST_DETAIL) else {
+        return text.to_owned();
+    };
+    let rest = &text[end..];
+    let link = text.split_whitespace().find(|word| word.contains("://"));
+    match link.filter(|link| !text[..end].contains(link) && link.len() <= LONGEST_LINK) {
+        Some(link) => format!("{}… {link}", &text[..end]),
+        None if rest.is_empty() => text.to_owned(),
+        None => format!("{}…", &text[..end]),
     }
 }
 
@@ -451,7 +463,7 @@ fn retry_after(headers: &HeaderMap) -> Option<OffsetDateTime> {
             date(value)?.duration_since(now).unwrap_or_default()
         }
     };
-    Some(OffsetDateTime::now_utc() + wait)
+    Some(OffsetDateTime::now_utc() + wait.min(LONGEST_RETRY_AFTER))
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -473,6 +485,10 @@ const DIRECTORY_AGE: Duration = Duration::from_secs(3600);
 const THUMBPRINT: usize = 43;
 /// In characters.
 const LONGEST_DETAIL: usize = 1_000;
+/// In bytes.
+const LONGEST_LINK: usize = 4_000;
+/// No authority's limit lasts longer; what is further ahead is a mistake.
+const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(8 * 86_400);
 const NONCES: usize = 64;
 /// The longest wait for a nonce that somebody else's answer may bring.
 const NONCE_PATIENCE: Duration = Duration::from_millis(150);
@@ -495,6 +511,20 @@ mod tests {
             cleaned.contains("hello.world") && cleaned.contains("a.example.com/x.txt"),
             "{cleaned}"
         );
+    }
+
+    #[test]
+    fn a_link_with_a_jwt_stays() {
+        let part = "x".repeat(THUMBPRINT);
+        let link = format!("https://portal.example.com/sfe/v1/unpause?jwt={part}.{part}.{part}");
+        let said = format!(
+            "prevented from requesting certificates for a.example.com. Please visit: {link}"
+        );
+        assert_eq!(without_key_authorizations(&said), said);
+        let long = format!("{} {link}", "name.example.com, ".repeat(100));
+        assert!(shortened(&long).ends_with(&link));
+        let name = format!("{part}x.{part}x.example.com is held");
+        assert_eq!(without_key_authorizations(&name), name);
     }
 
     #[test]
