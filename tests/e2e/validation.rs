@@ -190,7 +190,8 @@ async fn a_wrong_answer_to_our_own_fetch_blocks_the_challenge() {
         assert_problem(&pass, "shop", "certloop:selfCheck", &words);
         assert!(!pass.report().to_string().contains("httpMethod"));
         assert_eq!(evidence::asked(&cloud, &site, CHALLENGE).len(), 0);
-        assert!(site.keys("challenges/").await.is_empty(), "{attempt}");
+        // It stays for the next attempt: the authorization is not final.
+        assert_eq!(site.keys("challenges/").await.len(), 1, "{attempt}");
     }
     // Nobody but us has been there.
     let visits = site.ports().visits();
@@ -220,7 +221,6 @@ async fn not_getting_through_ourselves_blocks_one_step_only() {
     let words = ["shop.example.com", "could not connect"];
     assert_problem(&pass, "shop", "certloop:selfCheckUnreachable", &words);
     assert_eq!(evidence::asked(&cloud, &site, CHALLENGE).len(), 0);
-    assert!(site.keys("challenges/").await.is_empty());
     let pass = site.pass().await;
     assert_eq!(pass.outcome("shop"), "waiting", "{:#}", pass.report());
 
