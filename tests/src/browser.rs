@@ -2,10 +2,12 @@
 
 use std::net::SocketAddr;
 
+use base64::Engine;
+use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
 use rustls::pki_types::CertificateDer;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
-use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
+use x509_parser::prelude::{FromDer, GeneralName, ParsedExtension, X509Certificate};
 
 use crate::http::{self, Request, Response};
 use crate::tls;
@@ -55,6 +57,26 @@ impl Leaf {
             not_before: leaf.validity().not_before.to_datetime(),
             not_after: leaf.validity().not_after.to_datetime(),
         }
+    }
+
+    /// Returns the leaf as PEM.
+    pub fn pem(&self) -> String {
+        let body = BASE64_STANDARD.encode(&self.chain[0]);
+        format!("-----BEGIN CERTIFICATE-----\n{body}\n-----END CERTIFICATE-----\n")
+    }
+
+    /// Returns the leaf's unique identifier (RFC 9773 section 4.1).
+    pub fn identifier(&self) -> String {
+        let (_, leaf) = X509Certificate::from_der(&self.chain[0]).unwrap();
+        let key = leaf
+            .iter_extensions()
+            .find_map(|one| match one.parsed_extension() {
+                ParsedExtension::AuthorityKeyIdentifier(key) => key.key_identifier.clone(),
+                _ => None,
+            });
+        let [key, serial] =
+            [key.unwrap().0, leaf.raw_serial()].map(|part| BASE64_URL_SAFE_NO_PAD.encode(part));
+        format!("{key}.{serial}")
     }
 
     /// Returns the end of validity as RFC 3339.

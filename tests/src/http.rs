@@ -71,6 +71,25 @@ pub struct Response {
     pub headers: Vec<(String, String)>,
     /// The whole body.
     pub body: Vec<u8>,
+    /// Where it breaks off on its way, if it does.
+    pub stall: Option<Stall>,
+}
+
+/// Where an answer comes to a halt, or how it never ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stall {
+    /// Not a byte of it arrives, and the connection stays open.
+    BeforeHead,
+    /// Half of its header fields arrive, and the connection stays open.
+    InHead,
+    /// Half of its body arrives, and the connection stays open.
+    InBody,
+    /// Half of its body arrives, and the connection is closed.
+    CutInBody,
+    /// Its body drips and has no end.
+    Drip,
+    /// Its body comes as fast as it is read, and has no end.
+    Flood,
 }
 
 impl Response {
@@ -80,7 +99,15 @@ impl Response {
             status,
             headers: Vec::new(),
             body: body.into(),
+            stall: None,
         }
+    }
+
+    /// Lets the answer break off.
+    #[must_use]
+    pub fn stalled(mut self, stall: Stall) -> Self {
+        self.stall = Some(stall);
+        self
     }
 
     /// Adds a header field.
@@ -120,6 +147,9 @@ where
         let Some(response) = handler(request).await else {
             return Ok(());
         };
+        if let Some(stall) = response.stall {
+            return write_stalled(&mut stream, &response, stall).await;
+        }
         write_response(&mut stream, &response, head_only, close).await?;
         if close {
             break;
@@ -268,6 +298,62 @@ async fn write_response<S: AsyncWrite + Unpin>(
     stream.flush().await
 }
 
+/// Writes an answer as far as it comes, and waits for the other side to give up.
+async fn write_stalled<S: AsyncRead + AsyncWrite + Unpin>(
+    stream: &mut S,
+    response: &Response,
+    stall: Stall,
+) -> io::Result<()> {
+    let mut whole = Vec::new();
+    let mut head = Response::new(response.status, Vec::new());
+    head.headers = response.headers.clone();
+    // Of a length that never arrives where it is cut, and without any where it has no end.
+    let (framing, half) = match stall {
+        Stall::Drip | Stall::Flood => ("transfer-encoding: chunked\r\n\r\n".to_owned(), 0),
+        _ => (
+            format!("content-length: {}\r\n\r\n", response.body.len().max(2)),
+            response.body.len() / 2,
+        ),
+    };
+    write_response(&mut io::Cursor::new(&mut whole), &head, false, false).await?;
+    let text = String::from_utf8_lossy(&whole);
+    let fields = text.trim_end().trim_end_matches("content-length: 0");
+    match stall {
+        Stall::BeforeHead => {}
+        Stall::InHead => {
+            stream
+                .write_all(&fields.as_bytes()[..fields.len() / 2])
+                .await?
+        }
+        _ => {
+            stream.write_all(fields.as_bytes()).await?;
+            stream.write_all(framing.as_bytes()).await?;
+            stream.write_all(&response.body[..half]).await?;
+        }
+    }
+    stream.flush().await?;
+    match stall {
+        Stall::CutInBody => return Ok(()),
+        Stall::Drip | Stall::Flood => {
+            let chunk = format!("400\r\n{}\r\n", " ".repeat(0x400));
+            loop {
+                stream.write_all(chunk.as_bytes()).await?;
+                stream.flush().await?;
+                if stall == Stall::Drip {
+                    tokio::time::sleep(DRIP).await;
+                }
+            }
+        }
+        _ => {}
+    }
+    let mut rest = [0; 64];
+    while stream.read(&mut rest).await? > 0 {}
+    Ok(())
+}
+
+/// Slow enough to stay below any limit of a body's size while a caller has patience.
+const DRIP: std::time::Duration = std::time::Duration::from_millis(100);
+
 /// Sends one request over a connection that is then closed, and returns the whole answer.
 pub async fn exchange<S>(stream: S, mut request: Request) -> io::Result<Response>
 where
@@ -333,6 +419,7 @@ impl Connection {
             status: parts.status.as_u16(),
             headers: headers.collect(),
             body: body.to_vec(),
+            stall: None,
         })
     }
 }

@@ -37,13 +37,13 @@ use tokio::net::TcpListener;
 pub use crate::aws::Aws;
 pub use crate::browser::Leaf;
 pub use crate::function_url::FunctionUrl;
-pub use crate::http::Response;
+pub use crate::http::{Response, Stall};
 pub use crate::installation::{Installation, Listed};
 pub use crate::lambda::{Function, FunctionError, Invocation, Lambda, Moment, Plan};
 pub use crate::load_balancer::Visit;
 pub use crate::nginx::Nginx;
 pub use crate::pebble::{Pebble, PebbleOptions};
-pub use crate::proxy::{Fault, Proxy, Sent, Service};
+pub use crate::proxy::{Broken, Fault, Proxy, Sent, Service};
 pub use crate::tls::PrivateAuthority;
 
 /// The account everything is in.

@@ -1,13 +1,17 @@
 //! Pebble, Let's Encrypt's test authority, and the DNS it asks.
 
 use std::net::{IpAddr, SocketAddr};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 use tokio::net::TcpStream;
 
+use crate::browser::Leaf;
 use crate::http::{self, Request};
 use crate::process::Process;
 use crate::tls::{self, PrivateAuthority};
@@ -189,12 +193,45 @@ impl Pebble {
 
     /// Fetches a path of the management interface: `/roots/0`, `/cert-status-by-serial/<hex>`.
     pub async fn management(&self, path: &str) -> String {
+        let request = Request::get(&self.addresses.management.to_string(), path);
+        self.manage(request).await
+    }
+
+    /// Sets what it answers from now on when it is asked for a certificate's renewal information (RFC 9773). It checks
+    /// nothing of it, so this need not be JSON.
+    pub async fn set_renewal_information(&self, certificate: &Leaf, answer: &str) {
+        let path = "/set-renewal-info/";
+        let mut request = Request::get(&self.addresses.management.to_string(), path);
+        request.method = "POST".into();
+        let body = json!({"Certificate": certificate.pem(), "ARIResponse": answer});
+        request.body = body.to_string().into_bytes();
+        self.manage(request).await;
+    }
+
+    /// Suggests that a certificate be replaced between two instants, with a page that says why.
+    pub async fn suggest(
+        &self,
+        certificate: &Leaf,
+        window: Range<OffsetDateTime>,
+        explanation: Option<&str>,
+    ) {
+        let text = |at: OffsetDateTime| at.format(&Rfc3339).unwrap();
+        let window = json!({"start": text(window.start), "end": text(window.end)});
+        let mut answer = json!({"suggestedWindow": window});
+        if let Some(explanation) = explanation {
+            answer["explanationURL"] = explanation.into();
+        }
+        self.set_renewal_information(certificate, &answer.to_string())
+            .await;
+    }
+
+    async fn manage(&self, request: Request) -> String {
+        let path = request.target.clone();
         let address = self.addresses.management;
         let client = tls::client_config(&self.authority_root);
         let stream = tls::connect(client, address, &address.ip().to_string())
             .await
             .unwrap();
-        let request = Request::get(&address.to_string(), path);
         let response = http::exchange(stream, request).await.unwrap();
         assert_eq!(response.status, 200, "{path}: {}", response.text());
         response.text()

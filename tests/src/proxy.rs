@@ -1,16 +1,22 @@
 //! The wire between the functions and the services: every request is counted, recorded and attributed to the
 //! invocation that sent it, may be its process's last, and may be answered with a fault.
 
+use std::collections::HashMap;
 use std::fmt;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use base64::Engine;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use rustls::{ClientConfig, ServerConfig};
+use serde_json::Value;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 
-use crate::http::{self, Connection, Request, Response, Serving};
+use crate::http::{self, Connection, Request, Response, Serving, Stall};
 use crate::lambda::{Environment, Lambda, Moment};
 use crate::process::lock;
 use crate::tls;
@@ -41,6 +47,8 @@ pub struct Sent {
     pub target: String,
     /// What it asked for: `ImportCertificate`, `PutObject state/shop.json`, `POST /order-plz`.
     pub call: String,
+    /// The payload of a signed request to the certificate authority; null when there is none.
+    pub payload: Value,
     /// The status of the answer, once there was one.
     pub status: Option<u16>,
 }
@@ -73,12 +81,33 @@ pub struct Fault {
     matches: Arc<dyn Fn(&Sent) -> bool + Send + Sync>,
     skip: usize,
     times: usize,
+    dice: Option<Dice>,
+    label: Option<String>,
     act: Act,
+}
+
+/// Lets a fault strike a share of the requests: always the same ones of a call for a seed, whatever else is under way.
+#[derive(Clone)]
+struct Dice {
+    share: f64,
+    seed: u64,
+    seen: HashMap<String, u64>,
+}
+
+impl Dice {
+    fn strikes(&mut self, sent: &Sent) -> bool {
+        let seen = self.seen.entry(sent.call.clone()).or_default();
+        *seen += 1;
+        let mut hasher = DefaultHasher::new();
+        (self.seed, &sent.call, *seen).hash(&mut hasher);
+        fastrand::Rng::with_seed(hasher.finish()).f64() < self.share
+    }
 }
 
 #[derive(Clone)]
 enum Act {
     Answer(Response),
+    AnswerBy(Arc<dyn Fn(&Sent) -> Response + Send + Sync>),
     Swallow(Response),
     Edit(Arc<dyn Fn(&mut Response) + Send + Sync>),
     HangUp,
@@ -98,6 +127,8 @@ impl Fault {
             matches: Arc::new(matches),
             skip: 0,
             times: 1,
+            dice: None,
+            label: None,
             act: Act::HangUp,
         })
     }
@@ -130,6 +161,36 @@ impl FaultBuilder {
     /// Strikes every time.
     pub fn always(self) -> Self {
         self.times(usize::MAX)
+    }
+
+    /// Names the fault, so that it can be removed alone.
+    pub fn labelled(mut self, label: &str) -> Self {
+        self.0.label = Some(label.to_owned());
+        self
+    }
+
+    /// Strikes a share of the requests, always, by the dice of a seed.
+    pub fn share(mut self, share: f64, seed: u64) -> Self {
+        self.0.dice = Some(Dice {
+            share,
+            seed,
+            seen: HashMap::new(),
+        });
+        self.always()
+    }
+
+    /// Answers with what fits the request; the service never hears of it.
+    pub fn answer_by(
+        mut self,
+        answer: impl Fn(&Sent) -> Response + Send + Sync + 'static,
+    ) -> Fault {
+        self.0.act = Act::AnswerBy(Arc::new(answer));
+        self.0
+    }
+
+    /// Lets the service do it; its answer comes to a halt on its way.
+    pub fn stall(self, stall: Stall) -> Fault {
+        self.edit(move |response| response.stall = Some(stall))
     }
 
     /// Answers with this; the service never hears of the request.
@@ -172,6 +233,17 @@ impl FaultBuilder {
     }
 }
 
+/// What becomes of a connection before a request can be sent over it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Broken {
+    /// It is closed at once.
+    Closed,
+    /// Nobody answers.
+    Silent,
+    /// Something is at the other end that does not speak TLS.
+    Garbage,
+}
+
 /// One listening address before one service.
 #[derive(Debug)]
 pub struct Proxy {
@@ -186,6 +258,7 @@ struct Shared {
     tls: Option<(Arc<ServerConfig>, Arc<ClientConfig>)>,
     lambda: Lambda,
     faults: Mutex<Vec<Fault>>,
+    broken: Mutex<Vec<(String, Broken)>>,
     sent: Mutex<Vec<Sent>>,
 }
 
@@ -204,6 +277,7 @@ impl Proxy {
             tls,
             lambda,
             faults: Mutex::default(),
+            broken: Mutex::default(),
             sent: Mutex::default(),
         });
         let serving = http::listen(listener, {
@@ -221,9 +295,25 @@ impl Proxy {
         lock(&self.shared.faults).push(fault);
     }
 
+    /// Breaks every new connection of a function's from now on.
+    pub fn break_connections(&self, function: &str, how: Broken) {
+        lock(&self.shared.broken).push((function.to_owned(), how));
+    }
+
+    /// Lets a function's connections through again.
+    pub fn mend_connections(&self, function: &str) {
+        lock(&self.shared.broken).retain(|(held, _)| held != function);
+    }
+
+    /// Removes the faults of a label.
+    pub fn heal_labelled(&self, label: &str) {
+        lock(&self.shared.faults).retain(|fault| fault.label.as_deref() != Some(label));
+    }
+
     /// Removes all faults.
     pub fn heal(&self) {
         lock(&self.shared.faults).clear();
+        lock(&self.shared.broken).clear();
     }
 
     /// Returns every request so far, of all invocations.
@@ -239,11 +329,26 @@ struct Wire {
     upstream: tokio::sync::Mutex<Option<Connection>>,
 }
 
-async fn connection(shared: Arc<Shared>, stream: TcpStream, peer: SocketAddr) {
+async fn connection(shared: Arc<Shared>, mut stream: TcpStream, peer: SocketAddr) {
     let environment = match stream.local_addr() {
         Ok(local) => shared.lambda.environment_behind(peer, local),
         Err(_) => None,
     };
+    let broken = environment.as_ref().and_then(|environment| {
+        let broken = lock(&shared.broken);
+        let mine = broken
+            .iter()
+            .find(|(held, _)| *held == environment.function);
+        mine.map(|(_, how)| *how)
+    });
+    if let Some(how) = broken {
+        let mut rest = [0; 64];
+        if how == Broken::Garbage {
+            let _ = stream.write_all(b"220 mail.example.com ESMTP\r\n").await;
+        }
+        while how != Broken::Closed && stream.read(&mut rest).await.is_ok_and(|read| read > 0) {}
+        return;
+    }
     let wire = Wire {
         environment,
         upstream: tokio::sync::Mutex::default(),
@@ -274,6 +379,10 @@ async fn exchange(wire: &Wire, request: Request) -> Option<Response> {
         host: request.header("host").unwrap_or_default().to_owned(),
         target: request.target.clone(),
         call: call(shared.service, &request),
+        payload: match shared.service {
+            Service::Acme => payload(&request.body),
+            Service::Aws => Value::Null,
+        },
         status: None,
     };
     let index = {
@@ -298,6 +407,7 @@ async fn exchange(wire: &Wire, request: Request) -> Option<Response> {
     let act = strike(shared, &sent);
     let response = match act {
         Some(Act::Answer(response)) => response,
+        Some(Act::AnswerBy(answer)) => answer(&sent),
         Some(Act::HangUp) => return None,
         Some(Act::Swallow(response)) => {
             forward(wire, request).await;
@@ -328,7 +438,10 @@ async fn exchange(wire: &Wire, request: Request) -> Option<Response> {
 
 fn strike(shared: &Shared, sent: &Sent) -> Option<Act> {
     let mut faults = lock(&shared.faults);
-    let index = faults.iter().position(|fault| (fault.matches)(sent))?;
+    let index = faults.iter_mut().position(|fault| {
+        let dice = &mut fault.dice;
+        (fault.matches)(sent) && dice.as_mut().is_none_or(|dice| dice.strikes(sent))
+    })?;
     let fault = &mut faults[index];
     if fault.skip > 0 {
         fault.skip -= 1;
@@ -340,6 +453,14 @@ fn strike(shared: &Shared, sent: &Sent) -> Option<Act> {
         faults.remove(index);
     }
     Some(act)
+}
+
+/// Reads what a signed request says (RFC 7515).
+fn payload(body: &[u8]) -> Value {
+    let signed: Value = serde_json::from_slice(body).unwrap_or_default();
+    let encoded = signed["payload"].as_str().unwrap_or_default();
+    let decoded = BASE64_URL_SAFE_NO_PAD.decode(encoded).unwrap_or_default();
+    serde_json::from_slice(&decoded).unwrap_or_default()
 }
 
 async fn forward(wire: &Wire, request: Request) -> Response {
