@@ -74,7 +74,7 @@ async fn passes_afterwards(site: &Installation, name: &str, context: &str) {
     panic!("{context}: no pass is the last one: {told:#?}");
 }
 
-fn last_request(pass: &Invocation) -> String {
+pub(crate) fn last_request(pass: &Invocation) -> String {
     pass.requests
         .last()
         .map(ToString::to_string)
@@ -246,13 +246,13 @@ async fn a_switch_undone_at_once_survives_death_at_every_request() {
 }
 
 /// Somebody who visits the site all the time.
-struct Visitor {
+pub(crate) struct Visitor {
     stop: oneshot::Sender<()>,
     visits: tokio::task::JoinHandle<Result<usize, String>>,
 }
 
 impl Visitor {
-    fn start(site: Arc<Installation>, domain: &str) -> Self {
+    pub(crate) fn start(site: Arc<Installation>, domain: &str) -> Self {
         let domain = domain.to_owned();
         let (stop, mut stopped) = oneshot::channel();
         let visits = tokio::spawn(async move {
@@ -270,7 +270,7 @@ impl Visitor {
     }
 
     /// Returns how many visits there were; all of them must have been served.
-    async fn stop(self) -> usize {
+    pub(crate) async fn stop(self) -> usize {
         let _ = self.stop.send(());
         self.visits
             .await

@@ -9,6 +9,7 @@
 
 mod authority_refusals;
 mod aws_refusals;
+mod budget;
 mod concurrency;
 mod documents;
 mod drift;
@@ -20,10 +21,13 @@ mod helpers;
 mod interruption;
 mod key_changes;
 mod many_certificates;
+mod never_wrong;
 mod new_listeners;
 mod placement;
 mod proofs;
+mod renewal_information;
 mod renewals;
+mod replacements;
 mod secrets;
 mod stand_ins;
 mod targets;
