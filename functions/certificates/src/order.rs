@@ -472,14 +472,14 @@ impl<P: Ports> Work<'_, '_, P> {
         let until =
             AskedFor(crate::report::whole_seconds(self.cycle.clock.now()) + STILL_ASKED_FOR);
         let tokens = &self.state.leftovers.tokens;
-        let still_asked_for = authorizations
+        let still_asked_for: Vec<_> = authorizations
             .iter()
             .filter(|authorization| authorization.status == AuthorizationStatus::Pending)
             .filter_map(|authorization| Some(authorization.http01.as_ref()?.token.clone()))
             .filter(|token| tokens.contains(token))
             .map(|token| (token, until))
             .collect();
-        self.state.leftovers.asked_for = still_asked_for;
+        self.state.leftovers.asked_for.extend(still_asked_for);
         let failed: Vec<(String, Refusal)> = authorizations
             .into_iter()
             .filter_map(|authorization| {
