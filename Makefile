@@ -5,7 +5,7 @@ EVENT ?= events/reconcile.json
 ENV ?= dev
 ROOT ?= infra/examples/existing-load-balancer
 
-.PHONY: help setup build package test test-infra demo invoke bench lint fmt deny doc ci clean \
+.PHONY: help setup build package test soak test-infra demo invoke bench lint fmt deny doc ci clean \
 	plan deploy destroy
 
 help: ## What there is.
@@ -30,6 +30,10 @@ test: setup build ## Every test: unit, adapter, handler, end to end, the AWS sta
 	cargo test --release --workspace --doc
 	$(PYTHON) -m pytest -q -p no:cacheprovider tests/aws
 	@tests/infra/run
+
+soak: ## Simulated years with new seeds: make soak YEARS=5000; one world again: make soak SEED=n TRACE=trace.txt
+	@YEARS=$(YEARS) SEED=$(SEED) FIRST=$(FIRST) TRACE=$(abspath $(TRACE)) \
+		cargo test --release --quiet -p tests --test simulation -- --ignored --exact --nocapture soak
 
 test-infra: ## The Terraform module: checked, then deployed to a local AWS and used there.
 	@tests/infra/run

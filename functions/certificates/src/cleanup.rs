@@ -79,7 +79,7 @@ impl<P: Ports> Work<'_, '_, P> {
 
     /// Takes everything of ours off a listener, if it is still there.
     async fn take_off(
-        &self,
+        &mut self,
         listener: &ListenerArn,
         deployed: &mut Deployed,
     ) -> Result<(), ServiceError> {
@@ -98,7 +98,10 @@ impl<P: Ports> Work<'_, '_, P> {
         let held = balancer.certificates(listener).await?;
         for certificate in held.list.iter().filter(|held| ours.contains(held)) {
             match balancer.remove(listener, certificate).await {
-                Ok(()) => deployed.changed = true,
+                Ok(()) => {
+                    deployed.changed = true;
+                    self.note_removal(listener.region(), certificate);
+                }
                 // It is the default as well: told below.
                 Err(error) if error.code.as_deref() == Some("OperationNotPermitted") => {}
                 Err(error) => return Err(error),
@@ -110,6 +113,16 @@ impl<P: Ports> Work<'_, '_, P> {
             ));
         }
         Ok(())
+    }
+
+    /// Notes that a superseded certificate has just been taken off: the overlap begins now.
+    pub(crate) fn note_removal(&mut self, region: &str, certificate: &str) {
+        let import = self.state.imports.get_mut(region);
+        for old in import.into_iter().flat_map(|import| &mut import.superseded) {
+            if old.arn.as_str() == certificate {
+                old.detached_at = None;
+            }
+        }
     }
 
     /// Notes since when no target of ours holds a superseded certificate, and forgets that of one that came back.

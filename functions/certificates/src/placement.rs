@@ -104,7 +104,12 @@ impl<P: Ports> Work<'_, '_, P> {
                 (Applied::Refused, Change::Remove(certificate)) => {
                     stuck.insert(certificate);
                 }
-                (_, removal) => changes.push(removal),
+                (_, removal) => {
+                    if let Change::Remove(certificate) = &removal {
+                        self.note_removal(arn.region(), certificate);
+                    }
+                    changes.push(removal);
+                }
             }
         }
         let unproved = self
@@ -136,7 +141,7 @@ impl<P: Ports> Work<'_, '_, P> {
             self.note("attached", format!("{} on {arn}", ours.as_str()));
         }
         if let Verdict::NotProved(why) = self.prove(&listener, arn, issued, touched).await? {
-            let held = self.put_back(&balancer, arn).await?;
+            let held = self.put_back(&balancer, arn, ours).await?;
             let detail = format!("{arn}: {why}");
             let record = self.state.target_mut(TargetKind::Listener, arn.as_str());
             record.detail = Some(detail.clone());
@@ -332,6 +337,7 @@ impl<P: Ports> Work<'_, '_, P> {
         &mut self,
         balancer: &P::LoadBalancer,
         arn: &ListenerArn,
+        ours: &CertificateArn,
     ) -> Result<Holding, Halt> {
         let failed =
             |error: ServiceError| Halt::from(error.problem(Ours::LoadBalancer, arn.as_str()));
@@ -341,10 +347,9 @@ impl<P: Ports> Work<'_, '_, P> {
         let missing = standby.list.into_iter();
         let missing = missing.filter(|was| !held.list.contains(was));
         let mut changes: Vec<Change> = missing.map(Change::Add).collect();
-        if let Some(default) = standby
-            .default
-            .filter(|was| held.default.as_ref() != Some(was))
-        {
+        // Somebody else may have chosen another default since: that one stays.
+        let is_ours = held.default.as_deref() == Some(ours.as_str());
+        if let Some(default) = standby.default.filter(|_| is_ours) {
             changes.push(Change::SetDefault(default));
         }
         for change in &changes {

@@ -1,0 +1,1044 @@
+//! The certificate authority: orders as Boulder keeps them, real certificates, renewal information, Let's Encrypt's limits.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
+
+use base64::Engine;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use certificates::authority::{
+    Account, AccountKey, Authorities, Authorization, AuthorizationStatus, Http01, Order,
+    OrderStatus, Suggested,
+};
+use certificates::names::DnsName;
+use certificates::problem::{Refusal, URN};
+use certificates::settings;
+use rcgen::{
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
+    Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose, PublicKeyData, SerialNumber,
+};
+use time::{Duration, OffsetDateTime};
+use x509_parser::certification_request::X509CertificationRequest;
+use x509_parser::prelude::FromDer;
+use zeroize::Zeroizing;
+
+use crate::faults::{Disorder, Service};
+use crate::rules;
+use crate::world::{ACCOUNT_KEY, Handle, Shared, THUMBPRINT, World, refusal};
+
+/// What the authority knows.
+#[derive(Default)]
+pub(crate) struct Ca {
+    /// Accounts by key.
+    pub(crate) accounts: BTreeMap<String, String>,
+    pub(crate) orders: BTreeMap<String, CaOrder>,
+    pub(crate) authorizations: BTreeMap<u64, CaAuthorization>,
+    pub(crate) issued: BTreeMap<String, Issued>,
+    pub(crate) buckets: BTreeMap<String, Bucket>,
+    pub(crate) limits: Limits,
+    /// When a set of names was issued last.
+    sets: BTreeMap<String, OffsetDateTime>,
+    /// Whether the directory offers no renewal information.
+    pub(crate) windowless: bool,
+    /// Names that a person must unpause.
+    pub(crate) paused: BTreeMap<String, OffsetDateTime>,
+}
+
+/// The limits enforced: how many in so many seconds.
+#[derive(Clone, Copy)]
+pub(crate) struct Limits {
+    pub(crate) orders: (f64, f64),
+    pub(crate) domain: (f64, f64),
+    pub(crate) set: (f64, f64),
+    pub(crate) failures: (f64, f64),
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            orders: (300.0, 10_800.0),
+            domain: (50.0, 604_800.0),
+            set: (5.0, 604_800.0),
+            failures: (5.0, 3_600.0),
+        }
+    }
+}
+
+/// A token bucket.
+pub(crate) struct Bucket {
+    level: f64,
+    at: OffsetDateTime,
+}
+
+impl Bucket {
+    /// Returns when a token is there, `None` for now.
+    fn wait(&mut self, limit: (f64, f64), now: OffsetDateTime) -> Option<OffsetDateTime> {
+        let gained = (now - self.at).as_seconds_f64().max(0.0) * limit.0 / limit.1;
+        self.level = (self.level + gained).min(limit.0);
+        self.at = now;
+        (self.level < 1.0)
+            .then(|| now + Duration::seconds_f64((1.0 - self.level) * limit.1 / limit.0))
+    }
+}
+
+pub(crate) struct CaOrder {
+    pub(crate) names: Vec<String>,
+    pub(crate) profile: &'static Profile,
+    pub(crate) status: OrderStatus,
+    pub(crate) authorizations: Vec<u64>,
+    expires: OffsetDateTime,
+    pub(crate) replaces: Option<String>,
+    error: Option<(String, String)>,
+    request: Option<PublicKey>,
+    /// The certificate this key was stored for.
+    owner: Option<String>,
+    done_at: OffsetDateTime,
+    chain: Option<Rc<String>>,
+}
+
+pub(crate) struct CaAuthorization {
+    pub(crate) name: String,
+    profile: &'static str,
+    pub(crate) token: String,
+    pub(crate) status: AuthorizationStatus,
+    pub(crate) answered: bool,
+    expires: OffsetDateTime,
+    error: Option<(String, String)>,
+}
+
+/// A certificate the authority issued.
+pub(crate) struct Issued {
+    pub(crate) names: Vec<String>,
+    pub(crate) not_before: OffsetDateTime,
+    pub(crate) not_after: OffsetDateTime,
+    replaced: bool,
+    pub(crate) window: Window,
+    /// Windows told, the earliest start of them.
+    pub(crate) told: Option<OffsetDateTime>,
+}
+
+/// What is told of a certificate's renewal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Window {
+    Usual,
+    /// Wholly past: it was revoked at this instant.
+    Past(OffsetDateTime),
+    /// So much later than usual.
+    Later(Duration),
+    /// Its end before its start.
+    Upside,
+    /// Not known.
+    Missing,
+    /// A fault.
+    Broken,
+}
+
+impl Issued {
+    /// Returns the window, `None` where none is told.
+    pub(crate) fn suggested(&self) -> Option<(OffsetDateTime, OffsetDateTime)> {
+        let lifetime = self.not_after - self.not_before;
+        let centre = if lifetime < Duration::days(10) {
+            self.not_before + lifetime / 2
+        } else {
+            self.not_before + lifetime * 2 / 3
+        };
+        let (from, to) = (centre - lifetime / 100, centre + lifetime / 100);
+        match self.window {
+            Window::Usual => Some((from, to)),
+            Window::Past(at) => Some((at - Duration::minutes(60), at - Duration::minutes(30))),
+            Window::Later(by) => Some((from + by, to + by)),
+            Window::Upside => Some((to, from)),
+            Window::Missing | Window::Broken => None,
+        }
+    }
+}
+
+/// What a profile means (Let's Encrypt's, July 2026).
+pub(crate) struct Profile {
+    pub(crate) name: &'static str,
+    pub(crate) hours: i64,
+    order_hours: i64,
+    reuse_hours: i64,
+    key_encipherment: bool,
+}
+
+pub(crate) const PROFILES: [Profile; 3] = [
+    Profile {
+        name: "classic",
+        hours: 90 * 24,
+        order_hours: 7 * 24,
+        reuse_hours: 30 * 24,
+        key_encipherment: true,
+    },
+    Profile {
+        name: "shortlived",
+        hours: 160,
+        order_hours: 8,
+        reuse_hours: 7,
+        key_encipherment: false,
+    },
+    Profile {
+        name: "tlsserver",
+        hours: 45 * 24,
+        order_hours: 8,
+        reuse_hours: 7,
+        key_encipherment: false,
+    },
+];
+
+/// A public key as a signing request holds it.
+#[derive(Clone)]
+struct PublicKey {
+    bits: Vec<u8>,
+    algorithm: &'static rcgen::SignatureAlgorithm,
+    rsa: bool,
+}
+
+impl PublicKeyData for PublicKey {
+    fn der_bytes(&self) -> &[u8] {
+        &self.bits
+    }
+
+    fn algorithm(&self) -> &'static rcgen::SignatureAlgorithm {
+        self.algorithm
+    }
+}
+
+fn problem(word: &str, status: u16, detail: impl Into<String>) -> Refusal {
+    let kind = format!("{URN}{word}");
+    refusal(kind, detail.into(), Some(status), None, false)
+}
+
+fn domain_of(name: &str) -> &str {
+    let mut dots = name.rmatch_indices('.').map(|(at, _)| at);
+    let _ = dots.next();
+    dots.next().map_or(name, |at| &name[at + 1..])
+}
+
+impl World {
+    fn take(&mut self, bucket: &str, limit: (f64, f64)) {
+        let now = self.now();
+        let bucket = self.bucket(bucket, limit);
+        let _ = bucket.wait(limit, now);
+        bucket.level -= 1.0;
+    }
+
+    /// Whether exactly these names got a certificate in the last 120 days.
+    fn is_renewal(&self, set: &str) -> bool {
+        let last = self.ca.sets.get(set);
+        last.is_some_and(|at| self.now() - *at < Duration::days(120))
+    }
+
+    fn bucket(&mut self, bucket: &str, limit: (f64, f64)) -> &mut Bucket {
+        let now = self.now();
+        (self.ca.buckets)
+            .entry(bucket.to_owned())
+            .or_insert_with(|| Bucket {
+                level: limit.0,
+                at: now,
+            })
+    }
+
+    /// Brings orders up to date: issues what is done, ends what has expired.
+    pub(crate) fn settle_orders(&mut self, url: &str) {
+        let now = self.now();
+        let Some(order) = self.ca.orders.get_mut(url) else {
+            return;
+        };
+        match order.status {
+            OrderStatus::Pending | OrderStatus::Ready if now > order.expires => {
+                order.status = OrderStatus::Invalid;
+                order.error = Some(("malformed".to_owned(), "the order has expired".to_owned()));
+            }
+            OrderStatus::Pending => {
+                let all = &self.ca.authorizations;
+                let ready = order.authorizations.iter().all(|id| {
+                    all.get(id)
+                        .is_some_and(|it| it.status == AuthorizationStatus::Valid)
+                });
+                if ready {
+                    order.status = OrderStatus::Ready;
+                }
+            }
+            OrderStatus::Processing if now >= order.done_at => self.issue(url),
+            _ => {}
+        }
+    }
+
+    fn issue(&mut self, url: &str) {
+        let now = self.now();
+        if self.rng.u16(..400) == 0 && self.weather.roughness > crate::faults::Roughness::Calm {
+            self.tally.count("issuance failed");
+            let order = self.ca.orders.get_mut(url).unwrap();
+            order.status = OrderStatus::Invalid;
+            order.error = Some(("serverInternal".to_owned(), "could not issue".to_owned()));
+            return;
+        }
+        let mut serial: Vec<u8> = (0..16).map(|_| self.rng.u8(..)).collect();
+        serial[0] |= 1;
+        let order = &self.ca.orders[url];
+        let names = order.names.clone();
+        let not_before = (now - Duration::hours(1)).replace_nanosecond(0).unwrap();
+        let not_after = not_before + Duration::hours(order.profile.hours) - Duration::seconds(1);
+        let key = order.request.clone().unwrap();
+        let (replaces, owner) = (order.replaces.clone(), order.owner.clone());
+        let chain = sign(&names, &key, order.profile, &serial, not_before, not_after);
+        let mut hex: String = serial.iter().map(|byte| format!("{byte:02x}")).collect();
+        if serial[0] >= 0x80 {
+            hex.insert_str(0, "00");
+        }
+        let limits = self.ca.limits;
+        let set = names.join(",");
+        self.take(&format!("set {set}"), limits.set);
+        // The same names again count for no registered domain.
+        if !self.is_renewal(&set) {
+            let domains: BTreeSet<&str> = names.iter().map(|name| domain_of(name)).collect();
+            for domain in domains {
+                self.take(&format!("domain {domain}"), limits.domain);
+            }
+        }
+        self.ca.sets.insert(set, now);
+        if let Some(replaced) = replaces.as_deref().and_then(serial_of)
+            && let Some(replaced) = self.ca.issued.get_mut(&replaced)
+        {
+            replaced.replaced = true;
+        }
+        self.say(format_args!(
+            "ca: {url} issues {hex} for {}",
+            names.join(",")
+        ));
+        self.tally.count("issued");
+        rules::issued(self, url, owner.as_deref(), &hex);
+        self.ca.issued.insert(
+            hex,
+            Issued {
+                names,
+                not_before,
+                not_after,
+                replaced: false,
+                window: Window::Usual,
+                told: None,
+            },
+        );
+        let order = self.ca.orders.get_mut(url).unwrap();
+        order.status = OrderStatus::Valid;
+        order.chain = Some(Rc::new(chain));
+    }
+
+    fn new_order(
+        &mut self,
+        names: &[String],
+        profile: Option<&str>,
+        replaces: Option<&str>,
+        skew: Duration,
+    ) -> Result<String, Refusal> {
+        let now = self.now();
+        let Some(profile) = PROFILES
+            .iter()
+            .find(|known| known.name == profile.unwrap_or("classic"))
+        else {
+            return Err(problem("malformed", 400, "no such profile"));
+        };
+        let replaced = match replaces {
+            None => None,
+            Some(certificate) => Some(self.may_replace(certificate, names)?),
+        };
+        // Reused whatever it replaces; then `replaces` is not echoed.
+        let same: Vec<String> = (self.ca.orders.iter())
+            .filter(|(_, order)| {
+                order.names == names
+                    && order.profile.name == profile.name
+                    && matches!(order.status, OrderStatus::Pending | OrderStatus::Ready)
+                    && order.expires > now + Duration::minutes(10)
+            })
+            .map(|(url, _)| url.clone())
+            .collect();
+        for url in same {
+            self.settle_orders(&url);
+            let order = &self.ca.orders[&url];
+            if matches!(order.status, OrderStatus::Pending | OrderStatus::Ready) {
+                self.tally.count("order reused");
+                if replaces.is_some() && order.replaces.as_deref() != replaces {
+                    self.tally.count("replaces: not echoed");
+                    let detail = format!(
+                        "the authority made an order that does not replace {}",
+                        replaces.unwrap_or_default()
+                    );
+                    return Err(refusal(
+                        "certloop:replacesNotEchoed".to_owned(),
+                        detail,
+                        None,
+                        None,
+                        false,
+                    ));
+                }
+                return Ok(url);
+            }
+        }
+        for name in names {
+            if self.ca.paused.contains_key(name) {
+                self.tally.count("paused name asked for");
+                let detail = format!(
+                    "Your account is temporarily prevented from requesting certificates for {name}. Please visit https://unpause.example/now to unpause"
+                );
+                return Err(problem("rateLimited", 429, detail));
+            }
+        }
+        self.check_limits(names, replaced, skew)?;
+        let url = format!("https://ca.example/order/{}", self.fresh());
+        let mut authorizations = Vec::new();
+        for name in names {
+            let reusable = self.ca.authorizations.iter().rev().find(|(_, known)| {
+                known.name == *name
+                    && known.profile == profile.name
+                    && known.expires
+                        > now + Duration::hours(1).min(Duration::hours(profile.reuse_hours) / 4)
+                    && (known.status == AuthorizationStatus::Valid
+                        || known.status == AuthorizationStatus::Pending && !known.answered)
+            });
+            let id = match reusable {
+                Some((id, _)) => {
+                    let id = *id;
+                    self.tally.count("authorization reused");
+                    id
+                }
+                None => {
+                    let id = self.fresh();
+                    let token: String = (0..30).map(|_| self.rng.alphanumeric()).collect();
+                    self.ca.authorizations.insert(
+                        id,
+                        CaAuthorization {
+                            name: name.clone(),
+                            profile: profile.name,
+                            token,
+                            status: AuthorizationStatus::Pending,
+                            answered: false,
+                            expires: now + Duration::hours(profile.order_hours),
+                            error: None,
+                        },
+                    );
+                    id
+                }
+            };
+            authorizations.push(id);
+        }
+        self.ca.orders.insert(
+            url.clone(),
+            CaOrder {
+                names: names.to_vec(),
+                profile,
+                status: OrderStatus::Pending,
+                authorizations,
+                expires: now + Duration::hours(profile.order_hours),
+                replaces: replaces.map(str::to_owned),
+                error: None,
+                request: None,
+                owner: None,
+                done_at: now,
+                chain: None,
+            },
+        );
+        self.settle_orders(&url);
+        Ok(url)
+    }
+
+    /// Whether an order may replace this certificate; if so, whether that exempts it from the limits.
+    fn may_replace(&mut self, certificate: &str, names: &[String]) -> Result<bool, Refusal> {
+        let now = self.now();
+        if self.weather.roughness > crate::faults::Roughness::Calm && self.rng.u8(..40) == 0 {
+            self.tally.count("replaces: refused");
+            return Err(match self.rng.u8(..3) {
+                0 => problem(
+                    "unauthorized",
+                    403,
+                    "requester account did not request the certificate being replaced",
+                ),
+                1 => problem("malformed", 404, "no such certificate"),
+                _ => problem("malformed", 400, "certificate could not be replaced"),
+            });
+        }
+        let Some(issued) = serial_of(certificate).and_then(|serial| self.ca.issued.get(&serial))
+        else {
+            self.tally.count("replaces: unknown");
+            return Err(problem("malformed", 404, "no such certificate"));
+        };
+        if !issued.names.iter().any(|name| names.contains(name)) {
+            return Err(problem("malformed", 400, "no identifier in common"));
+        }
+        let under_way = self.ca.orders.values().any(|order| {
+            order.replaces.as_deref() == Some(certificate)
+                && (order.status == OrderStatus::Processing
+                    || matches!(order.status, OrderStatus::Pending | OrderStatus::Ready)
+                        && order.expires > now
+                        && (order.names != names))
+        });
+        if issued.replaced || under_way {
+            self.tally.count("replaces: alreadyReplaced");
+            return Err(problem("alreadyReplaced", 409, "already replaced"));
+        }
+        self.tally.count("replaces: taken");
+        Ok(issued
+            .suggested()
+            .is_some_and(|(from, to)| from <= now && now < to))
+    }
+
+    fn check_limits(
+        &mut self,
+        names: &[String],
+        replaced: Option<bool>,
+        skew: Duration,
+    ) -> Result<(), Refusal> {
+        let now = self.now();
+        if replaced == Some(true) {
+            self.tally.count("limits: exempt by its window");
+            return Ok(());
+        }
+        let limits = self.ca.limits;
+        let set = names.join(",");
+        let renewal = self.is_renewal(&set);
+        let mut buckets = vec![(format!("set {set}"), limits.set)];
+        for name in names {
+            buckets.push((format!("failures {name}"), limits.failures));
+            if !renewal {
+                buckets.push((format!("domain {}", domain_of(name)), limits.domain));
+            }
+        }
+        if !renewal {
+            buckets.push(("orders".to_owned(), limits.orders));
+        }
+        let mut waits = Vec::new();
+        for (bucket, limit) in &buckets {
+            if let Some(until) = self.bucket(bucket, *limit).wait(*limit, now) {
+                waits.push((until, bucket.clone()));
+            }
+        }
+        if let Some((until, bucket)) = waits.into_iter().max() {
+            self.tally.count("limit met");
+            rules::limit_met(self, &bucket, names);
+            let mut refused = problem(
+                "rateLimited",
+                429,
+                format!("too many certificates or failures ({bucket}); retry after {until}"),
+            );
+            refused.retry_after = Some(until + skew);
+            return Err(refused);
+        }
+        if !renewal {
+            self.take("orders", limits.orders);
+        }
+        Ok(())
+    }
+}
+
+/// Returns the serial number in a unique identifier (RFC 9773 section 4.1).
+fn serial_of(certificate: &str) -> Option<String> {
+    let (_, serial) = certificate.split_once('.')?;
+    let serial = BASE64_URL_SAFE_NO_PAD.decode(serial).ok()?;
+    Some(serial.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+thread_local! {
+    static ISSUER: (Issuer<'static, KeyPair>, String) = issuer();
+}
+
+fn issuer() -> (Issuer<'static, KeyPair>, String) {
+    let mut params = CertificateParams::default();
+    params.distinguished_name = DistinguishedName::new();
+    params
+        .distinguished_name
+        .push(DnType::CommonName, "Simulated CA");
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+    params.key_identifier_method = KeyIdMethod::PreSpecified(vec![7; 20]);
+    let key = KeyPair::generate().unwrap();
+    let pem = params.self_signed(&key).unwrap().pem();
+    (Issuer::new(params, key), pem)
+}
+
+fn sign(
+    names: &[String],
+    key: &PublicKey,
+    profile: &Profile,
+    serial: &[u8],
+    not_before: OffsetDateTime,
+    not_after: OffsetDateTime,
+) -> String {
+    let mut params = CertificateParams::new(names.to_vec()).unwrap();
+    params.distinguished_name = DistinguishedName::new();
+    params.not_before = not_before;
+    params.not_after = not_after;
+    params.serial_number = Some(SerialNumber::from(serial.to_vec()));
+    params.use_authority_key_identifier_extension = true;
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    if key.rsa && profile.key_encipherment {
+        params.key_usages.push(KeyUsagePurpose::KeyEncipherment);
+    }
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    ISSUER.with(|(issuer, issuer_pem)| {
+        let leaf = params.signed_by(key, issuer).unwrap();
+        format!("{}{issuer_pem}", leaf.pem())
+    })
+}
+
+/// Signs a certificate that is none of ours: its PEM alone.
+pub(crate) fn foreign(
+    names: &[&str],
+    not_before: OffsetDateTime,
+    not_after: OffsetDateTime,
+    self_signed: bool,
+) -> String {
+    let mut params = CertificateParams::new(
+        names
+            .iter()
+            .map(|name| (*name).to_owned())
+            .collect::<Vec<_>>(),
+    )
+    .unwrap();
+    params.distinguished_name = DistinguishedName::new();
+    params.distinguished_name.push(DnType::CommonName, names[0]);
+    params.not_before = not_before;
+    params.not_after = not_after;
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    let key = KeyPair::generate().unwrap();
+    if self_signed {
+        return params.self_signed(&key).unwrap().pem();
+    }
+    params.use_authority_key_identifier_extension = true;
+    ISSUER.with(|(issuer, _)| params.signed_by(&key, issuer).unwrap().pem())
+}
+
+/// Reads the challenge from all perspectives over some seconds, and decides.
+async fn validate(world: Shared, id: u64) {
+    let (pauses, name, token) = {
+        let world = &mut *world.borrow_mut();
+        let now = world.now();
+        let slow = world
+            .weather
+            .now(now)
+            .any(|spell| matches!(spell.what, Disorder::Slow));
+        let first = if slow {
+            world.rng.u64(5_000..600_000)
+        } else {
+            world.rng.u64(100..3_000)
+        };
+        let mut pauses = vec![first];
+        pauses.extend((0..4).map(|_| world.rng.u64(10..1_500)));
+        let authorization = &world.ca.authorizations[&id];
+        (
+            pauses,
+            authorization.name.clone(),
+            authorization.token.clone(),
+        )
+    };
+    let mut misses = Vec::new();
+    for (n, pause) in pauses.iter().enumerate() {
+        tokio::time::sleep(std::time::Duration::from_millis(*pause)).await;
+        if let Err(why) = read_challenge(&world.borrow(), &name, &token) {
+            misses.push((n, why));
+        }
+    }
+    let world = &mut *world.borrow_mut();
+    let now = world.now();
+    let failed = misses.len() > 1 || misses.first().is_some_and(|(n, _)| *n == 0);
+    let profile = world.ca.authorizations[&id].profile;
+    let reuse = PROFILES
+        .iter()
+        .find(|known| known.name == profile)
+        .map_or(0, |profile| profile.reuse_hours);
+    let authorization = world.ca.authorizations.get_mut(&id).unwrap();
+    if !failed {
+        authorization.status = AuthorizationStatus::Valid;
+        authorization.expires = now + Duration::hours(reuse);
+        world.tally.count("validated");
+        world.say(format_args!("ca: {name} is validated"));
+        return;
+    }
+    let (_, why) = misses[0];
+    authorization.status = AuthorizationStatus::Final;
+    let word = if why == "nobody" {
+        "connection"
+    } else {
+        "unauthorized"
+    };
+    authorization.error = Some((word.to_owned(), format!("{name}: {why} answered")));
+    for order in world.ca.orders.values_mut() {
+        if order.authorizations.contains(&id)
+            && matches!(order.status, OrderStatus::Pending | OrderStatus::Ready)
+        {
+            order.status = OrderStatus::Invalid;
+        }
+    }
+    let limit = world.ca.limits.failures;
+    world.take(&format!("failures {name}"), limit);
+    world.tally.count("validation failed");
+    world.say(format_args!("ca: {name} is not validated: {why} answered"));
+    rules::validation_failed(world, &name, &token, why);
+}
+
+/// Reads a challenge as anybody out there does.
+pub(crate) fn read_challenge(world: &World, name: &str, token: &str) -> Result<(), &'static str> {
+    if let Some(astray) = world.astray.get(name)
+        && astray.until > world.now()
+    {
+        return Err(if astray.answered {
+            "somebody else"
+        } else {
+            "nobody"
+        });
+    }
+    let body = world.objects.get(&format!("challenges/{token}"));
+    match body {
+        Some(stored) if stored.body == key_authorization(token).as_bytes() => Ok(()),
+        Some(_) => Err("something else"),
+        None => Err("404"),
+    }
+}
+
+pub(crate) fn key_authorization(token: &str) -> String {
+    format!("{token}.{THUMBPRINT}")
+}
+
+#[derive(Clone)]
+pub(crate) struct SimAuthorities(pub(crate) Handle);
+
+impl SimAuthorities {
+    fn skew(&self) -> Duration {
+        let world = self.0.world.borrow();
+        world
+            .passes
+            .get(&self.0.pass)
+            .map_or(Duration::ZERO, |pass| pass.skew)
+    }
+}
+
+impl Authorities for SimAuthorities {
+    type Account = SimAccount;
+
+    fn new_key(&self) -> Result<AccountKey, Refusal> {
+        let number = self.0.world.borrow_mut().fresh();
+        Ok(AccountKey(Zeroizing::new(format!("{ACCOUNT_KEY}{number}"))))
+    }
+
+    async fn register(&self, _: &settings::Authority, key: &AccountKey) -> Result<String, Refusal> {
+        self.0
+            .call(Service::Authority, "ca.register", "", |world| {
+                if let Some(url) = world.ca.accounts.get(&*key.0) {
+                    return Ok(url.clone());
+                }
+                rules::before_registration(world, &key.0);
+                let url = format!("https://ca.example/account/{}", world.fresh());
+                world.ca.accounts.insert(key.0.to_string(), url.clone());
+                Ok(url)
+            })
+            .await
+    }
+
+    async fn register_bound(
+        &self,
+        _: &settings::Authority,
+        _: &str,
+        _: &str,
+    ) -> Result<(AccountKey, String), Refusal> {
+        Err(problem("externalAccountRequired", 400, "not simulated"))
+    }
+
+    async fn sign_in(
+        &self,
+        _: &settings::Authority,
+        key: &AccountKey,
+        url: &str,
+    ) -> Result<SimAccount, Refusal> {
+        self.0
+            .call(Service::Authority, "ca.signIn", "", |world| {
+                let known = world
+                    .ca
+                    .accounts
+                    .get(&*key.0)
+                    .is_some_and(|known| known == url);
+                if !known {
+                    world.broken("rule 2: an account is used that the authority does not know");
+                }
+                Ok::<_, Refusal>(())
+            })
+            .await?;
+        Ok(SimAccount(self.clone()))
+    }
+
+    async fn renewal_information(
+        &self,
+        _: &settings::Authority,
+        certificate: &str,
+    ) -> Result<Option<Suggested>, Refusal> {
+        let pass = self.0.pass;
+        self.0
+            .call(Service::Authority, "ca.renewalInfo", certificate, |world| {
+                if world.ca.windowless {
+                    return Ok(None);
+                }
+                let Some(serial) = serial_of(certificate) else {
+                    return Err(problem("malformed", 400, "not an identifier"));
+                };
+                rules::window_asked_for(world, pass, &serial);
+                let wait = 21_600.0 * (0.8 + 0.4 * world.rng.f64());
+                let wait = if world.rng.u8(..30) == 0 {
+                    None
+                } else {
+                    Some(std::time::Duration::from_secs_f64(wait))
+                };
+                let Some(issued) = world.ca.issued.get_mut(&serial) else {
+                    return Err(problem("malformed", 404, "no such certificate"));
+                };
+                let (window, suggested) = (issued.window, issued.suggested());
+                if let Some((start, end)) = suggested.filter(|(start, end)| start < end) {
+                    let _ = end;
+                    issued.told = Some(issued.told.map_or(start, |told| told.min(start)));
+                }
+                let word = format!("{window:?}");
+                let word = word.split('(').next().unwrap_or_default().to_owned();
+                world.tally.count(&format!("window: {word}"));
+                match (suggested, window) {
+                    (Some((start, end)), _) => Ok(Some(Suggested {
+                        start,
+                        end,
+                        explanation_url: matches!(window, Window::Past(_))
+                            .then(|| "https://ca.example/incident".to_owned()),
+                        retry_after: wait,
+                    })),
+                    (None, Window::Broken) => Err(problem("serverInternal", 500, "no window now")),
+                    (None, _) => Err(problem("malformed", 404, "no window")),
+                }
+            })
+            .await
+    }
+}
+
+pub(crate) struct SimAccount(SimAuthorities);
+
+impl SimAccount {
+    fn handle(&self, world: &mut World, url: &str) -> SimOrder {
+        world.settle_orders(url);
+        let mut order = SimOrder {
+            account: self.0.clone(),
+            url: url.to_owned(),
+            status: OrderStatus::Pending,
+            error: None,
+        };
+        order.look(world);
+        order
+    }
+}
+
+impl Account for SimAccount {
+    type Order = SimOrder;
+
+    fn profiles(&self) -> Vec<String> {
+        PROFILES
+            .iter()
+            .map(|profile| profile.name.to_owned())
+            .collect()
+    }
+
+    async fn set_contact(&self, _contact: &[String]) -> Result<(), Refusal> {
+        self.0
+            .0
+            .call(Service::Authority, "ca.setContact", "", |_| Ok(()))
+            .await
+    }
+
+    async fn new_order(
+        &self,
+        names: &[DnsName],
+        profile: Option<&str>,
+        replaces: Option<&str>,
+    ) -> Result<SimOrder, Refusal> {
+        let mut names: Vec<String> = names.iter().map(ToString::to_string).collect();
+        names.sort();
+        let (pass, skew) = (self.0.0.pass, self.0.skew());
+        let about = names.join(",");
+        self.0
+            .0
+            .call(Service::Authority, "ca.newOrder", &about, |world| {
+                rules::order_asked_for(world, pass, &names);
+                let url = world.new_order(&names, profile, replaces, skew);
+                rules::order_answered(world, pass, &names, &url);
+                let url = url?;
+                let line = format!("pass#{pass} ca.newOrder: {url}");
+                world.say(format_args!("{line}"));
+                Ok(self.handle(world, &url))
+            })
+            .await
+    }
+
+    async fn order(&self, url: &str) -> Result<SimOrder, Refusal> {
+        self.0
+            .0
+            .call(Service::Authority, "ca.order", url, |world| {
+                if !world.ca.orders.contains_key(url) {
+                    return Err(problem("malformed", 404, "no such order"));
+                }
+                Ok(self.handle(world, url))
+            })
+            .await
+    }
+}
+
+pub(crate) struct SimOrder {
+    account: SimAuthorities,
+    url: String,
+    status: OrderStatus,
+    error: Option<Refusal>,
+}
+
+impl SimOrder {
+    fn look(&mut self, world: &World) {
+        let order = &world.ca.orders[&self.url];
+        self.status = order.status;
+        self.error = order
+            .error
+            .as_ref()
+            .map(|(word, detail)| problem(word, 403, detail.clone()));
+    }
+}
+
+impl Order for SimOrder {
+    fn url(&self) -> &str {
+        &self.url
+    }
+
+    fn status(&self) -> OrderStatus {
+        self.status
+    }
+
+    fn error(&self) -> Option<Refusal> {
+        self.error.clone()
+    }
+
+    async fn refresh(&mut self) -> Result<Option<std::time::Duration>, Refusal> {
+        let handle = self.account.0.clone();
+        let url = self.url.clone();
+        handle
+            .call(Service::Authority, "ca.refresh", &url, |world| {
+                world.settle_orders(&url);
+                self.look(world);
+                let wait = (self.status == OrderStatus::Processing)
+                    .then_some(std::time::Duration::from_secs(3));
+                Ok(wait)
+            })
+            .await
+    }
+
+    async fn authorizations(&mut self, _fresh: bool) -> Result<Vec<Authorization>, Refusal> {
+        let handle = self.account.0.clone();
+        let url = self.url.clone();
+        handle
+            .call(Service::Authority, "ca.authorizations", &url, |world| {
+                let order = &world.ca.orders[&url];
+                let all = &world.ca.authorizations;
+                Ok(order
+                    .authorizations
+                    .iter()
+                    .filter_map(|id| all.get(id))
+                    .map(|known| Authorization {
+                        identifier: known.name.clone(),
+                        status: known.status,
+                        http01: Some(Http01 {
+                            token: known.token.clone(),
+                            key_authorization: key_authorization(&known.token),
+                            error: known
+                                .error
+                                .as_ref()
+                                .map(|(word, detail)| problem(word, 403, detail.clone())),
+                        }),
+                    })
+                    .collect())
+            })
+            .await
+    }
+
+    async fn answer(&mut self) -> Result<(), Refusal> {
+        let handle = self.account.0.clone();
+        let url = self.url.clone();
+        let shared = handle.world.clone();
+        let pass = handle.pass;
+        handle
+            .call(Service::Authority, "ca.answer", &url, |world| {
+                rules::before_answer(world, pass, &url);
+                let ids = world.ca.orders[&url].authorizations.clone();
+                for id in ids {
+                    let known = world.ca.authorizations.get_mut(&id).unwrap();
+                    if known.status == AuthorizationStatus::Pending && !known.answered {
+                        known.answered = true;
+                        tokio::task::spawn_local(validate(shared.clone(), id));
+                    }
+                }
+                Ok(())
+            })
+            .await
+    }
+
+    async fn finalize(&mut self, csr: &[u8]) -> Result<Option<std::time::Duration>, Refusal> {
+        let handle = self.account.0.clone();
+        let url = self.url.clone();
+        let pass = handle.pass;
+        handle
+            .call(Service::Authority, "ca.finalize", &url, |world| {
+                world.settle_orders(&url);
+                let now = world.now();
+                let status = world.ca.orders[&url].status;
+                if status != OrderStatus::Ready {
+                    world.tally.count("orderNotReady");
+                    self.look(world);
+                    return Err(problem("orderNotReady", 403, "the order is not ready"));
+                }
+                let (_, request) = X509CertificationRequest::from_der(csr).unwrap();
+                let info = &request.certification_request_info.subject_pki;
+                let owner = rules::before_finalize(world, pass, &url, info.raw);
+                let rsa =
+                    info.algorithm.algorithm == x509_parser::oid_registry::OID_PKCS1_RSAENCRYPTION;
+                let p384 = !rsa && info.subject_public_key.data.len() > 80;
+                let key = PublicKey {
+                    bits: info.subject_public_key.data.to_vec(),
+                    algorithm: match (rsa, p384) {
+                        (true, _) => &rcgen::PKCS_RSA_SHA256,
+                        (_, true) => &rcgen::PKCS_ECDSA_P384_SHA384,
+                        _ => &rcgen::PKCS_ECDSA_P256_SHA256,
+                    },
+                    rsa,
+                };
+                let slow = world
+                    .weather
+                    .now(now)
+                    .any(|spell| matches!(spell.what, Disorder::Slow));
+                let takes = match world.rng.u8(..3) {
+                    _ if slow => world.rng.i64(5..1_200),
+                    0 => 0,
+                    _ => world.rng.i64(1..8),
+                };
+                let order = world.ca.orders.get_mut(&url).unwrap();
+                order.status = OrderStatus::Processing;
+                order.request = Some(key);
+                order.owner = owner;
+                order.done_at = now + Duration::seconds(takes);
+                world.settle_orders(&url);
+                self.look(world);
+                Ok((self.status == OrderStatus::Processing)
+                    .then_some(std::time::Duration::from_secs(3)))
+            })
+            .await
+    }
+
+    async fn certificate(&mut self) -> Result<String, Refusal> {
+        let handle = self.account.0.clone();
+        let url = self.url.clone();
+        handle
+            .call(
+                Service::Authority,
+                "ca.certificate",
+                &url,
+                |world| match &world.ca.orders[&url].chain {
+                    Some(chain) => Ok(chain.to_string()),
+                    None => Err(problem("malformed", 404, "no certificate")),
+                },
+            )
+            .await
+    }
+}

@@ -1,0 +1,228 @@
+//! The cycle in simulated worlds, in virtual time, each from a seed: what can go wrong does, and the rules are watched from outside.
+//!
+//! [`world`] is what is true; [`store`], [`ca`] and [`aws`] are the services in it; [`people`] change their minds; [`faults`] is what goes wrong
+//! by itself; [`rules`] says what may never happen; [`run`] lets time pass. Nothing here is real but the cycle, the keys and the
+//! certificates, and no key decides anything: a seed lives the same life each time.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a simulation that cannot go on should end its test, loudly"
+)]
+
+mod aws;
+mod ca;
+mod faults;
+mod people;
+mod rules;
+mod run;
+mod store;
+mod trace;
+mod world;
+
+use std::time::Instant;
+
+use trace::Tally;
+
+/// How many certificate-years `make test` lives, over all shards.
+const YEARS: f64 = 1_000.0;
+const SHARDS: u64 = 4;
+
+/// Lives worlds until they come to so many certificate-years, and tells what happened in them.
+fn live_years(years: f64, seeds: impl Iterator<Item = u64>) -> Tally {
+    let started = Instant::now();
+    let (mut lived, mut worlds, mut tally) = (0.0, 0_u64, Tally::default());
+    for seed in seeds {
+        if lived >= years {
+            break;
+        }
+        let ended = run::live(seed, None);
+        lived += ended.certificate_years;
+        worlds += 1;
+        tally.add(&ended.tally);
+        if let Some(broken) = ended.broken {
+            println!("{}", summary(lived, worlds, &tally, started));
+            panic!("{broken}\nTo see it again: make soak SEED={seed} TRACE=trace.txt\n");
+        }
+    }
+    println!("{}", summary(lived, worlds, &tally, started));
+    tally
+}
+
+fn summary(years: f64, worlds: u64, tally: &Tally, started: Instant) -> String {
+    let seconds = started.elapsed().as_secs_f64();
+    format!(
+        "{years:.0} certificate-years in {worlds} worlds: {} passes, {} orders, {} certificates, {} faults, {} deaths; {seconds:.0} s, {:.1} years a second",
+        tally.of("passes"),
+        tally.of("ca.newOrder"),
+        tally.of("issued"),
+        tally.under("fault: "),
+        tally.under("death: "),
+        years / seconds.max(0.001)
+    )
+}
+
+fn shard(number: u64) {
+    let seeds = (0..).map(|n| n * SHARDS + number);
+    let tally = live_years(YEARS / SHARDS as f64, seeds);
+    println!("{}", tally.table());
+    let never: Vec<&str> = COVERED
+        .into_iter()
+        .filter(|what| tally.under(what) == 0)
+        .collect();
+    assert!(
+        never.is_empty(),
+        "a simulation that is blind to something: it never met {never:?}"
+    );
+}
+
+/// What every shard must have met at least once; counted by the beginning of the words.
+const COVERED: [&str; 81] = [
+    "CertificateNotFound",
+    "TooManyCertificates",
+    "authorization reused",
+    "calm certificates looked at",
+    "calm worlds looked at",
+    "condition failed",
+    "death: after ca.",
+    "death: after elb.",
+    "death: after acm.",
+    "death: after s3.write",
+    "death: before ca.",
+    "death: before elb.",
+    "death: before acm.",
+    "death: before s3.write",
+    "default replaced",
+    "deletion of a superseded one",
+    "expired one served for a reason",
+    "fault: Authority BadNonce",
+    "fault: Authority Busy(None)",
+    "fault: Authority Busy(Some",
+    "fault: Authority Internal after",
+    "fault: Authority Internal before",
+    "fault: Authority NoAnswer after",
+    "fault: Authority NoAnswer before",
+    "fault: Authority NoAnswer stalled after",
+    "fault: Authority NoAnswer stalled before",
+    "fault: Authority NoConnection",
+    "fault: CertificateManager Internal after",
+    "fault: CertificateManager NoAnswer after",
+    "fault: CertificateManager NoAnswer stalled after",
+    "fault: CertificateManager NoAnswer stalled before",
+    "fault: CertificateManager Throttled",
+    "fault: LoadBalancer NoAnswer after",
+    "fault: LoadBalancer NoAnswer stalled",
+    "fault: LoadBalancer Throttled",
+    "fault: Network",
+    "fault: Store MetItself after",
+    "fault: Store NoAnswer after",
+    "fault: Store NoAnswer stalled",
+    "fault: Store Throttled",
+    "fetched: Nothing",
+    "fetched: Wrong",
+    "first import",
+    "import quota met",
+    "issuance failed",
+    "limits: exempt by its window",
+    "order reused",
+    "orderNotReady",
+    "overlapping passes",
+    "passes that could not run",
+    "passes with a clock minutes off",
+    "passes with a wrong clock",
+    "passes with little time",
+    "paused name asked for",
+    "people: ",
+    "proof: could not tell",
+    "proof: wrong",
+    "replaces: alreadyReplaced",
+    "replaces: not echoed",
+    "replaces: refused",
+    "replaces: taken",
+    "spell: authority down",
+    "spell: no passes",
+    "spell: slow authority",
+    "spell: storm",
+    "spell: wrong clocks",
+    "step: ARN found",
+    "step: ARN lost",
+    "step: detached",
+    "step: document changed",
+    "step: new ARN needed",
+    "step: order ended",
+    "step: put back",
+    "step: replaces refused",
+    "step: undone",
+    "superseded one of others taken off",
+    "switch: old one taken off",
+    "validation failed",
+    "window: Past",
+    "window: Later",
+    "window: Upside",
+];
+
+#[test]
+fn a_thousand_certificate_years_first_quarter() {
+    shard(0);
+}
+
+#[test]
+fn a_thousand_certificate_years_second_quarter() {
+    shard(1);
+}
+
+#[test]
+fn a_thousand_certificate_years_third_quarter() {
+    shard(2);
+}
+
+#[test]
+fn a_thousand_certificate_years_last_quarter() {
+    shard(3);
+}
+
+#[test]
+fn the_same_seed_lives_the_same_life() {
+    for seed in [7, 1_000_003] {
+        let (first, second) = (run::live(seed, None), run::live(seed, None));
+        assert_eq!(
+            (first.hash, first.lines),
+            (second.hash, second.lines),
+            "seed {seed}"
+        );
+        assert!(first.lines > 100 && first.seed == seed);
+    }
+}
+
+/// `make soak`: with SEED one world again, with YEARS new ones.
+#[test]
+#[ignore = "as long as one likes: make soak YEARS=n, or make soak SEED=n"]
+fn soak() {
+    let number = |name: &str| std::env::var(name).ok().filter(|text| !text.is_empty());
+    if let Some(seed) = number("SEED") {
+        let seed = seed.parse().unwrap();
+        let trace = number("TRACE");
+        let ended = run::live(seed, trace.as_deref());
+        println!("{}", ended.tally.table());
+        println!(
+            "seed {seed}: {:.2} certificate-years, {} lines, hash {:016x}",
+            ended.certificate_years, ended.lines, ended.hash
+        );
+        if let Some(broken) = ended.broken {
+            panic!("{broken}");
+        }
+        return;
+    }
+    let years = number("YEARS").map_or(1_000.0, |years| years.parse().unwrap());
+    let first = number("FIRST").map_or_else(
+        || {
+            let now = std::time::SystemTime::now();
+            now.duration_since(std::time::UNIX_EPOCH).unwrap().as_secs() << 20
+        },
+        |first| first.parse().unwrap(),
+    );
+    println!("seeds from {first} on");
+    println!("{}", live_years(years, first..).table());
+}

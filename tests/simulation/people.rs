@@ -1,0 +1,628 @@
+//! What people want at first, and everything they do afterwards.
+
+use std::collections::BTreeMap;
+
+use certificates::certificate::Chain;
+use certificates::key::KeyType;
+use certificates::load_balancer::Holding;
+use certificates::settings::CheckMode;
+use serde_json::{Value, json};
+use time::{Duration, OffsetDateTime};
+
+use crate::aws::{SimListener, add_certificate, change};
+use crate::ca::{self, Window};
+use crate::faults::Roughness;
+use crate::rules;
+use crate::store;
+use crate::world::{ACCOUNT, Astray, HOME, Wished, World};
+
+/// What one document asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Wish {
+    /// Sorted.
+    pub(crate) domains: Vec<String>,
+    pub(crate) key_type: KeyType,
+    pub(crate) profile: Option<&'static str>,
+    pub(crate) targets: Vec<Target>,
+    pub(crate) supersedes: Vec<String>,
+    pub(crate) paused: bool,
+}
+
+/// Where it is to go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Target {
+    Listener { arn: String, default: bool },
+    Manager { region: String },
+}
+
+impl Wish {
+    fn document(&self) -> Value {
+        let targets: Vec<Value> = self
+            .targets
+            .iter()
+            .map(|target| match target {
+                Target::Listener { arn, default } => {
+                    json!({"type": "listener", "arn": arn, "as": if *default { "default" } else { "sni" }})
+                }
+                Target::Manager { region } => json!({"type": "certificateManager", "region": region}),
+            })
+            .collect();
+        json!({
+            "domains": self.domains,
+            "keyType": self.key_type,
+            "profile": self.profile,
+            "targets": targets,
+            "supersedes": self.supersedes,
+            "paused": self.paused,
+        })
+    }
+
+    /// Returns the listeners it asks for.
+    pub(crate) fn listeners(&self) -> impl Iterator<Item = (&str, bool)> {
+        self.targets.iter().filter_map(|target| match target {
+            Target::Listener { arn, default } => Some((arn.as_str(), *default)),
+            Target::Manager { .. } => None,
+        })
+    }
+
+    /// Returns the regions it asks for.
+    pub(crate) fn regions(&self) -> Vec<&str> {
+        let mut regions: Vec<&str> = self
+            .targets
+            .iter()
+            .map(|target| match target {
+                Target::Listener { .. } => HOME,
+                Target::Manager { region } => region,
+            })
+            .collect();
+        regions.sort_unstable();
+        regions.dedup();
+        regions
+    }
+}
+
+/// Puts what a world has at first: listeners with certificates of others, documents, limits.
+pub(crate) fn settle(world: &mut World) {
+    let rough = world.weather.roughness;
+    let listeners = world.rng.usize(1..=3);
+    for n in 0..listeners {
+        let arn = format!(
+            "arn:aws:elasticloadbalancing:{HOME}:{ACCOUNT}:listener/app/web{n}/000000000000000{n}/00000000000000{n}f"
+        );
+        let default = match world.rng.u8(..5) {
+            0 => Default::SelfSigned,
+            1 => Default::EndsSoon,
+            _ => Default::Good,
+        };
+        let default = foreign(world, &format!("host{n}.foreign.net"), default);
+        let mut list = Vec::new();
+        for other in 0..world.rng.usize(..3) {
+            list.push(foreign(
+                world,
+                &format!("other{other}.list{n}.foreign.net"),
+                Default::Good,
+            ));
+        }
+        let quota = match world.rng.u8(..10) {
+            0 if rough > Roughness::Light => list.len() + 2,
+            1 => list.len() + 4,
+            _ => 25,
+        };
+        let holding = Holding {
+            default: Some(default),
+            list,
+        };
+        let now = world.now();
+        // What cannot be seen is never proved in this mode: whoever sets it there wants no deployment.
+        let must_be_seen = world.settings.proof.mode == CheckMode::Require;
+        let internet_facing = world.rng.u8(..6) != 0 || must_be_seen;
+        world.listeners.insert(
+            arn,
+            SimListener {
+                host: format!("web{n}.elb.example"),
+                internet_facing,
+                versions: vec![(now, holding.clone())],
+                holding,
+                quota,
+                listing_lag: Duration::ZERO,
+                serving_lag: Duration::ZERO,
+            },
+        );
+    }
+    let many = world.rng.usize(1..=7);
+    for n in 0..many {
+        let name = format!("c{n}");
+        let wish = draw_wish(world, n);
+        want(world, &name, Some(wish.clone()));
+        // Now and then the pair: the same names with the other kind of key.
+        if world.rng.u8(..6) == 0 {
+            let twin = Wish {
+                key_type: if wish.key_type.is_ecdsa() {
+                    KeyType::Rsa2048
+                } else {
+                    KeyType::EcdsaP256
+                },
+                targets: wish.targets.iter().cloned().map(as_sni).collect(),
+                supersedes: Vec::new(),
+                ..wish
+            };
+            want(world, &format!("c{n}-twin"), Some(twin));
+        }
+    }
+}
+
+fn as_sni(target: Target) -> Target {
+    match target {
+        Target::Listener { arn, .. } => Target::Listener {
+            arn,
+            default: false,
+        },
+        target => target,
+    }
+}
+
+enum Default {
+    Good,
+    SelfSigned,
+    EndsSoon,
+}
+
+/// Imports a certificate of somebody else.
+fn foreign(world: &mut World, name: &str, kind: Default) -> String {
+    let now = world.now().replace_nanosecond(0).unwrap();
+    let until = match kind {
+        Default::EndsSoon => now + Duration::days(world.rng.i64(1..60)),
+        _ => now + Duration::days(1_500),
+    };
+    let pem = ca::foreign(
+        &[name],
+        now - Duration::days(3),
+        until,
+        matches!(kind, Default::SelfSigned),
+    );
+    let leaf = Chain::parse(&pem).unwrap().leaf().clone();
+    let tags = BTreeMap::from([("Owner".to_owned(), "somebody".to_owned())]);
+    let arn = add_certificate(world, HOME, leaf, &pem, tags);
+    if let Some(held) = world.manager.get_mut(&arn) {
+        held.known_at = now;
+    }
+    world.imports -= 1;
+    arn
+}
+
+fn draw_wish(world: &mut World, n: usize) -> Wish {
+    let mut domains = vec![format!(
+        "www.c{n}.{}",
+        DOMAINS[world.rng.usize(..DOMAINS.len())]
+    )];
+    for extra in 0..world.rng.usize(..4).saturating_sub(1) {
+        domains.push(format!(
+            "x{extra}.c{n}.{}",
+            DOMAINS[world.rng.usize(..DOMAINS.len())]
+        ));
+    }
+    if world.rng.u8(..8) == 0 {
+        // Shared with other certificates.
+        domains.push(format!("shared.{}", DOMAINS[0]));
+    }
+    domains.sort();
+    domains.dedup();
+    Wish {
+        domains,
+        key_type: draw_key_type(world),
+        profile: draw_profile(world),
+        targets: draw_targets(world),
+        supersedes: Vec::new(),
+        paused: false,
+    }
+}
+
+fn draw_key_type(world: &mut World) -> KeyType {
+    match world.rng.u8(..12) {
+        0 => KeyType::Rsa2048,
+        1 => KeyType::EcdsaP384,
+        _ => KeyType::EcdsaP256,
+    }
+}
+
+fn draw_profile(world: &mut World) -> Option<&'static str> {
+    match world.rng.u8(..20) {
+        0 => Some("shortlived"),
+        1..=7 => Some("tlsserver"),
+        8..=12 => Some("classic"),
+        _ => None,
+    }
+}
+
+fn draw_targets(world: &mut World) -> Vec<Target> {
+    let all: Vec<String> = world.listeners.keys().cloned().collect();
+    let mut targets = Vec::new();
+    for arn in all {
+        if targets.is_empty() || world.rng.u8(..4) == 0 {
+            // One default at most on each listener.
+            let taken = world.wishes.values().filter_map(Wished::now).any(|wish| {
+                wish.listeners()
+                    .any(|(other, default)| other == arn && default)
+            });
+            let default = !taken && world.rng.u8(..5) == 0;
+            targets.push(Target::Listener { arn, default });
+        }
+    }
+    match world.rng.u8(..10) {
+        0 => {
+            targets = vec![Target::Manager {
+                region: HOME.to_owned(),
+            }]
+        }
+        1 => targets.push(Target::Manager {
+            region: "us-east-1".to_owned(),
+        }),
+        2 if world.rng.bool() => targets.clear(),
+        _ => {}
+    }
+    if targets.len() > 1 && world.rng.bool() {
+        targets.swap(0, 1);
+    }
+    targets
+}
+
+/// Puts a document, or takes it away.
+pub(crate) fn want(world: &mut World, name: &str, wish: Option<Wish>) {
+    let now = world.now();
+    let key = format!("certificates/{name}.json");
+    match &wish {
+        Some(wish) => {
+            let body = serde_json::to_vec(&wish.document()).unwrap();
+            store::put(world, &key, body);
+        }
+        None => store::remove(world, &key),
+    }
+    let line = wish
+        .as_ref()
+        .map_or("nothing".to_owned(), |wish| format!("{wish:?}"));
+    world.say(format_args!("people: {name} is wanted as {line}"));
+    let wished = world
+        .wishes
+        .entry(name.to_owned())
+        .or_insert_with(|| Wished {
+            versions: Vec::new(),
+        });
+    wished.versions.push((now, wish));
+    world.disturb_certificate(name);
+    rules::after_event(world);
+}
+
+/// One thing that people or the world outside do.
+pub(crate) fn act(world: &mut World) {
+    let names: Vec<String> = world
+        .wishes
+        .iter()
+        .filter(|(_, wished)| wished.now().is_some())
+        .map(|(name, _)| name.clone())
+        .collect();
+    let Some(name) = names.get(world.rng.usize(..names.len().max(1))).cloned() else {
+        return;
+    };
+    let now = world.now();
+    let mut wish = world.wishes[&name].now().unwrap().clone();
+    let what = world.rng.u8(..26);
+    let counted = match what {
+        0 | 1 => {
+            let extra = format!(
+                "y{}.{name}.{}",
+                world.rng.u8(..9),
+                DOMAINS[world.rng.usize(..DOMAINS.len())]
+            );
+            if wish.domains.contains(&extra) {
+                wish.domains.retain(|name| *name != extra);
+            } else {
+                wish.domains.push(extra);
+            }
+            wish.domains.sort();
+            want(world, &name, Some(wish));
+            "domains edited"
+        }
+        2 => {
+            // Its names all at once: no name stays.
+            wish.domains = vec![format!("z{}.{name}.{}", world.rng.u16(..999), DOMAINS[0])];
+            want(world, &name, Some(wish));
+            "all domains replaced"
+        }
+        3 | 4 => {
+            wish.key_type = match wish.key_type {
+                KeyType::EcdsaP256 => [KeyType::EcdsaP384, KeyType::Rsa2048][world.rng.usize(..2)],
+                _ => KeyType::EcdsaP256,
+            };
+            want(world, &name, Some(wish));
+            "key type edited"
+        }
+        5 => {
+            wish.profile = draw_profile(world);
+            want(world, &name, Some(wish));
+            "profile edited"
+        }
+        6 | 7 => {
+            wish.targets = draw_targets(world);
+            want(world, &name, Some(wish));
+            "targets edited"
+        }
+        8 => {
+            wish.paused = !wish.paused;
+            want(world, &name, Some(wish));
+            "paused or unpaused"
+        }
+        9 if world.rng.bool() => {
+            want(world, &name, None);
+            "document deleted"
+        }
+        10 => {
+            // Takes over from a certificate of others.
+            let listener = wish.listeners().next().map(|(arn, _)| arn.to_owned());
+            let Some(listener) = listener else { return };
+            let wanted = wish.domains[0].clone();
+            let theirs = foreign(world, &wanted, Default::Good);
+            world.book.touched.insert(listener.clone(), now);
+            change(world, &listener, |holding| {
+                holding.list.push(theirs.clone())
+            });
+            wish.supersedes.push(theirs);
+            want(world, &name, Some(wish));
+            "supersedes edited"
+        }
+        11 | 12 => {
+            // Takes ours off a listener.
+            let listener = wish.listeners().next().map(|(arn, _)| arn.to_owned());
+            let Some(listener) = listener else { return };
+            let ours: Vec<String> = world.listeners[&listener]
+                .holding
+                .list
+                .iter()
+                .filter(|arn| world.owner_of(arn).as_deref() == Some(&name))
+                .cloned()
+                .collect();
+            world.book.touched.insert(listener.clone(), now);
+            change(world, &listener, |holding| {
+                holding.list.retain(|arn| !ours.contains(arn))
+            });
+            "ours taken off a listener"
+        }
+        13 => {
+            let listener = wish.listeners().next().map(|(arn, _)| arn.to_owned());
+            let Some(listener) = listener else { return };
+            let theirs = foreign(world, "new.foreign.net", Default::Good);
+            world.book.touched.insert(listener.clone(), now);
+            change(world, &listener, |holding| holding.list.push(theirs));
+            world.disturb();
+            "foreign one added to a listener"
+        }
+        14 => {
+            let listener = wish.listeners().next().map(|(arn, _)| arn.to_owned());
+            let Some(listener) = listener else { return };
+            let theirs = foreign(world, "default.foreign.net", Default::Good);
+            world.book.touched.insert(listener.clone(), now);
+            change(world, &listener, |holding| holding.default = Some(theirs));
+            world.disturb();
+            "default swapped"
+        }
+        15 => {
+            // Deletes ours from the certificate manager, after taking it off.
+            let ours: Vec<String> = world
+                .manager
+                .keys()
+                .filter(|arn| world.owner_of(arn).as_deref() == Some(&name))
+                .filter(|arn| {
+                    world
+                        .listeners
+                        .values()
+                        .all(|it| it.holding.default.as_ref() != Some(*arn))
+                })
+                .cloned()
+                .collect();
+            let Some(arn) = ours.first().cloned() else {
+                return;
+            };
+            let listeners: Vec<String> = world.listeners.keys().cloned().collect();
+            for listener in listeners {
+                if world.listeners[&listener].holding.list.contains(&arn) {
+                    world.book.touched.insert(listener.clone(), now);
+                    change(world, &listener, |holding| {
+                        holding.list.retain(|it| *it != arn)
+                    });
+                }
+            }
+            world.manager.remove(&arn);
+            "ours deleted from the certificate manager"
+        }
+        16 => {
+            let ours: Vec<String> = world
+                .manager
+                .keys()
+                .filter(|arn| world.owner_of(arn).as_deref() == Some(&name))
+                .cloned()
+                .collect();
+            let Some(arn) = ours.first().cloned() else {
+                return;
+            };
+            world.book.touched.insert(arn.clone(), now);
+            let Some(held) = world.manager.get_mut(&arn) else {
+                return;
+            };
+            held.tags.remove("certloop:certificate");
+            "our tags taken away"
+        }
+        17 | 18 => {
+            let domain = wish.domains[world.rng.usize(..wish.domains.len())].clone();
+            #[allow(clippy::cast_possible_truncation)]
+            let length = 600 + (world.rng.f64().powi(2) * 5.0 * 86_400.0) as i64;
+            let answered = world.rng.bool();
+            let until = now + Duration::seconds(length);
+            world.say(format_args!(
+                "people: {domain} leads astray until {until}, answered: {answered}"
+            ));
+            world.astray.insert(domain, Astray { until, answered });
+            "name led astray"
+        }
+        19 => {
+            let serials: Vec<String> = world
+                .states
+                .values()
+                .filter_map(|state| Some(state.certificate.as_ref()?.serial.clone()))
+                .collect();
+            world.say(format_args!("ca: everything is revoked"));
+            for serial in serials {
+                if let Some(issued) = world.ca.issued.get_mut(&serial) {
+                    issued.window = Window::Past(now);
+                }
+            }
+            world.disturb();
+            "mass revocation"
+        }
+        20..=22 => {
+            let serial = world
+                .states
+                .get(&name)
+                .and_then(|state| Some(state.certificate.as_ref()?.serial.clone()));
+            let Some(serial) = serial else { return };
+            let windows = [
+                Window::Past(now),
+                Window::Later(Duration::days(world.rng.i64(1..40))),
+                Window::Upside,
+                Window::Missing,
+                Window::Broken,
+            ];
+            let window = windows[world.rng.usize(..windows.len())];
+            world.say(format_args!(
+                "ca: the window of {serial} ({name}) is {window:?}"
+            ));
+            if let Some(issued) = world.ca.issued.get_mut(&serial) {
+                issued.window = window;
+            }
+            "window moved"
+        }
+        23 => {
+            let domain = wish.domains[0].clone();
+            world.say(format_args!("ca: {domain} is paused"));
+            world
+                .ca
+                .paused
+                .insert(domain, now + Duration::days(world.rng.i64(1..4)));
+            "name paused by the authority"
+        }
+        24 => {
+            world.import_quota = world.imports + world.rng.u32(..3);
+            let quota = world.import_quota;
+            world.say(format_args!("aws: the import quota is {quota}"));
+            world.book.quota_raised_at = Some(now + Duration::days(world.rng.i64(1..3)));
+            world.disturb();
+            "import quota lowered"
+        }
+        _ => {
+            let number = world.rng.u16(100..999);
+            let name = format!("n{number}");
+            if world.wishes.contains_key(&name) || world.wishes.len() > 9 {
+                return;
+            }
+            let wish = draw_wish(world, usize::from(number));
+            want(world, &name, Some(wish));
+            "document added"
+        }
+    };
+    world.disturb_certificate(&name);
+    world.tally.count(&format!("people: {counted}"));
+    world.say(format_args!("people: {counted} ({name})"));
+    rules::after_event(world);
+}
+
+/// What ends by itself after some days: a person unpauses, raises quotas, leads names back.
+pub(crate) fn mend(world: &mut World) {
+    let now = world.now();
+    let back: Vec<String> = (world.astray.iter())
+        .filter(|(_, astray)| astray.until <= now)
+        .map(|(name, _)| name.clone())
+        .collect();
+    for name in back {
+        world.astray.remove(&name);
+        disturb_all_with(world, &name);
+    }
+    let unpaused: Vec<String> = (world.ca.paused.iter())
+        .filter(|(_, until)| **until <= now)
+        .map(|(name, _)| name.clone())
+        .collect();
+    for name in unpaused {
+        world.say(format_args!("people: {name} is unpaused"));
+        world.ca.paused.remove(&name);
+        disturb_all_with(world, &name);
+    }
+    if world.book.quota_raised_at.is_some_and(|at| at <= now) {
+        world.book.quota_raised_at = None;
+        world.import_quota = 1_000_000;
+        world.disturb();
+    }
+    // A listener that is full is noticed, and its quota raised.
+    let full: Vec<String> = world
+        .listeners
+        .iter()
+        .filter(|(_, it)| it.holding.list.len() >= it.quota)
+        .map(|(arn, _)| arn.clone())
+        .collect();
+    for arn in full {
+        if world.rng.u8(..4) == 0 {
+            let listener = world.listeners.get_mut(&arn).unwrap();
+            listener.quota += 5;
+            world.say(format_args!("people: the quota of {arn} is raised"));
+        }
+        world.disturb();
+    }
+    // Nobody leaves a certificate paused for ever.
+    let paused: Vec<(String, Wish)> = (world.wishes.iter())
+        .filter_map(|(name, wished)| {
+            let (since, wish) = wished.versions.last()?;
+            let wish = wish
+                .as_ref()
+                .filter(|wish| wish.paused && now - *since > Duration::days(9))?;
+            Some((name.clone(), wish.clone()))
+        })
+        .collect();
+    for (name, wish) in paused {
+        want(
+            world,
+            &name,
+            Some(Wish {
+                paused: false,
+                ..wish
+            }),
+        );
+    }
+}
+
+/// Names that lead astray, or are paused, are out of order until they are not.
+pub(crate) fn still_astray(world: &mut World) {
+    let names = world.astray.keys().chain(world.ca.paused.keys());
+    let names: Vec<String> = names.cloned().collect();
+    for name in names {
+        disturb_all_with(world, &name);
+    }
+}
+
+fn disturb_all_with(world: &mut World, domain: &str) {
+    let names: Vec<String> = (world.wishes.iter())
+        .filter(|(_, wished)| {
+            wished
+                .now()
+                .is_some_and(|wish| wish.domains.iter().any(|it| it == domain))
+        })
+        .map(|(name, _)| name.clone())
+        .collect();
+    for name in names {
+        world.disturb_certificate(&name);
+    }
+}
+
+/// Returns when something mends by itself next.
+pub(crate) fn mends_at(world: &World) -> Option<OffsetDateTime> {
+    let astray = world.astray.values().map(|astray| astray.until);
+    let paused = world.ca.paused.values().copied();
+    astray.chain(paused).chain(world.book.quota_raised_at).min()
+}
+
+const DOMAINS: [&str; 3] = ["alpha.com", "beta.org", "gamma.net"];

@@ -1,0 +1,1293 @@
+//! The rules that may never be broken, looked at from outside: after each call with an effect, and at each step of time.
+//!
+//! Nothing here asks the library what is allowed; what it must not do is written down a second time.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use certificates::authority::AuthorizationStatus;
+use certificates::certificate::{Chain, Leaf};
+use certificates::certificate_manager::{Material, same_serial};
+use certificates::key::KeyType;
+use certificates::problem::Refusal;
+use certificates::report::Entry;
+use certificates::settings::CheckMode;
+use certificates::state::State;
+use time::{Duration, OffsetDateTime};
+
+use crate::aws::{covers, reimport, served};
+use crate::people::{Target, Wish};
+use crate::world::{ACCOUNT_KEY, EPOCH, HOME, Met, THUMBPRINT, World, name_in};
+
+/// What the rules remember.
+#[derive(Default)]
+pub(crate) struct Book {
+    /// When a pass with a wrong clock was last alive.
+    skewed_at: Option<OffsetDateTime>,
+    /// Until when the authority told a certificate to wait, by whom it was heard, and whether that pass ended well.
+    told: BTreeMap<String, Told>,
+    /// When ours was last taken off a listener, by ARN.
+    detached: BTreeMap<String, OffsetDateTime>,
+    /// When people last touched a listener or a certificate of ours.
+    pub(crate) touched: BTreeMap<String, OffsetDateTime>,
+    /// When people will raise the import quota.
+    pub(crate) quota_raised_at: Option<OffsetDateTime>,
+    /// The last full pass that nothing disturbed.
+    pub(crate) last_good_pass: Option<OffsetDateTime>,
+    /// Certificates of ours that were defaults.
+    was_default: BTreeSet<String>,
+    /// Tokens that one document deleted while another had them as well.
+    shared_tokens: BTreeSet<String>,
+    /// Which pass last saw an order of a certificate end.
+    order_ended: BTreeMap<String, u32>,
+    state_written: BTreeMap<String, OffsetDateTime>,
+    /// When an order was forced, by certificate.
+    forced: BTreeMap<String, OffsetDateTime>,
+    /// How many limits of the authority were met.
+    pub(crate) limits_met: u64,
+}
+
+struct Told {
+    names: Vec<String>,
+    until: OffsetDateTime,
+    pass: u32,
+    ended_well: bool,
+}
+
+impl World {
+    /// Whether all clocks have been right for a while: only then a lease keeps others out for certain.
+    fn is_steady(&self) -> bool {
+        let now = self.now();
+        self.book
+            .skewed_at
+            .is_none_or(|at| now - at > Duration::hours(2))
+    }
+
+    fn pass_from(&self, pass: u32) -> OffsetDateTime {
+        self.passes.get(&pass).map_or(EPOCH, |pass| pass.from)
+    }
+
+    /// Returns what was wanted of a certificate while a pass ran.
+    fn wishes_during(&self, name: &str, pass: u32) -> Vec<Option<&Wish>> {
+        let from = self.pass_from(pass);
+        self.wishes
+            .get(name)
+            .map(|wished| wished.since(from).collect())
+            .unwrap_or_default()
+    }
+
+    fn has_lease(&self, pass: u32, name: &str) -> bool {
+        let owner = self.passes.get(&pass).and_then(|pass| pass.owner.as_ref());
+        let lease = self.states.get(name).and_then(|state| state.lease.as_ref());
+        owner.is_some() && owner == lease.map(|lease| &lease.owner)
+    }
+
+    fn needs_lease(&mut self, pass: u32, name: &str, act: &str) {
+        if self.is_steady() && !self.has_lease(pass, name) {
+            self.broken(format!(
+                "rule 5: pass#{pass} did {act} for {name} without its lease"
+            ));
+        }
+    }
+}
+
+/// Rule 11: nothing begins after the deadline.
+pub(crate) fn call_begins(world: &mut World, pass: u32, operation: &str) {
+    let now = world.now();
+    let Some(running) = world.passes.get(&pass) else {
+        return;
+    };
+    if running.skew.abs() >= Duration::seconds(4) {
+        world.book.skewed_at = Some(now);
+    }
+    let elapsed = running.started.elapsed();
+    let remaining = running.remaining;
+    if elapsed > remaining {
+        world.broken(format!(
+            "rule 11: pass#{pass} began {operation} {:?} after its deadline",
+            elapsed - remaining
+        ));
+    }
+}
+
+/// Rules 3 and 4, and whatever must hold at every instant.
+pub(crate) fn after_event(world: &mut World) {
+    let mut broken = None;
+    for (arn, listener) in &world.listeners {
+        let Some(default) = &listener.holding.default else {
+            broken = Some(format!("rule 3: {arn} has no default"));
+            break;
+        };
+        let gone = listener
+            .holding
+            .list
+            .iter()
+            .chain([default])
+            .find(|held| !world.manager.contains_key(*held));
+        if let Some(gone) = gone {
+            broken = Some(format!("rule 3: {arn} holds {gone}, which does not exist"));
+        }
+    }
+    for (arn, held) in &world.manager {
+        let Some(name) = world.owner_of(arn) else {
+            continue;
+        };
+        let Some(state) = world.states.get(&name) else {
+            continue;
+        };
+        let import = state.imports.get(&held.region);
+        let known = import.is_some_and(|import| {
+            import.importing.is_some()
+                || import
+                    .arn
+                    .as_ref()
+                    .is_some_and(|known| known.as_str() == arn)
+                || import.superseded.iter().any(|old| old.arn.as_str() == arn)
+        });
+        if !known {
+            broken = Some(format!(
+                "rule 4: {arn} is {name}'s and its state does not know of it: it has leaked"
+            ));
+        }
+    }
+    if let Some(broken) = broken {
+        world.broken(broken);
+    }
+}
+
+/// Rules 2, 5, 8, 10: what is written, by whom, when.
+pub(crate) fn before_write(
+    world: &mut World,
+    pass: u32,
+    key: &str,
+    body: &[u8],
+    state: Option<&State>,
+) {
+    if let Some(running) = world.passes.get_mut(&pass) {
+        running.wrote = true;
+    }
+    if !["vault/", "accounts/", "challenges/"]
+        .iter()
+        .any(|secret| key.starts_with(secret))
+    {
+        secrets(world, key, body);
+    }
+    let name = name_in(key).unwrap_or_default().to_owned();
+    if let Some(state) = state {
+        state_write(world, pass, &name, state);
+    } else if key.starts_with("vault/") {
+        world.needs_lease(pass, &name, &format!("a write of {key}"));
+    } else if let Some(token) = key.strip_prefix("challenges/") {
+        let known = world
+            .states
+            .values()
+            .any(|state| state.leftovers.tokens.contains(token));
+        if !known {
+            world.broken(format!(
+                "rule 2: the token {token} is put and no state knows of it"
+            ));
+        }
+    }
+}
+
+fn secrets(world: &mut World, place: &str, text: &[u8]) {
+    let text = std::str::from_utf8(text).unwrap_or_default();
+    for secret in [THUMBPRINT, ACCOUNT_KEY, "PRIVATE KEY"] {
+        if text.contains(secret) {
+            world.broken(format!("rule 10: a secret ({secret}) stands in {place}"));
+        }
+    }
+}
+
+fn state_write(world: &mut World, pass: u32, name: &str, new: &State) {
+    let now = world.now();
+    let last = (world.states.get(name)).and_then(|state| state.history.last().cloned());
+    let steps = new.history.iter().rev();
+    let news: Vec<String> = steps
+        .take_while(|step| {
+            last.as_ref().is_none_or(|last| {
+                (step.at, &step.step, &step.detail) != (last.at, &last.step, &last.detail)
+            })
+        })
+        .map(|step| format!("{}: {}", step.step, step.detail))
+        .collect();
+    for step in news.iter().rev() {
+        let word = step.split(':').next().unwrap_or_default();
+        world.tally.count(&format!("step: {word}"));
+        world.say(format_args!("pass#{pass} {name}: {step}"));
+    }
+    if let (Some(lease), Some(running)) = (&new.lease, world.passes.get_mut(&pass)) {
+        running.owner = Some(lease.owner.clone());
+    }
+    let of = |state: &State| {
+        let imports = state.imports.values().flat_map(|import| &import.superseded);
+        let old: Vec<String> = imports
+            .map(|old| format!("{}, detached {:?}", old.arn, old.detached_at))
+            .collect();
+        old.join("; ")
+    };
+    let old = of(new);
+    if world.states.get(name).map(of).unwrap_or_default() != old {
+        world.say(format_args!("pass#{pass} {name}: superseded: {old}"));
+    }
+    let before = world.states.get(name);
+    if let Some(lease) = before.and_then(|state| state.lease.as_ref()) {
+        let in_force = lease.until > now && lease.until <= now + Duration::minutes(15);
+        let owner = world.passes.get(&pass).and_then(|pass| pass.owner.as_ref());
+        let other = owner != Some(&lease.owner);
+        if in_force && other && world.is_steady() {
+            world.broken(format!(
+                "rule 5: pass#{pass} wrote the state of {name}, whose lease another holds until {}",
+                lease.until
+            ));
+            return;
+        }
+    }
+    windows(world, pass, name, new);
+    world.book.state_written.insert(name.to_owned(), now);
+    let before = world.states.get(name);
+    let url = |state: &State| state.order.as_ref().map(|order| order.url.clone());
+    if before.and_then(url).is_some() && url(new).is_none() {
+        world.book.order_ended.insert(name.to_owned(), pass);
+    }
+    let before = world.states.get(name);
+    let placed = url(new).filter(|new| before.and_then(url).as_ref() != Some(new));
+    if let (Some(placed), Some(held)) = (placed, before.and_then(|state| state.certificate.clone()))
+    {
+        let wanted = world.wishes_during(name, pass);
+        let fits = wanted.iter().flatten().all(|wish| {
+            let domains: Vec<String> = held.domains.iter().map(ToString::to_string).collect();
+            domains == wish.domains && held.key_type == wish.key_type
+        });
+        if world.passes.get(&pass).is_some_and(|pass| pass.force) {
+            world.book.forced.insert(name.to_owned(), now);
+        }
+        let (clock, force) = world
+            .passes
+            .get(&pass)
+            .map_or((now, false), |pass| (pass.clock(now), pass.force));
+        let lifetime = held.not_after - held.not_before;
+        let left = if lifetime < Duration::days(10) {
+            lifetime / 2
+        } else {
+            lifetime / 3
+        };
+        let by_lifetime = held.not_after - left - lifetime / 10 - Duration::minutes(1);
+        let told = world
+            .ca
+            .issued
+            .get(&held.serial)
+            .and_then(|issued| issued.told);
+        let earliest = told.map_or(by_lifetime, |told| told.min(by_lifetime));
+        // What was forced is seen through, by later passes as well.
+        let forced = world
+            .book
+            .forced
+            .get(name)
+            .is_some_and(|at| now - *at < Duration::days(9));
+        // One that died while nobody looked is replaced once, by the pass that finds it dead.
+        let replaced = world.book.order_ended.get(name) == Some(&pass);
+        if fits && !force && !forced && !replaced && clock < earliest {
+            world.broken(format!("rule 8: {name} holds {} which is as wanted and not due before {earliest}, and {placed} was ordered", held.serial));
+        }
+    }
+}
+
+/// Rule 8: the instant in a window is drawn once, and what is no window is not kept.
+fn windows(world: &mut World, pass: u32, name: &str, new: &State) {
+    let Some(held) = &new.certificate else {
+        return;
+    };
+    let Some(window) = held.window() else { return };
+    if window.end <= window.start || window.end <= held.not_before {
+        world.broken(format!(
+            "rule 8: pass#{pass} keeps {}..{} for {name}, which is no window",
+            window.start, window.end
+        ));
+        return;
+    }
+    let before = world
+        .states
+        .get(name)
+        .and_then(|state| state.certificate.as_ref());
+    let before = before.filter(|before| before.serial == held.serial);
+    if let Some(before) = before.and_then(|before| before.window())
+        && before.at != window.at
+        && (window.start..=window.end).contains(&before.at)
+    {
+        world.broken(format!(
+            "rule 8: pass#{pass} draws another instant for {name}: {} and now {}",
+            before.at, window.at
+        ));
+    }
+}
+
+/// The things a pass may throw away.
+pub(crate) fn before_object_deletion(world: &mut World, pass: u32, key: &str) {
+    if let Some(running) = world.passes.get_mut(&pass) {
+        running.wrote = true;
+    }
+    let name = name_in(key).unwrap_or_default().to_owned();
+    if key.starts_with("vault/") {
+        world.needs_lease(pass, &name, &format!("a deletion of {key}"));
+        let state = world.states.get(&name);
+        let serial = key
+            .rsplit('/')
+            .next()
+            .and_then(|file| file.strip_suffix(".json"))
+            .unwrap_or_default();
+        let needed = state.is_some_and(|state| {
+            state
+                .certificate
+                .as_ref()
+                .is_some_and(|held| held.serial == serial)
+                || state.previous.as_deref() == Some(serial)
+        });
+        if needed {
+            world.broken(format!(
+                "rule 1: {key} is deleted and is the current or previous certificate"
+            ));
+        }
+    } else if let Some(token) = key.strip_prefix("challenges/") {
+        let holders = world.states.values();
+        let holders = holders.filter(|state| state.leftovers.tokens.contains(token));
+        let several = holders.count() > 1;
+        let looked_at = world.ca.authorizations.values().any(|known| {
+            known.token == token && known.answered && known.status == AuthorizationStatus::Pending
+        });
+        let fault = world.passes.get(&pass).is_some_and(|pass| pass.met_fault);
+        if several || looked_at && fault {
+            world.tally.count("token of two documents deleted");
+            world.book.shared_tokens.insert(token.to_owned());
+        }
+    } else {
+        world.broken(format!("rule 6: {key} is deleted"));
+    }
+}
+
+/// Rule 1: only what is in the vault goes to AWS.
+fn from_vault(world: &mut World, name: &str, leaf: &Leaf, material: &Material<'_>) {
+    let prefix = format!("vault/{name}/");
+    let stored = world.vault.iter().any(|(key, (chain, private))| {
+        key.starts_with(&prefix)
+            && private.as_str() == material.private_key
+            && chain.starts_with(material.certificate.trim_end())
+    });
+    // The PEM may be laid out anew: the leaf itself is compared then.
+    let stored = stored
+        || world.vault.iter().any(|(key, (chain, private))| {
+            key.starts_with(&prefix)
+                && private.as_str() == material.private_key
+                && Chain::parse(chain)
+                    .is_ok_and(|chain| chain.leaf().fingerprint == leaf.fingerprint)
+        });
+    if !stored {
+        world.broken(format!(
+            "rule 1: {} is imported for {name} and is not in the vault",
+            leaf.serial
+        ));
+    }
+}
+
+/// Rules 1, 2, 4, 5, 6.
+pub(crate) fn before_first_import(
+    world: &mut World,
+    pass: u32,
+    region: &str,
+    leaf: &Leaf,
+    material: &Material<'_>,
+    tags: &BTreeMap<String, String>,
+) {
+    let name = tags
+        .get("certloop:certificate")
+        .cloned()
+        .unwrap_or_default();
+    if tags.get("certloop:installation") != Some(&world.installation) || name.is_empty() {
+        world.broken("rule 3: imported without both tags");
+        return;
+    }
+    world.needs_lease(pass, &name, "a first import");
+    from_vault(world, &name, leaf, material);
+    let Some(import) = world
+        .states
+        .get(&name)
+        .and_then(|state| state.imports.get(region))
+        .cloned()
+    else {
+        world.broken(format!(
+            "rule 2: {name} is imported in {region} and its state says nothing of it"
+        ));
+        return;
+    };
+    if !import
+        .importing
+        .is_some_and(|intent| same_serial(&intent.serial, &leaf.serial))
+    {
+        world.broken(format!(
+            "rule 2: {name} is imported in {region} without a stored intent"
+        ));
+    }
+    let from = world.pass_from(pass);
+    let mut broken = None;
+    for (arn, held) in &world.manager {
+        if held.region != region
+            || world.owner_of(arn).as_deref() != Some(&name)
+            || held.imported_at >= from
+        {
+            continue;
+        }
+        if same_serial(&held.leaf.serial, &leaf.serial) {
+            broken = Some(format!(
+                "rule 4: {} is imported a second time for {name}: it stands under {arn}",
+                leaf.serial
+            ));
+        }
+        let current = import
+            .arn
+            .as_ref()
+            .is_some_and(|current| current.as_str() == arn);
+        if current && reimport(&held.leaf, leaf).is_ok() {
+            broken = Some(format!(
+                "rule 4: {name} gets a new ARN although {arn} could hold it"
+            ));
+        }
+    }
+    if let Some(broken) = broken {
+        world.broken(broken);
+    }
+    world.tally.count("first import");
+}
+
+/// Rules 1, 3, 5.
+pub(crate) fn before_reimport(
+    world: &mut World,
+    pass: u32,
+    arn: &str,
+    leaf: &Leaf,
+    material: &Material<'_>,
+) {
+    let Some(name) = world.owner_of(arn) else {
+        let touched = world
+            .book
+            .touched
+            .get(arn)
+            .is_some_and(|at| *at >= world.pass_from(pass));
+        if world.manager.contains_key(arn) && !touched {
+            world.broken(format!("rule 3: {arn} is not ours and is overwritten"));
+        }
+        return;
+    };
+    world.needs_lease(pass, &name, "a re-import");
+    from_vault(world, &name, leaf, material);
+}
+
+/// Rules 3, 4, 5.
+pub(crate) fn before_certificate_deletion(world: &mut World, pass: u32, arn: &str) {
+    let Some(held) = world.manager.get(arn) else {
+        return;
+    };
+    let region = held.region.clone();
+    let Some(name) = world.owner_of(arn) else {
+        let touched = world
+            .book
+            .touched
+            .get(arn)
+            .is_some_and(|at| *at >= world.pass_from(pass));
+        if !touched {
+            world.broken(format!("rule 3: {arn} is not ours and is deleted"));
+        }
+        return;
+    };
+    world.needs_lease(pass, &name, "a deletion in the certificate manager");
+    let import = world
+        .states
+        .get(&name)
+        .and_then(|state| state.imports.get(&region));
+    if import.is_some_and(|import| {
+        import
+            .arn
+            .as_ref()
+            .is_some_and(|current| current.as_str() == arn)
+    }) {
+        world.broken(format!(
+            "rule 4: {arn} is the current one of {name} and is deleted"
+        ));
+    }
+    let now = world.now();
+    #[allow(clippy::cast_possible_wrap)]
+    let overlap = Duration::seconds(world.settings.limits.overlap_seconds as i64);
+    let early = world
+        .book
+        .detached
+        .get(arn)
+        .is_some_and(|at| now - *at + Duration::seconds(10) < overlap);
+    // A default that only others could replace left when they did so; the overlap counts from when it was last seen in use.
+    let left_by_others = world.book.was_default.contains(arn);
+    if early && world.is_steady() && !left_by_others {
+        world.broken(format!(
+            "rule 3: {arn} is deleted before the overlap is over"
+        ));
+    }
+    world.tally.count("deletion of a superseded one");
+}
+
+fn knows_arn(world: &World, name: &str, arn: &str) -> bool {
+    world.states.get(name).is_some_and(|state| {
+        state.imports.values().any(|import| {
+            import
+                .arn
+                .as_ref()
+                .is_some_and(|known| known.as_str() == arn)
+                || import.superseded.iter().any(|old| old.arn.as_str() == arn)
+        })
+    })
+}
+
+/// Rules 2, 3, 5.
+pub(crate) fn before_attach(
+    world: &mut World,
+    pass: u32,
+    listener: &str,
+    certificate: &str,
+    default: bool,
+) {
+    let from = world.pass_from(pass);
+    let people = world
+        .book
+        .touched
+        .get(listener)
+        .is_some_and(|at| *at >= from - Duration::seconds(30));
+    let holding = world.listeners[listener].holding.clone();
+    match world.owner_of(certificate) {
+        Some(name) => {
+            if !knows_arn(world, &name, certificate) {
+                world.broken(format!(
+                    "rule 2: {certificate} is attached and no state knows its ARN"
+                ));
+            }
+            let wanted = world
+                .wishes_during(&name, pass)
+                .iter()
+                .flatten()
+                .any(|wish| wish.listeners().any(|(arn, _)| arn == listener));
+            // Another's certificate may be moved from the default to the list.
+            if !wanted && !holding.has(certificate) {
+                world.broken(format!("rule 3: {certificate} of {name} is attached to {listener}, where nobody wants it"));
+            }
+            // Whoever took its place may put it back.
+            let comes_back = world.states.iter().any(|(other, state)| {
+                let mut targets = state.targets.iter();
+                world.has_lease(pass, other)
+                    && targets.any(|target| target.standby.holds(certificate))
+            });
+            if wanted && !comes_back && !holding.has(certificate) {
+                world.needs_lease(pass, &name, "an attachment");
+            }
+        }
+        None => {
+            let comes_back = world.states.values().any(|state| {
+                state
+                    .targets
+                    .iter()
+                    .any(|target| target.id == listener && target.standby.holds(certificate))
+            });
+            // Stripped of its tags it is not overwritten and not deleted, but where it stood it may stand.
+            let known = world
+                .states
+                .keys()
+                .any(|name| knows_arn(world, name, certificate));
+            if !holding.has(certificate) && !comes_back && !people && !known {
+                world.broken(format!(
+                    "rule 3: {certificate} is not ours and is attached to {listener}"
+                ));
+            }
+        }
+    }
+    let Some(old) = holding.default.filter(|old| default && *old != certificate) else {
+        return;
+    };
+    world.tally.count("default replaced");
+    let now = world.now();
+    if world.owner_of(&old).is_some() && world.owner_of(&old) == world.owner_of(certificate) {
+        world.book.was_default.insert(old.clone());
+        world.book.detached.insert(old, now);
+        return;
+    }
+    let clock = world.passes.get(&pass).map_or(now, |pass| pass.clock(now));
+    let Some(held) = world.manager.get(&old) else {
+        return;
+    };
+    let owner = world.owner_of(certificate);
+    let wishes: Vec<Wish> = owner
+        .iter()
+        .flat_map(|name| world.wishes_during(name, pass))
+        .flatten()
+        .cloned()
+        .collect();
+    let gives_way = held.leaf.self_signed
+        || held.leaf.not_after <= clock
+        || wishes.iter().any(|wish| {
+            wish.supersedes.contains(&old)
+                || held
+                    .leaf
+                    .names
+                    .iter()
+                    .all(|name| wish.domains.contains(&name.to_string()))
+        })
+        // Ours it is also where somebody has taken our tags from it.
+        || world.states.keys().any(|name| knows_arn(world, name, &old));
+    // What is put back takes the place of ours.
+    let put_back = owner.is_none();
+    if !gives_way && !put_back && !people && !holding.list.contains(&old) {
+        world.broken(format!(
+            "rule 3: {old} was the default of {listener}, is not ours, and is lost"
+        ));
+    }
+}
+
+/// Rules 3, 5.
+pub(crate) fn before_detach(world: &mut World, pass: u32, listener: &str, certificate: &str) {
+    let now = world.now();
+    let holding = world.listeners[listener].holding.clone();
+    if !holding.list.iter().any(|held| held == certificate) {
+        return;
+    }
+    let Some(name) = world.owner_of(certificate) else {
+        let holder = world
+            .states
+            .iter()
+            .find(|(name, _)| knows_arn(world, name, certificate));
+        if holder.is_some() {
+            return;
+        }
+        let successors: Vec<String> = world
+            .wishes
+            .keys()
+            .filter(|name| {
+                world
+                    .wishes_during(name, pass)
+                    .iter()
+                    .flatten()
+                    .any(|wish| {
+                        wish.supersedes.iter().any(|old| old == certificate)
+                            && wish.listeners().any(|(arn, _)| arn == listener)
+                    })
+            })
+            .cloned()
+            .collect();
+        if successors.is_empty() {
+            world.broken(format!("rule 3: {certificate} is not ours, nobody supersedes it, and it is taken off {listener}"));
+        } else if !successors
+            .iter()
+            .any(|name| stands_on(world, name, listener, certificate, now))
+        {
+            world.broken(format!(
+                "rule 3: {certificate} is taken off {listener} before its successor stands there"
+            ));
+        }
+        world.tally.count("superseded one of others taken off");
+        return;
+    };
+    world.needs_lease(pass, &name, "a detachment");
+    world.book.detached.insert(certificate.to_owned(), now);
+    let always_wanted = world
+        .wishes_during(&name, pass)
+        .iter()
+        .all(|wish| wish.is_some_and(|wish| wish.listeners().any(|(arn, _)| arn == listener)));
+    if always_wanted {
+        world.tally.count("switch: old one taken off");
+        if !stands_on(world, &name, listener, certificate, now) {
+            world.broken(format!("rule 3: {certificate} of {name} is taken off {listener} and nothing of it stays there"));
+        }
+    }
+}
+
+/// Whether another certificate of this document stands on a listener, valid.
+fn stands_on(world: &World, name: &str, listener: &str, but: &str, now: OffsetDateTime) -> bool {
+    let holding = &world.listeners[listener].holding;
+    holding.list.iter().chain(&holding.default).any(|held| {
+        held != but
+            && (world.owner_of(held).as_deref() == Some(name) || knows_arn(world, name, held))
+            && world
+                .manager
+                .get(held)
+                .is_some_and(|held| held.leaf.not_after > now)
+    })
+}
+
+/// Rule 6: an account is made once.
+pub(crate) fn before_registration(world: &mut World, key: &str) {
+    if !world.ca.accounts.is_empty() {
+        world.broken("rule 6: a second account is made");
+    }
+    let stored = world.objects.iter().any(|(object, stored)| {
+        object.starts_with("accounts/") && String::from_utf8_lossy(&stored.body).contains(key)
+    });
+    if !stored {
+        world.broken("rule 2: an account is registered whose key is not stored");
+    }
+}
+
+/// Rules 5 and 7: who asks for an order, and when.
+pub(crate) fn order_asked_for(world: &mut World, pass: u32, names: &[String]) {
+    let now = world.now();
+    let candidates = candidates(world, pass, names);
+    if candidates.is_empty() {
+        if world.is_steady() {
+            world.broken(format!(
+                "rule 5: pass#{pass} orders {} without the lease of such a certificate",
+                names.join(",")
+            ));
+        }
+        return;
+    }
+    let Some(running) = world.passes.get(&pass) else {
+        return;
+    };
+    let (clock, force, from) = (running.clock(now), running.force, running.from);
+    let mut too_early = Vec::new();
+    for name in &candidates {
+        let document = world
+            .objects
+            .get(&format!("certificates/{name}.json"))
+            .map(|stored| stored.etag.clone());
+        let edited = world.wishes[name].since(from).count() > 1;
+        let Some(failure) = world
+            .states
+            .get(name)
+            .and_then(|state| state.order_failure.as_ref())
+        else {
+            continue;
+        };
+        let about = failure.identifiers.is_empty()
+            || failure.identifiers.iter().any(|held| names.contains(held));
+        let other_document = edited || document.as_ref() != Some(&failure.document);
+        let excused =
+            !failure.binding && (force || other_document && failure.identifiers.is_empty());
+        let void = !failure.binding && failure.next_attempt > clock + Duration::hours(25);
+        if about && !excused && !void && failure.next_attempt > clock + Duration::seconds(1) {
+            too_early.push(format!("{name} until {}", failure.next_attempt));
+        }
+    }
+    if !too_early.is_empty() && too_early.len() == candidates.len() {
+        world.broken(format!(
+            "rule 7: ordered although it failed and has to wait: {}",
+            too_early.join("; ")
+        ));
+    }
+    if let [name] = &candidates[..] {
+        if let Some(told) = world.book.told.get(name)
+            && told.ended_well
+            && told.names == names
+            && now + Duration::seconds(5) < told.until
+            && world.is_steady()
+        {
+            let until = told.until;
+            world.broken(format!(
+                "rule 7: the authority told {name} to wait until {until}, and it is asked again"
+            ));
+        }
+        let calm = world.calm_since(name) < now - Duration::days(1);
+        let asked = world.asked.entry(name.clone()).or_default();
+        asked.push_back(now);
+        while asked
+            .front()
+            .is_some_and(|at| *at < now - Duration::days(1))
+        {
+            asked.pop_front();
+        }
+        let (many, most) = (asked.len(), if calm { 30 } else { 80 });
+        if many > most {
+            world.broken(format!(
+                "rule 7: {many} orders were asked for {name} within a day"
+            ));
+        }
+    }
+}
+
+fn candidates(world: &World, pass: u32, names: &[String]) -> Vec<String> {
+    let Some(owner) = world.passes.get(&pass).and_then(|pass| pass.owner.as_ref()) else {
+        return Vec::new();
+    };
+    let held = world.states.iter().filter(|(_, state)| {
+        state
+            .lease
+            .as_ref()
+            .is_some_and(|lease| lease.owner == *owner)
+    });
+    held.filter(|(name, _)| {
+        world
+            .wishes_during(name, pass)
+            .iter()
+            .flatten()
+            .any(|wish| wish.domains == names)
+    })
+    .map(|(name, _)| name.clone())
+    .collect()
+}
+
+/// Remembers what the authority told.
+pub(crate) fn order_answered(
+    world: &mut World,
+    pass: u32,
+    names: &[String],
+    answer: &Result<String, Refusal>,
+) {
+    let now = world.now();
+    let candidates = candidates(world, pass, names);
+    let [name] = &candidates[..] else { return };
+    let Err(refusal) = answer else {
+        world.book.told.remove(name);
+        return;
+    };
+    if refusal.word() != "rateLimited" {
+        return;
+    }
+    let skew = world
+        .passes
+        .get(&pass)
+        .map_or(Duration::ZERO, |pass| pass.skew);
+    if skew.abs() >= Duration::seconds(4) {
+        return;
+    }
+    let until = refusal
+        .retry_after
+        .map_or(now + Duration::hours(20), |until| until - skew);
+    let told = Told {
+        names: names.to_vec(),
+        until,
+        pass,
+        ended_well: false,
+    };
+    world.book.told.insert(name.clone(), told);
+}
+
+/// A limit of the authority was met: the names' certificates may have to wait.
+pub(crate) fn limit_met(world: &mut World, bucket: &str, names: &[String]) {
+    world.book.limits_met += 1;
+    if world.limits_kept && world.is_steady() {
+        world.broken(format!("the authority's limit is met: {bucket}"));
+    }
+    world.tally.count(&format!(
+        "limit met: {}",
+        bucket.split(' ').next().unwrap_or_default()
+    ));
+    let now = world.now();
+    let held: Vec<String> = world
+        .wishes
+        .iter()
+        .filter(|(_, wished)| {
+            wished
+                .now()
+                .is_some_and(|wish| wish.domains.iter().any(|name| names.contains(name)))
+        })
+        .map(|(name, _)| name.clone())
+        .collect();
+    for name in held {
+        world
+            .disturbed_certificate
+            .insert(name, now + Duration::days(7));
+    }
+    // A rateLimited order holds the authority for all.
+    world.disturbed = world.disturbed.max(now + Duration::days(2));
+}
+
+/// A name could not be validated although it led to us: then we answered wrongly.
+pub(crate) fn validation_failed(world: &mut World, name: &str, token: &str, why: &str) {
+    if why == "404" || why == "something else" {
+        world.broken(format!(
+            "rule 2: {name} could not be validated, since {token} was not there when the authority looked"
+        ));
+    }
+}
+
+/// Rules 2, 5, 9: before a challenge is answered.
+pub(crate) fn before_answer(world: &mut World, pass: u32, url: &str) {
+    // Two documents for the same names may share an order.
+    let holders = world.states.iter();
+    let holders: Vec<String> = holders
+        .filter(|(_, state)| state.order.as_ref().is_some_and(|order| order.url == url))
+        .map(|(name, _)| name.clone())
+        .collect();
+    if holders.is_empty() {
+        world.broken(format!(
+            "rule 2: {url} is answered and no state knows its URL"
+        ));
+        return;
+    }
+    if !holders.iter().any(|name| world.has_lease(pass, name)) && world.is_steady() {
+        world.broken(format!(
+            "rule 5: pass#{pass} answers the challenges of {url} without its lease"
+        ));
+    }
+    let mode = world.settings.self_check.mode;
+    let mut broken = None;
+    for id in &world.ca.orders[url].authorizations {
+        let authorization = &world.ca.authorizations[id];
+        if authorization.status != AuthorizationStatus::Pending || authorization.answered {
+            continue;
+        }
+        let token = &authorization.token;
+        let met = world
+            .fetched
+            .get(token)
+            .map(Vec::as_slice)
+            .unwrap_or_default();
+        let right = met.iter().any(|(_, met)| *met == Met::Right);
+        let blocked = met
+            .iter()
+            .any(|(other, met)| *met == Met::Nothing && *other != pass);
+        let wrong = met.last().is_some_and(|(_, met)| *met == Met::Wrong);
+        if mode == CheckMode::Require && (wrong || !right && !blocked) {
+            broken = Some(format!(
+                "rule 9: the challenge for {} is answered and our own fetch met {met:?}",
+                authorization.name
+            ));
+        }
+        if !world.objects.contains_key(&format!("challenges/{token}")) {
+            broken = Some(format!(
+                "rule 2: the challenge for {} is answered before its token is put",
+                authorization.name
+            ));
+        }
+    }
+    if let Some(broken) = broken {
+        world.broken(broken);
+    }
+}
+
+/// Rule 2: returns the certificate whose stored key this is.
+pub(crate) fn before_finalize(
+    world: &mut World,
+    pass: u32,
+    url: &str,
+    public_key: &[u8],
+) -> Option<String> {
+    let owner = world
+        .pending
+        .iter()
+        .find(|(_, (order, key))| order == url && key == public_key)
+        .map(|(name, _)| name.clone());
+    match &owner {
+        None => world.broken(format!(
+            "rule 2: {url} is finalized with a key that is not stored"
+        )),
+        Some(name) => {
+            let known = world
+                .states
+                .get(name)
+                .and_then(|state| state.order.as_ref())
+                .is_some_and(|order| order.url == url);
+            if !known {
+                world.broken(format!(
+                    "rule 2: {url} is finalized and the state of {name} does not know it"
+                ));
+            }
+            let name = name.clone();
+            world.needs_lease(pass, &name, "a finalization");
+        }
+    }
+    owner
+}
+
+/// A certificate was issued.
+pub(crate) fn issued(world: &mut World, url: &str, owner: Option<&str>, serial: &str) {
+    let _ = (url, serial);
+    if let Some(name) = owner {
+        world.tally.count("issued to a stored key");
+        let _ = name;
+    }
+}
+
+/// Renewal information is not asked for expired certificates, and not more often than told.
+pub(crate) fn window_asked_for(world: &mut World, pass: u32, serial: &str) {
+    let now = world.now();
+    let steady = world.is_steady();
+    let clock = world.passes.get(&pass).map_or(now, |pass| pass.clock(now));
+    let from = world.pass_from(pass);
+    // Two documents that share an order may hold the same certificate: one of them is due.
+    let holders = world.states.iter().filter_map(|(name, state)| {
+        let held = state.certificate.as_ref()?;
+        (held.serial == serial).then_some((name, held.renewal.information.as_ref()?.ask_again))
+    });
+    let holder = holders.min_by_key(|(_, ask_again)| *ask_again);
+    if let Some((name, ask_again)) = holder
+        // Several that look at once may ask at once.
+        && world.book.state_written.get(name).is_none_or(|at| *at < from)
+        && ask_again > clock + Duration::seconds(1)
+        && ask_again < clock + Duration::hours(24)
+    {
+        world.broken(format!(
+            "rule 7: a window is asked for {name} before {ask_again}"
+        ));
+    }
+    if let Some(issued) = world.ca.issued.get(serial)
+        && issued.not_after + Duration::minutes(1) < now
+        && steady
+    {
+        world.broken(format!(
+            "rule 8: a window is asked for {serial}, which has expired"
+        ));
+    }
+}
+
+/// A pass has ended: what it told, and whether it kept its time.
+pub(crate) fn pass_ended(world: &mut World, pass: u32, entries: &[Entry], full: bool) {
+    let now = world.now();
+    let Some(running) = world.passes.get(&pass) else {
+        return;
+    };
+    let (elapsed, remaining, fault, skew) = (
+        running.started.elapsed(),
+        running.remaining,
+        running.met_fault,
+        running.skew,
+    );
+    if elapsed > remaining {
+        world.broken(format!(
+            "rule 11: pass#{pass} ended {:?} after its deadline",
+            elapsed - remaining
+        ));
+    }
+    let report = serde_json::to_vec(entries).unwrap_or_default();
+    secrets(world, "a report", &report);
+    if !fault {
+        for told in world
+            .book
+            .told
+            .values_mut()
+            .filter(|told| told.pass == pass)
+        {
+            told.ended_well = true;
+        }
+        if full && skew.abs() < Duration::seconds(4) {
+            world.book.last_good_pass = Some(now);
+        }
+    }
+}
+
+/// What must hold as time goes by.
+pub(crate) fn time_passes(world: &mut World) {
+    let now = world.now();
+    let mut broken = None;
+    let mut expired = 0;
+    for (name, wished) in &world.wishes {
+        let Some(wish) = wished.now() else { continue };
+        let calm = world.calm_since(name) + Duration::days(3) < now;
+        for (listener, _) in wish.listeners() {
+            for domain in &wish.domains {
+                let Some((arn, leaf)) =
+                    served(world, listener, domain, wish.key_type.is_ecdsa(), now)
+                else {
+                    continue;
+                };
+                if leaf.not_after < now && covers(leaf, domain) {
+                    expired += 1;
+                    // What others put there, or took our tags from, is theirs to renew.
+                    let ours =
+                        world.owner_of(arn).as_ref() == Some(name) || knows_arn(world, name, arn);
+                    if calm && ours && !wish.paused && !needs_person(world, name, wish) {
+                        broken = Some(format!(
+                            "{domain} of {name} is served {} ({arn}) on {listener}, which expired at {}, and nothing was out of order for three days",
+                            leaf.serial, leaf.not_after
+                        ));
+                    }
+                }
+            }
+        }
+    }
+    if expired > 0 {
+        world.tally.count("expired one served for a reason");
+    }
+    if let Some(broken) = broken {
+        world.broken(broken);
+    }
+}
+
+/// A day after things calmed down everything is as wanted, and nothing of ours is left over.
+pub(crate) fn all_is_well(world: &mut World) {
+    let now = world.now();
+    let mut problems = Vec::new();
+    let mut looked_at = 0;
+    let mut all_calm = true;
+    for (name, wished) in &world.wishes {
+        let Some(wish) = wished.now().filter(|wish| !wish.paused) else {
+            all_calm = false;
+            continue;
+        };
+        if world.calm_since(name) + CALM > now || needs_person(world, name, wish) {
+            all_calm = false;
+            continue;
+        }
+        looked_at += 1;
+        problems.extend(
+            not_well(world, name, wish, now)
+                .into_iter()
+                .map(|problem| format!("{name}: {problem}")),
+        );
+    }
+    if all_calm && looked_at > 0 {
+        let left = world
+            .objects
+            .keys()
+            .filter(|key| key.starts_with("challenges/"))
+            .count();
+        if left > 0 {
+            problems.push(format!("{left} tokens are left over"));
+        }
+        world.tally.count("calm worlds looked at");
+    }
+    for _ in 0..looked_at {
+        world.tally.count("calm certificates looked at");
+    }
+    if !problems.is_empty() {
+        world.broken(format!(
+            "not well a day after things calmed down: {}",
+            problems.join("; ")
+        ));
+    }
+}
+
+/// What only a person can mend, and nobody has yet.
+fn needs_person(world: &World, name: &str, wish: &Wish) -> bool {
+    let full = wish.listeners().any(|(arn, _)| {
+        let listener = &world.listeners[arn];
+        listener.holding.list.len() >= listener.quota
+    });
+    let refused = world.states.get(name).is_some_and(|state| {
+        let failures = [&state.order_failure, &state.deployment_failure];
+        failures
+            .into_iter()
+            .flatten()
+            .any(|failure| failure.problem.kind == "certloop:arnWouldChange")
+    });
+    // Somebody else's certificate for the same name stands on the same listener: which one is served nobody can tell.
+    let rivalled = wish.listeners().any(|(arn, _)| {
+        let holding = &world.listeners[arn].holding;
+        holding.list.iter().chain(&holding.default).any(|held| {
+            let ours =
+                world.owner_of(held).as_deref() == Some(name) || knows_arn(world, name, held);
+            !ours
+                && !wish.supersedes.contains(held)
+                && world.manager.get(held).is_some_and(|held| {
+                    let ecdsa = held.leaf.key_type.is_some_and(KeyType::is_ecdsa);
+                    ecdsa == wish.key_type.is_ecdsa()
+                        && wish.domains.iter().any(|name| covers(&held.leaf, name))
+                })
+        })
+    });
+    full || refused || rivalled
+}
+
+fn not_well(world: &World, name: &str, wish: &Wish, now: OffsetDateTime) -> Vec<String> {
+    let mut problems = Vec::new();
+    let Some(state) = world.states.get(name) else {
+        return vec!["it has no state".to_owned()];
+    };
+    let failures = [&state.order_failure, &state.deployment_failure];
+    let why: Vec<String> = failures
+        .into_iter()
+        .flatten()
+        .map(|failure| format!("{} until {}", failure.problem.detail, failure.next_attempt))
+        .collect();
+    let Some(held) = &state.certificate else {
+        return vec![format!("it has no certificate ({})", why.join("; "))];
+    };
+    let domains: Vec<String> = held.domains.iter().map(ToString::to_string).collect();
+    if domains != wish.domains || held.key_type != wish.key_type {
+        problems.push(format!(
+            "its certificate is not as wanted ({})",
+            why.join("; ")
+        ));
+    }
+    if held.not_after <= now || held.renew_at() + Duration::hours(30) < now {
+        problems.push(format!(
+            "it is overdue since {} ({})",
+            held.renew_at(),
+            why.join("; ")
+        ));
+    }
+    for target in &wish.targets {
+        let region = match target {
+            Target::Listener { .. } => HOME,
+            Target::Manager { region } => region,
+        };
+        let arn = state
+            .imports
+            .get(region)
+            .and_then(|import| import.arn.as_ref())
+            .map(|arn| arn.as_str());
+        let stands = arn
+            .and_then(|arn| world.manager.get(arn))
+            .is_some_and(|it| same_serial(&it.leaf.serial, &held.serial));
+        if !stands {
+            problems.push(format!(
+                "{region} does not hold its certificate ({})",
+                why.join("; ")
+            ));
+            continue;
+        }
+        if let Target::Listener {
+            arn: listener,
+            default,
+        } = target
+        {
+            let holding = &world.listeners[listener].holding;
+            let arn = arn.unwrap_or_default();
+            let there = if *default {
+                holding.default.as_deref() == Some(arn)
+            } else {
+                holding.has(arn)
+            };
+            if !there {
+                problems.push(format!("{listener} does not hold it ({})", why.join("; ")));
+            }
+        }
+    }
+    if let Some(order) = &state.order {
+        problems.push(format!(
+            "{} is still under way ({})",
+            order.url,
+            why.join("; ")
+        ));
+    }
+    if world.pending.contains_key(name) {
+        problems.push("the key of an order is left over".to_owned());
+    }
+    let prefix = format!("vault/{name}/");
+    for key in world.vault.keys().filter(|key| key.starts_with(&prefix)) {
+        let serial = key[prefix.len()..].trim_end_matches(".json");
+        if serial != held.serial && state.previous.as_deref() != Some(serial) {
+            problems.push(format!("{key} is left over"));
+        }
+    }
+    let regions = wish.regions();
+    for (arn, it) in &world.manager {
+        if world.owner_of(arn).as_deref() != Some(name) {
+            continue;
+        }
+        let import = state.imports.get(&it.region);
+        let current = import.is_some_and(|import| {
+            import
+                .arn
+                .as_ref()
+                .is_some_and(|current| current.as_str() == arn)
+        });
+        let used = world
+            .listeners
+            .values()
+            .any(|listener| listener.holding.has(arn));
+        // A switch that was put off until now: the overlap has only begun.
+        let superseded = import.into_iter().flat_map(|import| &import.superseded);
+        let mut superseded = superseded.filter(|old| old.arn.as_str() == arn);
+        if superseded.any(|old| old.detached_at.is_none_or(|at| now - at < Duration::DAY)) {
+            continue;
+        }
+        if (!current || !regions.contains(&it.region.as_str())) && !used {
+            problems.push(format!("{arn} is left over"));
+        }
+    }
+    problems
+}
+
+/// How long nothing may have been out of order before everything must be well.
+const CALM: Duration = Duration::hours(54);

@@ -1,0 +1,741 @@
+//! One world from its beginning to its end: passes as they come, people and weather meanwhile, and a lull now and then.
+//!
+//! The schedule fires every ten minutes. A pass that finds nothing due, nothing under way and nothing as it should not be
+//! changes nothing, so the passes between it and the next instant that any state names would not either: they are skipped.
+//! What does not stand in a state (people, the weather, revocations) brings the next pass forward; and even in the deepest calm one is run
+//! every few hours to some days, whose finding nothing to do is what the skipping relies on.
+
+use std::rc::Rc;
+use std::time::Duration as StdDuration;
+
+use certificates::clock::Clock;
+use certificates::cycle::{Cycle, Ports};
+use certificates::key::{KeyType, PrivateKey};
+use certificates::names::DnsName;
+use certificates::pass::{list_names, read_settings};
+use certificates::problem::ServiceError;
+use certificates::proof::{Proven, Question};
+use certificates::report::{Entry, Outcome};
+use certificates::self_check::Fetched;
+use certificates::settings::Settings;
+use serde_json::json;
+use time::{Duration, OffsetDateTime};
+use tokio::sync::Notify;
+use tokio::task::{JoinHandle, LocalSet};
+use tokio::time::Instant;
+use zeroize::Zeroizing;
+
+use crate::aws::{SimCertificateManager, SimLoadBalancer, served};
+use crate::ca::{Limits, SimAuthorities, read_challenge};
+use crate::faults::{Disorder, Roughness, Service};
+use crate::people;
+use crate::rules;
+use crate::store::{self, SimStore};
+use crate::trace::Tally;
+use crate::world::{ACCOUNT, EPOCH, HOME, Handle, Met, Running, Shared, World};
+
+/// What came of a world.
+pub(crate) struct Ended {
+    pub(crate) seed: u64,
+    pub(crate) certificate_years: f64,
+    pub(crate) hash: u64,
+    pub(crate) lines: u64,
+    pub(crate) tally: Tally,
+    /// The broken rule, with the last lines.
+    pub(crate) broken: Option<String>,
+}
+
+/// Lives one world. The same seed lives the same life.
+pub(crate) fn live(seed: u64, whole_trace: Option<&str>) -> Ended {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .unwrap();
+    fastrand::seed(seed);
+    let local = LocalSet::new();
+    let shared = local.block_on(&runtime, life(seed, whole_trace));
+    let world = &mut *shared.borrow_mut();
+    let mut days = 0.0;
+    let end = world.ended;
+    for wished in world.wishes.values() {
+        for (n, (from, wish)) in wished.versions.iter().enumerate() {
+            let to = wished.versions.get(n + 1).map_or(end, |(to, _)| *to);
+            if wish.is_some() {
+                days += (to - *from).as_seconds_f64() / 86_400.0;
+            }
+        }
+    }
+    let broken = world.broken.take().map(|broken| {
+        format!(
+            "seed {seed}: {broken}\nThe last that happened:\n{}",
+            world.trace.last()
+        )
+    });
+    Ended {
+        seed: world.seed,
+        certificate_years: days / 365.0,
+        hash: world.trace.hash(),
+        lines: world.trace.lines(),
+        tally: std::mem::take(&mut world.tally),
+        broken,
+    }
+}
+
+/// Draws the settings, and the limits that the authority keeps to.
+fn settings(rng: &mut fastrand::Rng) -> (Settings, Vec<u8>, Limits, bool) {
+    let few = Limits {
+        orders: (10.0, 10_800.0),
+        domain: (6.0, 604_800.0),
+        set: (3.0, 604_800.0),
+        failures: (3.0, 3_600.0),
+    };
+    let limit =
+        |(count, seconds): (f64, f64)| json!({"count": count as u32, "seconds": seconds as u64});
+    let (limits, told) = match rng.u8(..10) {
+        0 => (
+            few,
+            json!({
+                "ordersPerAccount": limit(few.orders),
+                "certificatesPerDomain": limit(few.domain),
+                "certificatesPerNameSet": limit(few.set),
+                "failedValidationsPerName": limit(few.failures),
+            }),
+        ),
+        1 => (few, json!(null)),
+        _ => (Limits::default(), json!("letsencrypt")),
+    };
+    let kept = !told.is_null();
+    let modes = ["off", "warn", "require", "require"];
+    let mut mode = || modes[rng.usize(..modes.len())];
+    let (self_check, proof) = (mode(), mode());
+    let concurrency = [1, 4, 16][rng.usize(..3)];
+    let document = json!({
+        "authorities": {"letsencrypt": {
+            "directory": "https://ca.example/directory",
+            "termsOfServiceAgreed": true,
+            "contact": ["mailto:ops@example.com"],
+            "limits": told,
+        }},
+        "defaults": {"authority": "letsencrypt"},
+        "selfCheck": {"mode": self_check},
+        "proof": {"mode": proof},
+        "limits": {"concurrency": concurrency},
+    });
+    let body = serde_json::to_vec(&document).unwrap();
+    (Settings::parse(&body).unwrap(), body, limits, kept)
+}
+
+/// Times at which nothing goes wrong and nobody does anything: at their end everything must be well.
+struct Lulls(Vec<(OffsetDateTime, OffsetDateTime)>);
+
+impl Lulls {
+    fn holds(&self, at: OffsetDateTime) -> bool {
+        self.0.iter().any(|(from, to)| *from <= at && at < *to)
+    }
+}
+
+async fn life(seed: u64, whole_trace: Option<&str>) -> Shared {
+    let mut rng = fastrand::Rng::with_seed(seed ^ 0x005e_ed0f_ce27_1007);
+    let days = rng.i64(80..400);
+    let roughness = match rng.u8(..100) {
+        0..=24 => Roughness::Calm,
+        25..=59 => Roughness::Light,
+        60..=87 => Roughness::Rough,
+        _ => Roughness::Hostile,
+    };
+    let (settings, body, limits, limits_kept) = settings(&mut rng);
+    let mut world = World::new(seed, whole_trace, settings, roughness, days, rng);
+    world.ca.limits = limits;
+    world.limits_kept = limits_kept;
+    world.ca.windowless = world.rng.u8(..8) == 0;
+    let end = EPOCH + Duration::days(days);
+    let mut lulls = Vec::new();
+    let mut at = EPOCH;
+    loop {
+        at += Duration::hours(world.rng.i64(15 * 24..50 * 24));
+        if at + Duration::days(5) >= end {
+            break;
+        }
+        lulls.push((at, at + Duration::days(4)));
+        at += Duration::days(4);
+    }
+    lulls.push((end, end + Duration::days(9)));
+    world.weather.lulls.clone_from(&lulls);
+    let lulls = Lulls(lulls);
+    let modes = (
+        world.settings.self_check.mode,
+        world.settings.proof.mode,
+        world.settings.limits.concurrency,
+    );
+    world.say(format_args!(
+        "seed {seed}: {days} days, {roughness:?}, self-check, proof and concurrency {modes:?}"
+    ));
+    store::put(&mut world, "settings.json", body);
+    people::settle(&mut world);
+    let edits_a_year = match roughness {
+        Roughness::Calm => 2.0,
+        Roughness::Light => 10.0,
+        Roughness::Rough => 40.0,
+        Roughness::Hostile => 90.0,
+    };
+    let shared = Shared::new(world.into());
+    let mut driver = Driver {
+        world: shared.clone(),
+        lulls,
+        edits_a_year,
+        end: end + Duration::days(9),
+        tick: EPOCH + TICK,
+        next_edit: EPOCH,
+        pass: 0,
+        running: Vec::new(),
+        due: true,
+        looked: EPOCH,
+    };
+    driver.next_edit = driver.draw_edit(EPOCH);
+    driver.run().await;
+    let ended = shared.borrow().now();
+    shared.borrow_mut().ended = ended;
+    shared
+}
+
+struct Driver {
+    world: Shared,
+    lulls: Lulls,
+    edits_a_year: f64,
+    end: OffsetDateTime,
+    tick: OffsetDateTime,
+    next_edit: OffsetDateTime,
+    pass: u32,
+    running: Vec<JoinHandle<()>>,
+    /// Whether the next pass is for something that is due.
+    due: bool,
+    /// Until when spells were looked at.
+    looked: OffsetDateTime,
+}
+
+impl Driver {
+    fn draw_edit(&self, now: OffsetDateTime) -> OffsetDateTime {
+        let luck = self.world.borrow_mut().rng.f64().max(1e-9);
+        now + Duration::seconds_f64(-luck.ln() * 365.0 * 86_400.0 / self.edits_a_year)
+    }
+
+    async fn run(&mut self) {
+        loop {
+            let until = {
+                let world = self.world.borrow();
+                if world.broken.is_some() {
+                    return;
+                }
+                let mut next = self.tick.min(self.next_edit).min(self.end);
+                if let Some(at) = people::mends_at(&world) {
+                    next = next.min(at.max(world.now()));
+                }
+                world.moment(next)
+            };
+            tokio::time::sleep_until(until + StdDuration::from_millis(1)).await;
+            let now = self.world.borrow().now();
+            self.look();
+            if now >= self.end {
+                return;
+            }
+            if self.next_edit <= now {
+                self.edit(now);
+            }
+            if self.tick <= now {
+                self.fire(now).await;
+            }
+        }
+    }
+
+    /// What goes by with time alone.
+    fn look(&mut self) {
+        let world = &mut *self.world.borrow_mut();
+        let now = world.now();
+        people::mend(world);
+        people::still_astray(world);
+        let mut disturbed = world.disturbed;
+        for (from, _) in &self.lulls.0 {
+            if *from <= now {
+                disturbed = disturbed.max(*from);
+            }
+        }
+        for spell in &world.weather.spells {
+            if spell.from <= now && spell.to > self.looked && !world.weather.is_lull(spell.from) {
+                let to = match spell.what {
+                    Disorder::WrongClocks(most) => spell.to + most,
+                    _ => spell.to,
+                };
+                disturbed = disturbed.max(to);
+                if spell.from > self.looked {
+                    world.tally.count(&format!("spell: {}", spell.what.word()));
+                }
+            }
+        }
+        self.looked = now;
+        world.disturbed = disturbed;
+        rules::time_passes(world);
+    }
+
+    fn edit(&mut self, now: OffsetDateTime) {
+        if !self.lulls.holds(now) {
+            people::act(&mut self.world.borrow_mut());
+        }
+        self.next_edit = self.draw_edit(now);
+        self.due = true;
+        self.tick = self.tick.min(next_tick(now));
+    }
+
+    async fn fire(&mut self, now: OffsetDateTime) {
+        let stopped = {
+            let world = self.world.borrow();
+            world
+                .weather
+                .now(now)
+                .filter(|spell| matches!(spell.what, Disorder::NoPasses))
+                .map(|spell| spell.to)
+                .max()
+        };
+        if let Some(until) = stopped {
+            let world = &mut *self.world.borrow_mut();
+            world.disturbed = world.disturbed.max(until);
+            self.tick = next_tick(until);
+            return;
+        }
+        self.running.retain(|running| !running.is_finished());
+        let lull = self.lulls.holds(now);
+        let (company, force) = {
+            let world = &mut *self.world.borrow_mut();
+            // Where nothing is due, two passes have nothing to get in each other's way with.
+            let overlap = match (lull, self.due) {
+                (true, _) => 0.0,
+                (false, true) => world.weather.overlap,
+                (false, false) => world.weather.overlap / 8.0,
+            };
+            let company = if world.rng.f64() < overlap {
+                world.rng.u32(1..=2)
+            } else {
+                0
+            };
+            (
+                company,
+                !lull && world.weather.roughness > Roughness::Calm && world.rng.u16(..600) == 0,
+            )
+        };
+        let report = Rc::new(std::cell::RefCell::new(None));
+        self.launch(None, force, StdDuration::ZERO, Some(report.clone()));
+        for _ in 0..company {
+            let (name, delay, edit) = {
+                let world = &mut *self.world.borrow_mut();
+                let names: Vec<&String> = world.wishes.keys().collect();
+                let whole = world.rng.u8(..3) == 0;
+                let name = if whole {
+                    None
+                } else {
+                    Some(names[world.rng.usize(..names.len())].clone())
+                };
+                world.tally.count("overlapping passes");
+                (
+                    name,
+                    StdDuration::from_millis(world.rng.u64(..20_000)),
+                    world.rng.u8(..8) == 0,
+                )
+            };
+            self.launch(name, false, delay, None);
+            if edit {
+                let world = self.world.clone();
+                tokio::task::spawn_local(async move {
+                    tokio::time::sleep(delay).await;
+                    people::act(&mut world.borrow_mut());
+                });
+            }
+        }
+        let until = Instant::now() + StdDuration::from_secs(600);
+        let handles = std::mem::take(&mut self.running);
+        for mut handle in handles {
+            if tokio::time::timeout_at(until, &mut handle).await.is_err() {
+                self.running.push(handle);
+            }
+        }
+        let report = report.borrow_mut().take();
+        self.tick = self.next(report);
+    }
+
+    /// Returns when the next pass may have something to do.
+    fn next(&mut self, report: Option<Vec<Entry>>) -> OffsetDateTime {
+        let world = &mut *self.world.borrow_mut();
+        let now = world.now();
+        world.passes.retain(|_, pass| {
+            !pass.dead && pass.started.elapsed() < pass.remaining + StdDuration::from_secs(1_800)
+        });
+        let soon = next_tick(now);
+        self.due = true;
+        let Some(entries) = report.filter(|_| self.running.is_empty()) else {
+            return soon;
+        };
+        let last = world.passes.get(&self.pass);
+        if last.is_some_and(|pass| pass.wrote || pass.met_fault) {
+            return soon;
+        }
+        let lull = self.lulls.holds(now);
+        let cap = if lull || now - world.disturbed < Duration::days(1) {
+            Duration::hours(world.rng.i64(5..14))
+        } else {
+            Duration::hours(world.rng.i64(24..110))
+        };
+        let mut wake = now + cap;
+        for entry in &entries {
+            if entry.outcome == Outcome::Failed && entry.next_attempt.is_none() {
+                wake = wake.min(now + Duration::hours(4));
+            }
+            for at in [entry.next_attempt, entry.renew_at].into_iter().flatten() {
+                // What is past and did not bring anything about will not at the next tick either: paused, held.
+                if at > now {
+                    wake = wake.min(at);
+                }
+            }
+        }
+        #[allow(clippy::cast_possible_wrap)]
+        let overlap = Duration::seconds(world.settings.limits.overlap_seconds as i64);
+        for state in world.states.values() {
+            let ends = state
+                .imports
+                .values()
+                .flat_map(|import| &import.superseded)
+                .filter_map(|old| old.detached_at)
+                .map(|at| at + overlap);
+            let waits = state.order.as_ref().and_then(|order| order.not_before);
+            let lease = state.lease.as_ref().map(|lease| lease.until);
+            let renewal = state.certificate.as_ref().map(|held| held.renew_at());
+            for at in ends
+                .chain(waits)
+                .chain(renewal)
+                .chain(lease)
+                .filter(|at| *at > now)
+            {
+                wake = wake.min(at);
+            }
+        }
+        self.due = wake < now + cap;
+        next_tick(wake).max(soon)
+    }
+
+    fn launch(
+        &mut self,
+        name: Option<String>,
+        force: bool,
+        delay: StdDuration,
+        report: Option<Rc<std::cell::RefCell<Option<Vec<Entry>>>>>,
+    ) {
+        self.pass += 1;
+        let id = self.pass;
+        let shared = self.world.clone();
+        let lull = self.lulls.holds(shared.borrow().now());
+        self.running.push(tokio::task::spawn_local(async move {
+            tokio::time::sleep(delay).await;
+            let entries = pass(shared, id, name, force, lull).await;
+            if let Some(report) = report {
+                *report.borrow_mut() = entries;
+            }
+        }));
+    }
+}
+
+async fn pass(
+    shared: Shared,
+    id: u32,
+    name: Option<String>,
+    force: bool,
+    lull: bool,
+) -> Option<Vec<Entry>> {
+    let (clock, death, longest) = begin(&mut shared.borrow_mut(), id, name.as_deref(), force, lull);
+    let full = name.is_none();
+    let ports = SimPorts::new(Handle {
+        world: shared.clone(),
+        pass: id,
+    });
+    let installation = shared.borrow().installation.clone();
+    let work = async {
+        let settings = match read_settings(ports.store()).await {
+            Ok(settings) => settings,
+            Err(problem) => return Err(problem),
+        };
+        let names = match name {
+            Some(name) => vec![name],
+            None => list_names(ports.store()).await?,
+        };
+        let cycle = Cycle::new(
+            &ports,
+            settings,
+            installation,
+            HOME.to_owned(),
+            Some(ACCOUNT.to_owned()),
+            clock,
+        );
+        Ok(cycle.run(&names, force).await.entries)
+    };
+    let ended = tokio::select! {
+        biased;
+        () = death.notified() => None,
+        ended = work => Some(ended),
+        () = tokio::time::sleep(longest + StdDuration::from_secs(120)) => {
+            let world = &mut *shared.borrow_mut();
+            if world.broken.is_none() {
+                world.broken(format!("rule 11: pass#{id} does not end"));
+            }
+            None
+        }
+    };
+    let world = &mut *shared.borrow_mut();
+    let Some(ended) = ended else {
+        if let Some(pass) = world.passes.get_mut(&id) {
+            pass.dead = true;
+        }
+        return None;
+    };
+    match ended {
+        Ok(entries) => {
+            for entry in &entries {
+                world.tally.count(&format!("outcome: {:?}", entry.outcome));
+                if entry.outcome != Outcome::Kept {
+                    world.say(format_args!(
+                        "pass#{id} {}: {:?} ({}) next {:?}",
+                        entry.name, entry.outcome, entry.reason, entry.next_attempt
+                    ));
+                }
+                // Our own count of a limit keeps it waiting: that is as it should be.
+                if let (Some(problem), Some(until)) = (&entry.problem, entry.next_attempt)
+                    && problem.kind == "certloop:limit"
+                {
+                    world
+                        .disturbed_certificate
+                        .insert(entry.name.clone(), until);
+                }
+                if let Some(problem) = &entry.problem {
+                    world.tally.count(&format!("problem: {}", problem.kind));
+                }
+            }
+            rules::pass_ended(world, id, &entries, full);
+            world.tally.count("passes");
+            if full && lull {
+                rules::all_is_well(world);
+            }
+            Some(entries)
+        }
+        Err(problem) => {
+            world.say(format_args!("pass#{id} could not run: {}", problem.detail));
+            world.tally.count("passes that could not run");
+            None
+        }
+    }
+}
+
+fn begin(
+    world: &mut World,
+    id: u32,
+    name: Option<&str>,
+    force: bool,
+    lull: bool,
+) -> (Clock, Rc<Notify>, StdDuration) {
+    let now = world.now();
+    let wrong = world.weather.now(now).find_map(|spell| match spell.what {
+        Disorder::WrongClocks(most) => Some(most),
+        _ => None,
+    });
+    let mut skew = Duration::milliseconds(world.rng.i64(-400..400));
+    let a_minute_off = !lull && world.rng.f64() < world.weather.skew;
+    if let Some(most) = wrong.filter(|_| world.rng.bool()) {
+        skew = Duration::seconds_f64(most.as_seconds_f64() * (world.rng.f64() * 2.0 - 1.0));
+        world.tally.count("passes with a wrong clock");
+    } else if a_minute_off {
+        skew = Duration::seconds(world.rng.i64(-240..240));
+        world.tally.count("passes with a clock minutes off");
+    }
+    let short = !lull && world.rng.f64() < world.weather.short;
+    let seconds = if short {
+        world.tally.count("passes with little time");
+        world.rng.u64(8..90)
+    } else {
+        [300, 900][world.rng.usize(..2)]
+    };
+    let remaining = StdDuration::from_secs(seconds);
+    let what = name.unwrap_or("all");
+    world.say(format_args!(
+        "pass#{id} begins: {what}{}, {seconds} s, clock off by {skew}",
+        if force { ", force" } else { "" }
+    ));
+    let death = Rc::new(Notify::new());
+    world.passes.insert(
+        id,
+        Running {
+            skew,
+            from: now,
+            started: Instant::now(),
+            remaining,
+            force,
+            dead: false,
+            death: death.clone(),
+            owner: None,
+            wrote: false,
+            met_fault: false,
+        },
+    );
+    (Clock::starting(now + skew, remaining), death, remaining)
+}
+
+fn next_tick(at: OffsetDateTime) -> OffsetDateTime {
+    let since = (at - EPOCH).whole_seconds();
+    EPOCH + Duration::seconds((since / 600 + 1) * 600)
+}
+
+const TICK: Duration = Duration::minutes(10);
+
+/// Everything outside of a pass.
+pub(crate) struct SimPorts {
+    handle: Handle,
+    store: SimStore,
+    authorities: SimAuthorities,
+}
+
+impl SimPorts {
+    fn new(handle: Handle) -> Self {
+        Self {
+            store: SimStore(handle.clone()),
+            authorities: SimAuthorities(handle.clone()),
+            handle,
+        }
+    }
+}
+
+thread_local! {
+    /// Keys that take long to make, made once.
+    static RSA: String = PrivateKey::generate(KeyType::Rsa2048).unwrap().to_pem().to_string();
+}
+
+impl Ports for SimPorts {
+    type Store = SimStore;
+    type Authorities = SimAuthorities;
+    type CertificateManager = SimCertificateManager;
+    type LoadBalancer = SimLoadBalancer;
+
+    fn store(&self) -> &SimStore {
+        &self.store
+    }
+
+    fn authorities(&self) -> &SimAuthorities {
+        &self.authorities
+    }
+
+    fn certificate_manager(&self, region: &str) -> SimCertificateManager {
+        SimCertificateManager {
+            handle: self.handle.clone(),
+            region: region.to_owned(),
+        }
+    }
+
+    fn load_balancer(&self, _region: &str) -> SimLoadBalancer {
+        SimLoadBalancer {
+            handle: self.handle.clone(),
+        }
+    }
+
+    async fn new_key(&self, key_type: KeyType) -> Result<PrivateKey, String> {
+        match key_type {
+            KeyType::Rsa2048 => RSA.with(|pem| PrivateKey::from_pem(pem)),
+            _ => PrivateKey::generate(key_type),
+        }
+        .map_err(|error| error.to_string())
+    }
+
+    async fn secret(&self, _arn: &str) -> Result<Zeroizing<String>, ServiceError> {
+        Ok(Zeroizing::new(String::new()))
+    }
+
+    async fn fetch(
+        &self,
+        name: &DnsName,
+        token: &str,
+        _key_authorization: &str,
+        _connect_to: Option<&str>,
+        _limit: StdDuration,
+    ) -> Fetched {
+        let pass = self.handle.pass;
+        let fetched = self
+            .handle
+            .call(Service::Network, "fetch", name.as_str(), |world| {
+                let read = read_challenge(world, name.as_str(), token);
+                let (met, fetched) = match read {
+                    Ok(()) => (Met::Right, Fetched::Right),
+                    Err("nobody") => (
+                        Met::Nothing,
+                        Fetched::Unreachable("nobody answers".to_owned()),
+                    ),
+                    Err(why) => (Met::Wrong, Fetched::Wrong(format!("{why} answers"))),
+                };
+                world.tally.count(&format!("fetched: {met:?}"));
+                world
+                    .fetched
+                    .entry(token.to_owned())
+                    .or_default()
+                    .push((pass, met));
+                Ok::<_, ServiceError>(fetched)
+            })
+            .await;
+        match fetched {
+            Ok(fetched) => fetched,
+            Err(error) => {
+                let world = &mut *self.handle.world.borrow_mut();
+                world
+                    .fetched
+                    .entry(token.to_owned())
+                    .or_default()
+                    .push((pass, Met::Nothing));
+                Fetched::Unreachable(error.to_string())
+            }
+        }
+    }
+
+    async fn handshake(&self, question: &Question<'_>, limit: StdDuration) -> Proven {
+        let patience = limit.min(StdDuration::from_secs(5));
+        let asked = self
+            .handle
+            .call(Service::Network, "handshake", question.host, |world| {
+                let now = world.now();
+                let listener = world
+                    .listeners
+                    .iter()
+                    .find(|(_, it)| it.host == question.host)
+                    .map(|(arn, _)| arn.clone());
+                let Some(listener) = listener else {
+                    return Ok(Proven::CouldNotTell("no such host".to_owned()));
+                };
+                for name in question.names {
+                    match served(
+                        world,
+                        &listener,
+                        name.as_str(),
+                        question.key_type.is_ecdsa(),
+                        now,
+                    ) {
+                        Some((_, leaf)) if leaf.der == question.leaf_der => {}
+                        Some((arn, leaf)) => {
+                            let wrong = format!("{name} is served {} ({arn})", leaf.serial);
+                            world.tally.count("proof: wrong");
+                            return Ok::<_, ServiceError>(Proven::Wrong(wrong));
+                        }
+                        None => {
+                            world.tally.count("proof: could not tell");
+                            return Ok(Proven::CouldNotTell(format!("{name}: no handshake")));
+                        }
+                    }
+                }
+                world.tally.count("proof: right");
+                Ok(Proven::Yes { trusted: Ok(()) })
+            });
+        match tokio::time::timeout(patience, asked).await {
+            Ok(Ok(proven)) => proven,
+            Ok(Err(error)) => Proven::CouldNotTell(error.to_string()),
+            Err(_) => Proven::CouldNotTell("no answer in time".to_owned()),
+        }
+    }
+}

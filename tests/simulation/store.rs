@@ -1,0 +1,153 @@
+//! The bucket: strong, with conditional writes.
+
+use certificates::key::PrivateKey;
+use certificates::state::{PendingKey, State, VaultEntry};
+use certificates::store::{Condition, Entry, Object, Store, StoreError, parse_record};
+
+use crate::faults::Service;
+use crate::rules;
+use crate::world::{Handle, Stored, World, name_in};
+
+pub(crate) struct SimStore(pub(crate) Handle);
+
+impl Store for SimStore {
+    async fn read(&self, key: &str) -> Result<Option<Object>, StoreError> {
+        self.0
+            .call(Service::Store, "s3.read", key, |world| {
+                Ok(world.objects.get(key).map(|stored| Object {
+                    body: stored.body.clone(),
+                    etag: stored.etag.clone(),
+                }))
+            })
+            .await
+    }
+
+    async fn write(
+        &self,
+        key: &str,
+        body: Vec<u8>,
+        condition: Condition<'_>,
+    ) -> Result<String, StoreError> {
+        let pass = self.0.pass;
+        let unconditional = condition == Condition::None;
+        let written = self
+            .0
+            .call(Service::Store, "s3.write", key, |world| {
+                let there = world.objects.get(key).map(|stored| stored.etag.as_str());
+                let holds = match condition {
+                    Condition::None => true,
+                    Condition::Absent => there.is_none(),
+                    Condition::Matches(etag) => there == Some(etag),
+                };
+                if !holds {
+                    world.tally.count("condition failed");
+                    return Err(StoreError::ConditionFailed {
+                        key: key.to_owned(),
+                    });
+                }
+                let state = read_state(world, key, &body);
+                rules::before_write(world, pass, key, &body, state.as_ref());
+                Ok(put_known(world, key, body, state))
+            })
+            .await;
+        match written {
+            // Nothing can be met where nothing was asked for.
+            Err(StoreError::ConditionFailed { key }) if unconditional => {
+                Err(StoreError::Unavailable {
+                    verb: "write",
+                    key,
+                    reason: "simulated".to_owned(),
+                    person: false,
+                })
+            }
+            written => written,
+        }
+    }
+
+    async fn delete(&self, key: &str) -> Result<(), StoreError> {
+        let pass = self.0.pass;
+        self.0
+            .call(Service::Store, "s3.delete", key, |world| {
+                rules::before_object_deletion(world, pass, key);
+                remove(world, key);
+                Ok(())
+            })
+            .await
+    }
+
+    async fn list(&self, prefix: &str) -> Result<Vec<Entry>, StoreError> {
+        self.0
+            .call(Service::Store, "s3.list", prefix, |world| {
+                let below = world.objects.range(prefix.to_owned()..);
+                Ok(below
+                    .take_while(|(key, _)| key.starts_with(prefix))
+                    .map(|(key, stored)| Entry {
+                        key: key.clone(),
+                        etag: stored.etag.clone(),
+                    })
+                    .collect())
+            })
+            .await
+    }
+}
+
+fn read_state(world: &mut World, key: &str, body: &[u8]) -> Option<State> {
+    if !key.starts_with("state/") {
+        return None;
+    }
+    match serde_json::from_slice(body) {
+        Ok(state) => Some(state),
+        Err(error) => {
+            world.broken(format!("a state was written that cannot be read: {error}"));
+            None
+        }
+    }
+}
+
+/// Puts an object, whoever does it.
+pub(crate) fn put(world: &mut World, key: &str, body: Vec<u8>) -> String {
+    put_known(world, key, body, None)
+}
+
+/// Puts an object, and reads what the rules want to know of it.
+fn put_known(world: &mut World, key: &str, body: Vec<u8>, state: Option<State>) -> String {
+    let etag = format!("e{}", world.fresh());
+    if let Some(name) = name_in(key).map(str::to_owned) {
+        if let Some(state) = state {
+            world.states.insert(name, state);
+        } else if key.ends_with("/pending.json") {
+            if let Ok(pending) = parse_record::<PendingKey>(key, &body)
+                && let Ok(private) = PrivateKey::from_pem(&pending.private_key)
+            {
+                let public = private.public_key_der();
+                world.pending.insert(name, (pending.order, public));
+            }
+        } else if key.starts_with("vault/")
+            && let Ok(entry) = parse_record::<VaultEntry>(key, &body)
+        {
+            let private = entry.private_key.to_string();
+            world.vault.insert(key.to_owned(), (entry.chain, private));
+        }
+    }
+    world.objects.insert(
+        key.to_owned(),
+        Stored {
+            body,
+            etag: etag.clone(),
+        },
+    );
+    etag
+}
+
+/// Takes an object away.
+pub(crate) fn remove(world: &mut World, key: &str) {
+    world.objects.remove(key);
+    world.vault.remove(key);
+    if let Some(name) = name_in(key) {
+        if key.starts_with("state/") {
+            world.states.remove(name);
+        } else if key.ends_with("/pending.json") {
+            world.pending.remove(name);
+        }
+    }
+}
