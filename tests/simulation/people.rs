@@ -9,7 +9,7 @@ use certificates::settings::CheckMode;
 use serde_json::{Value, json};
 use time::{Duration, OffsetDateTime};
 
-use crate::aws::{SimListener, add_certificate, change};
+use crate::aws::{SimListener, add_certificate, change, covers};
 use crate::ca::{self, Window};
 use crate::faults::Roughness;
 use crate::rules;
@@ -573,6 +573,7 @@ pub(crate) fn mend(world: &mut World) {
         }
         world.disturb();
     }
+    heed_what_needs_a_person(world);
     // Nobody leaves a certificate paused for ever.
     let paused: Vec<(String, Wish)> = (world.wishes.iter())
         .filter_map(|(name, wished)| {
@@ -592,6 +593,68 @@ pub(crate) fn mend(world: &mut World) {
                 ..wish
             }),
         );
+    }
+}
+
+/// What a report says over and over that only a person can mend is mended after some days.
+fn heed_what_needs_a_person(world: &mut World) {
+    let mut told = Vec::new();
+    for (name, state) in &world.states {
+        let failure = state.deployment_failure.as_ref();
+        if let Some(failure) = failure.filter(|failure| failure.attempts > 4) {
+            told.push((name.clone(), failure.problem.kind.clone()));
+        }
+    }
+    for (name, kind) in told {
+        let Some(wish) = world.wishes.get(&name).and_then(Wished::now).cloned() else {
+            continue;
+        };
+        if world.weather.is_lull(world.now()) || world.rng.u8(..10) != 0 {
+            continue;
+        }
+        if kind == "certloop:arnWouldChange" {
+            let mut wish = wish;
+            let holds_arn = |target: &Target| matches!(target, Target::Manager { .. });
+            wish.targets.retain(|target| !holds_arn(target));
+            world
+                .tally
+                .count("people: certificateManager target given up");
+            want(world, &name, Some(wish));
+        } else if kind == "certloop:unproved" {
+            take_off_rivals(world, &name, &wish);
+        }
+    }
+}
+
+/// Takes certificates of nobody's that are for the same names off its listeners.
+fn take_off_rivals(world: &mut World, name: &str, wish: &Wish) {
+    let listeners: Vec<String> = wish.listeners().map(|(arn, _)| arn.to_owned()).collect();
+    for listener in listeners {
+        let held = world.listeners[&listener].holding.list.clone();
+        let rivals: Vec<String> = held
+            .into_iter()
+            .filter(|arn| {
+                let nobodys = world.owner_of(arn).is_none();
+                let same = world.manager.get(arn).is_some_and(|held| {
+                    let names = &wish.domains;
+                    names.iter().any(|name| covers(&held.leaf, name))
+                });
+                nobodys && same && !rules::knows_arn(world, name, arn)
+            })
+            .collect();
+        if rivals.is_empty() {
+            continue;
+        }
+        let now = world.now();
+        world.book.touched.insert(listener.clone(), now);
+        change(world, &listener, |holding| {
+            holding.list.retain(|arn| !rivals.contains(arn));
+        });
+        world.say(format_args!(
+            "people: rivals of {name} are taken off {listener}"
+        ));
+        world.tally.count("people: rivals taken off");
+        world.disturb();
     }
 }
 

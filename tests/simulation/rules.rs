@@ -530,7 +530,7 @@ pub(crate) fn before_certificate_deletion(world: &mut World, pass: u32, arn: &st
     world.tally.count("deletion of a superseded one");
 }
 
-fn knows_arn(world: &World, name: &str, arn: &str) -> bool {
+pub(crate) fn knows_arn(world: &World, name: &str, arn: &str) -> bool {
     world.states.get(name).is_some_and(|state| {
         state.imports.values().any(|import| {
             import
@@ -763,7 +763,13 @@ pub(crate) fn order_asked_for(world: &mut World, pass: u32, names: &[String]) {
         let other_document = edited || document.as_ref() != Some(&failure.document);
         let excused =
             !failure.binding && (force || other_document && failure.identifiers.is_empty());
-        let void = !failure.binding && failure.next_attempt > clock + Duration::hours(25);
+        // Further ahead than any of ours, or than an authority asks for: a clock was wrong.
+        let longest = if failure.binding {
+            Duration::days(8)
+        } else {
+            Duration::hours(25)
+        };
+        let void = failure.next_attempt > clock + longest;
         if about && !excused && !void && failure.next_attempt > clock + Duration::seconds(1) {
             too_early.push(format!("{name} until {}", failure.next_attempt));
         }
@@ -1277,9 +1283,8 @@ fn not_well(world: &World, name: &str, wish: &Wish, now: OffsetDateTime) -> Vec<
             .values()
             .any(|listener| listener.holding.has(arn));
         // A switch that was put off until now: the overlap has only begun.
-        let superseded = import.into_iter().flat_map(|import| &import.superseded);
-        let mut superseded = superseded.filter(|old| old.arn.as_str() == arn);
-        if superseded.any(|old| old.detached_at.is_none_or(|at| now - at < Duration::DAY)) {
+        let left_at = world.book.detached.get(arn);
+        if left_at.is_some_and(|at| now - *at < Duration::DAY) {
             continue;
         }
         if (!current || !regions.contains(&it.region.as_str())) && !used {
