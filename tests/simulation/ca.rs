@@ -12,6 +12,7 @@ use certificates::authority::{
 use certificates::names::DnsName;
 use certificates::problem::{Refusal, URN};
 use certificates::settings;
+use certificates::state::Reason;
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
     Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose, PublicKeyData, SerialNumber,
@@ -878,6 +879,10 @@ impl Account for SimAccount {
                 Ok(self.handle(world, url))
             })
             .await
+    }
+
+    async fn revoke(&self, _: &[u8], _: Reason) -> Result<(), Refusal> {
+        Err(problem("serverInternal", 500, "not lived through yet"))
     }
 }
 

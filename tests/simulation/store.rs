@@ -64,6 +64,22 @@ impl Store for SimStore {
         }
     }
 
+    async fn delete_matching(&self, key: &str, etag: &str) -> Result<(), StoreError> {
+        let pass = self.0.pass;
+        self.0
+            .call(Service::Store, "s3.delete", key, |world| {
+                if world.objects.get(key).is_some_and(|held| held.etag != etag) {
+                    return Err(StoreError::ConditionFailed {
+                        key: key.to_owned(),
+                    });
+                }
+                rules::before_object_deletion(world, pass, key);
+                remove(world, key);
+                Ok(())
+            })
+            .await
+    }
+
     async fn delete(&self, key: &str) -> Result<(), StoreError> {
         let pass = self.0.pass;
         self.0

@@ -48,7 +48,7 @@ impl<P: Ports> Cycle<'_, P> {
             .await?)
     }
 
-    async fn opened(&self, authority: &Authority) -> Result<Opened, Halt> {
+    pub(crate) async fn opened(&self, authority: &Authority) -> Result<Opened, Halt> {
         let cell = self.accounts.cell(&authority.key);
         cell.get_or_init(|| self.open(authority))
             .await

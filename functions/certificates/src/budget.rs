@@ -653,6 +653,10 @@ mod tests {
             Ok(())
         }
 
+        async fn delete_matching(&self, _: &str, _: &str) -> Result<(), StoreError> {
+            Ok(())
+        }
+
         async fn list(&self, _: &str) -> Result<Vec<Entry>, StoreError> {
             Ok(Vec::new())
         }

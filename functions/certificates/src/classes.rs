@@ -49,6 +49,8 @@ ours! {
     "arnWouldChange" ArnWouldChange Person;
     /// The authority gave no answer, or one that is not ACME: no connection, a stall, an error page.
     "authority" Authority Soon;
+    /// The CAA records of a name forbid the authority: change them or the document's authority.
+    "caaForbids" CaaForbids Person;
     /// A call to the certificate manager failed.
     "certificateManager" CertificateManager Soon;
     /// The issued chain cannot be used; another is ordered.
@@ -77,12 +79,20 @@ ours! {
     "listenerNotMade" ListenerNotMade Person;
     /// A call to the load balancer failed.
     "loadBalancer" LoadBalancer Soon;
+    /// Names cannot be validated and are left out of the certificate (`partial`). They are tried again on their own clock.
+    "namesMissing" NamesMissing Soon;
+    /// There is no certificate to revoke.
+    "noCertificate" NoCertificate Never;
     /// The authority offers no challenge that certloop can answer.
     "noChallenge" NoChallenge Person;
+    /// There is no earlier certificate that could be served again.
+    "noPrevious" NoPrevious Never;
     /// A listener does not list what it accepted; nothing was taken off.
     "notListed" NotListed Soon;
     /// The order ended, or goes round in circles, and the authority does not say why.
     "order" Order Soon;
+    /// There is a certificate and no document any more: it is served and not renewed.
+    "orphan" Orphan Person;
     /// The authority does not offer the profile.
     "profile" Profile Person;
     /// The authority's answer goes against RFC 8555.
@@ -101,6 +111,8 @@ ours! {
     "settingsMissing" SettingsMissing Person;
     /// The certificate's state cannot be read, or is of a newer build. Nothing is written over it.
     "state" State Person;
+    /// The removed certificate is still a listener's default: a listener must have one, so somebody has to choose another.
+    "stillDefault" StillDefault Person;
     /// The bucket did not answer, or somebody else kept writing.
     "store" Store Soon;
     /// The bucket refuses: it is missing, or a permission is.
@@ -109,6 +121,8 @@ ours! {
     "unknownCertificate" UnknownCertificate Never;
     /// Something else is served than was deployed; what was served before is back.
     "unproved" Unproved Soon;
+    /// The public does not know the authority of a served certificate, and the settings do not say that it is private.
+    "untrusted" Untrusted Person;
     /// The vault does not hold the certificate any more; another is ordered.
     "vaultEntryLost" VaultEntryLost Soon;
 }
@@ -311,6 +325,17 @@ pub fn is_paused(refusal: &Refusal) -> bool {
     let is_limit = refusal.word() == "rateLimited" || refusal.status == Some(429);
     let says_when = refusal.detail.contains("retry after");
     is_limit && !says_when && refusal.retry_after.is_none() && refusal.detail.contains("://")
+}
+
+/// Whether an authority is down or limiting, rather than unwilling: another authority may be of use.
+pub fn is_unavailable(refusal: &Refusal) -> bool {
+    match refusal.word() {
+        "rateLimited" | "serverInternal" => true,
+        _ => {
+            let is_answer = |status: u16| status < 500 && status != 429;
+            !refusal.status.is_some_and(is_answer)
+        }
+    }
 }
 
 /// Returns the class of what AWS said about a problem of ours, and what helps.

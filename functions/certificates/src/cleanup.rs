@@ -108,6 +108,9 @@ impl<P: Ports> Work<'_, '_, P> {
             }
         }
         if let Some(default) = held.default.filter(|default| ours.contains(default)) {
+            deployed
+                .still_default
+                .push(format!("{default} stays the default of {listener}"));
             deployed.remarks.push(format!(
                 "{default} stays the default of {listener}, since a listener must have one; set another default there before it expires"
             ));
@@ -224,6 +227,10 @@ impl<P: Ports> Work<'_, '_, P> {
             }
             if gone {
                 self.note("deleted", arn.to_string());
+            } else {
+                deployed
+                    .still_default
+                    .push(format!("{arn} is still in use"));
             }
         }
         self.state.imports.retain(|_, import| {

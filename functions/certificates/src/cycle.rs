@@ -9,6 +9,7 @@ use time::OffsetDateTime;
 use zeroize::Zeroizing;
 
 use crate::arn::ListenerArn;
+use crate::asking::Blame;
 use crate::authority::{Authorities, Opened};
 use crate::budget::Budget;
 use crate::certificate_manager::{CertificateManager, Listed};
@@ -78,6 +79,8 @@ pub struct Cycle<'p, P: Ports> {
     pub account_id: Option<String>,
     /// The invocation's time.
     pub clock: Clock,
+    /// Whether nothing is removed because its document is gone: so many are that it may be a mistake.
+    pub keeps_orphans: bool,
     pub(crate) owner: String,
     pub(crate) accounts: Memo<Result<Opened, Failing>>,
     /// The directories that could not answer a question for renewal information.
@@ -104,6 +107,7 @@ impl<'p, P: Ports> Cycle<'p, P> {
             home,
             account_id,
             clock,
+            keeps_orphans: false,
             owner: format!("{:032x}", fastrand::u128(..)),
             accounts: Memo::default(),
             silent: RefCell::default(),
@@ -152,10 +156,13 @@ impl<'p, P: Ports> Cycle<'p, P> {
         Ok(listed)
     }
 
-    /// Returns the directory of the authority that a certificate is wanted from.
-    pub(crate) fn directory(&self, wanted: &Wanted) -> &str {
-        let authority = self.settings.authorities.get(&wanted.authority);
-        authority.map_or("", |authority| &authority.directory)
+    /// Returns the directories of the authorities that a certificate may come from, in order of preference.
+    pub(crate) fn directories(&self, wanted: &Wanted) -> Vec<&str> {
+        let known = |key| self.settings.authorities.get(key);
+        let authorities = wanted.authorities.iter().filter_map(known);
+        authorities
+            .map(|authority| authority.directory.as_str())
+            .collect()
     }
 
     /// Returns the two tags that make a certificate ours, and the document's own.
@@ -225,6 +232,10 @@ pub struct Failing {
     pub identifiers: Vec<String>,
     /// Whether the authority waits for somebody to act.
     pub paused: bool,
+    /// Whether the authority is down or limiting, so that another may be used.
+    pub unavailable: bool,
+    /// The names that stand in the way, each with its own problem.
+    pub blamed: Vec<Blame>,
 }
 
 impl From<Problem> for Failing {
@@ -234,6 +245,8 @@ impl From<Problem> for Failing {
             not_before: None,
             identifiers: Vec::new(),
             paused: false,
+            unavailable: false,
+            blamed: Vec::new(),
         }
     }
 }
@@ -241,10 +254,10 @@ impl From<Problem> for Failing {
 impl From<Refusal> for Failing {
     fn from(refusal: Refusal) -> Self {
         Self {
-            problem: refusal.problem(),
             not_before: refusal.retry_after,
-            identifiers: Vec::new(),
             paused: classes::is_paused(&refusal),
+            unavailable: classes::is_unavailable(&refusal),
+            ..Self::from(refusal.problem())
         }
     }
 }
@@ -382,8 +395,13 @@ impl<'c, 'p, P: Ports> Work<'c, 'p, P> {
             .note(renewal_second(self.cycle.clock.now()), step, detail);
     }
 
-    /// Returns the failure to be remembered after this one (rule 7).
-    pub(crate) fn failure(&self, failing: &Failing, before: Option<&Failure>) -> Failure {
+    /// Returns the failure to be remembered after this one (rule 7); `directory`: of the authority it happened with, empty for none.
+    pub(crate) fn failure(
+        &self,
+        failing: &Failing,
+        before: Option<&Failure>,
+        directory: &str,
+    ) -> Failure {
         let now = self.cycle.clock.now();
         let attempts = before.map_or(0, |failure| failure.attempts) + 1;
         // Until a new certificate is deployed, the one before it may be what is served.
@@ -409,7 +427,8 @@ impl<'c, 'p, P: Ports> Work<'c, 'p, P> {
             identifiers: failing.identifiers.clone(),
             binding: failing.not_before.is_some() || paused,
             document: self.document.clone(),
-            directory: self.cycle.directory(&self.wanted).to_owned(),
+            directory: directory.to_owned(),
+            unavailable: failing.unavailable,
         }
     }
 

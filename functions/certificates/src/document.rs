@@ -22,8 +22,8 @@ pub struct Wanted {
     pub name: CertificateName,
     /// The names the certificate is to hold, sorted, each once.
     pub domains: Vec<DnsName>,
-    /// Key of the authority to order from; always one of the settings.
-    pub authority: String,
+    /// Keys of the authorities to order from, in order of preference; at least one, always ones of the settings.
+    pub authorities: Vec<String>,
     /// Profile to order, or the CA's own choice.
     pub profile: Option<String>,
     /// Kind of key to make.
@@ -32,6 +32,8 @@ pub struct Wanted {
     pub targets: Vec<Target>,
     /// Certificates ours takes over from.
     pub supersedes: Vec<CertificateArn>,
+    /// Whether names that cannot be validated do not keep the others back.
+    pub partial: bool,
     /// Whether nothing is ordered.
     pub paused: bool,
     /// Tags of the imported certificates, beside our own two.
@@ -53,16 +55,9 @@ impl Wanted {
         if let Some(validation) = &document.validation {
             settings::check_validation("validation", validation)?;
         }
-        if document.partial {
-            return Err(Invalid::not_yet(
-                "partial",
-                "a certificate for only some of its names",
-                "set it to false",
-            ));
-        }
-        let authority = match document.authority {
-            Some(keys) => check_authority(keys, settings)?,
-            None => settings.defaults.authority.clone(),
+        let authorities = match document.authority {
+            Some(keys) => check_authorities(keys, settings)?,
+            None => vec![settings.defaults.authority.clone()],
         };
         settings::check_profile("profile", document.profile.as_deref())?;
         let profile = document
@@ -77,8 +72,9 @@ impl Wanted {
         Ok(Self {
             name: name.clone(),
             domains,
-            authority,
+            authorities,
             profile,
+            partial: document.partial,
             key_type: document.key_type.unwrap_or(settings.defaults.key_type),
             targets,
             supersedes,
@@ -195,8 +191,8 @@ pub fn certificate_schema() -> serde_json::Value {
         .to_value()
 }
 
-fn check_authority(keys: OneOrMany, settings: &Settings) -> Result<String, Invalid> {
-    let (mut keys, listed) = match keys {
+fn check_authorities(keys: OneOrMany, settings: &Settings) -> Result<Vec<String>, Invalid> {
+    let (keys, listed) = match keys {
         OneOrMany::One(key) => (vec![key], false),
         OneOrMany::Many(keys) => (keys, true),
     };
@@ -206,15 +202,16 @@ fn check_authority(keys: OneOrMany, settings: &Settings) -> Result<String, Inval
             false => "authority".to_owned(),
         };
         settings::find_authority(&field, key, &settings.authorities)?;
+        if let Some(earlier) = keys[..index].iter().position(|other| other == key) {
+            return Err(Invalid::at(
+                field,
+                format!("is the same authority as authority[{earlier}]: remove one of the two"),
+            ));
+        }
     }
-    match (keys.pop(), keys.is_empty()) {
-        (Some(key), true) => Ok(key),
-        (Some(_), false) => Err(Invalid::not_yet(
-            "authority",
-            "a list of several authorities",
-            "name one",
-        )),
-        (None, _) => Err(Invalid::at(
+    match keys.is_empty() {
+        false => Ok(keys),
+        true => Err(Invalid::at(
             "authority",
             "is an empty list: name an authority, or leave the field out to use the default",
         )),
@@ -660,8 +657,8 @@ struct CertificateDocument {
         extend("uniqueItems" = true)
     )]
     domains: Vec<String>,
-    /// Key of an authority in settings.json, or a list of them in order of preference. A list of more than one is not yet
-    /// supported. Left out: the settings' default.
+    /// Key of an authority in settings.json, or a list of them in order of preference: the next is used when those before it are down
+    /// or limiting and little of the lifetime is left (`fallback.share` of the settings). Left out: the settings' default.
     #[serde(default)]
     authority: Option<OneOrMany>,
     /// Profile to order, one the CA's directory lists. Left out or null: the settings' default.
@@ -684,9 +681,8 @@ struct CertificateDocument {
         extend("uniqueItems" = true)
     )]
     supersedes: Vec<String>,
-    /// Whether to go on with the names that can be validated when others cannot. Not yet supported: must be false.
+    /// Whether to go on with the names that can be validated when others cannot: those are tried again on their own clock.
     #[serde(default)]
-    #[schemars(extend("const" = false))]
     partial: bool,
     /// Keep serving and alarming, order nothing.
     #[serde(default)]
@@ -712,7 +708,7 @@ enum OneOrMany {
     /// One key.
     One(String),
     /// Keys in order of preference.
-    Many(#[schemars(length(min = 1))] Vec<String>),
+    Many(#[schemars(length(min = 1), extend("uniqueItems" = true))] Vec<String>),
 }
 
 // By hand: serde's `untagged` would call every mistake "did not match any variant".
@@ -928,7 +924,8 @@ mod tests {
                     DnsName::parse("shop.example.com").unwrap(),
                     DnsName::parse("www.shop.example.com").unwrap(),
                 ],
-                authority: "letsencrypt".to_owned(),
+                authorities: vec!["letsencrypt".to_owned()],
+                partial: false,
                 profile: Some("tlsserver".to_owned()),
                 key_type: KeyType::EcdsaP256,
                 targets: vec![Target::Listener {
@@ -960,7 +957,7 @@ mod tests {
             ),
         ] {
             let wanted = parse_in(&settings, &document).unwrap();
-            assert_eq!(wanted.authority, "letsencrypt", "{why}");
+            assert_eq!(wanted.authorities, ["letsencrypt"], "{why}");
             assert_eq!(wanted.profile.as_deref(), Some("shortlived"), "{why}");
             assert_eq!(wanted.key_type, KeyType::Rsa3072, "{why}");
             assert!(wanted.targets.is_empty() && wanted.tags.is_empty(), "{why}");
@@ -1299,9 +1296,7 @@ mod tests {
 
     #[test]
     fn what_is_not_built_is_refused_by_name() {
-        let mut settings = minimal();
-        settings["authorities"]["other"] = settings["authorities"]["letsencrypt"].clone();
-        let settings = parse_settings(&settings).unwrap();
+        let settings = parse_settings(&minimal()).unwrap();
         let target = |kind: &str| json!({"targets": [{"type": kind}]});
         let elsewhere =
             json!({"targets": [{"type": "listener", "arn": LISTENER, "account": "shared"}]});
@@ -1312,8 +1307,6 @@ mod tests {
                 "validation",
             ),
             (json!({"validation": "dns-persist-01"}), "validation"),
-            (json!({"authority": ["letsencrypt", "other"]}), "authority"),
-            (json!({"partial": true}), "partial"),
             (json!({"domains": ["*.example.com"]}), "domains[0]"),
             (json!({"domains": ["192.0.2.1"]}), "domains[0]"),
             (elsewhere, "targets[0].account"),
@@ -1329,6 +1322,19 @@ mod tests {
             assert_eq!(refusal.field, field);
             assert!(refusal.reason.contains("not yet supported: "), "{refusal}");
         }
+    }
+
+    #[test]
+    fn authorities_are_kept_in_their_order_and_none_stands_twice() {
+        let mut settings = minimal();
+        settings["authorities"]["other"] = settings["authorities"]["letsencrypt"].clone();
+        let settings = parse_settings(&settings).unwrap();
+        let in_order =
+            |list: serde_json::Value| parse_in(&settings, &with(json!({"authority": list})));
+        let wanted = in_order(json!(["other", "letsencrypt"])).unwrap();
+        assert_eq!(wanted.authorities, ["other", "letsencrypt"]);
+        let twice = in_order(json!(["other", "other"])).unwrap_err();
+        assert_eq!(twice.field, "authority[1]");
     }
 
     #[test]

@@ -13,7 +13,11 @@ pub mod metrics;
 #[cfg(feature = "cycle")]
 mod account;
 #[cfg(feature = "cycle")]
+pub mod actions;
+#[cfg(feature = "cycle")]
 pub mod arn;
+#[cfg(feature = "cycle")]
+pub mod asking;
 #[cfg(feature = "cycle")]
 pub mod authority;
 #[cfg(feature = "cycle")]
@@ -36,6 +40,8 @@ pub mod cycle;
 mod deployment;
 #[cfg(feature = "cycle")]
 pub mod document;
+#[cfg(feature = "cycle")]
+mod going_back;
 #[cfg(feature = "cycle")]
 mod import;
 #[cfg(feature = "cycle")]
@@ -61,15 +67,21 @@ mod new_order;
 #[cfg(feature = "cycle")]
 mod order;
 #[cfg(feature = "cycle")]
+mod ordering;
+#[cfg(feature = "cycle")]
 pub mod pass;
 #[cfg(feature = "cycle")]
 mod placement;
+#[cfg(feature = "cycle")]
+mod preflight;
 #[cfg(feature = "cycle")]
 pub mod problem;
 #[cfg(feature = "cycle")]
 pub mod proof;
 #[cfg(feature = "cycle")]
 mod proving;
+#[cfg(feature = "cycle")]
+mod removal;
 #[cfg(feature = "cycle")]
 pub mod renewal;
 #[cfg(feature = "cycle")]

@@ -5,11 +5,13 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use time::OffsetDateTime;
 use tokio::net::lookup_host;
 use tokio::time::{Instant, timeout_at};
 
@@ -43,6 +45,24 @@ pub fn roots_in(pem: &str) -> Result<Vec<CertificateDer<'static>>, String> {
             .map_err(|error| format!("not usable as a trust root: {error}"))?;
     }
     Ok(roots)
+}
+
+/// Returns whether a chain leads to a trust root of the platform for this name, or `None` when the platform has none.
+pub(crate) fn is_public(chain_pem: &str, name: &str, at: OffsetDateTime) -> Option<bool> {
+    let roots = PLATFORM.get_or_init(platform_roots);
+    if roots.is_empty() {
+        return None;
+    }
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots.clone()), provider);
+    let verifier = verifier.build().ok()?;
+    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(chain_pem.as_bytes()).collect();
+    let chain = chain.ok()?;
+    let (leaf, intermediates) = chain.split_first()?;
+    let name = ServerName::try_from(name.replacen('*', "certloop-probe", 1)).ok()?;
+    let at = UnixTime::since_unix_epoch(Duration::from_secs(at.unix_timestamp().try_into().ok()?));
+    let verified = verifier.verify_server_cert(leaf, intermediates, &name, &[], at);
+    Some(verified.is_ok())
 }
 
 /// Returns whether an address is one of the public internet's hosts (IANA special-purpose address registries).

@@ -2,12 +2,14 @@
 
 use std::time::Duration;
 
+use crate::asking::{self, Blame};
 use crate::authority::{Account, Order};
 use crate::classes::{self, Ours};
 use crate::cycle::{Cycle, Failing, Halt, Ports, Work};
 use crate::document::Wanted;
 use crate::limits::{Blocked, Left, Outcome, Purpose, Reserved, registered_domain};
 use crate::names::DnsName;
+use crate::ordering::Course;
 use crate::problem::{Problem, REPLACES_NOT_ECHOED, Refusal};
 use crate::settings::Authority;
 use crate::state::{Held, OrderRecord, Stage, State};
@@ -17,14 +19,14 @@ impl<P: Ports> Cycle<'_, P> {
     /// Returns what an order is to the authority's limits; `as_successor`: it says which certificate it replaces.
     fn purpose(
         &self,
-        wanted: &Wanted,
+        names: &[DnsName],
         held: Option<&Held>,
         directory: &str,
         as_successor: bool,
     ) -> Purpose {
         let now = self.clock.now();
         let in_window = as_successor && held.is_some_and(|held| held.is_in_window(now));
-        Purpose::of(held, &wanted.domains, directory, in_window, now)
+        Purpose::of(held, names, directory, in_window, now)
     }
 
     /// Returns what the next order for a document would be to the authority's limits.
@@ -37,7 +39,8 @@ impl<P: Ports> Cycle<'_, P> {
         let held = state.certificate.as_ref();
         let now = self.clock.now();
         let successor = held.and_then(|held| held.replaceable(wanted, directory, now));
-        self.purpose(wanted, held, directory, successor.is_some())
+        let names = asking::names_now(wanted, state, now);
+        self.purpose(&names, held, directory, successor.is_some())
     }
 
     /// Returns why no order can be made for a document now: the authority's limits and holds, and the certificate manager's quota,
@@ -52,8 +55,9 @@ impl<P: Ports> Cycle<'_, P> {
         let held = state.certificate.as_ref();
         let now = self.clock.now();
         let urgent = held.is_some_and(|held| held.is_urgent(now));
+        let names = asking::names_now(wanted, state, now);
         let blocked = self
-            .what_blocks(authority, &wanted.name, &wanted.domains, purpose)
+            .what_blocks(authority, &wanted.name, &names, purpose)
             .await;
         let blocked = match blocked {
             Err(problem) if urgent => {
@@ -89,7 +93,8 @@ impl<P: Ports> Cycle<'_, P> {
         state: &State,
     ) -> Result<String, Problem> {
         let purpose = self.purpose_of_next(wanted, state, &authority.directory);
-        let costs = self.costs(authority, &wanted.domains, purpose).await?;
+        let names = asking::names_now(wanted, state, self.clock.now());
+        let costs = self.costs(authority, &names, purpose).await?;
         let mut words: Vec<String> = costs.iter().map(Left::in_words).collect();
         for region in regions(wanted, &self.home) {
             let (left, of) = self.imports_left(&region).await?;
@@ -105,17 +110,23 @@ impl<P: Ports> Work<'_, '_, P> {
     /// Makes an order, as the successor of the certificate held where it can be one, within the authority's limits.
     pub(crate) async fn place<A: Account>(
         &mut self,
-        authority: &Authority,
+        course: &Course<'_>,
         account: &A,
         reason: &str,
     ) -> Result<A::Order, Halt> {
+        let Course {
+            authority,
+            is_rehearsal,
+        } = *course;
         let offered = account.profiles();
-        if let Some(profile) = self
-            .wanted
-            .profile
-            .as_ref()
-            .filter(|profile| !offered.contains(profile))
-        {
+        let unknown = (self.wanted.profile.clone()).filter(|profile| !offered.contains(profile));
+        // The profile belongs to the preferred authority; another stands in without it.
+        let stands_in = is_rehearsal || self.wanted.authorities.first() != Some(&authority.key);
+        let profile = match &unknown {
+            Some(_) if stands_in => None,
+            _ => self.wanted.profile.clone(),
+        };
+        if let Some(profile) = unknown.filter(|_| !stands_in) {
             let known = if offered.is_empty() {
                 "no profiles".to_owned()
             } else {
@@ -127,13 +138,22 @@ impl<P: Ports> Work<'_, '_, P> {
             );
             return Err(Problem::ours(Ours::Profile, detail).into());
         }
-        let held = self.state.certificate.as_ref();
+        let held = self.state.certificate.as_ref().filter(|_| !is_rehearsal);
         let now = self.cycle.clock.now();
         let replaces = held
             .and_then(|held| held.replaceable(&self.wanted, &authority.directory, now))
             .map(str::to_owned);
-        let mut reserved = self.reserve(authority, replaces.is_some()).await?;
-        let mut made = self.ask_for_order(account, replaces.as_deref()).await;
+        let asked = Asked {
+            names: asking::names_now(&self.wanted, &self.state, now),
+            profile,
+        };
+        self.heed_caa(authority, &asked.names).await?;
+        let mut reserved = self
+            .reserve(authority, &asked.names, replaces.is_some())
+            .await?;
+        let mut made = self
+            .ask_for_order(account, &asked, replaces.as_deref())
+            .await;
         if let (Some(predecessor), Err(refusal)) = (&replaces, &made)
             && refusal.may_be_about_replaces()
         {
@@ -143,8 +163,8 @@ impl<P: Ports> Work<'_, '_, P> {
             self.refuse_replaces(refusal.status != Some(500));
             self.note("replaces refused", why);
             // Now it is an order like any other, to the limits as well.
-            reserved = self.reserve(authority, false).await?;
-            made = self.ask_for_order(account, None).await;
+            reserved = self.reserve(authority, &asked.names, false).await?;
+            made = self.ask_for_order(account, &asked, None).await;
             // The same answer without it: then it was about something else.
             self.refuse_replaces(match &made {
                 Ok(_) => true,
@@ -155,14 +175,18 @@ impl<P: Ports> Work<'_, '_, P> {
             Ok(order) => order,
             Err(refusal) => {
                 self.never_made(authority, &reserved, &refusal).await?;
-                return Err(self.refused(authority, refusal).await);
+                return Err(self.refused(authority, &asked.names, refusal).await);
             }
         };
+        if asked.profile != self.wanted.profile {
+            let why = format!("{} does not offer the profile", authority.key);
+            self.note("without profile", why);
+        }
         self.state.order = Some(OrderRecord {
             authority: authority.key.clone(),
             directory: authority.directory.clone(),
             profile: self.wanted.profile.clone(),
-            domains: self.wanted.domains.clone(),
+            domains: asked.names,
             key_type: self.wanted.key_type,
             url: order.url().to_owned(),
             stage: Stage::Ordered,
@@ -171,8 +195,16 @@ impl<P: Ports> Work<'_, '_, P> {
             unreachable_once: false,
             not_before: None,
             reserved,
+            rehearsal: is_rehearsal,
         });
-        self.note("ordered", order.url());
+        self.note(
+            if is_rehearsal {
+                "rehearsing"
+            } else {
+                "ordered"
+            },
+            order.url(),
+        );
         self.save().await?;
         Ok(order)
     }
@@ -186,20 +218,49 @@ impl<P: Ports> Work<'_, '_, P> {
     async fn ask_for_order<A: Account>(
         &self,
         account: &A,
+        asked: &Asked,
         replaces: Option<&str>,
     ) -> Result<A::Order, Refusal> {
-        let profile = self.wanted.profile.as_deref();
-        self.answered(account.new_order(&self.wanted.domains, profile, replaces))
+        let profile = asked.profile.as_deref();
+        self.answered(account.new_order(&asked.names, profile, replaces))
             .await
     }
 
+    /// Stops where the names' CAA records surely forbid the authority: asking it would be a failure more. What cannot be told is for it to find out.
+    async fn heed_caa(&self, authority: &Authority, names: &[DnsName]) -> Result<(), Halt> {
+        let account = self.cycle.opened(authority).await?.url;
+        let forbidden = self
+            .cycle
+            .forbidden_by_caa(authority, Some(&account), names)
+            .await;
+        if forbidden.is_empty() {
+            return Ok(());
+        }
+        let words: Vec<String> = (forbidden.iter())
+            .map(|(name, why)| format!("{name}: {why}"))
+            .collect();
+        let blame = |(name, why): (DnsName, String)| Blame {
+            name,
+            problem: Problem::ours(Ours::CaaForbids, why),
+            not_before: None,
+        };
+        Err(Halt::Failed(Failing {
+            blamed: forbidden.into_iter().map(blame).collect(),
+            ..Failing::from(Problem::ours(Ours::CaaForbids, words.join("; ")))
+        }))
+    }
+
     /// Takes what the order costs from the authority's limits, or says until when it has to wait.
-    async fn reserve(&self, authority: &Authority, as_successor: bool) -> Result<Reserved, Halt> {
+    async fn reserve(
+        &self,
+        authority: &Authority,
+        names: &[DnsName],
+        as_successor: bool,
+    ) -> Result<Reserved, Halt> {
         let held = self.state.certificate.as_ref();
         let purpose = self
             .cycle
-            .purpose(&self.wanted, held, &authority.directory, as_successor);
-        let names = &self.wanted.domains;
+            .purpose(names, held, &authority.directory, as_successor);
         let reserved = self
             .cycle
             .reserve(authority, &self.wanted.name, names, purpose)
@@ -233,12 +294,16 @@ impl<P: Ports> Work<'_, '_, P> {
 
     /// A new order was refused. What the authority says about a name holds that name, also for other certificates; what it says
     /// about its limits otherwise holds everybody who orders there.
-    async fn refused(&mut self, authority: &Authority, refusal: Refusal) -> Halt {
+    async fn refused(
+        &mut self,
+        authority: &Authority,
+        names: &[DnsName],
+        refusal: Refusal,
+    ) -> Halt {
         let problem = refusal.problem();
         let paused = classes::is_paused(&refusal);
         let said_of = |about: &dyn Fn(&DnsName) -> bool| -> Vec<DnsName> {
-            let names = self.wanted.domains.iter();
-            names.filter(|name| about(name)).cloned().collect()
+            names.iter().filter(|name| about(name)).cloned().collect()
         };
         let detail = &refusal.detail;
         let named = said_of(&|name| mentions(detail, name.as_str()));
@@ -252,7 +317,7 @@ impl<P: Ports> Work<'_, '_, P> {
             let (cycle, problem) = (self.cycle, problem.clone());
             if paused {
                 let names = match named.is_empty() {
-                    true => &self.wanted.domains,
+                    true => names,
                     false => &named,
                 };
                 cycle.hold_names(authority, names, until, problem).await;
@@ -266,13 +331,26 @@ impl<P: Ports> Work<'_, '_, P> {
                 cycle.hold_authority(authority, until, problem).await;
             }
         }
+        let blame = |name: &DnsName| Blame {
+            name: name.clone(),
+            problem: problem.clone(),
+            not_before: until,
+        };
         Halt::Failed(Failing {
-            problem,
+            blamed: named.iter().map(blame).collect(),
             not_before: refusal.retry_after,
             identifiers: named.iter().map(ToString::to_string).collect(),
             paused,
+            unavailable: named.is_empty() && classes::is_unavailable(&refusal),
+            problem,
         })
     }
+}
+
+/// What an order asks for.
+struct Asked {
+    names: Vec<DnsName>,
+    profile: Option<String>,
 }
 
 /// Whether a text has this name in it, not merely as a part of a longer one.

@@ -8,37 +8,36 @@ use std::time::Duration;
 
 use time::OffsetDateTime;
 
+use crate::asking::Blame;
 use crate::authority::{Account, Authorities, AuthorizationStatus, Http01, Order, OrderStatus};
 use crate::certificate::{Chain, check_issued};
 use crate::challenge::Token;
 use crate::classes::{self, Ours};
-use crate::cycle::{Cycle, Failing, Halt, Ports, Work};
+use crate::cycle::{Failing, Halt, Ports, Work};
 use crate::key::PrivateKey;
 use crate::limits::Outcome;
 use crate::names::DnsName;
+use crate::network;
+use crate::ordering::Course;
 use crate::problem::{Problem, Refusal, URN};
 use crate::renewal;
 use crate::self_check::Fetched;
-use crate::settings::{Authority, CheckMode};
-use crate::state::{AskedFor, Held, PendingKey, Stage, VaultEntry};
+use crate::settings::CheckMode;
+use crate::state::{AskedFor, Held, PendingKey, Rehearsed, Stage, VaultEntry};
 use crate::store::{self, Condition, Store, read_record, write_record};
 
 type OrderOf<P> = <<<P as Ports>::Authorities as Authorities>::Account as Account>::Order;
 
 impl<P: Ports> Work<'_, '_, P> {
     /// Brings a certificate as wanted into the vault.
-    pub(crate) async fn obtain(&mut self, authority: &Authority, reason: &str) -> Result<(), Halt> {
-        if self
-            .state
-            .order
-            .as_ref()
-            .is_some_and(|order| !order.fits(&self.wanted, &authority.directory))
-        {
-            self.abandon("the document asks for something else now", Outcome::Unknown)
+    pub(crate) async fn obtain(&mut self, course: &Course<'_>, reason: &str) -> Result<(), Halt> {
+        let now = self.cycle.clock.now();
+        if self.state.order.is_some() && !course.fits(&self.wanted, &self.state, now) {
+            self.abandon("something else is to be ordered now", Outcome::Unknown)
                 .await?;
         }
         self.grant("ordering", LEAST, LEAST)?;
-        let account = self.cycle.account(authority).await?;
+        let account = self.cycle.account(course.authority).await?;
         let mut resumed = self.resume(&account).await?;
         // An order that died while nobody looked is replaced once; one that dies under our hands is a failure.
         let mut last = Problem::ours(Ours::Order, "the order ended without saying why");
@@ -46,7 +45,7 @@ impl<P: Ports> Work<'_, '_, P> {
             let fresh = resumed.is_none();
             let mut order = match resumed.take() {
                 Some(order) => order,
-                None => self.place(authority, &account, reason).await?,
+                None => self.place(course, &account, reason).await?,
             };
             match self.pursue(&mut order).await? {
                 Ended::Issued => return Ok(()),
@@ -149,7 +148,10 @@ impl<P: Ports> Work<'_, '_, P> {
             // Where it fails the tokens stay: others may share the authorization, and the next attempt presents the same ones.
             self.self_check(&challenges).await?;
             self.answered(order.answer()).await?;
-            self.note("answered", listed(challenges.iter().map(|(name, ..)| name)));
+            self.note(
+                "answered",
+                listed_names(challenges.iter().map(|(name, ..)| name)),
+            );
         }
         self.wait(order, OrderStatus::Pending, FIRST_LOOK_AT_VALIDATION)
             .await?;
@@ -168,7 +170,7 @@ impl<P: Ports> Work<'_, '_, P> {
             .extend(challenges.iter().map(|(_, token, _)| token.to_string()));
         self.note(
             "presenting",
-            listed(challenges.iter().map(|(name, ..)| name)),
+            listed_names(challenges.iter().map(|(name, ..)| name)),
         );
         self.save().await?;
         let store = self.cycle.ports.store();
@@ -211,28 +213,43 @@ impl<P: Ports> Work<'_, '_, P> {
         for (name, fetched) in futures_util::future::join_all(fetches).await {
             match fetched {
                 Fetched::Right => {}
-                Fetched::Wrong(why) => wrong.push(format!("{name}: {why}")),
-                Fetched::Unreachable(why) => unreachable.push(format!("{name}: {why}")),
+                Fetched::Wrong(why) => wrong.push((name, why)),
+                Fetched::Unreachable(why) => unreachable.push((name, why)),
             }
         }
         let mode = check.mode;
+        let listed = |found: &[(&DnsName, String)]| {
+            let words = found.iter().map(|(name, why)| format!("{name}: {why}"));
+            words.collect::<Vec<_>>().join("; ")
+        };
+        let blame = |found: &[(&DnsName, String)], ours: Ours| -> Vec<Blame> {
+            let blame = |(name, why): &(&DnsName, String)| Blame {
+                name: (*name).clone(),
+                problem: Problem::ours(ours, why.clone()),
+                not_before: None,
+            };
+            found.iter().map(blame).collect()
+        };
         if !wrong.is_empty() {
             let detail = format!(
                 "our own fetch of the challenge got something else; check the port-80 rule for /.well-known/acme-challenge/*: {}",
-                wrong.join("; ")
+                listed(&wrong)
             );
-            return self.self_check_failed(mode, Problem::ours(Ours::SelfCheck, detail));
+            return self.self_check_failed(
+                mode,
+                Problem::ours(Ours::SelfCheck, detail),
+                blame(&wrong, Ours::SelfCheck),
+            );
         }
         if !unreachable.is_empty() {
             let detail = format!(
                 "our own fetch of the challenge could not connect on port 80: {}",
-                unreachable.join("; ")
+                listed(&unreachable)
             );
-            let blocked_before = self
-                .state
-                .order
-                .as_ref()
-                .is_some_and(|order| order.unreachable_once);
+            // It blocks once: the order, or a name that was left out of one for it.
+            let blocked_before = (self.state.order.as_ref())
+                .is_some_and(|order| order.unreachable_once)
+                || (unreachable.iter()).all(|(name, _)| self.state.missing.contains_key(*name));
             if blocked_before {
                 self.note(
                     "self-check",
@@ -243,15 +260,30 @@ impl<P: Ports> Work<'_, '_, P> {
             if let Some(order) = &mut self.state.order {
                 order.unreachable_once = mode == CheckMode::Require;
             }
-            return self.self_check_failed(mode, Problem::ours(Ours::SelfCheckUnreachable, detail));
+            return self.self_check_failed(
+                mode,
+                Problem::ours(Ours::SelfCheckUnreachable, detail),
+                blame(&unreachable, Ours::SelfCheckUnreachable),
+            );
         }
-        self.note("fetched", listed(challenges.iter().map(|(name, ..)| name)));
+        self.note(
+            "fetched",
+            listed_names(challenges.iter().map(|(name, ..)| name)),
+        );
         Ok(())
     }
 
-    fn self_check_failed(&mut self, mode: CheckMode, problem: Problem) -> Result<(), Halt> {
+    fn self_check_failed(
+        &mut self,
+        mode: CheckMode,
+        problem: Problem,
+        blamed: Vec<Blame>,
+    ) -> Result<(), Halt> {
         if mode == CheckMode::Require {
-            return Err(problem.into());
+            return Err(Halt::Failed(Failing {
+                blamed,
+                ..Failing::from(problem)
+            }));
         }
         self.note("self-check", problem.detail);
         Ok(())
@@ -275,7 +307,7 @@ impl<P: Ports> Work<'_, '_, P> {
             self.save().await?;
         }
         let csr = key
-            .csr(&self.wanted.domains)
+            .csr(self.ordered_names())
             .map_err(|error| Problem::ours(Ours::Key, error.to_string()))?;
         match self.answered(order.finalize(&csr)).await {
             Ok(wait) if order.status() == OrderStatus::Processing => {
@@ -298,6 +330,12 @@ impl<P: Ports> Work<'_, '_, P> {
             }
             Err(refusal) => Err(refusal.into()),
         }
+    }
+
+    /// Returns the names of the order under way.
+    fn ordered_names(&self) -> &[DnsName] {
+        let order = self.state.order.as_ref();
+        order.map_or(&self.wanted.domains, |order| &order.domains)
     }
 
     /// Looks for the stored key of this order.
@@ -347,9 +385,19 @@ impl<P: Ports> Work<'_, '_, P> {
         let leaf = chain.leaf().clone();
         // A validity that begins in a moment is no reason to throw the certificate away: the import will wait for it.
         let at = self.cycle.clock.now().max(leaf.not_before);
-        if let Err(error) = check_issued(&chain, &key, &self.wanted.domains, at) {
+        if let Err(error) = check_issued(&chain, &key, self.ordered_names(), at) {
             return unusable(&error);
         }
+        if self
+            .state
+            .order
+            .as_ref()
+            .is_some_and(|order| order.rehearsal)
+        {
+            self.rehearsed().await?;
+            return Ok(None);
+        }
+        let public = network::is_public(&pem, leaf.names.first().map_or("", DnsName::as_str), at);
         let mut entry = VaultEntry::new(&leaf, pem, key.to_pem());
         let object = store::vault_key(&self.wanted.name, &leaf.serial);
         write_record(
@@ -385,27 +433,28 @@ impl<P: Ports> Work<'_, '_, P> {
                 self.cycle.clock.now(),
                 fastrand::f64(),
             ),
+            public,
+            revoked_at: None,
         };
         // What an earlier one that was never deployed left to be served ends first.
         let replaced =
             self.state
                 .still_served
                 .or(self.state.certificate.as_ref().map(Held::validity));
-        let before = self
-            .state
-            .certificate
-            .replace(held)
-            .map(|held| held.serial)
-            .filter(|serial| *serial != leaf.serial);
-        if before.is_some()
-            && let Some(oldest) = std::mem::replace(&mut self.state.previous, before)
-            && oldest != leaf.serial
-        {
-            self.state.leftovers.serials.insert(oldest);
+        (self.state.missing).retain(|name, _| !held.domains.contains(name));
+        let before =
+            (self.state.certificate.replace(held)).filter(|before| before.serial != leaf.serial);
+        if let Some(before) = before {
+            let oldest = self.state.previous.replace(before.serial.clone());
+            let oldest = oldest.filter(|oldest| *oldest != leaf.serial && *oldest != before.serial);
+            self.state.leftovers.serials.extend(oldest);
+            self.state.previous_held = Some(Box::new(before));
         }
+        self.state.rolled_back = None;
         self.state.still_served = replaced;
         self.state.leftovers.pending_key = true;
         self.state.order_failure = None;
+        self.state.failures_elsewhere.clear();
         self.state.deployment_failure = None;
         self.note(
             "issued",
@@ -419,6 +468,25 @@ impl<P: Ports> Work<'_, '_, P> {
         self.sweep().await?;
         self.ask_about_new().await;
         Ok(None)
+    }
+
+    /// Books that what was ordered for nothing would have been issued.
+    async fn rehearsed(&mut self) -> Result<(), Halt> {
+        self.settle(Outcome::Issued).await?;
+        let Some(record) = self.state.order.take() else {
+            return Ok(());
+        };
+        let names = listed_names(record.domains.iter());
+        self.note("rehearsed", format!("{names} at {}", record.authority));
+        self.state.rehearsed = Some(Rehearsed {
+            domains: record.domains,
+            directory: record.directory,
+            at: crate::report::whole_seconds(self.cycle.clock.now()),
+        });
+        self.state.order_failure = None;
+        self.state.leftovers.pending_key = true;
+        self.save().await?;
+        self.sweep().await
     }
 
     /// Waits until the order has left a status, looking as often as the authority wants.
@@ -499,6 +567,14 @@ impl<P: Ports> Work<'_, '_, P> {
             );
             return Ok(failing);
         };
+        let blame = |(name, refusal): &(String, Refusal)| {
+            Some(Blame {
+                name: DnsName::parse(name).ok()?,
+                problem: refusal.problem(),
+                not_before: refusal.retry_after,
+            })
+        };
+        let blamed = failed.iter().filter_map(blame).collect();
         let detail: Vec<String> = failed
             .iter()
             .map(|(name, refusal)| format!("{name}: {}", refusal.detail))
@@ -513,6 +589,8 @@ impl<P: Ports> Work<'_, '_, P> {
             not_before: first.retry_after,
             paused: classes::is_paused(first),
             identifiers: failed.into_iter().map(|(name, _)| name).collect(),
+            unavailable: false,
+            blamed,
         })
     }
 
@@ -540,10 +618,7 @@ impl<P: Ports> Work<'_, '_, P> {
             .order
             .as_ref()
             .is_some_and(|order| order.stage == Stage::Finalizing);
-        let names: Vec<String> = self
-            .wanted
-            .domains
-            .iter()
+        let names: Vec<String> = (self.ordered_names().iter())
             .map(ToString::to_string)
             .collect();
         let outcome = match outcome {
@@ -615,20 +690,8 @@ enum Ended {
     Died(Failing),
 }
 
-fn listed<'n>(names: impl Iterator<Item = &'n DnsName>) -> String {
+fn listed_names<'n>(names: impl Iterator<Item = &'n DnsName>) -> String {
     names.map(DnsName::as_str).collect::<Vec<_>>().join(", ")
-}
-
-impl<P: Ports> Cycle<'_, P> {
-    /// Returns the settings of the authority a document names.
-    pub(crate) fn authority(&self, key: &str) -> Result<&Authority, Problem> {
-        self.settings.authorities.get(key).ok_or_else(|| {
-            Problem::ours(
-                Ours::InvalidDocument,
-                format!("authority: {key:?} is not in settings.json; add it there"),
-            )
-        })
-    }
 }
 
 /// No step starts with less than this left.

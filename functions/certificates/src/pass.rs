@@ -6,16 +6,18 @@ use std::time::Duration;
 use futures_util::{StreamExt, stream};
 use time::OffsetDateTime;
 
+use crate::asking;
 use crate::classes::Ours;
 use crate::cycle::{Cycle, Failing, Halt, Ports, Work, state_problem, store_problem};
 use crate::document::Wanted;
 use crate::limits::Blocked;
 use crate::names::CertificateName;
 use crate::problem::{Failure, Problem};
-use crate::renewal::{Decision, decide, rfc3339};
+use crate::removal::{Removed, wanted_nowhere};
+use crate::renewal::{Decision, rfc3339};
 use crate::report::{Entry, Outcome};
-use crate::settings::Settings;
-use crate::state::{State, TargetState};
+use crate::settings::{Orphans, Settings};
+use crate::state::{Removal, State, TargetState};
 use crate::store::{self, Condition, Store, read_record, write_record};
 use crate::targets::Deployed;
 
@@ -59,8 +61,46 @@ pub async fn list_names(store: &impl Store) -> Result<Vec<String>, Problem> {
         .collect())
 }
 
+/// The names that the bucket knows.
+#[derive(Debug, Default)]
+pub struct Known {
+    /// Those of all documents.
+    pub documents: Vec<String>,
+    /// Those that have a record but no document.
+    pub orphans: Vec<String>,
+}
+
+impl Known {
+    /// Whether so many documents are gone at once that it may be a mistake.
+    pub fn most_are_gone(&self) -> bool {
+        self.orphans.len() > FEW && self.orphans.len() > self.documents.len()
+    }
+}
+
+/// Lists the names of all documents and of all records.
+pub async fn list_known(store: &impl Store) -> Result<Known, Problem> {
+    // The records first: one that is made meanwhile has a document.
+    let records = store.list(store::STATE).await;
+    let records = records.map_err(|error| store_problem(&error))?;
+    let mut documents = list_names(store).await?;
+    documents.sort();
+    let is_orphan = |name: &&str| {
+        let by_name = |known: &String| known.as_str().cmp(name);
+        documents.binary_search_by(by_name).is_err()
+    };
+    let orphans = records
+        .iter()
+        .filter_map(|entry| entry.key.strip_prefix(store::STATE)?.strip_suffix(".json"))
+        .filter(is_orphan)
+        .map(str::to_owned)
+        .collect();
+    Ok(Known { documents, orphans })
+}
+
 /// How the work on one certificate begins.
-enum Look {
+pub(crate) enum Look {
+    /// Nothing to do, and nothing to tell.
+    Nothing,
     /// Nothing to do, or nothing that may be done now.
     Settled(Box<Entry>),
     /// There is work: `order` says why one is needed, `deploy` whether the deployment is to be looked at as well.
@@ -73,12 +113,14 @@ impl Look {
     }
 }
 
-struct ToDo {
-    wanted: Wanted,
-    document: String,
-    state: State,
-    etag: Option<String>,
-    plan: Plan,
+/// The work on one certificate.
+pub(crate) struct ToDo {
+    pub(crate) wanted: Wanted,
+    /// The document's ETag, empty where there is none.
+    pub(crate) document: String,
+    pub(crate) state: State,
+    pub(crate) etag: Option<String>,
+    pub(crate) plan: Plan,
 }
 
 impl ToDo {
@@ -98,19 +140,25 @@ impl ToDo {
 
 /// What the decision about one certificate came to.
 #[derive(Debug, Default)]
-struct Plan {
+pub(crate) struct Plan {
+    /// Whether a certificate has to be revoked, and that may be tried now.
+    pub(crate) revoke: bool,
     /// Why an order is needed and may be made now.
     order: Option<String>,
     /// Why a deployment is needed and may be tried now.
-    deploy: Option<String>,
-    /// Why the bucket has to be swept.
-    sweep: bool,
+    pub(crate) deploy: Option<String>,
+    /// Why the bucket has to be swept, or the record written.
+    pub(crate) sweep: bool,
+    /// Whether everything of ours is to go.
+    pub(crate) remove: bool,
+    /// What is to be told whatever comes of it.
+    problem: Option<Problem>,
     /// What has to wait.
     waiting: Option<Waits>,
 }
 
 #[derive(Clone, Debug)]
-struct Waits {
+pub(crate) struct Waits {
     reason: String,
     until: Option<OffsetDateTime>,
     problem: Option<Problem>,
@@ -118,7 +166,15 @@ struct Waits {
 
 impl Plan {
     fn is_idle(&self) -> bool {
-        self.order.is_none() && self.deploy.is_none() && !self.sweep
+        self.order.is_none() && self.deploy.is_none() && !self.sweep && !self.revoke && !self.remove
+    }
+
+    /// Returns the plan of a removal.
+    pub(crate) fn removal() -> Self {
+        Self {
+            remove: true,
+            ..Self::default()
+        }
     }
 }
 
@@ -143,22 +199,23 @@ impl<P: Ports> Cycle<'_, P> {
         let (mut entries, mut due) = (Vec::new(), Vec::new());
         for look in looks {
             match look {
+                Look::Nothing => {}
                 Look::Settled(entry) => entries.push(*entry),
                 Look::Work(to_do) => due.push(*to_do),
             }
         }
         let now = self.clock.now();
         due.sort_by_key(|to_do| to_do.urgency(now));
-        let worked_off: Vec<Entry> = stream::iter(due)
+        let worked_off: Vec<Option<Entry>> = stream::iter(due)
             .map(|to_do| async move {
                 let entry = self.reconcile(to_do, force).await;
-                log(&entry);
+                entry.iter().for_each(log);
                 entry
             })
             .buffer_unordered(concurrency)
             .collect()
             .await;
-        entries.extend(worked_off);
+        entries.extend(worked_off.into_iter().flatten());
         let shares = entries.iter().filter_map(|entry| self.share_left(entry));
         Pass {
             lowest_share_left: shares.min_by(f64::total_cmp),
@@ -188,14 +245,15 @@ impl<P: Ports> Cycle<'_, P> {
         looked
     }
 
-    async fn reconcile(&self, mut to_do: ToDo, mut force: bool) -> Entry {
+    /// Works a certificate off; `None` where there is nothing to tell.
+    async fn reconcile(&self, mut to_do: ToDo, mut force: bool) -> Option<Entry> {
         let name = to_do.wanted.name.clone();
         let serial = |to_do: &ToDo| Some(to_do.state.certificate.as_ref()?.serial.clone());
         let before = serial(&to_do);
         // Whoever is not faster with the lease looks again: the winner may have settled everything.
         for _ in 0..RACES {
             if self.clock.left() < LEAST {
-                return self.out_of_time(&name);
+                return Some(self.out_of_time(&name));
             }
             let ToDo {
                 wanted,
@@ -206,14 +264,17 @@ impl<P: Ports> Cycle<'_, P> {
             } = to_do;
             let begun = Work::begin(self, wanted, document, state, etag);
             let Ok(begun) = tokio::time::timeout(self.clock.left(), begun).await else {
-                return self.out_of_time(&name);
+                return Some(self.out_of_time(&name));
             };
             match begun {
-                Ok(Some(work)) => return work.carry_out(plan, force).await,
+                Ok(Some(work)) if plan.remove => return work.carry_out_removal().await,
+                Ok(Some(work)) => return Some(work.carry_out(plan, force).await),
                 Ok(None) => {
                     tokio::time::sleep(Duration::from_millis(50 + fastrand::u64(..100))).await;
                 }
-                Err(error) => return Entry::failed(name.as_str(), store_problem(&error), None),
+                Err(error) => {
+                    return Some(Entry::failed(name.as_str(), store_problem(&error), None));
+                }
             }
             let looking = async {
                 match self.look(&name, force).await? {
@@ -227,14 +288,15 @@ impl<P: Ports> Cycle<'_, P> {
             };
             to_do = match tokio::time::timeout(self.clock.left(), looking).await {
                 Ok(Ok(Look::Work(to_do))) => *to_do,
-                Ok(Ok(Look::Settled(entry))) => return *entry,
-                Ok(Err(problem)) => return Entry::failed(name.as_str(), problem, None),
-                Err(_) => return self.out_of_time(&name),
+                Ok(Ok(Look::Settled(entry))) => return Some(*entry),
+                Ok(Ok(Look::Nothing)) => return None,
+                Ok(Err(problem)) => return Some(Entry::failed(name.as_str(), problem, None)),
+                Err(_) => return Some(self.out_of_time(&name)),
             };
         }
         let mut entry = self.out_of_time(&name);
         entry.reason = "others keep working on it; the next pass looks again".to_owned();
-        entry
+        Some(entry)
     }
 
     fn out_of_time(&self, name: &CertificateName) -> Entry {
@@ -253,21 +315,19 @@ impl<P: Ports> Cycle<'_, P> {
 
     /// Looks at document, state and listeners, and says what is to be done. Changes nothing but what is known of the renewal,
     /// where the authority is to be asked about it.
-    async fn look(&self, name: &CertificateName, force: bool) -> Result<Look, Problem> {
+    pub(crate) async fn look(&self, name: &CertificateName, force: bool) -> Result<Look, Problem> {
         let store = self.ports.store();
         let object = store
             .read(&store::certificate_key(name))
             .await
             .map_err(|error| store_problem(&error))?;
-        let Some(object) = object else {
-            let detail = format!(
-                "certificates/{name}.json is not in the bucket; put it there or ask for another name"
-            );
-            return Err(Problem::ours(Ours::UnknownCertificate, detail));
-        };
         let state = read_record::<State>(store, &store::state_key(name))
             .await
             .map_err(|error| state_problem(&error))?;
+        let Some(object) = object else {
+            let (state, etag) = state.ok_or_else(|| unknown(name))?;
+            return Ok(self.look_at_orphan(name, state, etag));
+        };
         let wanted = Wanted::parse(
             name,
             &object.body,
@@ -278,6 +338,16 @@ impl<P: Ports> Cycle<'_, P> {
             Some((state, etag)) => (state, Some(etag)),
             None => (State::default(), None),
         };
+        // A removal goes on while its document is still there; another document ends it.
+        let removing = state.removing.as_ref();
+        let goes_on = removing.map(|removing| removing.document.as_ref() == Some(&object.etag));
+        if goes_on == Some(true) {
+            return Ok(self.look_at_orphan(name, state, etag.unwrap_or_default()));
+        }
+        let is_revived = goes_on == Some(false);
+        if is_revived {
+            state.removing = None;
+        }
         let is_free = state.lease_in_force(self.clock.now()).is_none();
         if is_free && wanted.is_ok() && self.update_renewal(&mut state).await {
             let key = store::state_key(name);
@@ -294,7 +364,7 @@ impl<P: Ports> Cycle<'_, P> {
         }
         let settled = |entry: Entry, wanted: Option<&Wanted>| {
             Ok(Look::Settled(Box::new(
-                entry.with_state(&state, wanted, &self.home),
+                self.with_state(entry, &state, wanted),
             )))
         };
         let wanted = match wanted {
@@ -322,7 +392,10 @@ impl<P: Ports> Cycle<'_, P> {
             return settled(entry, Some(&wanted));
         }
         let plan = match self.plan(&wanted, &object.etag, &state, force).await {
-            Ok(plan) => plan,
+            Ok(plan) => Plan {
+                sweep: plan.sweep || is_revived,
+                ..plan
+            },
             Err(problem) => {
                 return settled(Entry::failed(name.as_str(), problem, None), Some(&wanted));
             }
@@ -338,13 +411,141 @@ impl<P: Ports> Cycle<'_, P> {
         }
         let entry = match plan.waiting {
             Some(held) => held.entry(name),
-            None => Entry::bare(name.as_str(), Outcome::Kept, kept_reason(&state)),
+            None => Entry::bare(
+                name.as_str(),
+                Outcome::Kept,
+                kept_reason(&state, &object.etag, now),
+            ),
         };
         settled(entry, Some(&wanted))
     }
 
+    /// Looks at a record without a document: what is being removed, is to be by the settings, or is only to be reported.
+    fn look_at_orphan(&self, name: &CertificateName, mut state: State, etag: String) -> Look {
+        let now = self.clock.now();
+        if let Some(lease) = state.lease_in_force(now) {
+            let reason = "another invocation is working on it";
+            let mut entry = Entry::bare(name.as_str(), Outcome::Waiting, reason);
+            entry.next_attempt = Some(lease.until);
+            return Look::Settled(Box::new(entry));
+        }
+        let wanted = wanted_nowhere(name, &state);
+        let work = |state: State, plan: Plan| {
+            Look::Work(Box::new(ToDo {
+                wanted: wanted.clone(),
+                document: String::new(),
+                state,
+                etag: Some(etag.clone()),
+                plan,
+            }))
+        };
+        let is_to_go = match self.settings.orphans {
+            Orphans::Remove => !self.keeps_orphans,
+            Orphans::Report => false,
+        };
+        if state.removing.is_none() && (is_to_go || state.is_nowhere()) {
+            state.removing = Some(Removal {
+                at: crate::report::whole_seconds(now),
+                document: None,
+            });
+            state.note(now, "removal", "the document is gone");
+            return work(state, Plan::removal());
+        }
+        if state.removing.is_some() {
+            let failure = state.deployment_failure.as_ref();
+            let held = failure.and_then(|failure| {
+                let until = failure.holds(now, false, "", &failure.directory, &[])?;
+                Some((failure.problem.clone(), until))
+            });
+            return match held {
+                Some((problem, until)) => {
+                    let entry = Entry::failed(name.as_str(), problem, Some(until));
+                    Look::Settled(Box::new(entry))
+                }
+                None if state.is_to_be_taken_away(now, |old| self.may_delete(old)) => {
+                    work(state, Plan::removal())
+                }
+                None => Look::Nothing,
+            };
+        }
+        let problem = self.orphan_problem(name, &state);
+        if state.order.is_some() || !state.leftovers.is_empty(now) {
+            let plan = Plan {
+                sweep: true,
+                problem: Some(problem),
+                ..Plan::default()
+            };
+            return work(state, plan);
+        }
+        let mut entry = Entry::bare(name.as_str(), Outcome::Kept, problem.detail.clone());
+        entry.problem = Some(problem);
+        entry.is_orphan = true;
+        Look::Settled(Box::new(self.with_state(entry, &state, None)))
+    }
+
+    fn orphan_problem(&self, name: &CertificateName, state: &State) -> Problem {
+        let until = state
+            .certificate
+            .as_ref()
+            .map(|held| rfc3339(held.not_after));
+        let until = until.map_or(String::new(), |until| format!(" until {until}"));
+        let kept = match self.keeps_orphans && self.settings.orphans == Orphans::Remove {
+            true => " (more documents are gone than there are, so nothing is removed by itself)",
+            false => "",
+        };
+        let detail = format!(
+            "certificates/{name}.json is gone{kept}; its certificate is served{until} and not renewed: put the document back, or \
+             invoke {{\"action\":\"remove\",\"name\":\"{name}\"}}"
+        );
+        Problem::ours(Ours::Orphan, detail)
+    }
+
+    /// Fills in what the record knows of a certificate.
+    pub(crate) fn with_state(&self, entry: Entry, state: &State, wanted: Option<&Wanted>) -> Entry {
+        let standing = wanted.and_then(|wanted| self.standing_problem(wanted, state));
+        let mut entry = entry.with_state(state, wanted, &self.home);
+        if let (None, Some((problem, next))) = (&entry.problem, standing) {
+            entry.problem = Some(problem);
+            entry.next_attempt = entry.next_attempt.or(next);
+        }
+        entry
+    }
+
+    /// Returns what is wrong with a certificate although nothing has just failed, and when that is looked at again.
+    pub(crate) fn standing_problem(
+        &self,
+        wanted: &Wanted,
+        state: &State,
+    ) -> Option<(Problem, Option<OffsetDateTime>)> {
+        if let Some((problem, next)) = asking::missing_problem(wanted, state) {
+            return Some((problem, Some(next)));
+        }
+        self.untrusted(state).map(|problem| (problem, None))
+    }
+
+    /// Returns the problem of a certificate that is served and that the public does not trust, unless its authority is private.
+    fn untrusted(&self, state: &State) -> Option<Problem> {
+        let held = state.certificate.as_ref()?;
+        let mut authorities = self.settings.authorities.values();
+        let is_private =
+            authorities.any(|authority| authority.directory == held.directory && authority.private);
+        let is_served = |target: &&crate::state::TargetRecord| {
+            target.state == TargetState::Attached && target.serial.as_ref() == Some(&held.serial)
+        };
+        let served = state.targets.iter().find(is_served)?;
+        if is_private || held.public != Some(false) {
+            return None;
+        }
+        let detail = format!(
+            "{} serves a certificate of {} that no public root knows, as those of a staging environment: name another authority in the \
+             document, or set authorities.{}.private to true if only machines of your own are to trust it",
+            served.id, held.directory, held.authority
+        );
+        Some(Problem::ours(Ours::Untrusted, detail))
+    }
+
     /// Decides what is to be done about a certificate, and what of it may be done now.
-    async fn plan(
+    pub(crate) async fn plan(
         &self,
         wanted: &Wanted,
         document: &str,
@@ -352,38 +553,36 @@ impl<P: Ports> Cycle<'_, P> {
         force: bool,
     ) -> Result<Plan, Problem> {
         let now = self.clock.now();
-        let names: Vec<String> = wanted.domains.iter().map(ToString::to_string).collect();
-        let holds = |failure: &Option<Failure>| {
-            failure.as_ref().and_then(|failure| {
-                failure
-                    .holds(now, force, document, self.directory(wanted), &names)
-                    .map(|until| Waits {
-                        reason: format!(
-                            "backing off until {} after: {}",
-                            rfc3339(until),
-                            failure.problem.detail
-                        ),
-                        until: Some(until),
-                        problem: Some(failure.problem.clone()),
-                    })
+        let names = asking::names_now(wanted, state, now);
+        let names: Vec<String> = names.iter().map(ToString::to_string).collect();
+        let holds = |failure: Option<&Failure>| {
+            let failure = failure?;
+            let until = failure.holds(now, force, document, &failure.directory, &names)?;
+            Some(Waits {
+                reason: format!(
+                    "backing off until {} after: {}",
+                    rfc3339(until),
+                    failure.problem.detail
+                ),
+                until: Some(until),
+                problem: Some(failure.problem.clone()),
             })
         };
         let mut plan = Plan::default();
-        let authority = self.authority(&wanted.authority)?;
-        let decision = decide(
-            wanted,
-            &authority.directory,
-            state.certificate.as_ref(),
-            now,
-            force,
-        );
+        if let Some(revocation) = &state.revoking {
+            match holds(revocation.failure.as_ref()) {
+                Some(held) => plan.waiting = Some(held),
+                None => plan.revoke = true,
+            }
+        }
+        let decision = self.decide(wanted, document, state, force);
+        let course = self.course(wanted, state).await?;
+        let authority = course.authority;
         // An order under way for what is wanted is seen through, also one that was forced and is not due.
+        let is_held_back = !force && state.is_held_back(document, now);
         let under_way =
-            (state.order.as_ref()).filter(|order| order.fits(wanted, &authority.directory));
-        let needs_none = || {
-            let held = state.certificate.as_ref();
-            decide(wanted, &authority.directory, held, now, false) == Decision::Keep
-        };
+            (state.order.as_ref()).filter(|_| !is_held_back && course.fits(wanted, state, now));
+        let needs_none = || self.decide(wanted, document, state, false) == Decision::Keep;
         let order = match decision {
             Decision::Order { reason } if force && under_way.is_none() && needs_none() => {
                 let costs = self.costs_in_words(authority, wanted, state).await;
@@ -402,7 +601,7 @@ impl<P: Ports> Cycle<'_, P> {
                     until: None,
                     problem: None,
                 })
-            } else if let Some(held) = holds(&state.order_failure) {
+            } else if let Some(held) = holds(state.failure_at(&authority.directory)) {
                 Some(held)
             } else if let Some(until) = asked_to_wait(state, now) {
                 Some(Waits {
@@ -421,7 +620,7 @@ impl<P: Ports> Cycle<'_, P> {
                 None
             };
             match held {
-                Some(held) => plan.waiting = Some(held),
+                Some(held) => plan.waiting = plan.waiting.or(Some(held)),
                 None => plan.order = Some(reason),
             }
         }
@@ -429,7 +628,7 @@ impl<P: Ports> Cycle<'_, P> {
         if plan.order.is_none() {
             let needed = self.deployment_needed(wanted, state).await;
             if let Some(reason) = needed {
-                match holds(&state.deployment_failure) {
+                match holds(state.deployment_failure.as_ref()) {
                     Some(held) => plan.waiting = plan.waiting.or(Some(held)),
                     None => plan.deploy = Some(reason),
                 }
@@ -480,11 +679,13 @@ struct Done {
     changed: bool,
     remarks: Vec<String>,
     halt: Option<Halt>,
+    /// Whether what was done calls for another decision.
+    decide_again: bool,
 }
 
 impl<P: Ports> Work<'_, '_, P> {
     /// Does what was planned, remembers what failed, gives the lease back and tells what became of it.
-    async fn carry_out(mut self, plan: Plan, force: bool) -> Entry {
+    pub(crate) async fn carry_out(mut self, plan: Plan, force: bool) -> Entry {
         let mut done = Done {
             reason: plan.order.clone().or(plan.deploy.clone()),
             ..Done::default()
@@ -506,7 +707,8 @@ impl<P: Ports> Work<'_, '_, P> {
             // Edited while it was worked on: go round again, under the same lease.
             let left = self.cycle.clock.left();
             let reread = tokio::time::timeout(left, self.reread_document()).await;
-            match reread.unwrap_or(Ok(false)) {
+            let again = std::mem::take(&mut done.decide_again);
+            match reread.unwrap_or(Ok(false)).map(|changed| changed || again) {
                 Ok(true) if round + 1 < ROUNDS => match self
                     .cycle
                     .plan(
@@ -533,7 +735,8 @@ impl<P: Ports> Work<'_, '_, P> {
                 }
             }
         }
-        let entry = self.conclude(done, plan.waiting);
+        let mut entry = self.conclude(done, plan.waiting);
+        entry.problem = entry.problem.or(plan.problem);
         // Taken off and told: forgotten.
         let home = &self.cycle.home;
         let named: Vec<String> = self
@@ -552,17 +755,24 @@ impl<P: Ports> Work<'_, '_, P> {
     }
 
     async fn act(&mut self, plan: &Plan, done: &mut Done) -> Result<(), Halt> {
+        if plan.revoke {
+            match self.revoke().await {
+                Ok(()) => {
+                    done.reason
+                        .get_or_insert("a revocation was asked for".to_owned());
+                    done.remarks.push("it is revoked".to_owned());
+                    done.decide_again = true;
+                    return Ok(());
+                }
+                Err(Halt::LeaseLost) => return Err(Halt::LeaseLost),
+                Err(halt) => done.halt = Some(halt),
+            }
+        }
         if let Some(reason) = &plan.order {
             let first = self.state.certificate.is_none() && self.state.previous.is_none();
-            let authority = self.cycle.authority(&self.wanted.authority)?.clone();
-            match self.obtain(&authority, reason).await {
-                Ok(()) => done.obtained = Some(done.obtained.unwrap_or(first)),
-                Err(Halt::Failed(failing)) => {
-                    let failure = self.failure(&failing, self.state.order_failure.as_ref());
-                    self.note("failed", failing.problem.detail.clone());
-                    self.state.order_failure = Some(failure);
-                    done.halt = Some(Halt::Failed(failing));
-                }
+            match self.order(reason).await {
+                Ok(true) => done.obtained = Some(done.obtained.unwrap_or(first)),
+                Ok(false) => {}
                 Err(Halt::LeaseLost) => return Err(Halt::LeaseLost),
                 Err(halt) => done.halt = Some(halt),
             }
@@ -585,6 +795,7 @@ impl<P: Ports> Work<'_, '_, P> {
                     changed,
                     remarks,
                     problem,
+                    still_default: _,
                 }) => {
                     done.changed |= changed;
                     done.remarks.extend(remarks);
@@ -616,9 +827,8 @@ impl<P: Ports> Work<'_, '_, P> {
             .deployment_failure
             .as_ref()
             .is_some_and(|failure| {
-                let directory = self.cycle.directory(&self.wanted);
                 failure
-                    .holds(now, false, &self.document, directory, &[])
+                    .holds(now, false, &self.document, &failure.directory, &[])
                     .is_some()
             });
         Ok(!held
@@ -630,7 +840,7 @@ impl<P: Ports> Work<'_, '_, P> {
     }
 
     fn deployment_failed(&mut self, stopped: Option<Halt>, failing: Failing) -> Halt {
-        let failure = self.failure(&failing, self.state.deployment_failure.as_ref());
+        let failure = self.failure(&failing, self.state.deployment_failure.as_ref(), "");
         self.note("deployment failed", failing.problem.detail.clone());
         self.state.deployment_failure = Some(failure);
         match stopped {
@@ -673,11 +883,8 @@ impl<P: Ports> Work<'_, '_, P> {
             None if done.changed => Outcome::Deployed,
             None => match waiting {
                 Some(held) => {
-                    return held.entry(name).with_state(
-                        &self.state,
-                        Some(&self.wanted),
-                        &self.cycle.home,
-                    );
+                    let entry = held.entry(name);
+                    return (self.cycle).with_state(entry, &self.state, Some(&self.wanted));
                 }
                 None => Outcome::Kept,
             },
@@ -686,18 +893,72 @@ impl<P: Ports> Work<'_, '_, P> {
         for remark in done.remarks {
             reason = format!("{reason}; {remark}");
         }
-        Entry::bare(name.as_str(), outcome, reason).with_state(
-            &self.state,
-            Some(&self.wanted),
-            &self.cycle.home,
-        )
+        let entry = Entry::bare(name.as_str(), outcome, reason);
+        (self.cycle).with_state(entry, &self.state, Some(&self.wanted))
+    }
+
+    /// Takes everything of ours away, as far as that can be done now; `None` where there is nothing to tell.
+    pub(crate) async fn carry_out_removal(mut self) -> Option<Entry> {
+        let name = self.wanted.name.clone();
+        let left = self.cycle.clock.left();
+        let is_first = (self.state.targets.iter())
+            .any(|target| target.state != TargetState::Detached)
+            || self
+                .state
+                .removing
+                .as_ref()
+                .is_some_and(|removing| removing.document.is_some());
+        let taken = match tokio::time::timeout(left, self.take_away()).await {
+            Ok(taken) => taken,
+            Err(_) => Err(self.out_of_time("the end of the removal")),
+        };
+        let told = |reason: &str| Some(Entry::bare(name.as_str(), Outcome::Removed, reason));
+        let entry = match taken {
+            Ok(Removed::Wholly) => return told("nothing of it is left").filter(|_| is_first),
+            Ok(Removed::Revived) => {
+                let reason = "another document was put; the next pass looks at it";
+                let mut entry = Entry::bare(name.as_str(), Outcome::Waiting, reason);
+                entry.next_attempt = Some(self.cycle.clock.now());
+                Some(entry)
+            }
+            Ok(Removed::NotYet(Deployed {
+                changed,
+                problem: None,
+                ..
+            })) => {
+                self.state.deployment_failure = None;
+                told("taken off; it is deleted once nothing uses it, its vault entry a week later")
+                    .filter(|_| changed || is_first)
+            }
+            Ok(Removed::NotYet(Deployed {
+                problem: Some(problem),
+                ..
+            })) => {
+                let halt = self.deployment_failed(None, problem.into());
+                Some(self.entry_of_halt(halt))
+            }
+            Err(Halt::Failed(failing)) => {
+                let halt = self.deployment_failed(None, failing);
+                Some(self.entry_of_halt(halt))
+            }
+            Err(halt) => Some(self.entry_of_halt(halt)),
+        };
+        match tokio::time::timeout(TO_END, self.end()).await {
+            Ok(Ok(())) | Err(_) => entry,
+            Ok(Err(halt)) => Some(self.entry_of_halt(halt)),
+        }
     }
 
     fn entry_of_halt(&self, halt: Halt) -> Entry {
         let name = self.wanted.name.as_str();
         let entry = match halt {
             Halt::Failed(failing) => {
-                let failures = [&self.state.order_failure, &self.state.deployment_failure];
+                let revoking = self.state.revoking.as_ref();
+                let failures = [
+                    self.state.order_failure.as_ref(),
+                    self.state.deployment_failure.as_ref(),
+                    revoking.and_then(|revoking| revoking.failure.as_ref()),
+                ];
                 let next = failures
                     .into_iter()
                     .flatten()
@@ -728,8 +989,15 @@ impl<P: Ports> Work<'_, '_, P> {
                 entry
             }
         };
-        entry.with_state(&self.state, Some(&self.wanted), &self.cycle.home)
+        (self.cycle).with_state(entry, &self.state, Some(&self.wanted))
     }
+}
+
+pub(crate) fn unknown(name: &CertificateName) -> Problem {
+    let detail = format!(
+        "certificates/{name}.json is not in the bucket; put it there or ask for another name"
+    );
+    Problem::ours(Ours::UnknownCertificate, detail)
 }
 
 /// Returns when the authority wants its order to be looked at again, if that is still to come.
@@ -738,20 +1006,22 @@ fn asked_to_wait(state: &State, now: OffsetDateTime) -> Option<OffsetDateTime> {
     (until > now && until <= now + LONGEST_ORDER_WAIT).then_some(until)
 }
 
-fn kept_reason(state: &State) -> String {
-    state.certificate.as_ref().map_or_else(
-        || "nothing to do".to_owned(),
-        |held| {
-            format!(
-                "valid until {}, to be renewed at {}",
-                rfc3339(held.not_after),
-                rfc3339(held.renew_at())
-            )
-        },
-    )
+fn kept_reason(state: &State, document: &str, now: OffsetDateTime) -> String {
+    let (Some(held), Some(renew_at)) = (&state.certificate, state.renew_at()) else {
+        return "nothing to do".to_owned();
+    };
+    let (until, renew_at) = (rfc3339(held.not_after), rfc3339(renew_at));
+    match &state.rolled_back {
+        Some(back) if state.is_held_back(document, now) => format!(
+            "held since the rollback from {} at {}, valid until {until}, to be renewed at {renew_at}",
+            back.from,
+            rfc3339(back.at)
+        ),
+        _ => format!("valid until {until}, to be renewed at {renew_at}"),
+    }
 }
 
-fn log(entry: &Entry) {
+pub(crate) fn log(entry: &Entry) {
     let outcome = format!("{:?}", entry.outcome).to_lowercase();
     let arn = entry.certificate_arn.as_deref().unwrap_or_default();
     let serial = entry.serial.as_deref().unwrap_or_default();
@@ -788,3 +1058,5 @@ const LEAST: Duration = Duration::from_secs(2);
 const RACES: usize = 4;
 /// How often a document may be edited while it is worked on before the rest is left to the next pass.
 const ROUNDS: usize = 3;
+/// Of so many certificates any number may lose their documents at once.
+const FEW: usize = 3;

@@ -197,6 +197,9 @@ pub struct Failure {
     /// The directory of the authority it happened with: what one says of a name binds no other.
     #[serde(default)]
     pub directory: String,
+    /// Whether the authority was down or limiting, so that another may be used.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unavailable: bool,
 }
 
 /// Our own waits after the first, second and third failure in a row, and after each later one.
@@ -222,6 +225,18 @@ pub fn backoff(attempts: u32, urgent: bool, luck: f64) -> Duration {
 }
 
 impl Failure {
+    /// Whether the authority is left alone at this instant because it was down or limiting.
+    pub fn is_unavailable(&self, now: OffsetDateTime) -> bool {
+        self.unavailable && self.next_attempt > now && self.next_attempt <= now + self.longest()
+    }
+
+    fn longest(&self) -> Duration {
+        match self.binding {
+            true => LONGEST_RETRY_AFTER,
+            false => LONGEST_WAIT,
+        }
+    }
+
     /// Returns until when nothing may be tried, or `None` when a try may be made now.
     pub fn holds(
         &self,
@@ -234,11 +249,7 @@ impl Failure {
         if !self.directory.is_empty() && self.directory != directory {
             return None;
         }
-        let longest = match self.binding {
-            true => LONGEST_RETRY_AFTER,
-            false => LONGEST_WAIT,
-        };
-        if self.next_attempt <= now || self.next_attempt > now + longest {
+        if self.next_attempt <= now || self.next_attempt > now + self.longest() {
             return None;
         }
         let about_these_names =

@@ -2,11 +2,13 @@
 
 use time::{Duration, OffsetDateTime};
 
+use crate::asking;
 use crate::authority::Suggested;
 use crate::document::Wanted;
+use crate::names::DnsName;
 use crate::problem::{Refusal, backoff};
 use crate::report::whole_seconds;
-use crate::state::{Held, Renewal, RenewalInformation, Window};
+use crate::state::{Held, Renewal, RenewalInformation, State, Window};
 
 /// What is to be done about a certificate's order, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,36 +22,55 @@ pub enum Decision {
     Keep,
 }
 
+/// What the decision is about.
+#[derive(Clone, Copy, Debug)]
+pub struct Situation<'a> {
+    /// The document,
+    pub wanted: &'a Wanted,
+    /// and its ETag.
+    pub document: &'a str,
+    /// What is true.
+    pub state: &'a State,
+    /// The directories of the document's authorities.
+    pub directories: &'a [&'a str],
+    /// The instant.
+    pub now: OffsetDateTime,
+}
+
 /// Decides whether to order: the first of these checks that speaks.
-pub fn decide(
-    wanted: &Wanted,
-    directory: &str,
-    held: Option<&Held>,
-    now: OffsetDateTime,
-    force: bool,
-) -> Decision {
+pub fn decide(situation: &Situation<'_>, force: bool) -> Decision {
+    let Situation {
+        wanted,
+        document,
+        state,
+        directories,
+        now,
+    } = *situation;
     let order = |reason: String| Decision::Order { reason };
-    let Some(held) = held else {
+    let Some(held) = &state.certificate else {
         return order("no certificate yet".to_owned());
     };
-    if held.domains != wanted.domains {
-        let plus: Vec<&str> = wanted
-            .domains
-            .iter()
-            .filter(|name| !held.domains.contains(name))
-            .map(|name| name.as_str())
-            .collect();
-        let minus: Vec<&str> = held
-            .domains
-            .iter()
-            .filter(|name| !wanted.domains.contains(name))
-            .map(|name| name.as_str())
-            .collect();
-        return order(format!(
-            "the domains changed (new: {}; gone: {})",
-            listed(&plus),
-            listed(&minus)
-        ));
+    if held.revoked_at.is_some() {
+        return order("the certificate was revoked".to_owned());
+    }
+    if !force && state.is_held_back(document, now) {
+        return Decision::Keep;
+    }
+    let names = asking::names_now(wanted, state, now);
+    let missing = |name: &&DnsName| !held.domains.contains(name);
+    if held.domains != names {
+        let plus: Vec<&str> = names.iter().filter(missing).map(DnsName::as_str).collect();
+        let minus = held.domains.iter().filter(|name| !names.contains(name));
+        let minus: Vec<&str> = minus.map(DnsName::as_str).collect();
+        let again = |name: &&str| state.missing.keys().any(|known| known.as_str() == *name);
+        return order(match minus.is_empty() && plus.iter().all(again) {
+            true => format!("names that are missing are tried again: {}", listed(&plus)),
+            false => format!(
+                "the domains changed (new: {}; gone: {})",
+                listed(&plus),
+                listed(&minus)
+            ),
+        });
     }
     if held.key_type != wanted.key_type {
         return order(format!(
@@ -57,10 +78,11 @@ pub fn decide(
             held.key_type, wanted.key_type
         ));
     }
-    if held.directory != directory {
+    if !directories.contains(&held.directory.as_str()) {
         return order(format!(
-            "the directory changed from {} to {directory}",
-            held.directory
+            "the directory changed from {} to {}",
+            held.directory,
+            directories.join(" or ")
         ));
     }
     if held.renew_at() <= now {
@@ -70,6 +92,26 @@ pub fn decide(
         return order("renewal was forced".to_owned());
     }
     Decision::Keep
+}
+
+impl State {
+    /// Whether somebody went back to an earlier certificate, and that still holds: the document is the same, the authority does not
+    /// want the certificate replaced at once, and it does not near its end.
+    pub fn is_held_back(&self, document: &str, now: OffsetDateTime) -> bool {
+        let (Some(back), Some(held)) = (&self.rolled_back, &self.certificate) else {
+            return false;
+        };
+        back.document == document && !held.is_urgent(now) && !held.is_to_be_replaced_at_once(now)
+    }
+
+    /// Returns when the certificate is to be renewed.
+    pub fn renew_at(&self) -> Option<OffsetDateTime> {
+        let held = self.certificate.as_ref()?;
+        Some(match &self.rolled_back {
+            Some(_) => held.not_after - little(held.lifetime()),
+            None => held.renew_at(),
+        })
+    }
 }
 
 fn due_reason(held: &Held) -> String {
@@ -269,13 +311,15 @@ fn window_of(suggested: Suggested, held: &Held, luck: f64) -> Option<Window> {
 
 /// Whether little of the lifetime is left, so that our own waits are capped (rule 7).
 pub fn urgent(not_before: OffsetDateTime, not_after: OffsetDateTime, now: OffsetDateTime) -> bool {
-    let lifetime = not_after - not_before;
-    let little: Duration = if lifetime < SHORT {
+    not_after - now < little(not_after - not_before)
+}
+
+fn little(lifetime: Duration) -> Duration {
+    if lifetime < SHORT {
         lifetime / 4
     } else {
         Duration::max(lifetime / 20, Duration::days(1))
-    };
-    not_after - now < little
+    }
 }
 
 /// Writes an instant for a person and for machines alike.
@@ -349,6 +393,8 @@ mod tests {
             profile: None,
             identifier: Some("aa.01".to_owned()),
             renewal: draw(issued, not_after, before, issued, 0.0),
+            public: None,
+            revoked_at: None,
         }
     }
 

@@ -48,8 +48,11 @@ pub struct Entry {
     pub next_attempt: Option<OffsetDateTime>,
     /// Where it is deployed.
     pub targets: Vec<TargetEntry>,
-    /// What went wrong.
+    /// What went wrong, or is not as it should be.
     pub problem: Option<Problem>,
+    /// Whether it has no document any more.
+    #[serde(skip)]
+    pub is_orphan: bool,
 }
 
 /// What became of a certificate, in one word.
@@ -120,6 +123,7 @@ impl Entry {
             next_attempt: None,
             targets: Vec::new(),
             problem: None,
+            is_orphan: false,
         }
     }
 
@@ -139,7 +143,7 @@ impl Entry {
             self.serial = Some(held.serial.clone());
             self.not_before = Some(whole_seconds(held.not_before));
             self.not_after = Some(whole_seconds(held.not_after));
-            self.renew_at = Some(whole_seconds(held.renew_at()));
+            self.renew_at = state.renew_at().map(whole_seconds);
         }
         self.next_attempt = self.next_attempt.map(whole_seconds);
         self.targets = wanted

@@ -37,6 +37,10 @@ pub struct Settings {
     pub proof: Proof,
     /// Which names and targets documents may ask for.
     pub permit: Permit,
+    /// Key of the authority at which names never issued before are ordered first, for nothing.
+    pub rehearse: Option<String>,
+    /// The next authority of a certificate's list is used below this share of the lifetime left, 0 to 1.
+    pub fallback_share: f64,
     /// What becomes of certificates of ours whose document is gone.
     pub orphans: Orphans,
     /// How much is done at once and in a year, and how long old and new overlap.
@@ -104,12 +108,8 @@ impl Settings {
         }
 
         refuse_what_is_not_built(&document.notify.0, &document.dns.0, &document.roles)?;
-        if document.orphans == Orphans::Remove {
-            return Err(Invalid::not_yet(
-                "orphans",
-                "\"remove\"",
-                "set it to \"report\"",
-            ));
+        if let Some(key) = &document.rehearse {
+            find_authority("rehearse", key, &authorities)?;
         }
 
         Ok(Self {
@@ -129,6 +129,8 @@ impl Settings {
                 seconds: document.proof.0.seconds,
             },
             permit: Permit::check(document.permit.0)?,
+            rehearse: document.rehearse,
+            fallback_share: share,
             orphans: document.orphans,
             limits: Limits {
                 // Checked above to be at most 64.
@@ -156,6 +158,8 @@ pub struct Authority {
     pub external_account: Option<ExternalAccount>,
     /// The rate limits to keep within.
     pub limits: limits::Limits,
+    /// Whether its certificates are not meant for the public: their roots need not be known to anybody.
+    pub private: bool,
 }
 
 impl Authority {
@@ -195,6 +199,10 @@ impl Authority {
         Ok(Self {
             key: key.to_owned(),
             limits,
+            // A trust root of its own is what a private server is known by.
+            private: document
+                .private
+                .unwrap_or(document.root_certificate.is_some()),
             directory: document.directory,
             contact: document.contact,
             root_certificate: document.root_certificate,
@@ -349,7 +357,7 @@ impl Pattern {
 pub enum Orphans {
     /// They are reported and left alone.
     Report,
-    /// They are detached and deleted; not yet built.
+    /// They are taken off their targets and deleted.
     Remove,
 }
 
@@ -936,8 +944,12 @@ struct SettingsDocument {
     /// When the next authority of a certificate's list is tried.
     #[serde(default)]
     fallback: Object<FallbackDocument>,
-    /// What becomes of certificates of ours whose document is gone: "report" leaves them alone; "remove" is not yet
-    /// supported.
+    /// Key of an authority, such as a CA's staging environment. A set of names never issued before is first ordered there until that
+    /// succeeds, and nothing of it is deployed.
+    #[serde(default)]
+    rehearse: Option<String>,
+    /// What becomes of certificates of ours whose document is gone: "report" leaves them alone and says so, "remove" takes them
+    /// off their targets and deletes them.
     #[serde(default = "default_orphans")]
     orphans: Orphans,
     /// How much is done at once and in a year, and how long old and new overlap.
@@ -970,6 +982,10 @@ struct AuthorityDocument {
     /// preset for directories under letsencrypt.org, none for others.
     #[serde(default)]
     limits: AuthorityLimitsDocument,
+    /// Whether its certificates are not meant for the public. One of another authority whose root the public does not know is a problem
+    /// on a listener. Left out: true where `rootCertificate` is set.
+    #[serde(default)]
+    private: Option<bool>,
 }
 
 /// Rate limits to keep within, as written.
@@ -1255,7 +1271,7 @@ struct DnsDocument {
     servers: Option<Vec<String>>,
 }
 
-/// When the next authority of a certificate's list is tried. Of no effect while a list may hold one.
+/// When the next authority of a certificate's list is tried: the ones before are down or limiting, and so little is left.
 #[derive(Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 #[schemars(rename = "Fallback")]
@@ -1454,6 +1470,7 @@ pub(crate) mod tests {
                         root_certificate: None,
                         external_account: None,
                         limits: limits::Limits::letsencrypt(),
+                        private: false,
                     }
                 )]),
                 defaults: Defaults {
@@ -1471,6 +1488,8 @@ pub(crate) mod tests {
                     seconds: 120
                 },
                 permit: Permit::default(),
+                rehearse: None,
+                fallback_share: 0.1,
                 orphans: Orphans::Report,
                 limits: Limits {
                     concurrency: 16,
@@ -1690,7 +1709,6 @@ pub(crate) mod tests {
                 "roles",
             ),
             ("/dns/servers", json!(["192.0.2.53"]), "dns.servers"),
-            ("/orphans", json!("remove"), "orphans"),
         ] {
             let refusal = refusal(&with(at, value));
             assert_eq!(refusal.field, field);
@@ -1700,8 +1718,8 @@ pub(crate) mod tests {
             );
         }
         assert_eq!(
-            refusal(&with("/orphans", json!("remove"))).to_string(),
-            "orphans: \"remove\" is not yet supported: set it to \"report\""
+            refusal(&with("/roles", json!({"shared": {}}))).to_string(),
+            "roles: a role of another account is not yet supported: leave it empty"
         );
     }
 

@@ -14,11 +14,11 @@ use time::{Duration, OffsetDateTime};
 
 use crate::arn::{CertificateArn, ListenerArn};
 use crate::certificate::Leaf;
-use crate::document::{ListenerAt, Wanted};
+use crate::document::ListenerAt;
 use crate::key::KeyType;
 use crate::limits::Reserved;
 use crate::names::DnsName;
-use crate::problem::Failure;
+use crate::problem::{Failure, Problem};
 use crate::renewal::urgent;
 use crate::store::Record;
 
@@ -37,6 +37,24 @@ pub struct State {
     /// The serial of the one before, kept in the vault as well.
     #[serde(default)]
     pub previous: Option<String>,
+    /// What is known of the one before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub previous_held: Option<Box<Held>>,
+    /// That somebody went back to an earlier certificate, which is held.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rolled_back: Option<RolledBack>,
+    /// A revocation asked for and not done yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revoking: Option<Revocation>,
+    /// That everything of ours is to go.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub removing: Option<Removal>,
+    /// Names that stood in the way of an order and are left out of it until their next attempt.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub missing: BTreeMap<DnsName, Missing>,
+    /// The last set of names that was ordered for nothing, and passed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rehearsed: Option<Rehearsed>,
     /// The validity of the one before, while it may still be what is served.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub still_served: Option<Validity>,
@@ -55,6 +73,9 @@ pub struct State {
     /// What failed last while ordering.
     #[serde(default)]
     pub order_failure: Option<Failure>,
+    /// What failed last at other authorities than that one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub failures_elsewhere: Vec<Failure>,
     /// What failed last while deploying.
     #[serde(default)]
     pub deployment_failure: Option<Failure>,
@@ -81,12 +102,19 @@ impl Default for State {
             lease: None,
             certificate: None,
             previous: None,
+            previous_held: None,
+            rolled_back: None,
+            revoking: None,
+            removing: None,
+            missing: BTreeMap::new(),
+            rehearsed: None,
             still_served: None,
             order: None,
             imports: BTreeMap::new(),
             targets: Vec::new(),
             listeners: BTreeMap::new(),
             order_failure: None,
+            failures_elsewhere: Vec::new(),
             deployment_failure: None,
             leftovers: Leftovers::default(),
             history: Vec::new(),
@@ -120,6 +148,40 @@ impl State {
         self.lease
             .as_ref()
             .filter(|lease| lease.until > now && lease.until <= now + LONGEST_LEASE + CLOCKS_DIFFER)
+    }
+
+    /// Returns what failed last when ordering at a directory.
+    pub fn failure_at(&self, directory: &str) -> Option<&Failure> {
+        // Older records do not say where it was.
+        let last = self.order_failure.as_ref();
+        last.filter(|failure| failure.directory.is_empty() || failure.directory == directory)
+            .or_else(|| {
+                let elsewhere = &mut self.failures_elsewhere.iter();
+                elsewhere.find(|failure| failure.directory == directory)
+            })
+    }
+
+    /// Remembers what failed when ordering, beside what failed at other directories.
+    pub fn remember(&mut self, failure: Failure) {
+        self.failures_elsewhere
+            .retain(|other| other.directory != failure.directory);
+        if let Some(last) = self.order_failure.replace(failure) {
+            let is_elsewhere = (self.order_failure.as_ref())
+                .is_some_and(|failure| failure.directory != last.directory);
+            if is_elsewhere {
+                self.failures_elsewhere
+                    .retain(|other| other.directory != last.directory);
+                self.failures_elsewhere.push(last);
+            }
+        }
+    }
+
+    /// Returns the certificate of this serial, the one to be served or the one before.
+    pub fn held(&self, serial: &str) -> Option<&Held> {
+        let previous = self.previous_held.as_deref();
+        (self.certificate.iter())
+            .chain(previous)
+            .find(|held| held.serial == serial)
     }
 
     /// Returns the ARN of a listener, once it has one.
@@ -200,6 +262,96 @@ pub struct Held {
     pub identifier: Option<String>,
     /// When it is to be renewed.
     pub renewal: Renewal,
+    /// Whether the platform's trust roots know its chain; `None` where that was not looked at.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub public: Option<bool>,
+    /// When we had it revoked.
+    #[serde(
+        default,
+        with = "time::serde::rfc3339::option",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub revoked_at: Option<OffsetDateTime>,
+}
+
+/// That somebody went back to an earlier certificate.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RolledBack {
+    /// The serial that was left.
+    pub from: String,
+    /// When.
+    #[serde(with = "time::serde::rfc3339")]
+    pub at: OffsetDateTime,
+    /// The ETag of the document at that time: another document ends it.
+    pub document: String,
+}
+
+/// A revocation (RFC 8555 section 7.6) that was asked for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Revocation {
+    /// Of which certificate.
+    pub serial: String,
+    /// Why.
+    pub reason: Reason,
+    /// Since when.
+    #[serde(with = "time::serde::rfc3339")]
+    pub at: OffsetDateTime,
+    /// What failed last.
+    #[serde(default)]
+    pub failure: Option<Failure>,
+}
+
+/// Why a certificate is revoked (RFC 5280 section 5.3.1), as far as authorities take it from subscribers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Reason {
+    /// None given.
+    #[default]
+    Unspecified,
+    /// Somebody else may have the private key.
+    KeyCompromise,
+    /// The subject's names or other information in it changed.
+    AffiliationChanged,
+    /// Another one took its place.
+    Superseded,
+    /// The names are no longer used.
+    CessationOfOperation,
+}
+
+/// That everything of ours is to go.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Removal {
+    /// Since when.
+    #[serde(with = "time::serde::rfc3339")]
+    pub at: OffsetDateTime,
+    /// The ETag of the document that is still to be deleted; another document ends the removal.
+    #[serde(default)]
+    pub document: Option<String>,
+}
+
+/// A name that stood in the way of an order.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Missing {
+    /// Why.
+    pub problem: Problem,
+    /// How often in a row.
+    pub attempts: u32,
+    /// It is not ordered before this instant.
+    #[serde(with = "time::serde::rfc3339")]
+    pub next_attempt: OffsetDateTime,
+}
+
+/// A set of names that was ordered for nothing, and passed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rehearsed {
+    /// The names, sorted.
+    pub domains: Vec<DnsName>,
+    /// Where.
+    pub directory: String,
+    /// When.
+    #[serde(with = "time::serde::rfc3339")]
+    pub at: OffsetDateTime,
 }
 
 /// From when until when a certificate is valid.
@@ -330,16 +482,9 @@ pub struct OrderRecord {
     /// What was taken from the authority's limits for it.
     #[serde(default, skip_serializing_if = "Reserved::is_empty")]
     pub reserved: Reserved,
-}
-
-impl OrderRecord {
-    /// Whether the order is for what is wanted now.
-    pub fn fits(&self, wanted: &Wanted, directory: &str) -> bool {
-        self.domains == wanted.domains
-            && self.key_type == wanted.key_type
-            && self.directory == directory
-            && self.profile == wanted.profile
-    }
+    /// Whether nothing of it is to be deployed.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub rehearsal: bool,
 }
 
 /// How far an order is, in our words; the authority's status is asked for anew at each visit.

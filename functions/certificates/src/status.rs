@@ -4,15 +4,18 @@ use futures_util::{StreamExt, stream};
 use serde::Serialize;
 use time::OffsetDateTime;
 
+use crate::asking;
 use crate::budget::LimitsLeft;
 use crate::classes::Ours;
 use crate::cycle::{Cycle, Ports, state_problem, store_problem};
 use crate::document::Wanted;
 use crate::names::CertificateName;
+use crate::ordering::Course;
+use crate::pass::{Known, list_known};
 use crate::problem::Problem;
-use crate::renewal::{Decision, decide};
+use crate::renewal::Decision;
 use crate::report::{TargetEntry, fitting, target_entries, whole_seconds};
-use crate::state::{RenewalInformation, Stage, State, Step};
+use crate::state::{RenewalInformation, RolledBack, Stage, State, Step};
 use crate::store::{self, Store, read_record};
 
 /// The answer to `status`.
@@ -26,6 +29,8 @@ pub struct Inventory {
     pub next: Option<String>,
     /// Names that have a state but no document any more, the first 500.
     pub orphans: Vec<String>,
+    /// Names that are being removed, of those 500.
+    pub removing: Vec<String>,
     /// What is left of the authorities' limits and of the certificate manager's quota.
     pub limits: LimitsLeft,
 }
@@ -49,6 +54,14 @@ pub struct Standing {
     lifetime_left_share: Option<f64>,
     #[serde(with = "time::serde::rfc3339::option")]
     renew_at: Option<OffsetDateTime>,
+    /// The serial of the certificate before, which a rollback goes to.
+    previous: Option<String>,
+    /// That somebody went back to an earlier certificate.
+    rolled_back: Option<RolledBack>,
+    /// The serial of a certificate that is still to be revoked.
+    revoking: Option<String>,
+    /// Names that the certificate goes without, or that have stood in the way of the last attempts.
+    missing: Vec<MissingName>,
     /// What the authority suggests, where it does.
     renewal_information: Option<Suggestion>,
     under_way: Option<UnderWay>,
@@ -84,6 +97,16 @@ impl From<&RenewalInformation> for Suggestion {
             ask_again: whole_seconds(information.ask_again),
         }
     }
+}
+
+/// A name that stood in the way of an order.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct MissingName {
+    domain: String,
+    problem: Problem,
+    #[serde(with = "time::serde::rfc3339")]
+    next_attempt: OffsetDateTime,
 }
 
 /// What is being done about a certificate.
@@ -122,24 +145,21 @@ pub struct Selection {
 impl<P: Ports> Cycle<'_, P> {
     /// Reads the inventory.
     pub async fn status(&self, selection: &Selection) -> Result<Inventory, Problem> {
-        let store = self.ports.store();
-        let mut names = crate::pass::list_names(store).await?;
-        names.sort();
-        let states = store
-            .list(store::STATE)
-            .await
-            .map_err(|error| store_problem(&error))?;
-        let orphans = states
-            .iter()
-            .filter_map(|entry| entry.key.strip_prefix(store::STATE)?.strip_suffix(".json"))
-            .filter(|name| {
-                names
-                    .binary_search_by(|known| known.as_str().cmp(name))
-                    .is_err()
+        let Known {
+            documents: names,
+            orphans,
+        } = list_known(self.ports.store()).await?;
+        let without: Vec<(String, bool)> = stream::iter(orphans.into_iter().take(PAGE))
+            .map(async |name| {
+                let is_going = self.is_being_removed(&name).await;
+                (name, is_going)
             })
-            .map(str::to_owned)
-            .take(PAGE)
-            .collect();
+            .buffered(self.settings.limits.concurrency)
+            .collect()
+            .await;
+        let (removing, orphans) = (without.into_iter()).partition::<Vec<_>, _>(|(_, going)| *going);
+        let names_of =
+            |found: Vec<(String, bool)>| found.into_iter().map(|(name, _)| name).collect();
         let total = names.len();
         let mut chosen = match &selection.certificates {
             Some(asked) => asked.clone(),
@@ -165,9 +185,28 @@ impl<P: Ports> Cycle<'_, P> {
             certificates,
             total,
             next,
-            orphans,
+            orphans: names_of(orphans),
+            removing: names_of(removing),
             limits: self.limits_left().await,
         })
+    }
+
+    /// Whether a certificate without a document is on its way out. What cannot be read is told as an orphan.
+    async fn is_being_removed(&self, name: &str) -> bool {
+        let Ok(parsed) = name.parse::<CertificateName>() else {
+            return false;
+        };
+        let read = read_record::<State>(self.ports.store(), &store::state_key(&parsed)).await;
+        matches!(
+            read,
+            Ok(Some((
+                State {
+                    removing: Some(_),
+                    ..
+                },
+                _
+            )))
+        )
     }
 
     async fn standing_of(&self, name: &str) -> Standing {
@@ -208,8 +247,9 @@ impl<P: Ports> Cycle<'_, P> {
         );
         match wanted {
             Ok(wanted) => {
-                let standing = self.describe(name, &state, Some(&wanted), None);
-                Ok(self.with_limits(standing, &wanted, &state).await)
+                let document = &object.etag;
+                let standing = self.describe(name, &state, Some((&wanted, document)), None);
+                Ok(self.with_limits(standing, &wanted, document, &state).await)
             }
             Err(error) => Ok(self.describe(name, &state, None, Some(invalid(error.to_string())))),
         }
@@ -220,19 +260,20 @@ impl<P: Ports> Cycle<'_, P> {
         &self,
         mut standing: Standing,
         wanted: &Wanted,
+        document: &str,
         state: &State,
     ) -> Standing {
-        let Ok(authority) = self.authority(&wanted.authority) else {
-            return standing;
-        };
-        let (held, now) = (state.certificate.as_ref(), self.clock.now());
-        let due = decide(wanted, &authority.directory, held, now, false) != Decision::Keep;
+        let due = self.decide(wanted, document, state, false) != Decision::Keep;
         if !due || wanted.paused || state.order.is_some() || standing.problem.is_some() {
             return standing;
         }
+        let Ok(Course { authority, .. }) = self.course(wanted, state).await else {
+            return standing;
+        };
         let purpose = self.purpose_of_next(wanted, state, &authority.directory);
+        let names = asking::names_now(wanted, state, self.clock.now());
         let blocked = self
-            .what_blocks(authority, &wanted.name, &wanted.domains, purpose)
+            .what_blocks(authority, &wanted.name, &names, purpose)
             .await;
         // A ledger that cannot be read is told once, with the limits.
         if let Ok(Some(blocked)) = blocked {
@@ -246,19 +287,23 @@ impl<P: Ports> Cycle<'_, P> {
         &self,
         name: &str,
         state: &State,
-        wanted: Option<&Wanted>,
+        document: Option<(&Wanted, &str)>,
         invalid: Option<Problem>,
     ) -> Standing {
+        let wanted = document.map(|(wanted, _)| wanted);
         let now = self.clock.now();
         let held = state.certificate.as_ref();
         // A failed order is past as soon as none is needed any more.
         let order_failure = state.order_failure.as_ref().filter(|_| {
-            let authority = wanted.and_then(|wanted| self.authority(&wanted.authority).ok());
-            wanted.zip(authority).is_none_or(|(wanted, authority)| {
-                decide(wanted, &authority.directory, held, now, false) != Decision::Keep
+            document.is_none_or(|(wanted, document)| {
+                self.decide(wanted, document, state, false) != Decision::Keep
             })
         });
-        let failure = order_failure.or(state.deployment_failure.as_ref());
+        let revocation = state.revoking.as_ref();
+        let failure = order_failure
+            .or(state.deployment_failure.as_ref())
+            .or(revocation.and_then(|revocation| revocation.failure.as_ref()));
+        let standing = wanted.and_then(|wanted| self.standing_problem(wanted, state));
         let entries = wanted
             .map(|wanted| target_entries(state, wanted, &self.home))
             .unwrap_or_default();
@@ -267,7 +312,11 @@ impl<P: Ports> Cycle<'_, P> {
             domains: wanted
                 .map(|wanted| wanted.domains.iter().map(ToString::to_string).collect())
                 .unwrap_or_default(),
-            authority: wanted.map(|wanted| wanted.authority.clone()),
+            authority: (held.map(|held| held.authority.clone()))
+                .filter(|authority| {
+                    wanted.is_some_and(|wanted| wanted.authorities.contains(authority))
+                })
+                .or(wanted.and_then(|wanted| wanted.authorities.first().cloned())),
             profile: wanted.and_then(|wanted| wanted.profile.clone()),
             key_type: wanted.map(|wanted| wanted.key_type.to_string()),
             paused: wanted.is_some_and(|wanted| wanted.paused),
@@ -275,7 +324,20 @@ impl<P: Ports> Cycle<'_, P> {
             not_before: held.map(|held| held.not_before),
             not_after: held.map(|held| held.not_after),
             lifetime_left_share: held.map(|held| (held.share_left(now) * 1000.0).round() / 1000.0),
-            renew_at: held.map(|held| whole_seconds(held.renew_at())),
+            renew_at: state.renew_at().map(whole_seconds),
+            rolled_back: state.rolled_back.clone(),
+            revoking: revocation.map(|revocation| revocation.serial.clone()),
+            previous: state.previous.clone(),
+            missing: (state.missing.iter())
+                .filter(|(name, _)| {
+                    wanted.is_some_and(|wanted| wanted.partial && wanted.domains.contains(name))
+                })
+                .map(|(name, missing)| MissingName {
+                    domain: name.to_string(),
+                    problem: missing.problem.clone(),
+                    next_attempt: missing.next_attempt,
+                })
+                .collect(),
             renewal_information: held
                 .and_then(|held| held.renewal.information.as_ref())
                 .map(Suggestion::from),
@@ -286,7 +348,8 @@ impl<P: Ports> Cycle<'_, P> {
             }),
             next_attempt: failure
                 .map(|failure| failure.next_attempt)
-                .or(state.order.as_ref().and_then(|order| order.not_before)),
+                .or(state.order.as_ref().and_then(|order| order.not_before))
+                .or(standing.as_ref().and_then(|(_, next)| *next)),
             targets: entries
                 .into_iter()
                 .map(|(id, entry)| {
@@ -299,7 +362,9 @@ impl<P: Ports> Cycle<'_, P> {
                     }
                 })
                 .collect(),
-            problem: invalid.or_else(|| failure.map(|failure| failure.problem.clone())),
+            problem: invalid
+                .or_else(|| failure.map(|failure| failure.problem.clone()))
+                .or(standing.map(|(problem, _)| problem)),
             history: state
                 .history
                 .iter()
@@ -326,6 +391,10 @@ impl Standing {
             not_after: None,
             lifetime_left_share: None,
             renew_at: None,
+            previous: None,
+            rolled_back: None,
+            revoking: None,
+            missing: Vec::new(),
             renewal_information: None,
             under_way: None,
             next_attempt: None,

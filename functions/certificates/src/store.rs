@@ -29,6 +29,9 @@ pub trait Store {
     /// Deletes the object; deleting what is not there succeeds.
     async fn delete(&self, key: &str) -> Result<(), StoreError>;
 
+    /// Deletes the object if it is still the one with this ETag; deleting what is not there succeeds.
+    async fn delete_matching(&self, key: &str, etag: &str) -> Result<(), StoreError>;
+
     /// Lists every object under a prefix, to the last page.
     async fn list(&self, prefix: &str) -> Result<Vec<Entry>, StoreError>;
 }

@@ -11,6 +11,8 @@ pub(crate) struct Deployed {
     pub(crate) changed: bool,
     /// What a person should know although nothing failed.
     pub(crate) remarks: Vec<String>,
+    /// What could not be taken off a listener or deleted because it is in use there.
+    pub(crate) still_default: Vec<String>,
     /// The first thing that went wrong; the other targets were dealt with all the same.
     pub(crate) problem: Option<Problem>,
 }

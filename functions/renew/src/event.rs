@@ -4,6 +4,8 @@ use serde::Deserialize;
 use serde_json::Value;
 use thiserror::Error;
 
+use certificates::actions::Action;
+use certificates::state::Reason;
 use certificates::store;
 
 /// What an invocation asks for.
@@ -20,6 +22,8 @@ pub(crate) enum Event {
         certificate: Value,
         replace: bool,
     },
+    /// Something asked for by name.
+    Act { name: String, action: Action },
     /// The inventory.
     Status {
         certificates: Option<Vec<String>>,
@@ -42,7 +46,8 @@ impl Event {
          EventBridge event of detail-type \"Object Created\" (source aws.s3) for certificates/<name>.json; \
          {{\"action\":\"reconcile\"}} with optional \"certificates\" and \"force\"; \
          {{\"action\":\"issue\",\"name\":...,\"certificate\":{{...}}}} with optional \"replace\"; {{\"action\":\"status\"}} with optional \
-         \"certificates\", \"limit\" and \"after\""
+         \"certificates\", \"limit\" and \"after\"; {{\"action\":\"rollback\",\"name\":...}} with optional \"serial\"; \
+         {{\"action\":\"revoke\",\"name\":...}} with optional \"reason\" and \"serial\"; {{\"action\":\"remove\",\"name\":...}}"
 )]
 pub(crate) struct NotUnderstood(String);
 
@@ -60,6 +65,21 @@ enum Request {
         certificate: Value,
         #[serde(default)]
         replace: bool,
+    },
+    Rollback {
+        name: String,
+        #[serde(default)]
+        serial: Option<String>,
+    },
+    Revoke {
+        name: String,
+        #[serde(default)]
+        reason: Reason,
+        #[serde(default)]
+        serial: Option<String>,
+    },
+    Remove {
+        name: String,
     },
     Status {
         #[serde(default)]
@@ -119,8 +139,8 @@ impl Event {
 
     fn parse_request(event: &Value, action: &Value) -> Result<Self, NotUnderstood> {
         match action.as_str() {
-            Some("reconcile" | "issue" | "status") => {}
-            Some(later @ ("plan" | "check" | "rollback" | "revoke" | "remove")) => {
+            Some("reconcile" | "issue" | "status" | "rollback" | "revoke" | "remove") => {}
+            Some(later @ ("plan" | "check")) => {
                 return Err(NotUnderstood(format!(
                     "the action {later:?} is not yet built"
                 )));
@@ -145,6 +165,22 @@ impl Event {
                 name,
                 certificate,
                 replace,
+            },
+            Request::Rollback { name, serial } => Self::Act {
+                name,
+                action: Action::RollBack { serial },
+            },
+            Request::Revoke {
+                name,
+                reason,
+                serial,
+            } => Self::Act {
+                name,
+                action: Action::Revoke { serial, reason },
+            },
+            Request::Remove { name } => Self::Act {
+                name,
+                action: Action::Remove,
             },
             Request::Status {
                 certificates,

@@ -16,7 +16,7 @@ use certificates::cycle::{Cycle, Ports, store_problem};
 use certificates::document::Wanted;
 use certificates::metrics::Metrics;
 use certificates::names::CertificateName;
-use certificates::pass::{Pass, list_names, read_settings};
+use certificates::pass::{Pass, list_known, read_settings};
 use certificates::problem::{Problem, Retry};
 use certificates::report::{Entry, Outcome, Report};
 use certificates::settings::Settings;
@@ -87,7 +87,7 @@ impl<P: Ports> Installation<P> {
         })?;
         let account = account_of(&context.invoked_function_arn);
         let function = context.env_config.function_name.clone();
-        let cycle = Cycle::new(
+        let mut cycle = Cycle::new(
             &self.ports,
             settings,
             self.bucket.clone(),
@@ -103,7 +103,11 @@ impl<P: Ports> Installation<P> {
                 let full = certificates.is_none();
                 let names = match certificates {
                     Some(names) => names,
-                    None => list_names(self.ports.store()).await?,
+                    None => {
+                        let known = list_known(self.ports.store()).await?;
+                        cycle.keeps_orphans = known.most_are_gone();
+                        [known.documents, known.orphans].concat()
+                    }
                 };
                 let pass = cycle.run(&names, force).await;
                 let fleet = if full {
@@ -134,6 +138,10 @@ impl<P: Ports> Installation<P> {
                         ..Pass::default()
                     },
                 };
+                Ok(self.report(&clock, &function, pass, None))
+            }
+            Event::Act { name, action } => {
+                let pass = cycle.act_on(&name, &action).await;
                 Ok(self.report(&clock, &function, pass, None))
             }
             Event::Status {
@@ -221,10 +229,18 @@ impl<P: Ports> Installation<P> {
             .flat_map(|entry| &entry.targets)
             .filter(|target| target.proved == Some(false))
             .count();
+        let is_untrusted = |entry: &&Entry| {
+            let kind = Problem::kind_of(Ours::Untrusted);
+            entry
+                .problem
+                .as_ref()
+                .is_some_and(|problem| problem.kind == kind)
+        };
+        let untrusted = pass.entries.iter().filter(is_untrusted).count();
         let managed = pass
             .entries
             .iter()
-            .filter(|entry| entry.outcome != Outcome::Removed)
+            .filter(|entry| entry.outcome != Outcome::Removed && !entry.is_orphan)
             .count();
         let report = Report::new(pass.entries);
         let summary = report.summary;
@@ -237,7 +253,8 @@ impl<P: Ports> Installation<P> {
             .count("Waiting", count(summary.waiting))
             .count("Failed", count(summary.failed))
             .count("NeedsPerson", count(needs_person))
-            .count("Unproved", count(unproved));
+            .count("Unproved", count(unproved))
+            .count("Untrusted", count(untrusted));
         // Without certificates nothing runs out: an alarm on the last one that was taken away must clear.
         let share = pass.lowest_share_left;
         if let Some(share) = share.or((fleet.is_some() && managed == 0).then_some(1.0)) {

@@ -8,9 +8,9 @@ use base64::Engine;
 use base64::prelude::{BASE64_URL_SAFE, BASE64_URL_SAFE_NO_PAD};
 use instant_acme::{
     CertificateIdentifier, ChallengeStatus, ChallengeType, ExternalAccountKey, Identifier, Key,
-    NewAccount, NewOrder, RenewalInfo,
+    NewAccount, NewOrder, RenewalInfo, RevocationReason, RevocationRequest,
 };
-use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use serde::Deserialize;
 use zeroize::Zeroizing;
 
@@ -23,6 +23,7 @@ use crate::names::DnsName;
 use crate::network::trust_roots;
 use crate::problem::{REPLACES_NOT_ECHOED, Refusal};
 use crate::settings;
+use crate::state::Reason;
 
 /// All authorities, each with one connection pool.
 #[derive(Default)]
@@ -300,6 +301,22 @@ impl Account for AcmeAccount {
     async fn order(&self, url: &str) -> Result<AcmeOrder, Refusal> {
         let order = with_fresh_nonces!(self.exchange, self.account.order(url.to_owned()))?;
         AcmeOrder::new(order, self.exchange.clone())
+    }
+
+    async fn revoke(&self, certificate: &[u8], reason: Reason) -> Result<(), Refusal> {
+        let certificate = CertificateDer::from(certificate);
+        let request = RevocationRequest {
+            certificate: &certificate,
+            reason: match reason {
+                // The same as no reason (RFC 5280 section 5.3.1).
+                Reason::Unspecified => None,
+                Reason::KeyCompromise => Some(RevocationReason::KeyCompromise),
+                Reason::AffiliationChanged => Some(RevocationReason::AffiliationChanged),
+                Reason::Superseded => Some(RevocationReason::Superseded),
+                Reason::CessationOfOperation => Some(RevocationReason::CessationOfOperation),
+            },
+        };
+        with_fresh_nonces!(self.exchange, self.account.revoke(&request))
     }
 }
 

@@ -10,6 +10,7 @@ use zeroize::Zeroizing;
 use crate::names::DnsName;
 use crate::problem::Refusal;
 use crate::settings;
+use crate::state::Reason;
 
 pub mod acme;
 mod wire;
@@ -103,6 +104,9 @@ pub trait Account {
 
     /// Takes up an order by its URL.
     async fn order(&self, url: &str) -> Result<Self::Order, Refusal>;
+
+    /// Revokes a certificate, its leaf in DER (RFC 8555 section 7.6).
+    async fn revoke(&self, certificate: &[u8], reason: Reason) -> Result<(), Refusal>;
 }
 
 /// The status of an order as the authority last told it (RFC 8555 section 7.1.6).

@@ -80,6 +80,29 @@ impl Bucket {
     }
 }
 
+impl Bucket {
+    async fn delete_if(&self, key: &str, etag: Option<String>) -> Result<(), StoreError> {
+        let sent = self
+            .client
+            .delete_object()
+            .bucket(&self.name)
+            .key(key)
+            .set_if_match(etag)
+            .send()
+            .await;
+        match sent.map_err(|error| service_error("DeleteObject", &error)) {
+            Ok(_) => Ok(()),
+            Err(error) if error.code.as_deref() == Some("NoSuchKey") => Ok(()),
+            Err(error) if matches!(error.status, Some(409 | 412)) => {
+                Err(StoreError::ConditionFailed {
+                    key: key.to_owned(),
+                })
+            }
+            Err(error) => Err(unavailable("delete", key, &error)),
+        }
+    }
+}
+
 impl Store for Bucket {
     async fn read(&self, key: &str) -> Result<Option<Object>, StoreError> {
         let sent = self
@@ -159,18 +182,11 @@ impl Store for Bucket {
     }
 
     async fn delete(&self, key: &str) -> Result<(), StoreError> {
-        let sent = self
-            .client
-            .delete_object()
-            .bucket(&self.name)
-            .key(key)
-            .send()
-            .await;
-        match sent.map_err(|error| service_error("DeleteObject", &error)) {
-            Ok(_) => Ok(()),
-            Err(error) if error.code.as_deref() == Some("NoSuchKey") => Ok(()),
-            Err(error) => Err(unavailable("delete", key, &error)),
-        }
+        self.delete_if(key, None).await
+    }
+
+    async fn delete_matching(&self, key: &str, etag: &str) -> Result<(), StoreError> {
+        self.delete_if(key, Some(etag.to_owned())).await
     }
 
     async fn list(&self, prefix: &str) -> Result<Vec<Entry>, StoreError> {

@@ -1,0 +1,206 @@
+//! What people ask for by name: going back, revoking, removing. Each is written down first, then carried out like any other work.
+
+use std::time::Duration;
+
+use crate::classes::Ours;
+use crate::cycle::{Cycle, Ports, Work, state_problem, store_problem};
+use crate::document::Wanted;
+use crate::names::CertificateName;
+use crate::pass::{Pass, Plan, ToDo, log, unknown};
+use crate::problem::Problem;
+use crate::removal::wanted_nowhere;
+use crate::report::{Entry, Outcome, whole_seconds};
+use crate::state::{Reason, Removal, State, VaultEntry};
+use crate::store::{self, Store, read_record};
+
+/// What is asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// The certificate before is to be served again; or the one of this serial.
+    RollBack {
+        /// Lower-case hex.
+        serial: Option<String>,
+    },
+    /// The certificate is to be revoked and replaced; or the one of this serial is to be revoked.
+    Revoke {
+        /// Lower-case hex.
+        serial: Option<String>,
+        /// Why.
+        reason: Reason,
+    },
+    /// Everything of ours is to go.
+    Remove,
+}
+
+/// What follows from what is asked for.
+enum Prepared {
+    Work(Box<ToDo>),
+    /// Somebody else is at work on the certificate.
+    Busy,
+}
+
+impl<P: Ports> Cycle<'_, P> {
+    /// Does what is asked for, waiting a while for whoever is at work on the certificate.
+    pub async fn act_on(&self, name: &str, action: &Action) -> Pass {
+        let asked = match name.parse::<CertificateName>() {
+            Ok(parsed) => self.act_on_parsed(&parsed, action).await,
+            Err(error) => Err(Problem::ours(
+                Ours::InvalidDocument,
+                format!("name: {error}"),
+            )),
+        };
+        let entry = asked.unwrap_or_else(|problem| Entry::failed(name, problem, None));
+        log(&entry);
+        Pass {
+            entries: vec![entry],
+            ..Pass::default()
+        }
+    }
+
+    async fn act_on_parsed(
+        &self,
+        name: &CertificateName,
+        action: &Action,
+    ) -> Result<Entry, Problem> {
+        loop {
+            let entry = match self.prepared(name, action).await? {
+                Prepared::Work(to_do) => match self.begin(*to_do).await? {
+                    Some(entry) => return Ok(entry),
+                    None => self.busy(name),
+                },
+                Prepared::Busy => self.busy(name),
+            };
+            if self.clock.grant(LEAST, LEAST).is_none() {
+                return Ok(entry);
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+
+    /// Writes into the record what is asked for, and says what follows from it.
+    async fn prepared(&self, name: &CertificateName, action: &Action) -> Result<Prepared, Problem> {
+        let store = self.ports.store();
+        let object = store.read(&store::certificate_key(name)).await;
+        let object = object.map_err(|error| store_problem(&error))?;
+        let read = read_record::<State>(store, &store::state_key(name)).await;
+        let (mut state, etag) = match read.map_err(|error| state_problem(&error))? {
+            Some((state, etag)) => (state, Some(etag)),
+            None => (State::default(), None),
+        };
+        let now = self.clock.now();
+        if state.lease_in_force(now).is_some() {
+            return Ok(Prepared::Busy);
+        }
+        let document = object.as_ref().map(|object| object.etag.clone());
+        if *action == Action::Remove {
+            if object.is_none() && etag.is_none() {
+                return Err(unknown(name));
+            }
+            let removing = state.removing.as_ref();
+            let is_asked_for = removing
+                .is_some_and(|removing| document.is_none() || removing.document == document);
+            if !is_asked_for {
+                state.note(whole_seconds(now), "removal", "asked for");
+                state.removing = Some(Removal {
+                    at: whole_seconds(now),
+                    document,
+                });
+            }
+            state.deployment_failure = None;
+            return Ok(Prepared::Work(Box::new(ToDo {
+                wanted: wanted_nowhere(name, &state),
+                document: String::new(),
+                state,
+                etag,
+                plan: Plan::removal(),
+            })));
+        }
+        let object = object.ok_or_else(|| unknown(name))?;
+        let account = self.account_id.as_deref();
+        let wanted = Wanted::parse(name, &object.body, &self.settings, account);
+        let wanted = wanted.map_err(|invalid| {
+            let detail = format!("certificates/{name}.json: {invalid}");
+            Problem::ours(Ours::InvalidDocument, detail)
+        })?;
+        self.look_up_previous(name, &mut state).await?;
+        let mut plan = Plan::default();
+        match action {
+            Action::RollBack { serial } => {
+                let rolled_back = state.roll_back(serial.as_deref(), &object.etag, now)?;
+                if let Some(held) = state.certificate.as_ref().filter(|_| rolled_back.is_some()) {
+                    self.must_be_in_vault(name, &held.serial).await?;
+                }
+                plan = self.plan(&wanted, &object.etag, &state, false).await?;
+                let words = match rolled_back {
+                    Some(words) => format!("rolled back {words}"),
+                    None => "that is what is served already".to_owned(),
+                };
+                plan.deploy = Some(words);
+            }
+            Action::Revoke { serial, reason } => {
+                if !state.ask_for_revocation(serial.as_deref(), *reason, now)? {
+                    plan = self.plan(&wanted, &object.etag, &state, false).await?;
+                } else {
+                    plan.revoke = true;
+                }
+                plan.sweep = true;
+            }
+            Action::Remove => {}
+        }
+        Ok(Prepared::Work(Box::new(ToDo {
+            wanted,
+            document: object.etag,
+            state,
+            etag,
+            plan,
+        })))
+    }
+
+    async fn must_be_in_vault(&self, name: &CertificateName, serial: &str) -> Result<(), Problem> {
+        let object = store::vault_key(name, serial);
+        let read = read_record::<VaultEntry>(self.ports.store(), &object).await;
+        match read.map_err(|error| store_problem(&error))? {
+            Some(_) => Ok(()),
+            None => {
+                let detail = format!("the vault does not hold {serial} any more");
+                Err(Problem::ours(Ours::NoPrevious, detail))
+            }
+        }
+    }
+
+    /// Takes the lease and goes to work; `None` when somebody else was faster.
+    async fn begin(&self, to_do: ToDo) -> Result<Option<Entry>, Problem> {
+        let name = to_do.wanted.name.clone();
+        let ToDo {
+            wanted,
+            document,
+            state,
+            etag,
+            plan,
+        } = to_do;
+        let begun = Work::begin(self, wanted, document, state, etag).await;
+        let Some(work) = begun.map_err(|error| store_problem(&error))? else {
+            return Ok(None);
+        };
+        if !plan.remove {
+            return Ok(Some(work.carry_out(plan, false).await));
+        }
+        let entry = work.carry_out_removal().await;
+        Ok(Some(entry.unwrap_or_else(|| {
+            let reason = "it is being removed, and nothing more is to be done now";
+            Entry::bare(name.as_str(), Outcome::Removed, reason)
+        })))
+    }
+
+    fn busy(&self, name: &CertificateName) -> Entry {
+        let reason = "another invocation is working on it, and nothing was done: ask again";
+        let mut entry = Entry::bare(name.as_str(), Outcome::Waiting, reason);
+        entry.next_attempt = Some(whole_seconds(self.clock.now()));
+        entry
+    }
+}
+
+/// Nothing is begun with less than this left.
+const LEAST: Duration = Duration::from_secs(5);
+/// Between two looks whether somebody else is done.
+const PAUSE: Duration = Duration::from_secs(1);

@@ -1,0 +1,257 @@
+//! Pure: what is asked of the authorities: which names now, and whether an order under way is still for them.
+
+use std::collections::BTreeMap;
+
+use time::{Duration, OffsetDateTime};
+
+use crate::classes::Ours;
+use crate::document::Wanted;
+use crate::names::DnsName;
+use crate::problem::{LONGEST_RETRY_AFTER, Problem, Retry, backoff};
+use crate::report::whole_seconds;
+use crate::state::{Missing, OrderRecord, State};
+
+/// A name that stands in the way of an order, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Blame {
+    /// The name.
+    pub name: DnsName,
+    /// Why it cannot be had.
+    pub problem: Problem,
+    /// The instant the other side named.
+    pub not_before: Option<OffsetDateTime>,
+}
+
+impl Missing {
+    /// Whether the name is left out of orders. An instant too far ahead was written by a clock that was wrong.
+    pub fn waits(&self, now: OffsetDateTime) -> bool {
+        self.next_attempt > now && self.next_attempt <= now + LONGEST_RETRY_AFTER
+    }
+}
+
+/// Returns the names that an order made now is for: all that are wanted, but for those that stood in the way and wait.
+///
+/// A name that the present certificate serves is given up only when that is to be renewed and several attempts have failed, or
+/// when little of its lifetime is left.
+pub fn names_now(wanted: &Wanted, state: &State, now: OffsetDateTime) -> Vec<DnsName> {
+    let names: Vec<DnsName> = (wanted.domains.iter())
+        .filter(|name| !is_left_out(name, wanted, state, now))
+        .cloned()
+        .collect();
+    match names.is_empty() {
+        true => wanted.domains.clone(),
+        false => names,
+    }
+}
+
+fn is_left_out(name: &DnsName, wanted: &Wanted, state: &State, now: OffsetDateTime) -> bool {
+    let Some(missing) = state.missing.get(name).filter(|missing| missing.waits(now)) else {
+        return false;
+    };
+    let held = state.certificate.as_ref();
+    let may_be_given_up = held
+        .filter(|held| held.domains.contains(name))
+        .is_none_or(|held| {
+            held.is_urgent(now) || (held.renew_at() <= now && missing.attempts >= GIVEN_UP_AFTER)
+        });
+    wanted.partial && may_be_given_up
+}
+
+/// Whether an order is for what is wanted at this directory. Names that are missing need not be in it, and must not while they wait.
+pub fn fits(
+    order: &OrderRecord,
+    wanted: &Wanted,
+    state: &State,
+    directory: &str,
+    now: OffsetDateTime,
+) -> bool {
+    let mut left_out = (wanted.domains.iter()).filter(|name| !order.domains.contains(name));
+    let belongs =
+        |name: &DnsName| wanted.domains.contains(name) && !is_left_out(name, wanted, state, now);
+    let names_fit = match wanted.partial {
+        true => {
+            left_out.all(|name| state.missing.contains_key(name))
+                && order.domains.iter().all(belongs)
+        }
+        false => order.domains == wanted.domains,
+    };
+    names_fit
+        && order.key_type == wanted.key_type
+        && order.directory == directory
+        && order.profile == wanted.profile
+}
+
+/// Leaves these names out of orders until their next attempt, where the document allows that and others remain. Returns whether
+/// an order without all of them can be made now. `luck` in 0..1 shortens the waits, see [`backoff`].
+pub fn leave_out(
+    state: &mut State,
+    wanted: &Wanted,
+    ordered: &[DnsName],
+    blamed: &[Blame],
+    now: OffsetDateTime,
+    luck: f64,
+) -> bool {
+    let blamed: Vec<&Blame> = (blamed.iter())
+        .filter(|blame| ordered.contains(&blame.name))
+        .collect();
+    if !wanted.partial || blamed.is_empty() || blamed.len() >= ordered.len() {
+        return false;
+    }
+    for blame in &blamed {
+        let before = state.missing.get(&blame.name);
+        let attempts = before.map_or(0, |missing| missing.attempts) + 1;
+        let ours = now + backoff(attempts, false, luck);
+        let next_attempt = blame.not_before.map_or(ours, |instant| instant.max(now));
+        let missing = Missing {
+            problem: blame.problem.clone(),
+            attempts,
+            next_attempt: whole_seconds(next_attempt) + Duration::SECOND,
+        };
+        state.missing.insert(blame.name.clone(), missing);
+    }
+    (blamed.iter()).all(|blame| is_left_out(&blame.name, wanted, state, now))
+}
+
+/// Returns what is to be told of the names that a certificate goes without, and when the first of them is tried again.
+pub fn missing_problem(wanted: &Wanted, state: &State) -> Option<(Problem, OffsetDateTime)> {
+    let held = state.certificate.as_ref();
+    let is_missing = |name: &DnsName| {
+        wanted.partial
+            && wanted.domains.contains(name)
+            && held.is_none_or(|held| !held.domains.contains(name))
+    };
+    let missing: BTreeMap<&DnsName, &Missing> = (state.missing.iter())
+        .filter(|(name, _)| is_missing(name))
+        .collect();
+    let next = missing.values().map(|missing| missing.next_attempt).min()?;
+    let words: Vec<String> = (missing.iter())
+        .map(|(name, missing)| {
+            let said = &missing.problem.detail;
+            match said.starts_with(name.as_str()) {
+                true => said.clone(),
+                false => format!("{name}: {said}"),
+            }
+        })
+        .collect();
+    let needs_person =
+        |missing: &&Missing| matches!(missing.problem.retry, Retry::Person | Retry::Never);
+    let mut problem = Problem::ours(
+        Ours::NamesMissing,
+        format!("the certificate goes without {}", words.join("; ")),
+    );
+    if missing
+        .values()
+        .copied()
+        .any(|missing| needs_person(&missing))
+    {
+        problem.retry = Retry::Person;
+    }
+    Some((problem, next))
+}
+
+/// Whether so little of the lifetime is left that another authority than the preferred one may be used. Without a certificate
+/// nothing is left.
+pub fn little_is_left(state: &State, share: f64, now: OffsetDateTime) -> bool {
+    let left = state
+        .certificate
+        .as_ref()
+        .map_or(0.0, |held| held.share_left(now));
+    left < share
+}
+
+/// A name that is served is given up after so many attempts in a row: 1, 10 and 100 minutes apart.
+const GIVEN_UP_AFTER: u32 = 4;
+
+#[cfg(test)]
+mod tests {
+    use time::macros::datetime;
+
+    use super::*;
+    use crate::key::KeyType;
+
+    const NOW: OffsetDateTime = datetime!(2026-03-01 12:00 UTC);
+
+    fn names(list: &[&str]) -> Vec<DnsName> {
+        list.iter().map(|name| name.parse().unwrap()).collect()
+    }
+
+    fn wanted(partial: bool) -> Wanted {
+        Wanted {
+            name: "shop".parse().unwrap(),
+            domains: names(&["a.example.com", "b.example.com", "c.example.com"]),
+            authorities: vec!["ca".to_owned()],
+            profile: None,
+            partial,
+            key_type: KeyType::EcdsaP256,
+            targets: Vec::new(),
+            supersedes: Vec::new(),
+            paused: false,
+            tags: BTreeMap::new(),
+        }
+    }
+
+    fn blame(name: &str) -> Blame {
+        Blame {
+            name: name.parse().unwrap(),
+            problem: Problem::ours(Ours::SelfCheck, "404"),
+            not_before: None,
+        }
+    }
+
+    #[test]
+    fn a_name_in_the_way_is_left_out_until_its_next_attempt() {
+        let (wanted, mut state) = (wanted(true), State::default());
+        let all = wanted.domains.clone();
+        assert!(leave_out(
+            &mut state,
+            &wanted,
+            &all,
+            &[blame("b.example.com")],
+            NOW,
+            0.0
+        ));
+        let rest = names(&["a.example.com", "c.example.com"]);
+        assert_eq!(names_now(&wanted, &state, NOW), rest);
+        assert_eq!(names_now(&wanted, &state, NOW + Duration::minutes(2)), all);
+        let (problem, next) = missing_problem(&wanted, &state).unwrap();
+        assert!(problem.detail.contains("b.example.com: 404"), "{problem:?}");
+        assert_eq!(next, NOW + Duration::seconds(61));
+        // Again: the next step of the ladder.
+        assert!(leave_out(
+            &mut state,
+            &wanted,
+            &all,
+            &[blame("b.example.com")],
+            NOW,
+            0.0
+        ));
+        assert_eq!(names_now(&wanted, &state, NOW + Duration::minutes(9)), rest);
+    }
+
+    #[test]
+    fn nothing_is_left_out_of_what_must_be_whole_or_would_be_empty() {
+        let mut state = State::default();
+        let bad: Vec<Blame> = ["a.example.com", "b.example.com", "c.example.com"]
+            .map(blame)
+            .to_vec();
+        let whole = wanted(false);
+        assert!(!leave_out(
+            &mut state,
+            &whole,
+            &whole.domains,
+            &bad[..1],
+            NOW,
+            0.0
+        ));
+        let partial = wanted(true);
+        assert!(!leave_out(
+            &mut state,
+            &partial,
+            &partial.domains,
+            &bad,
+            NOW,
+            0.0
+        ));
+        assert_eq!(state.missing, BTreeMap::new());
+    }
+}

@@ -1,0 +1,239 @@
+//! Which authority is asked, for which names, and what follows when one of them stands in the way.
+
+use crate::asking::{self, Blame};
+use crate::classes::Ours;
+use crate::cycle::{Cycle, Failing, Halt, Ports, Work};
+use crate::document::Wanted;
+use crate::problem::{Failure, Problem};
+use crate::renewal::{Decision, Situation, decide};
+use crate::settings::Authority;
+use crate::state::State;
+
+/// Where the next order goes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Course<'s> {
+    pub(crate) authority: &'s Authority,
+    /// Whether it is made for nothing but to see whether it would succeed.
+    pub(crate) is_rehearsal: bool,
+}
+
+impl Course<'_> {
+    /// Whether an order under way is what would be made now.
+    pub(crate) fn fits(&self, wanted: &Wanted, state: &State, now: time::OffsetDateTime) -> bool {
+        state.order.as_ref().is_some_and(|order| {
+            order.rehearsal == self.is_rehearsal
+                && asking::fits(order, wanted, state, &self.authority.directory, now)
+        })
+    }
+}
+
+impl<P: Ports> Cycle<'_, P> {
+    /// Returns the settings of an authority.
+    pub(crate) fn authority(&self, key: &str) -> Result<&Authority, Problem> {
+        self.settings.authorities.get(key).ok_or_else(|| {
+            Problem::ours(
+                Ours::InvalidDocument,
+                format!("authority: {key:?} is not in settings.json; add it there"),
+            )
+        })
+    }
+
+    /// Decides whether a certificate is to be ordered.
+    pub(crate) fn decide(
+        &self,
+        wanted: &Wanted,
+        document: &str,
+        state: &State,
+        force: bool,
+    ) -> Decision {
+        let situation = Situation {
+            wanted,
+            document,
+            state,
+            directories: &self.directories(wanted),
+            now: self.clock.now(),
+        };
+        decide(&situation, force)
+    }
+
+    /// Returns where the next order for a document goes.
+    pub(crate) async fn course(
+        &self,
+        wanted: &Wanted,
+        state: &State,
+    ) -> Result<Course<'_>, Problem> {
+        let course = Course {
+            authority: self.authority_for(wanted, state).await?,
+            is_rehearsal: false,
+        };
+        let rehearsal = self.rehearsal_before(wanted, state, &course);
+        Ok(rehearsal.unwrap_or(course))
+    }
+
+    /// Returns the first authority of a document's list, or where that is down or limiting and little of the lifetime is left, the next
+    /// that is not and that no CAA record forbids.
+    async fn authority_for(&self, wanted: &Wanted, state: &State) -> Result<&Authority, Problem> {
+        let mut candidates = Vec::new();
+        for key in &wanted.authorities {
+            candidates.push(self.authority(key)?);
+        }
+        let Some((first, others)) = candidates.split_first() else {
+            return self.authority(&self.settings.defaults.authority);
+        };
+        let now = self.clock.now();
+        if others.is_empty() {
+            return Ok(first);
+        }
+        let is_left_alone = |authority: &Authority| {
+            let failure = state.failure_at(&authority.directory);
+            failure.is_some_and(|failure| failure.is_unavailable(now))
+        };
+        // What was begun elsewhere is seen through there.
+        let under_way = state.order.as_ref().filter(|order| !order.rehearsal);
+        let begun = under_way.and_then(|order| {
+            let mut all = candidates.iter();
+            all.find(|authority| authority.directory == order.directory)
+        });
+        if let Some(begun) = begun
+            && !is_left_alone(begun)
+        {
+            return Ok(begun);
+        }
+        if !asking::little_is_left(state, self.settings.fallback_share, now) {
+            return Ok(first);
+        }
+        for (place, authority) in candidates.iter().enumerate() {
+            if is_left_alone(authority) {
+                continue;
+            }
+            let blocked = self.what_blocks_an_order(authority, wanted, state).await;
+            if matches!(blocked, Ok(Some(_))) {
+                continue;
+            }
+            let names = asking::names_now(wanted, state, now);
+            if place > 0
+                && !self
+                    .forbidden_by_caa(authority, None, &names)
+                    .await
+                    .is_empty()
+            {
+                continue;
+            }
+            return Ok(authority);
+        }
+        Ok(first)
+    }
+
+    /// Returns where names that were never issued are ordered for nothing first, until that has succeeded.
+    fn rehearsal_before(
+        &self,
+        wanted: &Wanted,
+        state: &State,
+        course: &Course<'_>,
+    ) -> Option<Course<'_>> {
+        let authority = self
+            .settings
+            .authorities
+            .get(self.settings.rehearse.as_ref()?)?;
+        let now = self.clock.now();
+        let names = asking::names_now(wanted, state, now);
+        let mut issued = state
+            .certificate
+            .iter()
+            .chain(state.previous_held.as_deref());
+        let passed = state.rehearsed.as_ref().is_some_and(|rehearsed| {
+            rehearsed.domains == names && rehearsed.directory == authority.directory
+        });
+        let is_needed = authority.directory != course.authority.directory
+            && !passed
+            && !course.fits(wanted, state, now)
+            && !issued.any(|held| held.domains == names);
+        is_needed.then_some(Course {
+            authority,
+            is_rehearsal: true,
+        })
+    }
+}
+
+impl<P: Ports> Work<'_, '_, P> {
+    /// Orders until a certificate as wanted is in the vault, or nothing more can be done now. Returns whether there is a new one: none
+    /// is needed where all that could still be had is what is held already.
+    pub(crate) async fn order(&mut self, reason: &str) -> Result<bool, Halt> {
+        let cycle = self.cycle;
+        for _ in 0..MOST_ORDERS {
+            let course = cycle.course(&self.wanted, &self.state).await?;
+            let halt = match self.obtain(&course, reason).await {
+                Ok(()) if course.is_rehearsal => continue,
+                Ok(()) => return Ok(true),
+                Err(halt) => halt,
+            };
+            let is_unavailable = match &halt {
+                Halt::Failed(failing) if self.go_without(&course, failing) => {
+                    let still = cycle.decide(&self.wanted, &self.document, &self.state, false);
+                    if still == Decision::Keep {
+                        self.abandon_unneeded().await?;
+                        return Ok(false);
+                    }
+                    continue;
+                }
+                Halt::Failed(failing) => {
+                    self.remember(&course, failing);
+                    failing.unavailable
+                }
+                Halt::Waiting { problem, .. } => {
+                    let limit = Problem::kind_of(Ours::Limit);
+                    problem
+                        .as_ref()
+                        .is_some_and(|problem| problem.kind == limit)
+                }
+                Halt::LeaseLost => false,
+            };
+            let next = match is_unavailable {
+                true => cycle.course(&self.wanted, &self.state).await?,
+                false => return Err(halt),
+            };
+            if next.authority.directory == course.authority.directory {
+                return Err(halt);
+            }
+            self.note(
+                "fallback",
+                format!("from {} to {}", course.authority.key, next.authority.key),
+            );
+        }
+        Err(Problem::ours(Ours::Order, "one order after the other came to nothing").into())
+    }
+
+    /// Leaves the names that stand in the way out, where the document allows that; returns whether an order can be made without them.
+    fn go_without(&mut self, course: &Course<'_>, failing: &Failing) -> bool {
+        let now = self.cycle.clock.now();
+        let ordered = match self
+            .state
+            .order
+            .as_ref()
+            .filter(|_| course.fits(&self.wanted, &self.state, now))
+        {
+            Some(order) => order.domains.clone(),
+            None => asking::names_now(&self.wanted, &self.state, now),
+        };
+        let luck = fastrand::f64();
+        let blamed = &failing.blamed;
+        let changed = asking::leave_out(&mut self.state, &self.wanted, &ordered, blamed, now, luck);
+        for Blame { name, problem, .. } in blamed {
+            if self.state.missing.contains_key(name) {
+                self.note("in the way", format!("{name}: {}", problem.detail));
+            }
+        }
+        changed
+    }
+
+    fn remember(&mut self, course: &Course<'_>, failing: &Failing) {
+        let directory = &course.authority.directory;
+        let before: Option<Failure> = self.state.failure_at(directory).cloned();
+        let failure = self.failure(failing, before.as_ref(), directory);
+        self.note("failed", failing.problem.detail.clone());
+        self.state.remember(failure);
+    }
+}
+
+/// In one visit: a rehearsal, each authority, and some names left out.
+const MOST_ORDERS: usize = 8;

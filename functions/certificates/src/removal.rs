@@ -1,0 +1,147 @@
+//! Getting out: ours is taken off everywhere, deleted where nothing uses it, and forgotten a week later.
+
+use time::{Duration, OffsetDateTime};
+
+use crate::classes::Ours;
+use crate::cycle::{Halt, Ports, Work};
+use crate::document::Wanted;
+use crate::key::KeyType;
+use crate::names::CertificateName;
+use crate::problem::Problem;
+use crate::state::{State, TargetState};
+use crate::store::{self, Store, StoreError};
+use crate::targets::Deployed;
+
+/// What a visit to a removal came to.
+pub(crate) enum Removed {
+    /// Something of ours is still there, if only in the vault.
+    NotYet(Deployed),
+    /// Nothing is left, not even the record.
+    Wholly,
+    /// Another document of this name was put: the certificate lives on.
+    Revived,
+}
+
+impl State {
+    /// Whether a removal has anything to do now.
+    pub(crate) fn is_to_be_taken_away(
+        &self,
+        now: OffsetDateTime,
+        may_delete: impl Fn(&crate::state::Superseded) -> bool,
+    ) -> bool {
+        let Some(removing) = &self.removing else {
+            return false;
+        };
+        let imports = || self.imports.values();
+        removing.document.is_some()
+            || self.order.is_some()
+            || !self.leftovers.is_empty(now)
+            || (self.targets.iter()).any(|target| target.state != TargetState::Detached)
+            || imports().any(|import| import.arn.is_some() || import.importing.is_some())
+            || imports()
+                .flat_map(|import| &import.superseded)
+                .any(may_delete)
+            || self.is_to_be_forgotten(now)
+    }
+
+    fn is_to_be_forgotten(&self, now: OffsetDateTime) -> bool {
+        let removing = self.removing.as_ref();
+        self.imports.is_empty() && removing.is_some_and(|removing| removing.at + KEPT <= now)
+    }
+
+    /// Whether nothing of ours is in AWS or under way: without its document nobody misses it.
+    pub(crate) fn is_nowhere(&self) -> bool {
+        self.imports.is_empty()
+            && (self.targets.iter()).all(|target| target.certificate_arn.is_none())
+    }
+}
+
+/// Returns what is wanted of a certificate without a document: that it is nowhere.
+pub(crate) fn wanted_nowhere(name: &CertificateName, state: &State) -> Wanted {
+    let held = state.certificate.as_ref();
+    Wanted {
+        name: name.clone(),
+        domains: held.map(|held| held.domains.clone()).unwrap_or_default(),
+        authorities: held
+            .map(|held| held.authority.clone())
+            .into_iter()
+            .collect(),
+        profile: None,
+        partial: false,
+        key_type: held.map_or(KeyType::EcdsaP256, |held| held.key_type),
+        targets: Vec::new(),
+        supersedes: Vec::new(),
+        paused: false,
+        tags: Default::default(),
+    }
+}
+
+impl<P: Ports> Work<'_, '_, P> {
+    /// Takes the next steps of a removal. Each can be repeated after a stop.
+    pub(crate) async fn take_away(&mut self) -> Result<Removed, Halt> {
+        if self.delete_document().await? {
+            return Ok(Removed::Revived);
+        }
+        if self.state.order.is_some() {
+            self.abandon_unneeded().await?;
+        }
+        self.state.revoking = None;
+        let mut deployed = Deployed::default();
+        self.take_off_strays(&mut deployed).await?;
+        self.delete_superseded(&mut deployed).await;
+        self.sweep().await?;
+        if !deployed.still_default.is_empty() {
+            let detail = format!(
+                "{}; set another default there, the rest follows by itself",
+                deployed.still_default.join("; ")
+            );
+            deployed.note(Problem::ours(Ours::StillDefault, detail));
+        }
+        let now = self.cycle.clock.now();
+        if deployed.problem.is_some() || !self.state.is_to_be_forgotten(now) {
+            return Ok(Removed::NotYet(deployed));
+        }
+        let store = self.cycle.ports.store();
+        let name = self.wanted.name.clone();
+        for entry in store.list(&store::vault_prefix(&name)).await? {
+            store.delete(&entry.key).await?;
+        }
+        store.delete(&store::state_key(&name)).await?;
+        Ok(Removed::Wholly)
+    }
+
+    /// Deletes the document that the removal was asked for; returns whether another one was put since.
+    async fn delete_document(&mut self) -> Result<bool, Halt> {
+        let removing = self.state.removing.as_ref();
+        let Some(etag) = removing.and_then(|removing| removing.document.clone()) else {
+            return Ok(false);
+        };
+        let key = store::certificate_key(&self.wanted.name);
+        let store = self.cycle.ports.store();
+        let there = store.read(&key).await?;
+        let deleted = match &there {
+            None => Ok(()),
+            Some(object) if object.etag == etag => store.delete_matching(&key, &etag).await,
+            Some(_) => Err(StoreError::ConditionFailed { key: key.clone() }),
+        };
+        match deleted {
+            Ok(()) => {}
+            Err(StoreError::ConditionFailed { .. }) => {
+                self.state.removing = None;
+                self.note("removal ended", "another document was put");
+                self.save().await?;
+                return Ok(true);
+            }
+            Err(error) => return Err(error.into()),
+        }
+        if let Some(removing) = &mut self.state.removing {
+            removing.document = None;
+        }
+        self.note("document deleted", key);
+        self.save().await?;
+        Ok(false)
+    }
+}
+
+/// For so long the vault keeps what was removed.
+const KEPT: Duration = Duration::days(7);
