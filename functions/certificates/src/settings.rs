@@ -2047,7 +2047,7 @@ pub(crate) mod tests {
             (
                 "{\n \"authority\": {}\n}",
                 "authority: is not a known field (line 2, column N): remove it or correct its name; known here: $schema, \
-                 authorities, defaults, selfCheck, proof, notify, permit, roles, dns, fallback, orphans, limits",
+                 authorities, defaults, selfCheck, proof, notify, permit, roles, dns, fallback, rehearse, orphans, limits",
             ),
             (
                 "{\"authorities\": {}, \"authorities\": {}}",
