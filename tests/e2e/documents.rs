@@ -50,7 +50,7 @@ async fn invalid_documents_stop_no_good_one_and_change_nothing() {
             document("validation", json!("dns-01")),
             "not yet",
         ),
-        ("bad-partial", document("partial", json!(true)), "partial"),
+        ("bad-partial", document("partial", json!("yes")), "partial"),
         ("bad-key", document("keyType", json!("dsa")), "keyType"),
         (
             "bad-authority",
