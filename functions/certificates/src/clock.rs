@@ -33,6 +33,14 @@ impl Clock {
         }
     }
 
+    /// Returns a clock that shows another instant now, with as much of the invocation left.
+    pub fn showing(self, now: OffsetDateTime) -> Self {
+        Self {
+            received: now - self.started.elapsed(),
+            ..self
+        }
+    }
+
     /// Returns when the invocation was received.
     pub fn received(&self) -> OffsetDateTime {
         self.received

@@ -154,6 +154,11 @@ impl PrivateKey {
         Signer(self).subject_public_key_info()
     }
 
+    /// Returns the public key, to make a certificate for it.
+    pub(crate) fn public_key(&self) -> impl PublicKeyData {
+        Signer(self)
+    }
+
     /// Returns the kind and size of the key.
     pub fn key_type(&self) -> KeyType {
         self.key_type

@@ -73,6 +73,8 @@ pub mod pass;
 #[cfg(feature = "cycle")]
 mod placement;
 #[cfg(feature = "cycle")]
+pub mod planning;
+#[cfg(feature = "cycle")]
 mod preflight;
 #[cfg(feature = "cycle")]
 pub mod problem;

@@ -3,6 +3,8 @@
 use serde::Deserialize;
 use serde_json::Value;
 use thiserror::Error;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 
 use certificates::actions::Action;
 use certificates::state::Reason;
@@ -24,6 +26,11 @@ pub(crate) enum Event {
     },
     /// Something asked for by name.
     Act { name: String, action: Action },
+    /// What a pass would do, now or at an instant to come.
+    Plan {
+        certificates: Option<Vec<String>>,
+        at: Option<OffsetDateTime>,
+    },
     /// The inventory.
     Status {
         certificates: Option<Vec<String>>,
@@ -35,7 +42,7 @@ pub(crate) enum Event {
 impl Event {
     /// Whether answering it changes nothing, anywhere.
     pub(crate) fn only_looks(&self) -> bool {
-        matches!(self, Self::Status { .. })
+        matches!(self, Self::Plan { .. } | Self::Status { .. })
     }
 }
 
@@ -45,11 +52,12 @@ impl Event {
     "{0}. Understood are: an EventBridge event of detail-type \"Scheduled Event\" (source aws.events or aws.scheduler); an \
          EventBridge event of detail-type \"Object Created\" (source aws.s3) for certificates/<name>.json; \
          {{\"action\":\"reconcile\"}} with optional \"certificates\" and \"force\"; \
-         {{\"action\":\"issue\",\"name\":...,\"certificate\":{{...}}}} with optional \"replace\"; {{\"action\":\"status\"}} with optional \
+         {{\"action\":\"issue\",\"name\":...,\"certificate\":{{...}}}} with optional \"replace\"; {{\"action\":\"plan\"}} with optional \
+         \"certificates\" and \"at\"; {{\"action\":\"status\"}} with optional \
          \"certificates\", \"limit\" and \"after\"; {{\"action\":\"rollback\",\"name\":...}} with optional \"serial\"; \
          {{\"action\":\"revoke\",\"name\":...}} with optional \"reason\" and \"serial\"; {{\"action\":\"remove\",\"name\":...}}"
 )]
-pub(crate) struct NotUnderstood(String);
+pub(crate) struct NotUnderstood(pub(crate) String);
 
 #[derive(Deserialize)]
 #[serde(tag = "action", rename_all = "lowercase", deny_unknown_fields)]
@@ -80,6 +88,12 @@ enum Request {
     },
     Remove {
         name: String,
+    },
+    Plan {
+        #[serde(default)]
+        certificates: Option<Vec<String>>,
+        #[serde(default)]
+        at: Option<String>,
     },
     Status {
         #[serde(default)]
@@ -139,8 +153,8 @@ impl Event {
 
     fn parse_request(event: &Value, action: &Value) -> Result<Self, NotUnderstood> {
         match action.as_str() {
-            Some("reconcile" | "issue" | "status" | "rollback" | "revoke" | "remove") => {}
-            Some(later @ ("plan" | "check")) => {
+            Some("reconcile" | "issue" | "plan" | "status" | "rollback" | "revoke" | "remove") => {}
+            Some(later @ "check") => {
                 return Err(NotUnderstood(format!(
                     "the action {later:?} is not yet built"
                 )));
@@ -182,6 +196,10 @@ impl Event {
                 name,
                 action: Action::Remove,
             },
+            Request::Plan { certificates, at } => Self::Plan {
+                certificates,
+                at: at.as_deref().map(instant).transpose()?,
+            },
             Request::Status {
                 certificates,
                 limit,
@@ -193,6 +211,14 @@ impl Event {
             },
         })
     }
+}
+
+fn instant(text: &str) -> Result<OffsetDateTime, NotUnderstood> {
+    OffsetDateTime::parse(text, &Rfc3339).map_err(|_| {
+        NotUnderstood(format!(
+            "at: {text:?} is no instant as RFC 3339 writes it, such as \"2026-03-04T09:20:00Z\""
+        ))
+    })
 }
 
 #[cfg(test)]
@@ -278,6 +304,29 @@ mod tests {
                 ..
             }
         ));
+        assert_eq!(
+            sample(include_str!("../../../events/plan.json")),
+            Event::Plan {
+                certificates: Some(vec!["shop".to_owned()]),
+                at: None
+            }
+        );
+    }
+
+    #[test]
+    fn a_plan_may_be_for_an_instant() {
+        let Ok(Event::Plan { at: Some(at), .. }) =
+            parse("{\"action\":\"plan\",\"at\":\"2026-03-04T10:20:00+01:00\"}")
+        else {
+            panic!("not understood");
+        };
+        assert_eq!(at.unix_timestamp(), 1_772_616_000);
+        for wrong in ["\"tomorrow\"", "\"2026-03-04\"", "7"] {
+            let event = format!("{{\"action\":\"plan\",\"at\":{wrong}}}");
+            parse(&event).unwrap_err();
+        }
+        let typo = parse("{\"action\":\"plan\",\"certificate\":\"shop\"}").unwrap_err();
+        assert!(typo.to_string().contains("certificate"), "{typo}");
     }
 
     #[test]
@@ -300,7 +349,7 @@ mod tests {
             .unwrap_err()
             .to_string();
         assert!(typo.contains("certificats"), "{typo}");
-        let later = parse("{\"action\":\"plan\"}").unwrap_err().to_string();
+        let later = parse("{\"action\":\"check\"}").unwrap_err().to_string();
         assert!(later.contains("not yet"), "{later}");
     }
 }

@@ -9,6 +9,7 @@ use std::io::Write;
 use lambda_runtime::{Diagnostic, LambdaEvent};
 use serde_json::{Value, json};
 use thiserror::Error;
+use time::{Duration, OffsetDateTime};
 
 use certificates::classes::Ours;
 use certificates::clock::Clock;
@@ -17,7 +18,9 @@ use certificates::document::Wanted;
 use certificates::metrics::Metrics;
 use certificates::names::CertificateName;
 use certificates::pass::{Pass, list_known, read_settings};
+use certificates::planning::Planned;
 use certificates::problem::{Problem, Retry};
+use certificates::renewal::rfc3339;
 use certificates::report::{Entry, Outcome, Report};
 use certificates::settings::Settings;
 use certificates::status::Selection;
@@ -103,11 +106,7 @@ impl<P: Ports> Installation<P> {
                 let full = certificates.is_none();
                 let names = match certificates {
                     Some(names) => names,
-                    None => {
-                        let known = list_known(self.ports.store()).await?;
-                        cycle.keeps_orphans = known.most_are_gone();
-                        [known.documents, known.orphans].concat()
-                    }
+                    None => self.all_names(&mut cycle).await?,
                 };
                 let pass = cycle.run(&names, force).await;
                 let fleet = if full {
@@ -144,6 +143,23 @@ impl<P: Ports> Installation<P> {
                 let pass = cycle.act_on(&name, &action).await;
                 Ok(self.report(&clock, &function, pass, None))
             }
+            Event::Plan { certificates, at } => {
+                let clock = clock.showing(instant_of_plan(at, clock.now())?);
+                let names = match certificates {
+                    Some(names) => names,
+                    None => self.all_names(&mut cycle).await?,
+                };
+                let keeps_orphans = cycle.keeps_orphans;
+                let account = cycle.account_id;
+                let ports = Planned::new(&self.ports, clock.now(), account.as_deref());
+                let (bucket, region) = (self.bucket.clone(), self.region.clone());
+                let mut cycle =
+ Cycle::new(&ports, cycle.settings, bucket, region, account, clock);
+                cycle.keeps_orphans = keeps_orphans;
+                let forecast = cycle.dry_run(&names).await;
+                tracing::info!(certificates = forecast.certificates.len(), "plan made");
+                Ok(json!(forecast))
+            }
             Event::Status {
                 certificates,
                 limit,
@@ -159,6 +175,13 @@ impl<P: Ports> Installation<P> {
                 Ok(json!(inventory))
             }
         }
+    }
+
+    /// Returns the names that a full pass looks at.
+    async fn all_names(&self, cycle: &mut Cycle<'_, P>) -> Result<Vec<String>, Problem> {
+        let known = list_known(self.ports.store()).await?;
+        cycle.keeps_orphans = known.most_are_gone();
+        Ok([known.documents, known.orphans].concat())
     }
 
     /// Stores a document put in by hand: an identical one is fine, a different one is replaced only when asked to.
@@ -304,6 +327,21 @@ impl Fleet {
     }
 }
 
+/// Returns the instant a plan is for: now, or one to come.
+fn instant_of_plan(
+    at: Option<OffsetDateTime>,
+    now: OffsetDateTime,
+) -> Result<OffsetDateTime, NotUnderstood> {
+    match at {
+        Some(at) if at < now - JUST_NOW => Err(NotUnderstood(format!(
+            "at: {} is past; a plan is for now or for an instant to come",
+            rfc3339(at)
+        ))),
+        Some(at) => Ok(at.max(now)),
+        None => Ok(now),
+    }
+}
+
 /// Returns the account out of the invoked function's ARN (`arn:partition:lambda:region:account:function:name`).
 fn account_of(function_arn: &str) -> Option<String> {
     let account = function_arn.split(':').nth(4)?;
@@ -321,3 +359,5 @@ fn alias_of(function_arn: &str) -> Option<&str> {
 const VIEW: &str = "view";
 
 const ROUNDS: usize = 4;
+/// Whoever writes down the present instant is late by the time it is read.
+const JUST_NOW: Duration = Duration::MINUTE;

@@ -1,0 +1,380 @@
+//! The authorities as they would answer: every name is validated anew and passes, every order is issued at once.
+
+use std::cell::{OnceCell, RefCell};
+use std::collections::BTreeSet;
+use std::rc::Rc;
+use std::time::Duration;
+
+use time::OffsetDateTime;
+
+use super::journal::Journal;
+use super::made_up::{MadeUp, Wish};
+use super::reading::{ReadAccount, ReadAuthorities, ReadOrder};
+use super::store::PlannedStore;
+use crate::authority::{
+    Account, AccountKey, Authorities, Authorization, AuthorizationStatus, Http01, Order,
+    OrderStatus, Suggested,
+};
+use crate::certificate::Chain;
+use crate::cycle::Ports;
+use crate::key::PrivateKey;
+use crate::names::{CertificateName, DnsName};
+use crate::problem::{Refusal, UNSPECIFIED, URN};
+use crate::settings::Authority;
+use crate::state::{Held, OrderRecord, PendingKey, State, VaultEntry};
+use crate::store::{self, StoreError, read_record};
+
+/// The account that a live port signs in to, and its orders.
+type LiveAccount<L> = <<L as Ports>::Authorities as Authorities>::Account;
+type LiveOrder<L> = <LiveAccount<L> as Account>::Order;
+
+/// The authorities.
+pub struct PlannedAuthorities<'l, L: Ports> {
+    pub(super) live: ReadAuthorities<'l, L::Authorities>,
+    pub(super) shared: Rc<Shared<'l, L>>,
+}
+
+/// What all accounts and orders share.
+pub(super) struct Shared<'l, L: Ports> {
+    journal: Rc<Journal>,
+    store: Rc<PlannedStore<'l, L::Store>>,
+    issuer: OnceCell<MadeUp>,
+    /// The unique identifiers (RFC 9773 section 4.1) of what was made up.
+    identifiers: RefCell<BTreeSet<String>>,
+}
+
+impl<'l, L: Ports> Shared<'l, L> {
+    pub(super) fn new(journal: Rc<Journal>, store: Rc<PlannedStore<'l, L::Store>>) -> Self {
+        Self {
+            journal,
+            store,
+            issuer: OnceCell::new(),
+            identifiers: RefCell::default(),
+        }
+    }
+
+    /// Returns the certificate at work and its state.
+    async fn state(&self) -> Result<(CertificateName, State), Refusal> {
+        let Some(name) = self.journal.certificate() else {
+            return Err(unmade("no certificate is at work"));
+        };
+        let read = read_record::<State>(&*self.store, &store::state_key(&name)).await;
+        let state = read.map_err(unread)?.map(|(state, _)| state);
+        Ok((name, state.unwrap_or_default()))
+    }
+
+    /// Returns the order under way of the certificate at work.
+    async fn order(&self) -> Result<(CertificateName, State, OrderRecord), Refusal> {
+        let (name, state) = self.state().await?;
+        match state.order.clone() {
+            Some(order) => Ok((name, state, order)),
+            None => Err(unmade("no order is under way")),
+        }
+    }
+
+    /// Makes the chain that the order under way would be issued.
+    async fn issue(&self) -> Result<String, Refusal> {
+        let (name, state, order) = self.order().await?;
+        let pending = store::pending_key(&name);
+        let read = read_record::<PendingKey>(&*self.store, &pending).await;
+        let Some((pending, _)) = read.map_err(unread)? else {
+            return Err(unmade("the order's key is not there"));
+        };
+        let key = PrivateKey::from_pem(&pending.private_key);
+        let key = key.map_err(|error| unmade(&error.to_string()))?;
+        let similar = state.certificate.filter(|held| {
+            held.directory == order.directory
+                && held.profile == order.profile
+                && held.key_type == key.key_type()
+        });
+        let before = match &similar {
+            Some(held) => self.leaf(&name, &held.serial).await,
+            None => None,
+        };
+        let wish = Wish {
+            key: &key,
+            names: &order.domains,
+            from: whole_seconds(self.journal.at) - time::Duration::HOUR,
+            lifetime: similar.as_ref().map_or_else(
+                || expected_lifetime(order.profile.as_deref()),
+                Held::lifetime,
+            ),
+            like: before.as_deref(),
+        };
+        let failed = |error: rcgen::Error| unmade(&error.to_string());
+        if self.issuer.get().is_none() {
+            let _ = self.issuer.set(MadeUp::new().map_err(failed)?);
+        }
+        let Some(issuer) = self.issuer.get() else {
+            return Err(unmade("no issuer"));
+        };
+        let pem = issuer.issue(&wish).map_err(failed)?;
+        let chain = Chain::parse(&pem).map_err(|error| unmade(&error.to_string()))?;
+        self.journal
+            .show(&chain.leaf().serial, "<serial>".to_owned());
+        self.identifiers
+            .borrow_mut()
+            .extend(chain.leaf().identifier());
+        Ok(pem)
+    }
+
+    /// Returns a leaf of the vault in DER; one that cannot be read is like none.
+    async fn leaf(&self, name: &CertificateName, serial: &str) -> Option<Vec<u8>> {
+        let key = store::vault_key(name, serial);
+        let (entry, _) = read_record::<VaultEntry>(&*self.store, &key).await.ok()??;
+        Some(Chain::parse(&entry.chain).ok()?.leaf().der.clone())
+    }
+}
+
+impl<'l, L: Ports> Authorities for PlannedAuthorities<'l, L> {
+    type Account = PlannedAccount<'l, L>;
+
+    fn new_key(&self) -> Result<AccountKey, Refusal> {
+        self.live.new_key()
+    }
+
+    async fn register(&self, authority: &Authority, _key: &AccountKey) -> Result<String, Refusal> {
+        let journal = &self.shared.journal;
+        journal.record("acme", "newAccount", &authority.directory);
+        Ok(made_up_url(&authority.directory, journal.next()))
+    }
+
+    async fn register_bound(
+        &self,
+        authority: &Authority,
+        _key_id: &str,
+        _hmac: &str,
+    ) -> Result<(AccountKey, String), Refusal> {
+        let key = self.live.new_key()?;
+        let url = self.register(authority, &key).await?;
+        Ok((key, url))
+    }
+
+    async fn sign_in(
+        &self,
+        authority: &Authority,
+        key: &AccountKey,
+        url: &str,
+    ) -> Result<PlannedAccount<'l, L>, Refusal> {
+        Ok(PlannedAccount {
+            live: self.live.sign_in(authority, key, url).await?,
+            directory: authority.directory.clone(),
+            shared: self.shared.clone(),
+        })
+    }
+
+    async fn renewal_information(
+        &self,
+        authority: &Authority,
+        certificate: &str,
+    ) -> Result<Option<Suggested>, Refusal> {
+        if self.shared.identifiers.borrow().contains(certificate) {
+            return Ok(None);
+        }
+        self.live.renewal_information(authority, certificate).await
+    }
+}
+
+/// An account, which may be made up.
+pub struct PlannedAccount<'l, L: Ports> {
+    live: ReadAccount<LiveAccount<L>>,
+    directory: String,
+    shared: Rc<Shared<'l, L>>,
+}
+
+impl<'l, L: Ports> Account for PlannedAccount<'l, L> {
+    type Order = PlannedOrder<'l, L>;
+
+    fn profiles(&self) -> Vec<String> {
+        self.live.profiles()
+    }
+
+    async fn set_contact(&self, _contact: &[String]) -> Result<(), Refusal> {
+        let journal = &self.shared.journal;
+        journal.record("acme", "updateAccount", &self.directory);
+        Ok(())
+    }
+
+    async fn new_order(
+        &self,
+        names: &[DnsName],
+        _profile: Option<&str>,
+        _replaces: Option<&str>,
+    ) -> Result<PlannedOrder<'l, L>, Refusal> {
+        let journal = &self.shared.journal;
+        journal.record("acme", "newOrder", &listed(names));
+        let challenges = names.iter().map(|name| {
+            let token = format!("planned-{}", journal.next());
+            // The challenge of a wildcard is that of the name itself.
+            let identifier = name.as_str().trim_start_matches("*.").to_owned();
+            (identifier, token)
+        });
+        Ok(PlannedOrder {
+            url: made_up_url(&self.directory, journal.next()),
+            status: OrderStatus::Pending,
+            live: None,
+            challenges: challenges.collect(),
+            shared: self.shared.clone(),
+        })
+    }
+
+    async fn order(&self, url: &str) -> Result<PlannedOrder<'l, L>, Refusal> {
+        if url.starts_with(&made_up_url(&self.directory, "")) {
+            return Err(Refusal {
+                kind: format!("{URN}malformed"),
+                detail: "an order that was only planned".to_owned(),
+                status: Some(404),
+                retry_after: None,
+                unconnected: false,
+            });
+        }
+        let live = self.live.order(url).await?;
+        Ok(PlannedOrder {
+            url: url.to_owned(),
+            status: live.status(),
+            live: Some(live),
+            challenges: Vec::new(),
+            shared: self.shared.clone(),
+        })
+    }
+}
+
+/// An order that would be made, or one under way as it would go on.
+pub struct PlannedOrder<'l, L: Ports> {
+    url: String,
+    status: OrderStatus,
+    live: Option<ReadOrder<LiveOrder<L>>>,
+    /// Names and made-up tokens.
+    challenges: Vec<(String, String)>,
+    shared: Rc<Shared<'l, L>>,
+}
+
+impl<L: Ports> PlannedOrder<'_, L> {
+    fn journal(&self) -> &Journal {
+        &self.shared.journal
+    }
+}
+
+impl<L: Ports> Order for PlannedOrder<'_, L> {
+    fn url(&self) -> &str {
+        &self.url
+    }
+
+    fn status(&self) -> OrderStatus {
+        self.status
+    }
+
+    fn error(&self) -> Option<Refusal> {
+        self.live.as_ref()?.error()
+    }
+
+    async fn refresh(&mut self) -> Result<Option<Duration>, Refusal> {
+        let Some(live) = &mut self.live else {
+            return Ok(None);
+        };
+        live.refresh().await?;
+        self.status = match (self.status, live.status()) {
+            (_, OrderStatus::Invalid) => OrderStatus::Invalid,
+            // What the authority is still at it is done with at once.
+            (OrderStatus::Pending, _) => OrderStatus::Ready,
+            (OrderStatus::Processing, _) => OrderStatus::Valid,
+            (status, _) => status,
+        };
+        Ok(None)
+    }
+
+    async fn authorizations(&mut self, fresh: bool) -> Result<Vec<Authorization>, Refusal> {
+        if let Some(live) = &mut self.live {
+            let authorizations = live.authorizations(fresh).await?;
+            for authorization in &authorizations {
+                if let Some(challenge) = &authorization.http01 {
+                    let shown = format!("<token of {}>", authorization.identifier);
+                    self.shared.journal.show(&challenge.token, shown);
+                }
+            }
+            return Ok(authorizations);
+        }
+        let status = match self.status {
+            OrderStatus::Pending => AuthorizationStatus::Pending,
+            _ => AuthorizationStatus::Valid,
+        };
+        let authorization = |(identifier, token): &(String, String)| {
+            self.journal()
+                .show(token, format!("<token of {identifier}>"));
+            Authorization {
+                identifier: identifier.clone(),
+                status,
+                http01: Some(Http01 {
+                    token: token.clone(),
+                    key_authorization: format!("{token}.planned"),
+                    error: None,
+                }),
+            }
+        };
+        Ok(self.challenges.iter().map(authorization).collect())
+    }
+
+    async fn answer(&mut self) -> Result<(), Refusal> {
+        for authorization in self.authorizations(false).await? {
+            if authorization.status == AuthorizationStatus::Pending
+                && authorization.http01.is_some()
+            {
+                self.journal()
+                    .record("acme", "challenge", &authorization.identifier);
+            }
+        }
+        self.status = OrderStatus::Ready;
+        Ok(())
+    }
+
+    async fn finalize(&mut self, _csr: &[u8]) -> Result<Option<Duration>, Refusal> {
+        let (_, _, order) = self.shared.order().await?;
+        self.journal()
+            .record("acme", "finalize", &listed(&order.domains));
+        self.status = OrderStatus::Valid;
+        Ok(None)
+    }
+
+    async fn certificate(&mut self) -> Result<String, Refusal> {
+        match &mut self.live {
+            Some(live) if live.status() == OrderStatus::Valid => live.certificate().await,
+            _ => self.shared.issue().await,
+        }
+    }
+}
+
+/// Returns how long a certificate will be valid that nothing is known of yet.
+pub(super) fn expected_lifetime(profile: Option<&str>) -> time::Duration {
+    match profile {
+        Some("shortlived") => time::Duration::hours(160),
+        _ => time::Duration::days(90),
+    }
+}
+
+fn whole_seconds(at: OffsetDateTime) -> OffsetDateTime {
+    crate::report::whole_seconds(at)
+}
+
+fn made_up_url(directory: &str, id: impl ToString) -> String {
+    format!("{directory}#planned-{}", id.to_string())
+}
+
+fn listed(names: &[DnsName]) -> String {
+    let names: Vec<&str> = names.iter().map(DnsName::as_str).collect();
+    names.join(", ")
+}
+
+fn unread(error: StoreError) -> Refusal {
+    unmade(&error.to_string())
+}
+
+/// Returns the refusal of what a plan cannot imagine.
+fn unmade(detail: &str) -> Refusal {
+    Refusal {
+        kind: UNSPECIFIED.to_owned(),
+        detail: format!("cannot be planned: {detail}"),
+        status: None,
+        retry_after: None,
+        unconnected: false,
+    }
+}

@@ -1,0 +1,220 @@
+//! The answer to `plan`.
+
+use std::collections::BTreeSet;
+
+use futures_util::{StreamExt, stream};
+use serde::Serialize;
+use time::{Duration, OffsetDateTime};
+use tracing::instrument::WithSubscriber;
+use tracing::subscriber::NoSubscriber;
+
+use super::Planned;
+use super::authority::expected_lifetime;
+use super::journal::Call;
+use crate::budget::LimitsLeft;
+use crate::cycle::{Cycle, Ports};
+use crate::document::Wanted;
+use crate::names::CertificateName;
+use crate::problem::Problem;
+use crate::renewal;
+use crate::report::{Entry, Outcome, fitting, whole_seconds};
+use crate::state::State;
+use crate::store::{self, Store, read_record};
+use crate::targets::regions;
+
+/// What a pass would do.
+#[derive(Debug, Serialize)]
+pub struct Forecast {
+    /// When.
+    #[serde(with = "time::serde::rfc3339")]
+    pub at: OffsetDateTime,
+    /// One entry per certificate, in the order in which a pass takes them.
+    pub certificates: Vec<Foreseen>,
+    /// How many entries were left out.
+    pub omitted: usize,
+    /// All of it, left-out entries included.
+    pub total: Total,
+}
+
+/// What a pass would do about one certificate.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Foreseen {
+    /// The document's name.
+    pub name: String,
+    /// As a pass would report it.
+    pub outcome: Outcome,
+    /// As a pass would report it.
+    pub reason: String,
+    /// Until when nothing would be tried.
+    #[serde(with = "time::serde::rfc3339::option")]
+    pub next_attempt: Option<OffsetDateTime>,
+    /// What would be wrong.
+    pub problem: Option<Problem>,
+    /// Every call that changes something, in order.
+    pub calls: Vec<Call>,
+    /// Orders a year, by the lifetime of what is held or expected; none for one that is paused, unknown without a valid document.
+    pub orders_per_year: Option<f64>,
+    /// Imports a year into the certificate managers of all its regions.
+    pub imports_per_year: Option<f64>,
+}
+
+/// What all certificates come to.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Total {
+    /// Orders now.
+    pub orders: usize,
+    /// Imports now.
+    pub imports: usize,
+    /// Orders a year.
+    pub orders_per_year: f64,
+    /// Imports a year.
+    pub imports_per_year: f64,
+    /// What would be left of all limits afterwards.
+    pub limits: LimitsLeft,
+}
+
+impl<L: Ports> Cycle<'_, Planned<'_, L>> {
+    /// Runs a pass over the named certificates that changes nothing, and tells what it would have done. One certificate after the
+    /// other, for as long as there is time.
+    pub async fn dry_run(&self, names: &[String]) -> Forecast {
+        // No line of the log may look as if any of this had happened.
+        let foreseen = self.foresee(names).with_subscriber(NoSubscriber::new());
+        let mut certificates = foreseen.await;
+        let calls = |operation: &str| {
+            let calls = certificates.iter().flat_map(|foreseen| &foreseen.calls);
+            calls.filter(|call| call.operation == operation).count()
+        };
+        let sum = |of: fn(&Foreseen) -> Option<f64>| {
+            one_decimal(certificates.iter().filter_map(of).sum())
+        };
+        let total = Total {
+            orders: calls("newOrder"),
+            imports: calls("ImportCertificate"),
+            orders_per_year: sum(|foreseen| foreseen.orders_per_year),
+            imports_per_year: sum(|foreseen| foreseen.imports_per_year),
+            limits: self.limits_left().await,
+        };
+        let all = certificates.len();
+        certificates.truncate(fitting(&certificates));
+        Forecast {
+            at: whole_seconds(self.ports.journal.at),
+            omitted: all - certificates.len(),
+            certificates,
+            total,
+        }
+    }
+
+    async fn foresee(&self, names: &[String]) -> Vec<Foreseen> {
+        let mut foreseen = Vec::new();
+        for name in self.by_urgency(names).await {
+            if self.clock.left() < LEAST {
+                foreseen.push(Foreseen::of(self.not_looked_at(&name), Vec::new()));
+                continue;
+            }
+            let journal = &self.ports.journal;
+            journal.turn_to(name.parse().ok());
+            let named = std::slice::from_ref(&name);
+            let entry = self.run(named, false).await.entries.pop();
+            let entry = entry.unwrap_or_else(|| self.not_looked_at(&name));
+            let mut one = Foreseen::of(entry, journal.take());
+            one.reason = journal.shown(&one.reason);
+            if let Some(problem) = &mut one.problem {
+                problem.detail = journal.shown(&problem.detail);
+            }
+            if let Some((orders, imports)) = self.per_year(&name).await {
+                one.orders_per_year = Some(one_decimal(orders));
+                one.imports_per_year = Some(one_decimal(imports));
+            }
+            foreseen.push(one);
+        }
+        foreseen
+    }
+
+    /// Returns the names, each once, about as a pass takes them: what is to be replaced at once or ends soon comes first.
+    async fn by_urgency(&self, names: &[String]) -> Vec<String> {
+        let names: BTreeSet<&String> = names.iter().collect();
+        let until = self.clock.elapsed() + self.clock.left() / 4;
+        let urgencies = stream::iter(names).map(|name| async move {
+            let held = match self.clock.elapsed() < until {
+                true => self
+                    .read(name)
+                    .await
+                    .and_then(|(_, state)| state.certificate),
+                false => None,
+            };
+            let now = self.clock.now();
+            let rank = match &held {
+                Some(held) if held.is_to_be_replaced_at_once(now) => 0,
+                Some(held) if held.is_urgent(now) => 1,
+                _ => 2,
+            };
+            (rank, held.map(|held| held.not_after), name.clone())
+        });
+        let urgencies = urgencies.buffer_unordered(self.settings.limits.concurrency);
+        let mut urgencies: Vec<_> = urgencies.collect().await;
+        urgencies.sort();
+        urgencies.into_iter().map(|(.., name)| name).collect()
+    }
+
+    /// Reads a valid document and its state, as they are or would be.
+    async fn read(&self, name: &str) -> Option<(Wanted, State)> {
+        let name: CertificateName = name.parse().ok()?;
+        let store = self.ports.store();
+        let state = read_record::<State>(store, &store::state_key(&name)).await;
+        let object = store.read(&store::certificate_key(&name)).await.ok()??;
+        let account = self.account_id.as_deref();
+        let wanted = Wanted::parse(&name, &object.body, &self.settings, account).ok()?;
+        let state = state.ok()?.map(|(state, _)| state);
+        Some((wanted, state.unwrap_or_default()))
+    }
+
+    /// Returns orders and imports a year, by the rule for renewals without renewal information, at the middle of what is drawn.
+    async fn per_year(&self, name: &str) -> Option<(f64, f64)> {
+        let (wanted, state) = self.read(name).await?;
+        if wanted.paused {
+            return Some((0.0, 0.0));
+        }
+        let held = state.certificate.as_ref();
+        let lifetime = held
+            .filter(|held| held.profile == wanted.profile)
+            .map_or_else(
+                || expected_lifetime(wanted.profile.as_deref()),
+                |held| held.lifetime(),
+            );
+        let from = self.clock.now();
+        let renewal = renewal::draw(from, from + lifetime, None, from, 0.5);
+        let orders = YEAR / (renewal.at - from).max(Duration::HOUR);
+        let regions = regions(&wanted, &self.home).len();
+        Some((orders, orders * regions as f64))
+    }
+
+    fn not_looked_at(&self, name: &str) -> Entry {
+        let reason = "out of time to plan it; ask for it by name";
+        Entry::bare(name, Outcome::Waiting, reason)
+    }
+}
+
+impl Foreseen {
+    fn of(entry: Entry, calls: Vec<Call>) -> Self {
+        Self {
+            name: entry.name,
+            outcome: entry.outcome,
+            reason: entry.reason,
+            next_attempt: entry.next_attempt,
+            problem: entry.problem,
+            calls,
+            orders_per_year: None,
+            imports_per_year: None,
+        }
+    }
+}
+
+fn one_decimal(number: f64) -> f64 {
+    (number * 10.0).round() / 10.0
+}
+
+const YEAR: Duration = Duration::days(365);
+/// No certificate is begun with less than this left.
+const LEAST: std::time::Duration = std::time::Duration::from_secs(5);

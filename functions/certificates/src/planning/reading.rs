@@ -1,0 +1,197 @@
+//! The live ports as a plan sees them: each has the calls that read and no others, so that nothing a plan does can change anything.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use zeroize::Zeroizing;
+
+use crate::arn::{CertificateArn, ListenerArn, LoadBalancerArn};
+use crate::authority::{
+    Account, AccountKey, Authorities, Authorization, Order, OrderStatus, Suggested,
+};
+use crate::certificate_manager::{CertificateManager, Described, Listed};
+use crate::cycle::Ports;
+use crate::key::{KeyType, PrivateKey};
+use crate::load_balancer::{Holding, Listener, LoadBalancer};
+use crate::problem::{Refusal, ServiceError};
+use crate::settings::Authority;
+use crate::store::{Entry, Object, Store, StoreError};
+
+/// Everything outside.
+pub(super) struct ReadPorts<'l, L>(&'l L);
+
+impl<'l, L: Ports> ReadPorts<'l, L> {
+    pub(super) fn of(live: &'l L) -> Self {
+        Self(live)
+    }
+
+    pub(super) fn store(&self) -> ReadStore<'l, L::Store> {
+        ReadStore(self.0.store())
+    }
+
+    pub(super) fn authorities(&self) -> ReadAuthorities<'l, L::Authorities> {
+        ReadAuthorities(self.0.authorities())
+    }
+
+    pub(super) fn certificate_manager(
+        &self,
+        region: &str,
+    ) -> ReadCertificateManager<L::CertificateManager> {
+        ReadCertificateManager(self.0.certificate_manager(region))
+    }
+
+    pub(super) fn load_balancer(&self, region: &str) -> ReadLoadBalancer<L::LoadBalancer> {
+        ReadLoadBalancer(self.0.load_balancer(region))
+    }
+
+    /// A key that nobody is told of changes nothing.
+    pub(super) async fn new_key(&self, key_type: KeyType) -> Result<PrivateKey, String> {
+        self.0.new_key(key_type).await
+    }
+
+    pub(super) async fn secret(&self, arn: &str) -> Result<Zeroizing<String>, ServiceError> {
+        self.0.secret(arn).await
+    }
+}
+
+/// The bucket.
+pub(super) struct ReadStore<'l, S>(&'l S);
+
+impl<S: Store> ReadStore<'_, S> {
+    pub(super) async fn read(&self, key: &str) -> Result<Option<Object>, StoreError> {
+        self.0.read(key).await
+    }
+
+    pub(super) async fn list(&self, prefix: &str) -> Result<Vec<Entry>, StoreError> {
+        self.0.list(prefix).await
+    }
+}
+
+#[cfg(test)]
+impl<'l, S> ReadStore<'l, S> {
+    pub(super) fn of(store: &'l S) -> Self {
+        Self(store)
+    }
+}
+
+/// The authorities.
+pub(super) struct ReadAuthorities<'l, A>(&'l A);
+
+impl<A: Authorities> ReadAuthorities<'_, A> {
+    pub(super) fn new_key(&self) -> Result<AccountKey, Refusal> {
+        self.0.new_key()
+    }
+
+    /// Asks for the directory at most.
+    pub(super) async fn sign_in(
+        &self,
+        authority: &Authority,
+        key: &AccountKey,
+        url: &str,
+    ) -> Result<ReadAccount<A::Account>, Refusal> {
+        Ok(ReadAccount(self.0.sign_in(authority, key, url).await?))
+    }
+
+    pub(super) async fn renewal_information(
+        &self,
+        authority: &Authority,
+        certificate: &str,
+    ) -> Result<Option<Suggested>, Refusal> {
+        self.0.renewal_information(authority, certificate).await
+    }
+}
+
+/// An account.
+pub(super) struct ReadAccount<A>(A);
+
+impl<A: Account> ReadAccount<A> {
+    pub(super) fn profiles(&self) -> Vec<String> {
+        self.0.profiles()
+    }
+
+    pub(super) async fn order(&self, url: &str) -> Result<ReadOrder<A::Order>, Refusal> {
+        Ok(ReadOrder(self.0.order(url).await?))
+    }
+}
+
+/// An order under way.
+pub(super) struct ReadOrder<O>(O);
+
+impl<O: Order> ReadOrder<O> {
+    pub(super) fn status(&self) -> OrderStatus {
+        self.0.status()
+    }
+
+    pub(super) fn error(&self) -> Option<Refusal> {
+        self.0.error()
+    }
+
+    pub(super) async fn refresh(&mut self) -> Result<Option<Duration>, Refusal> {
+        self.0.refresh().await
+    }
+
+    pub(super) async fn authorizations(
+        &mut self,
+        fresh: bool,
+    ) -> Result<Vec<Authorization>, Refusal> {
+        self.0.authorizations(fresh).await
+    }
+
+    pub(super) async fn certificate(&mut self) -> Result<String, Refusal> {
+        self.0.certificate().await
+    }
+}
+
+/// The certificate manager of a region.
+pub(super) struct ReadCertificateManager<C>(C);
+
+impl<C: CertificateManager> ReadCertificateManager<C> {
+    pub(super) async fn describe(
+        &self,
+        arn: &CertificateArn,
+    ) -> Result<Option<Described>, ServiceError> {
+        self.0.describe(arn).await
+    }
+
+    pub(super) async fn tags(
+        &self,
+        arn: &CertificateArn,
+    ) -> Result<Option<BTreeMap<String, String>>, ServiceError> {
+        self.0.tags(arn).await
+    }
+
+    pub(super) async fn leaf_pem(
+        &self,
+        arn: &CertificateArn,
+    ) -> Result<Option<String>, ServiceError> {
+        self.0.leaf_pem(arn).await
+    }
+
+    pub(super) async fn list(&self) -> Result<Vec<Listed>, ServiceError> {
+        self.0.list().await
+    }
+}
+
+/// The load balancers of a region.
+pub(super) struct ReadLoadBalancer<B>(B);
+
+impl<B: LoadBalancer> ReadLoadBalancer<B> {
+    pub(super) async fn listener(
+        &self,
+        arn: &ListenerArn,
+    ) -> Result<Option<Listener>, ServiceError> {
+        self.0.listener(arn).await
+    }
+
+    pub(super) async fn on_port(
+        &self,
+        load_balancer: &LoadBalancerArn,
+        port: u16,
+    ) -> Result<Option<ListenerArn>, ServiceError> {
+        self.0.on_port(load_balancer, port).await
+    }
+
+    pub(super) async fn certificates(&self, arn: &ListenerArn) -> Result<Holding, ServiceError> {
+        self.0.certificates(arn).await
+    }
+}
