@@ -24,6 +24,7 @@ mod many_certificates;
 mod never_wrong;
 mod new_listeners;
 mod placement;
+mod plan;
 mod proofs;
 mod renewal_information;
 mod renewals;

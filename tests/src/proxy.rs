@@ -47,7 +47,8 @@ pub struct Sent {
     pub target: String,
     /// What it asked for: `ImportCertificate`, `PutObject state/shop.json`, `POST /order-plz`.
     pub call: String,
-    /// The payload of a signed request to the certificate authority; null when there is none.
+    /// The payload of a signed request to the certificate authority, or the parameters of one to AWS, private keys apart; null when
+    /// there is none.
     pub payload: Value,
     /// The status of the answer, once there was one.
     pub status: Option<u16>,
@@ -381,7 +382,7 @@ async fn exchange(wire: &Wire, request: Request) -> Option<Response> {
         call: call(shared.service, &request),
         payload: match shared.service {
             Service::Acme => payload(&request.body),
-            Service::Aws => Value::Null,
+            Service::Aws => parameters(&request),
         },
         status: None,
     };
@@ -461,6 +462,36 @@ fn payload(body: &[u8]) -> Value {
     let encoded = signed["payload"].as_str().unwrap_or_default();
     let decoded = BASE64_URL_SAFE_NO_PAD.decode(encoded).unwrap_or_default();
     serde_json::from_slice(&decoded).unwrap_or_default()
+}
+
+/// Reads what a request to AWS says, where it is JSON or a form.
+fn parameters(request: &Request) -> Value {
+    if request.header("x-amz-target").is_some() {
+        let mut parameters: Value = serde_json::from_slice(&request.body).unwrap_or_default();
+        if let Some(parameters) = parameters.as_object_mut() {
+            parameters.remove("PrivateKey");
+        }
+        return parameters;
+    }
+    if request.path() != "/" || request.method != "POST" {
+        return Value::Null;
+    }
+    let body = String::from_utf8_lossy(&request.body);
+    let pairs = body.split('&').filter_map(|pair| pair.split_once('='));
+    let pairs = pairs.map(|(key, value)| (unescaped(key), Value::from(unescaped(value))));
+    Value::Object(pairs.collect())
+}
+
+/// Undoes percent-encoding.
+fn unescaped(text: &str) -> String {
+    let mut parts = text.split('%');
+    let mut bytes = parts.next().unwrap_or_default().as_bytes().to_vec();
+    for part in parts {
+        let (code, rest) = part.split_at_checked(2).unwrap_or((part, ""));
+        bytes.extend(u8::from_str_radix(code, 16).ok());
+        bytes.extend(rest.as_bytes());
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 async fn forward(wire: &Wire, request: Request) -> Response {

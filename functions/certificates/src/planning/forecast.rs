@@ -218,3 +218,49 @@ fn one_decimal(number: f64) -> f64 {
 const YEAR: Duration = Duration::days(365);
 /// No certificate is begun with less than this left.
 const LEAST: std::time::Duration = std::time::Duration::from_secs(5);
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::*;
+
+    fn fields(value: &Value) -> Vec<&String> {
+        value.as_object().unwrap().keys().collect()
+    }
+
+    #[test]
+    fn the_sample_has_the_fields_of_the_answer() {
+        let sample = include_str!("../../../../events/plan.sample.json");
+        let sample: Value = serde_json::from_str(sample).unwrap();
+        let call = Call {
+            service: "s3",
+            operation: "PutObject",
+            resource: "state/shop.json".to_owned(),
+        };
+        let entry = Entry::bare("shop", Outcome::Kept, "");
+        let forecast = Forecast {
+            at: OffsetDateTime::UNIX_EPOCH,
+            certificates: vec![Foreseen::of(entry, vec![call])],
+            omitted: 0,
+            total: Total {
+                orders: 0,
+                imports: 0,
+                orders_per_year: 0.0,
+                imports_per_year: 0.0,
+                limits: LimitsLeft::default(),
+            },
+        };
+        let answer = serde_json::to_value(&forecast).unwrap();
+        assert_eq!(fields(&sample), fields(&answer));
+        for pointer in [
+            "/certificates/0",
+            "/certificates/0/calls/0",
+            "/total",
+            "/total/limits",
+        ] {
+            let of = |value: &Value| value.pointer(pointer).unwrap().clone();
+            assert_eq!(fields(&of(&sample)), fields(&of(&answer)), "{pointer}");
+        }
+    }
+}
