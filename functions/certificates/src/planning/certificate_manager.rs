@@ -181,3 +181,135 @@ fn unusable(message: String) -> ServiceError {
 }
 
 const IMPORT: &str = "ImportCertificate";
+
+#[cfg(test)]
+mod tests {
+    use time::OffsetDateTime;
+    use time::macros::datetime;
+
+    use super::*;
+    use crate::key::{KeyType, PrivateKey};
+    use crate::names::DnsName;
+    use crate::planning::made_up::{MadeUp, Wish};
+
+    const ARN: &str =
+        "arn:aws:acm:eu-central-1:123456789012:certificate/12345678-1234-1234-1234-123456789012";
+
+    /// One certificate, in use, that cannot be changed.
+    struct Real;
+
+    impl CertificateManager for Real {
+        async fn import_new(
+            &self,
+            _: &Material<'_>,
+            _: &BTreeMap<String, String>,
+        ) -> Result<CertificateArn, ServiceError> {
+            panic!("imported");
+        }
+
+        async fn import_over(
+            &self,
+            _: &CertificateArn,
+            _: &Material<'_>,
+        ) -> Result<(), ServiceError> {
+            panic!("imported");
+        }
+
+        async fn describe(&self, arn: &CertificateArn) -> Result<Option<Described>, ServiceError> {
+            Ok((arn.as_str() == ARN).then(|| Described {
+                serial: Some("03ab".to_owned()),
+                in_use_by: vec!["a listener".to_owned()],
+                names: vec!["old.example.com".to_owned()],
+                imported_at: None,
+                not_after: None,
+            }))
+        }
+
+        async fn tags(
+            &self,
+            arn: &CertificateArn,
+        ) -> Result<Option<BTreeMap<String, String>>, ServiceError> {
+            Ok((arn.as_str() == ARN).then(|| tags("theirs")))
+        }
+
+        async fn leaf_pem(&self, _: &CertificateArn) -> Result<Option<String>, ServiceError> {
+            Ok(None)
+        }
+
+        async fn list(&self) -> Result<Vec<Listed>, ServiceError> {
+            Ok(vec![Listed {
+                arn: ARN.parse().unwrap(),
+                names: None,
+                imported_at: None,
+            }])
+        }
+
+        async fn delete(&self, _: &CertificateArn) -> Result<Deletion, ServiceError> {
+            panic!("deleted");
+        }
+    }
+
+    fn tags(value: &str) -> BTreeMap<String, String> {
+        BTreeMap::from([("certloop:certificate".to_owned(), value.to_owned())])
+    }
+
+    #[tokio::test]
+    async fn what_stands_under_an_arn_is_what_would() {
+        let at: OffsetDateTime = datetime!(2026-11-22 12:00 UTC);
+        let planned = |region: &str, changes: &Rc<Changes>| PlannedCertificateManager {
+            live: ReadCertificateManager::of(Real),
+            region: region.to_owned(),
+            partition: "aws".to_owned(),
+            account: "123456789012".to_owned(),
+            changes: changes.clone(),
+            journal: Rc::new(Journal::new(at)),
+        };
+        let changes = Rc::default();
+        let manager = planned("eu-central-1", &changes);
+        let key = PrivateKey::generate(KeyType::EcdsaP256).unwrap();
+        let names = [DnsName::parse("shop.example.com").unwrap()];
+        let wish = Wish {
+            key: &key,
+            names: &names,
+            from: at,
+            lifetime: time::Duration::days(90),
+            like: None,
+        };
+        let pem = MadeUp::new().unwrap().issue(&wish).unwrap();
+        let chain = Chain::parse(&pem).unwrap();
+        let private_key = key.to_pem();
+        let material = Material {
+            certificate: chain.leaf_pem(),
+            chain: "",
+            private_key: &private_key,
+        };
+
+        let old = ARN.parse().unwrap();
+        manager.import_over(&old, &material).await.unwrap();
+        let described = manager.describe(&old).await.unwrap().unwrap();
+        assert_eq!(described.serial.as_ref(), Some(&chain.leaf().serial));
+        assert_eq!(described.names, ["shop.example.com"]);
+        assert_eq!(described.in_use_by.len(), 1, "others go on holding it");
+        assert_eq!(manager.tags(&old).await.unwrap(), Some(tags("theirs")));
+        let new = manager.import_new(&material, &tags("ours")).await.unwrap();
+        let described = manager.describe(&new).await.unwrap().unwrap();
+        assert!(described.in_use_by.is_empty());
+        manager.import_over(&new, &material).await.unwrap();
+        assert_eq!(manager.tags(&new).await.unwrap(), Some(tags("ours")));
+        manager.delete(&old).await.unwrap();
+        assert!(manager.describe(&old).await.unwrap().is_none());
+        assert_eq!(manager.tags(&old).await.unwrap(), None);
+
+        let listed = |listed: Vec<Listed>| -> Vec<CertificateArn> {
+            listed.into_iter().map(|one| one.arn).collect()
+        };
+        assert_eq!(listed(manager.list().await.unwrap()), [new]);
+        let elsewhere = planned("eu-west-3", &changes).list().await.unwrap();
+        assert_eq!(listed(elsewhere), [], "of another region");
+        let resources: Vec<String> = (manager.journal.take().into_iter())
+            .map(|call| call.resource)
+            .collect();
+        let made_up = "arn:aws:acm:eu-central-1:123456789012:certificate/<new>";
+        assert_eq!(resources, [ARN, "eu-central-1", made_up, ARN]);
+    }
+}

@@ -117,8 +117,14 @@ impl<L: Ports> Cycle<'_, Planned<'_, L>> {
             journal.turn_to(name.parse().ok());
             let named = std::slice::from_ref(&name);
             let entry = self.run(named, false).await.entries.pop();
-            let entry = entry.unwrap_or_else(|| self.not_looked_at(&name));
-            let mut one = Foreseen::of(entry, journal.take());
+            let calls = journal.take();
+            let entry = match entry {
+                Some(entry) => entry,
+                // A pass has nothing to tell of it.
+                None if calls.is_empty() => continue,
+                None => Entry::bare(&name, Outcome::Kept, "tidied up"),
+            };
+            let mut one = Foreseen::of(entry, calls);
             one.reason = journal.shown(&one.reason);
             if let Some(problem) = &mut one.problem {
                 problem.detail = journal.shown(&problem.detail);

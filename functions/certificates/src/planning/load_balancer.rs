@@ -137,3 +137,122 @@ fn refused(operation: &'static str, code: &str, why: impl ToString) -> ServiceEr
         status: Some(400),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use time::OffsetDateTime;
+
+    use super::*;
+
+    const LISTENER: &str = "arn:aws:elasticloadbalancing:eu-central-1:123456789012:listener/app/web/50dc6c495c0c9188/f2f7dc8efc522ab2";
+    const BALANCER: &str = "arn:aws:elasticloadbalancing:eu-central-1:123456789012:loadbalancer/app/web/50dc6c495c0c9188";
+    const GROUP: &str =
+        "arn:aws:elasticloadbalancing:eu-central-1:123456789012:targetgroup/site/73e2d6bc24d8a067";
+
+    /// One listener that holds `a` as its default and `b` in its list, and cannot be changed.
+    struct Real;
+
+    impl LoadBalancer for Real {
+        async fn listener(&self, _: &ListenerArn) -> Result<Option<Listener>, ServiceError> {
+            Ok(None)
+        }
+
+        async fn on_port(
+            &self,
+            _: &LoadBalancerArn,
+            _: u16,
+        ) -> Result<Option<ListenerArn>, ServiceError> {
+            Ok(None)
+        }
+
+        async fn create(
+            &self,
+            _: &NewListener,
+            _: &str,
+            _: &BTreeMap<String, String>,
+        ) -> Result<ListenerArn, AttachError> {
+            panic!("made");
+        }
+
+        async fn certificates(&self, _: &ListenerArn) -> Result<Holding, ServiceError> {
+            Ok(holding("a", &["b"]))
+        }
+
+        async fn add(&self, _: &ListenerArn, _: &str) -> Result<(), AttachError> {
+            panic!("added");
+        }
+
+        async fn set_default(&self, _: &ListenerArn, _: &str) -> Result<(), AttachError> {
+            panic!("made the default");
+        }
+
+        async fn remove(&self, _: &ListenerArn, _: &str) -> Result<(), ServiceError> {
+            panic!("removed");
+        }
+    }
+
+    fn holding(default: &str, list: &[&str]) -> Holding {
+        Holding {
+            default: Some(default.to_owned()),
+            list: list.iter().map(|held| (*held).to_owned()).collect(),
+        }
+    }
+
+    fn planned() -> PlannedLoadBalancer<Real> {
+        PlannedLoadBalancer {
+            live: ReadLoadBalancer::of(Real),
+            changes: Rc::default(),
+            journal: Rc::new(Journal::new(OffsetDateTime::UNIX_EPOCH)),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_listener_holds_what_it_would() {
+        let planned = planned();
+        let listener = LISTENER.parse().unwrap();
+        planned.add(&listener, "c").await.unwrap();
+        planned.add(&listener, "c").await.unwrap();
+        planned.remove(&listener, "b").await.unwrap();
+        let refused = planned.remove(&listener, "a").await.unwrap_err();
+        assert_eq!(refused.code.as_deref(), Some("OperationNotPermitted"));
+        let held = planned.certificates(&listener).await.unwrap();
+        assert_eq!(held, holding("a", &["c"]));
+        planned.set_default(&listener, "c").await.unwrap();
+        planned.remove(&listener, "c").await.unwrap();
+        planned.remove(&listener, "a").await.unwrap();
+        let held = planned.certificates(&listener).await.unwrap();
+        assert_eq!(held, holding("c", &[]));
+        let calls = planned.journal.take();
+        assert!(calls.iter().all(|call| call.resource == LISTENER));
+        assert_eq!(calls.len(), 6, "what is refused changes nothing");
+    }
+
+    #[tokio::test]
+    async fn a_listener_that_would_be_made_is_there_from_then_on() {
+        let planned = planned();
+        let new = NewListener {
+            load_balancer: BALANCER.parse().unwrap(),
+            port: 8443,
+            forward: GROUP.parse().unwrap(),
+            tls_policy: None,
+        };
+        let made = planned.create(&new, "a", &BTreeMap::new()).await.unwrap();
+        let found = planned.on_port(&new.load_balancer, 8443).await.unwrap();
+        assert_eq!(found, Some(made.clone()));
+        let elsewhere = planned.on_port(&new.load_balancer, 443).await.unwrap();
+        assert_eq!(elsewhere, None);
+        let listener = planned.listener(&made).await.unwrap().unwrap();
+        assert_eq!((listener.protocol.as_str(), listener.port), ("HTTPS", 8443));
+        let held = planned.certificates(&made).await.unwrap();
+        assert_eq!(held, holding("a", &[]));
+        planned.add(&made, "a").await.unwrap();
+        let resources: Vec<String> = (planned.journal.take().into_iter())
+            .map(|call| call.resource)
+            .collect();
+        let listeners = new.load_balancer.listeners();
+        assert_eq!(
+            resources,
+            [format!("{BALANCER}:8443"), format!("{listeners}<new>")]
+        );
+    }
+}

@@ -67,13 +67,6 @@ impl<S: Store> ReadStore<'_, S> {
     }
 }
 
-#[cfg(test)]
-impl<'l, S> ReadStore<'l, S> {
-    pub(super) fn of(store: &'l S) -> Self {
-        Self(store)
-    }
-}
-
 /// The authorities.
 pub(super) struct ReadAuthorities<'l, A>(&'l A);
 
@@ -193,5 +186,30 @@ impl<B: LoadBalancer> ReadLoadBalancer<B> {
 
     pub(super) async fn certificates(&self, arn: &ListenerArn) -> Result<Holding, ServiceError> {
         self.0.certificates(arn).await
+    }
+}
+
+#[cfg(test)]
+mod of {
+    //! For tests, which have one port and not all.
+
+    use super::{ReadCertificateManager, ReadLoadBalancer, ReadStore};
+
+    impl<'l, S> ReadStore<'l, S> {
+        pub(in super::super) fn of(store: &'l S) -> Self {
+            Self(store)
+        }
+    }
+
+    impl<C> ReadCertificateManager<C> {
+        pub(in super::super) fn of(manager: C) -> Self {
+            Self(manager)
+        }
+    }
+
+    impl<B> ReadLoadBalancer<B> {
+        pub(in super::super) fn of(balancer: B) -> Self {
+            Self(balancer)
+        }
     }
 }
