@@ -153,8 +153,7 @@ impl<P: Ports> Installation<P> {
                 let account = cycle.account_id;
                 let ports = Planned::new(&self.ports, clock.now(), account.as_deref());
                 let (bucket, region) = (self.bucket.clone(), self.region.clone());
-                let mut cycle =
- Cycle::new(&ports, cycle.settings, bucket, region, account, clock);
+                let mut cycle = Cycle::new(&ports, cycle.settings, bucket, region, account, clock);
                 cycle.keeps_orphans = keeps_orphans;
                 let forecast = cycle.dry_run(&names).await;
                 tracing::info!(certificates = forecast.certificates.len(), "plan made");

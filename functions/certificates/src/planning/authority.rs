@@ -15,13 +15,13 @@ use crate::authority::{
     Account, AccountKey, Authorities, Authorization, AuthorizationStatus, Http01, Order,
     OrderStatus, Suggested,
 };
-use crate::certificate::Chain;
+use crate::certificate::{Chain, Leaf};
 use crate::cycle::Ports;
 use crate::key::PrivateKey;
 use crate::names::{CertificateName, DnsName};
 use crate::problem::{Refusal, UNSPECIFIED, URN};
 use crate::settings::Authority;
-use crate::state::{Held, OrderRecord, PendingKey, State, VaultEntry};
+use crate::state::{Held, OrderRecord, PendingKey, Reason, State, VaultEntry};
 use crate::store::{self, StoreError, read_record};
 
 /// The account that a live port signs in to, and its orders.
@@ -216,6 +216,13 @@ impl<'l, L: Ports> Account for PlannedAccount<'l, L> {
             challenges: challenges.collect(),
             shared: self.shared.clone(),
         })
+    }
+
+    async fn revoke(&self, certificate: &[u8], _reason: Reason) -> Result<(), Refusal> {
+        let leaf = Leaf::parse(certificate).map_err(|error| unmade(&error.to_string()))?;
+        let journal = &self.shared.journal;
+        journal.record("acme", "revokeCert", &leaf.serial);
+        Ok(())
     }
 
     async fn order(&self, url: &str) -> Result<PlannedOrder<'l, L>, Refusal> {

@@ -84,6 +84,15 @@ impl<S: Store> Store for PlannedStore<'_, S> {
         Ok(())
     }
 
+    async fn delete_matching(&self, key: &str, etag: &str) -> Result<(), StoreError> {
+        match self.read(key).await? {
+            Some(object) if object.etag != etag => Err(StoreError::ConditionFailed {
+                key: key.to_owned(),
+            }),
+            _ => self.delete(key).await,
+        }
+    }
+
     async fn list(&self, prefix: &str) -> Result<Vec<Entry>, StoreError> {
         let listed = self.live.list(prefix).await?.into_iter();
         let mut entries: BTreeMap<String, String> =
@@ -135,6 +144,10 @@ mod tests {
             panic!("deleted");
         }
 
+        async fn delete_matching(&self, _: &str, _: &str) -> Result<(), StoreError> {
+            panic!("deleted");
+        }
+
         async fn list(&self, prefix: &str) -> Result<Vec<Entry>, StoreError> {
             let keys = ["state/a.json", "state/b.json"].into_iter();
             let keys = keys.filter(|key| key.starts_with(prefix));
@@ -179,6 +192,8 @@ mod tests {
             .write("state/a.json", body(), Condition::Matches(&etag))
             .await
             .unwrap();
+        let outdated = store.delete_matching("state/a.json", &etag).await;
+        assert!(outdated.is_err());
         store.delete("state/a.json").await.unwrap();
         assert!(store.read("state/a.json").await.unwrap().is_none());
         assert!(failed(
