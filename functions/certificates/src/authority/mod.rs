@@ -13,6 +13,7 @@ use crate::settings;
 use crate::state::Reason;
 
 pub mod acme;
+mod answer;
 mod wire;
 
 /// The calls the cycle makes to certificate authorities.

@@ -1,0 +1,187 @@
+//! What an authority's answer says beside what was asked for: a refusal in words fit for a report, and when to ask again.
+//!
+//! Pure, apart from the clock in `retry_after`.
+
+use std::time::{Duration, SystemTime};
+
+use hyper::StatusCode;
+use hyper::header::{DATE, HeaderMap, RETRY_AFTER};
+use time::OffsetDateTime;
+
+use crate::problem::{Refusal, UNSPECIFIED};
+
+/// Reads a problem document (RFC 8555 section 6.7), or makes do with the status when there is none.
+pub(super) fn refusal(
+    status: StatusCode,
+    retry_after: Option<OffsetDateTime>,
+    host: &str,
+    body: &[u8],
+) -> Refusal {
+    let (kind, detail) = match serde_json::from_slice::<instant_acme::Problem>(body) {
+        Ok(problem) => {
+            let Refusal { kind, detail, .. } = of_problem(&problem);
+            (kind, detail)
+        }
+        Err(_) => (
+            UNSPECIFIED.to_owned(),
+            format!("{host} answered HTTP {}", status.as_u16()),
+        ),
+    };
+    Refusal {
+        kind,
+        detail,
+        status: Some(status.as_u16()),
+        retry_after,
+        unconnected: false,
+    }
+}
+
+/// Turns a problem document into words, subproblems included.
+///
+/// An authority that got a wrong answer quotes the right one: that is a key authorization, and is left out.
+pub(super) fn of_problem(problem: &instant_acme::Problem) -> Refusal {
+    let mut detail = problem
+        .detail
+        .clone()
+        .unwrap_or_else(|| "no detail given".to_owned());
+    for subproblem in &problem.subproblems {
+        detail = format!("{detail}; {subproblem}");
+    }
+    Refusal {
+        kind: problem
+            .r#type
+            .clone()
+            .unwrap_or_else(|| UNSPECIFIED.to_owned()),
+        detail: shortened(&without_key_authorizations(&detail)),
+        status: problem.status,
+        retry_after: None,
+        unconnected: false,
+    }
+}
+
+/// Replaces everything of a key authorization's shape: a token, a dot, a SHA-256 thumbprint in base64url. A link that somebody must
+/// open may hold a JWT, which has three parts, and stays.
+fn without_key_authorizations(text: &str) -> String {
+    let is_base64url = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+    let mut cleaned = String::with_capacity(text.len());
+    let mut word = String::new();
+    let flush = |word: &mut String, cleaned: &mut String| {
+        let parts: Vec<&str> = word.trim_matches('.').split('.').collect();
+        let secret = matches!(parts[..], [_, thumbprint] if thumbprint.len() == THUMBPRINT);
+        cleaned.push_str(if secret { "(key authorization)" } else { word });
+        word.clear();
+    };
+    for c in text.chars() {
+        if is_base64url(c) || c == '.' {
+            word.push(c);
+        } else {
+            flush(&mut word, &mut cleaned);
+            cleaned.push(c);
+        }
+    }
+    flush(&mut word, &mut cleaned);
+    cleaned
+}
+
+/// Cuts what an authority says to what a person reads. A link that somebody must open stays whole.
+fn shortened(text: &str) -> String {
+    let Some((end, _)) = text.char_indices().nth(LONGEST_DETAIL) else {
+        return text.to_owned();
+    };
+    let rest = &text[end..];
+    let link = text.split_whitespace().find(|word| word.contains("://"));
+    match link.filter(|link| !text[..end].contains(link) && link.len() <= LONGEST_LINK) {
+        Some(link) => format!("{}… {link}", &text[..end]),
+        None if rest.is_empty() => text.to_owned(),
+        None => format!("{}…", &text[..end]),
+    }
+}
+
+/// Parses `Retry-After`, seconds or a date (RFC 9110 section 10.2.3). A date is read by the authority's own clock, which its
+/// answer tells, since ours may differ.
+pub(super) fn retry_after(headers: &HeaderMap) -> Option<OffsetDateTime> {
+    let text = |name| {
+        headers
+            .get(name)
+            .and_then(|value| value.to_str().ok())
+            .map(str::trim)
+    };
+    let date = |value: &str| httpdate::parse_http_date(value).ok();
+    let value = text(RETRY_AFTER)?;
+    let wait = match value.parse::<u32>() {
+        Ok(seconds) => Duration::from_secs(seconds.into()),
+        Err(_) => {
+            let now = text(DATE).and_then(date).unwrap_or_else(SystemTime::now);
+            date(value)?.duration_since(now).unwrap_or_default()
+        }
+    };
+    Some(OffsetDateTime::now_utc() + wait.min(LONGEST_RETRY_AFTER))
+}
+
+/// The length of a SHA-256 digest in base64url.
+const THUMBPRINT: usize = 43;
+/// In characters.
+const LONGEST_DETAIL: usize = 1_000;
+/// In bytes.
+const LONGEST_LINK: usize = 4_000;
+/// No authority's limit lasts longer; what is further ahead is a mistake.
+const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(8 * 86_400);
+
+#[cfg(test)]
+mod tests {
+    use hyper::header::HeaderValue;
+
+    use super::*;
+
+    #[test]
+    fn a_quoted_key_authorization_is_left_out() {
+        let said = "The key authorization file from the server did not match this challenge \"evaGxfADs6pSRb2LAv9IZf17Dt3juxGJ-PCt92wr-oA.\
+                    9jg46WB3rR_AHD-EBXdN7cBkH1WOu0tA3M9fm21mqTI\" != \"hello.world\" at https://a.example.com/x.txt";
+        let cleaned = without_key_authorizations(said);
+        assert!(
+            !cleaned.contains("9jg46WB3rR") && !cleaned.contains("evaGxf"),
+            "{cleaned}"
+        );
+        assert!(
+            cleaned.contains("hello.world") && cleaned.contains("a.example.com/x.txt"),
+            "{cleaned}"
+        );
+    }
+
+    #[test]
+    fn a_link_with_a_jwt_stays() {
+        let part = "x".repeat(THUMBPRINT);
+        let link = format!("https://portal.example.com/sfe/v1/unpause?jwt={part}.{part}.{part}");
+        let said = format!(
+            "prevented from requesting certificates for a.example.com. Please visit: {link}"
+        );
+        assert_eq!(without_key_authorizations(&said), said);
+        let long = format!("{} {link}", "name.example.com, ".repeat(100));
+        assert!(shortened(&long).ends_with(&link));
+        let name = format!("{part}x.{part}x.example.com is held");
+        assert_eq!(without_key_authorizations(&name), name);
+    }
+
+    #[test]
+    fn a_long_detail_is_cut() {
+        assert_eq!(
+            shortened(&"ü".repeat(5_000)).chars().count(),
+            LONGEST_DETAIL + 1
+        );
+    }
+
+    #[test]
+    fn a_date_is_read_by_the_clock_of_the_answer() {
+        let mut headers = HeaderMap::new();
+        headers.insert(
+            DATE,
+            HeaderValue::from_static("Wed, 21 Oct 2015 07:28:00 GMT"),
+        );
+        headers.insert(
+            RETRY_AFTER,
+            HeaderValue::from_static("Wed, 21 Oct 2015 07:29:00 GMT"),
+        );
+        let wait = retry_after(&headers).unwrap() - OffsetDateTime::now_utc();
+        assert!((wait.as_seconds_f64() - 60.0).abs() < 1.0, "{wait}");
+    }
+}
