@@ -3,9 +3,10 @@
 PYTHON := .tools/venv/bin/python
 EVENT ?= events/reconcile.json
 ENV ?= dev
+SECONDS ?= 60
 ROOT ?= infra/examples/existing-load-balancer
 
-.PHONY: help setup build package test soak test-infra demo invoke bench lint fmt deny doc ci clean \
+.PHONY: help setup build package test soak fuzz test-infra demo invoke bench lint fmt deny doc ci clean \
 	plan deploy destroy
 
 help: ## What there is.
@@ -35,6 +36,9 @@ soak: ## Simulated years with new seeds: make soak YEARS=5000; one world again: 
 	@YEARS=$(YEARS) SEED=$(SEED) FIRST=$(FIRST) TRACE=$(abspath $(TRACE)) \
 		cargo test --release --quiet -p tests --test simulation -- --ignored --exact --nocapture soak
 
+fuzz: ## Feeds all that reads what others wrote: make fuzz SECONDS=60 (each) TARGETS="pem names" (else all)
+	@tests/fuzz/run $(SECONDS) $(TARGETS)
+
 test-infra: ## The Terraform module: checked, then deployed to a local AWS and used there.
 	@tests/infra/run
 
@@ -52,6 +56,7 @@ lint: ## Clippy, with warnings as errors.
 
 fmt: ## Formats everything.
 	cargo fmt --all
+	cargo fmt --manifest-path tests/fuzz/Cargo.toml
 
 doc: ## The documentation of the code, with warnings as errors.
 	RUSTDOCFLAGS="-D warnings" cargo doc --release --no-deps --workspace

@@ -1,0 +1,77 @@
+//! What renew is asked: the function's own parser of events.
+
+#![no_main]
+
+use serde_json::Value;
+
+use event::Event;
+
+#[allow(dead_code, reason = "the function needs more of it")]
+#[path = "../../../functions/renew/src/event.rs"]
+mod event;
+
+libfuzzer_sys::fuzz_target!(|json: &[u8]| {
+    // Lambda's runtime has read it as JSON.
+    let Ok(event) = serde_json::from_slice::<Value>(json) else {
+        return;
+    };
+    let key = event.pointer("/detail/object/key").and_then(Value::as_str);
+    match Event::parse(&event, BUCKET) {
+        Err(refusal) => {
+            let words = refusal.to_string();
+            assert!(words.contains("Understood are: "), "{words}");
+            assert!(!words.contains(char::is_control), "{words:?}");
+            assert!(
+                words.chars().count() <= LONGEST,
+                "{} characters",
+                words.chars().count()
+            );
+        }
+        Ok(Event::Reconcile {
+            certificates,
+            force,
+        }) => match event.get("action") {
+            Some(action) => {
+                assert_eq!(action, "reconcile");
+                let asked = event.get("certificates").filter(|asked| !asked.is_null());
+                assert_eq!(certificates.map(Value::from).as_ref(), asked);
+                assert_eq!(event.get("force").is_some_and(|asked| asked == true), force);
+            }
+            None => {
+                assert!(!force);
+                if let Some(names) = certificates {
+                    assert_eq!(event["detail"]["bucket"]["name"], BUCKET);
+                    let [name] = &names[..] else {
+                        panic!("{names:?}")
+                    };
+                    assert_eq!(Some(format!("certificates/{name}.json").as_str()), key);
+                } else {
+                    assert_eq!(event["detail-type"], "Scheduled Event");
+                }
+            }
+        },
+        Ok(Event::Issue {
+            name,
+            certificate,
+            replace,
+        }) => {
+            assert_eq!(event["action"], "issue");
+            assert_eq!(event["name"], name.as_str());
+            assert_eq!(event["certificate"], certificate);
+            assert_eq!(
+                event.get("replace").is_some_and(|asked| asked == true),
+                replace
+            );
+        }
+        // Whatever else is asked is asked by an action of that name.
+        Ok(other) => {
+            let debug = format!("{other:?}").to_lowercase();
+            let action = event["action"].as_str().expect("an action");
+            assert!(debug.starts_with(action), "{action}: {debug}");
+        }
+    }
+});
+
+const BUCKET: &str = "certloop-example";
+/// In characters: what is understood, and a little of what was asked.
+const LONGEST: usize = 4_000;
