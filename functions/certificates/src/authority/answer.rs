@@ -40,23 +40,22 @@ pub(super) fn refusal(
 ///
 /// An authority that got a wrong answer quotes the right one: that is a key authorization, and is left out.
 pub(super) fn of_problem(problem: &instant_acme::Problem) -> Refusal {
-    let mut detail = problem
-        .detail
-        .clone()
-        .unwrap_or_else(|| "no detail given".to_owned());
+    let told = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
+    let mut detail = told(&problem.detail).unwrap_or_else(|| "no detail given".to_owned());
     for subproblem in &problem.subproblems {
         detail = format!("{detail}; {subproblem}");
     }
     Refusal {
-        kind: problem
-            .r#type
-            .clone()
-            .unwrap_or_else(|| UNSPECIFIED.to_owned()),
-        detail: shortened(&without_key_authorizations(&detail)),
+        kind: told(&problem.r#type).map_or(UNSPECIFIED.to_owned(), |kind| fit_for_a_report(&kind)),
+        detail: fit_for_a_report(&detail),
         status: problem.status,
         retry_after: None,
         unconnected: false,
     }
+}
+
+fn fit_for_a_report(text: &str) -> String {
+    shortened(&without_key_authorizations(text))
 }
 
 /// Replaces everything of a key authorization's shape: a token, a dot, a SHA-256 thumbprint in base64url. A link that somebody must
@@ -146,6 +145,15 @@ mod tests {
             cleaned.contains("hello.world") && cleaned.contains("a.example.com/x.txt"),
             "{cleaned}"
         );
+    }
+
+    #[test]
+    fn a_type_is_no_place_for_a_key_authorization_either() {
+        let secret = format!("{}.{}", "t".repeat(43), "x".repeat(THUMBPRINT));
+        let body = serde_json::json!({"type": format!("no {secret}"), "detail": ""}).to_string();
+        let refusal = refusal(StatusCode::FORBIDDEN, None, "acme.example", body.as_bytes());
+        assert_eq!(refusal.kind, "no (key authorization)");
+        assert_eq!(refusal.detail, "no detail given");
     }
 
     #[test]
