@@ -276,15 +276,21 @@ fn check_labels(text: &str, base: &str) -> Result<(), InvalidName> {
             "{shown} has {} labels and the CA allows {MAX_LABELS}: use a shorter name",
             labels.len()
         )
-    } else if labels
-        .last()
-        .is_some_and(|label| label.bytes().all(|byte| byte.is_ascii_digit()))
-    {
+    } else if labels.last().is_some_and(|label| is_number(label)) {
         format!("{shown} ends in a number, so it is no public DNS name: correct the name")
     } else {
         return Ok(());
     };
     Err(InvalidName::new(reason))
+}
+
+/// Returns whether a last label is taken for a part of an IPv4 address: by browsers (URL Standard, "ends in a number") and rustls also
+/// one in hexadecimal.
+fn is_number(label: &str) -> bool {
+    match label.strip_prefix("0x") {
+        Some(digits) => digits.bytes().all(|byte| byte.is_ascii_hexdigit()),
+        None => label.bytes().all(|byte| byte.is_ascii_digit()),
+    }
 }
 
 /// Longest DNS name, RFC 1035 section 2.3.4 in presentation form.
@@ -465,6 +471,8 @@ mod tests {
                 "has 11 labels and the CA allows 10",
             ),
             ("1.2.3", "ends in a number"),
+            ("www.0x", "ends in a number"),
+            ("www.0XaF", "ends in a number"),
             (&long_label, "has a label of 64 characters"),
             (&long_wire_label, "has a label of"),
             (&long_name, "and a name may have 253"),
