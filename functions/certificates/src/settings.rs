@@ -23,6 +23,7 @@ use crate::arn;
 use crate::key::KeyType;
 use crate::limits;
 use crate::names::{self, DnsName, quoted};
+use crate::network;
 
 /// Checked content of `settings.json`.
 #[derive(Clone, PartialEq, Debug)]
@@ -680,13 +681,19 @@ fn check_roots(field: &str, pem: &str) -> Result<(), Invalid> {
         }
         certificates += 1;
     }
-    match certificates {
-        0 => Err(Invalid::at(
+    if certificates == 0 {
+        return Err(Invalid::at(
             field,
             format!("holds no certificate: {remedy}"),
-        )),
-        _ => Ok(()),
+        ));
     }
+    // As they are read when a server is judged: one that cannot be used then would be left out.
+    network::roots_in(pem).map(drop).map_err(|reason| {
+        Invalid::at(
+            field,
+            format!("holds a certificate that is {reason}: {remedy}"),
+        )
+    })
 }
 
 /// Checks that a secret is named, not given; the text is not repeated, since it may be the secret itself.
@@ -1433,6 +1440,16 @@ pub(crate) mod tests {
         parse(settings).unwrap_err()
     }
 
+    /// What reads certificates leniently takes it, and what judges servers does not.
+    fn with_a_byte_more(pem: &str) -> String {
+        use base64::Engine;
+        let certificate = Pem::iter_from_buffer(pem.as_bytes()).next().unwrap();
+        let mut der = certificate.unwrap().contents;
+        der.push(0);
+        let text = base64::prelude::BASE64_STANDARD.encode(der);
+        format!("-----BEGIN CERTIFICATE-----\n{text}\n-----END CERTIFICATE-----\n")
+    }
+
     fn root() -> String {
         let key = rcgen::KeyPair::generate().unwrap();
         let params = rcgen::CertificateParams::new(vec!["ca.example".to_owned()]).unwrap();
@@ -1821,6 +1838,11 @@ pub(crate) mod tests {
                 format!("{le}/rootCertificate"),
                 json!("-----BEGIN PRIVATE KEY-----\nMIIB\n-----END PRIVATE KEY-----\n"),
                 "rootCertificate: holds a private key, which must never be here: remove it",
+            ),
+            (
+                format!("{le}/rootCertificate"),
+                json!(with_a_byte_more(&root())),
+                "rootCertificate: holds a certificate that is not usable as a trust root: ",
             ),
             (
                 format!("{le}/externalAccount/keyId"),
