@@ -49,15 +49,32 @@ impl Event {
 /// An event that is not understood. Nothing was changed.
 #[derive(Debug, Error, PartialEq)]
 #[error(
-    "{0}. Understood are: an EventBridge event of detail-type \"Scheduled Event\" (source aws.events or aws.scheduler); an \
+    "{}. Understood are: an EventBridge event of detail-type \"Scheduled Event\" (source aws.events or aws.scheduler); an \
          EventBridge event of detail-type \"Object Created\" (source aws.s3) for certificates/<name>.json; \
          {{\"action\":\"reconcile\"}} with optional \"certificates\" and \"force\"; \
          {{\"action\":\"issue\",\"name\":...,\"certificate\":{{...}}}} with optional \"replace\"; {{\"action\":\"plan\"}} with optional \
          \"certificates\" and \"at\"; {{\"action\":\"status\"}} with optional \
          \"certificates\", \"limit\" and \"after\"; {{\"action\":\"rollback\",\"name\":...}} with optional \"serial\"; \
-         {{\"action\":\"revoke\",\"name\":...}} with optional \"reason\" and \"serial\"; {{\"action\":\"remove\",\"name\":...}}"
+         {{\"action\":\"revoke\",\"name\":...}} with optional \"reason\" and \"serial\"; {{\"action\":\"remove\",\"name\":...}}",
+    in_one_line(.0)
 )]
 pub(crate) struct NotUnderstood(pub(crate) String);
+
+/// Returns what repeats some of an event, fit for one line of a message: escaped, and cut when it is long.
+fn in_one_line(reason: &str) -> String {
+    let mut line = String::new();
+    for (at, c) in reason.chars().enumerate() {
+        match c {
+            _ if at == LONGEST_REASON => return line + "...",
+            c if c.is_control() => line.extend(c.escape_default()),
+            c => line.push(c),
+        }
+    }
+    line
+}
+
+/// In characters.
+const LONGEST_REASON: usize = 500;
 
 #[derive(Deserialize)]
 #[serde(tag = "action", rename_all = "lowercase", deny_unknown_fields)]
@@ -327,6 +344,19 @@ mod tests {
         }
         let typo = parse("{\"action\":\"plan\",\"certificate\":\"shop\"}").unwrap_err();
         assert!(typo.to_string().contains("certificate"), "{typo}");
+    }
+
+    #[test]
+    fn a_refusal_is_one_short_line() {
+        let event = serde_json::json!({"action": ["\u{7f}", "a".repeat(100_000)]});
+        let refusal = Event::parse(&event, "certloop-example")
+            .unwrap_err()
+            .to_string();
+        assert!(
+            !refusal.contains(char::is_control) && refusal.len() < 2_000,
+            "{refusal}"
+        );
+        assert!(refusal.contains("Understood are"), "{refusal}");
     }
 
     #[test]
