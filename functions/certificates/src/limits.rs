@@ -681,16 +681,17 @@ impl Ledger {
                 set_right |= believed < bucket.full_at;
                 bucket.full_at = bucket.full_at.min(believed);
             }
-            buckets.retain(|_, bucket| bucket.full_at + CLOCKS_DIFFER > now);
+            buckets.retain(|_, bucket| bucket.full_at.saturating_add(CLOCKS_DIFFER) > now);
             !buckets.is_empty()
         });
         self.open.retain(|_, reserved| {
             reserved
                 .until()
-                .is_some_and(|until| until + CLOCKS_DIFFER > now)
+                .is_some_and(|until| until.saturating_add(CLOCKS_DIFFER) > now)
         });
         let in_force = |hold: &Hold| {
-            hold.until + CLOCKS_DIFFER > now && hold.until <= now + LONGEST_RETRY_AFTER
+            hold.until.saturating_add(CLOCKS_DIFFER) > now
+                && hold.until <= now + LONGEST_RETRY_AFTER
         };
         self.hold = self.hold.take().filter(|hold| in_force(hold));
         self.names.retain(|_, hold| in_force(hold));
@@ -708,7 +709,7 @@ impl Ledger {
     fn give_back(&mut self, kind: Kind, subject: &str, token: &Token, now: OffsetDateTime) {
         let buckets = self.buckets.get_mut(&kind);
         if let Some(bucket) = buckets.and_then(|buckets| buckets.get_mut(subject)) {
-            bucket.full_at -= token.outstanding(now);
+            bucket.full_at = bucket.full_at.saturating_sub(token.outstanding(now));
         }
     }
 
@@ -728,9 +729,12 @@ impl Ledger {
         });
         let each = token.until - token.from;
         bucket.full_at = match open {
-            true => (bucket.full_at - token.outstanding(now)).max(now) + each,
+            true => (bucket.full_at)
+                .saturating_sub(token.outstanding(now))
+                .max(now)
+                .saturating_add(each),
             // Settled before, or forgotten since all of it had come back: at least this one is counted.
-            false => bucket.full_at.max(now + each),
+            false => bucket.full_at.max(now.saturating_add(each)),
         };
     }
 }
@@ -814,7 +818,7 @@ impl Imports {
     /// Returns when the next can be made, `now` at the earliest.
     pub fn next(&self, limit: u32, now: OffsetDateTime) -> OffsetDateTime {
         let made = self.of_a_year(now);
-        let mut to_go = (made + 1).saturating_sub(limit.max(1));
+        let mut to_go = made.saturating_add(1).saturating_sub(limit.max(1));
         if to_go == 0 {
             return now;
         }
@@ -1440,6 +1444,32 @@ mod tests {
         );
         assert_ne!(key, set_key(&names(&["a.example"])));
         assert_eq!(key.len(), 12);
+    }
+
+    #[test]
+    fn what_a_record_says_is_never_too_much() {
+        let day = START.date();
+        let written =
+            serde_json::json!({"version": 1, "writeId": "", "days": {key(day): u32::MAX}});
+        let imports: Imports = serde_json::from_value(written).unwrap();
+        assert_eq!(imports.left(5, START), 0);
+        assert!(imports.next(5, START) > START);
+
+        let last = datetime!(9999-12-31 23:59:59 UTC);
+        let mut ledger = Ledger::default();
+        let bucket = Bucket {
+            full_at: last,
+            about: None,
+        };
+        let buckets = BTreeMap::from([("account".to_owned(), bucket)]);
+        ledger.buckets.insert(Kind::OrdersPerAccount, buckets);
+        let problem = Problem::ours(Ours::Limit, "");
+        ledger.hold = Some(Hold {
+            until: last,
+            problem,
+        });
+        ledger.tidy(&Limits::letsencrypt(), START);
+        assert!(ledger.hold.is_none());
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Pure: is an order due, and when will the next one be (rule 8)? What an authority suggests (RFC 9773) and what that means.
 
-use time::{Duration, OffsetDateTime};
+use time::{Duration, OffsetDateTime, UtcOffset};
 
 use crate::asking;
 use crate::authority::Suggested;
@@ -181,7 +181,7 @@ impl Held {
             return self.renewal.at;
         };
         let latest = self.not_after - self.lifetime() / 20;
-        let longest = self.not_before + patience(u32::MAX) + SLACK;
+        let longest = (self.not_before).saturating_add(patience(u32::MAX) + SLACK);
         let counts_from = self.renewal.window_counts_from;
         counts_from
             .filter(|from| *from <= longest)
@@ -288,6 +288,12 @@ fn window_of(suggested: Suggested, held: &Held, luck: f64) -> Option<Window> {
         explanation_url,
         ..
     } = suggested;
+    // Told by a clock far from Greenwich, an instant may lie in a year that UTC has no number for.
+    let written = |at: OffsetDateTime| {
+        at.checked_to_offset(UtcOffset::UTC)
+            .filter(|at| at.year() >= 0)
+    };
+    let (start, end) = (written(start)?, written(end)?);
     let explanation_url = explanation_url.filter(|url| url.len() <= LONGEST_URL);
     if end <= start || end <= held.not_before {
         return None;
@@ -405,6 +411,30 @@ mod tests {
             explanation_url: None,
             retry_after: Some(std::time::Duration::from_secs(21_600)),
         }
+    }
+
+    #[test]
+    fn instants_at_the_end_of_the_calendar_are_not_too_much() {
+        let mut held = held(None, START);
+        let mut window = suggested(20, 30);
+        let offset = |hours| UtcOffset::from_hms(hours, 0, 0).unwrap();
+        window.start = datetime!(9999-12-31 20:00 UTC).replace_offset(offset(-10));
+        window.end = datetime!(9999-12-31 23:59 UTC).replace_offset(offset(-23));
+        told(&mut held, window, START, 1.0);
+        assert_eq!(held.window(), None);
+        held.not_before = datetime!(9999-12-31 23:59 UTC);
+        held.not_after = held.not_before;
+        let mut window = suggested(20, 30);
+        window.start = datetime!(0000-01-01 0:00 UTC).replace_offset(offset(23));
+        told(&mut held, window, START, 0.0);
+        assert_eq!(held.window(), None);
+
+        held.not_before = datetime!(9999-12-31 23:59 UTC);
+        held.not_after = held.not_before;
+        let mut window = suggested(20, 30);
+        window.end = held.not_after + Duration::SECOND;
+        told(&mut held, window, START, 1.0);
+        assert!(held.renew_at() <= held.not_after);
     }
 
     fn told(held: &mut Held, suggested: Suggested, now: OffsetDateTime, luck: f64) {
