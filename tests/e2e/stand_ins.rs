@@ -1,9 +1,13 @@
 //! The stand-ins themselves: what the other tests believe of them.
 
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tests::{Function, LocalCloud, Moment, Plan};
+use tests::{Fault, Function, LocalCloud, Moment, PebbleOptions, Plan};
+use tokio::net::UdpSocket;
+
+use crate::helpers::{acme, two_minutes_later};
 
 fn hello(name: &str) -> Function {
     Function::new(name, "hello", Duration::from_secs(5))
@@ -209,4 +213,125 @@ async fn the_certificate_authority_is_reached_through_the_wire() {
     ];
     assert_eq!(statuses, [200, 429, 200]);
     assert!(cloud.pebble().root().await.contains("BEGIN CERTIFICATE"));
+}
+
+/// Asks the cloud's DNS; returns the answer's code and the types of its records.
+async fn ask(cloud: &LocalCloud, name: &str, kind: u16) -> (u8, Vec<u16>) {
+    let mut question = vec![0, 7, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
+    for label in name.split('.') {
+        question.push(u8::try_from(label.len()).unwrap());
+        question.extend(label.as_bytes());
+    }
+    question.push(0);
+    question.extend([kind.to_be_bytes(), 1_u16.to_be_bytes()].concat());
+    let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let server = cloud.dns().address();
+    socket.send_to(&question, server).await.unwrap();
+    let mut answer = [0; 1024];
+    let patience = Duration::from_secs(5);
+    let read = tokio::time::timeout(patience, socket.recv(&mut answer));
+    let length = read.await.unwrap().unwrap();
+    let answer = &answer[..length];
+    let number = |at: usize| u16::from_be_bytes([answer[at], answer[at + 1]]);
+    let mut types = Vec::new();
+    let mut at = question.len();
+    for _ in 0..number(6) {
+        // A name ends with an empty label or a pointer (RFC 1035 section 4.1.4).
+        while answer[at] != 0 && answer[at] < 0xc0 {
+            at += usize::from(answer[at]) + 1;
+        }
+        at += if answer[at] == 0 { 1 } else { 2 };
+        types.push(number(at));
+        at += 10 + usize::from(number(at + 8));
+    }
+    (answer[3] & 15, types)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn dns_says_what_it_was_told_to_say() {
+    const A: u16 = 1;
+    const CNAME: u16 = 5;
+    const AAAA: u16 = 28;
+    const CAA: u16 = 257;
+    let cloud = LocalCloud::start().await;
+    let dns = cloud.dns();
+    let name = "shop.example.com";
+    assert_eq!(ask(&cloud, name, A).await, (0, vec![A]), "where all lead");
+    for kind in [AAAA, CAA] {
+        assert_eq!(ask(&cloud, name, kind).await, (0, vec![]), "{kind}");
+    }
+
+    let both = ["127.0.0.1".parse().unwrap(), "::1".parse().unwrap()];
+    dns.lead_only(name, &both).await;
+    dns.set_caa(name, &[("issue", "ca.example"), ("issuewild", ";")])
+        .await;
+    assert_eq!(ask(&cloud, name, AAAA).await, (0, vec![AAAA]));
+    assert_eq!(ask(&cloud, name, CAA).await, (0, vec![CAA, CAA]));
+    dns.set_caa(name, &[]).await;
+    assert_eq!(ask(&cloud, name, CAA).await, (0, vec![]));
+
+    dns.set_cname("www.example.com", name).await;
+    let alias = ask(&cloud, "www.example.com", AAAA).await;
+    assert_eq!(alias, (0, vec![CNAME, AAAA]));
+    dns.clear_cname("www.example.com").await;
+    assert_eq!(ask(&cloud, "www.example.com", AAAA).await, (0, vec![]));
+
+    dns.set_servfail(name).await;
+    for kind in [A, AAAA, CAA] {
+        assert_eq!(ask(&cloud, name, kind).await, (2, vec![]), "{kind}");
+    }
+    dns.clear_servfail(name).await;
+    assert_eq!(ask(&cloud, name, A).await, (0, vec![A]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_authority_has_roots_of_its_own_and_can_be_taken_down() {
+    let cloud = LocalCloud::start().await;
+    let identities = vec!["second.example".to_owned()];
+    let second = cloud.another_authority(PebbleOptions {
+        caa_identities: identities,
+        ..PebbleOptions::default()
+    });
+    let second = second.await;
+    let shop = cloud.install("shop").await;
+    let mut settings = shop.settings_with("second", &second);
+    settings["defaults"]["authority"] = "second".into();
+    shop.put_settings(&settings).await;
+    shop.want("shop", &["shop.example.com"]).await;
+
+    second.wire().down().await;
+    let refused = shop.pass().await;
+    assert_eq!(refused.outcome("shop"), "failed", "{:#}", refused.report());
+    assert_eq!(refused.count(|sent| second.heard(sent)), 0);
+    second.wire().up().await;
+    let meta = Arc::new(Mutex::new(Value::Null));
+    let seen = meta.clone();
+    let look = Fault::on("/dir").edit(move |directory| {
+        *seen.lock().unwrap() = serde_json::from_slice(&directory.body).unwrap();
+    });
+    second.wire().inject(look);
+    let pass = shop.pass_with(two_minutes_later()).await;
+
+    assert_eq!(pass.outcome("shop"), "issued", "{:#}", pass.report());
+    assert!(pass.count(|sent| second.heard(sent)) > 5);
+    assert_eq!(pass.count(acme), pass.count(|sent| second.heard(sent)));
+    let identities = meta.lock().unwrap()["meta"]["caaIdentities"].clone();
+    assert_eq!(identities, json!(["second.example"]));
+    let name = "shop.example.com";
+    assert!(shop.browser_trusts(name).await.is_err(), "the first's root");
+    let leaf = shop.browser_with(name, second.roots()).await.unwrap();
+    assert_eq!(second.pebble().revoked(&leaf.serial).await, None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_web_acl_stands_before_a_load_balancer() {
+    let cloud = LocalCloud::start().await;
+    let [shop, other] = [cloud.install("shop").await, cloud.install("other").await];
+    let acl = shop.associate_web_acl("strict").await;
+    for (site, held) in [(shop, json!(acl)), (other, Value::Null)] {
+        let question = json!({"ResourceArn": site.balancer});
+        let answer = cloud.aws().waf("GetWebACLForResource", &question).await;
+        assert_eq!(answer["WebACL"]["ARN"], held, "{answer:#}");
+        assert_eq!(ask(&cloud, &site.host, 1).await, (0, vec![1]));
+    }
 }

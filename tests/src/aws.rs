@@ -113,23 +113,42 @@ impl Aws {
 
     /// Calls an operation of EC2, for which no SDK crate is worth its compile time.
     pub async fn ec2(&self, action: &str, parameters: &str) -> String {
+        let body = format!("Action={action}&Version=2016-11-15{parameters}");
+        let kind = "application/x-www-form-urlencoded";
+        self.call("ec2", kind, None, body).await.text()
+    }
+
+    /// Calls an operation of WAF, for the same reason.
+    pub async fn waf(&self, operation: &str, parameters: &Value) -> Value {
+        let target = format!("AWSWAF_20190729.{operation}");
+        let kind = "application/x-amz-json-1.1";
+        let answer = self.call("wafv2", kind, Some(target), parameters.to_string());
+        let answer = answer.await;
+        assert_eq!(answer.status, 200, "{operation}: {}", answer.text());
+        serde_json::from_slice(&answer.body).unwrap_or(Value::Null)
+    }
+
+    async fn call(
+        &self,
+        service: &str,
+        kind: &str,
+        target: Option<String>,
+        body: String,
+    ) -> Response {
         let mut request = Request::get(&self.address.to_string(), "/");
         request.method = "POST".into();
+        let authorization = format!(
+            "AWS4-HMAC-SHA256 Credential=local/20260101/{REGION}/{service}/aws4_request, \
+             SignedHeaders=host, Signature=0"
+        );
         request.headers.extend([
-            (
-                "authorization".into(),
-                format!(
-                    "AWS4-HMAC-SHA256 Credential=local/20260101/{REGION}/ec2/aws4_request, \
-                     SignedHeaders=host, Signature=0"
-                ),
-            ),
-            (
-                "content-type".into(),
-                "application/x-www-form-urlencoded".into(),
-            ),
+            ("authorization".into(), authorization),
+            ("content-type".into(), kind.into()),
         ]);
-        request.body = format!("Action={action}&Version=2016-11-15{parameters}").into_bytes();
-        self.send(request).await.text()
+        let target = target.map(|target| ("x-amz-target".into(), target));
+        request.headers.extend(target);
+        request.body = body.into_bytes();
+        self.send(request).await
     }
 
     async fn send(&self, request: Request) -> Response {

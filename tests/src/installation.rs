@@ -14,6 +14,7 @@ use aws_sdk_elasticloadbalancingv2::types::{
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
 
+use crate::authority::Authority;
 use crate::browser::{self, Leaf};
 use crate::http::{self, Request, Response};
 use crate::lambda::{Function, Invocation, Plan};
@@ -31,6 +32,8 @@ pub struct Installation {
     pub bucket: String,
     /// The load balancer's ARN.
     pub balancer: String,
+    /// The load balancer's own DNS name, which leads to it.
+    pub host: String,
     /// The HTTP:80 listener's ARN.
     pub http_listener: String,
     /// The HTTPS:443 listener's ARN.
@@ -80,7 +83,7 @@ impl Installation {
         cloud.lambda.deploy(renew);
         cloud.lambda.deploy(challenge);
 
-        let balancer = balancer(&cloud, name).await;
+        let (balancer, host) = balancer(&cloud, name).await;
         let group = target_group(&cloud, &format!("{name}-challenge"), &function).await;
         let http_listener = http_listener(&cloud, &balancer).await;
         challenge_rule(&cloud, &http_listener, &group).await;
@@ -101,12 +104,14 @@ impl Installation {
             cloud,
             bucket,
             balancer,
+            host,
             http_listener,
             listener,
             placeholder,
             renew: names.0,
             challenge: names.1,
         };
+        installation.point(&installation.host).await;
         installation.put_settings(&installation.settings()).await;
         installation
     }
@@ -133,6 +138,13 @@ impl Installation {
             // Nothing local follows a listener's old list: what is detached may be deleted by the next pass.
             "limits": {"overlapSeconds": 0},
         })
+    }
+
+    /// Returns the same settings with one more authority.
+    pub fn settings_with(&self, name: &str, authority: &Authority) -> Value {
+        let mut settings = self.settings();
+        settings["authorities"][name] = authority.settings();
+        settings
     }
 
     /// Writes `settings.json`.
@@ -193,7 +205,12 @@ impl Installation {
     /// Opens `https://<name>/` as a browser that trusts the certificate authority's root and nothing else; says in
     /// words why it would not.
     pub async fn browser_trusts(&self, name: &str) -> Result<Leaf, String> {
-        let visited = browser::visit(self.ports.https(), name, &self.roots).await;
+        self.browser_with(name, &self.roots).await
+    }
+
+    /// Opens `https://<name>/` as a browser that trusts these roots and nothing else.
+    pub async fn browser_with(&self, name: &str, roots: &str) -> Result<Leaf, String> {
+        let visited = browser::visit(self.ports.https(), name, roots).await;
         visited.map(|(leaf, _)| leaf)
     }
 
@@ -328,6 +345,22 @@ impl Installation {
         modify.certificates(certificate).send().await.unwrap();
     }
 
+    /// Puts a web ACL before the load balancer, which here stops nobody; returns its ARN.
+    pub async fn associate_web_acl(&self, name: &str) -> String {
+        let visible = json!({
+            "SampledRequestsEnabled": false, "CloudWatchMetricsEnabled": false, "MetricName": name,
+        });
+        let acl = json!({
+            "Name": name, "Scope": "REGIONAL", "DefaultAction": {"Allow": {}}, "Rules": [],
+            "VisibilityConfig": visible,
+        });
+        let created = self.cloud.aws.waf("CreateWebACL", &acl).await;
+        let acl = created["Summary"]["ARN"].as_str().unwrap().to_owned();
+        let both = json!({"WebACLArn": acl, "ResourceArn": self.balancer});
+        self.cloud.aws.waf("AssociateWebACL", &both).await;
+        acl
+    }
+
     /// Returns the tags of a certificate.
     pub async fn tags(&self, certificate: &str) -> Vec<(String, String)> {
         let list = self.cloud.aws.acm().list_tags_for_certificate();
@@ -377,7 +410,7 @@ pub(crate) fn scheduled_event() -> Value {
     })
 }
 
-async fn balancer(cloud: &Shared, name: &str) -> String {
+async fn balancer(cloud: &Shared, name: &str) -> (String, String) {
     let subnets = cloud.aws.ec2("DescribeSubnets", "").await;
     let subnets = subnets.split("<subnetId>").skip(1).take(2);
     let subnets = subnets.filter_map(|rest| rest.split('<').next().map(str::to_owned));
@@ -387,7 +420,10 @@ async fn balancer(cloud: &Shared, name: &str) -> String {
     }
     let created = create.send().await.unwrap();
     let balancer = created.load_balancers.unwrap_or_default().remove(0);
-    balancer.load_balancer_arn.unwrap()
+    (
+        balancer.load_balancer_arn.unwrap(),
+        balancer.dns_name.unwrap(),
+    )
 }
 
 async fn target_group(cloud: &Shared, name: &str, function: &str) -> String {

@@ -14,8 +14,10 @@
     reason = "a stand-in that cannot stand in should end its test, loudly"
 )]
 
+pub mod authority;
 pub mod aws;
 pub mod browser;
+pub mod dns;
 pub mod function_url;
 pub mod http;
 mod installation;
@@ -34,8 +36,10 @@ use std::sync::atomic::{AtomicU8, Ordering};
 
 use tokio::net::TcpListener;
 
+pub use crate::authority::Authority;
 pub use crate::aws::Aws;
 pub use crate::browser::Leaf;
+pub use crate::dns::Dns;
 pub use crate::function_url::FunctionUrl;
 pub use crate::http::{Response, Stall};
 pub use crate::installation::{Installation, Listed};
@@ -53,6 +57,7 @@ pub const REGION: &str = "us-east-1";
 
 const HTTP_PORT: u16 = 8080;
 const HTTPS_PORT: u16 = 8443;
+const ACME_PORT: u16 = 14000;
 
 /// A cloud on this machine; everything in it ends when it is dropped.
 #[derive(Debug)]
@@ -66,13 +71,15 @@ pub(crate) struct Shared {
     pub(crate) to_aws: Proxy,
     pub(crate) to_acme: Proxy,
     pub(crate) aws: Arc<Aws>,
+    pub(crate) dns: Arc<Dns>,
     pub(crate) pebble: Pebble,
     pub(crate) authority: PrivateAuthority,
     pub(crate) directory: String,
     network: [u8; 2],
     installations: AtomicU8,
+    authorities: AtomicU8,
     others: AtomicU8,
-    _files: Directory,
+    files: Directory,
 }
 
 impl LocalCloud {
@@ -87,21 +94,16 @@ impl LocalCloud {
         let authority = PrivateAuthority::new();
         let (network, aws_listener) = claim_network().await;
         let at = |host: u8, port: u16| address(network, host, port);
-        let acme = at(2, 14000);
+        let acme = at(2, ACME_PORT);
         let acme_listener = TcpListener::bind(acme).await.unwrap();
-        let addresses = pebble::Addresses {
-            acme: at(3, 14000),
-            management: at(3, 15000),
-            dns: at(4, 8053),
-            dns_management: at(4, 8055),
-            http_port: HTTP_PORT,
-            tls_port: HTTPS_PORT,
-            default_address: at(10, 0).ip(),
+        let addresses = pebble_addresses(network, 3);
+        let pebble = async {
+            let dns = Dns::start(at(4, 8053), at(4, 8055), at(10, 0).ip()).await;
+            let dns = Arc::new(dns);
+            let pebble = Pebble::start(addresses, &options, dns.clone(), &authority, &files.0);
+            (pebble.await, dns)
         };
-        let (aws, pebble) = tokio::join!(
-            Aws::start(),
-            Pebble::start(addresses, &options, &authority, &files.0)
-        );
+        let (aws, (pebble, dns)) = tokio::join!(Aws::start(), pebble);
         let aws = Arc::new(aws);
 
         let endpoint = format!("http://{}", aws_listener.local_addr().unwrap());
@@ -116,29 +118,23 @@ impl LocalCloud {
             None,
             lambda.clone(),
         );
-        let (chain, key) = authority.issue(&["localhost", &acme.ip().to_string()]);
-        let outer = tls::server_config(&chain, &key).unwrap();
-        let inner = tls::client_config(&authority.root_pem());
-        let to_acme = Proxy::start(
-            Service::Acme,
-            acme_listener,
-            addresses.acme,
-            Some((outer, inner)),
-            lambda.clone(),
-        );
+        let to_acme =
+            authority::acme_wire(acme_listener, addresses.acme, &authority, lambda.clone());
         Self {
             shared: Arc::new(Shared {
                 lambda,
                 to_aws,
                 to_acme,
                 aws,
+                dns,
                 pebble,
                 authority,
                 directory: format!("https://{acme}/dir"),
                 network,
                 installations: AtomicU8::new(0),
+                authorities: AtomicU8::new(0),
                 others: AtomicU8::new(0),
-                _files: files,
+                files,
             }),
         }
     }
@@ -152,6 +148,24 @@ impl LocalCloud {
             address(self.shared.network, host, HTTPS_PORT),
         );
         Installation::new(self.shared.clone(), name, ports).await
+    }
+
+    /// Starts one more certificate authority, which no installation knows of until its settings name it.
+    pub async fn another_authority(&self, options: PebbleOptions) -> Authority {
+        let Shared {
+            network, authority, ..
+        } = &*self.shared;
+        // The hosts between the cloud's own and the first installation's.
+        let number = self.shared.authorities.fetch_add(1, Ordering::Relaxed);
+        assert!(number < 2, "no address is left for another authority");
+        let (wire, own) = (5 + 2 * number, 6 + 2 * number);
+        let addresses = pebble_addresses(*network, own);
+        let dns = self.shared.dns.clone();
+        let files = &self.shared.files.0;
+        let pebble = Pebble::start(addresses, &options, dns, authority, files).await;
+        let wire = address(*network, wire, ACME_PORT);
+        let lambda = self.shared.lambda.clone();
+        Authority::open(wire, pebble, addresses.acme, authority, lambda).await
     }
 
     /// Gives a function a URL whose name leads to it.
@@ -184,6 +198,11 @@ impl LocalCloud {
     /// Returns the certificate authority.
     pub fn pebble(&self) -> &Pebble {
         &self.shared.pebble
+    }
+
+    /// Returns the DNS that all authorities ask.
+    pub fn dns(&self) -> &Dns {
+        &self.shared.dns
     }
 
     /// Returns the functions.
@@ -221,6 +240,16 @@ async fn claim_network() -> ([u8; 2], TcpListener) {
         }
     }
     panic!("no loopback network is free: are 127.0.0.0/8 addresses usable here?");
+}
+
+/// Returns where a Pebble at this host listens.
+fn pebble_addresses(network: [u8; 2], host: u8) -> pebble::Addresses {
+    pebble::Addresses {
+        acme: address(network, host, ACME_PORT),
+        management: address(network, host, 15000),
+        http_port: HTTP_PORT,
+        tls_port: HTTPS_PORT,
+    }
 }
 
 fn address(network: [u8; 2], host: u8, port: u16) -> SocketAddr {

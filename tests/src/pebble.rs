@@ -1,9 +1,10 @@
-//! Pebble, Let's Encrypt's test authority, and the DNS it asks.
+//! Pebble, Let's Encrypt's test authority.
 
 use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -12,6 +13,7 @@ use time::format_description::well_known::Rfc3339;
 use tokio::net::TcpStream;
 
 use crate::browser::Leaf;
+use crate::dns::Dns;
 use crate::http::{self, Request};
 use crate::process::Process;
 use crate::tls::{self, PrivateAuthority};
@@ -36,6 +38,8 @@ pub struct PebbleOptions {
     pub nonces_rejected: Option<u8>,
     /// Number of intermediates.
     pub chain_length: u8,
+    /// The issuer domain names its directory claims for CAA records. Pebble itself looks at no CAA record.
+    pub caa_identities: Vec<String>,
 }
 
 impl Default for PebbleOptions {
@@ -52,6 +56,7 @@ impl Default for PebbleOptions {
             reuse: None,
             nonces_rejected: None,
             chain_length: 1,
+            caa_identities: Vec::new(),
         }
     }
 }
@@ -61,12 +66,9 @@ impl Default for PebbleOptions {
 pub(crate) struct Addresses {
     pub(crate) acme: SocketAddr,
     pub(crate) management: SocketAddr,
-    pub(crate) dns: SocketAddr,
-    pub(crate) dns_management: SocketAddr,
-    /// Where all validation goes, and by default every name.
+    /// Where all validation goes.
     pub(crate) http_port: u16,
     pub(crate) tls_port: u16,
-    pub(crate) default_address: IpAddr,
 }
 
 /// A running Pebble.
@@ -75,19 +77,20 @@ pub struct Pebble {
     addresses: Addresses,
     authority_root: String,
     pebble: Process,
-    _dns: Process,
+    dns: Arc<Dns>,
 }
 
 impl Pebble {
     pub(crate) async fn start(
         addresses: Addresses,
         options: &PebbleOptions,
+        dns: Arc<Dns>,
         authority: &PrivateAuthority,
         directory: &Path,
     ) -> Self {
         let (chain, key) = authority.issue(&["localhost", &addresses.acme.ip().to_string()]);
         let file = |name: &str, content: String| {
-            let path = directory.join(name);
+            let path = directory.join(format!("{}-{name}", addresses.acme.ip()));
             std::fs::write(&path, content).unwrap();
             path
         };
@@ -108,25 +111,18 @@ impl Pebble {
             "externalAccountBindingRequired": options.external_account.is_some(),
             "externalAccountMACKeys": keys.collect::<serde_json::Map<_, _>>(),
             "domainBlocklist": options.blocked,
+            "caaIdentities": options.caa_identities,
             "retryAfter": {"authz": options.retry_after.0, "order": options.retry_after.1},
             "keyAlgorithm": "ecdsa",
             "profiles": profiles.collect::<serde_json::Map<_, _>>(),
         }});
         let config = file("pebble.json", config.to_string());
 
-        let mut dns = Command::new(program("pebble-challtestsrv"));
-        dns.args(["-http01", "", "-https01", "", "-tlsalpn01", "", "-doh", ""])
-            .args(["-defaultIPv4", &addresses.default_address.to_string()])
-            .args(["-defaultIPv6", ""])
-            .args(["-dnsserver", &addresses.dns.to_string()])
-            .args(["-management", &addresses.dns_management.to_string()]);
-        let dns = Process::start_watched("pebble-challtestsrv", &dns).unwrap();
-
         let mut pebble = Command::new(program("pebble"));
         pebble
             .arg("-config")
             .arg(config)
-            .args(["-dnsserver", &addresses.dns.to_string()])
+            .args(["-dnsserver", &dns.address().to_string()])
             .env("PEBBLE_VA_NOSLEEP", "1")
             .env("PEBBLE_CHAIN_LENGTH", options.chain_length.to_string());
         if let Some(share) = options.reuse {
@@ -136,18 +132,14 @@ impl Pebble {
             pebble.env("PEBBLE_WFE_NONCEREJECT", share.to_string());
         }
         let pebble = Process::start_watched("pebble", &pebble).unwrap();
-        for (name, process, address) in [
-            ("pebble", &pebble, addresses.acme),
-            ("pebble", &pebble, addresses.management),
-            ("pebble-challtestsrv", &dns, addresses.dns_management),
-        ] {
-            reachable(name, process, address).await;
+        for address in [addresses.acme, addresses.management] {
+            reachable("pebble", &pebble, address).await;
         }
         Self {
             addresses,
             authority_root: authority.root_pem(),
             pebble,
-            _dns: dns,
+            dns,
         }
     }
 
@@ -161,29 +153,31 @@ impl Pebble {
         self.management("/intermediates/0").await
     }
 
-    /// Lets a name lead to an address.
+    /// Lets a name lead to an address, in the DNS it asks.
     pub async fn point(&self, name: &str, address: IpAddr) {
-        self.dns(
-            "add-a",
-            json!({"host": name, "addresses": [address.to_string()]}),
-        )
-        .await;
+        self.dns.lead(name, &[address]).await;
     }
 
     /// Returns the address of the DNS it asks.
     pub fn dns_server(&self) -> SocketAddr {
-        self.addresses.dns
+        self.dns.address()
     }
 
-    /// Calls the DNS helper's management interface: `add-txt`, `set-cname`, `add-caa`, `clear-a`.
+    /// Calls the management interface of the DNS it asks: `add-txt`, `clear-a`.
     pub async fn dns(&self, verb: &str, body: Value) {
-        let address = self.addresses.dns_management;
-        let mut request = Request::get(&address.to_string(), &format!("/{verb}"));
-        request.method = "POST".into();
-        request.body = body.to_string().into_bytes();
-        let stream = TcpStream::connect(address).await.unwrap();
-        let response = http::exchange(stream, request).await.unwrap();
-        assert_eq!(response.status, 200, "{verb}: {}", response.text());
+        self.dns.call(verb, body).await;
+    }
+
+    /// Tells whether it holds the certificate of a serial number (hexadecimal) for revoked, and for which reason
+    /// (RFC 5280 section 5.3.1); `None` when it is valid.
+    pub async fn revoked(&self, serial: &str) -> Option<u64> {
+        let path = format!("/cert-status-by-serial/{serial}");
+        let status: Value = serde_json::from_str(&self.management(&path).await).unwrap();
+        match status["Status"].as_str() {
+            Some("Revoked") => Some(status["Reason"].as_u64().unwrap_or_default()),
+            Some("Valid") => None,
+            _ => panic!("{serial}: {status}"),
+        }
     }
 
     /// Returns what Pebble has printed.
@@ -238,7 +232,7 @@ impl Pebble {
     }
 }
 
-async fn reachable(name: &str, process: &Process, address: SocketAddr) {
+pub(crate) async fn reachable(name: &str, process: &Process, address: SocketAddr) {
     for _ in 0..2000 {
         if TcpStream::connect(address).await.is_ok() {
             return;
@@ -255,7 +249,7 @@ async fn reachable(name: &str, process: &Process, address: SocketAddr) {
 }
 
 /// Prefers the installed program to the one in PATH, as the set-up does.
-fn program(name: &str) -> PathBuf {
+pub(crate) fn program(name: &str) -> PathBuf {
     let installed = tool(&format!("pebble/{name}"));
     if installed.exists() {
         installed

@@ -249,7 +249,8 @@ pub enum Broken {
 #[derive(Debug)]
 pub struct Proxy {
     shared: Arc<Shared>,
-    _serving: Serving,
+    address: SocketAddr,
+    serving: Mutex<Option<Serving>>,
 }
 
 #[derive(Debug)]
@@ -281,14 +282,27 @@ impl Proxy {
             broken: Mutex::default(),
             sent: Mutex::default(),
         });
-        let serving = http::listen(listener, {
-            let shared = shared.clone();
-            move |stream, peer| connection(shared.clone(), stream, peer)
-        });
+        let address = listener.local_addr().unwrap();
+        let serving = Mutex::new(Some(serve(&shared, listener)));
         Self {
             shared,
-            _serving: serving,
+            address,
+            serving,
         }
+    }
+
+    /// Takes the service down: connections are closed, and new ones refused, until it is [`Self::up`].
+    pub async fn down(&self) {
+        lock(&self.serving).take();
+        while TcpStream::connect(self.address).await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    }
+
+    /// Lets the service be reached again.
+    pub async fn up(&self) {
+        let listener = TcpListener::bind(self.address).await.unwrap();
+        *lock(&self.serving) = Some(serve(&self.shared, listener));
     }
 
     /// Adds a fault; the first that matches a request strikes.
@@ -321,6 +335,13 @@ impl Proxy {
     pub fn sent(&self) -> Vec<Sent> {
         lock(&self.shared.sent).clone()
     }
+}
+
+fn serve(shared: &Arc<Shared>, listener: TcpListener) -> Serving {
+    let shared = shared.clone();
+    http::listen(listener, move |stream, peer| {
+        connection(shared.clone(), stream, peer)
+    })
 }
 
 /// One function's connection, and ours to the service for it.
