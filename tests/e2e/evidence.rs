@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use aws_sdk_acm::types::{Filters, KeyAlgorithm};
 use serde_json::Value;
-use tests::{Installation, Invocation, LocalCloud, Plan, Sent, Service};
+use tests::{Installation, Invocation, LocalCloud, Plan, Proxy, Sent, Service};
 
 /// Returns the ARNs of the certificates that carry both tags of this certificate of this installation.
 pub(crate) async fn ours(
@@ -43,7 +43,12 @@ pub(crate) async fn ours(
 
 /// Returns what an installation's renewing function asked the authority, in order.
 pub(crate) fn asked(cloud: &LocalCloud, site: &Installation, path: &str) -> Vec<Sent> {
-    let mut sent = cloud.to_acme().sent();
+    asked_by(cloud.to_acme(), site, path)
+}
+
+/// Returns what it asked an authority by a wire.
+pub(crate) fn asked_by(wire: &Proxy, site: &Installation, path: &str) -> Vec<Sent> {
+    let mut sent = wire.sent();
     sent.retain(|one| one.is_acme(path) && one.function.as_deref() == Some(&site.renew));
     sent
 }
@@ -95,7 +100,7 @@ pub(crate) async fn assert_at_rest(
     domain: &str,
     held: usize,
 ) {
-    assert_among(cloud, site, name, domain, (held, 1)).await;
+    assert_rest(cloud, site, name, domain, Rest::holding(held)).await;
 }
 
 /// Asserts the same of one of two certificates on the listener.
@@ -105,15 +110,41 @@ pub(crate) async fn assert_at_rest_among(
     name: &str,
     domain: &str,
 ) {
-    assert_among(cloud, site, name, domain, (1, 2)).await;
+    let rest = Rest {
+        listed: 2,
+        ..Rest::holding(1)
+    };
+    assert_rest(cloud, site, name, domain, rest).await;
 }
 
-async fn assert_among(
+/// What there is besides when a certificate is at rest.
+pub(crate) struct Rest {
+    /// Serials in the vault.
+    pub(crate) held: usize,
+    /// Certificates on the listener, all told.
+    pub(crate) listed: usize,
+    /// Accounts.
+    pub(crate) accounts: usize,
+}
+
+impl Rest {
+    /// Nothing besides.
+    pub(crate) fn holding(held: usize) -> Self {
+        Self {
+            held,
+            listed: 1,
+            accounts: 1,
+        }
+    }
+}
+
+/// Asserts that a certificate is at rest.
+pub(crate) async fn assert_rest(
     cloud: &LocalCloud,
     site: &Installation,
     name: &str,
     domain: &str,
-    (held, certificates): (usize, usize),
+    rest: Rest,
 ) {
     let state = site.read_json(&format!("state/{name}.json")).await;
     let serial = state["certificate"]["serial"].as_str().unwrap_or_default();
@@ -126,13 +157,13 @@ async fn assert_among(
     let listed = site.listed().await;
     assert_eq!(listed.default, site.placeholder, "{context}");
     assert!(listed.sni.contains(&ours[0]), "{listed:?}; {context}");
-    assert_eq!(listed.sni.len(), certificates, "{listed:?}; {context}");
+    assert_eq!(listed.sni.len(), rest.listed, "{listed:?}; {context}");
     let leaf = site.browser_trusts(domain).await;
     let leaf = leaf.unwrap_or_else(|why| panic!("the browser: {why}; {context}"));
     assert_eq!(leaf.serial, serial, "{context}");
 
     let vault = site.keys(&format!("vault/{name}/")).await;
-    assert_eq!(vault.len(), held, "{vault:?}; {context}");
+    assert_eq!(vault.len(), rest.held, "{vault:?}; {context}");
     let current = format!("vault/{name}/{serial}.json");
     assert!(vault.contains(&current), "{vault:?}; {context}");
     let pending = format!("vault/{name}/pending.json");
@@ -140,7 +171,7 @@ async fn assert_among(
     let tokens = site.keys("challenges/").await;
     assert!(tokens.is_empty(), "{tokens:?}; {context}");
     let accounts = site.keys("accounts/").await;
-    assert_eq!(accounts.len(), 1, "{accounts:?}; {context}");
+    assert_eq!(accounts.len(), rest.accounts, "{accounts:?}; {context}");
 }
 
 /// Returns a plan with the function's clock moved forward.

@@ -19,11 +19,11 @@ use crate::evidence::{self, later};
 const AT_ONCE: usize = 3;
 
 /// The lease of the dead has ended.
-const AFTERWARDS: Duration = Duration::from_secs(16 * 60);
+pub(crate) const AFTERWARDS: Duration = Duration::from_secs(16 * 60);
 
 /// Runs `scenario` with death at the first request, the second and so on, on either side of each, until a run is not
 /// killed any more. Returns how many deaths there were.
-async fn at_every_request<S, F>(scenario: S) -> usize
+pub(crate) async fn at_every_request<S, F>(scenario: S) -> usize
 where
     S: Fn(usize, Moment) -> F,
     F: Future<Output = bool> + Send + 'static,
@@ -55,7 +55,7 @@ where
 }
 
 /// Runs passes after a death until one keeps everything as it is.
-async fn passes_afterwards(site: &Installation, name: &str, context: &str) {
+pub(crate) async fn passes_afterwards(site: &Installation, name: &str, context: &str) {
     let mut told = Vec::new();
     for _ in 0..5 {
         let pass = site.pass_with(later(AFTERWARDS)).await;

@@ -384,7 +384,31 @@ impl Installation {
             let modify = modify.target_group_arn(&group);
             modify.attributes(attribute.build()).send().await.unwrap();
         }
-        rule(&self.cloud, &self.http_listener, priority, pattern, &group).await;
+        let listener = &self.http_listener;
+        rule(&self.cloud, listener, priority, pattern, None, &group).await;
+    }
+
+    /// Adds such a rule for one host alone.
+    pub async fn route_host(&self, priority: i32, host: &str, pattern: &str, function: &str) {
+        let arn = format!("arn:aws:lambda:{REGION}:{ACCOUNT}:function:{function}");
+        let name = format!("tg-{priority}-{:08x}", fastrand::u32(..));
+        let group = target_group(&self.cloud, &name, &arn).await;
+        let listener = &self.http_listener;
+        rule(&self.cloud, listener, priority, pattern, Some(host), &group).await;
+    }
+
+    /// Deletes the rule of a priority from the HTTP listener.
+    pub async fn unroute(&self, priority: i32) {
+        let elb = self.cloud.aws.elb();
+        let rules = elb.describe_rules().listener_arn(&self.http_listener);
+        let rules = rules.send().await.unwrap().rules.unwrap_or_default();
+        let priority = priority.to_string();
+        for rule in rules {
+            if rule.priority.as_deref() == Some(&priority) {
+                let arn = rule.rule_arn.unwrap_or_default();
+                elb.delete_rule().rule_arn(arn).send().await.unwrap();
+            }
+        }
     }
 }
 
@@ -478,10 +502,18 @@ async fn https_listener(cloud: &Shared, balancer: &str, certificate: &str) -> St
 }
 
 async fn challenge_rule(cloud: &Shared, listener: &str, group: &str) {
-    rule(cloud, listener, 1, "/.well-known/acme-challenge/*", group).await;
+    let pattern = "/.well-known/acme-challenge/*";
+    rule(cloud, listener, 1, pattern, None, group).await;
 }
 
-async fn rule(cloud: &Shared, listener: &str, priority: i32, pattern: &str, group: &str) {
+async fn rule(
+    cloud: &Shared,
+    listener: &str,
+    priority: i32,
+    pattern: &str,
+    host: Option<&str>,
+    group: &str,
+) {
     let condition = RuleCondition::builder()
         .field("path-pattern")
         .values(pattern)
@@ -491,7 +523,12 @@ async fn rule(cloud: &Shared, listener: &str, priority: i32, pattern: &str, grou
         .target_group_arn(group)
         .build();
     let create = cloud.aws.elb().create_rule().listener_arn(listener);
-    let create = create.priority(priority).conditions(condition);
+    let host = host.map(|host| {
+        let condition = RuleCondition::builder().field("host-header");
+        condition.values(host).build()
+    });
+    let conditions = std::iter::once(condition).chain(host).collect();
+    let create = create.priority(priority).set_conditions(Some(conditions));
     create.actions(action).send().await.unwrap();
 }
 

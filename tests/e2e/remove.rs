@@ -1,0 +1,304 @@
+//! Getting out: what is removed, what stays, and certificates whose document is gone.
+
+#![allow(
+    clippy::print_stdout,
+    reason = "how many deaths there were is worth seeing"
+)]
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tests::{Installation, Invocation, LocalCloud};
+
+use crate::evidence::{self, DAY, MINUTE, later};
+use crate::helpers::{acme, arn, changing, describe, import_foreign, with};
+use crate::interruption::{AFTERWARDS, at_every_request, last_request};
+use crate::renewal_information::{HOUR, issued, steady};
+
+fn remove() -> Value {
+    json!({"action": "remove", "name": "shop"})
+}
+
+/// Whether a report has an entry of this name.
+fn tells_of(pass: &Invocation, name: &str) -> bool {
+    let entries = pass.report()["certificates"].as_array().unwrap();
+    entries.iter().any(|entry| entry["name"] == name)
+}
+
+/// Asserts that nothing of `shop` is left in AWS, nor of what was under way.
+async fn assert_gone(cloud: &LocalCloud, site: &Installation, domain: &str, context: &str) {
+    let ours = evidence::ours(cloud, site, "shop", domain).await;
+    assert!(ours.is_empty(), "{context}: {ours:?}");
+    let there = site.read("certificates/shop.json").await;
+    assert!(there.is_none(), "{context}: the document is there");
+    let tokens = site.keys("challenges/").await;
+    assert!(tokens.is_empty(), "{context}: {tokens:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_removed_certificate_is_taken_off_then_deleted_and_forgotten_a_week_later() {
+    let cloud = steady().await;
+    let (site, domain, leaf) = issued(&cloud, "shop").await;
+    let settings = with(site.settings(), "limits", "overlapSeconds", 3600);
+    site.put_settings(&settings).await;
+    let foreign = import_foreign(&cloud, &[&domain, "www.example.com"]).await;
+    site.add_to_listener(&foreign).await;
+    site.want("blog", &["blog.example.com"]).await;
+    let pass = site.pass().await;
+    let (ours, others) = (arn(&pass, "shop"), arn(&pass, "blog"));
+
+    let removed = site.invoke(&remove()).await;
+
+    let told = removed.certificate("shop");
+    assert_eq!(told["outcome"], "removed", "{told:#}");
+    assert_eq!(told["problem"], Value::Null, "{told:#}");
+    assert_eq!(removed.report()["summary"]["removed"], 1);
+    assert_eq!(removed.count(acme), 0);
+    let listed = site.listed().await;
+    assert_eq!(listed.default, site.placeholder);
+    assert_eq!(listed.sni, [foreign.clone(), others.clone()].into());
+    assert!(site.read("certificates/shop.json").await.is_none());
+    assert!(describe(&cloud, &ours).await.is_some(), "the overlap");
+
+    // Told once: later passes do what is left without a word.
+    for clock in [Duration::ZERO, 10 * MINUTE] {
+        let pass = site.pass_with(later(clock)).await;
+        assert!(!tells_of(&pass, "shop"), "{:#}", pass.report());
+        assert_eq!(pass.outcome("blog"), "kept", "{:#}", pass.report());
+        assert_eq!(pass.count(changing), 0, "{:#?}", pass.requests);
+        assert!(describe(&cloud, &ours).await.is_some(), "the overlap");
+    }
+    let pass = site.pass_with(later(2 * HOUR)).await;
+    assert!(!tells_of(&pass, "shop"), "{:#}", pass.report());
+    assert_gone(&cloud, &site, &domain, "two hours later").await;
+    assert!(describe(&cloud, &ours).await.is_none());
+    let vault = vec![format!("vault/shop/{}.json", leaf.serial)];
+    for clock in [2 * HOUR, 6 * DAY] {
+        let pass = site.pass_with(later(clock)).await;
+        assert!(!tells_of(&pass, "shop"), "{:#}", pass.report());
+        assert_eq!(pass.count(acme), 0);
+        assert_eq!(site.keys("vault/shop/").await, vault);
+        assert_eq!(site.keys("state/shop.json").await.len(), 1);
+    }
+    let pass = site.pass_with(later(8 * DAY)).await;
+    assert!(!tells_of(&pass, "shop"), "{:#}", pass.report());
+    assert!(site.keys("vault/shop/").await.is_empty());
+    assert!(site.keys("state/shop.json").await.is_empty());
+
+    for arn in [&foreign, &others, &site.placeholder] {
+        assert!(describe(&cloud, arn).await.is_some(), "{arn}");
+    }
+    assert!(site.browser_trusts("blog.example.com").await.is_ok());
+    let again = site.invoke(&remove()).await;
+    let told = again.certificate("shop");
+    assert_eq!(told["problem"]["type"], "certloop:unknownCertificate");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn asking_twice_is_asking_once_and_a_new_document_ends_it() {
+    let cloud = steady().await;
+    let (site, domain, leaf) = issued(&cloud, "shop").await;
+    for clock in [Duration::ZERO, MINUTE, 2 * MINUTE] {
+        let removed = site.invoke_with(&remove(), later(clock)).await;
+        let told = removed.certificate("shop");
+        assert_eq!(told["outcome"], "removed", "{told:#}");
+        assert!(site.browser_trusts(&domain).await.is_err());
+    }
+    assert_gone(&cloud, &site, &domain, "three times").await;
+
+    site.want("shop", &[&domain]).await;
+    let back = site.pass_with(later(3 * MINUTE)).await;
+    assert_eq!(back.outcome("shop"), "deployed", "{:#}", back.report());
+    let served = site.browser_trusts(&domain).await.unwrap();
+    assert_eq!(served.serial, leaf.serial, "from the vault");
+    assert_eq!(evidence::orders(&cloud, &site), 1);
+    evidence::assert_at_rest(&cloud, &site, "shop", &domain, 1).await;
+    // The week is over, and nobody thinks of it.
+    let kept = site.pass_with(later(8 * DAY)).await;
+    assert_eq!(kept.outcome("shop"), "kept", "{:#}", kept.report());
+    evidence::assert_at_rest(&cloud, &site, "shop", &domain, 1).await;
+
+    // Removed, forgotten, and begun anew.
+    for clock in [8 * DAY, 8 * DAY + MINUTE, 16 * DAY] {
+        site.invoke_with(&remove(), later(clock)).await;
+    }
+    site.pass_with(later(16 * DAY)).await;
+    assert!(site.keys("state/").await.is_empty());
+    site.want("shop", &[&domain]).await;
+    let pass = site.pass_with(later(16 * DAY)).await;
+    assert_eq!(pass.outcome("shop"), "issued", "{:#}", pass.report());
+    assert!(site.browser_trusts(&domain).await.is_ok());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_default_stays_until_somebody_chooses_another() {
+    let cloud = steady().await;
+    let site = cloud.install("shop").await;
+    let domain = "shop.example.com";
+    let mut document = site.document(&[domain]);
+    document["targets"][0]["as"] = json!("default");
+    site.put_document("shop", &document).await;
+    let pass = site.pass().await;
+    assert_eq!(pass.outcome("shop"), "issued", "{:#}", pass.report());
+    let ours = arn(&pass, "shop");
+    assert_eq!(site.listed().await.default, ours);
+
+    let mut asked = vec![site.invoke(&remove()).await];
+    for clock in [DAY, 10 * DAY] {
+        asked.push(site.pass_with(later(clock)).await);
+    }
+    for pass in &asked {
+        let told = pass.certificate("shop");
+        assert_eq!(told["problem"]["type"], "certloop:stillDefault", "{told:#}");
+        assert_eq!(told["problem"]["retry"], "person", "{told:#}");
+        let detail = told["problem"]["detail"].as_str().unwrap();
+        assert!(detail.contains(&site.listener), "{detail}");
+    }
+    assert_eq!(site.listed().await.default, ours);
+    assert!(site.browser_trusts(domain).await.is_ok());
+    assert!(site.read("certificates/shop.json").await.is_none());
+    // Nothing of it is forgotten while it is served.
+    assert_eq!(site.keys("vault/shop/").await.len(), 1);
+
+    site.set_default(&site.placeholder).await;
+    for clock in [11 * DAY, 12 * DAY, 20 * DAY] {
+        site.pass_with(later(clock)).await;
+    }
+    assert!(describe(&cloud, &ours).await.is_none());
+    assert_eq!(site.listed().await.default, site.placeholder);
+    assert!(site.keys("state/").await.is_empty());
+    assert!(site.keys("vault/").await.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_never_issued_can_be_removed_as_well() {
+    let cloud = steady().await;
+    let site = cloud.install("shop").await;
+    // Nobody has looked at it yet.
+    site.want("shop", &["shop.example.com"]).await;
+    let removed = site.invoke(&remove()).await;
+    assert_eq!(removed.outcome("shop"), "removed", "{:#}", removed.report());
+    assert!(site.read("certificates/shop.json").await.is_none());
+    // An order is under way.
+    site.want("shop", &["lost.example.com"]).await;
+    let dns = cloud.dns();
+    dns.lead_only("lost.example.com", &["127.0.0.9".parse().unwrap()])
+        .await;
+    let plan = later(Duration::ZERO).killed_at(20, tests::Moment::After);
+    let died = site.pass_with(plan).await;
+    assert!(died.result.is_err(), "{died:?}");
+    let removed = site.invoke_with(&remove(), later(AFTERWARDS)).await;
+    assert_eq!(removed.outcome("shop"), "removed", "{:#}", removed.report());
+    assert_gone(&cloud, &site, "lost.example.com", "under way").await;
+    for clock in [HOUR, 9 * DAY] {
+        let pass = site.pass_with(later(clock)).await;
+        assert!(!tells_of(&pass, "shop"), "{:#}", pass.report());
+        assert_eq!(pass.count(acme), 0, "{:#}", pass.report());
+    }
+    assert!(site.keys("state/").await.is_empty());
+    assert!(site.keys("vault/").await.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_orphan_is_served_on_and_reported_or_removed() {
+    let cloud = steady().await;
+    let (site, domain, leaf) = issued(&cloud, "shop").await;
+    site.want("blog", &["blog.example.com"]).await;
+    let pass = site.pass().await;
+    assert_eq!(pass.outcome("blog"), "issued", "{:#}", pass.report());
+
+    site.delete("certificates/shop.json").await;
+    // Also when a renewal would be due.
+    for clock in [Duration::ZERO, 61 * DAY] {
+        let pass = site.pass_with(later(clock)).await;
+        let told = pass.certificate("shop");
+        assert_eq!(told["outcome"], "kept", "{told:#}");
+        assert_eq!(told["problem"]["type"], "certloop:orphan", "{told:#}");
+        assert_eq!(told["problem"]["retry"], "person", "{told:#}");
+        let served = site.browser_trusts(&domain).await.unwrap();
+        assert_eq!(served.serial, leaf.serial);
+    }
+    assert_eq!(evidence::orders(&cloud, &site), 3, "and blog's renewal");
+    // A pass over others says nothing of it.
+    let some = json!({"action": "reconcile", "certificates": ["blog"]});
+    let pass = site.invoke(&some).await;
+    assert!(!tells_of(&pass, "shop"), "{:#}", pass.report());
+    let status = site.invoke(&json!({"action": "status"})).await;
+    assert_eq!(status.report()["orphans"], json!(["shop"]));
+
+    let mut settings = site.settings();
+    settings["orphans"] = "remove".into();
+    site.put_settings(&settings).await;
+    let pass = site.pass().await;
+    assert_eq!(pass.outcome("shop"), "removed", "{:#}", pass.report());
+    assert!(site.browser_trusts(&domain).await.is_err());
+    let pass = site.pass_with(later(MINUTE)).await;
+    assert!(!tells_of(&pass, "shop"), "{:#}", pass.report());
+    assert_gone(&cloud, &site, &domain, "an orphan").await;
+    assert!(site.browser_trusts("blog.example.com").await.is_ok());
+    let status = site.invoke(&json!({"action": "status"})).await;
+    assert_eq!(status.report()["orphans"], json!([]), "{status:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_removal_survives_death_at_every_request() {
+    let cloud = Arc::new(steady().await);
+    let deaths = at_every_request(|request, moment| {
+        let cloud = cloud.clone();
+        async move {
+            let label = format!("removed-{request}-{moment:?}").to_lowercase();
+            let (site, domain, leaf) = issued(&cloud, &label).await;
+            let foreign = import_foreign(&cloud, &[&domain]).await;
+            site.add_to_listener(&foreign).await;
+
+            let plan = later(Duration::ZERO).killed_at(request, moment);
+            let pass = site.invoke_with(&remove(), plan).await;
+            let died = pass.result.is_err();
+            let context = format!("{moment:?} request {request}: {}", last_request(&pass));
+            let state = site.read_json("state/shop.json").await;
+            let is_written = state["removing"].is_object();
+            assert!(is_written || died, "{context}: {:#}", pass.report());
+            let mut last = usize::MAX;
+            for round in 0..4 {
+                let clock = AFTERWARDS + round * MINUTE;
+                let pass = site.pass_with(later(clock)).await;
+                let told = format!("{context}: {:#}", pass.report());
+                assert_eq!(pass.report()["summary"]["failed"], 0, "{told}");
+                assert_eq!(pass.report()["summary"]["waiting"], 0, "{told}");
+                last = evidence::writes(&pass).len();
+            }
+            assert_eq!(last, 0, "{context}: no pass is the last one");
+            if is_written {
+                assert_gone(&cloud, &site, &domain, &context).await;
+                let vault = format!("vault/shop/{}.json", leaf.serial);
+                assert_eq!(site.keys("vault/").await, [vault], "{context}");
+            } else {
+                let served = site.browser_trusts(&domain).await.unwrap();
+                assert_eq!(served.serial, leaf.serial, "{context}");
+                let removed = site.invoke_with(&remove(), later(HOUR)).await;
+                let told = format!("{context}: {:#}", removed.report());
+                assert_eq!(removed.outcome("shop"), "removed", "{told}");
+            }
+            assert_eq!(site.listed().await.sni, [foreign.clone()].into());
+            for clock in [9 * DAY, 9 * DAY + MINUTE] {
+                site.pass_with(later(clock)).await;
+            }
+            for prefix in ["state/", "vault/", "certificates/", "challenges/"] {
+                let keys = site.keys(prefix).await;
+                assert!(keys.is_empty(), "{context}: {keys:?}");
+            }
+            assert!(describe(&cloud, &foreign).await.is_some(), "{context}");
+            assert_eq!(evidence::orders(&cloud, &site), 1, "{context}");
+            cloud.lambda().forget(&site.renew);
+            cloud.lambda().forget(&site.challenge);
+            died
+        }
+    })
+    .await;
+    println!("{deaths} deaths");
+    assert!(
+        deaths > 15,
+        "only {deaths} deaths: is every request counted?"
+    );
+}
