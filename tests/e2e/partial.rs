@@ -36,6 +36,7 @@ impl Wrong {
                 let elsewhere = Function::new("elsewhere", "hello", Duration::from_secs(5));
                 pair.cloud.lambda().deploy(elsewhere);
                 site.unroute(1).await;
+                site.unroute(2).await;
                 site.route_host(1, name, CHALLENGES, "elsewhere").await;
                 site.route(2, CHALLENGES, &site.challenge, false).await;
             }
