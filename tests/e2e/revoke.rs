@@ -37,10 +37,11 @@ async fn a_revoked_certificate_is_replaced_in_the_same_invocation() {
         (Some("superseded"), 4),
         (Some("cessationOfOperation"), 5),
     ];
-    let runs = reasons.map(|(reason, code)| {
+    let numbered = reasons.into_iter().enumerate();
+    let runs = numbered.map(|(number, (reason, code))| {
         let cloud = cloud.clone();
         Box::pin(async move {
-            let label = format!("for-{}", reason.unwrap_or("none")).to_lowercase();
+            let label = format!("reason-{number}");
             let (site, domain, leaf) = issued(&cloud, &label).await;
             assert_eq!(cloud.pebble().revoked(&leaf.serial).await, None);
 
@@ -171,7 +172,9 @@ async fn a_revocation_that_does_not_get_through_is_finished_by_later_passes() {
                     cloud.to_acme().inject(fault.swallow(busy()));
                 }
             }
-            let asked = site.invoke(&revoke_for("keyCompromise")).await;
+            // A process that has no connection from before.
+            let event = revoke_for("keyCompromise");
+            let asked = site.invoke_with(&event, later(MINUTE)).await;
             let told = format!("{way}: {:#}", asked.report());
             assert_eq!(asked.outcome("shop"), "failed", "{told}");
             assert!(site.browser_trusts(&domain).await.is_ok(), "{told}");
@@ -181,14 +184,14 @@ async fn a_revocation_that_does_not_get_through_is_finished_by_later_passes() {
             let shown = &status.report()["certificates"][0];
             assert_eq!(shown["revoking"], leaf.serial, "{shown:#}");
             // Not before its time.
-            let early = site.pass().await;
+            let early = site.pass_with(later(MINUTE)).await;
             let told = format!("{way}: {:#}", early.report());
             assert_eq!(early.outcome("shop"), "waiting", "{told}");
             assert_eq!(early.count(|sent| sent.is_acme(REVOKE)), 0, "{told}");
 
             cloud.to_acme().mend_connections(&site.renew);
             cloud.to_acme().heal_labelled(way);
-            let pass = site.pass_with(later(2 * MINUTE)).await;
+            let pass = site.pass_with(later(3 * MINUTE)).await;
             let told = format!("{way}: {:#}", pass.report());
             assert_eq!(pass.outcome("shop"), "renewed", "{told}");
             assert_eq!(cloud.pebble().revoked(&leaf.serial).await, Some(1));
@@ -196,7 +199,7 @@ async fn a_revocation_that_does_not_get_through_is_finished_by_later_passes() {
             assert_eq!(new.serial, pass.certificate("shop")["serial"], "{told}");
             assert_eq!(cloud.pebble().revoked(&new.serial).await, None);
             evidence::assert_at_rest(&cloud, &site, "shop", &domain, 2).await;
-            let kept = site.pass_with(later(2 * MINUTE)).await;
+            let kept = site.pass_with(later(3 * MINUTE)).await;
             assert_eq!(kept.outcome("shop"), "kept", "{:#}", kept.report());
             assert_eq!(evidence::orders(&cloud, &site), 2, "{told}");
         }) as Run
