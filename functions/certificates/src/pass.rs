@@ -683,6 +683,18 @@ struct Done {
     decide_again: bool,
 }
 
+impl Done {
+    /// Keeps the first of several halts, but for a lost lease, which ends everything.
+    fn stop(&mut self, outcome: Result<(), Halt>) {
+        match outcome {
+            Err(halt) if self.halt.is_none() || matches!(halt, Halt::LeaseLost) => {
+                self.halt = Some(halt);
+            }
+            Ok(()) | Err(_) => {}
+        }
+    }
+}
+
 impl<P: Ports> Work<'_, '_, P> {
     /// Does what was planned, remembers what failed, gives the lease back and tells what became of it.
     pub(crate) async fn carry_out(mut self, plan: Plan, force: bool) -> Entry {
@@ -777,9 +789,9 @@ impl<P: Ports> Work<'_, '_, P> {
                 Err(halt) => done.halt = Some(halt),
             }
         } else if self.state.order.is_some() && plan.waiting.is_none() {
-            done.halt = self.abandon_unneeded().await.err();
+            done.stop(self.abandon_unneeded().await);
         } else if plan.sweep {
-            done.halt = self.sweep().await.err();
+            done.stop(self.sweep().await);
         }
         if matches!(done.halt, Some(Halt::LeaseLost)) {
             return Err(Halt::LeaseLost);
