@@ -207,8 +207,8 @@ impl<P: Ports> Work<'_, '_, P> {
             .map(|(region, old)| (region.clone(), old.arn.clone()))
             .collect();
         for (region, arn) in due {
-            let gone = match self.delete_unused(&region, &arn).await {
-                Ok(gone) => gone,
+            let users = match self.delete_unused(&region, &arn).await {
+                Ok(users) => users,
                 Err(error) => {
                     let problem = error.problem(Ours::CertificateManager, arn.as_str());
                     deployed.note(problem);
@@ -217,7 +217,7 @@ impl<P: Ports> Work<'_, '_, P> {
             };
             let now = self.cycle.clock.now();
             if let Some(import) = self.state.imports.get_mut(&region) {
-                if gone {
+                if users.is_none() {
                     import.superseded.retain(|old| old.arn != arn);
                 }
                 // Still in use, or the load balancer has not noticed yet: another overlap goes by before the next look.
@@ -225,12 +225,11 @@ impl<P: Ports> Work<'_, '_, P> {
                     old.detached_at = Some(now);
                 }
             }
-            if gone {
-                self.note("deleted", arn.to_string());
-            } else {
-                deployed
+            match users {
+                None => self.note("deleted", arn.to_string()),
+                Some(users) => deployed
                     .still_default
-                    .push(format!("{arn} is still in use"));
+                    .push(format!("{arn} is still in use by {}", users.join(", "))),
             }
         }
         self.state.imports.retain(|_, import| {
@@ -238,22 +237,27 @@ impl<P: Ports> Work<'_, '_, P> {
         });
     }
 
-    /// Deletes a certificate of ours that nothing uses; returns whether it is no concern of ours any more.
+    /// Deletes a certificate of ours that nothing uses; returns what uses it, `None` where it is no concern of ours any more.
     async fn delete_unused(
         &self,
         region: &str,
         arn: &CertificateArn,
-    ) -> Result<bool, ServiceError> {
+    ) -> Result<Option<Vec<String>>, ServiceError> {
         let manager = self.cycle.ports.certificate_manager(region);
         match manager.describe(arn).await? {
-            None => return Ok(true),
-            Some(described) if !described.in_use_by.is_empty() => return Ok(false),
+            None => return Ok(None),
+            Some(described) if !described.in_use_by.is_empty() => {
+                return Ok(Some(described.in_use_by));
+            }
             Some(_) => {}
         }
         let tags = manager.tags(arn).await?.unwrap_or_default();
         if !self.cycle.is_ours(&tags, &self.wanted.name) {
-            return Ok(true);
+            return Ok(None);
         }
-        Ok(manager.delete(arn).await? == Deletion::Done)
+        match manager.delete(arn).await? {
+            Deletion::Done => Ok(None),
+            Deletion::InUse => Ok(Some(vec!["something that is not told".to_owned()])),
+        }
     }
 }
