@@ -276,8 +276,21 @@ data "aws_iam_policy_document" "renew" {
       "elasticloadbalancing:DescribeListenerCertificates",
       "elasticloadbalancing:DescribeListeners",
       "elasticloadbalancing:DescribeLoadBalancers",
+      "elasticloadbalancing:DescribeRules",
+      "elasticloadbalancing:DescribeTargetGroups",
     ]
     resources = ["*"]
+  }
+
+  # For the check of what stands before the challenge path: the load balancer is asked for, and the web ACL is what is answered.
+  # By kind, since each load balancer's own ARN would make the policy longer; nothing depends on it.
+  statement {
+    sid     = "ReadWebAcls"
+    actions = ["wafv2:GetWebACL", "wafv2:GetWebACLForResource"]
+    resources = [
+      "arn:${local.partition}:elasticloadbalancing:*:${local.account}:loadbalancer/app/*",
+      "arn:${local.partition}:wafv2:*:${local.account}:regional/webacl/*/*",
+    ]
   }
 
   dynamic "statement" {

@@ -1,16 +1,21 @@
 //! AWS Certificate Manager and Elastic Load Balancing, with their rules, quotas and delays.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::rc::Rc;
 
-use certificates::arn::{CertificateArn, ListenerArn, LoadBalancerArn};
+use certificates::arn::{CertificateArn, ListenerArn, LoadBalancerArn, TargetGroupArn};
+use certificates::caa::Caa;
 use certificates::certificate::{Chain, Leaf};
 use certificates::certificate_manager::{
     CertificateManager, Deletion, Described, Listed, Material,
 };
+use certificates::dns::{NoAnswer, Resolver};
 use certificates::document::NewListener;
 use certificates::key::{KeyType, PrivateKey};
-use certificates::load_balancer::{AttachError, Holding, Listener, LoadBalancer};
+use certificates::load_balancer::{
+    Action, AttachError, Balancer, Condition, Holding, HttpListener, Listener, LoadBalancer, Rule,
+};
 use certificates::problem::ServiceError;
 use time::{Duration, OffsetDateTime};
 
@@ -532,6 +537,82 @@ impl LoadBalancer for SimLoadBalancer {
                 Ok(())
             })
             .await
+    }
+
+    async fn balancer(&self, arn: &LoadBalancerArn) -> Result<Option<Balancer>, ServiceError> {
+        let listeners = arn.listeners();
+        self.handle
+            .call(
+                Service::LoadBalancer,
+                "elb.balancer",
+                arn.as_str(),
+                |world| {
+                    let mut held = world.listeners.iter();
+                    let held = held.find(|(listener, _)| listener.starts_with(&listeners));
+                    Ok(held.map(|(_, held)| Balancer {
+                        host: held.host.clone(),
+                        internet_facing: held.internet_facing,
+                    }))
+                },
+            )
+            .await
+    }
+
+    async fn http_rules(
+        &self,
+        arn: &LoadBalancerArn,
+    ) -> Result<Option<HttpListener>, ServiceError> {
+        self.handle
+            .call(Service::LoadBalancer, "elb.rules", arn.as_str(), |_| {
+                let rule = Rule {
+                    arn: "challenge".to_owned(),
+                    priority: Some(1),
+                    conditions: vec![Condition::Path(vec![
+                        certificates::challenge_rule::PATTERN.to_owned(),
+                    ])],
+                    action: Action::Forward(vec![CHALLENGE.to_owned()]),
+                    authenticates: false,
+                };
+                Ok(Some(HttpListener {
+                    arn: (arn.listeners() + "0000000000000080").parse().unwrap(),
+                    protocol: "HTTP".to_owned(),
+                    rules: vec![rule],
+                }))
+            })
+            .await
+    }
+
+    async fn function_groups(&self) -> Result<Vec<TargetGroupArn>, ServiceError> {
+        self.handle
+            .call(Service::LoadBalancer, "elb.groups", "", |_| {
+                Ok(vec![CHALLENGE.parse().unwrap()])
+            })
+            .await
+    }
+
+    async fn web_acl(&self, arn: &LoadBalancerArn) -> Result<Option<String>, ServiceError> {
+        self.handle
+            .call(Service::LoadBalancer, "waf.webAcl", arn.as_str(), |_| {
+                Ok(None)
+            })
+            .await
+    }
+}
+
+/// The target group of the challenge function.
+const CHALLENGE: &str =
+    "arn:aws:elasticloadbalancing:eu-central-1:123456789012:targetgroup/challenge/73e2d6bc24d8a067";
+
+/// Every name is there, and no CAA record.
+pub(crate) struct SimResolver;
+
+impl Resolver for SimResolver {
+    async fn addresses(&self, _: &str) -> Result<Vec<IpAddr>, NoAnswer> {
+        Ok(vec![IpAddr::from([203, 0, 113, 10])])
+    }
+
+    async fn caa(&self, _: &str) -> Result<Vec<Caa>, NoAnswer> {
+        Ok(Vec::new())
     }
 }
 

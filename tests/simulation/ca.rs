@@ -764,6 +764,12 @@ impl Authorities for SimAuthorities {
         Ok(SimAccount(self.clone()))
     }
 
+    async fn caa_identities(&self, _: &settings::Authority) -> Result<Vec<String>, Refusal> {
+        self.0
+            .call(Service::Authority, "ca.directory", "", |_| Ok(Vec::new()))
+            .await
+    }
+
     async fn renewal_information(
         &self,
         _: &settings::Authority,

@@ -5,6 +5,7 @@
 //! What does not stand in a state (people, the weather, revocations) brings the next pass forward; and even in the deepest calm one is run
 //! every few hours to some days, whose finding nothing to do is what the skipping relies on.
 
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration as StdDuration;
 
@@ -25,7 +26,7 @@ use tokio::task::{JoinHandle, LocalSet};
 use tokio::time::Instant;
 use zeroize::Zeroizing;
 
-use crate::aws::{SimCertificateManager, SimLoadBalancer, served};
+use crate::aws::{SimCertificateManager, SimLoadBalancer, SimResolver, served};
 use crate::ca::{Limits, SimAuthorities, read_challenge};
 use crate::faults::{Disorder, Roughness, Service};
 use crate::people;
@@ -617,6 +618,7 @@ impl Ports for SimPorts {
     type Authorities = SimAuthorities;
     type CertificateManager = SimCertificateManager;
     type LoadBalancer = SimLoadBalancer;
+    type Resolver = SimResolver;
 
     fn store(&self) -> &SimStore {
         &self.store
@@ -637,6 +639,10 @@ impl Ports for SimPorts {
         SimLoadBalancer {
             handle: self.handle.clone(),
         }
+    }
+
+    fn resolver(&self, _: Option<&[SocketAddr]>) -> SimResolver {
+        SimResolver
     }
 
     async fn new_key(&self, key_type: KeyType) -> Result<PrivateKey, String> {

@@ -48,6 +48,14 @@ impl<P: Ports> Cycle<'_, P> {
             .await?)
     }
 
+    /// Returns the URL of the account at an authority where one is stored; nothing is made or asked for.
+    pub(crate) async fn account_url(&self, authority: &Authority) -> Option<String> {
+        let object = account_key(&authority.key, &authority.directory);
+        let read = read_record::<AccountRecord>(self.ports.store(), &object).await;
+        let (record, _) = read.ok()??;
+        record.url
+    }
+
     pub(crate) async fn opened(&self, authority: &Authority) -> Result<Opened, Halt> {
         let cell = self.accounts.cell(&authority.key);
         cell.get_or_init(|| self.open(authority))

@@ -42,6 +42,17 @@ impl FromStr for ListenerArn {
     }
 }
 
+impl ListenerArn {
+    /// Returns its load balancer.
+    pub fn load_balancer(&self) -> Option<LoadBalancerArn> {
+        let (balancer, _) = self.as_str().rsplit_once('/')?;
+        balancer
+            .replacen(":listener/", ":loadbalancer/", 1)
+            .parse()
+            .ok()
+    }
+}
+
 /// ARN of an Application Load Balancer:
 /// `arn:<partition>:elasticloadbalancing:<region>:<account>:loadbalancer/app/<name>/<id>`.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

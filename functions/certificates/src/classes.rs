@@ -49,12 +49,14 @@ ours! {
     "arnWouldChange" ArnWouldChange Person;
     /// The authority gave no answer, or one that is not ACME: no connection, a stall, an error page.
     "authority" Authority Soon;
-    /// The CAA records of a name forbid the authority: change them or the document's authority.
+    /// The CAA records of a name forbid the authority, the account or this way of validation; the detail says which record to change.
     "caaForbids" CaaForbids Person;
     /// A call to the certificate manager failed.
     "certificateManager" CertificateManager Soon;
     /// The issued chain cannot be used; another is ordered.
     "chain" Chain Soon;
+    /// The next challenge would not be answered; the detail says what stands before it, and the command that repairs it.
+    "challengePath" ChallengePath Person;
     /// Another document of this name is there; say `"replace": true`.
     "documentExists" DocumentExists Never;
     /// The secret of the external account cannot be read or is no key.

@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -15,11 +16,13 @@ use crate::budget::Budget;
 use crate::certificate_manager::{CertificateManager, Listed};
 use crate::classes::{self, Ours};
 use crate::clock::Clock;
+use crate::dns::Resolver;
 use crate::document::Wanted;
 use crate::key::{KeyType, PrivateKey};
 use crate::load_balancer::{Holding, LoadBalancer};
 use crate::memo::Memo;
 use crate::names::{CertificateName, DnsName};
+use crate::preflight::Sights;
 use crate::problem::{Failure, Problem, Refusal, ServiceError, backoff};
 use crate::proof::{Proven, Question};
 use crate::renewal;
@@ -39,6 +42,8 @@ pub trait Ports {
     type CertificateManager: CertificateManager;
     /// The load balancers of a region.
     type LoadBalancer: LoadBalancer;
+    /// The DNS.
+    type Resolver: Resolver;
 
     /// Returns the bucket.
     fn store(&self) -> &Self::Store;
@@ -48,6 +53,8 @@ pub trait Ports {
     fn certificate_manager(&self, region: &str) -> Self::CertificateManager;
     /// Returns the load balancers of a region.
     fn load_balancer(&self, region: &str) -> Self::LoadBalancer;
+    /// Returns the DNS as these servers tell it, or those of the system.
+    fn resolver(&self, servers: Option<&[SocketAddr]>) -> Self::Resolver;
     /// Makes a private key. Large RSA keys take seconds: the other certificates of the pass go on meanwhile.
     async fn new_key(&self, key_type: KeyType) -> Result<PrivateKey, String>;
     /// Reads a secret.
@@ -86,6 +93,7 @@ pub struct Cycle<'p, P: Ports> {
     /// The directories that could not answer a question for renewal information.
     pub(crate) silent: RefCell<BTreeSet<String>>,
     pub(crate) budget: Budget,
+    pub(crate) sights: Sights<P::Resolver>,
     holdings: Memo<Result<Holding, ServiceError>>,
     listings: Memo<(OffsetDateTime, Rc<Vec<Listed>>)>,
 }
@@ -112,6 +120,7 @@ impl<'p, P: Ports> Cycle<'p, P> {
             accounts: Memo::default(),
             silent: RefCell::default(),
             budget: Budget::default(),
+            sights: Sights::default(),
             holdings: Memo::default(),
             listings: Memo::default(),
         }

@@ -25,9 +25,15 @@ pub mod aws;
 #[cfg(feature = "cycle")]
 pub mod budget;
 #[cfg(feature = "cycle")]
+pub mod caa;
+#[cfg(feature = "cycle")]
 pub mod certificate;
 #[cfg(feature = "cycle")]
 pub mod certificate_manager;
+#[cfg(feature = "cycle")]
+pub mod challenge_rule;
+#[cfg(feature = "cycle")]
+pub mod check;
 #[cfg(feature = "cycle")]
 pub mod classes;
 #[cfg(feature = "cycle")]
@@ -38,6 +44,8 @@ pub mod clock;
 pub mod cycle;
 #[cfg(feature = "cycle")]
 mod deployment;
+#[cfg(feature = "cycle")]
+pub mod dns;
 #[cfg(feature = "cycle")]
 pub mod document;
 #[cfg(feature = "cycle")]

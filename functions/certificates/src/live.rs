@@ -1,5 +1,6 @@
 //! The ports of a pass as they really are: AWS, the authorities, the network.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use zeroize::Zeroizing;
@@ -7,6 +8,7 @@ use zeroize::Zeroizing;
 use crate::authority::acme::Acme;
 use crate::aws::{Aws, Bucket, CertificateManagerClient, LoadBalancerClient};
 use crate::cycle::Ports;
+use crate::dns::DnsClient;
 use crate::key::{KeyType, PrivateKey};
 use crate::names::DnsName;
 use crate::problem::ServiceError;
@@ -37,6 +39,7 @@ impl Ports for Live {
     type Authorities = Acme;
     type CertificateManager = CertificateManagerClient;
     type LoadBalancer = LoadBalancerClient;
+    type Resolver = DnsClient;
 
     fn store(&self) -> &Bucket {
         &self.bucket
@@ -52,6 +55,10 @@ impl Ports for Live {
 
     fn load_balancer(&self, region: &str) -> LoadBalancerClient {
         self.aws.load_balancer(region)
+    }
+
+    fn resolver(&self, servers: Option<&[SocketAddr]>) -> DnsClient {
+        DnsClient::new(servers)
     }
 
     async fn new_key(&self, key_type: KeyType) -> Result<PrivateKey, String> {

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::arn::{ListenerArn, LoadBalancerArn};
+use crate::arn::{ListenerArn, LoadBalancerArn, TargetGroupArn};
 use crate::document::NewListener;
 use crate::problem::ServiceError;
 
@@ -38,6 +38,92 @@ pub trait LoadBalancer {
 
     /// Removes from the certificate list. Removing what is not there succeeds.
     async fn remove(&self, arn: &ListenerArn, certificate: &str) -> Result<(), ServiceError>;
+
+    /// Returns the load balancer, or `None` when the service said that there is none.
+    async fn balancer(&self, arn: &LoadBalancerArn) -> Result<Option<Balancer>, ServiceError>;
+
+    /// Returns the listener on port 80 with all its rules, or `None` when the service said that there is none.
+    async fn http_rules(&self, arn: &LoadBalancerArn)
+    -> Result<Option<HttpListener>, ServiceError>;
+
+    /// Returns the target groups of functions, to the last page: of the whole region, since one that no rule leads to belongs to no
+    /// load balancer.
+    async fn function_groups(&self) -> Result<Vec<TargetGroupArn>, ServiceError>;
+
+    /// Returns the name of the web ACL (AWS WAF) before the load balancer, or `None` when the service said that there is none.
+    async fn web_acl(&self, arn: &LoadBalancerArn) -> Result<Option<String>, ServiceError>;
+}
+
+/// A load balancer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Balancer {
+    /// Its own DNS name.
+    pub host: String,
+    /// Whether it can be reached from outside (`internet-facing`).
+    pub internet_facing: bool,
+}
+
+/// The listener on port 80.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HttpListener {
+    /// Its ARN.
+    pub arn: ListenerArn,
+    /// `HTTP` for one that authorities can talk to.
+    pub protocol: String,
+    /// All of its rules, the default one too, in any order.
+    pub rules: Vec<Rule>,
+}
+
+/// A rule of a listener. All conditions must hold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rule {
+    /// Its ARN.
+    pub arn: String,
+    /// The lowest is asked first; `None` is the default rule, which comes last.
+    pub priority: Option<u32>,
+    /// When it holds.
+    pub conditions: Vec<Condition>,
+    /// What it does in the end: forward, redirect or answer.
+    pub action: Action,
+    /// Whether it asks who one is before.
+    pub authenticates: bool,
+}
+
+/// A condition of a rule: one of the values must fit. `*` stands for any characters, `?` for one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Condition {
+    /// `path-pattern`, by letter case.
+    Path(Vec<String>),
+    /// `host-header`, whatever the letter case.
+    Host(Vec<String>),
+    /// `http-request-method`.
+    Method(Vec<String>),
+    /// `source-ip`, CIDR blocks.
+    SourceIp(Vec<String>),
+    /// `http-header`, whatever the letter case.
+    Header {
+        /// The header's name.
+        name: String,
+        /// Its values.
+        values: Vec<String>,
+    },
+    /// `query-string`.
+    Query,
+    /// One by regular expressions, or of a kind that is new.
+    Other(String),
+}
+
+/// What a rule does in the end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Forwards to target groups; those of weight 0 are left out.
+    Forward(Vec<String>),
+    /// Sends elsewhere; where to, as an address.
+    Redirect(String),
+    /// Answers with this status.
+    FixedResponse(String),
+    /// Something new.
+    Other(String),
 }
 
 /// A listener and the load balancer before it.

@@ -1,17 +1,533 @@
-//! Looking ahead: whether the next order could be validated.
+//! Looking ahead: whether authorities could validate the names now, and may issue for them, long before that is needed.
+//!
+//! The rules on port 80 are looked at in every pass, once per load balancer. Once a day, and at once when what is found about
+//! the rules changes, a probe is fetched as an authority would fetch a challenge, and CAA records are read. What cannot be told
+//! is never a problem (rule 6).
 
+use std::cell::OnceCell;
+use std::net::IpAddr;
+use std::rc::Rc;
+use std::time::Duration;
+
+use futures_util::{StreamExt, future, stream};
+use time::OffsetDateTime;
+
+use crate::arn::{LoadBalancerArn, TargetGroupArn};
+use crate::authority::Authorities;
+use crate::caa::{self, Asking, Caa, Ruling};
+use crate::challenge::OBJECT_PREFIX;
+use crate::challenge_rule::{self, Finding};
+use crate::classes::Ours;
 use crate::cycle::{Cycle, Ports};
-use crate::names::DnsName;
-use crate::settings::Authority;
+use crate::dns::{NoAnswer, Resolver};
+use crate::document::{ListenerAt, Target, Wanted};
+use crate::load_balancer::{Balancer, HttpListener, LoadBalancer};
+use crate::memo::Memo;
+use crate::names::{CertificateName, DnsName};
+use crate::problem::{Problem, ServiceError};
+use crate::report::whole_seconds;
+use crate::self_check::Fetched;
+use crate::settings::{self, Authority, CheckMode};
+use crate::state::{Preflight, State};
+use crate::store::{Condition, Store};
 
-impl<P: Ports> Cycle<'_, P> {
-    /// Returns the names whose CAA records surely forbid this authority, and why.
-    pub(crate) async fn forbidden_by_caa(
-        &self,
-        _authority: &Authority,
-        _account: Option<&str>,
-        _names: &[DnsName],
-    ) -> Vec<(DnsName, String)> {
-        Vec::new()
+/// What was seen in this pass by those who look ahead, each thing asked for once.
+pub(crate) struct Sights<R> {
+    resolver: OnceCell<R>,
+    addresses: Memo<Result<Vec<IpAddr>, NoAnswer>>,
+    caa: Memo<Result<Rc<Vec<Caa>>, NoAnswer>>,
+    identities: Memo<Vec<String>>,
+    accounts: Memo<Option<String>>,
+    balancers: Memo<Result<Option<Balancer>, ServiceError>>,
+    rules: Memo<Result<Option<Rc<HttpListener>>, ServiceError>>,
+    functions: Memo<Result<Rc<Vec<TargetGroupArn>>, ServiceError>>,
+}
+
+impl<R> Default for Sights<R> {
+    fn default() -> Self {
+        Self {
+            resolver: OnceCell::new(),
+            addresses: Memo::default(),
+            caa: Memo::default(),
+            identities: Memo::default(),
+            accounts: Memo::default(),
+            balancers: Memo::default(),
+            rules: Memo::default(),
+            functions: Memo::default(),
+        }
     }
 }
+
+impl<P: Ports> Cycle<'_, P> {
+    /// Returns the names whose CAA records surely forbid this authority to issue, each with why and what to change. `account` is
+    /// the account's URL, where it is known.
+    pub(crate) async fn forbidden_by_caa(
+        &self,
+        authority: &Authority,
+        account: Option<&str>,
+        names: &[DnsName],
+    ) -> Vec<(DnsName, String)> {
+        let ruled = self.ruled_by_caa(authority, account, names).await;
+        let forbidden = ruled.into_iter().filter_map(|(name, ruling)| match ruling {
+            Ruling::Forbidden(why) => Some((name.clone(), why)),
+            Ruling::Allowed => None,
+            Ruling::Unknown(why) => {
+                tracing::warn!(domain = %name, why, "CAA could not be told");
+                None
+            }
+        });
+        forbidden.collect()
+    }
+
+    /// Returns what the CAA records of each name say about an authority, in the order of the names.
+    pub(crate) async fn ruled_by_caa<'n>(
+        &self,
+        authority: &Authority,
+        account: Option<&str>,
+        names: &'n [DnsName],
+    ) -> Vec<(&'n DnsName, Ruling)> {
+        let limit = self.clock.left().min(LONGEST_CAA);
+        let until = tokio::time::Instant::now() + limit;
+        let late = || Ruling::Unknown(format!("no answer within {:.1} s", limit.as_secs_f32()));
+        let identities = tokio::time::timeout_at(until, self.caa_identities(authority)).await;
+        let identities = identities.unwrap_or_default();
+        let asking = Asking {
+            identities: &identities,
+            account,
+        };
+        stream::iter(names)
+            .map(|name| async move {
+                let ruling = tokio::time::timeout_at(until, self.caa_of(name, asking)).await;
+                (name, ruling.unwrap_or_else(|_| late()))
+            })
+            .buffered(AT_ONCE)
+            .collect()
+            .await
+    }
+
+    /// Climbs from a name to the closest CAA records.
+    async fn caa_of(&self, name: &DnsName, asking: Asking<'_>) -> Ruling {
+        for level in caa::levels(name) {
+            let cell = self.sights.caa.cell(level);
+            let answer = cell
+                .get_or_init(|| async { self.resolver().caa(level).await.map(Rc::new) })
+                .await;
+            match answer {
+                Ok(records) if records.is_empty() => {}
+                Ok(records) => return caa::judge(records, level, name, asking),
+                Err(NoAnswer(why)) => return Ruling::Unknown(why.clone()),
+            }
+        }
+        Ruling::Allowed
+    }
+
+    /// Returns the domains by which CAA records name an authority: the settings', else its directory's, else what is known.
+    async fn caa_identities(&self, authority: &Authority) -> Vec<String> {
+        if let Some(identities) = &authority.caa_identities {
+            return identities.clone();
+        }
+        let told = || async {
+            let told = self.ports.authorities().caa_identities(authority).await;
+            match told {
+                Ok(identities) if !identities.is_empty() => identities,
+                _ if settings::is_letsencrypt(&authority.directory) => {
+                    vec!["letsencrypt.org".to_owned()]
+                }
+                _ => Vec::new(),
+            }
+        };
+        let cell = self.sights.identities.cell(&authority.key);
+        cell.get_or_init(told).await.clone()
+    }
+
+    /// Returns the URL of the account at an authority, where one is stored.
+    pub(crate) async fn account_seen(&self, authority: &Authority) -> Option<String> {
+        let cell = self.sights.accounts.cell(&authority.key);
+        cell.get_or_init(|| self.account_url(authority))
+            .await
+            .clone()
+    }
+
+    fn resolver(&self) -> &P::Resolver {
+        let servers = self.settings.dns.servers.as_deref();
+        let resolver = &self.sights.resolver;
+        resolver.get_or_init(|| self.ports.resolver(servers))
+    }
+
+    /// Returns the addresses of a name.
+    pub(crate) async fn addresses_seen(&self, name: &str) -> Result<Vec<IpAddr>, NoAnswer> {
+        let cell = self.sights.addresses.cell(name);
+        cell.get_or_init(|| self.resolver().addresses(name))
+            .await
+            .clone()
+    }
+
+    /// Returns a load balancer as it was described in this pass.
+    pub(crate) async fn balancer_seen(
+        &self,
+        arn: &LoadBalancerArn,
+    ) -> Result<Option<Balancer>, ServiceError> {
+        let cell = self.sights.balancers.cell(arn.as_str());
+        cell.get_or_init(|| async {
+            let load_balancer = self.ports.load_balancer(arn.region());
+            bounded("DescribeLoadBalancers", load_balancer.balancer(arn)).await
+        })
+        .await
+        .clone()
+    }
+
+    /// Returns what the rules on port 80 of a load balancer mean for a name.
+    pub(crate) async fn rule_seen(
+        &self,
+        arn: &LoadBalancerArn,
+        name: &DnsName,
+    ) -> Result<Finding, ServiceError> {
+        let cell = self.sights.rules.cell(arn.as_str());
+        let listener = cell
+            .get_or_init(|| async {
+                let load_balancer = self.ports.load_balancer(arn.region());
+                let listener = bounded("DescribeRules", load_balancer.http_rules(arn)).await?;
+                Ok(listener.map(Rc::new))
+            })
+            .await
+            .clone()?;
+        let cell = self.sights.functions.cell(arn.region());
+        let functions = cell
+            .get_or_init(|| async {
+                let load_balancer = self.ports.load_balancer(arn.region());
+                let groups = bounded("DescribeTargetGroups", load_balancer.function_groups());
+                groups.await.map(Rc::new)
+            })
+            .await
+            .clone()?;
+        Ok(challenge_rule::judge(
+            arn,
+            listener.as_deref(),
+            &functions,
+            name,
+        ))
+    }
+
+    /// Looks at what the next order would meet, as far as that is due; keeps it in the state and returns whether that has to be
+    /// written. Takes [`LONGEST`] at most.
+    pub(crate) async fn look_ahead(&self, wanted: &Wanted, state: &mut State) -> bool {
+        if wanted.paused {
+            // Nothing will be ordered.
+            return state.preflight.take().is_some();
+        }
+        let Some(limit) = self.clock.grant(LEAST, LONGEST) else {
+            return false;
+        };
+        let until = tokio::time::Instant::now() + limit;
+        let rules = tokio::time::timeout_at(until, self.rules_found(wanted)).await;
+        let before = state.preflight.as_ref();
+        let known = before.and_then(|preflight| preflight.rule.clone());
+        // What could not be told stands as it stood.
+        let rule = rules.ok().flatten().unwrap_or_else(|| known.clone());
+        let now = self.clock.now();
+        let due = before.is_none_or(|preflight| is_due(preflight, now)) || rule != known;
+        if !due || tokio::time::Instant::now() + LEAST / 2 > until {
+            return false;
+        }
+        let problem = self.what_stands_ahead(wanted, rule.as_deref(), until).await;
+        let wait = match problem {
+            Some(_) => AGAIN,
+            None => in_a_day(),
+        };
+        if let Some(problem) = &problem {
+            tracing::warn!(
+                certificate.name = %wanted.name,
+                problem.type = problem.kind,
+                problem.detail = problem.detail,
+                "the next order would not come off"
+            );
+        }
+        state.preflight = Some(Preflight {
+            at: whole_seconds(now),
+            next: whole_seconds(now + wait),
+            problem,
+            rule,
+        });
+        true
+    }
+
+    /// Returns what is not right about the rules on port 80 of the document's load balancers; `None` when that could not be told.
+    async fn rules_found(&self, wanted: &Wanted) -> Option<Option<String>> {
+        let mut found: Vec<(String, Vec<&DnsName>)> = Vec::new();
+        for balancer in balancers(wanted) {
+            for name in &wanted.domains {
+                match self.rule_seen(&balancer, name).await {
+                    Ok(finding) => {
+                        let Some(words) = finding.words() else {
+                            continue;
+                        };
+                        match found.iter_mut().find(|(known, _)| *known == words) {
+                            Some((_, names)) => names.push(name),
+                            None => found.push((words, vec![name])),
+                        }
+                    }
+                    Err(error) => {
+                        tracing::warn!(load_balancer = %balancer, %error, "the rules on port 80 could not be read");
+                        return None;
+                    }
+                }
+            }
+        }
+        let all = wanted.domains.len();
+        let told = found.into_iter().map(|(words, names)| match names.len() {
+            some if some == all => words,
+            _ => format!(
+                "{}: {words}",
+                some_of(names.iter().map(ToString::to_string))
+            ),
+        });
+        let told: Vec<String> = told.collect();
+        Some((!told.is_empty()).then(|| told.join("; ")))
+    }
+
+    /// Fetches the probe and reads CAA records; returns what stands in the way.
+    async fn what_stands_ahead(
+        &self,
+        wanted: &Wanted,
+        rule: Option<&str>,
+        until: tokio::time::Instant,
+    ) -> Option<Problem> {
+        // Only the first of the list: the others are for when it is down.
+        let preferred = wanted.authorities.first();
+        let authority = preferred.and_then(|key| self.settings.authorities.get(key));
+        let forbidden = async {
+            let Some(authority) = authority else {
+                return Vec::new();
+            };
+            let account = self.account_seen(authority).await;
+            self.forbidden_by_caa(authority, account.as_deref(), &wanted.domains)
+                .await
+        };
+        let forbidden = async {
+            let forbidden = tokio::time::timeout_at(until, forbidden).await;
+            forbidden.unwrap_or_default()
+        };
+        let fetches = self.settings.self_check.mode != CheckMode::Off;
+        let fetched = async {
+            match fetches {
+                true => Some(
+                    self.fetch_probe(&wanted.name, &wanted.domains, "-", until)
+                        .await,
+                ),
+                false => None,
+            }
+        };
+        let (forbidden, fetched) = future::join(forbidden, fetched).await;
+        if !forbidden.is_empty() {
+            let told = forbidden.iter().map(|(name, why)| format!("{name}: {why}"));
+            return Some(Problem::ours(Ours::CaaForbids, some_of(told)));
+        }
+        let challenge_path = |detail: String| Some(Problem::ours(Ours::ChallengePath, detail));
+        let Some(fetched) = fetched else {
+            return challenge_path(rule?.to_owned());
+        };
+        let wrong: Vec<String> = (fetched.iter())
+            .filter_map(|(name, fetched)| match fetched {
+                Fetched::Wrong(why) => Some(format!("{name}: {why}")),
+                _ => None,
+            })
+            .collect();
+        let mut unreachable = Vec::new();
+        for (name, fetched) in &fetched {
+            if let Fetched::Unreachable(why) = fetched
+                && (rule.is_some() || self.leads_elsewhere(wanted, name, until).await)
+            {
+                unreachable.push(format!("{name}: {why}"));
+            }
+        }
+        if wrong.is_empty() && unreachable.is_empty() {
+            return None;
+        }
+        let met = some_of(wrong.into_iter().chain(unreachable));
+        challenge_path(match rule {
+            Some(rule) => format!("{rule}; our own fetch met: {met}"),
+            None => format!(
+                "our own fetch, by the way authorities take, met something else than the challenge function: {met}; the event \
+                 check says more"
+            ),
+        })
+    }
+
+    /// Whether a name surely leads to none of the document's load balancers.
+    async fn leads_elsewhere(
+        &self,
+        wanted: &Wanted,
+        name: &DnsName,
+        until: tokio::time::Instant,
+    ) -> bool {
+        if self.settings.self_check.connect_to.is_some() {
+            return false;
+        }
+        let looked = async {
+            let own = self.addresses_seen(name.as_str()).await.ok()?;
+            let balancers = balancers(wanted);
+            let mut theirs = Vec::new();
+            for balancer in &balancers {
+                let host = self.balancer_seen(balancer).await.ok()??.host;
+                theirs.extend(self.addresses_seen(&host).await.ok()?);
+            }
+            let known = !own.is_empty() && !theirs.is_empty();
+            known.then(|| !own.iter().any(|address| theirs.contains(address)))
+        };
+        let looked = tokio::time::timeout_at(until, looked).await;
+        looked.ok().flatten().unwrap_or(false)
+    }
+
+    /// Puts a probe where the challenge function looks for answers, fetches it for each name as authorities fetch a challenge, and
+    /// deletes it. `mark` keeps probes of different purposes apart.
+    ///
+    /// The object's key is always the same: one left by a death is written over and deleted by the next.
+    pub(crate) async fn fetch_probe(
+        &self,
+        name: &CertificateName,
+        domains: &[DnsName],
+        mark: &str,
+        until: tokio::time::Instant,
+    ) -> Vec<(DnsName, Fetched)> {
+        let token = format!("{PROBE}{mark}{name}");
+        let key = format!("{OBJECT_PREFIX}{token}");
+        let store = self.ports.store();
+        let mut seen: Vec<(DnsName, Fetched)> = Vec::new();
+        // Somebody else's check of the same certificate may come in between once.
+        for _ in 0..2 {
+            let body = format!("{token}.{:032x}", fastrand::u128(..));
+            let put = store.write(&key, body.clone().into_bytes(), Condition::None);
+            let written = match tokio::time::timeout_at(until, put).await {
+                Ok(written) => written.map(drop).map_err(|error| error.to_string()),
+                Err(_) => Err("no time was left to store the probe".to_owned()),
+            };
+            if let Err(why) = written {
+                let unreachable =
+                    |name: &DnsName| (name.clone(), Fetched::Unreachable(why.clone()));
+                seen = domains.iter().map(unreachable).collect();
+                break;
+            }
+            let fetches = domains.iter().map(|domain| {
+                let (token, body) = (token.as_str(), body.as_str());
+                async move {
+                    (
+                        domain.clone(),
+                        self.fetch_one(domain, token, body, until).await,
+                    )
+                }
+            });
+            seen = stream::iter(fetches).buffered(AT_ONCE).collect().await;
+            let is_wrong = |(_, fetched): &(DnsName, Fetched)| matches!(fetched, Fetched::Wrong(_));
+            if !seen.iter().any(is_wrong) {
+                break;
+            }
+        }
+        // Whatever came of it, and however late it is: deleting is what the clock keeps time for.
+        match tokio::time::timeout(TO_DELETE, store.delete(&key)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(key, %error, "the probe was not deleted"),
+            Err(_) => tracing::warn!(key, "the probe was not deleted in time"),
+        }
+        seen
+    }
+
+    async fn fetch_one(
+        &self,
+        domain: &DnsName,
+        token: &str,
+        body: &str,
+        until: tokio::time::Instant,
+    ) -> Fetched {
+        let connect_to = self.settings.self_check.connect_to.as_deref();
+        let limit = until.saturating_duration_since(tokio::time::Instant::now());
+        let fetch = self.ports.fetch(domain, token, body, connect_to, limit);
+        match tokio::time::timeout_at(until, fetch).await {
+            Ok(fetched) => fetched,
+            Err(_) => Fetched::Unreachable(format!("http://{domain}: no complete answer in time")),
+        }
+    }
+}
+
+/// Notes that the challenges of an order were fetched with success: that was the day's look as well.
+pub(crate) fn checked(state: &mut State, now: OffsetDateTime) {
+    let rule = state.preflight.take().and_then(|preflight| preflight.rule);
+    state.preflight = Some(Preflight {
+        at: whole_seconds(now),
+        next: whole_seconds(now + in_a_day()),
+        problem: None,
+        rule,
+    });
+}
+
+/// Returns the load balancers of a document's targets, each once.
+pub(crate) fn balancers(wanted: &Wanted) -> Vec<LoadBalancerArn> {
+    let mut balancers: Vec<LoadBalancerArn> = (wanted.targets.iter())
+        .filter_map(|target| match target {
+            Target::Listener { at, .. } => match at {
+                ListenerAt::Arn(arn) => arn.load_balancer(),
+                ListenerAt::Port(new) => Some(new.load_balancer.clone()),
+            },
+            Target::CertificateManager { .. } => None,
+        })
+        .collect();
+    balancers.sort();
+    balancers.dedup();
+    balancers
+}
+
+/// Whether it is time for the whole look. An instant too far ahead, or a last look yet to come, was written by a clock that was
+/// wrong.
+fn is_due(preflight: &Preflight, now: OffsetDateTime) -> bool {
+    let wrong = preflight.at > now + CLOCKS_DIFFER || preflight.next > now + DAY + CLOCKS_DIFFER;
+    wrong || preflight.next <= now
+}
+
+/// Returns a wait of a day, less up to a tenth of it: those that were looked at together spread out.
+fn in_a_day() -> time::Duration {
+    DAY * (1.0 - 0.1 * fastrand::f64())
+}
+
+/// Bounds a call of AWS, whose retries may go on for longer than a look ahead may take.
+pub(crate) async fn bounded<T>(
+    operation: &'static str,
+    call: impl Future<Output = Result<T, ServiceError>>,
+) -> Result<T, ServiceError> {
+    tokio::time::timeout(LONGEST_CALL, call)
+        .await
+        .unwrap_or_else(|_| {
+            Err(ServiceError {
+                operation,
+                code: None,
+                message: format!("no answer within {} s", LONGEST_CALL.as_secs()),
+                status: None,
+            })
+        })
+}
+
+/// Joins the first few of many.
+fn some_of(all: impl Iterator<Item = String>) -> String {
+    let all: Vec<String> = all.collect();
+    let shown = all.iter().take(MOST_SHOWN).cloned().collect::<Vec<_>>();
+    match all.len().saturating_sub(MOST_SHOWN) {
+        0 => shown.join("; "),
+        more => format!("{}; and {more} more", shown.join("; ")),
+    }
+}
+
+/// What the token of a probe begins with.
+const PROBE: &str = "certloop-check";
+/// For the whole look at one certificate.
+const LONGEST: Duration = Duration::from_secs(5);
+/// Less is not worth beginning with.
+const LEAST: Duration = Duration::from_secs(2);
+const LONGEST_CAA: Duration = Duration::from_secs(8);
+const LONGEST_CALL: Duration = Duration::from_secs(4);
+/// Beside what the clock keeps free.
+const TO_DELETE: Duration = Duration::from_secs(2);
+const DAY: time::Duration = time::Duration::DAY;
+/// What stands in the way is looked at again so soon: somebody may have repaired it.
+const AGAIN: time::Duration = time::Duration::HOUR;
+const CLOCKS_DIFFER: time::Duration = time::Duration::HOUR;
+/// Names looked at side by side.
+const AT_ONCE: usize = 16;
+const MOST_SHOWN: usize = 5;

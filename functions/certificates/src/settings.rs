@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::marker::PhantomData;
-use std::net::Ipv6Addr;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use hyper::Uri;
 use schemars::{JsonSchema, Schema, SchemaGenerator, generate::SchemaSettings};
@@ -42,6 +42,8 @@ pub struct Settings {
     pub rehearse: Option<String>,
     /// The next authority of a certificate's list is used below this share of the lifetime left, 0 to 1.
     pub fallback_share: f64,
+    /// How the checks resolve names.
+    pub dns: Dns,
     /// What becomes of certificates of ours whose document is gone.
     pub orphans: Orphans,
     /// How much is done at once and in a year, and how long old and new overlap.
@@ -108,7 +110,7 @@ impl Settings {
             ));
         }
 
-        refuse_what_is_not_built(&document.notify.0, &document.dns.0, &document.roles)?;
+        refuse_what_is_not_built(&document.notify.0, &document.roles)?;
         if let Some(key) = &document.rehearse {
             find_authority("rehearse", key, &authorities)?;
         }
@@ -132,6 +134,7 @@ impl Settings {
             permit: Permit::check(document.permit.0)?,
             rehearse: document.rehearse,
             fallback_share: share,
+            dns: Dns::check(document.dns.0)?,
             orphans: document.orphans,
             limits: Limits {
                 // Checked above to be at most 64.
@@ -157,6 +160,8 @@ pub struct Authority {
     pub root_certificate: Option<String>,
     /// The account at the CA that the ACME account is bound to.
     pub external_account: Option<ExternalAccount>,
+    /// The domains by which CAA records name it, lower case; `None` where its directory may know better.
+    pub caa_identities: Option<Vec<String>>,
     /// The rate limits to keep within.
     pub limits: limits::Limits,
     /// Whether its certificates are not meant for the public: their roots need not be known to anybody.
@@ -186,6 +191,10 @@ impl Authority {
         if let Some(pem) = &document.root_certificate {
             check_roots(&at("rootCertificate"), pem)?;
         }
+        let caa_identities = document
+            .caa_identities
+            .map(|identities| check_caa_identities(&at("caaIdentities"), identities))
+            .transpose()?;
         let limits = document.limits.check(&at("limits"), &document.directory)?;
         if let Some(Object(external)) = &document.external_account {
             if external.key_id.is_empty() {
@@ -207,6 +216,7 @@ impl Authority {
             directory: document.directory,
             contact: document.contact,
             root_certificate: document.root_certificate,
+            caa_identities,
             external_account: document
                 .external_account
                 .map(|Object(external)| ExternalAccount {
@@ -215,6 +225,59 @@ impl Authority {
                 }),
         })
     }
+}
+
+/// How the checks resolve names.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Dns {
+    /// The servers to ask; `None` for the system's.
+    pub servers: Option<Vec<SocketAddr>>,
+}
+
+impl Dns {
+    fn check(document: DnsDocument) -> Result<Self, Invalid> {
+        let Some(texts) = document.servers else {
+            return Ok(Self::default());
+        };
+        if texts.is_empty() {
+            return Err(Invalid::at(
+                "dns.servers",
+                "is empty: list a server, or set it to null for the system's",
+            ));
+        }
+        let servers = texts
+            .iter()
+            .enumerate()
+            .map(|(index, text)| {
+                dns_server(text).ok_or_else(|| {
+                    Invalid::at(
+                        format!("dns.servers[{index}]"),
+                        format!(
+                            "{} is not the address of a server: write 192.0.2.53, 192.0.2.53:5353 or [2001:db8::53]:53",
+                            quoted(text)
+                        ),
+                    )
+                })
+            })
+            .collect::<Result<_, _>>()?;
+        Ok(Self {
+            servers: Some(servers),
+        })
+    }
+}
+
+fn dns_server(text: &str) -> Option<SocketAddr> {
+    if let Ok(address) = text.parse::<SocketAddr>() {
+        return (address.port() > 0).then_some(address);
+    }
+    let bracketed = text
+        .strip_prefix('[')
+        .and_then(|rest| rest.strip_suffix(']'));
+    let address = match bracketed {
+        Some(inner) => IpAddr::V6(inner.parse().ok()?),
+        None => text.parse().ok()?,
+    };
+    Some(SocketAddr::new(address, DNS_PORT))
 }
 
 /// External account binding (RFC 8555 section 7.3.4).
@@ -628,7 +691,7 @@ fn check_directory(field: &str, directory: &str) -> Result<(), Invalid> {
 }
 
 /// Returns whether a directory is one of Let's Encrypt's.
-fn is_letsencrypt(directory: &str) -> bool {
+pub(crate) fn is_letsencrypt(directory: &str) -> bool {
     let uri = directory.parse::<Uri>().ok();
     let host = uri.as_ref().and_then(Uri::host).unwrap_or_default();
     let host = host.trim_end_matches('.').to_ascii_lowercase();
@@ -656,6 +719,39 @@ fn check_contact(field: &str, contact: &str) -> Result<(), Invalid> {
         return refuse("is not one plain mail address");
     }
     Ok(())
+}
+
+/// Returns the domains by which CAA records name an authority, in lower case.
+fn check_caa_identities(field: &str, identities: Vec<String>) -> Result<Vec<String>, Invalid> {
+    if identities.is_empty() {
+        return Err(Invalid::at(
+            field,
+            "is empty: list the domains that the CA names for CAA records, or leave it out",
+        ));
+    }
+    identities
+        .iter()
+        .enumerate()
+        .map(|(index, identity)| {
+            let domain = identity.strip_suffix('.').unwrap_or(identity);
+            let is_label = |label: &str| {
+                (1..=63).contains(&label.len())
+                    && label
+                        .bytes()
+                        .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+            };
+            match domain.split('.').all(is_label) {
+                true => Ok(domain.to_ascii_lowercase()),
+                false => Err(Invalid::at(
+                    format!("{field}[{index}]"),
+                    format!(
+                        "{} is not a domain: write it as CAA records do, such as letsencrypt.org",
+                        quoted(identity)
+                    ),
+                )),
+            }
+        })
+        .collect()
 }
 
 /// Checks PEM text for trust roots, without ever repeating any of it.
@@ -752,7 +848,6 @@ fn check_range(field: &str, value: u64, least: u64, most: u64) -> Result<(), Inv
 
 fn refuse_what_is_not_built(
     notify: &NotifyDocument,
-    dns: &DnsDocument,
     roles: &BTreeMap<String, serde_json::Value>,
 ) -> Result<(), Invalid> {
     for (field, set, what, remedy) in [
@@ -773,12 +868,6 @@ fn refuse_what_is_not_built(
             !notify.webhooks.is_empty(),
             "a webhook",
             "leave the list empty",
-        ),
-        (
-            "dns.servers",
-            dns.servers.is_some(),
-            "a choice of DNS servers",
-            "set it to null",
         ),
         (
             "roles",
@@ -945,7 +1034,7 @@ struct SettingsDocument {
     #[serde(default, deserialize_with = "unique_keys")]
     #[schemars(extend("maxProperties" = 0))]
     roles: BTreeMap<String, serde_json::Value>,
-    /// How names are resolved by the checks. Not yet supported: anything but null is refused.
+    /// How names are resolved by the checks.
     #[serde(default)]
     dns: Object<DnsDocument>,
     /// When the next authority of a certificate's list is tried.
@@ -985,6 +1074,11 @@ struct AuthorityDocument {
     /// Account at the CA that the ACME account is bound to, for CAs that ask for it.
     #[serde(default)]
     external_account: Option<Object<ExternalAccountDocument>>,
+    /// The domains by which CAA records name this CA. Left out or null, those that its directory names (meta.caaIdentities);
+    /// for directories under letsencrypt.org that name none, "letsencrypt.org".
+    #[serde(default)]
+    #[schemars(inner(regex(pattern = r"^[A-Za-z0-9.-]+$")), extend("minItems" = 1))]
+    caa_identities: Option<Vec<String>>,
     /// Rate limits to keep within: the preset "letsencrypt", limits of your own, or null for none. Where it is left out, the
     /// preset for directories under letsencrypt.org, none for others.
     #[serde(default)]
@@ -1274,7 +1368,10 @@ struct PermitDocument {
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 #[schemars(rename = "Dns")]
 struct DnsDocument {
-    /// DNS servers to ask in place of the system's. Not yet supported.
+    /// DNS servers to ask in place of the system's, each an IP address, perhaps with a port: `192.0.2.53`, `192.0.2.53:5353`,
+    /// `[2001:db8::53]:53`. null asks those of the system. What certloop fetches and whom it connects to goes by the system's
+    /// all the same.
+    #[schemars(inner(regex(pattern = r"^[0-9A-Fa-f.:\[\]]+$")), extend("minItems" = 1))]
     servers: Option<Vec<String>>,
 }
 
@@ -1344,6 +1441,8 @@ const MAX_OVERLAP_SECONDS: u64 = 2_592_000;
 
 /// The name of the one preset of an authority's limits.
 const PRESET: &str = "letsencrypt";
+/// Where DNS servers listen unless another port is given.
+const DNS_PORT: u16 = 53;
 
 const MAX_COUNT: u64 = 1_000_000;
 
@@ -1488,6 +1587,7 @@ pub(crate) mod tests {
                         external_account: None,
                         limits: limits::Limits::letsencrypt(),
                         private: false,
+                        caa_identities: None,
                     }
                 )]),
                 defaults: Defaults {
@@ -1507,6 +1607,7 @@ pub(crate) mod tests {
                 permit: Permit::default(),
                 rehearse: None,
                 fallback_share: 0.1,
+                dns: Dns::default(),
                 orphans: Orphans::Report,
                 limits: Limits {
                     concurrency: 16,
@@ -1697,6 +1798,81 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn dns_servers_are_addresses_with_or_without_a_port() {
+        let written = json!([
+            "192.0.2.53",
+            "192.0.2.54:5353",
+            "2001:db8::53",
+            "[2001:db8::53]",
+            "[2001:db8::54]:5353"
+        ]);
+        let settings = parse(&with("/dns/servers", written)).unwrap();
+        let servers = settings.dns.servers.unwrap();
+        let servers: Vec<String> = servers.iter().map(ToString::to_string).collect();
+        assert_eq!(
+            servers,
+            [
+                "192.0.2.53:53",
+                "192.0.2.54:5353",
+                "[2001:db8::53]:53",
+                "[2001:db8::53]:53",
+                "[2001:db8::54]:5353"
+            ]
+        );
+        assert_eq!(parse(&sample()).unwrap().dns.servers, None);
+        for text in [
+            "",
+            "dns.example",
+            "192.0.2.53:0",
+            "192.0.2.53:",
+            "[192.0.2.53]:53",
+            "::1]:53",
+        ] {
+            let refusal = refusal(&with("/dns/servers", json!(["192.0.2.53", text])));
+            assert_eq!(
+                refusal.to_string(),
+                format!(
+                    "dns.servers[1]: {text:?} is not the address of a server: write 192.0.2.53, 192.0.2.53:5353 or \
+                     [2001:db8::53]:53"
+                )
+            );
+        }
+        assert_eq!(
+            refusal(&with("/dns/servers", json!([]))).to_string(),
+            "dns.servers: is empty: list a server, or set it to null for the system's"
+        );
+    }
+
+    #[test]
+    fn the_names_caa_records_know_an_authority_by_are_domains() {
+        let at = "/authorities/letsencrypt/caaIdentities";
+        let settings = parse(&with(at, json!(["LetsEncrypt.org.", "ca.example"]))).unwrap();
+        let authority = &settings.authorities["letsencrypt"];
+        assert_eq!(
+            authority.caa_identities.as_deref(),
+            Some(&["letsencrypt.org".to_owned(), "ca.example".to_owned()][..])
+        );
+        assert_eq!(
+            parse(&sample()).unwrap().authorities["letsencrypt"].caa_identities,
+            None
+        );
+        for (value, wanted) in [
+            (
+                json!([]),
+                "authorities.letsencrypt.caaIdentities: is empty: list the domains that the CA names for CAA records, or leave \
+                 it out",
+            ),
+            (
+                json!(["ca.example", "https://ca.example"]),
+                "authorities.letsencrypt.caaIdentities[1]: \"https://ca.example\" is not a domain: write it as CAA records do, \
+                 such as letsencrypt.org",
+            ),
+        ] {
+            assert_eq!(refusal(&with(at, value)).to_string(), wanted);
+        }
+    }
+
+    #[test]
     fn what_is_not_built_is_refused_by_name() {
         for (at, value, field) in [
             (
@@ -1725,7 +1901,6 @@ pub(crate) mod tests {
                 json!({"shared": {"arn": "arn:...", "externalId": "x"}}),
                 "roles",
             ),
-            ("/dns/servers", json!(["192.0.2.53"]), "dns.servers"),
         ] {
             let refusal = refusal(&with(at, value));
             assert_eq!(refusal.field, field);

@@ -79,6 +79,9 @@ pub struct State {
     /// What failed last while deploying.
     #[serde(default)]
     pub deployment_failure: Option<Failure>,
+    /// What the last look ahead found: whether the next order would come off.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub preflight: Option<Preflight>,
     /// What still has to be deleted from the bucket.
     #[serde(default)]
     pub leftovers: Leftovers,
@@ -116,6 +119,7 @@ impl Default for State {
             order_failure: None,
             failures_elsewhere: Vec::new(),
             deployment_failure: None,
+            preflight: None,
             leftovers: Leftovers::default(),
             history: Vec::new(),
         }
@@ -221,6 +225,24 @@ impl State {
             });
         &mut self.targets[index]
     }
+}
+
+/// What a look ahead found: whether authorities could validate the names now, and may issue for them.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Preflight {
+    /// When all of it was looked at.
+    #[serde(with = "time::serde::rfc3339")]
+    pub at: OffsetDateTime,
+    /// When to do so again, unless the rules change before.
+    #[serde(with = "time::serde::rfc3339")]
+    pub next: OffsetDateTime,
+    /// What stands in the way.
+    #[serde(default)]
+    pub problem: Option<Problem>,
+    /// What was last found about the rules on port 80, where they are not right.
+    #[serde(default)]
+    pub rule: Option<String>,
 }
 
 /// The right to work on a certificate, until the holder's invocation ends.

@@ -37,12 +37,15 @@ pub(crate) enum Event {
         limit: Option<usize>,
         after: Option<String>,
     },
+    /// Whether the names of a certificate would be validated now.
+    Check { name: String },
 }
 
 impl Event {
-    /// Whether answering it changes nothing, anywhere.
+    /// Whether answering it changes nothing of what is served or ordered: a check leaves no more than a probe in the bucket, for as long as
+    /// it takes.
     pub(crate) fn only_looks(&self) -> bool {
-        matches!(self, Self::Plan { .. } | Self::Status { .. })
+        matches!(self, Self::Plan { .. } | Self::Status { .. } | Self::Check { .. })
     }
 }
 
@@ -55,7 +58,8 @@ impl Event {
          {{\"action\":\"issue\",\"name\":...,\"certificate\":{{...}}}} with optional \"replace\"; {{\"action\":\"plan\"}} with optional \
          \"certificates\" and \"at\"; {{\"action\":\"status\"}} with optional \
          \"certificates\", \"limit\" and \"after\"; {{\"action\":\"rollback\",\"name\":...}} with optional \"serial\"; \
-         {{\"action\":\"revoke\",\"name\":...}} with optional \"reason\" and \"serial\"; {{\"action\":\"remove\",\"name\":...}}",
+         {{\"action\":\"revoke\",\"name\":...}} with optional \"reason\" and \"serial\"; {{\"action\":\"remove\",\"name\":...}}; \
+         {{\"action\":\"check\",\"name\":...}}",
     in_one_line(.0)
 )]
 pub(crate) struct NotUnderstood(pub(crate) String);
@@ -120,6 +124,9 @@ enum Request {
         #[serde(default)]
         after: Option<String>,
     },
+    Check {
+        name: String,
+    },
 }
 
 impl Event {
@@ -170,12 +177,9 @@ impl Event {
 
     fn parse_request(event: &Value, action: &Value) -> Result<Self, NotUnderstood> {
         match action.as_str() {
-            Some("reconcile" | "issue" | "plan" | "status" | "rollback" | "revoke" | "remove") => {}
-            Some(later @ "check") => {
-                return Err(NotUnderstood(format!(
-                    "the action {later:?} is not yet built"
-                )));
-            }
+            Some(
+                "reconcile" | "issue" | "plan" | "status" | "rollback" | "revoke" | "remove" | "check",
+            ) => {}
             _ => return Err(NotUnderstood(format!("the action {action} is unknown"))),
         }
         let request = Request::deserialize(event)
@@ -226,6 +230,7 @@ impl Event {
                 limit,
                 after,
             },
+            Request::Check { name } => Self::Check { name },
         })
     }
 }
@@ -321,6 +326,11 @@ mod tests {
                 ..
             }
         ));
+        let name = "shop".to_owned();
+        assert_eq!(
+            sample(include_str!("../../../events/check.json")),
+            Event::Check { name }
+        );
         assert_eq!(
             sample(include_str!("../../../events/plan.json")),
             Event::Plan {

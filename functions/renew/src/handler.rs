@@ -173,6 +173,11 @@ impl<P: Ports> Installation<P> {
                     .await?;
                 Ok(json!(inventory))
             }
+            Event::Check { name } => {
+                let check = cycle.check(&name).await;
+                tracing::info!(certificate.name = %check.name, verdict = ?check.verdict, "checked");
+                Ok(json!(check))
+            }
         }
     }
 

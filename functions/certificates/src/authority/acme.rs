@@ -197,12 +197,34 @@ impl Authorities for Acme {
             retry_after: exchange.retry_after(),
         }))
     }
+
+    async fn caa_identities(
+        &self,
+        authority: &settings::Authority,
+    ) -> Result<Vec<String>, Refusal> {
+        let exchange = self.exchange(authority)?;
+        let directory: DescribedDirectory = exchange.read(&authority.directory).await?;
+        let meta = directory.meta.unwrap_or_default();
+        Ok(meta.caa_identities.unwrap_or_default())
+    }
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Directory {
     renewal_info: Option<String>,
+}
+
+/// What a directory says of itself.
+#[derive(Deserialize)]
+struct DescribedDirectory {
+    meta: Option<Meta>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Meta {
+    caa_identities: Option<Vec<String>>,
 }
 
 fn der(key: &AccountKey) -> Result<Zeroizing<Vec<u8>>, Refusal> {

@@ -55,6 +55,11 @@ pub trait Authorities {
         authority: &settings::Authority,
         certificate: &str,
     ) -> Result<Option<Suggested>, Refusal>;
+
+    /// Returns the domains by which CAA records name the authority, as its directory tells (RFC 8555 section 7.1.1); empty when it
+    /// tells none.
+    async fn caa_identities(&self, authority: &settings::Authority)
+    -> Result<Vec<String>, Refusal>;
 }
 
 /// What an authority suggests for a renewal (RFC 9773 section 4.2), as it was told: nothing is checked yet.

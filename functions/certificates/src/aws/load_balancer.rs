@@ -1,29 +1,35 @@
-//! Elastic Load Balancing (version 2) of one region: the certificates of listeners.
+//! Elastic Load Balancing (version 2) of one region, and what AWS WAF (version 2) has before it: the certificates and rules of
+//! listeners.
 
 use std::collections::BTreeMap;
 
 use aws_config::SdkConfig;
 use aws_sdk_elasticloadbalancingv2::Client;
 use aws_sdk_elasticloadbalancingv2::types::{
-    Action, ActionTypeEnum, Certificate, LoadBalancerSchemeEnum, ProtocolEnum, Tag,
+    self as types, Action, ActionTypeEnum, Certificate, LoadBalancerSchemeEnum, ProtocolEnum,
+    RedirectActionConfig, RuleCondition, Tag, TargetTypeEnum,
 };
 
 use super::{service_error, unusable};
-use crate::arn::{ListenerArn, LoadBalancerArn};
+use crate::arn::{ListenerArn, LoadBalancerArn, TargetGroupArn};
 use crate::document::NewListener;
-use crate::load_balancer::{AttachError, Holding, Listener, LoadBalancer};
+use crate::load_balancer::{
+    self, AttachError, Balancer, Condition, Holding, HttpListener, Listener, LoadBalancer, Rule,
+};
 use crate::problem::ServiceError;
 
 /// The load balancers of one region. Every call made here is safe to repeat, so the SDK's retries are on.
 #[derive(Clone)]
 pub struct LoadBalancerClient {
     client: Client,
+    firewall: aws_sdk_wafv2::Client,
 }
 
 impl LoadBalancerClient {
     pub(super) fn new(config: &SdkConfig) -> Self {
         Self {
             client: Client::new(config),
+            firewall: aws_sdk_wafv2::Client::new(config),
         }
     }
 }
@@ -202,6 +208,239 @@ impl LoadBalancer for LoadBalancerClient {
             Err(error) => Err(error),
         }
     }
+
+    async fn balancer(&self, arn: &LoadBalancerArn) -> Result<Option<Balancer>, ServiceError> {
+        const OPERATION: &str = "DescribeLoadBalancers";
+        let sent = self
+            .client
+            .describe_load_balancers()
+            .load_balancer_arns(arn.as_str())
+            .send()
+            .await;
+        let output = match sent.map_err(|error| service_error(OPERATION, &error)) {
+            Ok(output) => output,
+            Err(error) if error.code.as_deref() == Some("LoadBalancerNotFound") => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let balancer = output.load_balancers.unwrap_or_default().into_iter().next();
+        let host = balancer.as_ref().and_then(|it| it.dns_name.clone());
+        let (Some(balancer), Some(host)) = (balancer, host) else {
+            return Err(unusable(
+                OPERATION,
+                "the answer lacks the load balancer or its DNS name",
+            ));
+        };
+        Ok(Some(Balancer {
+            host,
+            internet_facing: balancer.scheme == Some(LoadBalancerSchemeEnum::InternetFacing),
+        }))
+    }
+
+    async fn http_rules(
+        &self,
+        arn: &LoadBalancerArn,
+    ) -> Result<Option<HttpListener>, ServiceError> {
+        const LISTENERS: &str = "DescribeListeners";
+        const RULES: &str = "DescribeRules";
+        let mut pages = self
+            .client
+            .describe_listeners()
+            .load_balancer_arn(arn.as_str())
+            .page_size(PAGE)
+            .into_paginator()
+            .send();
+        let mut found = None;
+        while let Some(page) = pages.next().await {
+            let page = match page.map_err(|error| service_error(LISTENERS, &error)) {
+                Ok(page) => page,
+                Err(error) if error.code.as_deref() == Some("LoadBalancerNotFound") => {
+                    return Ok(None);
+                }
+                Err(error) => return Err(error),
+            };
+            let mut listeners = page.listeners.unwrap_or_default().into_iter();
+            found = listeners.find(|it| it.port == Some(HTTP));
+            if found.is_some() {
+                break;
+            }
+        }
+        let Some(found) = found else {
+            return Ok(None);
+        };
+        let mut listener = HttpListener {
+            arn: listener_arn(LISTENERS, found.listener_arn)?,
+            protocol: (found.protocol.as_ref())
+                .map(|protocol| protocol.as_str().to_owned())
+                .unwrap_or_default(),
+            rules: Vec::new(),
+        };
+        let mut pages = self
+            .client
+            .describe_rules()
+            .listener_arn(listener.arn.as_str())
+            .page_size(PAGE)
+            .into_paginator()
+            .send();
+        while let Some(page) = pages.next().await {
+            let page = page.map_err(|error| service_error(RULES, &error))?;
+            for one in page.rules.unwrap_or_default() {
+                listener.rules.push(
+                    rule(one).ok_or_else(|| unusable(RULES, "a rule has no ARN or no priority"))?,
+                );
+            }
+        }
+        Ok(Some(listener))
+    }
+
+    async fn function_groups(&self) -> Result<Vec<TargetGroupArn>, ServiceError> {
+        const OPERATION: &str = "DescribeTargetGroups";
+        let mut pages = self
+            .client
+            .describe_target_groups()
+            .page_size(PAGE)
+            .into_paginator()
+            .send();
+        let mut groups = Vec::new();
+        while let Some(page) = pages.next().await {
+            let page = page.map_err(|error| service_error(OPERATION, &error))?;
+            for group in page.target_groups.unwrap_or_default() {
+                if group.target_type != Some(TargetTypeEnum::Lambda) {
+                    continue;
+                }
+                let arn = group.target_group_arn.and_then(|arn| arn.parse().ok());
+                groups.push(arn.ok_or_else(|| unusable(OPERATION, "a target group has no ARN"))?);
+            }
+        }
+        Ok(groups)
+    }
+
+    async fn web_acl(&self, arn: &LoadBalancerArn) -> Result<Option<String>, ServiceError> {
+        const OPERATION: &str = "GetWebACLForResource";
+        let sent = self
+            .firewall
+            .get_web_acl_for_resource()
+            .resource_arn(arn.as_str())
+            .send()
+            .await;
+        match sent.map_err(|error| service_error(OPERATION, &error)) {
+            Ok(output) => Ok(output.web_acl.map(|web_acl| web_acl.name)),
+            Err(error) if error.code.as_deref() == Some("WAFNonexistentItemException") => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+fn rule(rule: types::Rule) -> Option<Rule> {
+    let priority = rule.priority.as_deref()?;
+    let priority = match priority {
+        "default" => None,
+        priority => Some(priority.parse().ok()?),
+    };
+    let mut actions = rule.actions.unwrap_or_default();
+    actions.sort_by_key(|action| action.order.unwrap_or(i32::MAX));
+    let authenticates = actions.iter().any(|action| {
+        let kind = action.r#type.as_ref().map(ActionTypeEnum::as_str);
+        kind.is_some_and(|kind| kind.starts_with("authenticate-") || kind == "jwt-validation")
+    });
+    Some(Rule {
+        arn: rule.rule_arn?,
+        priority,
+        conditions: (rule.conditions.unwrap_or_default().into_iter())
+            .map(condition)
+            .collect(),
+        action: action(actions.pop()),
+        authenticates,
+    })
+}
+
+fn condition(condition: RuleCondition) -> Condition {
+    // A single value stands at the top, several in an object of their own.
+    let plain = condition.values.unwrap_or_default();
+    let of = |values: Option<Vec<String>>| match values {
+        Some(values) if !values.is_empty() => values,
+        _ => plain.clone(),
+    };
+    let by_expressions = |field: &str, expressions: &Option<Vec<String>>| {
+        let any = expressions.as_ref().is_some_and(|all| !all.is_empty());
+        any.then(|| Condition::Other(format!("{field} by regular expressions")))
+    };
+    let field = condition.field.unwrap_or_default();
+    match field.as_str() {
+        "path-pattern" => {
+            let config = condition.path_pattern_config;
+            let (values, expressions) =
+                config.map_or((None, None), |config| (config.values, config.regex_values));
+            by_expressions(&field, &expressions).unwrap_or_else(|| Condition::Path(of(values)))
+        }
+        "host-header" => {
+            let config = condition.host_header_config;
+            let (values, expressions) =
+                config.map_or((None, None), |config| (config.values, config.regex_values));
+            by_expressions(&field, &expressions).unwrap_or_else(|| Condition::Host(of(values)))
+        }
+        "http-header" => {
+            let config = condition.http_header_config;
+            let (name, values, expressions) = config.map_or((None, None, None), |config| {
+                (config.http_header_name, config.values, config.regex_values)
+            });
+            by_expressions(&field, &expressions).unwrap_or_else(|| Condition::Header {
+                name: name.unwrap_or_default(),
+                values: of(values),
+            })
+        }
+        "http-request-method" => Condition::Method(of(condition
+            .http_request_method_config
+            .and_then(|config| config.values))),
+        "source-ip" => Condition::SourceIp(of(condition
+            .source_ip_config
+            .and_then(|config| config.values))),
+        "query-string" => Condition::Query,
+        _ => Condition::Other(field),
+    }
+}
+
+fn action(action: Option<Action>) -> load_balancer::Action {
+    use load_balancer::Action::{FixedResponse, Forward, Other, Redirect};
+    let Some(action) = action else {
+        return Other("nothing".to_owned());
+    };
+    match action.r#type {
+        Some(ActionTypeEnum::Forward) => {
+            let groups = action
+                .forward_config
+                .and_then(|config| config.target_groups);
+            let used = groups.unwrap_or_default().into_iter();
+            let used = used.filter(|group| group.weight != Some(0));
+            let mut arns: Vec<String> = used.filter_map(|group| group.target_group_arn).collect();
+            if arns.is_empty() {
+                arns.extend(action.target_group_arn);
+            }
+            Forward(arns)
+        }
+        Some(ActionTypeEnum::Redirect) => Redirect(address(action.redirect_config)),
+        Some(ActionTypeEnum::FixedResponse) => FixedResponse(
+            action
+                .fixed_response_config
+                .and_then(|config| config.status_code)
+                .unwrap_or_default(),
+        ),
+        kind => Other(kind.map_or_else(String::new, |kind| kind.as_str().to_owned())),
+    }
+}
+
+/// Returns where a redirect leads; what is not given stays as it was asked for.
+fn address(config: Option<RedirectActionConfig>) -> String {
+    let Some(config) = config else {
+        return "another address".to_owned();
+    };
+    let part = |value: Option<String>, else_: &str| value.unwrap_or_else(|| else_.to_owned());
+    format!(
+        "{}://{}:{}{}",
+        part(config.protocol, "#{protocol}").to_ascii_lowercase(),
+        part(config.host, "#{host}"),
+        part(config.port, "#{port}"),
+        part(config.path, "/#{path}"),
+    )
 }
 
 fn listener_arn(operation: &'static str, arn: Option<String>) -> Result<ListenerArn, ServiceError> {
@@ -223,6 +462,8 @@ fn attach_error(error: ServiceError) -> AttachError {
 
 /// The most the service gives at once.
 const PAGE: i32 = 400;
+/// Where authorities ask.
+const HTTP: i32 = 80;
 
 #[cfg(test)]
 mod tests {
@@ -552,5 +793,243 @@ mod tests {
                 .as_deref(),
             Some(foreign)
         );
+    }
+
+    #[tokio::test]
+    async fn a_load_balancer_is_told_or_surely_not_there() {
+        let service = Canned::answering([
+            done(
+                "DescribeLoadBalancers",
+                "<LoadBalancers><member><DNSName>web.elb.example</DNSName><Scheme>internal</Scheme></member></LoadBalancers>",
+            ),
+            refusal(400, "LoadBalancerNotFound"),
+            refusal(403, "AccessDenied"),
+        ]);
+        let client = client(&service);
+        let arn = BALANCER.parse().unwrap();
+        assert_eq!(
+            client.balancer(&arn).await.unwrap(),
+            Some(Balancer {
+                host: "web.elb.example".to_owned(),
+                internet_facing: false
+            })
+        );
+        assert_eq!(client.balancer(&arn).await.unwrap(), None);
+        assert!(client.balancer(&arn).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn the_rules_of_port_80_are_read_to_the_last_page() {
+        let rule = |priority: &str, conditions: &str, actions: &str| {
+            format!(
+                "<member><RuleArn>rule-{priority}</RuleArn><Priority>{priority}</Priority><Conditions>{conditions}</Conditions>\
+                 <Actions>{actions}</Actions></member>"
+            )
+        };
+        let values = |of: &[&str]| -> String {
+            let members: String = of
+                .iter()
+                .map(|value| format!("<member>{value}</member>"))
+                .collect();
+            format!("<Values>{members}</Values>")
+        };
+        let condition =
+            |field: &str, rest: &str| format!("<member><Field>{field}</Field>{rest}</member>");
+        let first = [
+            rule(
+                "10",
+                &format!(
+                    "{}{}",
+                    condition("path-pattern", &values(&["/a/*"])),
+                    condition(
+                        "host-header",
+                        &format!(
+                            "<HostHeaderConfig>{}</HostHeaderConfig>",
+                            values(&["a.example", "b.example"])
+                        )
+                    )
+                ),
+                &format!("<member><Type>forward</Type><TargetGroupArn>{GROUP}</TargetGroupArn></member>"),
+            ),
+            rule(
+                "20",
+                &format!(
+                    "{}{}{}{}",
+                    condition(
+                        "source-ip",
+                        &format!("<SourceIpConfig>{}</SourceIpConfig>", values(&["192.0.2.0/24"]))
+                    ),
+                    condition(
+                        "http-request-method",
+                        &format!(
+                            "<HttpRequestMethodConfig>{}</HttpRequestMethodConfig>",
+                            values(&["GET"])
+                        )
+                    ),
+                    condition(
+                        "http-header",
+                        &format!(
+                            "<HttpHeaderConfig><HttpHeaderName>User-Agent</HttpHeaderName>{}</HttpHeaderConfig>",
+                            values(&["*bot*"])
+                        )
+                    ),
+                    condition("query-string", "<QueryStringConfig><Values/></QueryStringConfig>"),
+                ),
+                "<member><Type>fixed-response</Type><Order>2</Order><FixedResponseConfig><StatusCode>403</StatusCode>\
+                 </FixedResponseConfig></member><member><Type>authenticate-oidc</Type><Order>1</Order></member>",
+            ),
+        ]
+        .concat();
+        let second = [
+            rule(
+                "30",
+                &condition(
+                    "path-pattern",
+                    "<PathPatternConfig><RegexValues><member>^/a</member></RegexValues></PathPatternConfig>",
+                ),
+                &format!(
+                    "<member><Type>forward</Type><ForwardConfig><TargetGroups><member><TargetGroupArn>{GROUP}</TargetGroupArn>\
+                     <Weight>1</Weight></member><member><TargetGroupArn>other</TargetGroupArn><Weight>0</Weight></member>\
+                     </TargetGroups></ForwardConfig></member>"
+                ),
+            ),
+            rule(
+                "default",
+                "",
+                "<member><Type>redirect</Type><RedirectConfig><Protocol>HTTPS</Protocol><Port>443</Port>\
+                 <StatusCode>HTTP_301</StatusCode></RedirectConfig></member>",
+            ),
+        ]
+        .concat();
+        let service = Canned::answering([
+            done(
+                "DescribeListeners",
+                &format!(
+                    "<Listeners><member><ListenerArn>x</ListenerArn><Port>443</Port></member><member>\
+                     <ListenerArn>{LISTENER}</ListenerArn><Protocol>HTTP</Protocol><Port>80</Port></member></Listeners>"
+                ),
+            ),
+            done(
+                "DescribeRules",
+                &format!("<Rules>{first}</Rules><NextMarker>more</NextMarker>"),
+            ),
+            done("DescribeRules", &format!("<Rules>{second}</Rules>")),
+        ]);
+        let arn = BALANCER.parse().unwrap();
+        let found = client(&service).http_rules(&arn).await.unwrap().unwrap();
+        assert_eq!(
+            (found.arn.as_str(), found.protocol.as_str()),
+            (LISTENER, "HTTP")
+        );
+        let text = |texts: &[&str]| -> Vec<String> {
+            texts.iter().map(|text| (*text).to_owned()).collect()
+        };
+        let [one, two, three, last] = found.rules.as_slice() else {
+            panic!("{found:?}");
+        };
+        assert_eq!(
+            *one,
+            Rule {
+                arn: "rule-10".to_owned(),
+                priority: Some(10),
+                conditions: vec![
+                    Condition::Path(text(&["/a/*"])),
+                    Condition::Host(text(&["a.example", "b.example"]))
+                ],
+                action: load_balancer::Action::Forward(text(&[GROUP])),
+                authenticates: false,
+            }
+        );
+        assert_eq!(
+            two.conditions,
+            [
+                Condition::SourceIp(text(&["192.0.2.0/24"])),
+                Condition::Method(text(&["GET"])),
+                Condition::Header {
+                    name: "User-Agent".to_owned(),
+                    values: text(&["*bot*"])
+                },
+                Condition::Query
+            ]
+        );
+        assert_eq!(
+            two.action,
+            load_balancer::Action::FixedResponse("403".to_owned())
+        );
+        assert!(two.authenticates);
+        assert!(
+            matches!(three.conditions.as_slice(), [Condition::Other(_)]),
+            "{three:?}"
+        );
+        assert_eq!(three.action, load_balancer::Action::Forward(text(&[GROUP])));
+        assert_eq!(last.priority, None);
+        assert_eq!(
+            last.action,
+            load_balancer::Action::Redirect("https://#{host}:443/#{path}".to_owned())
+        );
+        let [_, _, second_page] = service.requests();
+        assert_eq!(second_page.field("Marker").as_deref(), Some("more"));
+    }
+
+    #[tokio::test]
+    async fn no_listener_on_port_80_is_told_from_no_answer() {
+        let service = Canned::answering([
+            done("DescribeListeners", "<Listeners/>"),
+            refusal(400, "LoadBalancerNotFound"),
+            refusal(403, "AccessDenied"),
+        ]);
+        let client = client(&service);
+        let arn = BALANCER.parse().unwrap();
+        assert_eq!(client.http_rules(&arn).await.unwrap(), None);
+        assert_eq!(client.http_rules(&arn).await.unwrap(), None);
+        assert!(client.http_rules(&arn).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn only_target_groups_of_functions_are_told() {
+        let group = |arn: &str, kind: &str| {
+            format!(
+                "<member><TargetGroupArn>{arn}</TargetGroupArn><TargetType>{kind}</TargetType></member>"
+            )
+        };
+        let service = Canned::answering([
+            done(
+                "DescribeTargetGroups",
+                &format!(
+                    "<TargetGroups>{}</TargetGroups><NextMarker>more</NextMarker>",
+                    group("x", "instance")
+                ),
+            ),
+            done(
+                "DescribeTargetGroups",
+                &format!("<TargetGroups>{}</TargetGroups>", group(GROUP, "lambda")),
+            ),
+        ]);
+        let groups = client(&service).function_groups().await.unwrap();
+        assert_eq!(groups, [GROUP.parse().unwrap()]);
+    }
+
+    #[tokio::test]
+    async fn a_web_acl_is_told_by_name() {
+        let service = Canned::answering([
+            Answer::json(
+                200,
+                r#"{"WebACL": {"Name": "edge", "Id": "1", "ARN": "arn:aws:wafv2:eu-central-1:123456789012:regional/webacl/edge/1",
+                    "DefaultAction": {"Allow": {}}, "VisibilityConfig": {"SampledRequestsEnabled": true,
+                    "CloudWatchMetricsEnabled": true, "MetricName": "edge"}}}"#,
+            ),
+            Answer::json(200, "{}"),
+            Answer::refusal(400, "WAFNonexistentItemException", "none"),
+            Answer::refusal(400, "AccessDeniedException", "no"),
+        ]);
+        let client = client(&service);
+        let arn = BALANCER.parse().unwrap();
+        assert_eq!(client.web_acl(&arn).await.unwrap().as_deref(), Some("edge"));
+        assert_eq!(client.web_acl(&arn).await.unwrap(), None);
+        assert_eq!(client.web_acl(&arn).await.unwrap(), None);
+        let denied = client.web_acl(&arn).await.unwrap_err();
+        assert_eq!(denied.code.as_deref(), Some("AccessDeniedException"));
+        let [first, ..] = service.requests::<4>();
+        assert_eq!(first.json(), serde_json::json!({"ResourceArn": BALANCER}));
     }
 }
