@@ -10,6 +10,7 @@
 mod authority_refusals;
 mod aws_refusals;
 mod budget;
+mod check;
 mod concurrency;
 mod documents;
 mod drift;

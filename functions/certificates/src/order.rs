@@ -266,6 +266,7 @@ impl<P: Ports> Work<'_, '_, P> {
                 blame(&unreachable, Ours::SelfCheckUnreachable),
             );
         }
+        crate::preflight::checked(&mut self.state, self.cycle.clock.now());
         self.note(
             "fetched",
             listed_names(challenges.iter().map(|(name, ..)| name)),

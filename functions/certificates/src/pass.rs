@@ -216,6 +216,7 @@ impl<P: Ports> Cycle<'_, P> {
             .collect()
             .await;
         entries.extend(worked_off.into_iter().flatten());
+        self.look_ahead_of_all(&mut entries).await;
         let shares = entries.iter().filter_map(|entry| self.share_left(entry));
         Pass {
             lowest_share_left: shares.min_by(f64::total_cmp),
@@ -411,11 +412,14 @@ impl<P: Ports> Cycle<'_, P> {
         }
         let entry = match plan.waiting {
             Some(held) => held.entry(name),
-            None => Entry::bare(
-                name.as_str(),
-                Outcome::Kept,
-                kept_reason(&state, &object.etag, now),
-            ),
+            None => {
+                self.sights.note(&wanted, &state);
+                Entry::bare(
+                    name.as_str(),
+                    Outcome::Kept,
+                    kept_reason(&state, &object.etag, now),
+                )
+            }
         };
         settled(entry, Some(&wanted))
     }
@@ -520,7 +524,11 @@ impl<P: Ports> Cycle<'_, P> {
         if let Some((problem, next)) = asking::missing_problem(wanted, state) {
             return Some((problem, Some(next)));
         }
-        self.untrusted(state).map(|problem| (problem, None))
+        let untrusted = self.untrusted(state).map(|problem| (problem, None));
+        untrusted.or_else(|| {
+            let preflight = state.preflight.as_ref().filter(|_| !wanted.paused)?;
+            Some((preflight.problem.clone()?, None))
+        })
     }
 
     /// Returns the problem of a certificate that is served and that the public does not trust, unless its authority is private.

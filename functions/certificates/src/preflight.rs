@@ -4,7 +4,8 @@
 //! the rules changes, a probe is fetched as an authority would fetch a challenge, and CAA records are read. What cannot be told
 //! is never a problem (rule 6).
 
-use std::cell::OnceCell;
+use std::cell::{OnceCell, RefCell};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::time::Duration;
@@ -25,11 +26,11 @@ use crate::load_balancer::{Balancer, HttpListener, LoadBalancer};
 use crate::memo::Memo;
 use crate::names::{CertificateName, DnsName};
 use crate::problem::{Problem, ServiceError};
-use crate::report::whole_seconds;
+use crate::report::{Entry, whole_seconds};
 use crate::self_check::Fetched;
 use crate::settings::{self, Authority, CheckMode};
 use crate::state::{Preflight, State};
-use crate::store::{Condition, Store};
+use crate::store::{self, Condition, Store, read_record, write_record};
 
 /// What was seen in this pass by those who look ahead, each thing asked for once.
 pub(crate) struct Sights<R> {
@@ -41,6 +42,16 @@ pub(crate) struct Sights<R> {
     balancers: Memo<Result<Option<Balancer>, ServiceError>>,
     rules: Memo<Result<Option<Rc<HttpListener>>, ServiceError>>,
     functions: Memo<Result<Rc<Vec<TargetGroupArn>>, ServiceError>>,
+    /// What needed no work, with what the last look ahead of it found.
+    kept: RefCell<Vec<(Wanted, Option<Preflight>)>>,
+}
+
+impl<R> Sights<R> {
+    /// Notes a certificate that needs no work: once all others are worked off, it is looked ahead for it.
+    pub(crate) fn note(&self, wanted: &Wanted, state: &State) {
+        let seen = (wanted.clone(), state.preflight.clone());
+        self.kept.borrow_mut().push(seen);
+    }
 }
 
 impl<R> Default for Sights<R> {
@@ -54,6 +65,7 @@ impl<R> Default for Sights<R> {
             balancers: Memo::default(),
             rules: Memo::default(),
             functions: Memo::default(),
+            kept: RefCell::default(),
         }
     }
 }
@@ -208,12 +220,73 @@ impl<P: Ports> Cycle<'_, P> {
         ))
     }
 
+    /// Looks ahead for all that needed no work, as far as that is due and time is left, and puts what stands in the way into their
+    /// entries.
+    pub(crate) async fn look_ahead_of_all(&self, entries: &mut [Entry]) {
+        let kept = self.sights.kept.take();
+        let concurrency = self.settings.limits.concurrency;
+        let looked: Vec<Option<(Wanted, State)>> = stream::iter(kept)
+            .map(|(wanted, before)| async move {
+                let looked = self.look_ahead_of(wanted, before);
+                let looked = tokio::time::timeout(self.clock.left(), looked).await;
+                looked.ok().flatten()
+            })
+            .buffer_unordered(concurrency)
+            .collect()
+            .await;
+        let looked: BTreeMap<String, (Wanted, State)> = (looked.into_iter().flatten())
+            .map(|(wanted, state)| (wanted.name.to_string(), (wanted, state)))
+            .collect();
+        for entry in entries {
+            let Some((wanted, state)) = looked.get(&entry.name) else {
+                continue;
+            };
+            let of_ours = |problem: &Problem| {
+                let ours = [Ours::CaaForbids, Ours::ChallengePath];
+                ours.map(Problem::kind_of).contains(&problem.kind)
+            };
+            if entry.problem.as_ref().is_none_or(of_ours) {
+                let standing = self.standing_problem(wanted, state);
+                entry.problem = standing.map(|(problem, _)| problem);
+            }
+        }
+    }
+
+    /// Looks ahead for one, if that is due, and stores what was found; returns it where that could be stored.
+    async fn look_ahead_of(
+        &self,
+        wanted: Wanted,
+        before: Option<Preflight>,
+    ) -> Option<(Wanted, State)> {
+        // Most need not even be read again.
+        let now = self.clock.now();
+        let known = before.as_ref().and_then(|it| it.rule.clone());
+        let is_due = before.as_ref().is_none_or(|it| is_due(it, now));
+        if wanted.paused || !is_due && self.rules_found(&wanted).await.is_none_or(|it| it == known)
+        {
+            return None;
+        }
+        let (store, key) = (self.ports.store(), store::state_key(&wanted.name));
+        let (mut state, etag) = read_record::<State>(store, &key).await.ok()??;
+        if state.lease_in_force(now).is_some() || !self.look_ahead(&wanted, &mut state).await {
+            return None;
+        }
+        match write_record(store, &key, &mut state, Condition::Matches(&etag)).await {
+            Ok(_) => Some((wanted, state)),
+            // Whoever was faster goes by what they read, and the next pass looks again.
+            Err(error) => {
+                tracing::warn!(certificate.name = %wanted.name, %error, "what was looked ahead for is not stored");
+                None
+            }
+        }
+    }
+
     /// Looks at what the next order would meet, as far as that is due; keeps it in the state and returns whether that has to be
     /// written. Takes [`LONGEST`] at most.
     pub(crate) async fn look_ahead(&self, wanted: &Wanted, state: &mut State) -> bool {
         if wanted.paused {
             // Nothing will be ordered.
-            return state.preflight.take().is_some();
+            return false;
         }
         let Some(limit) = self.clock.grant(LEAST, LONGEST) else {
             return false;
