@@ -45,7 +45,10 @@ impl Event {
     /// Whether answering it changes nothing of what is served or ordered: a check leaves no more than a probe in the bucket, for as long as
     /// it takes.
     pub(crate) fn only_looks(&self) -> bool {
-        matches!(self, Self::Plan { .. } | Self::Status { .. } | Self::Check { .. })
+        matches!(
+            self,
+            Self::Plan { .. } | Self::Status { .. } | Self::Check { .. }
+        )
     }
 }
 
@@ -178,7 +181,8 @@ impl Event {
     fn parse_request(event: &Value, action: &Value) -> Result<Self, NotUnderstood> {
         match action.as_str() {
             Some(
-                "reconcile" | "issue" | "plan" | "status" | "rollback" | "revoke" | "remove" | "check",
+                "reconcile" | "issue" | "plan" | "status" | "rollback" | "revoke" | "remove"
+                | "check",
             ) => {}
             _ => return Err(NotUnderstood(format!("the action {action} is unknown"))),
         }

@@ -173,6 +173,10 @@ impl<'l, L: Ports> Authorities for PlannedAuthorities<'l, L> {
         }
         self.live.renewal_information(authority, certificate).await
     }
+
+    async fn caa_identities(&self, authority: &Authority) -> Result<Vec<String>, Refusal> {
+        self.live.caa_identities(authority).await
+    }
 }
 
 /// An account, which may be made up.

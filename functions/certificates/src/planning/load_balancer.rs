@@ -6,9 +6,9 @@ use std::rc::Rc;
 
 use super::journal::Journal;
 use super::reading::ReadLoadBalancer;
-use crate::arn::{ListenerArn, LoadBalancerArn};
+use crate::arn::{ListenerArn, LoadBalancerArn, TargetGroupArn};
 use crate::document::NewListener;
-use crate::load_balancer::{AttachError, Holding, Listener, LoadBalancer};
+use crate::load_balancer::{AttachError, Balancer, Holding, HttpListener, Listener, LoadBalancer};
 use crate::problem::ServiceError;
 
 /// What listeners of all regions would hold instead of what they do, and those that would have been made.
@@ -127,6 +127,25 @@ impl<B: LoadBalancer> LoadBalancer for PlannedLoadBalancer<B> {
         self.put(arn, holding);
         Ok(())
     }
+
+    async fn balancer(&self, arn: &LoadBalancerArn) -> Result<Option<Balancer>, ServiceError> {
+        self.live.balancer(arn).await
+    }
+
+    async fn http_rules(
+        &self,
+        arn: &LoadBalancerArn,
+    ) -> Result<Option<HttpListener>, ServiceError> {
+        self.live.http_rules(arn).await
+    }
+
+    async fn function_groups(&self) -> Result<Vec<TargetGroupArn>, ServiceError> {
+        self.live.function_groups().await
+    }
+
+    async fn web_acl(&self, arn: &LoadBalancerArn) -> Result<Option<String>, ServiceError> {
+        self.live.web_acl(arn).await
+    }
 }
 
 fn refused(operation: &'static str, code: &str, why: impl ToString) -> ServiceError {
@@ -188,6 +207,25 @@ mod tests {
 
         async fn remove(&self, _: &ListenerArn, _: &str) -> Result<(), ServiceError> {
             panic!("removed");
+        }
+
+        async fn balancer(&self, _: &LoadBalancerArn) -> Result<Option<Balancer>, ServiceError> {
+            Ok(None)
+        }
+
+        async fn http_rules(
+            &self,
+            _: &LoadBalancerArn,
+        ) -> Result<Option<HttpListener>, ServiceError> {
+            Ok(None)
+        }
+
+        async fn function_groups(&self) -> Result<Vec<TargetGroupArn>, ServiceError> {
+            Ok(Vec::new())
+        }
+
+        async fn web_acl(&self, _: &LoadBalancerArn) -> Result<Option<String>, ServiceError> {
+            Ok(None)
         }
     }
 

@@ -6,6 +6,7 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -80,6 +81,7 @@ impl<'l, L: Ports> Ports for Planned<'l, L> {
     type Authorities = PlannedAuthorities<'l, L>;
     type CertificateManager = PlannedCertificateManager<L::CertificateManager>;
     type LoadBalancer = PlannedLoadBalancer<L::LoadBalancer>;
+    type Resolver = L::Resolver;
 
     fn store(&self) -> &Self::Store {
         &self.store
@@ -106,6 +108,10 @@ impl<'l, L: Ports> Ports for Planned<'l, L> {
             changes: self.load_balancers.clone(),
             journal: self.journal.clone(),
         }
+    }
+
+    fn resolver(&self, servers: Option<&[SocketAddr]>) -> Self::Resolver {
+        self.live.resolver(servers)
     }
 
     async fn new_key(&self, key_type: KeyType) -> Result<PrivateKey, String> {

@@ -1,18 +1,19 @@
 //! The live ports as a plan sees them: each has the calls that read and no others, so that nothing a plan does can change anything.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use zeroize::Zeroizing;
 
-use crate::arn::{CertificateArn, ListenerArn, LoadBalancerArn};
+use crate::arn::{CertificateArn, ListenerArn, LoadBalancerArn, TargetGroupArn};
 use crate::authority::{
     Account, AccountKey, Authorities, Authorization, Order, OrderStatus, Suggested,
 };
 use crate::certificate_manager::{CertificateManager, Described, Listed};
 use crate::cycle::Ports;
 use crate::key::{KeyType, PrivateKey};
-use crate::load_balancer::{Holding, Listener, LoadBalancer};
+use crate::load_balancer::{Balancer, Holding, HttpListener, Listener, LoadBalancer};
 use crate::problem::{Refusal, ServiceError};
 use crate::settings::Authority;
 use crate::store::{Entry, Object, Store, StoreError};
@@ -49,6 +50,10 @@ impl<'l, L: Ports> ReadPorts<'l, L> {
         self.0.new_key(key_type).await
     }
 
+    pub(super) fn resolver(&self, servers: Option<&[SocketAddr]>) -> L::Resolver {
+        self.0.resolver(servers)
+    }
+
     pub(super) async fn secret(&self, arn: &str) -> Result<Zeroizing<String>, ServiceError> {
         self.0.secret(arn).await
     }
@@ -83,6 +88,13 @@ impl<A: Authorities> ReadAuthorities<'_, A> {
         url: &str,
     ) -> Result<ReadAccount<A::Account>, Refusal> {
         Ok(ReadAccount(self.0.sign_in(authority, key, url).await?))
+    }
+
+    pub(super) async fn caa_identities(
+        &self,
+        authority: &Authority,
+    ) -> Result<Vec<String>, Refusal> {
+        self.0.caa_identities(authority).await
     }
 
     pub(super) async fn renewal_information(
@@ -186,6 +198,31 @@ impl<B: LoadBalancer> ReadLoadBalancer<B> {
 
     pub(super) async fn certificates(&self, arn: &ListenerArn) -> Result<Holding, ServiceError> {
         self.0.certificates(arn).await
+    }
+
+    pub(super) async fn balancer(
+        &self,
+        arn: &LoadBalancerArn,
+    ) -> Result<Option<Balancer>, ServiceError> {
+        self.0.balancer(arn).await
+    }
+
+    pub(super) async fn http_rules(
+        &self,
+        arn: &LoadBalancerArn,
+    ) -> Result<Option<HttpListener>, ServiceError> {
+        self.0.http_rules(arn).await
+    }
+
+    pub(super) async fn function_groups(&self) -> Result<Vec<TargetGroupArn>, ServiceError> {
+        self.0.function_groups().await
+    }
+
+    pub(super) async fn web_acl(
+        &self,
+        arn: &LoadBalancerArn,
+    ) -> Result<Option<String>, ServiceError> {
+        self.0.web_acl(arn).await
     }
 }
 
