@@ -60,10 +60,19 @@ fn state(mut state: State, now: OffsetDateTime) {
             superseded.detached_since(now);
         }
     }
-    for failure in [&state.order_failure, &state.deployment_failure] {
-        failure.iter().for_each(|failure| of_failure(failure, now));
+    let failures = state.order_failure.iter().chain(&state.deployment_failure);
+    for failure in failures.chain(&state.failures_elsewhere) {
+        of_failure(failure, now);
     }
-    if let Some(held) = &state.certificate {
+    state.is_held_back("etag", now);
+    state.missing.values().for_each(|missing| {
+        missing.waits(now);
+    });
+    for held in state
+        .certificate
+        .iter()
+        .chain(state.previous_held.as_deref())
+    {
         of_held(held, now);
     }
     state.note(now, "looked", "at");
