@@ -393,7 +393,7 @@ mod tests {
             .unwrap_err()
             .to_string();
         assert!(typo.contains("certificats"), "{typo}");
-        let later = parse("{\"action\":\"check\"}").unwrap_err().to_string();
+        let later = parse("{\"Records\":[]}").unwrap_err().to_string();
         assert!(later.contains("not yet"), "{later}");
     }
 }
