@@ -517,23 +517,7 @@ async fn a_web_acl_is_told_by_name_and_what_cannot_be_told_is_said() {
     site.put_settings(&settings(&cloud, &site)).await;
     let name = "shop.example.com";
     site.want("shop", &[name]).await;
-    let created = cloud
-        .aws()
-        .json(
-            "wafv2",
-            "AWSWAF_20190729.CreateWebACL",
-            &json!({
-                "Name": "edge", "Scope": "REGIONAL", "DefaultAction": {"Allow": {}}, "Rules": [],
-                "VisibilityConfig": {"SampledRequestsEnabled": false, "CloudWatchMetricsEnabled": false, "MetricName": "edge"},
-            }),
-        )
-        .await;
-    let web_acl = created["Summary"]["ARN"].as_str().unwrap();
-    let associate = json!({"WebACLArn": web_acl, "ResourceArn": site.balancer});
-    cloud
-        .aws()
-        .json("wafv2", "AWSWAF_20190729.AssociateWebACL", &associate)
-        .await;
+    site.associate_web_acl("edge").await;
 
     let found = check(&site, "shop").await;
     assert_told(

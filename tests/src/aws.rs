@@ -151,27 +151,6 @@ impl Aws {
         self.send(request).await
     }
 
-    /// Calls an operation of a service that speaks JSON, for which no SDK crate is worth its compile time.
-    pub async fn json(&self, service: &str, target: &str, body: &Value) -> Value {
-        let mut request = Request::get(&self.address.to_string(), "/");
-        request.method = "POST".into();
-        request.headers.extend([
-            (
-                "authorization".into(),
-                format!(
-                    "AWS4-HMAC-SHA256 Credential=local/20260101/{REGION}/{service}/aws4_request, \
-                     SignedHeaders=host, Signature=0"
-                ),
-            ),
-            ("content-type".into(), "application/x-amz-json-1.1".into()),
-            ("x-amz-target".into(), target.into()),
-        ]);
-        request.body = body.to_string().into_bytes();
-        let response = self.send(request).await;
-        assert!(response.status < 300, "{target}: {}", response.text());
-        serde_json::from_slice(&response.body).unwrap_or(Value::Null)
-    }
-
     async fn send(&self, request: Request) -> Response {
         let idle = lock(&self.idle).pop();
         let idle = match idle {
