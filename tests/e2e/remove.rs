@@ -253,7 +253,7 @@ async fn a_removal_survives_death_at_every_request() {
         async move {
             let label = format!("removed-{request}-{moment:?}").to_lowercase();
             let (site, domain, leaf) = issued(&cloud, &label).await;
-            let foreign = import_foreign(&cloud, &[&domain]).await;
+            let foreign = import_foreign(&cloud, &["foreign.example.net"]).await;
             site.add_to_listener(&foreign).await;
 
             let plan = later(Duration::ZERO).killed_at(request, moment);
