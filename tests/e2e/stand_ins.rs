@@ -330,7 +330,8 @@ async fn a_web_acl_stands_before_a_load_balancer() {
     let acl = shop.associate_web_acl("strict").await;
     for (site, held) in [(shop, json!(acl)), (other, Value::Null)] {
         let question = json!({"ResourceArn": site.balancer});
-        let answer = cloud.aws().waf("GetWebACLForResource", &question).await;
+        let target = "AWSWAF_20190729.GetWebACLForResource";
+        let answer = cloud.aws().json("wafv2", target, &question).await;
         assert_eq!(answer["WebACL"]["ARN"], held, "{answer:#}");
         assert_eq!(ask(&cloud, &site.host, 1).await, (0, vec![1]));
     }

@@ -118,13 +118,15 @@ impl Aws {
         self.call("ec2", kind, None, body).await.text()
     }
 
-    /// Calls an operation of WAF, for the same reason.
-    pub async fn waf(&self, operation: &str, parameters: &Value) -> Value {
-        let target = format!("AWSWAF_20190729.{operation}");
+    /// Calls an operation of a service that speaks JSON, for the same reason.
+    pub async fn json(&self, service: &str, target: &str, parameters: &Value) -> Value {
         let kind = "application/x-amz-json-1.1";
-        let answer = self.call("wafv2", kind, Some(target), parameters.to_string());
-        let answer = answer.await;
-        assert_eq!(answer.status, 200, "{operation}: {}", answer.text());
+        let target = Some(target.to_owned());
+        let answer = self
+            .call(service, kind, target, parameters.to_string())
+            .await;
+        let status = answer.status;
+        assert!(status < 300, "{service}: {status} {}", answer.text());
         serde_json::from_slice(&answer.body).unwrap_or(Value::Null)
     }
 

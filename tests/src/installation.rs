@@ -354,10 +354,14 @@ impl Installation {
             "Name": name, "Scope": "REGIONAL", "DefaultAction": {"Allow": {}}, "Rules": [],
             "VisibilityConfig": visible,
         });
-        let created = self.cloud.aws.waf("CreateWebACL", &acl).await;
+        let aws = &self.cloud.aws;
+        let created = aws
+            .json("wafv2", "AWSWAF_20190729.CreateWebACL", &acl)
+            .await;
         let acl = created["Summary"]["ARN"].as_str().unwrap().to_owned();
         let both = json!({"WebACLArn": acl, "ResourceArn": self.balancer});
-        self.cloud.aws.waf("AssociateWebACL", &both).await;
+        aws.json("wafv2", "AWSWAF_20190729.AssociateWebACL", &both)
+            .await;
         acl
     }
 
