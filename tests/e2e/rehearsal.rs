@@ -15,6 +15,9 @@ use crate::evidence::{self, DAY, FINALIZE, MINUTE, NEW_ORDER, Rest, later};
 use crate::fallback::Pair;
 use crate::interruption::{at_every_request, last_request, passes_afterwards};
 
+/// So many requests reach well into the order after the rehearsal.
+const REHEARSAL: usize = 48;
+
 /// Installs certloop that rehearses at the second authority.
 async fn rehearsing(pair: &Pair, label: &str) -> Installation {
     let site = pair.install(label).await;
@@ -116,6 +119,10 @@ async fn a_rehearsal_survives_death_at_every_request() {
     let deaths = at_every_request(|request, moment| {
         let pair = pair.clone();
         async move {
+            // What follows is any first issuance.
+            if request > REHEARSAL {
+                return false;
+            }
             let label = format!("rehearsal-{request}-{moment:?}").to_lowercase();
             let domain = format!("{label}.example.com");
             let site = rehearsing(&pair, &label).await;
@@ -146,7 +153,7 @@ async fn a_rehearsal_survives_death_at_every_request() {
     .await;
     println!("{deaths} deaths");
     assert!(
-        deaths > 90,
+        deaths > 80,
         "only {deaths} deaths: is every request counted?"
     );
 }
