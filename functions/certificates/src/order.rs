@@ -622,6 +622,9 @@ impl<P: Ports> Work<'_, '_, P> {
         let names: Vec<String> = (self.ordered_names().iter())
             .map(ToString::to_string)
             .collect();
+        if matches!(outcome, Outcome::Unknown) && !was_finalized {
+            self.keep_tokens_for_now();
+        }
         let outcome = match outcome {
             // No certificate can come of an order without a CSR; its validations may have failed.
             Outcome::Unknown if !was_finalized => Outcome::Ended { failed: &names },
@@ -637,6 +640,16 @@ impl<P: Ports> Work<'_, '_, P> {
             self.save().await?;
         }
         self.sweep().await
+    }
+
+    /// An order that is given up may be in validation: its authority goes on asking for the tokens for a while.
+    fn keep_tokens_for_now(&mut self) {
+        let now = crate::report::whole_seconds(self.cycle.clock.now());
+        let leftovers = &mut self.state.leftovers;
+        for token in &leftovers.tokens {
+            let until = AskedFor(now + STILL_ASKED_FOR);
+            leftovers.asked_for.entry(token.clone()).or_insert(until);
+        }
     }
 
     /// Notes what the vault holds and no record names: a stop came between the certificate and the state.
