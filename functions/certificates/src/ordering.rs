@@ -192,7 +192,10 @@ impl<P: Ports> Work<'_, '_, P> {
                 true => cycle.course(&self.wanted, &self.state).await?,
                 false => return Err(halt),
             };
-            if next.authority.directory == course.authority.directory {
+            let now = cycle.clock.now();
+            let failure = self.state.failure_at(&next.authority.directory);
+            let waits_too = failure.is_some_and(|failure| failure.is_unavailable(now));
+            if waits_too || next.authority.directory == course.authority.directory {
                 return Err(halt);
             }
             self.note(
