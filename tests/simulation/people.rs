@@ -809,7 +809,9 @@ fn choose_other_defaults(world: &mut World, name: &str) {
     let listeners: Vec<String> = (world.listeners.iter())
         .filter(|(_, listener)| {
             let default = listener.holding.default.as_deref();
-            default.is_some_and(|arn| world.owner_of(arn).as_deref() == Some(name))
+            default.is_some_and(|arn| {
+                world.owner_of(arn).as_deref() == Some(name) || rules::knows_arn(world, name, arn)
+            })
         })
         .map(|(arn, _)| arn.clone())
         .collect();

@@ -1554,7 +1554,11 @@ fn not_gone(world: &World, name: &str, now: OffsetDateTime) -> Vec<String> {
             }
         }
     }
-    let mut stays = false;
+    // One that somebody took our tags from may be a default as well.
+    let mut stays = world
+        .manager
+        .keys()
+        .any(|arn| is_default(arn) && knows_arn(world, name, arn));
     for arn in world.manager.keys() {
         if world.owner_of(arn).as_deref() != Some(name) {
             continue;
