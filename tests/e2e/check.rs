@@ -55,14 +55,6 @@ fn assert_told(answer: &Value, domain: &str, check: &str, verdict: &str, said: &
     );
 }
 
-/// Returns the load balancer's own DNS name.
-async fn host(cloud: &LocalCloud, site: &Installation) -> String {
-    let describe = cloud.aws().elb().describe_load_balancers();
-    let described = describe.load_balancer_arns(&site.balancer).send().await;
-    let balancer = described.unwrap().load_balancers.unwrap().remove(0);
-    balancer.dns_name.unwrap()
-}
-
 /// Returns the ARNs of all rules of the HTTP listener but the default one.
 async fn rules(cloud: &LocalCloud, site: &Installation) -> Vec<String> {
     let describe = cloud.aws().elb().describe_rules();
@@ -139,14 +131,7 @@ fn answer(body: &str) -> Action {
 }
 
 async fn caa(cloud: &LocalCloud, host: &str, tag: &str, value: &str) {
-    let policies = json!([{"tag": tag, "value": value}]);
-    let body = json!({"host": host, "policies": policies});
-    cloud.pebble().dns("add-caa", body).await;
-}
-
-async fn alias(cloud: &LocalCloud, host: &str, target: &str) {
-    let body = json!({"host": host, "target": target});
-    cloud.pebble().dns("set-cname", body).await;
+    cloud.dns().set_caa(host, &[(tag, value)]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -157,47 +142,35 @@ async fn where_a_name_leads_is_told() {
     // Nobody connects to these: without a fetch of ours they are compared only.
     let (ours, others): (IpAddr, IpAddr) =
         ("52.0.0.7".parse().unwrap(), "52.0.0.8".parse().unwrap());
-    let (ours_v6, others_v6) = ("2600:1f18::7", "2600:1f18::8");
-    let dns = cloud.pebble();
-    let v6 = async |name: &str, address: &str| {
-        let body = json!({"host": name, "addresses": [address]});
-        dns.dns("add-aaaa", body).await;
-    };
-    dns.dns("set-default-ipv4", json!({"ip": ""})).await;
-    let balancer = host(&cloud, &site).await;
-    let names = [
-        "here.example.com",
-        "elsewhere.example.com",
-        "nowhere.example.com",
-        "broken.example.com",
-        "v6-elsewhere.example.com",
-        "v6-here.example.com",
-        "v6-only.example.com",
-        "private.example.com",
-        "alias.example.com",
+    let (ours_v6, others_v6): (IpAddr, IpAddr) = (
+        "2600:1f18::7".parse().unwrap(),
+        "2600:1f18::8".parse().unwrap(),
+    );
+    let dns = cloud.dns();
+    dns.call("set-default-ipv4", json!({"ip": ""})).await;
+    dns.lead_only(&site.host, &[ours, ours_v6]).await;
+    let leads: [(&str, &[IpAddr]); 7] = [
+        ("here", &[ours]),
+        ("elsewhere", &[others]),
+        ("nowhere", &[]),
+        ("v6-elsewhere", &[ours, others_v6]),
+        ("v6-here", &[ours, ours_v6]),
+        ("v6-only", &[ours_v6]),
+        ("private", &["10.0.0.7".parse().unwrap()]),
     ];
-    site.want("shop", &names).await;
-    dns.point(&balancer, ours).await;
-    v6(&balancer, ours_v6).await;
-    for name in ["here", "v6-elsewhere", "v6-here"] {
-        dns.point(&format!("{name}.example.com"), ours).await;
+    let mut names = Vec::new();
+    for (label, addresses) in leads {
+        let name = format!("{label}.example.com");
+        dns.lead_only(&name, addresses).await;
+        names.push(name);
     }
-    dns.point("elsewhere.example.com", others).await;
-    v6("v6-elsewhere.example.com", others_v6).await;
-    v6("v6-here.example.com", ours_v6).await;
-    v6("v6-only.example.com", ours_v6).await;
-    dns.point("private.example.com", "10.0.0.7".parse().unwrap())
-        .await;
-    alias(&cloud, "alias.example.com", &balancer).await;
-    for name in [
-        "nowhere.example.com",
-        "v6-only.example.com",
-        "alias.example.com",
-    ] {
-        dns.dns("clear-a", json!({"host": name})).await;
-    }
-    dns.dns("set-servfail", json!({"host": "broken.example.com"}))
-        .await;
+    dns.set_cname("alias.example.com", &site.host).await;
+    dns.set_servfail("broken.example.com").await;
+    names.extend(["alias.example.com", "broken.example.com"].map(str::to_owned));
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    // By hand, since it would lead the names here.
+    let document = site.document(&names).to_string();
+    site.put("certificates/shop.json", document).await;
 
     let found = check(&site, "shop").await;
 
@@ -284,7 +257,7 @@ async fn what_caa_records_say_is_told() {
     let account = account.as_str().unwrap();
     site.put_settings(&without_fetch(&cloud, &site)).await;
 
-    let dns = cloud.pebble();
+    let dns = cloud.dns();
     let with_account = |account: &str| format!("ca.example; accounturi={account}");
     let cases = [
         ("none", vec![], "ok"),
@@ -306,9 +279,8 @@ async fn what_caa_records_say_is_told() {
     let mut domains = Vec::new();
     for (label, values, _) in &cases {
         let name = format!("{label}.test.example");
-        let policies = values.iter().map(|v| json!({"tag": "issue", "value": v}));
-        let body = json!({"host": name, "policies": policies.collect::<Vec<_>>()});
-        dns.dns("add-caa", body).await;
+        let policies: Vec<(&str, &str)> = values.iter().map(|value| ("issue", *value)).collect();
+        dns.set_caa(&name, &policies).await;
         domains.push(name);
     }
     caa(&cloud, "ours.test.example", "issue", &with_account(account)).await;
@@ -324,11 +296,12 @@ async fn what_caa_records_say_is_told() {
     caa(&cloud, "strict.example", "issue", "other.example").await;
     caa(&cloud, "lenient.strict.example", "issue", "ca.example").await;
     caa(&cloud, "target.example.net", "issue", "other.example").await;
-    alias(&cloud, "www.alias.example", "target.example.net").await;
-    caa(&cloud, "example.org", "issue", "other.example").await;
-    alias(&cloud, "www.free.example", "target.example.org").await;
-    dns.dns("set-servfail", json!({"host": "broken.example.com"}))
+    dns.set_cname("www.alias.example", "target.example.net")
         .await;
+    caa(&cloud, "example.org", "issue", "other.example").await;
+    dns.set_cname("www.free.example", "target.example.org")
+        .await;
+    dns.set_servfail("broken.example.com").await;
     domains.extend(
         [
             "ours.test.example",
@@ -436,13 +409,9 @@ async fn what_stands_before_the_challenge_path_is_told_with_what_repairs_it() {
         site.http_listener
     );
     assert_told(&found, name, "rule", "blocked", &create);
-    assert_told(
-        &found,
-        name,
-        "fetch",
-        "blocked",
-        "answered 200 with 9 bytes",
-    );
+    // Followed to HTTPS, which connectTo leads to port 80 again.
+    let followed = "https://shop.example.com/";
+    assert_told(&found, name, "fetch", "warning", followed);
     assert_eq!(found["verdict"], "blocked");
 
     // What the command does.
@@ -457,7 +426,7 @@ async fn what_stands_before_the_challenge_path_is_told_with_what_repairs_it() {
     let found = check(&site, "shop").await;
     let modify = format!("aws elbv2 modify-rule --region us-east-1 --rule-arn {wrong}");
     assert_told(&found, name, "rule", "blocked", &modify);
-    assert_told(&found, name, "fetch", "blocked", "");
+    assert_told(&found, name, "fetch", "warning", followed);
 
     without_rules(&cloud, &site).await;
     add_rule(&cloud, &site, 2, "/*", redirect("443")).await;
@@ -468,13 +437,7 @@ async fn what_stands_before_the_challenge_path_is_told_with_what_repairs_it() {
     );
     assert_told(&found, name, "rule", "blocked", &set);
     assert_told(&found, name, "rule", "blocked", "redirects to https://");
-    assert_told(
-        &found,
-        name,
-        "fetch",
-        "blocked",
-        "https://shop.example.com/",
-    );
+    assert_told(&found, name, "fetch", "warning", followed);
     let pair = RulePriorityPair::builder().rule_arn(&ours).priority(1);
     let moved = cloud.aws().elb().set_rule_priorities();
     moved.rule_priorities(pair.build()).send().await.unwrap();
@@ -676,10 +639,7 @@ async fn caa_records_that_forbid_are_a_problem_within_a_day_and_keep_an_order_ba
     });
     assert!(!ordered, "{:?}", pass.requests);
 
-    cloud
-        .pebble()
-        .dns("clear-caa", json!({"host": "example.com"}))
-        .await;
+    cloud.dns().set_caa("example.com", &[]).await;
     let pass = site.pass_with(helpers::hours_later(27)).await;
     assert_eq!(pass.certificate("shop")["problem"], Value::Null);
     assert_eq!(pass.outcome("other"), "issued");

@@ -769,7 +769,13 @@ impl<P: Ports> Work<'_, '_, P> {
             .targets
             .retain(|target| target.state != TargetState::Detached || named.contains(&target.id));
         match tokio::time::timeout(TO_END, self.end()).await {
-            Ok(Ok(())) | Err(_) => entry,
+            Ok(Ok(())) | Err(_) => {
+                // The daily look at what is served must not put off the look ahead.
+                if matches!(entry.outcome, Outcome::Kept | Outcome::Deployed) {
+                    self.cycle.sights.note(&self.wanted, &self.state);
+                }
+                entry
+            }
             Ok(Err(halt)) => self.entry_of_halt(halt),
         }
     }
