@@ -16,7 +16,7 @@ use crate::document::Wanted;
 use crate::load_balancer::LoadBalancer;
 use crate::names::{CertificateName, DnsName};
 use crate::network::is_global;
-use crate::preflight::{balancers, bounded};
+use crate::preflight::{self, balancers, bounded};
 use crate::problem::Problem;
 use crate::self_check::Fetched;
 use crate::settings::CheckMode;
@@ -131,7 +131,7 @@ impl<P: Ports> Cycle<'_, P> {
                 CheckMode::Off => None,
                 // Beside the pass's own probe: the two must not delete each other's.
                 _ => Some(
-                    self.fetch_probe(&wanted.name, &wanted.domains, "_", until)
+                    self.fetch_probe(&wanted.name, &wanted.domains, preflight::ASKED, until)
                         .await,
                 ),
             }

@@ -384,7 +384,7 @@ impl<P: Ports> Cycle<'_, P> {
         let fetched = async {
             match fetches {
                 true => Some(
-                    self.fetch_probe(&wanted.name, &wanted.domains, "-", until)
+                    self.fetch_probe(&wanted.name, &wanted.domains, AHEAD, until)
                         .await,
                 ),
                 false => None,
@@ -587,8 +587,17 @@ fn some_of(all: impl Iterator<Item = String>) -> String {
     }
 }
 
+/// Returns the keys of the probes that a death may have left behind.
+pub(crate) fn probes(name: &CertificateName) -> [String; 2] {
+    [AHEAD, ASKED].map(|mark| format!("{OBJECT_PREFIX}{PROBE}{mark}{name}"))
+}
+
 /// What the token of a probe begins with.
 const PROBE: &str = "certloop-check";
+/// Marks the probe of a look ahead.
+const AHEAD: &str = "-";
+/// Marks the probe of a check that somebody asked for.
+pub(crate) const ASKED: &str = "_";
 /// For the whole look at one certificate.
 const LONGEST: Duration = Duration::from_secs(5);
 /// Less is not worth beginning with.

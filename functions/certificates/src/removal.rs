@@ -7,6 +7,7 @@ use crate::cycle::{Halt, Ports, Work};
 use crate::document::Wanted;
 use crate::key::KeyType;
 use crate::names::CertificateName;
+use crate::preflight;
 use crate::problem::Problem;
 use crate::state::{State, TargetState};
 use crate::store::{self, Store, StoreError};
@@ -105,6 +106,9 @@ impl<P: Ports> Work<'_, '_, P> {
         let name = self.wanted.name.clone();
         for entry in store.list(&store::vault_prefix(&name)).await? {
             store.delete(&entry.key).await?;
+        }
+        for probe in preflight::probes(&name) {
+            store.delete(&probe).await?;
         }
         store.delete(&store::state_key(&name)).await?;
         Ok(Removed::Wholly)
