@@ -227,7 +227,8 @@ impl<P: Ports> Cycle<'_, P> {
 
     async fn web_acl(&self, arn: &LoadBalancerArn) -> Checked {
         let load_balancer = self.ports.load_balancer(arn.region());
-        match bounded("GetWebACLForResource", load_balancer.web_acl(arn)).await {
+        let asked = load_balancer.web_acl(arn);
+        match bounded("GetWebACLForResource", LONGEST_CALL, asked).await {
             Ok(None) => Checked::new(
                 "webAcl",
                 Verdict::Ok,
@@ -448,6 +449,7 @@ fn listed(addresses: &[IpAddr]) -> String {
 
 /// For all of a certificate's names.
 const LONGEST: Duration = Duration::from_secs(20);
+const LONGEST_CALL: Duration = Duration::from_secs(10);
 /// Names looked at side by side.
 const AT_ONCE: usize = 16;
 const MOST_SHOWN: usize = 8;

@@ -182,7 +182,12 @@ impl<P: Ports> Cycle<'_, P> {
         let cell = self.sights.balancers.cell(arn.as_str());
         cell.get_or_init(|| async {
             let load_balancer = self.ports.load_balancer(arn.region());
-            bounded("DescribeLoadBalancers", load_balancer.balancer(arn)).await
+            bounded(
+                "DescribeLoadBalancers",
+                LONGEST_CALL,
+                load_balancer.balancer(arn),
+            )
+            .await
         })
         .await
         .clone()
@@ -198,7 +203,8 @@ impl<P: Ports> Cycle<'_, P> {
         let listener = cell
             .get_or_init(|| async {
                 let load_balancer = self.ports.load_balancer(arn.region());
-                let listener = bounded("DescribeRules", load_balancer.http_rules(arn)).await?;
+                let listener =
+                    bounded("DescribeRules", LONGEST_CALL, load_balancer.http_rules(arn)).await?;
                 Ok(listener.map(Rc::new))
             })
             .await
@@ -207,7 +213,11 @@ impl<P: Ports> Cycle<'_, P> {
         let functions = cell
             .get_or_init(|| async {
                 let load_balancer = self.ports.load_balancer(arn.region());
-                let groups = bounded("DescribeTargetGroups", load_balancer.function_groups());
+                let groups = bounded(
+                    "DescribeTargetGroups",
+                    LONGEST_CALL,
+                    load_balancer.function_groups(),
+                );
                 groups.await.map(Rc::new)
             })
             .await
@@ -563,18 +573,17 @@ fn in_a_day() -> time::Duration {
 /// Bounds a call of AWS, whose retries may go on for longer than a look ahead may take.
 pub(crate) async fn bounded<T>(
     operation: &'static str,
+    limit: Duration,
     call: impl Future<Output = Result<T, ServiceError>>,
 ) -> Result<T, ServiceError> {
-    tokio::time::timeout(LONGEST_CALL, call)
-        .await
-        .unwrap_or_else(|_| {
-            Err(ServiceError {
-                operation,
-                code: None,
-                message: format!("no answer within {} s", LONGEST_CALL.as_secs()),
-                status: None,
-            })
+    tokio::time::timeout(limit, call).await.unwrap_or_else(|_| {
+        Err(ServiceError {
+            operation,
+            code: None,
+            message: format!("no answer within {} s", limit.as_secs()),
+            status: None,
         })
+    })
 }
 
 /// Joins the first few of many.
