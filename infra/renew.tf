@@ -151,7 +151,10 @@ data "aws_iam_policy_document" "renew" {
   statement {
     sid     = "DeleteObjects"
     actions = ["s3:DeleteObject"]
+    # What is removed is forgotten: its document at once, its record and its vault a week later.
     resources = [
+      "${local.bucket_arn}/certificates/*",
+      "${local.bucket_arn}/state/*",
       "${local.bucket_arn}/vault/*",
       "${local.bucket_arn}/challenges/*",
     ]

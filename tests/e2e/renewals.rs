@@ -40,11 +40,15 @@ async fn a_certificate_is_renewed_two_months_later_under_the_same_arn() {
         calls,
         [
             "DescribeListenerCertificates",
+            "DescribeListeners",
+            "DescribeRules",
+            "DescribeTargetGroups",
             "GetObject certificates/shop.json",
             "GetObject limits/certificate-manager-us-east-1.json",
             "GetObject settings.json",
             "GetObject state/shop.json",
-            "ListObjectsV2"
+            "ListObjectsV2",
+            "ListObjectsV2",
         ]
     );
 
