@@ -158,7 +158,7 @@ impl Issuer {
     fn judge(&self, at: &str, asking: Asking<'_>) -> Ruling {
         let methods = self.parameter("validationmethods");
         let by_http = |value: &&str| value.split(',').any(|method| method.trim() == METHOD);
-        if methods.len() > 1 || !methods.iter().all(|value| by_http(&value)) {
+        if methods.len() > 1 || !methods.iter().all(by_http) {
             return Ruling::Forbidden(format!(
                 "the CAA records of {at} allow {} with validationmethods={} only: add {METHOD}",
                 self.domain,

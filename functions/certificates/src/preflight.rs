@@ -622,3 +622,57 @@ const CLOCKS_DIFFER: time::Duration = time::Duration::HOUR;
 /// Names looked at side by side.
 const AT_ONCE: usize = 16;
 const MOST_SHOWN: usize = 5;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_look_is_due_after_a_day_and_after_a_clock_that_was_wrong() {
+        let now = OffsetDateTime::UNIX_EPOCH + DAY * 20_000;
+        let hours = time::Duration::hours;
+        for (at, next, due) in [
+            (hours(-1), hours(22), false),
+            (hours(-23), hours(1), false),
+            (hours(-24), hours(0), true),
+            (hours(-240), hours(-216), true),
+            // Clocks may differ a little.
+            (hours(1), hours(24), false),
+            (hours(48), hours(20), true),
+            (hours(-1), hours(48), true),
+        ] {
+            let preflight = Preflight {
+                at: now + at,
+                next: now + next,
+                problem: None,
+                rule: None,
+            };
+            assert_eq!(is_due(&preflight, now), due, "{at} {next}");
+        }
+    }
+
+    #[test]
+    fn an_orders_own_fetches_are_the_days_look() {
+        let now = OffsetDateTime::UNIX_EPOCH + DAY * 20_000;
+        let mut state = State::default();
+        state.preflight = Some(Preflight {
+            at: now - DAY,
+            next: now,
+            problem: Some(Problem::ours(Ours::ChallengePath, "no rule")),
+            rule: Some("no rule".to_owned()),
+        });
+        checked(&mut state, now);
+        let preflight = state.preflight.unwrap();
+        assert_eq!(preflight.problem, None);
+        assert_eq!(preflight.rule.as_deref(), Some("no rule"));
+        let wait = preflight.next - now;
+        assert!(wait > DAY * 0.89 && wait <= DAY, "{wait}");
+    }
+
+    #[test]
+    fn of_many_a_few_are_told() {
+        let words = |count: usize| some_of((0..count).map(|at| at.to_string()));
+        assert_eq!(words(2), "0; 1");
+        assert_eq!(words(7), "0; 1; 2; 3; 4; and 2 more");
+    }
+}
