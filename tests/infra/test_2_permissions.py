@@ -336,7 +336,7 @@ def test_renew_can_read_no_other_secret_bucket_or_key(world: World) -> None:
     world.aws.client("s3").put_object(Bucket="somebody-elses", Key="state/x.json", Body=b"{}")
     refused(s3.get_object, Bucket="somebody-elses", Key="state/x.json")
     refused(s3.put_object, Bucket=world.bucket, Key="settings.json", Body=b"{}")
-    refused(s3.delete_object, Bucket=world.bucket, Key="certificates/site.json")
+    refused(s3.delete_object, Bucket=world.bucket, Key="settings.json")
     refused(s3.delete_object, Bucket=world.bucket, Key=keys(world, "accounts/")[0])
     refused(s3.delete_bucket_policy, Bucket=world.bucket)
     kms = world.aws.client("kms", who)
