@@ -21,6 +21,9 @@ const AT_ONCE: usize = 3;
 /// The lease of the dead has ended.
 pub(crate) const AFTERWARDS: Duration = Duration::from_secs(16 * 60);
 
+/// So long the tokens of an order that was given up stay, and a little longer.
+const STILL_ASKED_FOR: Duration = Duration::from_secs(11 * 60);
+
 /// Runs `scenario` with death at the first request, the second and so on, on either side of each, until a run is not
 /// killed any more. Returns how many deaths there were.
 pub(crate) async fn at_every_request<S, F>(scenario: S) -> usize
@@ -131,6 +134,8 @@ async fn a_document_changed_after_a_death_leaves_nothing_of_what_was_under_way()
             let context = format!("{moment:?} request {request}: {}", last_request(&pass));
             site.want("shop", &[&after]).await;
             passes_afterwards(&site, "shop", &context).await;
+            // The authority may have been told to validate, and ask for the token of the order that was given up.
+            site.pass_with(later(AFTERWARDS + STILL_ASKED_FOR)).await;
 
             let state = site.read_json("state/shop.json").await;
             let held = 1 + usize::from(state["previous"].is_string());
