@@ -4,12 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tests::{Function, Installation, Invocation};
+use tests::{Fault, Function, Installation, Invocation, Response};
 use time::OffsetDateTime;
 
 use crate::evidence::{self, MINUTE, NEW_ORDER, instant, later};
 use crate::fallback::Pair;
-use crate::renewal_information::{HOUR, Run, in_parallel};
+use crate::renewal_information::{HOUR, Run, in_parallel, to};
 
 const CHALLENGES: &str = "/.well-known/acme-challenge/*";
 
@@ -281,4 +281,44 @@ async fn a_new_name_that_fails_takes_nothing_from_those_served() {
         let leaf = site.browser_trusts(&names[2]).await.unwrap();
         assert!(leaf.names.contains(&names[2]), "{:?}", leaf.names);
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_the_authority_holds_keeps_back_no_other() {
+    let pair = Pair::start().await;
+    let site = pair.install("shop").await;
+    let names = ["a", "bad", "c"].map(|one| format!("{one}.example.com"));
+    site.want("other", &[&names[1]]).await;
+    let urn = "urn:ietf:params:acme:error:rateLimited";
+    let detail = format!(
+        "too many failed authorizations (5) for \"{}\" in the last 1h0m0s",
+        names[1]
+    );
+    let body = json!({"type": urn, "detail": detail, "status": 429});
+    let limited = Response::new(429, body.to_string())
+        .with("Content-Type", "application/problem+json")
+        .with("Retry-After", "3600");
+    let fault = Fault::when(to(&site, NEW_ORDER));
+    pair.cloud.to_acme().inject(fault.answer(limited));
+    let pass = site.pass().await;
+    assert_eq!(pass.outcome("other"), "failed", "{:#}", pass.report());
+
+    let mut document = site.document(&names.each_ref().map(String::as_str));
+    document["partial"] = true.into();
+    site.put_document("shop", &document).await;
+    let pass = site.pass().await;
+    let told = format!("{:#}", pass.report());
+    assert_eq!(pass.outcome("shop"), "issued", "{told}");
+    let next = assert_missing(&pass, &names);
+    let leaf = site.browser_trusts(&names[0]).await.unwrap();
+    assert_eq!(leaf.names.len(), 2, "{told}");
+    assert_eq!(new_orders(&pair, &site), 2, "{told}");
+    assert!(next > OffsetDateTime::now_utc() + 50 * MINUTE, "{told}");
+
+    let pass = site.pass_with(later(62 * MINUTE)).await;
+    let told = format!("{:#}", pass.report());
+    assert_eq!(pass.outcome("other"), "issued", "{told}");
+    assert_eq!(pass.outcome("shop"), "renewed", "{told}");
+    let leaf = site.browser_trusts(&names[1]).await.unwrap();
+    assert!([1, 3].contains(&leaf.names.len()), "{told}");
 }

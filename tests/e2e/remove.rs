@@ -9,12 +9,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tests::{Installation, Invocation, LocalCloud};
+use tests::{Fault, Installation, Invocation, LocalCloud, Response};
 
 use crate::evidence::{self, DAY, MINUTE, later};
 use crate::helpers::{acme, arn, changing, describe, import_foreign, with};
 use crate::interruption::{AFTERWARDS, at_every_request, last_request};
-use crate::renewal_information::{HOUR, issued, steady};
+use crate::renewal_information::{HOUR, issued, steady, to};
 
 fn remove() -> Value {
     json!({"action": "remove", "name": "shop"})
@@ -165,7 +165,9 @@ async fn a_default_stays_until_somebody_chooses_another() {
     // Nothing of it is forgotten while it is served.
     assert_eq!(site.keys("vault/shop/").await.len(), 1);
 
+    // Whoever does may leave ours in the list.
     site.set_default(&site.placeholder).await;
+    site.add_to_listener(&ours).await;
     for clock in [11 * DAY, 12 * DAY, 20 * DAY] {
         site.pass_with(later(clock)).await;
     }
@@ -243,6 +245,67 @@ async fn an_orphan_is_served_on_and_reported_or_removed() {
     assert!(site.browser_trusts("blog.example.com").await.is_ok());
     let status = site.invoke(&json!({"action": "status"})).await;
     assert_eq!(status.report()["orphans"], json!([]), "{status:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_orphan_without_targets_is_kept_and_reported_as_well() {
+    let cloud = steady().await;
+    let site = cloud.install("shop").await;
+    let mut document = site.document(&["shop.example.com"]);
+    document["targets"] = json!([]);
+    site.put_document("shop", &document).await;
+    let pass = site.pass().await;
+    assert_eq!(pass.outcome("shop"), "issued", "{:#}", pass.report());
+    let vault = site.keys("vault/shop/").await;
+
+    site.delete("certificates/shop.json").await;
+    for clock in [Duration::ZERO, 9 * DAY, 18 * DAY] {
+        let pass = site.pass_with(later(clock)).await;
+        let told = pass.certificate("shop");
+        assert_eq!(told["problem"]["type"], "certloop:orphan", "{told:#}");
+        assert_eq!(site.keys("vault/shop/").await, vault);
+    }
+    let status = json!({"action": "status", "certificates": ["shop"]});
+    let shown = site.invoke(&status).await.report()["certificates"][0].clone();
+    assert_eq!(shown["problem"]["type"], "certloop:orphan", "{shown:#}");
+
+    let mut settings = site.settings();
+    settings["orphans"] = "remove".into();
+    site.put_settings(&settings).await;
+    let pass = site.pass().await;
+    assert_eq!(pass.outcome("shop"), "removed", "{:#}", pass.report());
+    assert_eq!(site.keys("vault/shop/").await, vault);
+    site.pass_with(later(9 * DAY)).await;
+    assert!(site.keys("vault/").await.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_to_be_revoked_is_revoked_before_it_is_forgotten() {
+    let cloud = steady().await;
+    let (site, domain, leaf) = issued(&cloud, "shop").await;
+    let busy = Response::new(503, "busy").with("Retry-After", "600");
+    let fault = Fault::when(to(&site, "/revoke-cert"))
+        .always()
+        .labelled("busy");
+    cloud.to_acme().inject(fault.answer(busy));
+    let revoke = json!({"action": "revoke", "name": "shop", "reason": "keyCompromise"});
+    let asked = site.invoke(&revoke).await;
+    assert_eq!(asked.outcome("shop"), "failed", "{:#}", asked.report());
+
+    let removed = site.invoke(&remove()).await;
+    assert_eq!(removed.outcome("shop"), "removed", "{:#}", removed.report());
+    assert!(site.browser_trusts(&domain).await.is_err());
+    let status = site
+        .invoke(&json!({"action": "status", "certificates": ["shop"]}))
+        .await;
+    let shown = &status.report()["certificates"][0];
+    assert_eq!(shown["revoking"], json!([leaf.serial]), "{shown:#}");
+    cloud.to_acme().heal_labelled("busy");
+    site.pass_with(later(11 * MINUTE)).await;
+    assert_eq!(cloud.pebble().revoked(&leaf.serial).await, Some(1));
+    site.pass_with(later(9 * DAY)).await;
+    site.pass_with(later(9 * DAY)).await;
+    assert!(site.keys("state/").await.is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -13,7 +13,7 @@ use tests::{Broken, Fault, Response};
 
 use crate::evidence::{self, MINUTE, later};
 use crate::interruption::{AFTERWARDS, Visitor, at_every_request, last_request, passes_afterwards};
-use crate::renewal_information::{Run, in_parallel, issued, steady, to};
+use crate::renewal_information::{HOUR, Run, in_parallel, issued, steady, to};
 
 const REVOKE: &str = "/revoke-cert";
 /// So many requests reach well beyond the revocation.
@@ -181,10 +181,10 @@ async fn a_revocation_that_does_not_get_through_is_finished_by_later_passes() {
             assert_eq!(asked.outcome("shop"), "failed", "{told}");
             assert!(site.browser_trusts(&domain).await.is_ok(), "{told}");
             let state = site.read_json("state/shop.json").await;
-            assert_eq!(state["revoking"]["serial"], leaf.serial, "{state:#}");
+            assert_eq!(state["revoking"][0]["serial"], leaf.serial, "{state:#}");
             let status = site.invoke(&json!({"action": "status"})).await;
             let shown = &status.report()["certificates"][0];
-            assert_eq!(shown["revoking"], leaf.serial, "{shown:#}");
+            assert_eq!(shown["revoking"], json!([leaf.serial]), "{shown:#}");
             // Not before its time.
             let early = site.pass_with(later(MINUTE)).await;
             let told = format!("{way}: {:#}", early.report());
@@ -268,4 +268,80 @@ async fn a_revocation_survives_death_at_every_request() {
         deaths > 30,
         "only {deaths} deaths: is every request counted?"
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_are_revoked_where_two_were_asked_for() {
+    let cloud = steady().await;
+    let (site, domain, first) = issued(&cloud, "shop").await;
+    let forced = json!({"action": "reconcile", "force": true});
+    site.invoke(&forced).await;
+    let second = site.browser_trusts(&domain).await.unwrap();
+    let busy = Response::new(503, "busy").with("Retry-After", "600");
+    let fault = Fault::when(to(&site, REVOKE)).always().labelled("busy");
+    cloud.to_acme().inject(fault.answer(busy));
+
+    for serial in [&second.serial, &first.serial, &second.serial] {
+        let event = json!({"action": "revoke", "name": "shop", "serial": serial});
+        let asked = site.invoke(&event).await;
+        assert_ne!(asked.outcome("shop"), "kept", "{:#}", asked.report());
+    }
+    // What the authority asks for is kept to, however often it is wanted.
+    assert_eq!(evidence::asked(&cloud, &site, REVOKE).len(), 2);
+    let status = site.invoke(&json!({"action": "status"})).await;
+    let shown = &status.report()["certificates"][0]["revoking"];
+    assert_eq!(*shown, json!([second.serial, first.serial]));
+
+    cloud.to_acme().heal_labelled("busy");
+    let pass = site.pass_with(later(11 * MINUTE)).await;
+    assert_eq!(pass.outcome("shop"), "renewed", "{:#}", pass.report());
+    for serial in [&first.serial, &second.serial] {
+        assert_eq!(cloud.pebble().revoked(serial).await, Some(0));
+    }
+    assert!(site.browser_trusts(&domain).await.is_ok());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_paused_certificate_that_is_revoked_is_a_problem() {
+    let cloud = steady().await;
+    let (site, domain, leaf) = issued(&cloud, "shop").await;
+    let mut document = site.document(&[&domain]);
+    document["paused"] = json!(true);
+    site.put_document("shop", &document).await;
+
+    let revoked = site.invoke(&revoke()).await;
+    assert_eq!(cloud.pebble().revoked(&leaf.serial).await, Some(0));
+    for pass in [revoked, site.pass().await] {
+        let told = pass.certificate("shop");
+        assert_eq!(told["problem"]["type"], "certloop:revoked", "{told:#}");
+        assert_eq!(told["problem"]["retry"], "person", "{told:#}");
+    }
+    document["paused"] = json!(false);
+    site.put_document("shop", &document).await;
+    let pass = site.pass().await;
+    assert_eq!(pass.outcome("shop"), "renewed", "{:#}", pass.report());
+    assert_eq!(pass.certificate("shop")["problem"], json!(null));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_revoked_certificate_is_never_put_back() {
+    let cloud = steady().await;
+    let (site, domain, leaf) = issued(&cloud, "shop").await;
+    let mut settings = site.settings();
+    settings["proof"] = json!({"mode": "require", "connectTo": "127.0.0.9:1", "seconds": 1});
+    site.put_settings(&settings).await;
+
+    let revoked = site.invoke(&revoke_for("keyCompromise")).await;
+    let told = revoked.certificate("shop");
+    assert_eq!(told["problem"]["type"], "certloop:unproved", "{told:#}");
+    let served = site.browser_trusts(&domain).await.unwrap().serial;
+    assert_ne!(served, leaf.serial, "{told:#}");
+    for clock in [2 * MINUTE, 20 * MINUTE] {
+        site.pass_with(later(clock)).await;
+        assert_eq!(site.browser_trusts(&domain).await.unwrap().serial, served);
+    }
+    site.put_settings(&site.settings()).await;
+    let pass = site.pass_with(later(5 * HOUR)).await;
+    assert_eq!(pass.certificate("shop")["problem"], json!(null));
+    assert_eq!(site.browser_trusts(&domain).await.unwrap().serial, served);
 }

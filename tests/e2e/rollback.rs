@@ -9,12 +9,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tests::{Installation, Invocation, Leaf, Listed, LocalCloud};
+use tests::{Fault, Installation, Invocation, Leaf, Listed, LocalCloud, Response};
 
-use crate::evidence::{self, DAY, NEW_ORDER, later};
+use crate::evidence::{self, DAY, FINALIZE, MINUTE, NEW_ORDER, instant, later};
 use crate::helpers::{acme, arn, watched};
 use crate::interruption::{Visitor, at_every_request, last_request, passes_afterwards};
-use crate::renewal_information::{Run, in_parallel, issued, steady};
+use crate::renewal_information::{Run, in_parallel, issued, steady, to};
 
 fn rollback() -> Value {
     json!({"action": "rollback", "name": "shop"})
@@ -135,6 +135,48 @@ async fn what_is_held_ends_with_force_a_document_or_the_other_serial() {
         }) as Run
     });
     in_parallel(2, runs).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_forced_renewal_that_takes_two_passes_is_seen_through() {
+    let cloud = steady().await;
+    let (site, domain, first, _) = renewed(&cloud, "shop").await;
+    site.invoke(&rollback()).await;
+    let busy = Response::new(503, "busy").with("Retry-After", "60");
+    let fault = Fault::when(to(&site, FINALIZE)).always().labelled("busy");
+    cloud.to_acme().inject(fault.answer(busy));
+
+    let pass = site.invoke(&forced()).await;
+    assert_eq!(pass.outcome("shop"), "failed", "{:#}", pass.report());
+    cloud.to_acme().heal_labelled("busy");
+    let orders = evidence::orders(&cloud, &site);
+    let pass = site.pass_with(later(2 * MINUTE)).await;
+    assert_eq!(pass.outcome("shop"), "renewed", "{:#}", pass.report());
+    assert_eq!(evidence::orders(&cloud, &site), orders);
+    let served = site.browser_trusts(&domain).await.unwrap();
+    assert_ne!(served.serial, first.serial);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn asked_for_again_after_an_edit_it_holds_again() {
+    let cloud = steady().await;
+    let (site, domain, first, _) = renewed(&cloud, "shop").await;
+    site.invoke(&rollback()).await;
+    let mut document = site.document(&[&domain]);
+    document["tags"] = json!({"Team": "web"});
+    site.put_document("shop", &document).await;
+    // Nothing is due: what is served stays, and its renewal is planned as ever.
+    let pass = site.pass().await;
+    let renew_at = instant(&pass.certificate("shop")["renewAt"]);
+
+    let back = site.invoke(&rollback()).await;
+    let told = back.certificate("shop");
+    assert_eq!(told["serial"], first.serial, "{told:#}");
+    assert!(instant(&told["renewAt"]) > renew_at + 10 * DAY, "{told:#}");
+    let kept = site.pass_with(later(61 * DAY)).await;
+    assert_eq!(kept.outcome("shop"), "kept", "{:#}", kept.report());
+    let served = site.browser_trusts(&domain).await.unwrap();
+    assert_eq!(served.serial, first.serial);
 }
 
 #[tokio::test(flavor = "multi_thread")]

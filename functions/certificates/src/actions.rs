@@ -6,7 +6,7 @@ use crate::classes::Ours;
 use crate::cycle::{Cycle, Ports, Work, state_problem, store_problem};
 use crate::document::Wanted;
 use crate::names::CertificateName;
-use crate::pass::{Pass, Plan, ToDo, log, unknown};
+use crate::pass::{Pass, Plan, Step, ToDo, log, unknown};
 use crate::problem::Problem;
 use crate::removal::wanted_nowhere;
 use crate::report::{Entry, Outcome, whole_seconds};
@@ -112,7 +112,7 @@ impl<P: Ports> Cycle<'_, P> {
                 document: String::new(),
                 state,
                 etag,
-                plan: Plan::removal(),
+                plan: Plan::removal(Step::GoesOn),
             })));
         }
         let object = object.ok_or_else(|| unknown(name))?;
@@ -122,6 +122,7 @@ impl<P: Ports> Cycle<'_, P> {
             let detail = format!("certificates/{name}.json: {invalid}");
             Problem::ours(Ours::InvalidDocument, detail)
         })?;
+        state.note_document(&object.etag);
         self.look_up_previous(name, &mut state).await?;
         let mut plan = Plan::default();
         match action {
@@ -141,7 +142,7 @@ impl<P: Ports> Cycle<'_, P> {
                 if !state.ask_for_revocation(serial.as_deref(), *reason, now)? {
                     plan = self.plan(&wanted, &object.etag, &state, false).await?;
                 } else {
-                    plan.revoke = true;
+                    plan.revoke = state.is_to_revoke(now);
                 }
                 plan.sweep = true;
             }
@@ -182,10 +183,10 @@ impl<P: Ports> Cycle<'_, P> {
         let Some(work) = begun.map_err(|error| store_problem(&error))? else {
             return Ok(None);
         };
-        if !plan.remove {
+        let Some(step) = plan.remove else {
             return Ok(Some(work.carry_out(plan, false).await));
-        }
-        let entry = work.carry_out_removal().await;
+        };
+        let entry = work.carry_out_removal(step).await;
         Ok(Some(entry.unwrap_or_else(|| {
             let reason = "it is being removed, and nothing more is to be done now";
             Entry::bare(name.as_str(), Outcome::Removed, reason)

@@ -45,16 +45,41 @@ pub fn names_now(wanted: &Wanted, state: &State, now: OffsetDateTime) -> Vec<Dns
 }
 
 fn is_left_out(name: &DnsName, wanted: &Wanted, state: &State, now: OffsetDateTime) -> bool {
-    let Some(missing) = state.missing.get(name).filter(|missing| missing.waits(now)) else {
-        return false;
-    };
+    let missing = state.missing.get(name).filter(|missing| missing.waits(now));
+    missing.is_some_and(|missing| may_be_given_up(name, wanted, state, missing.attempts, now))
+}
+
+fn may_be_given_up(
+    name: &DnsName,
+    wanted: &Wanted,
+    state: &State,
+    attempts: u32,
+    now: OffsetDateTime,
+) -> bool {
     let held = state.certificate.as_ref();
-    let may_be_given_up = held
-        .filter(|held| held.domains.contains(name))
-        .is_none_or(|held| {
-            held.is_urgent(now) || (held.renew_at() <= now && missing.attempts >= GIVEN_UP_AFTER)
-        });
-    wanted.partial && may_be_given_up
+    let held = held.filter(|held| held.domains.contains(name));
+    wanted.partial
+        && held.is_none_or(|held| {
+            held.cannot_wait(now) || (held.renew_at() <= now && attempts >= GIVEN_UP_AFTER)
+        })
+}
+
+/// Whether an order can be made without these names when they stand in the way once more.
+pub fn can_go_without(
+    names: &[DnsName],
+    ordered: &[DnsName],
+    wanted: &Wanted,
+    state: &State,
+    now: OffsetDateTime,
+) -> bool {
+    let may = |name: &DnsName| {
+        let before = state
+            .missing
+            .get(name)
+            .map_or(0, |missing| missing.attempts);
+        may_be_given_up(name, wanted, state, before + 1, now)
+    };
+    !names.is_empty() && names.len() < ordered.len() && names.iter().all(may)
 }
 
 /// Whether an order is for what is wanted at this directory. Names that are missing need not be in it, and must not while they wait.
@@ -149,14 +174,12 @@ pub fn missing_problem(wanted: &Wanted, state: &State) -> Option<(Problem, Offse
     Some((problem, next))
 }
 
-/// Whether so little of the lifetime is left that another authority than the preferred one may be used. Without a certificate
-/// nothing is left.
+/// Whether so little of the lifetime is left that another authority than the preferred one may be used. Without a certificate,
+/// or with a revoked one, nothing is left.
 pub fn little_is_left(state: &State, share: f64, now: OffsetDateTime) -> bool {
-    let left = state
-        .certificate
-        .as_ref()
-        .map_or(0.0, |held| held.share_left(now));
-    left < share
+    let held = state.certificate.as_ref();
+    let held = held.filter(|held| held.revoked_at.is_none());
+    held.map_or(0.0, |held| held.share_left(now)) < share
 }
 
 /// A name that is served is given up after so many attempts in a row: 1, 10 and 100 minutes apart.

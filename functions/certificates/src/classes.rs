@@ -103,6 +103,8 @@ ours! {
     "record" Record Person;
     /// The authority made an order that is no successor.
     "replacesNotEchoed" ReplacesNotEchoed Soon;
+    /// The certificate was revoked, and it is paused: nothing replaces it.
+    "revoked" Revoked Person;
     /// Our own fetch of a challenge got something else.
     "selfCheck" SelfCheck Soon;
     /// Our own fetch of a challenge could not connect; it blocks one attempt.

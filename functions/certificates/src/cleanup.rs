@@ -12,6 +12,13 @@ use crate::problem::ServiceError;
 use crate::state::{Superseded, TargetKind, TargetState};
 use crate::targets::{Deployed, stray_targets, uses_region};
 
+/// What is left of ours on a listener.
+enum OnListener {
+    Gone,
+    /// A listener must have a default.
+    StillDefault,
+}
+
 impl<P: Ports> Cycle<'_, P> {
     /// Whether the overlap after a switch is over.
     pub(crate) fn may_delete(&self, old: &Superseded) -> bool {
@@ -33,7 +40,9 @@ impl<P: Ports> Work<'_, '_, P> {
                 continue;
             };
             match self.take_off(&listener, deployed).await {
-                Ok(()) => {
+                // Others may move it to the list when they choose another default: a removal looks again until it is gone.
+                Ok(OnListener::StillDefault) if self.state.removing.is_some() => {}
+                Ok(_) => {
                     let record = self.state.target_mut(TargetKind::Listener, &id);
                     record.state = TargetState::Detached;
                     record.proved = None;
@@ -82,7 +91,7 @@ impl<P: Ports> Work<'_, '_, P> {
         &mut self,
         listener: &ListenerArn,
         deployed: &mut Deployed,
-    ) -> Result<(), ServiceError> {
+    ) -> Result<OnListener, ServiceError> {
         let import = self.state.imports.get(listener.region());
         let ours: Vec<String> = import
             .into_iter()
@@ -93,7 +102,7 @@ impl<P: Ports> Work<'_, '_, P> {
             .collect();
         let balancer = self.cycle.ports.load_balancer(listener.region());
         if balancer.listener(listener).await?.is_none() {
-            return Ok(());
+            return Ok(OnListener::Gone);
         }
         let held = balancer.certificates(listener).await?;
         for certificate in held.list.iter().filter(|held| ours.contains(held)) {
@@ -114,8 +123,9 @@ impl<P: Ports> Work<'_, '_, P> {
             deployed.remarks.push(format!(
                 "{default} stays the default of {listener}, since a listener must have one; set another default there before it expires"
             ));
+            return Ok(OnListener::StillDefault);
         }
-        Ok(())
+        Ok(OnListener::Gone)
     }
 
     /// Notes that a superseded certificate has just been taken off: the overlap begins now.

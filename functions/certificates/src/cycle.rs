@@ -419,6 +419,8 @@ impl<'c, 'p, P: Ports> Work<'c, 'p, P> {
             .into_iter()
             .flatten()
             .any(|valid| renewal::urgent(valid.not_before, valid.not_after, now));
+        let held = self.state.certificate.as_ref();
+        let urgent = urgent || held.is_some_and(|held| held.revoked_at.is_some());
         // Paused: the authority says nothing of when, only that somebody must act. It is asked once a day.
         let paused = failing.paused;
         let ours = if paused {

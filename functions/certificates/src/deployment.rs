@@ -249,6 +249,7 @@ impl<P: Ports> Work<'_, '_, P> {
         let replaced = (self.state.imports.get(region)).and_then(|import| import.replaced.clone());
         if let Some(before) = replaced.filter(|_| unproved)
             && self.cycle.settings.proof.mode == CheckMode::Require
+            && !self.replaces_revoked()
         {
             if !self.import_back(region, &arn, &before).await? {
                 self.note("not undone", format!("{arn}: {before} cannot be put back"));

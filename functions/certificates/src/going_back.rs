@@ -30,12 +30,14 @@ impl State {
         let Some(current) = &self.certificate else {
             return Err(refused("there is no certificate yet".to_owned()));
         };
-        let has_been_done = match to {
-            None => (self.rolled_back.as_ref()).is_some_and(|back| back.document == document),
-            Some(serial) => serial == current.serial,
-        };
-        if has_been_done {
+        if to.is_some_and(|serial| serial == current.serial) {
             return Ok(None);
+        }
+        if let (None, Some(back)) = (to, &mut self.rolled_back) {
+            // It is gone back from already. An edit since then ended that: from here on it holds again.
+            let ended = back.document != document;
+            document.clone_into(&mut back.document);
+            return Ok(ended.then(|| format!("from {} again", back.from)));
         }
         let previous = self.previous_held.as_deref();
         let previous = previous.filter(|held| to.is_none_or(|serial| serial == held.serial));
@@ -98,17 +100,22 @@ impl State {
             return Ok(false);
         }
         let serial = held.serial.clone();
-        self.note(
-            whole_seconds(now),
-            "to be revoked",
-            format!("{serial}: {reason:?}"),
-        );
-        self.revoking = Some(Revocation {
-            serial,
-            reason,
-            at: whole_seconds(now),
-            failure: None,
-        });
+        let words = format!("{serial}: {reason:?}");
+        let mut known = self.revoking.iter_mut();
+        match known.find(|revocation| revocation.serial == serial) {
+            Some(known) => {
+                known.reason = reason;
+                // What the authority asked for stays.
+                known.failure.take_if(|failure| !failure.binding);
+            }
+            None => self.revoking.push(Revocation {
+                serial,
+                reason,
+                at: whole_seconds(now),
+                failure: None,
+            }),
+        }
+        self.note(whole_seconds(now), "to be revoked", words);
         Ok(true)
     }
 }
@@ -153,29 +160,48 @@ impl<P: Ports> Cycle<'_, P> {
 }
 
 impl<P: Ports> Work<'_, '_, P> {
-    /// Has the certificate revoked that the record asks for. What fails is remembered and tried again.
-    pub(crate) async fn revoke(&mut self) -> Result<(), Halt> {
-        let Some(revocation) = self.state.revoking.clone() else {
-            return Ok(());
-        };
+    /// Has all revoked that is to be and may be tried now; returns whether any was. What fails is remembered and tried again.
+    pub(crate) async fn revoke(&mut self) -> Result<bool, Halt> {
+        let now = self.cycle.clock.now();
+        let (mut any, mut failed) = (false, None);
+        let due = (self.state.revoking.iter()).filter(|revocation| revocation.waits(now).is_none());
+        for revocation in due.cloned().collect::<Vec<_>>() {
+            match self.revoke_or_remember(&revocation).await {
+                Ok(()) => any = true,
+                Err(Halt::Failed(failing)) => failed = failed.or(Some(failing)),
+                Err(halt) => return Err(halt),
+            }
+        }
+        match failed {
+            Some(failing) => Err(Halt::Failed(failing)),
+            None => Ok(any),
+        }
+    }
+
+    async fn revoke_or_remember(&mut self, revocation: &Revocation) -> Result<(), Halt> {
         let held = self.state.held(&revocation.serial).cloned();
         let directory = held.as_ref().map_or("", |held| &held.directory);
-        match self.revoke_held(&revocation, held.as_ref()).await {
-            Err(Halt::Failed(failing)) if failing.problem.retry == Retry::Never => {
-                self.note("not revoked", failing.problem.detail.clone());
-                self.state.revoking = None;
-                Err(Halt::Failed(failing))
-            }
-            Err(Halt::Failed(failing)) => {
-                let failure = self.failure(&failing, revocation.failure.as_ref(), directory);
-                self.note("not yet revoked", failing.problem.detail.clone());
-                if let Some(revoking) = &mut self.state.revoking {
-                    revoking.failure = Some(failure);
+        let outcome = self.revoke_held(revocation, held.as_ref()).await;
+        if let Err(Halt::Failed(failing)) = &outcome {
+            let is_final = failing.problem.retry == Retry::Never;
+            self.note(
+                if is_final {
+                    "not revoked"
+                } else {
+                    "not yet revoked"
+                },
+                format!("{}: {}", revocation.serial, failing.problem.detail),
+            );
+            let failure = self.failure(failing, revocation.failure.as_ref(), directory);
+            self.state.revoking.retain_mut(|known| {
+                let is_it = known.serial == revocation.serial;
+                if is_it {
+                    known.failure = Some(failure.clone());
                 }
-                Err(Halt::Failed(failing))
-            }
-            outcome => outcome,
+                !(is_it && is_final)
+            });
         }
+        outcome
     }
 
     async fn revoke_held(
@@ -191,6 +217,11 @@ impl<P: Ports> Work<'_, '_, P> {
             Halt::from(Problem::ours(Ours::NoCertificate, detail))
         };
         let held = held.ok_or_else(gone)?;
+        if held.not_after <= self.cycle.clock.now() {
+            self.note("not revoked", format!("{serial}: it has ended"));
+            (self.state.revoking).retain(|known| known.serial != *serial);
+            return self.save().await;
+        }
         let mut authorities = self.cycle.settings.authorities.values();
         let authority = authorities.find(|authority| authority.directory == held.directory);
         let authority = authority.ok_or_else(|| {
@@ -216,7 +247,9 @@ impl<P: Ports> Work<'_, '_, P> {
         for held in both.filter(|held| held.serial == *serial) {
             held.revoked_at = Some(now);
         }
-        self.state.revoking = None;
+        (self.state.revoking).retain(|known| known.serial != *serial);
+        // Its replacement does not wait for what failed before.
+        (self.state.order_failure).take_if(|failure| !failure.binding);
         self.note("revoked", format!("{serial}: {reason:?}"));
         self.save().await
     }

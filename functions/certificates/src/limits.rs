@@ -6,7 +6,7 @@
 //! what came of it ([`Ledger::settle`]); whatever is not known stays counted. [`Imports`] keeps the certificate manager's yearly
 //! quota (<https://docs.aws.amazon.com/acm/latest/userguide/acm-limits.html>), which is per account and region.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 use time::{Date, Duration, OffsetDateTime};
@@ -329,6 +329,8 @@ pub struct Blocked {
     pub what: String,
     /// The authority's own words, where it spoke.
     pub problem: Option<Problem>,
+    /// The names it is about, where an order without them could be made.
+    pub names: Vec<DnsName>,
 }
 
 impl Blocked {
@@ -456,17 +458,22 @@ impl Ledger {
         now: OffsetDateTime,
     ) -> Option<Blocked> {
         let mut found = Vec::new();
-        for (about, hold) in self.holds(names, purpose) {
+        let mut stand_in_the_way = Vec::new();
+        for (about, name, hold) in self.holds(names, purpose) {
             if hold.is_in_force(now) {
                 let until = rfc3339(hold.until);
                 let what = format!("the authority wants no order{about} before {until}");
                 found.push((hold.until, what, Some(hold.problem.clone())));
+                stand_in_the_way.push(name);
             }
         }
         for demand in limits.demands(names, purpose) {
             let next = demand.limit.next(self.bucket(&demand), now);
             if demand.blocks && next > now {
                 found.push((next, demand.in_words(next), None));
+                let is_name = demand.kind == Kind::FailedValidationsPerName;
+                let mut names = names.iter().filter(|_| is_name);
+                stand_in_the_way.push(names.find(|name| name.as_str() == demand.subject));
             }
         }
         // What lasts longest is told first, and the authority's words before our own count.
@@ -482,19 +489,27 @@ impl Ledger {
         if more > 0 {
             what.push_str(&format!("; and {more} more"));
         }
+        // Only where each of them is about one name an order without these names could be made.
+        let about_names: Option<BTreeSet<&DnsName>> = stand_in_the_way.into_iter().collect();
+        let names = about_names.into_iter().flatten().cloned().collect();
         Some(Blocked {
             until,
             what,
             problem,
+            names,
         })
     }
 
-    fn holds(&self, names: &[DnsName], purpose: Purpose) -> Vec<(String, &Hold)> {
+    fn holds<'s>(
+        &'s self,
+        names: &'s [DnsName],
+        purpose: Purpose,
+    ) -> Vec<(String, Option<&'s DnsName>, &'s Hold)> {
         let mut holds = Vec::new();
-        holds.extend(self.hold.as_ref().map(|hold| (String::new(), hold)));
+        holds.extend((self.hold.as_ref()).map(|hold| (String::new(), None, hold)));
         for name in names {
             if let Some(hold) = self.names.get(name.as_str()) {
-                holds.push((format!(" for {name}"), hold));
+                holds.push((format!(" for {name}"), Some(name), hold));
             }
         }
         for (domain, hold) in &self.domains {
@@ -502,7 +517,7 @@ impl Ledger {
             if purpose == Purpose::New
                 && names.iter().any(|name| registered_domain(name) == *domain)
             {
-                holds.push((format!(" under {domain}"), hold));
+                holds.push((format!(" under {domain}"), None, hold));
             }
         }
         holds
@@ -848,6 +863,7 @@ impl Imports {
                 rfc3339(until)
             ),
             problem: None,
+            names: Vec::new(),
         })
     }
 }

@@ -54,7 +54,7 @@ impl<P: Ports> Cycle<'_, P> {
         let purpose = self.purpose_of_next(wanted, state, &authority.directory);
         let held = state.certificate.as_ref();
         let now = self.clock.now();
-        let urgent = held.is_some_and(|held| held.is_urgent(now));
+        let urgent = held.is_some_and(|held| held.cannot_wait(now));
         let names = asking::names_now(wanted, state, now);
         let blocked = self
             .what_blocks(authority, &wanted.name, &names, purpose)
@@ -269,13 +269,32 @@ impl<P: Ports> Work<'_, '_, P> {
         match reserved {
             // Bookkeeping that fails does not keep back what is about to end.
             Err(Halt::Failed(failing))
-                if held.is_some_and(|held| held.is_urgent(self.cycle.clock.now())) =>
+                if held.is_some_and(|held| held.cannot_wait(self.cycle.clock.now())) =>
             {
                 self.cycle.warn_uncounted(authority, &failing.problem);
                 Ok(Reserved::default())
             }
-            reserved => Ok(reserved??),
+            reserved => reserved?.map_err(|blocked| self.blocked(names, blocked)),
         }
+    }
+
+    /// What stands in the way for single names only is theirs, where an order can go without them.
+    fn blocked(&self, names: &[DnsName], blocked: Blocked) -> Halt {
+        let now = self.cycle.clock.now();
+        let those = &blocked.names;
+        if !asking::can_go_without(those, names, &self.wanted, &self.state, now) {
+            return blocked.into();
+        }
+        let blame = |name: &DnsName| Blame {
+            name: name.clone(),
+            problem: blocked.problem(),
+            not_before: Some(blocked.until),
+        };
+        Halt::Failed(Failing {
+            not_before: Some(blocked.until),
+            blamed: those.iter().map(blame).collect(),
+            ..Failing::from(blocked.problem())
+        })
     }
 
     /// Books that no order came of asking for one.

@@ -429,6 +429,8 @@ impl<P: Ports> Work<'_, '_, P> {
         let Some(record) = self.state.order.take() else {
             return Ok(None);
         };
+        self.state
+            .has_ordered_at(&record.directory, self.cycle.clock.now());
         let held = Held {
             serial: leaf.serial.clone(),
             fingerprint: leaf.fingerprint.clone(),
@@ -467,8 +469,6 @@ impl<P: Ports> Work<'_, '_, P> {
         self.state.rolled_back = None;
         self.state.still_served = replaced;
         self.state.leftovers.pending_key = true;
-        self.state.order_failure = None;
-        self.state.failures_elsewhere.clear();
         self.state.deployment_failure = None;
         self.note(
             "issued",
@@ -492,12 +492,13 @@ impl<P: Ports> Work<'_, '_, P> {
         };
         let names = listed_names(record.domains.iter());
         self.note("rehearsed", format!("{names} at {}", record.authority));
+        let now = crate::report::whole_seconds(self.cycle.clock.now());
+        self.state.has_ordered_at(&record.directory, now);
         self.state.rehearsed = Some(Rehearsed {
             domains: record.domains,
             directory: record.directory,
-            at: crate::report::whole_seconds(self.cycle.clock.now()),
+            at: now,
         });
-        self.state.order_failure = None;
         self.state.leftovers.pending_key = true;
         self.save().await?;
         self.sweep().await

@@ -39,16 +39,9 @@ impl<P: Ports> Cycle<'_, P> {
     }
 
     /// Decides whether a certificate is to be ordered.
-    pub(crate) fn decide(
-        &self,
-        wanted: &Wanted,
-        document: &str,
-        state: &State,
-        force: bool,
-    ) -> Decision {
+    pub(crate) fn decide(&self, wanted: &Wanted, state: &State, force: bool) -> Decision {
         let situation = Situation {
             wanted,
-            document,
             state,
             directories: &self.directories(wanted),
             now: self.clock.now(),
@@ -144,7 +137,10 @@ impl<P: Ports> Cycle<'_, P> {
         let passed = state.rehearsed.as_ref().is_some_and(|rehearsed| {
             rehearsed.domains == names && rehearsed.directory == authority.directory
         });
-        let is_needed = authority.directory != course.authority.directory
+        // What ends or was revoked is not put at risk for a rehearsal.
+        let has_time = (state.certificate.as_ref()).is_none_or(|held| !held.cannot_wait(now));
+        let is_needed = has_time
+            && authority.directory != course.authority.directory
             && !passed
             && !course.fits(wanted, state, now)
             && !issued.any(|held| held.domains == names);
@@ -157,11 +153,14 @@ impl<P: Ports> Cycle<'_, P> {
 
 impl<P: Ports> Work<'_, '_, P> {
     /// Orders until a certificate as wanted is in the vault, or nothing more can be done now. Returns whether there is a new one: none
-    /// is needed where all that could still be had is what is held already.
-    pub(crate) async fn order(&mut self, reason: &str) -> Result<bool, Halt> {
+    /// is needed where all that could still be had is what is held already, unless it is forced.
+    pub(crate) async fn order(&mut self, reason: &str, force: bool) -> Result<bool, Halt> {
         let cycle = self.cycle;
-        for _ in 0..MOST_ORDERS {
+        for round in 0..MOST_ORDERS {
             let course = cycle.course(&self.wanted, &self.state).await?;
+            if round > 0 {
+                self.may_order_at(&course.authority.directory)?;
+            }
             let halt = match self.obtain(&course, reason).await {
                 Ok(()) if course.is_rehearsal => continue,
                 Ok(()) => return Ok(true),
@@ -169,7 +168,7 @@ impl<P: Ports> Work<'_, '_, P> {
             };
             let is_unavailable = match &halt {
                 Halt::Failed(failing) if self.go_without(&course, failing) => {
-                    let still = cycle.decide(&self.wanted, &self.document, &self.state, false);
+                    let still = cycle.decide(&self.wanted, &self.state, force);
                     if still == Decision::Keep {
                         self.abandon_unneeded().await?;
                         return Ok(false);
@@ -204,6 +203,22 @@ impl<P: Ports> Work<'_, '_, P> {
             );
         }
         Err(Problem::ours(Ours::Order, "one order after the other came to nothing").into())
+    }
+
+    /// What failed there before is waited out, also where a rehearsal or another authority came first.
+    fn may_order_at(&self, directory: &str) -> Result<(), Halt> {
+        let now = self.cycle.clock.now();
+        let names = asking::names_now(&self.wanted, &self.state, now);
+        let names: Vec<String> = names.iter().map(ToString::to_string).collect();
+        let waits = self.state.failure_at(directory).and_then(|failure| {
+            let until = failure.holds(now, false, &self.document, directory, &names)?;
+            Some(Halt::Waiting {
+                reason: format!("{directory} waits after: {}", failure.problem.detail),
+                until,
+                problem: Some(failure.problem.clone()),
+            })
+        });
+        waits.map_or(Ok(()), Err)
     }
 
     /// Leaves the names that stand in the way out, where the document allows that; returns whether an order can be made without them.

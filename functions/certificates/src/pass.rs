@@ -17,7 +17,7 @@ use crate::removal::{Removed, wanted_nowhere};
 use crate::renewal::{Decision, rfc3339};
 use crate::report::{Entry, Outcome};
 use crate::settings::{Orphans, Settings};
-use crate::state::{Removal, State, TargetState};
+use crate::state::{Held, Removal, State, TargetRecord, TargetState};
 use crate::store::{self, Condition, Store, read_record, write_record};
 use crate::targets::Deployed;
 
@@ -150,11 +150,18 @@ pub(crate) struct Plan {
     /// Why the bucket has to be swept, or the record written.
     pub(crate) sweep: bool,
     /// Whether everything of ours is to go.
-    pub(crate) remove: bool,
+    pub(crate) remove: Option<Step>,
     /// What is to be told whatever comes of it.
     problem: Option<Problem>,
     /// What has to wait.
     waiting: Option<Waits>,
+}
+
+/// How far a removal is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Step {
+    Begins,
+    GoesOn,
 }
 
 #[derive(Clone, Debug)]
@@ -166,13 +173,17 @@ pub(crate) struct Waits {
 
 impl Plan {
     fn is_idle(&self) -> bool {
-        self.order.is_none() && self.deploy.is_none() && !self.sweep && !self.revoke && !self.remove
+        self.order.is_none()
+            && self.deploy.is_none()
+            && !self.sweep
+            && !self.revoke
+            && self.remove.is_none()
     }
 
     /// Returns the plan of a removal.
-    pub(crate) fn removal() -> Self {
+    pub(crate) fn removal(step: Step) -> Self {
         Self {
-            remove: true,
+            remove: Some(step),
             ..Self::default()
         }
     }
@@ -268,8 +279,12 @@ impl<P: Ports> Cycle<'_, P> {
                 return Some(self.out_of_time(&name));
             };
             match begun {
-                Ok(Some(work)) if plan.remove => return work.carry_out_removal().await,
-                Ok(Some(work)) => return Some(work.carry_out(plan, force).await),
+                Ok(Some(work)) => {
+                    return match plan.remove {
+                        Some(step) => work.carry_out_removal(step).await,
+                        None => Some(work.carry_out(plan, force).await),
+                    };
+                }
                 Ok(None) => {
                     tokio::time::sleep(Duration::from_millis(50 + fastrand::u64(..100))).await;
                 }
@@ -349,6 +364,7 @@ impl<P: Ports> Cycle<'_, P> {
         if is_revived {
             state.removing = None;
         }
+        state.note_document(&object.etag);
         let is_free = state.lease_in_force(self.clock.now()).is_none();
         if is_free && wanted.is_ok() && self.update_renewal(&mut state).await {
             let key = store::state_key(name);
@@ -414,11 +430,7 @@ impl<P: Ports> Cycle<'_, P> {
             Some(held) => held.entry(name),
             None => {
                 self.sights.note(&wanted, &state);
-                Entry::bare(
-                    name.as_str(),
-                    Outcome::Kept,
-                    kept_reason(&state, &object.etag, now),
-                )
+                Entry::bare(name.as_str(), Outcome::Kept, kept_reason(&state, now))
             }
         };
         settled(entry, Some(&wanted))
@@ -447,13 +459,13 @@ impl<P: Ports> Cycle<'_, P> {
             Orphans::Remove => !self.keeps_orphans,
             Orphans::Report => false,
         };
-        if state.removing.is_none() && (is_to_go || state.is_nowhere()) {
+        if state.removing.is_none() && (is_to_go || state.is_nothing()) {
             state.removing = Some(Removal {
                 at: crate::report::whole_seconds(now),
                 document: None,
             });
             state.note(now, "removal", "the document is gone");
-            return work(state, Plan::removal());
+            return work(state, Plan::removal(Step::Begins));
         }
         if state.removing.is_some() {
             let failure = state.deployment_failure.as_ref();
@@ -467,15 +479,17 @@ impl<P: Ports> Cycle<'_, P> {
                     Look::Settled(Box::new(entry))
                 }
                 None if state.is_to_be_taken_away(now, |old| self.may_delete(old)) => {
-                    work(state, Plan::removal())
+                    work(state, Plan::removal(Step::GoesOn))
                 }
                 None => Look::Nothing,
             };
         }
         let problem = self.orphan_problem(name, &state);
-        if state.order.is_some() || !state.leftovers.is_empty(now) {
+        let revoke = state.is_to_revoke(now);
+        if revoke || state.order.is_some() || !state.leftovers.is_empty(now) {
             let plan = Plan {
                 sweep: true,
+                revoke,
                 problem: Some(problem),
                 ..Plan::default()
             };
@@ -487,18 +501,18 @@ impl<P: Ports> Cycle<'_, P> {
         Look::Settled(Box::new(self.with_state(entry, &state, None)))
     }
 
-    fn orphan_problem(&self, name: &CertificateName, state: &State) -> Problem {
+    pub(crate) fn orphan_problem(&self, name: &CertificateName, state: &State) -> Problem {
         let until = state
             .certificate
             .as_ref()
             .map(|held| rfc3339(held.not_after));
-        let until = until.map_or(String::new(), |until| format!(" until {until}"));
+        let until = until.map_or(String::new(), |until| format!(", valid until {until},"));
         let kept = match self.keeps_orphans && self.settings.orphans == Orphans::Remove {
             true => " (more documents are gone than there are, so nothing is removed by itself)",
             false => "",
         };
         let detail = format!(
-            "certificates/{name}.json is gone{kept}; its certificate is served{until} and not renewed: put the document back, or \
+            "certificates/{name}.json is gone{kept}; its certificate{until} stays where it is and is not renewed: put the document back, or \
              invoke {{\"action\":\"remove\",\"name\":\"{name}\"}}"
         );
         Problem::ours(Ours::Orphan, detail)
@@ -508,6 +522,7 @@ impl<P: Ports> Cycle<'_, P> {
     pub(crate) fn with_state(&self, entry: Entry, state: &State, wanted: Option<&Wanted>) -> Entry {
         let standing = wanted.and_then(|wanted| self.standing_problem(wanted, state));
         let mut entry = entry.with_state(state, wanted, &self.home);
+        entry.is_untrusted = self.untrusted(state).is_some();
         if let (None, Some((problem, next))) = (&entry.problem, standing) {
             entry.problem = Some(problem);
             entry.next_attempt = entry.next_attempt.or(next);
@@ -521,6 +536,9 @@ impl<P: Ports> Cycle<'_, P> {
         wanted: &Wanted,
         state: &State,
     ) -> Option<(Problem, Option<OffsetDateTime>)> {
+        if let Some(problem) = revoked(wanted, state) {
+            return Some((problem, None));
+        }
         if let Some((problem, next)) = asking::missing_problem(wanted, state) {
             return Some((problem, Some(next)));
         }
@@ -533,17 +551,19 @@ impl<P: Ports> Cycle<'_, P> {
 
     /// Returns the problem of a certificate that is served and that the public does not trust, unless its authority is private.
     fn untrusted(&self, state: &State) -> Option<Problem> {
-        let held = state.certificate.as_ref()?;
-        let mut authorities = self.settings.authorities.values();
-        let is_private =
-            authorities.any(|authority| authority.directory == held.directory && authority.private);
-        let is_served = |target: &&crate::state::TargetRecord| {
-            target.state == TargetState::Attached && target.serial.as_ref() == Some(&held.serial)
+        let is_private = |held: &Held| {
+            let mut authorities = self.settings.authorities.values();
+            authorities.any(|authority| authority.directory == held.directory && authority.private)
         };
-        let served = state.targets.iter().find(is_served)?;
-        if is_private || held.public != Some(false) {
-            return None;
-        }
+        // What is served may still be the one before.
+        let served = |target: &TargetRecord| {
+            let held = state.held(target.serial.as_deref()?)?.clone();
+            let is_untrusted = held.public == Some(false) && !is_private(&held);
+            let is_served = target.state == TargetState::Attached;
+            (is_served && is_untrusted).then_some(held)
+        };
+        let (served, held) =
+            (state.targets.iter()).find_map(|target| Some((target, served(target)?)))?;
         let detail = format!(
             "{} serves a certificate of {} that no public root knows, as those of a staging environment: name another authority in the \
              document, or set authorities.{}.private to true if only machines of your own are to trust it",
@@ -566,31 +586,25 @@ impl<P: Ports> Cycle<'_, P> {
         let holds = |failure: Option<&Failure>| {
             let failure = failure?;
             let until = failure.holds(now, force, document, &failure.directory, &names)?;
-            Some(Waits {
-                reason: format!(
-                    "backing off until {} after: {}",
-                    rfc3339(until),
-                    failure.problem.detail
-                ),
-                until: Some(until),
-                problem: Some(failure.problem.clone()),
-            })
+            Some(Waits::after(failure, until))
         };
-        let mut plan = Plan::default();
-        if let Some(revocation) = &state.revoking {
-            match holds(revocation.failure.as_ref()) {
-                Some(held) => plan.waiting = Some(held),
-                None => plan.revoke = true,
-            }
-        }
-        let decision = self.decide(wanted, document, state, force);
+        let mut plan = Plan {
+            revoke: state.is_to_revoke(now),
+            ..Plan::default()
+        };
+        let mut revocations = state.revoking.iter();
+        plan.waiting = revocations.find_map(|revocation| {
+            let (failure, until) = revocation.waits(now)?;
+            Some(Waits::after(failure, until))
+        });
+        let decision = self.decide(wanted, state, force);
         let course = self.course(wanted, state).await?;
         let authority = course.authority;
         // An order under way for what is wanted is seen through, also one that was forced and is not due.
-        let is_held_back = !force && state.is_held_back(document, now);
+        let is_held_back = !force && state.is_held_back(now);
         let under_way =
             (state.order.as_ref()).filter(|_| !is_held_back && course.fits(wanted, state, now));
-        let needs_none = || self.decide(wanted, document, state, false) == Decision::Keep;
+        let needs_none = || self.decide(wanted, state, false) == Decision::Keep;
         let order = match decision {
             Decision::Order { reason } if force && under_way.is_none() && needs_none() => {
                 let costs = self.costs_in_words(authority, wanted, state).await;
@@ -620,6 +634,13 @@ impl<P: Ports> Cycle<'_, P> {
             } else if under_way.is_none() {
                 // What cannot be told keeps back the order, not the deployment of what is there.
                 let blocked = self.what_blocks_an_order(authority, wanted, state).await;
+                // Where single names are in the way the order goes without them.
+                let goes_without = |blocked: &Blocked| {
+                    let ordered = asking::names_now(wanted, state, now);
+                    asking::can_go_without(&blocked.names, &ordered, wanted, state, now)
+                };
+                let blocked =
+                    blocked.map(|blocked| blocked.filter(|blocked| !goes_without(blocked)));
                 blocked.map_or_else(
                     |problem| Some(Waits::from(problem)),
                     |blocked| blocked.map(Waits::from),
@@ -670,6 +691,15 @@ impl From<Blocked> for Waits {
 }
 
 impl Waits {
+    fn after(failure: &Failure, until: OffsetDateTime) -> Self {
+        let detail = &failure.problem.detail;
+        Self {
+            reason: format!("backing off until {} after: {detail}", rfc3339(until)),
+            until: Some(until),
+            problem: Some(failure.problem.clone()),
+        }
+    }
+
     fn entry(self, name: &CertificateName) -> Entry {
         let mut entry = Entry::bare(name.as_str(), Outcome::Waiting, self.reason);
         entry.next_attempt = self.until;
@@ -711,10 +741,14 @@ impl<P: Ports> Work<'_, '_, P> {
             ..Done::default()
         };
         let mut plan = plan;
+        if force && plan.order.is_some() {
+            // Whoever forces a renewal does not want what was gone back to any more.
+            self.state.rolled_back = None;
+        }
         for round in 0..ROUNDS {
             // Cut off at the end of the invocation's time, which the records bear as they bear a stop.
             let left = self.cycle.clock.left();
-            done.halt = match tokio::time::timeout(left, self.act(&plan, &mut done)).await {
+            done.halt = match tokio::time::timeout(left, self.act(&plan, force, &mut done)).await {
                 Ok(outcome) => outcome.err(),
                 Err(_) => {
                     done.halt = Some(self.out_of_time("the end of what was begun"));
@@ -780,15 +814,20 @@ impl<P: Ports> Work<'_, '_, P> {
         }
     }
 
-    async fn act(&mut self, plan: &Plan, done: &mut Done) -> Result<(), Halt> {
+    async fn act(&mut self, plan: &Plan, force: bool, done: &mut Done) -> Result<(), Halt> {
         if plan.revoke {
             match self.revoke().await {
-                Ok(()) => {
+                Ok(any) => {
                     done.reason
                         .get_or_insert("a revocation was asked for".to_owned());
-                    done.remarks.push("it is revoked".to_owned());
-                    done.decide_again = true;
-                    return Ok(());
+                    if any {
+                        done.remarks.push("it is revoked".to_owned());
+                    }
+                    // What has no document is not replaced.
+                    if !self.document.is_empty() {
+                        done.decide_again = true;
+                        return Ok(());
+                    }
                 }
                 Err(Halt::LeaseLost) => return Err(Halt::LeaseLost),
                 Err(halt) => done.halt = Some(halt),
@@ -796,7 +835,7 @@ impl<P: Ports> Work<'_, '_, P> {
         }
         if let Some(reason) = &plan.order {
             let first = self.state.certificate.is_none() && self.state.previous.is_none();
-            match self.order(reason).await {
+            match self.order(reason, force && done.obtained.is_none()).await {
                 Ok(true) => done.obtained = Some(done.obtained.unwrap_or(first)),
                 Ok(false) => {}
                 Err(Halt::LeaseLost) => return Err(Halt::LeaseLost),
@@ -893,6 +932,7 @@ impl<P: Ports> Work<'_, '_, P> {
         let wanted = parsed
             .map_err(|invalid| Problem::ours(Ours::InvalidDocument, format!("{key}: {invalid}")))?;
         self.note("document changed", "it was edited while it was worked on");
+        self.state.note_document(&object.etag);
         self.wanted = wanted;
         self.document = object.etag;
         Ok(true)
@@ -924,11 +964,11 @@ impl<P: Ports> Work<'_, '_, P> {
     }
 
     /// Takes everything of ours away, as far as that can be done now; `None` where there is nothing to tell.
-    pub(crate) async fn carry_out_removal(mut self) -> Option<Entry> {
+    pub(crate) async fn carry_out_removal(mut self, step: Step) -> Option<Entry> {
         let name = self.wanted.name.clone();
         let left = self.cycle.clock.left();
-        let is_first = (self.state.targets.iter())
-            .any(|target| target.state != TargetState::Detached)
+        let is_first = step == Step::Begins
+            || (self.state.targets.iter()).any(|target| target.state != TargetState::Detached)
             || self
                 .state
                 .removing
@@ -979,15 +1019,16 @@ impl<P: Ports> Work<'_, '_, P> {
         let name = self.wanted.name.as_str();
         let entry = match halt {
             Halt::Failed(failing) => {
-                let revoking = self.state.revoking.as_ref();
+                let revoking =
+                    (self.state.revoking.iter()).filter_map(|revoking| revoking.failure.as_ref());
                 let failures = [
                     self.state.order_failure.as_ref(),
                     self.state.deployment_failure.as_ref(),
-                    revoking.and_then(|revoking| revoking.failure.as_ref()),
                 ];
                 let next = failures
                     .into_iter()
                     .flatten()
+                    .chain(revoking)
                     .find(|failure| failure.problem == failing.problem)
                     .map(|failure| failure.next_attempt);
                 let is_limit = failing.problem.kind == Problem::kind_of(Ours::Limit);
@@ -1026,19 +1067,31 @@ pub(crate) fn unknown(name: &CertificateName) -> Problem {
     Problem::ours(Ours::UnknownCertificate, detail)
 }
 
+/// Returns what is wrong with a revoked certificate that is not to be replaced.
+fn revoked(wanted: &Wanted, state: &State) -> Option<Problem> {
+    let held = state.certificate.as_ref().filter(|_| wanted.paused)?;
+    let detail = format!(
+        "{} was revoked at {} and is not replaced while it is paused: set paused to false in certificates/{}.json",
+        held.serial,
+        rfc3339(held.revoked_at?),
+        wanted.name
+    );
+    Some(Problem::ours(Ours::Revoked, detail))
+}
+
 /// Returns when the authority wants its order to be looked at again, if that is still to come.
 fn asked_to_wait(state: &State, now: OffsetDateTime) -> Option<OffsetDateTime> {
     let until = state.order.as_ref()?.not_before?;
     (until > now && until <= now + LONGEST_ORDER_WAIT).then_some(until)
 }
 
-fn kept_reason(state: &State, document: &str, now: OffsetDateTime) -> String {
+fn kept_reason(state: &State, now: OffsetDateTime) -> String {
     let (Some(held), Some(renew_at)) = (&state.certificate, state.renew_at()) else {
         return "nothing to do".to_owned();
     };
     let (until, renew_at) = (rfc3339(held.not_after), rfc3339(renew_at));
     match &state.rolled_back {
-        Some(back) if state.is_held_back(document, now) => format!(
+        Some(back) if state.is_held_back(now) => format!(
             "held since the rollback from {} at {}, valid until {until}, to be renewed at {renew_at}",
             back.from,
             rfc3339(back.at)

@@ -141,6 +141,11 @@ impl<P: Ports> Work<'_, '_, P> {
             self.note("attached", format!("{} on {arn}", ours.as_str()));
         }
         if let Verdict::NotProved(why) = self.prove(&listener, arn, issued, touched).await? {
+            if self.replaces_revoked() {
+                self.state
+                    .target_mut(TargetKind::Listener, arn.as_str())
+                    .standby = Standby::default();
+            }
             let held = self.put_back(&balancer, arn, ours).await?;
             let detail = format!("{arn}: {why}");
             let record = self.state.target_mut(TargetKind::Listener, arn.as_str());
@@ -329,6 +334,12 @@ impl<P: Ports> Work<'_, '_, P> {
             }
             tokio::time::sleep(LISTING_PAUSE).await;
         }
+    }
+
+    /// Whether the certificate before was revoked: it is never served again, whatever the proof says of the new one.
+    pub(crate) fn replaces_revoked(&self) -> bool {
+        let previous = self.state.previous_held.as_ref();
+        previous.is_some_and(|previous| previous.revoked_at.is_some())
     }
 
     /// After a proof that failed: what was taken off is put back, so that what was served is served. Returns what the

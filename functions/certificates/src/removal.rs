@@ -42,17 +42,27 @@ impl State {
             || imports()
                 .flat_map(|import| &import.superseded)
                 .any(may_delete)
+            || self.is_to_revoke(now)
             || self.is_to_be_forgotten(now)
+    }
+
+    /// Whether a certificate is to be revoked, and that may be tried now.
+    pub(crate) fn is_to_revoke(&self, now: OffsetDateTime) -> bool {
+        let mut revocations = self.revoking.iter();
+        revocations.any(|revocation| revocation.waits(now).is_none())
     }
 
     fn is_to_be_forgotten(&self, now: OffsetDateTime) -> bool {
         let removing = self.removing.as_ref();
-        self.imports.is_empty() && removing.is_some_and(|removing| removing.at + KEPT <= now)
+        self.imports.is_empty()
+            && self.revoking.is_empty()
+            && removing.is_some_and(|removing| removing.at + KEPT <= now)
     }
 
-    /// Whether nothing of ours is in AWS or under way: without its document nobody misses it.
-    pub(crate) fn is_nowhere(&self) -> bool {
-        self.imports.is_empty()
+    /// Whether there is no certificate, here or in AWS: without its document nobody misses it.
+    pub(crate) fn is_nothing(&self) -> bool {
+        self.certificate.is_none()
+            && self.imports.is_empty()
             && (self.targets.iter()).all(|target| target.certificate_arn.is_none())
     }
 }
@@ -86,7 +96,11 @@ impl<P: Ports> Work<'_, '_, P> {
         if self.state.order.is_some() {
             self.abandon_unneeded().await?;
         }
-        self.state.revoking = None;
+        match self.revoke().await {
+            // What fails is remembered; what is served goes all the same.
+            Ok(_) | Err(Halt::Failed(_)) => {}
+            Err(halt) => return Err(halt),
+        }
         let mut deployed = Deployed::default();
         self.take_off_strays(&mut deployed).await?;
         self.delete_superseded(&mut deployed).await;

@@ -25,10 +25,8 @@ pub enum Decision {
 /// What the decision is about.
 #[derive(Clone, Copy, Debug)]
 pub struct Situation<'a> {
-    /// The document,
+    /// The document.
     pub wanted: &'a Wanted,
-    /// and its ETag.
-    pub document: &'a str,
     /// What is true.
     pub state: &'a State,
     /// The directories of the document's authorities.
@@ -41,7 +39,6 @@ pub struct Situation<'a> {
 pub fn decide(situation: &Situation<'_>, force: bool) -> Decision {
     let Situation {
         wanted,
-        document,
         state,
         directories,
         now,
@@ -53,7 +50,7 @@ pub fn decide(situation: &Situation<'_>, force: bool) -> Decision {
     if held.revoked_at.is_some() {
         return order("the certificate was revoked".to_owned());
     }
-    if !force && state.is_held_back(document, now) {
+    if !force && state.is_held_back(now) {
         return Decision::Keep;
     }
     let names = asking::names_now(wanted, state, now);
@@ -95,19 +92,19 @@ pub fn decide(situation: &Situation<'_>, force: bool) -> Decision {
 }
 
 impl State {
-    /// Whether somebody went back to an earlier certificate, and that still holds: the document is the same, the authority does not
-    /// want the certificate replaced at once, and it does not near its end.
-    pub fn is_held_back(&self, document: &str, now: OffsetDateTime) -> bool {
-        let (Some(back), Some(held)) = (&self.rolled_back, &self.certificate) else {
+    /// Whether somebody went back to an earlier certificate, and that still holds: the document is the same, the certificate need not
+    /// be replaced at once, and it does not near its end.
+    pub fn is_held_back(&self, now: OffsetDateTime) -> bool {
+        let (Some(_), Some(held)) = (self.held_back(), &self.certificate) else {
             return false;
         };
-        back.document == document && !held.is_urgent(now) && !held.is_to_be_replaced_at_once(now)
+        !held.is_urgent(now) && !held.is_to_be_replaced_at_once(now)
     }
 
     /// Returns when the certificate is to be renewed.
     pub fn renew_at(&self) -> Option<OffsetDateTime> {
         let held = self.certificate.as_ref()?;
-        Some(match &self.rolled_back {
+        Some(match self.held_back() {
             Some(_) => held.not_after - little(held.lifetime()),
             None => held.renew_at(),
         })
@@ -215,7 +212,8 @@ impl Held {
 
     /// Whether the authority wants it replaced at once: its window is over, as after a revocation (RFC 9773 section 4.2).
     pub fn is_to_be_replaced_at_once(&self, now: OffsetDateTime) -> bool {
-        self.window().is_some_and(|window| window.end <= now) && now < self.renewal.at
+        let is_over = self.window().is_some_and(|window| window.end <= now);
+        is_over && now < self.renewal.at || self.revoked_at.is_some()
     }
 
     /// Whether the authority is to be asked for renewal information now. One that has ended is not asked about.

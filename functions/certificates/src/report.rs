@@ -53,6 +53,9 @@ pub struct Entry {
     /// Whether it has no document any more.
     #[serde(skip)]
     pub is_orphan: bool,
+    /// Whether what it serves is trusted by no public root and of no private authority.
+    #[serde(skip)]
+    pub is_untrusted: bool,
 }
 
 /// What became of a certificate, in one word.
@@ -124,6 +127,7 @@ impl Entry {
             targets: Vec::new(),
             problem: None,
             is_orphan: false,
+            is_untrusted: false,
         }
     }
 

@@ -44,8 +44,8 @@ pub struct State {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rolled_back: Option<RolledBack>,
     /// A revocation asked for and not done yet.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub revoking: Option<Revocation>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub revoking: Vec<Revocation>,
     /// That everything of ours is to go.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub removing: Option<Removal>,
@@ -82,6 +82,9 @@ pub struct State {
     /// What the last look ahead found: whether the next order would come off.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub preflight: Option<Preflight>,
+    /// The ETag of the document as it was last read; not stored.
+    #[serde(skip)]
+    pub document: Option<String>,
     /// What still has to be deleted from the bucket.
     #[serde(default)]
     pub leftovers: Leftovers,
@@ -107,7 +110,7 @@ impl Default for State {
             previous: None,
             previous_held: None,
             rolled_back: None,
-            revoking: None,
+            revoking: Vec::new(),
             removing: None,
             missing: BTreeMap::new(),
             rehearsed: None,
@@ -120,6 +123,7 @@ impl Default for State {
             failures_elsewhere: Vec::new(),
             deployment_failure: None,
             preflight: None,
+            document: None,
             leftovers: Leftovers::default(),
             history: Vec::new(),
         }
@@ -178,6 +182,26 @@ impl State {
                 self.failures_elsewhere.push(last);
             }
         }
+    }
+
+    /// Forgets what failed when ordering, after an order at this directory: what other authorities asked for stays.
+    pub fn has_ordered_at(&mut self, directory: &str, now: OffsetDateTime) {
+        let stays = |failure: &Failure| {
+            failure.binding && failure.directory != directory && failure.next_attempt > now
+        };
+        self.order_failure.take_if(|failure| !stays(failure));
+        self.failures_elsewhere.retain(stays);
+    }
+
+    /// Notes the ETag of the document as it was read now.
+    pub fn note_document(&mut self, etag: &str) {
+        self.document = Some(etag.to_owned());
+    }
+
+    /// Returns the rollback that holds as far as the document goes.
+    pub fn held_back(&self) -> Option<&RolledBack> {
+        let back = self.rolled_back.as_ref();
+        back.filter(|back| self.document.as_ref() == Some(&back.document))
     }
 
     /// Returns the certificate of this serial, the one to be served or the one before.
@@ -304,7 +328,7 @@ pub struct RolledBack {
     /// When.
     #[serde(with = "time::serde::rfc3339")]
     pub at: OffsetDateTime,
-    /// The ETag of the document at that time: another document ends it.
+    /// The ETag of the document at that time: while it is another one this holds nothing.
     pub document: String,
 }
 
@@ -321,6 +345,15 @@ pub struct Revocation {
     /// What failed last.
     #[serde(default)]
     pub failure: Option<Failure>,
+}
+
+impl Revocation {
+    /// Returns what failed last and until when that is waited out; `None` where it may be tried now.
+    pub fn waits(&self, now: OffsetDateTime) -> Option<(&Failure, OffsetDateTime)> {
+        let failure = self.failure.as_ref()?;
+        let until = failure.holds(now, false, &failure.document, &failure.directory, &[])?;
+        Some((failure, until))
+    }
 }
 
 /// Why a certificate is revoked (RFC 5280 section 5.3.1), as far as authorities take it from subscribers.
@@ -400,6 +433,11 @@ impl Held {
     /// Whether little of its lifetime is left.
     pub fn is_urgent(&self, now: OffsetDateTime) -> bool {
         urgent(self.not_before, self.not_after, now)
+    }
+
+    /// Whether whatever stands in the way of another one does more harm than it prevents.
+    pub fn cannot_wait(&self, now: OffsetDateTime) -> bool {
+        self.is_urgent(now) || self.revoked_at.is_some()
     }
 
     /// Returns the length of its validity.

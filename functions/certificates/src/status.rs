@@ -11,7 +11,7 @@ use crate::cycle::{Cycle, Ports, state_problem, store_problem};
 use crate::document::Wanted;
 use crate::names::CertificateName;
 use crate::ordering::Course;
-use crate::pass::{Known, list_known};
+use crate::pass::{Known, list_known, unknown};
 use crate::problem::Problem;
 use crate::renewal::Decision;
 use crate::report::{TargetEntry, fitting, target_entries, whole_seconds};
@@ -58,8 +58,8 @@ pub struct Standing {
     previous: Option<String>,
     /// That somebody went back to an earlier certificate.
     rolled_back: Option<RolledBack>,
-    /// The serial of a certificate that is still to be revoked.
-    revoking: Option<String>,
+    /// The serials of certificates that are still to be revoked.
+    revoking: Vec<String>,
     /// Names that the certificate goes without, or that have stood in the way of the last attempts.
     missing: Vec<MissingName>,
     /// What the authority suggests, where it does.
@@ -229,16 +229,20 @@ impl<P: Ports> Cycle<'_, P> {
             .read(&store::certificate_key(&parsed))
             .await
             .map_err(|error| store_problem(&error))?;
-        let object = object.ok_or_else(|| {
-            Problem::ours(
-                Ours::UnknownCertificate,
-                format!("certificates/{name}.json is not in the bucket"),
-            )
-        })?;
         let state = read_record::<State>(store, &store::state_key(&parsed))
             .await
             .map_err(|error| state_problem(&error))?;
-        let state = state.map(|(state, _)| state).unwrap_or_default();
+        let state = state.map(|(state, _)| state);
+        let (object, mut state) = match (object, state) {
+            (Some(object), state) => (object, state.unwrap_or_default()),
+            (None, Some(state)) => {
+                let is_orphan = state.removing.is_none();
+                let problem = is_orphan.then(|| self.orphan_problem(&parsed, &state));
+                return Ok(self.describe(name, &state, None, problem));
+            }
+            (None, None) => return Err(unknown(&parsed)),
+        };
+        state.note_document(&object.etag);
         let wanted = Wanted::parse(
             &parsed,
             &object.body,
@@ -247,9 +251,8 @@ impl<P: Ports> Cycle<'_, P> {
         );
         match wanted {
             Ok(wanted) => {
-                let document = &object.etag;
-                let standing = self.describe(name, &state, Some((&wanted, document)), None);
-                Ok(self.with_limits(standing, &wanted, document, &state).await)
+                let standing = self.describe(name, &state, Some(&wanted), None);
+                Ok(self.with_limits(standing, &wanted, &state).await)
             }
             Err(error) => Ok(self.describe(name, &state, None, Some(invalid(error.to_string())))),
         }
@@ -260,10 +263,9 @@ impl<P: Ports> Cycle<'_, P> {
         &self,
         mut standing: Standing,
         wanted: &Wanted,
-        document: &str,
         state: &State,
     ) -> Standing {
-        let due = self.decide(wanted, document, state, false) != Decision::Keep;
+        let due = self.decide(wanted, state, false) != Decision::Keep;
         if !due || wanted.paused || state.order.is_some() || standing.problem.is_some() {
             return standing;
         }
@@ -287,22 +289,19 @@ impl<P: Ports> Cycle<'_, P> {
         &self,
         name: &str,
         state: &State,
-        document: Option<(&Wanted, &str)>,
+        wanted: Option<&Wanted>,
         invalid: Option<Problem>,
     ) -> Standing {
-        let wanted = document.map(|(wanted, _)| wanted);
         let now = self.clock.now();
         let held = state.certificate.as_ref();
         // A failed order is past as soon as none is needed any more.
         let order_failure = state.order_failure.as_ref().filter(|_| {
-            document.is_none_or(|(wanted, document)| {
-                self.decide(wanted, document, state, false) != Decision::Keep
-            })
+            wanted.is_some_and(|wanted| self.decide(wanted, state, false) != Decision::Keep)
         });
-        let revocation = state.revoking.as_ref();
+        let mut revocations = state.revoking.iter();
         let failure = order_failure
             .or(state.deployment_failure.as_ref())
-            .or(revocation.and_then(|revocation| revocation.failure.as_ref()));
+            .or(revocations.find_map(|revocation| revocation.failure.as_ref()));
         let standing = wanted.and_then(|wanted| self.standing_problem(wanted, state));
         let entries = wanted
             .map(|wanted| target_entries(state, wanted, &self.home))
@@ -325,8 +324,10 @@ impl<P: Ports> Cycle<'_, P> {
             not_after: held.map(|held| held.not_after),
             lifetime_left_share: held.map(|held| (held.share_left(now) * 1000.0).round() / 1000.0),
             renew_at: state.renew_at().map(whole_seconds),
-            rolled_back: state.rolled_back.clone(),
-            revoking: revocation.map(|revocation| revocation.serial.clone()),
+            rolled_back: state.held_back().cloned(),
+            revoking: (state.revoking.iter())
+                .map(|revocation| revocation.serial.clone())
+                .collect(),
             previous: state.previous.clone(),
             missing: (state.missing.iter())
                 .filter(|(name, _)| {
@@ -393,7 +394,7 @@ impl Standing {
             renew_at: None,
             previous: None,
             rolled_back: None,
-            revoking: None,
+            revoking: Vec::new(),
             missing: Vec::new(),
             renewal_information: None,
             under_way: None,

@@ -22,7 +22,7 @@ use certificates::planning::Planned;
 use certificates::problem::{Problem, Retry};
 use certificates::renewal::rfc3339;
 use certificates::report::{Entry, Outcome, Report};
-use certificates::settings::Settings;
+use certificates::settings::{Orphans, Settings};
 use certificates::status::Selection;
 use certificates::store::{self, Condition, Store, StoreError};
 
@@ -104,10 +104,7 @@ impl<P: Ports> Installation<P> {
                 force,
             } => {
                 let full = certificates.is_none();
-                let names = match certificates {
-                    Some(names) => names,
-                    None => self.all_names(&mut cycle).await?,
-                };
+                let names = self.names(certificates, &mut cycle).await?;
                 let pass = cycle.run(&names, force).await;
                 let fleet = if full {
                     Some(Fleet::of(&cycle, &pass).await)
@@ -145,10 +142,7 @@ impl<P: Ports> Installation<P> {
             }
             Event::Plan { certificates, at } => {
                 let clock = clock.showing(instant_of_plan(at, clock.now())?);
-                let names = match certificates {
-                    Some(names) => names,
-                    None => self.all_names(&mut cycle).await?,
-                };
+                let names = self.names(certificates, &mut cycle).await?;
                 let keeps_orphans = cycle.keeps_orphans;
                 let account = cycle.account_id;
                 let ports = Planned::new(&self.ports, clock.now(), account.as_deref());
@@ -181,11 +175,19 @@ impl<P: Ports> Installation<P> {
         }
     }
 
-    /// Returns the names that a full pass looks at.
-    async fn all_names(&self, cycle: &mut Cycle<'_, P>) -> Result<Vec<String>, Problem> {
+    /// Returns the names that a pass looks at: those asked for, or all.
+    async fn names(
+        &self,
+        asked_for: Option<Vec<String>>,
+        cycle: &mut Cycle<'_, P>,
+    ) -> Result<Vec<String>, Problem> {
+        let removes = cycle.settings.orphans == Orphans::Remove;
+        if let Some(names) = asked_for.as_ref().filter(|_| !removes) {
+            return Ok(names.clone());
+        }
         let known = list_known(self.ports.store()).await?;
         cycle.keeps_orphans = known.most_are_gone();
-        Ok([known.documents, known.orphans].concat())
+        Ok(asked_for.unwrap_or_else(|| [known.documents, known.orphans].concat()))
     }
 
     /// Stores a document put in by hand: an identical one is fine, a different one is replaced only when asked to.
@@ -256,14 +258,8 @@ impl<P: Ports> Installation<P> {
             .flat_map(|entry| &entry.targets)
             .filter(|target| target.proved == Some(false))
             .count();
-        let is_untrusted = |entry: &&Entry| {
-            let kind = Problem::kind_of(Ours::Untrusted);
-            entry
-                .problem
-                .as_ref()
-                .is_some_and(|problem| problem.kind == kind)
-        };
-        let untrusted = pass.entries.iter().filter(is_untrusted).count();
+        let untrusted = pass.entries.iter().filter(|entry| entry.is_untrusted);
+        let untrusted = untrusted.count();
         let managed = pass
             .entries
             .iter()

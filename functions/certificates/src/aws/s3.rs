@@ -81,24 +81,29 @@ impl Bucket {
 }
 
 impl Bucket {
-    async fn delete_if(&self, key: &str, etag: Option<String>) -> Result<(), StoreError> {
-        let sent = self
-            .client
-            .delete_object()
-            .bucket(&self.name)
-            .key(key)
-            .set_if_match(etag)
-            .send()
-            .await;
-        match sent.map_err(|error| service_error("DeleteObject", &error)) {
-            Ok(_) => Ok(()),
-            Err(error) if error.code.as_deref() == Some("NoSuchKey") => Ok(()),
-            Err(error) if matches!(error.status, Some(409 | 412)) => {
-                Err(StoreError::ConditionFailed {
-                    key: key.to_owned(),
-                })
+    async fn delete_if(&self, key: &str, etag: Option<&str>) -> Result<(), StoreError> {
+        let mut wait = self.conflict_wait;
+        let mut attempts_left = CONFLICT_ATTEMPTS;
+        loop {
+            attempts_left -= 1;
+            let request = self.client.delete_object().bucket(&self.name).key(key);
+            let sent = request.set_if_match(etag.map(str::to_owned)).send().await;
+            let error = match sent.map_err(|error| service_error("DeleteObject", &error)) {
+                Ok(_) => return Ok(()),
+                Err(error) if error.code.as_deref() == Some("NoSuchKey") => return Ok(()),
+                Err(error) => error,
+            };
+            match error.status {
+                Some(412) => {
+                    return Err(StoreError::ConditionFailed {
+                        key: key.to_owned(),
+                    });
+                }
+                Some(409) if attempts_left > 0 => {}
+                _ => return Err(unavailable("delete", key, &error)),
             }
-            Err(error) => Err(unavailable("delete", key, &error)),
+            tokio::time::sleep(about(wait)).await;
+            wait *= 2;
         }
     }
 }
@@ -186,7 +191,7 @@ impl Store for Bucket {
     }
 
     async fn delete_matching(&self, key: &str, etag: &str) -> Result<(), StoreError> {
-        self.delete_if(key, Some(etag.to_owned())).await
+        self.delete_if(key, Some(etag)).await
     }
 
     async fn list(&self, prefix: &str) -> Result<Vec<Entry>, StoreError> {
