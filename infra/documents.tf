@@ -2,12 +2,23 @@
 # puts beside them are left alone.
 
 locals {
+  # A field that is null is a field that was not given: typed inputs with optional fields have them. But null limits of an
+  # authority are none at all, and not those that it has by itself.
+  given_authorities = {
+    for key, authority in merge(try(var.settings.authorities, {}), {}) :
+    key => { for field, value in authority : field => value if value != null || field == "limits" }
+  }
+  given_settings = {
+    for section, value in var.settings : section => try({ for field, inner in value : field => inner if inner != null }, value)
+    if value != null
+  }
+
   # One level deep for authorities.letsencrypt and defaults, so that a field can be added without repeating the others.
   settings = merge(
-    { for field, value in var.settings : field => value if value != null },
+    local.given_settings,
     {
       authorities = merge(
-        try(var.settings.authorities, {}),
+        local.given_authorities,
         {
           letsencrypt = merge(
             {
@@ -15,15 +26,14 @@ locals {
               contact              = [for address in var.contact : "mailto:${address}"]
               termsOfServiceAgreed = var.terms_of_service_agreed
             },
-            try(var.settings.authorities.letsencrypt, {}),
+            try(local.given_authorities.letsencrypt, {}),
           )
         },
       )
-      defaults = merge({ authority = "letsencrypt" }, try(var.settings.defaults, {}))
+      defaults = merge({ authority = "letsencrypt" }, try(local.given_settings.defaults, {}))
     },
   )
 
-  # A field that is null is a field that was not given: typed inputs with optional fields have them.
   documents = {
     for name, document in var.certificates : name => merge(
       { for field, value in document : field => value if value != null && field != "targets" },

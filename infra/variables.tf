@@ -83,7 +83,7 @@ variable "directory" {
   nullable    = false
 
   validation {
-    condition     = can(regex("^https://[^\\s#@/?]+[^\\s#@]*$", var.directory))
+    condition     = can(regex("^https://([^\\s#@/?:]+|\\[[0-9A-Fa-f:.]+\\])(:[0-9]{1,5})?([/?][^\\s#]*)?$", var.directory))
     error_message = "directory: ${jsonencode(var.directory)} is not the https URL of an ACME directory, such as https://acme-staging-v02.api.letsencrypt.org/directory."
   }
 }
@@ -124,8 +124,8 @@ variable "certificates" {
   # Apart from the rest: the ARN of a load balancer made by the same apply is not known at plan, and what is not known
   # cannot be checked before it is.
   validation {
-    condition     = trimspace(templatefile("${path.module}/refusals/targets.tftpl", { certificates = var.certificates, account = local.account })) == ""
-    error_message = trimspace(templatefile("${path.module}/refusals/targets.tftpl", { certificates = var.certificates, account = local.account }))
+    condition     = trimspace(templatefile("${path.module}/refusals/targets.tftpl", { certificates = var.certificates, settings = var.settings, account = local.account })) == ""
+    error_message = trimspace(templatefile("${path.module}/refusals/targets.tftpl", { certificates = var.certificates, settings = var.settings, account = local.account }))
   }
 }
 

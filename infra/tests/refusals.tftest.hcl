@@ -184,10 +184,71 @@ run "a_setting_that_is_not_built" {
   command = plan
 
   variables {
-    settings = { orphans = "remove" }
+    settings = { notify = { topicArn = "arn:aws:sns:eu-central-1:123456789012:ops" } }
   }
 
   expect_failures = [var.settings]
+}
+
+run "all_that_the_functions_take" {
+  command = plan
+
+  variables {
+    settings = {
+      rehearse = "staging"
+      fallback = { share = 0.2 }
+      orphans  = "remove"
+      dns      = { servers = ["192.0.2.53", "192.0.2.53:5353", "2001:db8::53", "[2001:db8::53]:53"] }
+      authorities = {
+        letsencrypt = { private = null, caaIdentities = ["letsencrypt.org"], limits = null }
+        staging     = { directory = "https://acme-staging-v02.api.letsencrypt.org/directory", termsOfServiceAgreed = true, contact = null, private = true }
+        inside      = { directory = "https://acme.example.com:14000/@/directory", termsOfServiceAgreed = true, private = false }
+      }
+      defaults = { authority = null, keyType = "rsa-2048" }
+      proof    = { mode = null }
+      permit = {
+        domains = ["*.example.com"]
+        targets = ["arn:aws:elasticloadbalancing:*:listener/app/web/*", "arn:aws:elasticloadbalancing:*:targetgroup/web*", "arn:aws:acm:us-east-1:*"]
+      }
+    }
+    certificates = {
+      shop = {
+        domains   = ["shop.example.com", "www.example.com"]
+        authority = ["letsencrypt", "inside"]
+        partial   = true
+        targets = [
+          { type = "certificateManager", region = "us-east-1" },
+          { type = "listener", loadBalancer = "arn:aws:elasticloadbalancing:eu-central-1:123456789012:loadbalancer/app/web/50dc6c495c0c9188", forward = "arn:aws:elasticloadbalancing:eu-central-1:123456789012:targetgroup/web_1/50dc6c495c0c9188" },
+        ]
+      }
+    }
+  }
+
+  assert {
+    condition = jsonencode(jsondecode(aws_s3_object.settings.content)) == jsonencode({
+      rehearse = "staging"
+      fallback = { share = 0.2 }
+      orphans  = "remove"
+      dns      = { servers = ["192.0.2.53", "192.0.2.53:5353", "2001:db8::53", "[2001:db8::53]:53"] }
+      authorities = {
+        letsencrypt = { directory = "https://acme-v02.api.letsencrypt.org/directory", contact = ["mailto:ops@example.com"], termsOfServiceAgreed = true, caaIdentities = ["letsencrypt.org"], limits = null }
+        staging     = { directory = "https://acme-staging-v02.api.letsencrypt.org/directory", termsOfServiceAgreed = true, private = true }
+        inside      = { directory = "https://acme.example.com:14000/@/directory", termsOfServiceAgreed = true, private = false }
+      }
+      defaults = { authority = "letsencrypt", keyType = "rsa-2048" }
+      proof    = {}
+      permit = {
+        domains = ["*.example.com"]
+        targets = ["arn:aws:elasticloadbalancing:*:listener/app/web/*", "arn:aws:elasticloadbalancing:*:targetgroup/web*", "arn:aws:acm:us-east-1:*"]
+      }
+    })
+    error_message = "What was given is not what is written, without what is null: ${aws_s3_object.settings.content}"
+  }
+
+  assert {
+    condition     = jsondecode(aws_s3_object.certificates["shop"].content).partial && jsonencode(jsondecode(aws_s3_object.certificates["shop"].content).authority) == jsonencode(["letsencrypt", "inside"])
+    error_message = "The document is another than given."
+  }
 }
 
 run "certificates_that_are_no_object" {
@@ -306,6 +367,17 @@ run "a_domain_that_is_not_permitted" {
   variables {
     settings     = { permit = { domains = ["*.example.org", "shop.example.com"] } }
     certificates = { shop = { domains = ["shop.example.com", "a.b.example.org", "www.example.com"], targets = [] } }
+  }
+
+  expect_failures = [var.certificates]
+}
+
+run "a_target_that_is_not_permitted" {
+  command = plan
+
+  variables {
+    settings     = { permit = { targets = ["*:listener/app/web/*"] } }
+    certificates = { shop = { domains = ["shop.example.com"], targets = [{ type = "certificateManager" }] } }
   }
 
   expect_failures = [var.certificates]
@@ -628,15 +700,16 @@ run "the_words_name_the_field_and_the_remedy" {
 
   assert {
     condition = trimspace(templatefile("./refusals/certificates.tftpl", { settings = var.settings, certificates = {
-      shop = { domains = ["shop.example.com", "shop_example", "*.example.com", "192.0.2.1", "SHOP.example.com."], targets = [], keyType = "rsa", authority = ["a", "letsencrypt"], paused = "no", tags = { "aws:x" = "y" } }
+      shop = { domains = ["shop.example.com", "shop_example", "*.example.com", "192.0.2.1", "SHOP.example.com."], targets = [], keyType = "rsa", authority = ["a", "letsencrypt", "letsencrypt"], partial = "no", paused = "no", tags = { "aws:x" = "y" } }
       } })) == join("\n", [
       "certificates.shop.domains[1]: \"shop_example\" is no DNS name that can be ordered: it has an underscore, which no certificate may hold.",
       "certificates.shop.domains[2]: \"*.example.com\" is no DNS name that can be ordered: it is a wildcard, which http-01 cannot validate, and dns-01 is not yet supported; list the names one by one.",
       "certificates.shop.domains[3]: \"192.0.2.1\" is no DNS name that can be ordered: it is an IP address, which is not yet supported.",
       "certificates.shop.domains[4]: \"SHOP.example.com.\" stands there twice: remove one of the two.",
-      "certificates.shop.authority: a list of several authorities is not yet supported: name one.",
       "certificates.shop.authority[0]: \"a\" is not an authority: use one of letsencrypt, or add it to settings.authorities.",
+      "certificates.shop.authority[2]: \"letsencrypt\" stands there twice: remove one of the two.",
       "certificates.shop.keyType: \"rsa\" is not known here: use one of ecdsa-p256, ecdsa-p384, rsa-2048, rsa-3072, rsa-4096.",
+      "certificates.shop.partial: has the wrong type: give true or false.",
       "certificates.shop.paused: has the wrong type: give true or false.",
       "certificates.shop.tags.aws:x: begins with certloop: or aws:, which are reserved: use another key.",
     ])
@@ -644,13 +717,14 @@ run "the_words_name_the_field_and_the_remedy" {
   }
 
   assert {
-    condition = trimspace(templatefile("./refusals/targets.tftpl", { account = local.account, certificates = {
+    condition = trimspace(templatefile("./refusals/targets.tftpl", { account = local.account, settings = { permit = { targets = ["arn:aws:elasticloadbalancing:*:listener/*", "arn:aws:acm:*"] } }, certificates = {
       shop = { targets = [
         { type = "listener", arn = "arn:aws:elasticloadbalancing:eu-central-1:123456789012:listener/app/web/50dc6c495c0c9188/f2f7dc8efc522ab3" },
         { type = "listener", arn = "arn:aws:elasticloadbalancing:eu-central-1:123456789012:listener/app/web/50dc6c495c0c9188/f2f7dc8efc522ab3", as = "first" },
         { type = "certificateManager", region = "Frankfurt", arn = "x" },
         { type = "listener", loadBalancer = "arn:aws:elasticloadbalancing:eu-central-1:123456789012:loadbalancer/app/web/50dc6c495c0c9188", port = 0 },
         { type = "listener" },
+        { type = "listener", loadBalancer = "arn:aws:elasticloadbalancing:eu-central-1:123456789012:loadbalancer/app/web/50dc6c495c0c9188", port = 80, forward = "arn:aws:elasticloadbalancing:eu-central-1:123456789012:targetgroup/web/50dc6c495c0c9188" },
       ] }
       bare = {}
       } })) == join("\n", [
@@ -662,6 +736,8 @@ run "the_words_name_the_field_and_the_remedy" {
       "certificates.shop.targets[3].forward: is missing: give the target group that the new listener is to forward to.",
       "certificates.shop.targets[3].port: 0 is no port: give a whole number from 1 to 65535, or leave it out for 443.",
       "certificates.shop.targets[4].arn: is missing: add the ARN of the listener, or loadBalancer and forward for one that is to be made.",
+      "certificates.shop.targets[5].port: is 80, which stays plain HTTP: authorities begin there to validate a name; give another, such as 443.",
+      "certificates.shop.targets[5].forward: arn:aws:elasticloadbalancing:eu-central-1:123456789012:targetgroup/web/50dc6c495c0c9188 is not permitted by settings.permit.targets: remove it here, or add a pattern there.",
     ])
     error_message = "The words of refusals/targets.tftpl are others."
   }
@@ -701,6 +777,29 @@ run "the_words_name_the_field_and_the_remedy" {
       trimspace(templatefile("./refusals/settings.tftpl", { settings = { authorities = { letsencrypt = { limits = jsondecode(limits) } }, limits = { importsPerYear = 1000000 } } })) == ""
     ])
     error_message = "Limits that the functions take are refused."
+  }
+
+  assert {
+    condition = var.terms_of_service_agreed && trimspace(templatefile("./refusals/settings.tftpl", { settings = {
+      rehearse = "staging"
+      fallback = { share = 2 }
+      orphans  = "keep"
+      dns      = { servers = ["192.0.2.53:0", "dns.example"] }
+      authorities = {
+        letsencrypt = { private = "yes", caaIdentities = ["letsencrypt.org", "a..b"] }
+      }
+      roles = { other = {} }
+      } })) == join("\n", [
+      "settings.authorities.letsencrypt.caaIdentities[1]: \"a..b\" is not a domain: write it as CAA records do, such as letsencrypt.org.",
+      "settings.authorities.letsencrypt.private: has the wrong type: give true or false.",
+      "settings.rehearse: \"staging\" is not an authority: use one of letsencrypt, or add it to settings.authorities.",
+      "settings.fallback.share: is 2: give a share of the lifetime between 0 and 1.",
+      "settings.orphans: \"keep\" is not known here: use one of report, remove.",
+      "settings.dns.servers[0]: \"192.0.2.53:0\" is not the address of a server: write 192.0.2.53, 192.0.2.53:5353 or [2001:db8::53]:53.",
+      "settings.dns.servers[1]: \"dns.example\" is not the address of a server: write 192.0.2.53, 192.0.2.53:5353 or [2001:db8::53]:53.",
+      "settings.roles: is not yet supported: leave it out.",
+    ])
+    error_message = "The words on what came with the second authority are others."
   }
 
   # A secret given in place of its ARN is not repeated.
