@@ -25,7 +25,7 @@ locals {
       comparison  = "GreaterThanThreshold"
       threshold   = 0
       missing     = "ignore"
-      description = "A certificate cannot go on without somebody: a document, a permission, a DNS record or the authority's account is wrong, and trying again will not help. Its problem says what. ${local.ask_status}"
+      description = "A certificate cannot go on without somebody: a document, a permission, a DNS record, the challenge path or the authority's account is wrong, or browsers do not trust what is served, and trying again will not help. Its problem says what. ${local.ask_status}"
     }
     # Twice half an hour: the next pass looks again, and may then see what the load balancer had not spread yet.
     unproved = {

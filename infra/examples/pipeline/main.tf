@@ -19,6 +19,9 @@ module "certloop" {
   terms_of_service_agreed = true
   directory               = "https://acme-${var.production ? "" : "staging-"}v02.api.letsencrypt.org/directory"
 
+  # Where staging is meant to stay, that browsers do not trust it is no problem that somebody has to be told of.
+  settings = { authorities = { letsencrypt = { private = !var.production } } }
+
   load_balancers = { for name in var.load_balancers : lower(name) => { name = name } }
   certificates   = { for file in fileset(local.folder, "*.json") : trimsuffix(file, ".json") => jsondecode(file("${local.folder}/${file}")) }
 
