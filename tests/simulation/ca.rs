@@ -1,4 +1,4 @@
-//! The certificate authority: orders as Boulder keeps them, real certificates, renewal information, Let's Encrypt's limits.
+//! The certificate authorities, each by itself: orders as Boulder keeps them, real certificates, renewal information, Let's Encrypt's limits.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
@@ -18,6 +18,7 @@ use rcgen::{
     Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose, PublicKeyData, SerialNumber,
 };
 use time::{Duration, OffsetDateTime};
+use x509_parser::certificate::X509Certificate;
 use x509_parser::certification_request::X509CertificationRequest;
 use x509_parser::prelude::FromDer;
 use zeroize::Zeroizing;
@@ -26,21 +27,91 @@ use crate::faults::{Disorder, Service};
 use crate::rules;
 use crate::world::{ACCOUNT_KEY, Handle, Shared, THUMBPRINT, World, refusal};
 
-/// What the authority knows.
+/// The authorities: the one preferred, one to fall back on, and one for rehearsals.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Site {
+    First,
+    Second,
+    Staging,
+}
+
+impl Site {
+    pub(crate) const ALL: [Self; 3] = [Self::First, Self::Second, Self::Staging];
+
+    /// Returns its key in the settings.
+    pub(crate) fn key(self) -> &'static str {
+        match self {
+            Self::First => "letsencrypt",
+            Self::Second => "second",
+            Self::Staging => "staging",
+        }
+    }
+
+    /// Returns where all its URLs begin.
+    pub(crate) fn base(self) -> &'static str {
+        match self {
+            Self::First => "https://ca.example",
+            Self::Second => "https://second.example",
+            Self::Staging => "https://staging.example",
+        }
+    }
+
+    /// Returns its directory.
+    pub(crate) fn directory(self) -> String {
+        format!("{}/directory", self.base())
+    }
+
+    /// Returns the one that a key of the settings names.
+    pub(crate) fn of_key(key: &str) -> Self {
+        Self::ALL
+            .into_iter()
+            .find(|site| site.key() == key)
+            .unwrap()
+    }
+
+    /// Returns the one to which a URL belongs.
+    pub(crate) fn of_url(url: &str) -> Self {
+        Self::ALL
+            .into_iter()
+            .find(|site| url.starts_with(site.base()))
+            .unwrap()
+    }
+
+    pub(crate) fn service(self) -> Service {
+        match self {
+            Self::First => Service::Authority,
+            Self::Second => Service::Second,
+            Self::Staging => Service::Staging,
+        }
+    }
+
+    /// Returns the profiles it offers.
+    fn profiles(self) -> &'static [Profile] {
+        match self {
+            Self::First | Self::Staging => &PROFILES,
+            Self::Second => &PROFILES[..1],
+        }
+    }
+}
+
+/// What the authorities know.
 #[derive(Default)]
 pub(crate) struct Ca {
-    /// Accounts by key.
-    pub(crate) accounts: BTreeMap<String, String>,
+    /// Accounts by authority and key.
+    pub(crate) accounts: BTreeMap<(Site, String), String>,
     pub(crate) orders: BTreeMap<String, CaOrder>,
     pub(crate) authorizations: BTreeMap<u64, CaAuthorization>,
     pub(crate) issued: BTreeMap<String, Issued>,
     pub(crate) buckets: BTreeMap<String, Bucket>,
+    /// Those of the first; the others have the usual ones, the last has none.
     pub(crate) limits: Limits,
+    /// When each last failed a call or refused it for a limit.
+    pub(crate) trouble_at: BTreeMap<Site, OffsetDateTime>,
     /// When a set of names was issued last.
     sets: BTreeMap<String, OffsetDateTime>,
     /// Whether the directory offers no renewal information.
     pub(crate) windowless: bool,
-    /// Names that a person must unpause.
+    /// Names that a person must unpause at the first.
     pub(crate) paused: BTreeMap<String, OffsetDateTime>,
 }
 
@@ -82,6 +153,7 @@ impl Bucket {
 }
 
 pub(crate) struct CaOrder {
+    pub(crate) site: Site,
     pub(crate) names: Vec<String>,
     pub(crate) profile: &'static Profile,
     pub(crate) status: OrderStatus,
@@ -97,6 +169,7 @@ pub(crate) struct CaOrder {
 }
 
 pub(crate) struct CaAuthorization {
+    site: Site,
     pub(crate) name: String,
     profile: &'static str,
     pub(crate) token: String,
@@ -108,6 +181,9 @@ pub(crate) struct CaAuthorization {
 
 /// A certificate the authority issued.
 pub(crate) struct Issued {
+    pub(crate) site: Site,
+    /// When it was revoked.
+    pub(crate) revoked: Option<OffsetDateTime>,
     pub(crate) names: Vec<String>,
     pub(crate) not_before: OffsetDateTime,
     pub(crate) not_after: OffsetDateTime,
@@ -216,11 +292,48 @@ fn domain_of(name: &str) -> &str {
 }
 
 impl World {
+    fn limits(&self, site: Site) -> Limits {
+        match site {
+            Site::First => self.ca.limits,
+            Site::Second => Limits::default(),
+            Site::Staging => Limits {
+                orders: (1_500.0, 10_800.0),
+                domain: (30_000.0, 604_800.0),
+                set: (30_000.0, 604_800.0),
+                failures: (200.0, 3_600.0),
+            },
+        }
+    }
+
+    /// Whether a limit of an authority is nearly or wholly used up, for any of these names.
+    pub(crate) fn is_nearly_limited(&mut self, site: Site, names: &[String]) -> bool {
+        let now = self.now();
+        if site == Site::First && names.iter().any(|name| self.ca.paused.contains_key(name)) {
+            return true;
+        }
+        let limits = self.limits(site);
+        let mut buckets = vec![
+            ("orders".to_owned(), limits.orders),
+            (format!("set {}", names.join(",")), limits.set),
+        ];
+        for name in names {
+            buckets.push((format!("failures {name}"), limits.failures));
+            buckets.push((format!("domain {}", domain_of(name)), limits.domain));
+        }
+        buckets.into_iter().any(|(bucket, limit)| {
+            let bucket = self.bucket(&format!("{} {bucket}", site.key()), limit);
+            let _ = bucket.wait(limit, now);
+            bucket.level < 3.0
+        })
+    }
+
     fn take(&mut self, bucket: &str, limit: (f64, f64)) {
         let now = self.now();
         let bucket = self.bucket(bucket, limit);
-        let _ = bucket.wait(limit, now);
-        bucket.level -= 1.0;
+        // What is only counted is not counted below nothing.
+        if bucket.wait(limit, now).is_none() {
+            bucket.level -= 1.0;
+        }
     }
 
     /// Whether exactly these names got a certificate in the last 120 days.
@@ -277,7 +390,7 @@ impl World {
         let mut serial: Vec<u8> = (0..16).map(|_| self.rng.u8(..)).collect();
         serial[0] |= 1;
         let order = &self.ca.orders[url];
-        let names = order.names.clone();
+        let (site, names) = (order.site, order.names.clone());
         let not_before = (now - Duration::hours(1)).replace_nanosecond(0).unwrap();
         let not_after = not_before + Duration::hours(order.profile.hours) - Duration::seconds(1);
         let key = order.request.clone().unwrap();
@@ -287,14 +400,15 @@ impl World {
         if serial[0] >= 0x80 {
             hex.insert_str(0, "00");
         }
-        let limits = self.ca.limits;
-        let set = names.join(",");
-        self.take(&format!("set {set}"), limits.set);
+        let limits = self.limits(site);
+        let key = site.key();
+        let set = format!("{key} {}", names.join(","));
+        self.take(&format!("{key} set {}", names.join(",")), limits.set);
         // The same names again count for no registered domain.
         if !self.is_renewal(&set) {
             let domains: BTreeSet<&str> = names.iter().map(|name| domain_of(name)).collect();
             for domain in domains {
-                self.take(&format!("domain {domain}"), limits.domain);
+                self.take(&format!("{key} domain {domain}"), limits.domain);
             }
         }
         self.ca.sets.insert(set, now);
@@ -312,6 +426,8 @@ impl World {
         self.ca.issued.insert(
             hex,
             Issued {
+                site,
+                revoked: None,
                 names,
                 not_before,
                 not_after,
@@ -327,13 +443,15 @@ impl World {
 
     fn new_order(
         &mut self,
+        site: Site,
         names: &[String],
         profile: Option<&str>,
         replaces: Option<&str>,
         skew: Duration,
     ) -> Result<String, Refusal> {
         let now = self.now();
-        let Some(profile) = PROFILES
+        let Some(profile) = site
+            .profiles()
             .iter()
             .find(|known| known.name == profile.unwrap_or("classic"))
         else {
@@ -341,12 +459,13 @@ impl World {
         };
         let replaced = match replaces {
             None => None,
-            Some(certificate) => Some(self.may_replace(certificate, names)?),
+            Some(certificate) => Some(self.may_replace(site, certificate, names)?),
         };
         // Reused whatever it replaces; then `replaces` is not echoed.
         let same: Vec<String> = (self.ca.orders.iter())
             .filter(|(_, order)| {
-                order.names == names
+                order.site == site
+                    && order.names == names
                     && order.profile.name == profile.name
                     && matches!(order.status, OrderStatus::Pending | OrderStatus::Ready)
                     && order.expires > now + Duration::minutes(10)
@@ -376,20 +495,22 @@ impl World {
             }
         }
         for name in names {
-            if self.ca.paused.contains_key(name) {
+            if site == Site::First && self.ca.paused.contains_key(name) {
                 self.tally.count("paused name asked for");
+                self.ca.trouble_at.insert(site, now);
                 let detail = format!(
                     "Your account is temporarily prevented from requesting certificates for {name}. Please visit https://unpause.example/now to unpause"
                 );
                 return Err(problem("rateLimited", 429, detail));
             }
         }
-        self.check_limits(names, replaced, skew)?;
-        let url = format!("https://ca.example/order/{}", self.fresh());
+        self.check_limits(site, names, replaced, skew)?;
+        let url = format!("{}/order/{}", site.base(), self.fresh());
         let mut authorizations = Vec::new();
         for name in names {
             let reusable = self.ca.authorizations.iter().rev().find(|(_, known)| {
-                known.name == *name
+                known.site == site
+                    && known.name == *name
                     && known.profile == profile.name
                     && known.expires
                         > now + Duration::hours(1).min(Duration::hours(profile.reuse_hours) / 4)
@@ -408,6 +529,7 @@ impl World {
                     self.ca.authorizations.insert(
                         id,
                         CaAuthorization {
+                            site,
                             name: name.clone(),
                             profile: profile.name,
                             token,
@@ -425,6 +547,7 @@ impl World {
         self.ca.orders.insert(
             url.clone(),
             CaOrder {
+                site,
                 names: names.to_vec(),
                 profile,
                 status: OrderStatus::Pending,
@@ -443,7 +566,12 @@ impl World {
     }
 
     /// Whether an order may replace this certificate; if so, whether that exempts it from the limits.
-    fn may_replace(&mut self, certificate: &str, names: &[String]) -> Result<bool, Refusal> {
+    fn may_replace(
+        &mut self,
+        site: Site,
+        certificate: &str,
+        names: &[String],
+    ) -> Result<bool, Refusal> {
         let now = self.now();
         if self.weather.roughness > crate::faults::Roughness::Calm && self.rng.u8(..40) == 0 {
             self.tally.count("replaces: refused");
@@ -457,8 +585,8 @@ impl World {
                 _ => problem("malformed", 400, "certificate could not be replaced"),
             });
         }
-        let Some(issued) = serial_of(certificate).and_then(|serial| self.ca.issued.get(&serial))
-        else {
+        let issued = serial_of(certificate).and_then(|serial| self.ca.issued.get(&serial));
+        let Some(issued) = issued.filter(|issued| issued.site == site) else {
             self.tally.count("replaces: unknown");
             return Err(problem("malformed", 404, "no such certificate"));
         };
@@ -484,6 +612,7 @@ impl World {
 
     fn check_limits(
         &mut self,
+        site: Site,
         names: &[String],
         replaced: Option<bool>,
         skew: Duration,
@@ -493,18 +622,19 @@ impl World {
             self.tally.count("limits: exempt by its window");
             return Ok(());
         }
-        let limits = self.ca.limits;
+        let limits = self.limits(site);
+        let key = site.key();
         let set = names.join(",");
-        let renewal = self.is_renewal(&set);
-        let mut buckets = vec![(format!("set {set}"), limits.set)];
+        let renewal = self.is_renewal(&format!("{key} {set}"));
+        let mut buckets = vec![(format!("{key} set {set}"), limits.set)];
         for name in names {
-            buckets.push((format!("failures {name}"), limits.failures));
+            buckets.push((format!("{key} failures {name}"), limits.failures));
             if !renewal {
-                buckets.push((format!("domain {}", domain_of(name)), limits.domain));
+                buckets.push((format!("{key} domain {}", domain_of(name)), limits.domain));
             }
         }
         if !renewal {
-            buckets.push(("orders".to_owned(), limits.orders));
+            buckets.push((format!("{key} orders"), limits.orders));
         }
         let mut waits = Vec::new();
         for (bucket, limit) in &buckets {
@@ -514,7 +644,8 @@ impl World {
         }
         if let Some((until, bucket)) = waits.into_iter().max() {
             self.tally.count("limit met");
-            rules::limit_met(self, &bucket, names);
+            self.ca.trouble_at.insert(site, now);
+            rules::limit_met(self, site, &bucket, names);
             let mut refused = problem(
                 "rateLimited",
                 429,
@@ -524,7 +655,7 @@ impl World {
             return Err(refused);
         }
         if !renewal {
-            self.take("orders", limits.orders);
+            self.take(&format!("{key} orders"), limits.orders);
         }
         Ok(())
     }
@@ -668,8 +799,9 @@ async fn validate(world: Shared, id: u64) {
             order.status = OrderStatus::Invalid;
         }
     }
-    let limit = world.ca.limits.failures;
-    world.take(&format!("failures {name}"), limit);
+    let site = world.ca.authorizations[&id].site;
+    let limit = world.limits(site).failures;
+    world.take(&format!("{} failures {name}", site.key()), limit);
     world.tally.count("validation failed");
     world.say(format_args!("ca: {name} is not validated: {why} answered"));
     rules::validation_failed(world, &name, &token, why);
@@ -719,15 +851,21 @@ impl Authorities for SimAuthorities {
         Ok(AccountKey(Zeroizing::new(format!("{ACCOUNT_KEY}{number}"))))
     }
 
-    async fn register(&self, _: &settings::Authority, key: &AccountKey) -> Result<String, Refusal> {
+    async fn register(
+        &self,
+        authority: &settings::Authority,
+        key: &AccountKey,
+    ) -> Result<String, Refusal> {
+        let site = Site::of_url(&authority.directory);
         self.0
-            .call(Service::Authority, "ca.register", "", |world| {
-                if let Some(url) = world.ca.accounts.get(&*key.0) {
+            .call(site.service(), "ca.register", "", |world| {
+                let known = (site, key.0.to_string());
+                if let Some(url) = world.ca.accounts.get(&known) {
                     return Ok(url.clone());
                 }
-                rules::before_registration(world, &key.0);
-                let url = format!("https://ca.example/account/{}", world.fresh());
-                world.ca.accounts.insert(key.0.to_string(), url.clone());
+                rules::before_registration(world, site, &key.0);
+                let url = format!("{}/account/{}", site.base(), world.fresh());
+                world.ca.accounts.insert(known, url.clone());
                 Ok(url)
             })
             .await
@@ -744,16 +882,16 @@ impl Authorities for SimAuthorities {
 
     async fn sign_in(
         &self,
-        _: &settings::Authority,
+        authority: &settings::Authority,
         key: &AccountKey,
         url: &str,
     ) -> Result<SimAccount, Refusal> {
+        let site = Site::of_url(&authority.directory);
         self.0
-            .call(Service::Authority, "ca.signIn", "", |world| {
-                let known = world
-                    .ca
-                    .accounts
-                    .get(&*key.0)
+            .call(site.service(), "ca.signIn", "", |world| {
+                let accounts = &world.ca.accounts;
+                let known = accounts
+                    .get(&(site, key.0.to_string()))
                     .is_some_and(|known| known == url);
                 if !known {
                     world.broken("rule 2: an account is used that the authority does not know");
@@ -761,23 +899,28 @@ impl Authorities for SimAuthorities {
                 Ok::<_, Refusal>(())
             })
             .await?;
-        Ok(SimAccount(self.clone()))
+        Ok(SimAccount(self.clone(), site))
     }
 
-    async fn caa_identities(&self, _: &settings::Authority) -> Result<Vec<String>, Refusal> {
+    async fn caa_identities(
+        &self,
+        authority: &settings::Authority,
+    ) -> Result<Vec<String>, Refusal> {
+        let site = Site::of_url(&authority.directory);
         self.0
-            .call(Service::Authority, "ca.directory", "", |_| Ok(Vec::new()))
+            .call(site.service(), "ca.directory", "", |_| Ok(Vec::new()))
             .await
     }
 
     async fn renewal_information(
         &self,
-        _: &settings::Authority,
+        authority: &settings::Authority,
         certificate: &str,
     ) -> Result<Option<Suggested>, Refusal> {
         let pass = self.0.pass;
+        let site = Site::of_url(&authority.directory);
         self.0
-            .call(Service::Authority, "ca.renewalInfo", certificate, |world| {
+            .call(site.service(), "ca.renewalInfo", certificate, |world| {
                 if world.ca.windowless {
                     return Ok(None);
                 }
@@ -791,7 +934,8 @@ impl Authorities for SimAuthorities {
                 } else {
                     Some(std::time::Duration::from_secs_f64(wait))
                 };
-                let Some(issued) = world.ca.issued.get_mut(&serial) else {
+                let issued = world.ca.issued.get_mut(&serial);
+                let Some(issued) = issued.filter(|issued| issued.site == site) else {
                     return Err(problem("malformed", 404, "no such certificate"));
                 };
                 let (window, suggested) = (issued.window, issued.suggested());
@@ -818,7 +962,7 @@ impl Authorities for SimAuthorities {
     }
 }
 
-pub(crate) struct SimAccount(SimAuthorities);
+pub(crate) struct SimAccount(SimAuthorities, Site);
 
 impl SimAccount {
     fn handle(&self, world: &mut World, url: &str) -> SimOrder {
@@ -838,7 +982,8 @@ impl Account for SimAccount {
     type Order = SimOrder;
 
     fn profiles(&self) -> Vec<String> {
-        PROFILES
+        self.1
+            .profiles()
             .iter()
             .map(|profile| profile.name.to_owned())
             .collect()
@@ -847,7 +992,7 @@ impl Account for SimAccount {
     async fn set_contact(&self, _contact: &[String]) -> Result<(), Refusal> {
         self.0
             .0
-            .call(Service::Authority, "ca.setContact", "", |_| Ok(()))
+            .call(self.1.service(), "ca.setContact", "", |_| Ok(()))
             .await
     }
 
@@ -861,12 +1006,13 @@ impl Account for SimAccount {
         names.sort();
         let (pass, skew) = (self.0.0.pass, self.0.skew());
         let about = names.join(",");
+        let site = self.1;
         self.0
             .0
-            .call(Service::Authority, "ca.newOrder", &about, |world| {
-                rules::order_asked_for(world, pass, &names);
-                let url = world.new_order(&names, profile, replaces, skew);
-                rules::order_answered(world, pass, &names, &url);
+            .call(site.service(), "ca.newOrder", &about, |world| {
+                rules::order_asked_for(world, pass, site, &names);
+                let url = world.new_order(site, &names, profile, replaces, skew);
+                rules::order_answered(world, pass, site, &names, &url);
                 let url = url?;
                 let line = format!("pass#{pass} ca.newOrder: {url}");
                 world.say(format_args!("{line}"));
@@ -878,7 +1024,7 @@ impl Account for SimAccount {
     async fn order(&self, url: &str) -> Result<SimOrder, Refusal> {
         self.0
             .0
-            .call(Service::Authority, "ca.order", url, |world| {
+            .call(self.1.service(), "ca.order", url, |world| {
                 if !world.ca.orders.contains_key(url) {
                     return Err(problem("malformed", 404, "no such order"));
                 }
@@ -887,8 +1033,31 @@ impl Account for SimAccount {
             .await
     }
 
-    async fn revoke(&self, _: &[u8], _: Reason) -> Result<(), Refusal> {
-        Err(problem("serverInternal", 500, "not lived through yet"))
+    async fn revoke(&self, certificate_der: &[u8], reason: Reason) -> Result<(), Refusal> {
+        let (_, leaf) = X509Certificate::from_der(certificate_der).unwrap();
+        let serial: String = (leaf.raw_serial().iter())
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
+        let (site, pass) = (self.1, self.0.0.pass);
+        self.0
+            .0
+            .call(site.service(), "ca.revoke", &serial, |world| {
+                rules::before_revocation(world, pass, &serial);
+                let now = world.now();
+                let issued = world.ca.issued.get_mut(&serial);
+                let Some(issued) = issued.filter(|issued| issued.site == site) else {
+                    return Err(problem("malformed", 404, "no such certificate"));
+                };
+                if issued.revoked.is_some() {
+                    world.tally.count("alreadyRevoked");
+                    return Err(problem("alreadyRevoked", 400, "revoked already"));
+                }
+                issued.revoked = Some(now);
+                issued.window = Window::Past(now);
+                world.tally.count(&format!("revoked: {reason:?}"));
+                Ok(())
+            })
+            .await
     }
 }
 
@@ -927,7 +1096,7 @@ impl Order for SimOrder {
         let handle = self.account.0.clone();
         let url = self.url.clone();
         handle
-            .call(Service::Authority, "ca.refresh", &url, |world| {
+            .call(Site::of_url(&url).service(), "ca.refresh", &url, |world| {
                 world.settle_orders(&url);
                 self.look(world);
                 let wait = (self.status == OrderStatus::Processing)
@@ -941,27 +1110,32 @@ impl Order for SimOrder {
         let handle = self.account.0.clone();
         let url = self.url.clone();
         handle
-            .call(Service::Authority, "ca.authorizations", &url, |world| {
-                let order = &world.ca.orders[&url];
-                let all = &world.ca.authorizations;
-                Ok(order
-                    .authorizations
-                    .iter()
-                    .filter_map(|id| all.get(id))
-                    .map(|known| Authorization {
-                        identifier: known.name.clone(),
-                        status: known.status,
-                        http01: Some(Http01 {
-                            token: known.token.clone(),
-                            key_authorization: key_authorization(&known.token),
-                            error: known
-                                .error
-                                .as_ref()
-                                .map(|(word, detail)| problem(word, 403, detail.clone())),
-                        }),
-                    })
-                    .collect())
-            })
+            .call(
+                Site::of_url(&url).service(),
+                "ca.authorizations",
+                &url,
+                |world| {
+                    let order = &world.ca.orders[&url];
+                    let all = &world.ca.authorizations;
+                    Ok(order
+                        .authorizations
+                        .iter()
+                        .filter_map(|id| all.get(id))
+                        .map(|known| Authorization {
+                            identifier: known.name.clone(),
+                            status: known.status,
+                            http01: Some(Http01 {
+                                token: known.token.clone(),
+                                key_authorization: key_authorization(&known.token),
+                                error: known
+                                    .error
+                                    .as_ref()
+                                    .map(|(word, detail)| problem(word, 403, detail.clone())),
+                            }),
+                        })
+                        .collect())
+                },
+            )
             .await
     }
 
@@ -971,7 +1145,7 @@ impl Order for SimOrder {
         let shared = handle.world.clone();
         let pass = handle.pass;
         handle
-            .call(Service::Authority, "ca.answer", &url, |world| {
+            .call(Site::of_url(&url).service(), "ca.answer", &url, |world| {
                 rules::before_answer(world, pass, &url);
                 let ids = world.ca.orders[&url].authorizations.clone();
                 for id in ids {
@@ -991,7 +1165,7 @@ impl Order for SimOrder {
         let url = self.url.clone();
         let pass = handle.pass;
         handle
-            .call(Service::Authority, "ca.finalize", &url, |world| {
+            .call(Site::of_url(&url).service(), "ca.finalize", &url, |world| {
                 world.settle_orders(&url);
                 let now = world.now();
                 let status = world.ca.orders[&url].status;
@@ -1042,7 +1216,7 @@ impl Order for SimOrder {
         let url = self.url.clone();
         handle
             .call(
-                Service::Authority,
+                Site::of_url(&url).service(),
                 "ca.certificate",
                 &url,
                 |world| match &world.ca.orders[&url].chain {

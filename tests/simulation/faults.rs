@@ -7,14 +7,24 @@ use time::{Duration, OffsetDateTime};
 pub(crate) enum Service {
     /// The bucket.
     Store,
-    /// The certificate authority.
+    /// The certificate authority that is preferred.
     Authority,
+    /// The one to fall back on.
+    Second,
+    /// The one for rehearsals.
+    Staging,
     /// The certificate manager.
     CertificateManager,
     /// The load balancers.
     LoadBalancer,
     /// Our own fetch, and the look at what is served.
     Network,
+}
+
+impl Service {
+    pub(crate) fn is_authority(self) -> bool {
+        matches!(self, Self::Authority | Self::Second | Self::Staging)
+    }
 }
 
 /// How a call fails.
@@ -96,7 +106,7 @@ impl Odds {
 
 fn fault(service: Service, rng: &mut fastrand::Rng) -> Fault {
     let faults: &[Fault] = match service {
-        Service::Authority => &[
+        Service::Authority | Service::Second | Service::Staging => &[
             Fault::NoAnswer,
             Fault::NoConnection,
             Fault::Internal,
@@ -123,8 +133,8 @@ pub(crate) struct Spell {
 pub(crate) enum Disorder {
     /// Calls fail more often.
     Storm(Option<Service>, Odds),
-    /// The authority fails all calls.
-    AuthorityDown(Fault),
+    /// An authority fails all calls; without a name, each of them.
+    AuthorityDown(Option<Service>, Fault),
     /// No pass runs.
     NoPasses,
     /// Clocks of passes are wrong by up to so much.
@@ -137,7 +147,8 @@ impl Disorder {
     pub(crate) fn word(&self) -> &'static str {
         match self {
             Self::Storm(..) => "storm",
-            Self::AuthorityDown(_) => "authority down",
+            Self::AuthorityDown(None, _) => "all authorities down",
+            Self::AuthorityDown(..) => "authority down",
             Self::NoPasses => "no passes",
             Self::WrongClocks(_) => "wrong clocks",
             Self::Slow => "slow authority",
@@ -198,7 +209,11 @@ impl Weather {
             let what = disorder(roughness, rng);
             let longest = match what {
                 Disorder::Storm(..) => 8 * 3600,
-                Disorder::AuthorityDown(_) => 4 * 86_400,
+                // So long that little is left of what should have been renewed.
+                Disorder::AuthorityDown(Some(Service::Authority), _) if rng.u8(..3) == 0 => {
+                    40 * 86_400
+                }
+                Disorder::AuthorityDown(..) => 4 * 86_400,
                 Disorder::NoPasses if rng.u8(..6) == 0 => 12 * 86_400,
                 Disorder::NoPasses => 3 * 86_400,
                 Disorder::WrongClocks(_) => 2 * 86_400,
@@ -252,7 +267,9 @@ impl Weather {
         let mut odds = self.always;
         for spell in self.now(at) {
             match spell.what {
-                Disorder::AuthorityDown(fault) if service == Service::Authority => {
+                Disorder::AuthorityDown(which, fault)
+                    if service.is_authority() && which.is_none_or(|which| which == service) =>
+                {
                     return Fate::Before(fault);
                 }
                 Disorder::Storm(only, storm) if only.is_none_or(|only| only == service) => {
@@ -298,7 +315,18 @@ fn disorder(roughness: Roughness, rng: &mut fastrand::Rng) -> Disorder {
                 Fault::Busy(Some(600)),
                 Fault::Busy(Some(7200)),
             ];
-            Disorder::AuthorityDown(faults[rng.usize(..faults.len())])
+            let which = [
+                None,
+                Some(Service::Authority),
+                Some(Service::Authority),
+                Some(Service::Authority),
+                Some(Service::Second),
+                Some(Service::Staging),
+            ];
+            Disorder::AuthorityDown(
+                which[rng.usize(..which.len())],
+                faults[rng.usize(..faults.len())],
+            )
         }
         8..=9 => Disorder::NoPasses,
         10 => {

@@ -2,15 +2,17 @@
 
 use std::collections::BTreeMap;
 
+use certificates::actions::Action;
 use certificates::certificate::Chain;
 use certificates::key::KeyType;
 use certificates::load_balancer::Holding;
 use certificates::settings::CheckMode;
+use certificates::state::Reason;
 use serde_json::{Value, json};
 use time::{Duration, OffsetDateTime};
 
 use crate::aws::{SimListener, add_certificate, change, covers};
-use crate::ca::{self, Window};
+use crate::ca::{self, Site, Window};
 use crate::faults::Roughness;
 use crate::rules;
 use crate::store;
@@ -26,6 +28,17 @@ pub(crate) struct Wish {
     pub(crate) targets: Vec<Target>,
     pub(crate) supersedes: Vec<String>,
     pub(crate) paused: bool,
+    /// Whether names that cannot be proved keep the others back.
+    pub(crate) partial: bool,
+    /// Keys of the settings; none for the default.
+    pub(crate) authorities: Vec<&'static str>,
+}
+
+/// What people ask for by name, until they have an answer.
+#[derive(Clone, Debug)]
+pub(crate) struct Errand {
+    pub(crate) name: String,
+    pub(crate) action: Action,
 }
 
 /// Where it is to go.
@@ -47,7 +60,14 @@ impl Wish {
                 Target::Manager { region } => json!({"type": "certificateManager", "region": region}),
             })
             .collect();
+        let authority = match &self.authorities[..] {
+            [] => Value::Null,
+            [one] => json!(one),
+            list => json!(list),
+        };
         json!({
+            "authority": authority,
+            "partial": self.partial,
             "domains": self.domains,
             "keyType": self.key_type,
             "profile": self.profile,
@@ -55,6 +75,24 @@ impl Wish {
             "supersedes": self.supersedes,
             "paused": self.paused,
         })
+    }
+
+    /// Returns the authorities it may come from, the preferred one first.
+    pub(crate) fn sites(&self) -> Vec<Site> {
+        let keys = self.authorities.iter();
+        let sites: Vec<Site> = keys.map(|key| Site::of_key(key)).collect();
+        match sites.is_empty() {
+            true => vec![Site::First],
+            false => sites,
+        }
+    }
+
+    /// Returns it without a profile that its preferred authority does not offer.
+    fn sensible(mut self) -> Self {
+        if self.sites()[0] == Site::Second {
+            self.profile = self.profile.filter(|profile| *profile == "classic");
+        }
+        self
     }
 
     /// Returns the listeners it asks for.
@@ -208,12 +246,26 @@ fn draw_wish(world: &mut World, n: usize) -> Wish {
     domains.sort();
     domains.dedup();
     Wish {
+        partial: domains.len() > 1 && world.rng.bool(),
         domains,
         key_type: draw_key_type(world),
         profile: draw_profile(world),
         targets: draw_targets(world),
         supersedes: Vec::new(),
         paused: false,
+        authorities: draw_authorities(world),
+    }
+    .sensible()
+}
+
+fn draw_authorities(world: &mut World) -> Vec<&'static str> {
+    let (first, second) = (Site::First.key(), Site::Second.key());
+    match world.rng.u8(..12) {
+        0..=4 => vec![first, second],
+        5 => vec![second],
+        6 => vec![second, first],
+        7 => vec![first],
+        _ => Vec::new(),
     }
 }
 
@@ -234,17 +286,22 @@ fn draw_profile(world: &mut World) -> Option<&'static str> {
     }
 }
 
+/// Whether a document wants to be the default of a listener.
+fn has_default(world: &World, arn: &str) -> bool {
+    let mut wishes = world.wishes.values().filter_map(Wished::now);
+    wishes.any(|wish| {
+        let mut listeners = wish.listeners();
+        listeners.any(|(other, default)| other == arn && default)
+    })
+}
+
 fn draw_targets(world: &mut World) -> Vec<Target> {
     let all: Vec<String> = world.listeners.keys().cloned().collect();
     let mut targets = Vec::new();
     for arn in all {
         if targets.is_empty() || world.rng.u8(..4) == 0 {
             // One default at most on each listener.
-            let taken = world.wishes.values().filter_map(Wished::now).any(|wish| {
-                wish.listeners()
-                    .any(|(other, default)| other == arn && default)
-            });
-            let default = !taken && world.rng.u8(..5) == 0;
+            let default = !has_default(world, &arn) && world.rng.u8(..5) == 0;
             targets.push(Target::Listener { arn, default });
         }
     }
@@ -292,8 +349,21 @@ pub(crate) fn want(world: &mut World, name: &str, wish: Option<Wish>) {
     rules::after_event(world);
 }
 
-/// One thing that people or the world outside do.
-pub(crate) fn act(world: &mut World) {
+/// Notes that a removal has deleted a document.
+pub(crate) fn document_is_gone(world: &mut World, key: &str) {
+    let name = key.strip_prefix("certificates/");
+    let Some(name) = name.and_then(|name| name.strip_suffix(".json")) else {
+        return;
+    };
+    let now = world.now();
+    if let Some(wished) = world.wishes.get_mut(name) {
+        wished.versions.push((now, None));
+    }
+    world.disturb_certificate(name);
+}
+
+/// One thing that people or the world outside do; what they ask of the functions by name is the caller's to send.
+pub(crate) fn act(world: &mut World) -> Option<Errand> {
     let names: Vec<String> = world
         .wishes
         .iter()
@@ -301,11 +371,13 @@ pub(crate) fn act(world: &mut World) {
         .map(|(name, _)| name.clone())
         .collect();
     let Some(name) = names.get(world.rng.usize(..names.len().max(1))).cloned() else {
-        return;
+        put_again(world);
+        return None;
     };
     let now = world.now();
     let mut wish = world.wishes[&name].now().unwrap().clone();
-    let what = world.rng.u8(..26);
+    let mut errand = None;
+    let what = world.rng.u8(..38);
     let counted = match what {
         0 | 1 => {
             let extra = format!(
@@ -338,7 +410,7 @@ pub(crate) fn act(world: &mut World) {
         }
         5 => {
             wish.profile = draw_profile(world);
-            want(world, &name, Some(wish));
+            want(world, &name, Some(wish.sensible()));
             "profile edited"
         }
         6 | 7 => {
@@ -358,7 +430,9 @@ pub(crate) fn act(world: &mut World) {
         10 => {
             // Takes over from a certificate of others.
             let listener = wish.listeners().next().map(|(arn, _)| arn.to_owned());
-            let Some(listener) = listener else { return };
+            let Some(listener) = listener else {
+                return None;
+            };
             let wanted = wish.domains[0].clone();
             let theirs = foreign(world, &wanted, Default::Good);
             world.book.touched.insert(listener.clone(), now);
@@ -372,7 +446,9 @@ pub(crate) fn act(world: &mut World) {
         11 | 12 => {
             // Takes ours off a listener.
             let listener = wish.listeners().next().map(|(arn, _)| arn.to_owned());
-            let Some(listener) = listener else { return };
+            let Some(listener) = listener else {
+                return None;
+            };
             let ours: Vec<String> = world.listeners[&listener]
                 .holding
                 .list
@@ -388,7 +464,9 @@ pub(crate) fn act(world: &mut World) {
         }
         13 => {
             let listener = wish.listeners().next().map(|(arn, _)| arn.to_owned());
-            let Some(listener) = listener else { return };
+            let Some(listener) = listener else {
+                return None;
+            };
             let theirs = foreign(world, "new.foreign.net", Default::Good);
             world.book.touched.insert(listener.clone(), now);
             change(world, &listener, |holding| holding.list.push(theirs));
@@ -397,7 +475,9 @@ pub(crate) fn act(world: &mut World) {
         }
         14 => {
             let listener = wish.listeners().next().map(|(arn, _)| arn.to_owned());
-            let Some(listener) = listener else { return };
+            let Some(listener) = listener else {
+                return None;
+            };
             let theirs = foreign(world, "default.foreign.net", Default::Good);
             world.book.touched.insert(listener.clone(), now);
             change(world, &listener, |holding| holding.default = Some(theirs));
@@ -419,7 +499,7 @@ pub(crate) fn act(world: &mut World) {
                 .cloned()
                 .collect();
             let Some(arn) = ours.first().cloned() else {
-                return;
+                return None;
             };
             let listeners: Vec<String> = world.listeners.keys().cloned().collect();
             for listener in listeners {
@@ -441,11 +521,11 @@ pub(crate) fn act(world: &mut World) {
                 .cloned()
                 .collect();
             let Some(arn) = ours.first().cloned() else {
-                return;
+                return None;
             };
             world.book.touched.insert(arn.clone(), now);
             let Some(held) = world.manager.get_mut(&arn) else {
-                return;
+                return None;
             };
             held.tags.remove("certloop:certificate");
             "our tags taken away"
@@ -482,7 +562,7 @@ pub(crate) fn act(world: &mut World) {
                 .states
                 .get(&name)
                 .and_then(|state| Some(state.certificate.as_ref()?.serial.clone()));
-            let Some(serial) = serial else { return };
+            let Some(serial) = serial else { return None };
             let windows = [
                 Window::Past(now),
                 Window::Later(Duration::days(world.rng.i64(1..40))),
@@ -516,11 +596,76 @@ pub(crate) fn act(world: &mut World) {
             world.disturb();
             "import quota lowered"
         }
+        25 | 26 => {
+            let state = world.states.get(&name)?;
+            let previous = state.previous.clone();
+            if previous.is_none() && world.rng.u8(..4) != 0 {
+                return None;
+            }
+            let serial = previous.filter(|_| world.rng.u8(..4) == 0);
+            errand = Some(Action::RollBack { serial });
+            "rollback asked for"
+        }
+        27 | 28 => {
+            let reasons = [
+                Reason::Unspecified,
+                Reason::KeyCompromise,
+                Reason::AffiliationChanged,
+                Reason::Superseded,
+                Reason::CessationOfOperation,
+            ];
+            let reason = reasons[world.rng.usize(..reasons.len())];
+            let previous = world.states.get(&name)?.previous.clone();
+            let serial = previous.filter(|_| world.rng.u8(..5) == 0);
+            errand = Some(Action::Revoke { serial, reason });
+            "revocation asked for"
+        }
+        29 => {
+            errand = Some(Action::Remove);
+            "removal asked for"
+        }
+        30..=32 => {
+            if !put_again(world) {
+                return None;
+            }
+            "document put again"
+        }
+        33 => {
+            wish.authorities = draw_authorities(world);
+            want(world, &name, Some(wish.sensible()));
+            "authorities edited"
+        }
+        34 => {
+            wish.partial = !wish.partial;
+            want(world, &name, Some(wish));
+            "partial edited"
+        }
+        35 | 36 => {
+            // For long, one name of several.
+            let several: Vec<String> = (world.wishes.values())
+                .filter_map(Wished::now)
+                .filter(|wish| wish.partial && wish.domains.len() > 1)
+                .map(|wish| wish.domains[wish.domains.len() / 2].clone())
+                .collect();
+            let domain = several
+                .get(world.rng.usize(..several.len().max(1)))?
+                .clone();
+            #[allow(clippy::cast_possible_truncation)]
+            let length = 7_200 + (world.rng.f64().powi(2) * 25.0 * 86_400.0) as i64;
+            let answered = world.rng.bool();
+            let until = now + Duration::seconds(length);
+            world.say(format_args!(
+                "people: {domain} leads astray until {until}, answered: {answered}"
+            ));
+            world.astray.insert(domain, Astray { until, answered });
+            world.tally.count("people: one name of several led astray");
+            return None;
+        }
         _ => {
             let number = world.rng.u16(100..999);
             let name = format!("n{number}");
             if world.wishes.contains_key(&name) || world.wishes.len() > 9 {
-                return;
+                return None;
             }
             let wish = draw_wish(world, usize::from(number));
             want(world, &name, Some(wish));
@@ -531,6 +676,39 @@ pub(crate) fn act(world: &mut World) {
     world.tally.count(&format!("people: {counted}"));
     world.say(format_args!("people: {counted} ({name})"));
     rules::after_event(world);
+    errand.map(|action| Errand { name, action })
+}
+
+/// Puts a document again that was deleted, perhaps another one; returns whether there is such a one.
+fn put_again(world: &mut World) -> bool {
+    let gone: Vec<(String, Wish)> = (world.wishes.iter())
+        .filter(|(name, wished)| wished.now().is_none() && !world.errands.contains_key(*name))
+        .filter_map(|(name, wished)| {
+            let mut versions = wished.versions.iter().rev();
+            Some((name.clone(), versions.find_map(|(_, wish)| wish.clone())?))
+        })
+        .collect();
+    let Some((name, mut wish)) = gone.get(world.rng.usize(..gone.len().max(1))).cloned() else {
+        return false;
+    };
+    if world.rng.u8(..3) == 0 {
+        wish.targets = draw_targets(world);
+    }
+    // What it took over from is gone, or somebody's again, and another may be a default by now.
+    wish.supersedes.clear();
+    for target in &mut wish.targets {
+        if let Target::Listener { arn, default } = target {
+            *default = *default && !has_default(world, arn);
+        }
+    }
+    let removing = world.states.get(&name).map(|state| &state.removing);
+    world.tally.count(match removing {
+        Some(Some(_)) => "people: put again during a removal",
+        Some(None) => "people: put again as an orphan",
+        None => "people: put again after all was forgotten",
+    });
+    want(world, &name, Some(wish));
+    true
 }
 
 /// What ends by itself after some days: a person unpauses, raises quotas, leads names back.
@@ -541,8 +719,9 @@ pub(crate) fn mend(world: &mut World) {
         .map(|(name, _)| name.clone())
         .collect();
     for name in back {
-        world.astray.remove(&name);
         disturb_all_with(world, &name);
+        world.astray.remove(&name);
+        world.back_at.insert(name, now);
     }
     let unpaused: Vec<String> = (world.ca.paused.iter())
         .filter(|(_, until)| **until <= now)
@@ -550,8 +729,9 @@ pub(crate) fn mend(world: &mut World) {
         .collect();
     for name in unpaused {
         world.say(format_args!("people: {name} is unpaused"));
-        world.ca.paused.remove(&name);
         disturb_all_with(world, &name);
+        world.ca.paused.remove(&name);
+        world.back_at.insert(name, now);
     }
     if world.book.quota_raised_at.is_some_and(|at| at <= now) {
         world.book.quota_raised_at = None;
@@ -606,6 +786,10 @@ fn heed_what_needs_a_person(world: &mut World) {
         }
     }
     for (name, kind) in told {
+        if kind == "certloop:stillDefault" {
+            choose_other_defaults(world, &name);
+            continue;
+        }
         let Some(wish) = world.wishes.get(&name).and_then(Wished::now).cloned() else {
             continue;
         };
@@ -622,7 +806,55 @@ fn heed_what_needs_a_person(world: &mut World) {
             want(world, &name, Some(wish));
         } else if kind == "certloop:unproved" {
             take_off_rivals(world, &name, &wish);
+            give_up_shared_names(world, &name, wish);
         }
+    }
+}
+
+/// Sets another default where one that was removed still is it.
+fn choose_other_defaults(world: &mut World, name: &str) {
+    if world.weather.is_lull(world.now()) || world.rng.u8(..10) != 0 {
+        return;
+    }
+    let listeners: Vec<String> = (world.listeners.iter())
+        .filter(|(_, listener)| {
+            let default = listener.holding.default.as_deref();
+            default.is_some_and(|arn| {
+                world.owner_of(arn).as_deref() == Some(name) || rules::knows_arn(world, name, arn)
+            })
+        })
+        .map(|(arn, _)| arn.clone())
+        .collect();
+    for listener in listeners {
+        let now = world.now();
+        let theirs = foreign(world, "default.foreign.net", Default::Good);
+        world.book.touched.insert(listener.clone(), now);
+        change(world, &listener, |holding| holding.default = Some(theirs));
+        world.disturb();
+        world.disturb_certificate(name);
+        world
+            .tally
+            .count("people: default of a removed one replaced");
+    }
+}
+
+/// Takes names out of a document that another one serves on the same listener: which of the two is served nobody can tell.
+fn give_up_shared_names(world: &mut World, name: &str, wish: Wish) {
+    let mut kept = wish.clone();
+    kept.domains.retain(|domain| {
+        !world.wishes.iter().any(|(other, wished)| {
+            let wished = wished.now().filter(|_| other != name);
+            wished.is_some_and(|theirs| {
+                let mut listeners = theirs.listeners();
+                theirs.key_type.is_ecdsa() == wish.key_type.is_ecdsa()
+                    && theirs.domains.contains(domain)
+                    && listeners.any(|(arn, _)| wish.listeners().any(|(own, _)| own == arn))
+            })
+        })
+    });
+    if !kept.domains.is_empty() && kept.domains != wish.domains {
+        world.tally.count("people: shared names given up");
+        want(world, name, Some(kept));
     }
 }
 
@@ -668,16 +900,20 @@ pub(crate) fn still_astray(world: &mut World) {
 }
 
 fn disturb_all_with(world: &mut World, domain: &str) {
-    let names: Vec<String> = (world.wishes.iter())
-        .filter(|(_, wished)| {
-            wished
-                .now()
-                .is_some_and(|wish| wish.domains.iter().any(|it| it == domain))
+    let now = world.now();
+    let names: Vec<(String, bool)> = (world.wishes.iter())
+        .filter_map(|(name, wished)| {
+            let wish = wished.now()?;
+            let mut domains = wish.domains.iter();
+            (domains.any(|it| it == domain)).then(|| (name.clone(), wish.partial))
         })
-        .map(|(name, _)| name.clone())
         .collect();
-    for name in names {
-        world.disturb_certificate(&name);
+    for (name, partial) in names {
+        if partial {
+            world.led_astray.insert(name, now);
+        } else {
+            world.disturb_certificate(&name);
+        }
     }
 }
 

@@ -4,19 +4,21 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use certificates::actions::Action;
 use certificates::authority::AuthorizationStatus;
 use certificates::certificate::{Chain, Leaf};
 use certificates::certificate_manager::{Material, same_serial};
 use certificates::key::KeyType;
 use certificates::problem::Refusal;
 use certificates::report::Entry;
-use certificates::settings::CheckMode;
+use certificates::settings::{CheckMode, Orphans};
 use certificates::state::State;
 use time::{Duration, OffsetDateTime};
 
 use crate::aws::{covers, reimport, served};
+use crate::ca::{Site, Window};
 use crate::people::{Target, Wish};
-use crate::world::{ACCOUNT_KEY, EPOCH, HOME, Met, THUMBPRINT, World, name_in};
+use crate::world::{ACCOUNT_KEY, EPOCH, HOME, Met, THUMBPRINT, Wished, World, name_in};
 
 /// What the rules remember.
 #[derive(Default)]
@@ -24,7 +26,7 @@ pub(crate) struct Book {
     /// When a pass with a wrong clock was last alive.
     skewed_at: Option<OffsetDateTime>,
     /// Until when the authority told a certificate to wait, by whom it was heard, and whether that pass ended well.
-    told: BTreeMap<String, Told>,
+    told: BTreeMap<(String, Site), Told>,
     /// When ours was last taken off a listener, by ARN.
     detached: BTreeMap<String, OffsetDateTime>,
     /// When people last touched a listener or a certificate of ours.
@@ -44,6 +46,19 @@ pub(crate) struct Book {
     forced: BTreeMap<String, OffsetDateTime>,
     /// How many limits of the authority were met.
     pub(crate) limits_met: u64,
+    /// Where somebody went back to an earlier certificate, by certificate.
+    rolled_back: BTreeMap<String, RolledBack>,
+    /// The serials whose revocation was written down, with the certificate and since when.
+    revoking: BTreeMap<String, (String, OffsetDateTime)>,
+    /// Since when a removal has been under way, by certificate.
+    removing: BTreeMap<String, OffsetDateTime>,
+}
+
+struct RolledBack {
+    /// The one that is to be kept.
+    serial: String,
+    /// The document's ETag at the time.
+    document: Option<String>,
 }
 
 struct Told {
@@ -176,13 +191,20 @@ pub(crate) fn before_write(
         state_write(world, pass, &name, state);
     } else if key.starts_with("vault/") {
         world.needs_lease(pass, &name, &format!("a write of {key}"));
+        let serial = key.rsplit('/').next().unwrap_or_default();
+        let issued = world.ca.issued.get(serial.trim_end_matches(".json"));
+        if issued.is_some_and(|issued| issued.site == Site::Staging) {
+            world.broken(format!("rehearsal: {key} is what was ordered for nothing"));
+        }
     } else if let Some(token) = key.strip_prefix("challenges/") {
-        let known = world
-            .states
-            .values()
-            .any(|state| state.leftovers.tokens.contains(token));
-        // A probe is known by its certificate's name.
-        if !known && !token.starts_with("certloop-check") {
+        // What looking ahead puts is of no order, and has the certificate's name.
+        let is_ahead = token.starts_with("certloop-check");
+        let known = is_ahead
+            || world
+                .states
+                .values()
+                .any(|state| state.leftovers.tokens.contains(token));
+        if !known {
             world.broken(format!(
                 "rule 2: the token {token} is put and no state knows of it"
             ));
@@ -244,6 +266,21 @@ fn state_write(world: &mut World, pass: u32, name: &str, new: &State) {
         }
     }
     windows(world, pass, name, new);
+    goes_back(world, pass, name, new);
+    for revoking in &new.revoking {
+        let intents = &mut world.book.revoking;
+        intents
+            .entry(revoking.serial.clone())
+            .or_insert_with(|| (name.to_owned(), now));
+    }
+    match &new.removing {
+        Some(_) => {
+            world.book.removing.entry(name.to_owned()).or_insert(now);
+        }
+        None => {
+            world.book.removing.remove(name);
+        }
+    }
     world.book.state_written.insert(name.to_owned(), now);
     let before = world.states.get(name);
     let url = |state: &State| state.order.as_ref().map(|order| order.url.clone());
@@ -257,7 +294,11 @@ fn state_write(world: &mut World, pass: u32, name: &str, new: &State) {
         let wanted = world.wishes_during(name, pass);
         let fits = wanted.iter().flatten().all(|wish| {
             let domains: Vec<String> = held.domains.iter().map(ToString::to_string).collect();
-            domains == wish.domains && held.key_type == wish.key_type
+            let sites = wish.sites();
+            domains == wish.domains
+                && held.key_type == wish.key_type
+                && sites.contains(&Site::of_url(&held.directory))
+                && !is_revoked(world, &held.serial)
         });
         if world.passes.get(&pass).is_some_and(|pass| pass.force) {
             world.book.forced.insert(name.to_owned(), now);
@@ -291,6 +332,101 @@ fn state_write(world: &mut World, pass: u32, name: &str, new: &State) {
             world.broken(format!("rule 8: {name} holds {} which is as wanted and not due before {earliest}, and {placed} was ordered", held.serial));
         }
     }
+}
+
+fn is_revoked(world: &World, serial: &str) -> bool {
+    let issued = world.ca.issued.get(serial);
+    issued.is_some_and(|issued| issued.revoked.is_some())
+}
+
+/// Whoever went back to an earlier certificate keeps it: until the document changes, it is forced, revoked, wanted back by its
+/// authority, or near its end, or somebody goes back from there.
+fn goes_back(world: &mut World, pass: u32, name: &str, new: &State) {
+    let now = world.now();
+    let serial = |state: &State| Some(state.certificate.as_ref()?.serial.clone());
+    let holds = new.rolled_back.as_ref().map(|back| back.document.clone());
+    let (Some(before), Some(new)) = (world.states.get(name).and_then(serial), serial(new)) else {
+        return;
+    };
+    if before == new {
+        return;
+    }
+    let running = world.passes.get(&pass);
+    let asked = running.and_then(|running| running.errand.as_ref());
+    let previous = world
+        .states
+        .get(name)
+        .and_then(|state| state.previous.clone());
+    let goes_back = matches!(asked, Some((_, Action::RollBack { .. })));
+    if goes_back && previous.as_ref() == Some(&new) {
+        world.tally.count("rolled back");
+        match holds {
+            Some(document) => {
+                let back = RolledBack {
+                    serial: new,
+                    document: Some(document),
+                };
+                world.book.rolled_back.insert(name.to_owned(), back);
+            }
+            // Back to the newer one: that is no going back any more.
+            None => {
+                world.book.rolled_back.remove(name);
+            }
+        }
+        return;
+    }
+    let Some(back) = world.book.rolled_back.remove(name) else {
+        return;
+    };
+    if back.serial != before {
+        return;
+    }
+    let document = world.objects.get(&format!("certificates/{name}.json"));
+    let document = document.map(|stored| stored.etag.clone());
+    let edited = document != back.document || world.wishes_during(name, pass).len() > 1;
+    let forced = world
+        .book
+        .forced
+        .get(name)
+        .is_some_and(|at| now - *at < Duration::days(9));
+    let (clock, force) = running.map_or((now, false), |pass| (pass.clock(now), pass.force));
+    let issued = &world.ca.issued[&before];
+    let lifetime = issued.not_after - issued.not_before;
+    let near = if lifetime < Duration::days(10) {
+        lifetime / 4
+    } else {
+        Duration::max(lifetime / 20, Duration::DAY)
+    };
+    let ends = issued.not_after - clock <= near + Duration::minutes(1);
+    let wanted_back = matches!(issued.window, Window::Past(_));
+    let why = [
+        (edited, "the document changed"),
+        (force || forced, "it was forced"),
+        (ends, "it neared its end"),
+        (wanted_back, "its authority wanted it back"),
+    ];
+    match why.iter().find(|(holds, _)| *holds) {
+        Some((_, why)) => world.tally.count(&format!("hold ended: {why}")),
+        None if world.is_steady() => world.broken(format!(
+            "rollback: {name} was taken back to {before}, and pass#{pass} replaces it by {new}"
+        )),
+        None => {}
+    }
+}
+
+/// Only what somebody asked to be revoked is, and what they asked for stands in the record first.
+pub(crate) fn before_revocation(world: &mut World, pass: u32, serial: &str) {
+    let holder = world.states.iter().find(|(_, state)| {
+        let mut revoking = state.revoking.iter();
+        revoking.any(|revoking| same_serial(&revoking.serial, serial))
+    });
+    let Some(name) = holder.map(|(name, _)| name.clone()) else {
+        world.broken(format!(
+            "revocation: pass#{pass} revokes {serial}, and no state says so"
+        ));
+        return;
+    };
+    world.needs_lease(pass, &name, "a revocation");
 }
 
 /// Rule 8: the instant in a window is drawn once, and what is no window is not kept.
@@ -330,14 +466,14 @@ pub(crate) fn before_object_deletion(world: &mut World, pass: u32, key: &str) {
     let name = name_in(key).unwrap_or_default().to_owned();
     if key.starts_with("vault/") {
         world.needs_lease(pass, &name, &format!("a deletion of {key}"));
-        let state = world.states.get(&name);
         let serial = key
             .rsplit('/')
             .next()
             .and_then(|file| file.strip_suffix(".json"))
             .unwrap_or_default();
-        let is_served_no_more = state.is_some_and(|state| state.removing.is_some());
-        let needed = !is_served_no_more
+        let may_go = is_to_be_forgotten(world, &name);
+        let state = world.states.get(&name);
+        let needed = !may_go
             && state.is_some_and(|state| {
                 state
                     .certificate
@@ -362,27 +498,62 @@ pub(crate) fn before_object_deletion(world: &mut World, pass: u32, key: &str) {
             world.tally.count("token of two documents deleted");
             world.book.shared_tokens.insert(token.to_owned());
         }
-    } else if key.starts_with("state/") {
-        // Only of what has no document any more, a week after.
-        let is_removed = (world.states.get(&name)).is_some_and(|state| {
+    } else if key.starts_with("certificates/") {
+        let running = world.passes.get(&pass);
+        let asked = world.states.get(&name).is_some_and(|state| {
             let removing = state.removing.as_ref();
-            state.imports.is_empty() && removing.is_some_and(|removal| removal.document.is_none())
+            let asked_for = removing.and_then(|removing| removing.document.as_ref());
+            asked_for == world.objects.get(key).map(|stored| &stored.etag)
         });
-        if !is_removed
-            || world
-                .objects
-                .contains_key(&format!("certificates/{name}.json"))
-        {
-            world.broken(format!("rule 6: {key} is deleted"));
+        if !asked || running.is_none() {
+            world.broken(format!(
+                "removal: {key} is deleted, and nobody asked for that"
+            ));
         }
-        world.needs_lease(pass, &name, &format!("a deletion of {key}"));
+        world.needs_lease(pass, &name, "a deletion of the document");
+        world.tally.count("removal: document deleted");
+    } else if key.starts_with("state/") {
+        let owned = world.manager.keys().cloned().collect::<Vec<_>>();
+        let left = owned
+            .iter()
+            .find(|arn| world.owner_of(arn).as_deref() == Some(&name));
+        if let Some(left) = left {
+            world.broken(format!("rule 4: {key} is deleted and {left} stays"));
+        }
+        if !is_to_be_forgotten(world, &name) && world.is_steady() {
+            world.broken(format!(
+                "removal: {key} is deleted before a week without its document is over"
+            ));
+        }
+        world.needs_lease(pass, &name, "a deletion of the state");
+        world.book.rolled_back.remove(&name);
+        world.book.removing.remove(&name);
+        world.tally.count("removal: all forgotten");
     } else {
         world.broken(format!("rule 6: {key} is deleted"));
     }
 }
 
+/// Whether a removal was under way for a week, so that what the bucket knows may go.
+fn is_to_be_forgotten(world: &World, name: &str) -> bool {
+    let week = Duration::weeks(1) - Duration::minutes(5);
+    let since = world.book.removing.get(name);
+    let is_over = since.is_some_and(|since| world.now() - *since >= week);
+    (is_over || !world.is_steady())
+        && !world
+            .objects
+            .contains_key(&format!("certificates/{name}.json"))
+}
+
 /// Rule 1: only what is in the vault goes to AWS.
 fn from_vault(world: &mut World, name: &str, leaf: &Leaf, material: &Material<'_>) {
+    let site = world.ca.issued.get(&leaf.serial).map(|issued| issued.site);
+    if site == Some(Site::Staging) {
+        world.broken(format!(
+            "rehearsal: {} is imported for {name}, and was ordered for nothing",
+            leaf.serial
+        ));
+    }
     let prefix = format!("vault/{name}/");
     let stored = world.vault.iter().any(|(key, (chain, private))| {
         key.starts_with(&prefix)
@@ -732,8 +903,8 @@ fn stands_on(world: &World, name: &str, listener: &str, but: &str, now: OffsetDa
 }
 
 /// Rule 6: an account is made once.
-pub(crate) fn before_registration(world: &mut World, key: &str) {
-    if !world.ca.accounts.is_empty() {
+pub(crate) fn before_registration(world: &mut World, site: Site, key: &str) {
+    if world.ca.accounts.keys().any(|(other, _)| *other == site) {
         world.broken("rule 6: a second account is made");
     }
     let stored = world.objects.iter().any(|(object, stored)| {
@@ -745,7 +916,9 @@ pub(crate) fn before_registration(world: &mut World, key: &str) {
 }
 
 /// Rules 5 and 7: who asks for an order, and when.
-pub(crate) fn order_asked_for(world: &mut World, pass: u32, names: &[String]) {
+pub(crate) fn order_asked_for(world: &mut World, pass: u32, site: Site, names: &[String]) {
+    rehearsed_before(world, pass, site, names);
+    in_turn(world, pass, site, names);
     let now = world.now();
     let candidates = candidates(world, pass, names);
     if candidates.is_empty() {
@@ -771,7 +944,7 @@ pub(crate) fn order_asked_for(world: &mut World, pass: u32, names: &[String]) {
         let Some(failure) = world
             .states
             .get(name)
-            .and_then(|state| state.order_failure.as_ref())
+            .and_then(|state| state.failure_at(&site.directory()))
         else {
             continue;
         };
@@ -798,7 +971,7 @@ pub(crate) fn order_asked_for(world: &mut World, pass: u32, names: &[String]) {
         ));
     }
     if let [name] = &candidates[..] {
-        if let Some(told) = world.book.told.get(name)
+        if let Some(told) = world.book.told.get(&(name.clone(), site))
             && told.ended_well
             && told.names == names
             && now + Duration::seconds(5) < told.until
@@ -842,16 +1015,118 @@ fn candidates(world: &World, pass: u32, names: &[String]) -> Vec<String> {
             .wishes_during(name, pass)
             .iter()
             .flatten()
-            .any(|wish| wish.domains == names)
+            .any(|wish| {
+                wish.domains == names
+                    || wish.partial && names.iter().all(|name| wish.domains.contains(name))
+            })
     })
     .map(|(name, _)| name.clone())
     .collect()
+}
+
+/// A set of names that was never issued is rehearsed first, where the settings say so.
+fn rehearsed_before(world: &mut World, pass: u32, site: Site, names: &[String]) {
+    if world.settings.rehearse.is_none() {
+        if site == Site::Staging {
+            world.broken("rehearsal: ordered at staging, and nobody wants that");
+        }
+        return;
+    }
+    if site == Site::Staging {
+        world.tally.count("rehearsals");
+        return;
+    }
+    let mut issued = world.ca.issued.values();
+    // What cannot wait is not put at risk for a rehearsal.
+    let candidates = candidates(world, pass, names);
+    let hurries = candidates.iter().any(|name| cannot_wait(world, pass, name));
+    if !hurries && !issued.any(|issued| issued.names == names) {
+        world.broken(format!(
+            "rehearsal: {} is ordered at {}, and was neither issued nor rehearsed before",
+            names.join(","),
+            site.key()
+        ));
+    }
+}
+
+/// Whether what a certificate holds was revoked or nears its end.
+fn cannot_wait(world: &World, pass: u32, name: &str) -> bool {
+    let state = world.states.get(name);
+    state
+        .and_then(|state| state.certificate.as_ref())
+        .is_some_and(|held| {
+            let clock =
+                (world.passes.get(&pass)).map_or(world.now(), |pass| pass.clock(world.now()));
+            let lifetime = held.not_after - held.not_before;
+            let little = match lifetime < Duration::days(10) {
+                true => lifetime / 4,
+                false => Duration::max(lifetime / 20, Duration::DAY),
+            };
+            is_revoked(world, &held.serial)
+                || held.not_after - clock <= little + Duration::minutes(1)
+        })
+}
+
+/// An authority that is not the preferred one is asked only when little is left and the one before it is in trouble.
+fn in_turn(world: &mut World, pass: u32, site: Site, names: &[String]) {
+    let now = world.now();
+    if site == Site::Staging || !world.is_steady() {
+        return;
+    }
+    let candidates = candidates(world, pass, names);
+    let [name] = &candidates[..] else { return };
+    let wishes = world.wishes_during(name, pass);
+    let [Some(wish)] = wishes[..] else { return };
+    let sites = wish.sites();
+    let Some(place) = sites.iter().position(|known| *known == site) else {
+        let name = name.clone();
+        world.broken(format!(
+            "fallback: {name} is ordered at {}, which its document does not name",
+            site.key()
+        ));
+        return;
+    };
+    if place == 0 {
+        return;
+    }
+    let name = name.clone();
+    let state = world.states.get(&name);
+    // What was begun there is seen through there.
+    let begun = state
+        .and_then(|state| state.order.as_ref())
+        .is_some_and(|order| Site::of_url(&order.url) == site)
+        || world.book.order_ended.get(&name) == Some(&pass);
+    let held = state.and_then(|state| state.certificate.as_ref());
+    let share = world.settings.fallback_share;
+    let plenty = held.is_some_and(|held| {
+        held.not_after - now > held.lifetime() * share && !is_revoked(world, &held.serial)
+    });
+    let serial = held.map(|held| held.serial.clone());
+    let first = sites[0];
+    let trouble = world.ca.trouble_at.get(&first);
+    let trouble = trouble.is_some_and(|at| now - *at < Duration::days(2));
+    let limited = world.is_nearly_limited(first, names);
+    world.tally.count("fallback: ordered elsewhere");
+    if plenty && !begun {
+        world.broken(format!(
+            "fallback: {name} is ordered at {} although {} has more than {share} of its lifetime left",
+            site.key(),
+            serial.unwrap_or_default()
+        ));
+    } else if !trouble && !limited && !begun {
+        world.broken(format!(
+            "fallback: {name} is ordered at {} although {} was neither down nor limiting",
+            site.key(),
+            first.key()
+        ));
+    }
 }
 
 /// Remembers what the authority told.
 pub(crate) fn order_answered(
     world: &mut World,
     pass: u32,
+    site: Site,
     names: &[String],
     answer: &Result<String, Refusal>,
 ) {
@@ -859,7 +1134,7 @@ pub(crate) fn order_answered(
     let candidates = candidates(world, pass, names);
     let [name] = &candidates[..] else { return };
     let Err(refusal) = answer else {
-        world.book.told.remove(name);
+        world.book.told.remove(&(name.clone(), site));
         return;
     };
     if refusal.word() != "rateLimited" {
@@ -881,18 +1156,18 @@ pub(crate) fn order_answered(
         pass,
         ended_well: false,
     };
-    world.book.told.insert(name.clone(), told);
+    world.book.told.insert((name.clone(), site), told);
 }
 
 /// A limit of the authority was met: the names' certificates may have to wait.
-pub(crate) fn limit_met(world: &mut World, bucket: &str, names: &[String]) {
+pub(crate) fn limit_met(world: &mut World, site: Site, bucket: &str, names: &[String]) {
     world.book.limits_met += 1;
-    if world.limits_kept && world.is_steady() {
+    if site == Site::First && world.limits_kept && world.is_steady() {
         world.broken(format!("the authority's limit is met: {bucket}"));
     }
     world.tally.count(&format!(
         "limit met: {}",
-        bucket.split(' ').next().unwrap_or_default()
+        bucket.split(' ').nth(1).unwrap_or_default()
     ));
     let now = world.now();
     let held: Vec<String> = world
@@ -959,6 +1234,14 @@ pub(crate) fn before_answer(world: &mut World, pass: u32, url: &str) {
         let blocked = met
             .iter()
             .any(|(other, met)| *met == Met::Nothing && *other != pass);
+        // Or the name was left out of an order for it.
+        let blocked = blocked
+            || holders.iter().any(|holder| {
+                let missing = &world.states[holder].missing;
+                missing
+                    .keys()
+                    .any(|name| name.as_str() == authorization.name)
+            });
         let wrong = met.last().is_some_and(|(_, met)| *met == Met::Wrong);
         if mode == CheckMode::Require && (wrong || !right && !blocked) {
             broken = Some(format!(
@@ -1095,7 +1378,15 @@ pub(crate) fn time_passes(world: &mut World) {
     let mut expired = 0;
     for (name, wished) in &world.wishes {
         let Some(wish) = wished.now() else { continue };
+        let sound = world.calm_but_for_others_since(name);
+        let replaced = others_replaced(world, name, wish, now);
         let calm = world.calm_since(name) + Duration::days(3) < now;
+        if let Some(why) = replaced {
+            broken = Some(why);
+        }
+        for (domain, why) in unprovided(world, name, wish, sound, now) {
+            broken = Some(format!("partial: {domain} of {name} {why}"));
+        }
         for (listener, _) in wish.listeners() {
             for domain in &wish.domains {
                 let Some((arn, leaf)) =
@@ -1118,12 +1409,98 @@ pub(crate) fn time_passes(world: &mut World) {
             }
         }
     }
+    for (serial, (name, since)) in &world.book.revoking {
+        let wish = world.wishes.get(name).and_then(Wished::now);
+        let calm = world.calm_since(name).max(*since);
+        if wish.is_some()
+            && calm + REPLACED_WITHIN < now
+            && !is_revoked(world, serial)
+            && !world.book.removing.contains_key(name)
+        {
+            broken = Some(format!(
+                "revocation: {serial} of {name} was to be revoked since {since}, and is not"
+            ));
+        }
+    }
     if expired > 0 {
         world.tally.count("expired one served for a reason");
     }
     if let Some(broken) = broken {
         world.broken(broken);
     }
+}
+
+/// What is revoked is replaced within a day where that can be done.
+fn others_replaced(world: &World, name: &str, wish: &Wish, now: OffsetDateTime) -> Option<String> {
+    let state = world.states.get(name)?;
+    let held = state.certificate.as_ref()?;
+    let revoked = world.ca.issued.get(&held.serial)?.revoked?;
+    let calm = world.calm_since(name).max(revoked);
+    let overdue = calm + REPLACED_WITHIN < now;
+    (overdue && !wish.paused).then(|| {
+        let why = state.order_failure.as_ref();
+        let why = why.map(|failure| format!("{} until {}", failure.problem.detail, failure.next_attempt));
+        format!(
+            "revocation: {} of {name} was revoked at {revoked} and is still what is wanted, and nothing was out of order since {calm} ({})",
+            held.serial,
+            why.unwrap_or_default()
+        )
+    })
+}
+
+/// Returns the names that could be proved for a day and are in no valid certificate, although the document bears that others cannot.
+fn unprovided<'w>(
+    world: &'w World,
+    name: &str,
+    wish: &'w Wish,
+    sound: OffsetDateTime,
+    now: OffsetDateTime,
+) -> Vec<(&'w str, String)> {
+    // One that others serve as well may be theirs to validate.
+    if !wish.partial || wish.paused || world.book.rolled_back.contains_key(name) {
+        return Vec::new();
+    }
+    let sound = sound.max(world.first_down);
+    let state = world.states.get(name);
+    let held = state.and_then(|state| state.certificate.as_ref());
+    // What is served is not given up for a name that is new.
+    let blocked = held.is_some_and(|held| {
+        held.not_after > now
+            && held.domains.iter().any(|known| {
+                world.astray.contains_key(known.as_str())
+                    || world.ca.paused.contains_key(known.as_str())
+                    || (world.back_at.get(known.as_str()))
+                        .is_some_and(|back| *back + PROVIDED_WITHIN >= now)
+            })
+    });
+    if blocked {
+        return Vec::new();
+    }
+    let provable = |domain: &&String| {
+        let back = world.back_at.get(*domain).copied();
+        !world.astray.contains_key(*domain)
+            && !world.ca.paused.contains_key(*domain)
+            && sound.max(back.unwrap_or(EPOCH)) + PROVIDED_WITHIN < now
+    };
+    let has = |domain: &String| {
+        held.is_some_and(|held| {
+            held.not_after > now && held.domains.iter().any(|known| known.as_str() == domain)
+        })
+    };
+    let domains = wish.domains.iter().filter(provable);
+    domains
+        .filter(|domain| !has(domain))
+        .map(|domain| {
+            let missing = state.map(|state| &state.missing);
+            let failure = state.and_then(|state| state.order_failure.as_ref());
+            let why = format!(
+                "could be proved since {sound} and is in no valid certificate ({:?}; {:?})",
+                missing.map(|missing| missing.keys().map(ToString::to_string).collect::<Vec<_>>()),
+                failure.map(|failure| (&failure.problem.detail, failure.next_attempt))
+            );
+            (domain.as_str(), why)
+        })
+        .collect()
 }
 
 /// A day after things calmed down everything is as wanted, and nothing of ours is left over.
@@ -1135,6 +1512,9 @@ pub(crate) fn all_is_well(world: &mut World) {
     for (name, wished) in &world.wishes {
         let Some(wish) = wished.now().filter(|wish| !wish.paused) else {
             all_calm = false;
+            if wished.now().is_none() && world.calm_since(name) + CALM < now {
+                problems.extend(not_gone(world, name, now));
+            }
             continue;
         };
         if world.calm_since(name) + CALM > now || needs_person(world, name, wish) {
@@ -1168,6 +1548,80 @@ pub(crate) fn all_is_well(world: &mut World) {
             problems.join("; ")
         ));
     }
+}
+
+/// What is left of a certificate that was removed.
+fn not_gone(world: &World, name: &str, now: OffsetDateTime) -> Vec<String> {
+    let mut problems = Vec::new();
+    let removing = world.book.removing.get(name);
+    let state = world.states.get(name);
+    let documents = world
+        .wishes
+        .values()
+        .filter(|wished| wished.now().is_some());
+    let documents = documents.count();
+    let orphans = (world.states.keys()).filter(|name| {
+        !world
+            .objects
+            .contains_key(&format!("certificates/{name}.json"))
+    });
+    let orphans = orphans.count();
+    // So many that nothing is done by itself.
+    let is_kept = orphans > 3 && orphans > documents;
+    if removing.is_none() && state.is_some() {
+        if world.settings.orphans == Orphans::Remove && !is_kept {
+            problems.push(format!(
+                "{name}: its document is gone and nothing removes it"
+            ));
+        }
+        return problems;
+    }
+    let is_default = |arn: &str| {
+        let mut listeners = world.listeners.values();
+        listeners.any(|listener| listener.holding.default.as_deref() == Some(arn))
+    };
+    for (listener, it) in &world.listeners {
+        for held in &it.holding.list {
+            if world.owner_of(held).as_deref() == Some(name) && !is_default(held) {
+                problems.push(format!("{name}: {held} is left on {listener}"));
+            }
+        }
+    }
+    // One that somebody took our tags from may be a default as well.
+    let mut stays = world
+        .manager
+        .keys()
+        .any(|arn| is_default(arn) && knows_arn(world, name, arn));
+    for arn in world.manager.keys() {
+        if world.owner_of(arn).as_deref() != Some(name) {
+            continue;
+        }
+        if is_default(arn) {
+            stays = true;
+            continue;
+        }
+        let left_at = world.book.detached.get(arn);
+        if left_at.is_none_or(|at| now - *at > Duration::DAY) {
+            problems.push(format!("{name}: {arn} is left in the certificate manager"));
+        }
+    }
+    let told = state.and_then(|state| state.deployment_failure.as_ref());
+    if stays && told.is_none_or(|told| told.problem.kind != "certloop:stillDefault") {
+        problems.push(format!("{name}: it stays a default and nobody is told"));
+    }
+    let week = removing.is_none_or(|since| *since + Duration::days(8) < now);
+    if week && !stays {
+        let left = world.objects.keys().find(|key| {
+            ["state/", "vault/", "certificates/"]
+                .iter()
+                .any(|folder| key.starts_with(folder))
+                && name_in(key) == Some(name)
+        });
+        if let Some(left) = left {
+            problems.push(format!("{name}: {left} is left in the bucket"));
+        }
+    }
+    problems
 }
 
 /// What only a person can mend, and nobody has yet.
@@ -1216,13 +1670,25 @@ fn not_well(world: &World, name: &str, wish: &Wish, now: OffsetDateTime) -> Vec<
         return vec![format!("it has no certificate ({})", why.join("; "))];
     };
     let domains: Vec<String> = held.domains.iter().map(ToString::to_string).collect();
-    if domains != wish.domains || held.key_type != wish.key_type {
+    let document = world.objects.get(&format!("certificates/{name}.json"));
+    let document = document.map(|stored| stored.etag.as_str());
+    let back = world.book.rolled_back.get(name);
+    let is_held_back =
+        back.is_some_and(|back| back.serial == held.serial && back.document.as_deref() == document);
+    if !is_held_back && (domains != wish.domains || held.key_type != wish.key_type) {
         problems.push(format!(
             "its certificate is not as wanted ({})",
             why.join("; ")
         ));
     }
-    if held.not_after <= now || held.renew_at() + Duration::hours(30) < now {
+    if is_revoked(world, &held.serial) {
+        problems.push(format!("its certificate is revoked ({})", why.join("; ")));
+    }
+    let due = match is_held_back {
+        true => held.not_after - Duration::min(held.lifetime() / 20, Duration::DAY),
+        false => held.renew_at(),
+    };
+    if held.not_after <= now || due + Duration::hours(30) < now {
         problems.push(format!(
             "it is overdue since {} ({})",
             held.renew_at(),
@@ -1311,5 +1777,8 @@ fn not_well(world: &World, name: &str, wish: &Wish, now: OffsetDateTime) -> Vec<
     problems
 }
 
+/// After a day and what the longest wait of ours may add to it.
+const REPLACED_WITHIN: Duration = Duration::hours(26);
+const PROVIDED_WITHIN: Duration = Duration::hours(26);
 /// How long nothing may have been out of order before everything must be well.
 const CALM: Duration = Duration::hours(54);

@@ -9,11 +9,12 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration as StdDuration;
 
+use certificates::actions::Action;
 use certificates::clock::Clock;
 use certificates::cycle::{Cycle, Ports};
 use certificates::key::{KeyType, PrivateKey};
 use certificates::names::DnsName;
-use certificates::pass::{list_names, read_settings};
+use certificates::pass::{list_known, read_settings};
 use certificates::problem::ServiceError;
 use certificates::proof::{Proven, Question};
 use certificates::report::{Entry, Outcome};
@@ -27,9 +28,9 @@ use tokio::time::Instant;
 use zeroize::Zeroizing;
 
 use crate::aws::{SimCertificateManager, SimLoadBalancer, SimResolver, served};
-use crate::ca::{Limits, SimAuthorities, read_challenge};
+use crate::ca::{Limits, SimAuthorities, Site, read_challenge};
 use crate::faults::{Disorder, Roughness, Service};
-use crate::people;
+use crate::people::{self, Errand};
 use crate::rules;
 use crate::store::{self, SimStore};
 use crate::trace::Tally;
@@ -111,13 +112,27 @@ fn settings(rng: &mut fastrand::Rng) -> (Settings, Vec<u8>, Limits, bool) {
     let mut mode = || modes[rng.usize(..modes.len())];
     let (self_check, proof) = (mode(), mode());
     let concurrency = [1, 4, 16][rng.usize(..3)];
-    let document = json!({
-        "authorities": {"letsencrypt": {
-            "directory": "https://ca.example/directory",
+    let authority = |site: Site, limits: serde_json::Value| {
+        json!({
+            "directory": site.directory(),
             "termsOfServiceAgreed": true,
             "contact": ["mailto:ops@example.com"],
-            "limits": told,
-        }},
+            "limits": limits,
+            "private": true,
+        })
+    };
+    let rehearse = (rng.u8(..4) == 0).then_some(Site::Staging.key());
+    let share = [0.1, 0.1, 0.25, 0.5][rng.usize(..4)];
+    let orphans = ["report", "remove"][rng.usize(..2)];
+    let document = json!({
+        "authorities": {
+            Site::First.key(): authority(Site::First, told),
+            Site::Second.key(): authority(Site::Second, json!(null)),
+            Site::Staging.key(): authority(Site::Staging, json!(null)),
+        },
+        "rehearse": rehearse,
+        "fallback": {"share": share},
+        "orphans": orphans,
         "defaults": {"authority": "letsencrypt"},
         "selfCheck": {"mode": self_check},
         "proof": {"mode": proof},
@@ -163,14 +178,23 @@ async fn life(seed: u64, whole_trace: Option<&str>) -> Shared {
     }
     lulls.push((end, end + Duration::days(9)));
     world.weather.lulls.clone_from(&lulls);
+    let weather = &mut world.weather;
+    let lull = |at| lulls.iter().any(|(from, to)| *from <= at && at < *to);
+    weather.spells.retain(|spell| !lull(spell.from));
     let lulls = Lulls(lulls);
     let modes = (
         world.settings.self_check.mode,
         world.settings.proof.mode,
         world.settings.limits.concurrency,
     );
+    let others = (
+        world.settings.rehearse.clone(),
+        world.settings.fallback_share,
+        world.settings.orphans,
+    );
     world.say(format_args!(
-        "seed {seed}: {days} days, {roughness:?}, self-check, proof and concurrency {modes:?}"
+        "seed {seed}: {days} days, {roughness:?}, self-check, proof and concurrency {modes:?}, rehearse {:?}, fallback at {}, orphans {:?}",
+        others.0, others.1, others.2
     ));
     store::put(&mut world, "settings.json", body);
     people::settle(&mut world);
@@ -267,7 +291,12 @@ impl Driver {
                     Disorder::WrongClocks(most) => spell.to + most,
                     _ => spell.to,
                 };
-                disturbed = disturbed.max(to);
+                match spell.what {
+                    Disorder::AuthorityDown(Some(Service::Authority), _) => {
+                        world.first_down = world.first_down.max(to);
+                    }
+                    _ => disturbed = disturbed.max(to),
+                }
                 if spell.from > self.looked {
                     world.tally.count(&format!("spell: {}", spell.what.word()));
                 }
@@ -280,7 +309,7 @@ impl Driver {
 
     fn edit(&mut self, now: OffsetDateTime) {
         if !self.lulls.holds(now) {
-            people::act(&mut self.world.borrow_mut());
+            act(&self.world);
         }
         self.next_edit = self.draw_edit(now);
         self.due = true;
@@ -347,7 +376,7 @@ impl Driver {
                 let world = self.world.clone();
                 tokio::task::spawn_local(async move {
                     tokio::time::sleep(delay).await;
-                    people::act(&mut world.borrow_mut());
+                    act(&world);
                 });
             }
         }
@@ -375,7 +404,18 @@ impl Driver {
             return soon;
         };
         let last = world.passes.get(&self.pass);
-        if last.is_some_and(|pass| pass.wrote || pass.met_fault) {
+        let asked = last.is_none_or(|pass| pass.from <= world.acted_at);
+        if asked
+            || !world.errands.is_empty()
+            || last.is_some_and(|pass| pass.wrote || pass.met_fault)
+        {
+            return soon;
+        }
+        // A document that no pass has seen stands in no state.
+        let is_new = |(name, wished): (&String, &crate::world::Wished)| {
+            wished.now().is_some() && !world.states.contains_key(name)
+        };
+        if world.wishes.iter().any(is_new) {
             return soon;
         }
         let lull = self.lulls.holds(now);
@@ -385,13 +425,14 @@ impl Driver {
             Duration::hours(world.rng.i64(24..110))
         };
         let mut wake = now + cap;
+        let begun = last.map_or(now, |pass| pass.from) - Duration::seconds(10);
         for entry in &entries {
             if entry.outcome == Outcome::Failed && entry.next_attempt.is_none() {
                 wake = wake.min(now + Duration::hours(4));
             }
             for at in [entry.next_attempt, entry.renew_at].into_iter().flatten() {
-                // What is past and did not bring anything about will not at the next tick either: paused, held.
-                if at > now {
+                // What was past and did not bring anything about will not at the next tick either: paused, held.
+                if at > begun {
                     wake = wake.min(at);
                 }
             }
@@ -408,11 +449,27 @@ impl Driver {
             let waits = state.order.as_ref().and_then(|order| order.not_before);
             let lease = state.lease.as_ref().map(|lease| lease.until);
             let renewal = state.certificate.as_ref().map(|held| held.renew_at());
+            let share = world.settings.fallback_share;
+            let little = state.certificate.as_ref();
+            let little = little.map(|held| held.not_after - held.lifetime() * share);
+            let tried = state.missing.values().map(|missing| missing.next_attempt);
+            let revoked = (state.revoking.iter())
+                .filter_map(|revoking| Some(revoking.failure.as_ref()?.next_attempt))
+                .min();
+            let elsewhere = state.failures_elsewhere.iter();
+            let elsewhere = elsewhere.map(|failure| failure.next_attempt);
+            let forgotten = state.removing.as_ref().map(|removing| removing.at + WEEK);
             for at in ends
                 .chain(waits)
                 .chain(renewal)
+                .chain(state.renew_at())
+                .chain(little)
+                .chain(tried)
+                .chain(revoked)
+                .chain(elsewhere)
+                .chain(forgotten)
                 .chain(lease)
-                .filter(|at| *at > now)
+                .filter(|at| *at > begun)
             {
                 wake = wake.min(at);
             }
@@ -428,13 +485,17 @@ impl Driver {
         delay: StdDuration,
         report: Option<Rc<std::cell::RefCell<Option<Vec<Entry>>>>>,
     ) {
-        self.pass += 1;
-        let id = self.pass;
         let shared = self.world.clone();
+        let id = next_pass(&shared);
+        self.pass = id;
         let lull = self.lulls.holds(shared.borrow().now());
         self.running.push(tokio::task::spawn_local(async move {
             tokio::time::sleep(delay).await;
-            let entries = pass(shared, id, name, force, lull).await;
+            let what = match name {
+                Some(name) => What::One(name),
+                None => What::All,
+            };
+            let entries = pass(shared, id, what, force, lull).await;
             if let Some(report) = report {
                 *report.borrow_mut() = entries;
             }
@@ -442,15 +503,101 @@ impl Driver {
     }
 }
 
-async fn pass(
-    shared: Shared,
-    id: u32,
-    name: Option<String>,
-    force: bool,
-    lull: bool,
-) -> Option<Vec<Entry>> {
-    let (clock, death, longest) = begin(&mut shared.borrow_mut(), id, name.as_deref(), force, lull);
-    let full = name.is_none();
+fn next_pass(shared: &Shared) -> u32 {
+    let world = &mut *shared.borrow_mut();
+    world.last_pass += 1;
+    world.last_pass
+}
+
+/// Lets people do something, and sends what they ask for.
+fn act(shared: &Shared) {
+    let asked = people::act(&mut shared.borrow_mut());
+    {
+        let world = &mut *shared.borrow_mut();
+        world.acted_at = world.now();
+    }
+    if let Some(errand) = asked {
+        *shared
+            .borrow_mut()
+            .errands
+            .entry(errand.name.clone())
+            .or_default() += 1;
+        tokio::task::spawn_local(ask(shared.clone(), errand));
+    }
+}
+
+/// Asks until there is an answer: people do not know what became of what they asked for when an invocation dies.
+async fn ask(shared: Shared, errand: Errand) {
+    for attempt in 0..200 {
+        let lull = {
+            let world = &mut *shared.borrow_mut();
+            if world.broken.is_some() {
+                return;
+            }
+            world.disturb_certificate(&errand.name);
+            if attempt > 0 {
+                world.tally.count("people: asked again");
+            }
+            let now = world.now();
+            world.weather.is_lull(now)
+        };
+        let id = next_pass(&shared);
+        let answer = pass(
+            shared.clone(),
+            id,
+            What::Errand(errand.clone()),
+            false,
+            lull,
+        )
+        .await;
+        let pause = {
+            let world = &mut *shared.borrow_mut();
+            world.disturb_certificate(&errand.name);
+            if let Some(word) = answered(&errand.action, answer.as_deref()) {
+                world.tally.count(&word);
+                break;
+            }
+            StdDuration::from_secs(world.rng.u64(30..1_800))
+        };
+        tokio::time::sleep(pause).await;
+    }
+    let world = &mut *shared.borrow_mut();
+    world.acted_at = world.now();
+    if let Some(waiting) = world.errands.get_mut(&errand.name) {
+        *waiting -= 1;
+        if *waiting == 0 {
+            world.errands.remove(&errand.name);
+        }
+    }
+}
+
+/// Returns in words what the answer is, unless there is none that tells whether anything was done.
+fn answered(action: &Action, entries: Option<&[Entry]>) -> Option<String> {
+    let entry = entries?.first()?;
+    let kind = entry.problem.as_ref().map(|problem| problem.kind.as_str());
+    if entry.reason.ends_with("nothing was done: ask again") || kind == Some("certloop:store") {
+        return None;
+    }
+    let word = match action {
+        Action::RollBack { .. } => "rollback",
+        Action::Revoke { .. } => "revoke",
+        Action::Remove => "remove",
+    };
+    let came = kind.map_or(format!("{:?}", entry.outcome), str::to_owned);
+    Some(format!("{word}: {came}"))
+}
+
+/// What an invocation is asked for.
+#[derive(Clone)]
+enum What {
+    All,
+    One(String),
+    Errand(Errand),
+}
+
+async fn pass(shared: Shared, id: u32, what: What, force: bool, lull: bool) -> Option<Vec<Entry>> {
+    let (clock, death, longest) = begin(&mut shared.borrow_mut(), id, &what, force, lull);
+    let full = matches!(what, What::All);
     let ports = SimPorts::new(Handle {
         world: shared.clone(),
         pass: id,
@@ -461,11 +608,7 @@ async fn pass(
             Ok(settings) => settings,
             Err(problem) => return Err(problem),
         };
-        let names = match name {
-            Some(name) => vec![name],
-            None => list_names(ports.store()).await?,
-        };
-        let cycle = Cycle::new(
+        let mut cycle = Cycle::new(
             &ports,
             settings,
             installation,
@@ -473,6 +616,18 @@ async fn pass(
             Some(ACCOUNT.to_owned()),
             clock,
         );
+        let names = match what {
+            What::Errand(errand) => {
+                let pass = cycle.act_on(&errand.name, &errand.action).await;
+                return Ok(pass.entries);
+            }
+            What::One(name) => vec![name],
+            What::All => {
+                let known = list_known(ports.store()).await?;
+                cycle.keeps_orphans = known.most_are_gone();
+                [known.documents, known.orphans].concat()
+            }
+        };
         Ok(cycle.run(&names, force).await.entries)
     };
     let ended = tokio::select! {
@@ -534,7 +689,7 @@ async fn pass(
 fn begin(
     world: &mut World,
     id: u32,
-    name: Option<&str>,
+    what: &What,
     force: bool,
     lull: bool,
 ) -> (Clock, Rc<Notify>, StdDuration) {
@@ -560,7 +715,15 @@ fn begin(
         [300, 900][world.rng.usize(..2)]
     };
     let remaining = StdDuration::from_secs(seconds);
-    let what = name.unwrap_or("all");
+    let errand = match what {
+        What::Errand(errand) => Some((errand.name.clone(), errand.action.clone())),
+        _ => None,
+    };
+    let what = match what {
+        What::All => "all".to_owned(),
+        What::One(name) => name.clone(),
+        What::Errand(errand) => format!("{:?} for {}", errand.action, errand.name),
+    };
     world.say(format_args!(
         "pass#{id} begins: {what}{}, {seconds} s, clock off by {skew}",
         if force { ", force" } else { "" }
@@ -577,6 +740,7 @@ fn begin(
             dead: false,
             death: death.clone(),
             owner: None,
+            errand,
             wrote: false,
             met_fault: false,
         },
@@ -590,6 +754,7 @@ fn next_tick(at: OffsetDateTime) -> OffsetDateTime {
 }
 
 const TICK: Duration = Duration::minutes(10);
+const WEEK: Duration = Duration::weeks(1);
 
 /// Everything outside of a pass.
 pub(crate) struct SimPorts {

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Display;
 use std::rc::Rc;
 
+use certificates::actions::Action;
 use certificates::load_balancer::AttachError;
 use certificates::problem::{Refusal, ServiceError, URN};
 use certificates::settings::Settings;
@@ -15,7 +16,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::aws::{AcmCertificate, SimListener};
-use crate::ca::Ca;
+use crate::ca::{Ca, Site};
 use crate::faults::{Fate, Fault, Roughness, Service, Weather};
 use crate::people::Wish;
 use crate::rules;
@@ -57,12 +58,23 @@ pub(crate) struct World {
     pub(crate) passes: BTreeMap<u32, Running>,
     /// What our own fetches of a token met.
     pub(crate) fetched: BTreeMap<String, Vec<(u32, Met)>>,
+    /// When each name last led back to us.
+    pub(crate) back_at: BTreeMap<String, OffsetDateTime>,
     /// When something last was out of order for all, and for a certificate.
     pub(crate) disturbed: OffsetDateTime,
     pub(crate) disturbed_certificate: BTreeMap<String, OffsetDateTime>,
+    /// When the preferred authority alone was last down,
+    pub(crate) first_down: OffsetDateTime,
+    /// and when one of a certificate's names last led astray.
+    pub(crate) led_astray: BTreeMap<String, OffsetDateTime>,
     /// How often an order was asked for, by certificate.
     pub(crate) asked: BTreeMap<String, VecDeque<OffsetDateTime>>,
     pub(crate) book: rules::Book,
+    /// How many people wait for an answer about a certificate,
+    pub(crate) errands: BTreeMap<String, u32>,
+    /// and when somebody last had one, or did something else.
+    pub(crate) acted_at: OffsetDateTime,
+    pub(crate) last_pass: u32,
     next: u64,
     /// The first broken rule.
     pub(crate) broken: Option<String>,
@@ -122,6 +134,8 @@ pub(crate) struct Running {
     pub(crate) death: Rc<Notify>,
     /// The word in its leases, once it has taken one.
     pub(crate) owner: Option<String>,
+    /// What a person asks of it, on which certificate, where it is no pass.
+    pub(crate) errand: Option<(String, Action)>,
     /// Whether it wrote anything.
     pub(crate) wrote: bool,
     /// Whether a call of it failed.
@@ -168,10 +182,16 @@ impl World {
             wishes: BTreeMap::new(),
             passes: BTreeMap::new(),
             fetched: BTreeMap::new(),
+            back_at: BTreeMap::new(),
             disturbed: EPOCH,
             disturbed_certificate: BTreeMap::new(),
+            first_down: EPOCH,
+            led_astray: BTreeMap::new(),
             asked: BTreeMap::new(),
             book: rules::Book::default(),
+            errands: BTreeMap::new(),
+            acted_at: EPOCH,
+            last_pass: 0,
             next: 0,
             broken: None,
             rng,
@@ -208,6 +228,14 @@ impl World {
 
     /// Returns since when nothing is out of order for a certificate.
     pub(crate) fn calm_since(&self, name: &str) -> OffsetDateTime {
+        let astray = self.led_astray.get(name).copied();
+        let calm = self.calm_but_for_others_since(name);
+        calm.max(self.first_down).max(astray.unwrap_or(EPOCH))
+    }
+
+    /// Returns since when nothing is out of order for a certificate but what it is to bear: a name that leads astray while others
+    /// do not, an authority that is down while another is not.
+    pub(crate) fn calm_but_for_others_since(&self, name: &str) -> OffsetDateTime {
         let own = self.disturbed_certificate.get(name).copied();
         own.map_or(self.disturbed, |own| own.max(self.disturbed))
     }
@@ -261,7 +289,7 @@ impl Handle {
             let fate = world.weather.fate(service, now, &mut world.rng);
             let latency = match service {
                 Service::Store => 10 + world.rng.u64(..40),
-                Service::Authority => 40 + world.rng.u64(..300),
+                service if service.is_authority() => 40 + world.rng.u64(..300),
                 _ => 30 + world.rng.u64(..200),
             };
             (fate, std::time::Duration::from_millis(latency))
@@ -343,6 +371,9 @@ impl Handle {
             self.pass
         ));
         let now = world.now();
+        if let Some(site) = Site::ALL.into_iter().find(|site| site.service() == service) {
+            world.ca.trouble_at.insert(site, now);
+        }
         let clock = world.passes.get_mut(&self.pass).map(|pass| {
             pass.met_fault = true;
             pass.clock(now)
@@ -378,14 +409,15 @@ impl Handle {
 /// How long a caller waits for an answer, as the adapters do.
 fn patience(service: Service) -> std::time::Duration {
     std::time::Duration::from_secs(match service {
-        Service::Authority => 20,
+        service if service.is_authority() => 20,
         Service::Network => 5,
         _ => 30,
     })
 }
 
 /// Calls after which a rule may be broken.
-const CHANGES: [&str; 8] = [
+const CHANGES: [&str; 9] = [
+    "ca.revoke",
     "s3.write",
     "s3.delete",
     "acm.importNew",
