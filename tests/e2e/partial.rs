@@ -117,7 +117,8 @@ async fn the_names_that_can_be_had_are_served_and_the_last_follows_once_it_can()
             assert!(site.browser_trusts(&names[1]).await.is_err(), "{told}");
             let asked = new_orders(&pair, &site);
             assert!(asked <= 2, "{told}: {asked} orders");
-            assert!(site.keys("challenges/").await.is_empty(), "{told}");
+            // The order that was given up may have shared its authorizations: its tokens go when nobody can ask for them any more.
+            assert!(site.keys("challenges/").await.len() <= 1, "{told}");
 
             // Until its time has come nothing is ordered, and it is said each time.
             for _ in 0..5 {

@@ -100,6 +100,13 @@ impl State {
             return Ok(false);
         }
         let serial = held.serial.clone();
+        if held.not_after <= now {
+            let detail = format!(
+                "{serial} ended at {}: nobody trusts it any more, and there is nothing to revoke",
+                rfc3339(held.not_after)
+            );
+            return Err(Problem::ours(Ours::NoCertificate, detail));
+        }
         let words = format!("{serial}: {reason:?}");
         let mut known = self.revoking.iter_mut();
         match known.find(|revocation| revocation.serial == serial) {
@@ -167,7 +174,7 @@ impl<P: Ports> Work<'_, '_, P> {
         let due = (self.state.revoking.iter()).filter(|revocation| revocation.waits(now).is_none());
         for revocation in due.cloned().collect::<Vec<_>>() {
             match self.revoke_or_remember(&revocation).await {
-                Ok(()) => any = true,
+                Ok(revoked) => any |= revoked,
                 Err(Halt::Failed(failing)) => failed = failed.or(Some(failing)),
                 Err(halt) => return Err(halt),
             }
@@ -178,7 +185,7 @@ impl<P: Ports> Work<'_, '_, P> {
         }
     }
 
-    async fn revoke_or_remember(&mut self, revocation: &Revocation) -> Result<(), Halt> {
+    async fn revoke_or_remember(&mut self, revocation: &Revocation) -> Result<bool, Halt> {
         let held = self.state.held(&revocation.serial).cloned();
         let directory = held.as_ref().map_or("", |held| &held.directory);
         let outcome = self.revoke_held(revocation, held.as_ref()).await;
@@ -208,7 +215,7 @@ impl<P: Ports> Work<'_, '_, P> {
         &mut self,
         revocation: &Revocation,
         held: Option<&Held>,
-    ) -> Result<(), Halt> {
+    ) -> Result<bool, Halt> {
         let Revocation { serial, reason, .. } = revocation;
         let gone = || {
             let detail = format!(
@@ -220,7 +227,8 @@ impl<P: Ports> Work<'_, '_, P> {
         if held.not_after <= self.cycle.clock.now() {
             self.note("not revoked", format!("{serial}: it has ended"));
             (self.state.revoking).retain(|known| known.serial != *serial);
-            return self.save().await;
+            self.save().await?;
+            return Ok(false);
         }
         let mut authorities = self.cycle.settings.authorities.values();
         let authority = authorities.find(|authority| authority.directory == held.directory);
@@ -251,7 +259,8 @@ impl<P: Ports> Work<'_, '_, P> {
         // Its replacement does not wait for what failed before.
         (self.state.order_failure).take_if(|failure| !failure.binding);
         self.note("revoked", format!("{serial}: {reason:?}"));
-        self.save().await
+        self.save().await?;
+        Ok(true)
     }
 }
 

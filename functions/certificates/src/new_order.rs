@@ -193,7 +193,6 @@ impl<P: Ports> Work<'_, '_, P> {
             reason: reason.to_owned(),
             ordered_at: Some(crate::report::whole_seconds(self.cycle.clock.now())),
             unreachable_once: false,
-            unanswered: true,
             not_before: None,
             reserved,
             rehearsal: is_rehearsal,

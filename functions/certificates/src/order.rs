@@ -144,16 +144,9 @@ impl<P: Ports> Work<'_, '_, P> {
             challenges.push((name, token, challenge));
         }
         if !challenges.is_empty() {
-            let was_unanswered = self.set_unanswered(false);
-            let ready = async {
-                self.present(&challenges).await?;
-                // Where it fails the tokens stay: others may share the authorization, and the next attempt presents the same ones.
-                self.self_check(&challenges).await
-            };
-            if let Err(halt) = ready.await {
-                self.set_unanswered(was_unanswered);
-                return Err(halt);
-            }
+            self.present(&challenges).await?;
+            // Where it fails the tokens stay: others may share the authorization, and the next attempt presents the same ones.
+            self.self_check(&challenges).await?;
             self.answered(order.answer()).await?;
             self.note(
                 "answered",
@@ -168,12 +161,6 @@ impl<P: Ports> Work<'_, '_, P> {
         }
         // All authorizations are final now: nobody asks for the tokens any more.
         self.sweep().await
-    }
-
-    /// Notes whether no challenge of the order under way was answered for certain; returns what stood there.
-    fn set_unanswered(&mut self, unanswered: bool) -> bool {
-        let order = self.state.order.as_mut();
-        order.is_some_and(|order| std::mem::replace(&mut order.unanswered, unanswered))
     }
 
     async fn present(&mut self, challenges: &[(DnsName, Token, Http01)]) -> Result<(), Halt> {
@@ -636,9 +623,7 @@ impl<P: Ports> Work<'_, '_, P> {
         let names: Vec<String> = (self.ordered_names().iter())
             .map(ToString::to_string)
             .collect();
-        let order = self.state.order.as_ref();
-        let may_be_asked_for = order.is_some_and(|order| !order.unanswered);
-        if matches!(outcome, Outcome::Unknown) && !was_finalized && may_be_asked_for {
+        if matches!(outcome, Outcome::Unknown) && !was_finalized {
             self.keep_tokens_for_now();
         }
         let outcome = match outcome {

@@ -536,9 +536,6 @@ pub struct OrderRecord {
     /// Whether our own fetch of a challenge could not connect at the last attempt (rule 9: it blocks one step only).
     #[serde(default)]
     pub unreachable_once: bool,
-    /// Whether it is certain that no challenge of it was answered: nobody asks for its tokens.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub unanswered: bool,
     /// When the authority wants to be looked at again.
     #[serde(default, with = "time::serde::rfc3339::option")]
     pub not_before: Option<OffsetDateTime>,
