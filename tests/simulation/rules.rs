@@ -416,6 +416,10 @@ fn goes_back(world: &mut World, pass: u32, name: &str, new: &State) {
 
 /// Only what somebody asked to be revoked is, and what they asked for stands in the record first.
 pub(crate) fn before_revocation(world: &mut World, pass: u32, serial: &str) {
+    // Another pass was faster, and nothing comes of this one.
+    if is_revoked(world, serial) {
+        return;
+    }
     let holder = world.states.iter().find(|(_, state)| {
         let mut revoking = state.revoking.iter();
         revoking.any(|revoking| same_serial(&revoking.serial, serial))
@@ -1415,6 +1419,8 @@ pub(crate) fn time_passes(world: &mut World) {
         if wish.is_some()
             && calm + REPLACED_WITHIN < now
             && !is_revoked(world, serial)
+            // What has ended needs no revocation.
+            && world.ca.issued[serial].not_after > *since + REPLACED_WITHIN
             && !world.book.removing.contains_key(name)
         {
             broken = Some(format!(
