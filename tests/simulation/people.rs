@@ -386,6 +386,9 @@ pub(crate) fn act(world: &mut World) -> Option<Errand> {
                 DOMAINS[world.rng.usize(..DOMAINS.len())]
             );
             if wish.domains.contains(&extra) {
+                if wish.domains.len() == 1 {
+                    return None;
+                }
                 wish.domains.retain(|name| *name != extra);
             } else {
                 wish.domains.push(extra);
@@ -580,7 +583,7 @@ pub(crate) fn act(world: &mut World) -> Option<Errand> {
             "window moved"
         }
         23 => {
-            let domain = wish.domains[0].clone();
+            let domain = wish.domains.first()?.clone();
             world.say(format_args!("ca: {domain} is paused"));
             world
                 .ca

@@ -1420,7 +1420,7 @@ pub(crate) fn time_passes(world: &mut World) {
             && calm + REPLACED_WITHIN < now
             && !is_revoked(world, serial)
             // What has ended needs no revocation.
-            && world.ca.issued[serial].not_after > *since + REPLACED_WITHIN
+            && world.ca.issued[serial].not_after > calm + REPLACED_WITHIN
             && !world.book.removing.contains_key(name)
         {
             broken = Some(format!(
@@ -1751,7 +1751,10 @@ fn not_well(world: &World, name: &str, wish: &Wish, now: OffsetDateTime) -> Vec<
     let prefix = format!("vault/{name}/");
     for key in world.vault.keys().filter(|key| key.starts_with(&prefix)) {
         let serial = key[prefix.len()..].trim_end_matches(".json");
-        if serial != held.serial && state.previous.as_deref() != Some(serial) {
+        let is_needed = serial == held.serial
+            || state.previous.as_deref() == Some(serial)
+            || state.is_to_be_revoked(serial);
+        if !is_needed {
             problems.push(format!("{key} is left over"));
         }
     }

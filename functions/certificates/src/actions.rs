@@ -139,11 +139,8 @@ impl<P: Ports> Cycle<'_, P> {
                 plan.deploy = Some(words);
             }
             Action::Revoke { serial, reason } => {
-                if !state.ask_for_revocation(serial.as_deref(), *reason, now)? {
-                    plan = self.plan(&wanted, &object.etag, &state, false).await?;
-                } else {
-                    plan.revoke = state.is_to_revoke(now);
-                }
+                state.ask_for_revocation(serial.as_deref(), *reason, now)?;
+                plan = self.plan(&wanted, &object.etag, &state, false).await?;
                 plan.sweep = true;
             }
             Action::Remove => {}

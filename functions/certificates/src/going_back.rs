@@ -74,7 +74,7 @@ impl State {
         Ok(Some(words))
     }
 
-    /// Writes down that a certificate is to be revoked, the one to be served where no serial is given. Returns whether there is anything to do.
+    /// Writes down that a certificate is to be revoked, the one to be served where no serial is given.
     ///
     /// # Errors
     ///
@@ -84,46 +84,45 @@ impl State {
         serial: Option<&str>,
         reason: Reason,
         now: OffsetDateTime,
-    ) -> Result<bool, Problem> {
-        let held = match serial {
-            None => self.certificate.as_ref(),
-            Some(serial) => self.held(serial),
-        };
-        let held = held.ok_or_else(|| {
-            let detail = match serial {
-                Some(serial) => format!("the vault does not hold {serial}; only the certificate to be served and the one before can be revoked"),
-                None => "there is no certificate to revoke".to_owned(),
-            };
-            Problem::ours(Ours::NoCertificate, detail)
+    ) -> Result<(), Problem> {
+        let refused = |detail: String| Problem::ours(Ours::NoCertificate, detail);
+        let serial = serial.or(self.certificate.as_ref().map(|held| held.serial.as_str()));
+        let serial = serial.map(str::to_owned);
+        let serial = serial.as_deref();
+        let mut pending = self.revoking.iter_mut();
+        if let Some(pending) = pending.find(|known| Some(known.serial.as_str()) == serial) {
+            pending.reason = reason;
+            // What the authority asked for stays.
+            pending.failure.take_if(|failure| !failure.binding);
+            return Ok(());
+        }
+        let serial =
+            serial.ok_or_else(|| refused("there is no certificate to revoke".to_owned()))?;
+        let held = self.held(serial).ok_or_else(|| {
+            refused(format!("the vault does not hold {serial}; only the certificate to be served and the one before can be revoked"))
         })?;
         if held.revoked_at.is_some() {
-            return Ok(false);
+            return Ok(());
         }
-        let serial = held.serial.clone();
         if held.not_after <= now {
-            let detail = format!(
-                "{serial} ended at {}: nobody trusts it any more, and there is nothing to revoke",
-                rfc3339(held.not_after)
-            );
-            return Err(Problem::ours(Ours::NoCertificate, detail));
+            let ended = rfc3339(held.not_after);
+            return Err(refused(format!(
+                "{} ended at {ended}: nobody trusts it any more, and there is nothing to revoke",
+                held.serial
+            )));
         }
-        let words = format!("{serial}: {reason:?}");
-        let mut known = self.revoking.iter_mut();
-        match known.find(|revocation| revocation.serial == serial) {
-            Some(known) => {
-                known.reason = reason;
-                // What the authority asked for stays.
-                known.failure.take_if(|failure| !failure.binding);
-            }
-            None => self.revoking.push(Revocation {
-                serial,
-                reason,
-                at: whole_seconds(now),
-                failure: None,
-            }),
-        }
+        let revocation = Revocation {
+            serial: held.serial.clone(),
+            directory: held.directory.clone(),
+            not_after: held.not_after,
+            reason,
+            at: whole_seconds(now),
+            failure: None,
+        };
+        let words = format!("{}: {reason:?}", revocation.serial);
         self.note(whole_seconds(now), "to be revoked", words);
-        Ok(true)
+        self.revoking.push(revocation);
+        Ok(())
     }
 }
 
@@ -186,56 +185,56 @@ impl<P: Ports> Work<'_, '_, P> {
     }
 
     async fn revoke_or_remember(&mut self, revocation: &Revocation) -> Result<bool, Halt> {
-        let held = self.state.held(&revocation.serial).cloned();
-        let directory = held.as_ref().map_or("", |held| &held.directory);
-        let outcome = self.revoke_held(revocation, held.as_ref()).await;
+        let outcome = self.revoke_held(revocation).await;
         if let Err(Halt::Failed(failing)) = &outcome {
-            let is_final = failing.problem.retry == Retry::Never;
-            self.note(
-                if is_final {
-                    "not revoked"
-                } else {
-                    "not yet revoked"
-                },
-                format!("{}: {}", revocation.serial, failing.problem.detail),
-            );
-            let failure = self.failure(failing, revocation.failure.as_ref(), directory);
-            self.state.revoking.retain_mut(|known| {
-                let is_it = known.serial == revocation.serial;
-                if is_it {
-                    known.failure = Some(failure.clone());
-                }
-                !(is_it && is_final)
-            });
+            let Revocation {
+                serial,
+                directory,
+                failure,
+                ..
+            } = revocation;
+            let detail = format!("{serial}: {}", failing.problem.detail);
+            if failing.problem.retry == Retry::Never {
+                self.note("not revoked", detail);
+                self.state.end_revocation(serial);
+                return outcome;
+            }
+            self.note("not yet revoked", detail);
+            let failure = self.failure(failing, failure.as_ref(), directory);
+            let mut known = self.state.revoking.iter_mut();
+            if let Some(known) = known.find(|known| known.serial == *serial) {
+                known.failure = Some(failure);
+            }
         }
         outcome
     }
 
-    async fn revoke_held(
-        &mut self,
-        revocation: &Revocation,
-        held: Option<&Held>,
-    ) -> Result<bool, Halt> {
-        let Revocation { serial, reason, .. } = revocation;
+    /// Has a certificate revoked; returns false where it has ended by itself.
+    async fn revoke_held(&mut self, revocation: &Revocation) -> Result<bool, Halt> {
+        let Revocation {
+            serial,
+            directory,
+            not_after,
+            reason,
+            ..
+        } = revocation;
         let gone = || {
             let detail = format!(
                 "the vault does not hold {serial} any more, so it cannot be revoked from here"
             );
             Halt::from(Problem::ours(Ours::NoCertificate, detail))
         };
-        let held = held.ok_or_else(gone)?;
-        if held.not_after <= self.cycle.clock.now() {
+        if *not_after <= self.cycle.clock.now() {
             self.note("not revoked", format!("{serial}: it has ended"));
-            (self.state.revoking).retain(|known| known.serial != *serial);
+            self.state.end_revocation(serial);
             self.save().await?;
             return Ok(false);
         }
         let mut authorities = self.cycle.settings.authorities.values();
-        let authority = authorities.find(|authority| authority.directory == held.directory);
+        let authority = authorities.find(|authority| authority.directory == *directory);
         let authority = authority.ok_or_else(|| {
             let detail = format!(
-                "{serial} was issued by {}, which is no authority of settings.json any more; add it there again",
-                held.directory
+                "{serial} was issued by {directory}, which is no authority of settings.json any more; add it there again"
             );
             Problem::ours(Ours::Settings, detail)
         })?;
@@ -255,7 +254,7 @@ impl<P: Ports> Work<'_, '_, P> {
         for held in both.filter(|held| held.serial == *serial) {
             held.revoked_at = Some(now);
         }
-        (self.state.revoking).retain(|known| known.serial != *serial);
+        self.state.end_revocation(serial);
         // Its replacement does not wait for what failed before.
         (self.state.order_failure).take_if(|failure| !failure.binding);
         self.note("revoked", format!("{serial}: {reason:?}"));

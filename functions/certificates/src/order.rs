@@ -449,7 +449,11 @@ impl<P: Ports> Work<'_, '_, P> {
             (self.state.certificate.replace(held)).filter(|before| before.serial != leaf.serial);
         if let Some(before) = before {
             let oldest = self.state.previous.replace(before.serial.clone());
-            let oldest = oldest.filter(|oldest| *oldest != leaf.serial && *oldest != before.serial);
+            let oldest = oldest.filter(|oldest| {
+                *oldest != leaf.serial
+                    && *oldest != before.serial
+                    && !self.state.is_to_be_revoked(oldest)
+            });
             self.state.leftovers.serials.extend(oldest);
             self.state.previous_held = Some(Box::new(before));
         }
@@ -668,7 +672,8 @@ impl<P: Ports> Work<'_, '_, P> {
         let strays = entries
             .iter()
             .filter_map(|entry| store::serial_of_vault_key(name, &entry.key))
-            .filter(|serial| ![current, previous].contains(&Some(serial)));
+            .filter(|serial| ![current, previous].contains(&Some(serial)))
+            .filter(|serial| !self.state.is_to_be_revoked(serial));
         let strays: Vec<String> = strays.map(str::to_owned).collect();
         self.state.leftovers.serials.extend(strays);
         Ok(())

@@ -170,6 +170,9 @@ impl<P: Ports> Work<'_, '_, P> {
                 Halt::Failed(failing) if self.go_without(&course, failing) => {
                     let still = cycle.decide(&self.wanted, &self.state, force);
                     if still == Decision::Keep {
+                        // It was heard, and only the names that are missing keep it from coming off.
+                        let now = cycle.clock.now();
+                        self.state.has_ordered_at(&course.authority.directory, now);
                         self.abandon_unneeded().await?;
                         return Ok(false);
                     }

@@ -335,8 +335,13 @@ pub struct RolledBack {
 /// A revocation (RFC 8555 section 7.6) that was asked for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Revocation {
-    /// Of which certificate.
+    /// Of which certificate. The vault keeps it until this is done.
     pub serial: String,
+    /// The directory URL of the authority that issued it.
+    pub directory: String,
+    /// When it ends, and there is nothing to revoke any more.
+    #[serde(with = "time::serde::rfc3339")]
+    pub not_after: OffsetDateTime,
     /// Why.
     pub reason: Reason,
     /// Since when.
@@ -345,6 +350,22 @@ pub struct Revocation {
     /// What failed last.
     #[serde(default)]
     pub failure: Option<Failure>,
+}
+
+impl State {
+    /// Whether a certificate is still to be revoked.
+    pub fn is_to_be_revoked(&self, serial: &str) -> bool {
+        let mut revocations = self.revoking.iter();
+        revocations.any(|revocation| revocation.serial == serial)
+    }
+
+    /// Ends what was asked for, done or not. What only this kept in the vault goes.
+    pub fn end_revocation(&mut self, serial: &str) {
+        self.revoking.retain(|known| known.serial != serial);
+        if self.held(serial).is_none() {
+            self.leftovers.serials.insert(serial.to_owned());
+        }
+    }
 }
 
 impl Revocation {
