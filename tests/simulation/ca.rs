@@ -1127,6 +1127,8 @@ impl Order for SimOrder {
                             http01: Some(Http01 {
                                 token: known.token.clone(),
                                 key_authorization: key_authorization(&known.token),
+                                is_pending: known.status == AuthorizationStatus::Pending
+                                    && !known.answered,
                                 error: known
                                     .error
                                     .as_ref()

@@ -405,6 +405,7 @@ impl AcmeOrder {
                 .map(|challenge| Http01 {
                     token: challenge.token.clone(),
                     key_authorization: challenge.key_authorization().as_str().to_owned(),
+                    is_pending: challenge.status == ChallengeStatus::Pending,
                     error: challenge.error.as_ref().map(of_problem),
                 });
             seen.push(Authorization {

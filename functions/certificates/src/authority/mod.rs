@@ -185,6 +185,8 @@ pub struct Http01 {
     pub token: String,
     /// What the authority expects to read there. A secret until the challenge is final: no `Debug`.
     pub key_authorization: String,
+    /// Whether it waits for our answer: none was given yet.
+    pub is_pending: bool,
     /// Why it failed.
     pub error: Option<Refusal>,
 }

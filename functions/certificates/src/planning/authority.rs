@@ -318,6 +318,7 @@ impl<L: Ports> Order for PlannedOrder<'_, L> {
                 http01: Some(Http01 {
                     token: token.clone(),
                     key_authorization: format!("{token}.planned"),
+                    is_pending: status == AuthorizationStatus::Pending,
                     error: None,
                 }),
             }
@@ -327,9 +328,8 @@ impl<L: Ports> Order for PlannedOrder<'_, L> {
 
     async fn answer(&mut self) -> Result<(), Refusal> {
         for authorization in self.authorizations(false).await? {
-            if authorization.status == AuthorizationStatus::Pending
-                && authorization.http01.is_some()
-            {
+            let is_pending = authorization.http01.is_some_and(|it| it.is_pending);
+            if authorization.status == AuthorizationStatus::Pending && is_pending {
                 self.journal()
                     .record("acme", "challenge", &authorization.identifier);
             }
