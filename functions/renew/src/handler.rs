@@ -337,6 +337,10 @@ fn instant_of_plan(
             "at: {} is past; a plan is for now or for an instant to come",
             rfc3339(at)
         ))),
+        Some(at) if at > now + FURTHEST => Err(NotUnderstood(format!(
+            "at: {} is too far ahead; a plan is for an instant within two years",
+            rfc3339(at)
+        ))),
         Some(at) => Ok(at.max(now)),
         None => Ok(now),
     }
@@ -361,3 +365,30 @@ const VIEW: &str = "view";
 const ROUNDS: usize = 4;
 /// Whoever writes down the present instant is late by the time it is read.
 const JUST_NOW: Duration = Duration::MINUTE;
+/// No certificate lives longer; instants far ahead are beyond what can be counted with.
+const FURTHEST: Duration = Duration::days(731);
+
+#[cfg(test)]
+mod tests {
+    use time::macros::datetime;
+
+    use super::*;
+
+    #[test]
+    fn a_plan_is_for_now_or_an_instant_within_two_years() {
+        let now = datetime!(2026-11-22 12:00 UTC);
+        for (at, planned) in [
+            (now - Duration::HOUR, None),
+            (now - Duration::SECOND, Some(now)),
+            (now + Duration::days(730), Some(now + Duration::days(730))),
+            (now + Duration::days(740), None),
+            (datetime!(9999-12-31 23:59:59 UTC), None),
+        ] {
+            let instant = instant_of_plan(Some(at), now);
+            assert_eq!(instant.as_ref().ok(), planned.as_ref(), "{at}");
+            if let Err(NotUnderstood(why)) = instant {
+                assert!(why.starts_with("at: "), "{why}");
+            }
+        }
+    }
+}
