@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tests::{Installation, Invocation, LocalCloud, Moment, PebbleOptions, Plan, REGION, Sent};
+use tests::{
+    Fault, Installation, Invocation, LocalCloud, Moment, PebbleOptions, Plan, REGION, Sent,
+};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
@@ -66,7 +68,10 @@ async fn as_planned(
         pass.report(),
         pass.log.join("\n")
     );
-    assert_eq!(planned.outcome(name), pass.outcome(name));
+    let (told, came) = (planned.certificate(name), pass.certificate(name));
+    for field in ["outcome", "reason", "problem"] {
+        assert_eq!(told[field], came[field], "{field} of {name}");
+    }
     (planned, pass)
 }
 
@@ -303,6 +308,66 @@ async fn an_order_under_way_is_seen_through() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_challenge_that_is_being_validated_is_not_answered_again() {
+    let cloud = cloud().await;
+    let shop = cloud.install("shop").await;
+    shop.want("shop", &["shop.example.com"]).await;
+    let asked = |sent: &Sent| sent.is_acme("/chalZ/") && sent.payload.is_object();
+    let whole = {
+        let twin = cloud.install("twin").await;
+        twin.want("twin", &["twin.example.com"]).await;
+        twin.pass().await
+    };
+    let number = whole.requests.iter().position(asked).unwrap() + 2;
+    let stopped = shop
+        .pass_with(Plan::default().killed_at(number, Moment::Before))
+        .await;
+    assert!(stopped.result.is_err());
+    // As it looks between the answer and its validation.
+    let validating = Fault::on("/authZ/").always().edit(|response| {
+        let mut authorization: Value = serde_json::from_slice(&response.body).unwrap();
+        for challenge in authorization["challenges"].as_array_mut().unwrap() {
+            challenge["status"] = json!("processing");
+        }
+        response.body = authorization.to_string().into_bytes();
+        response
+            .headers
+            .retain(|(name, _)| !name.eq_ignore_ascii_case("content-length"));
+    });
+    let plan = json!({"action": "plan", "certificates": ["shop"]});
+    let planned = shop.invoke(&plan).await;
+    assert!(has(&planned, "shop", "challenge"), "{:#}", planned.report());
+    cloud.to_acme().inject(validating);
+    let planned = shop.invoke(&plan).await;
+    assert!(has(&planned, "shop", "finalize"), "{:#}", planned.report());
+    assert!(
+        !has(&planned, "shop", "challenge"),
+        "{:#}",
+        planned.report()
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_made_up_is_not_said_to_be_untrusted() {
+    let cloud = cloud().await;
+    let shop = cloud.install("shop").await;
+    let mut settings = shop.settings();
+    settings["authorities"]["pebble"]["private"] = json!(false);
+    shop.put_settings(&settings).await;
+    shop.want("shop", &["shop.example.com"]).await;
+    let plan = json!({"action": "plan"});
+    let planned = shop.invoke(&plan).await;
+    assert_eq!(planned.outcome("shop"), "issued");
+    assert_eq!(planned.certificate("shop")["problem"], Value::Null);
+
+    // What is known of the one before holds for its successor.
+    let issued = shop.pass().await;
+    let kind = &issued.certificate("shop")["problem"]["type"];
+    assert_eq!(kind, "certloop:untrusted", "{:#}", issued.report());
+    as_planned(&cloud, &shop, "shop", Plan::days_later(61)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn several_certificates_and_regions() {
     let cloud = cloud().await;
     let shop = cloud.install("shop").await;
@@ -375,4 +440,8 @@ async fn what_waits_fails_or_is_unknown_is_told_as_a_pass_would() {
     let error = shop.invoke(&past).await.result.unwrap_err();
     assert_eq!(error.error_type, "certloop.NotUnderstood");
     assert!(error.message.starts_with("at: 2020"), "{error}");
+    let far = json!({"action": "plan", "at": "9999-12-31T23:59:59Z"});
+    let error = shop.invoke(&far).await.result.unwrap_err();
+    assert_eq!(error.error_type, "certloop.NotUnderstood");
+    assert!(error.message.starts_with("at: 9999"), "{error}");
 }

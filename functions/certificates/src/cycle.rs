@@ -22,6 +22,7 @@ use crate::key::{KeyType, PrivateKey};
 use crate::load_balancer::{Holding, LoadBalancer};
 use crate::memo::Memo;
 use crate::names::{CertificateName, DnsName};
+use crate::network;
 use crate::preflight::Sights;
 use crate::problem::{Failure, Problem, Refusal, ServiceError, backoff};
 use crate::proof::{Proven, Question};
@@ -68,6 +69,10 @@ pub trait Ports {
         connect_to: Option<&str>,
         limit: Duration,
     ) -> Fetched;
+    /// Returns whether an issued chain leads to a trust root of the platform for this name, or `None` when that cannot be told.
+    fn is_public(&self, chain_pem: &str, name: &str, at: OffsetDateTime) -> Option<bool> {
+        network::is_public(chain_pem, name, at)
+    }
     /// Looks at what is served.
     async fn handshake(&self, question: &Question<'_>, limit: Duration) -> Proven;
 }

@@ -17,7 +17,6 @@ use crate::cycle::{Failing, Halt, Ports, Work};
 use crate::key::PrivateKey;
 use crate::limits::Outcome;
 use crate::names::DnsName;
-use crate::network;
 use crate::ordering::Course;
 use crate::problem::{Problem, Refusal, URN};
 use crate::renewal;
@@ -398,7 +397,8 @@ impl<P: Ports> Work<'_, '_, P> {
             self.rehearsed().await?;
             return Ok(None);
         }
-        let public = network::is_public(&pem, leaf.names.first().map_or("", DnsName::as_str), at);
+        let name = leaf.names.first().map_or("", DnsName::as_str);
+        let public = self.cycle.ports.is_public(&pem, name, at);
         let mut entry = VaultEntry::new(&leaf, pem, key.to_pem());
         let object = store::vault_key(&self.wanted.name, &leaf.serial);
         write_record(
@@ -425,6 +425,10 @@ impl<P: Ports> Work<'_, '_, P> {
             not_after: leaf.not_after,
             domains: record.domains,
             key_type: record.key_type,
+        // What cannot be told of it is taken to be as with the one before.
+        let before = self.state.certificate.as_ref();
+        let before = before.filter(|held| held.directory == record.directory);
+        let public = public.or_else(|| before?.public);
             authority: record.authority,
             directory: record.directory,
             profile: record.profile,

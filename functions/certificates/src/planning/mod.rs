@@ -139,6 +139,11 @@ impl<'l, L: Ports> Ports for Planned<'l, L> {
         Fetched::Right
     }
 
+    /// What is made up leads nowhere.
+    fn is_public(&self, _chain_pem: &str, _name: &str, _at: OffsetDateTime) -> Option<bool> {
+        None
+    }
+
     async fn handshake(&self, _question: &Question<'_>, _limit: Duration) -> Proven {
         Proven::Yes { trusted: Ok(()) }
     }
