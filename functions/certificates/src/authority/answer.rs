@@ -42,8 +42,9 @@ pub(super) fn refusal(
 pub(super) fn of_problem(problem: &instant_acme::Problem) -> Refusal {
     let told = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
     let mut detail = told(&problem.detail).unwrap_or_else(|| "no detail given".to_owned());
-    for subproblem in &problem.subproblems {
-        detail = format!("{detail}; {subproblem}");
+    for subproblem in problem.subproblems.iter().take(MOST_SUBPROBLEMS) {
+        detail.push_str("; ");
+        detail.push_str(&subproblem.to_string());
     }
     Refusal {
         kind: told(&problem.r#type).map_or(UNSPECIFIED.to_owned(), |kind| fit_for_a_report(&kind)),
@@ -119,6 +120,8 @@ pub(super) fn retry_after(headers: &HeaderMap) -> Option<OffsetDateTime> {
 
 /// The length of a SHA-256 digest in base64url.
 const THUMBPRINT: usize = 43;
+/// As many as an order has names at most (Let's Encrypt); more would be cut anyway.
+const MOST_SUBPROBLEMS: usize = 100;
 /// In characters.
 const LONGEST_DETAIL: usize = 1_000;
 /// In bytes.
@@ -176,6 +179,24 @@ mod tests {
             shortened(&"ü".repeat(5_000)).chars().count(),
             LONGEST_DETAIL + 1
         );
+    }
+
+    #[test]
+    fn of_many_subproblems_the_first_are_told() {
+        let subproblem = |at: usize| {
+            serde_json::json!({
+                "type": "urn:ietf:params:acme:error:dns",
+                "detail": format!("no {at}"),
+                "identifier": {"type": "dns", "value": "a.example"},
+            })
+        };
+        let all: Vec<_> = (0..20_000).map(subproblem).collect();
+        let problem = serde_json::json!({"detail": "", "subproblems": all});
+        let problem: instant_acme::Problem = serde_json::from_value(problem).unwrap();
+        let since = std::time::Instant::now();
+        let refusal = of_problem(&problem);
+        assert!(since.elapsed() < Duration::from_millis(500));
+        assert!(refusal.detail.contains("no 0"), "{}", refusal.detail);
     }
 
     #[test]
