@@ -125,7 +125,7 @@ pub fn leave_out(
     for blame in &blamed {
         let before = state.missing.get(&blame.name);
         let attempts = before.map_or(0, |missing| missing.attempts) + 1;
-        let ours = now + backoff(attempts, false, luck);
+        let ours = now + backoff(attempts, blame.problem.costs_nobody(), luck);
         let next_attempt = blame.not_before.map_or(ours, |instant| instant.max(now));
         let missing = Missing {
             problem: blame.problem.clone(),

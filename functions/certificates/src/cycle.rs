@@ -425,7 +425,9 @@ impl<'c, 'p, P: Ports> Work<'c, 'p, P> {
             .flatten()
             .any(|valid| renewal::urgent(valid.not_before, valid.not_after, now));
         let held = self.state.certificate.as_ref();
-        let urgent = urgent || held.is_some_and(|held| held.revoked_at.is_some());
+        let urgent = urgent
+            || failing.problem.costs_nobody()
+            || held.is_some_and(|held| held.revoked_at.is_some());
         // Paused: the authority says nothing of when, only that somebody must act. It is asked once a day.
         let paused = failing.paused;
         let ours = if paused {

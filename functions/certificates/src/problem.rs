@@ -33,6 +33,11 @@ pub enum Retry {
 }
 
 impl Problem {
+    /// Whether finding it again costs no authority anything: the DNS alone was asked. Then the longest wait is an hour.
+    pub fn costs_nobody(&self) -> bool {
+        self.kind == Self::kind_of(Ours::CaaForbids)
+    }
+
     /// Returns the type of a problem of ours.
     pub fn kind_of(ours: Ours) -> String {
         format!("certloop:{}", ours.word())
@@ -217,7 +222,7 @@ pub(crate) const LONGEST_RETRY_AFTER: Duration = Duration::hours(8 * 24 + 1);
 const URGENT_WAIT: Duration = Duration::hours(1);
 
 /// Returns the wait after the given number of failures in a row; `luck` in 0..1 shortens it by up to a tenth, so that
-/// certificates that failed together do not come back together.
+/// certificates that failed together do not come back together. `urgent`: never longer than an hour.
 pub fn backoff(attempts: u32, urgent: bool, luck: f64) -> Duration {
     let step = LADDER[(attempts.max(1) as usize - 1).min(LADDER.len() - 1)];
     let step = if urgent { step.min(URGENT_WAIT) } else { step };
