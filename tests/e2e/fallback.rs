@@ -360,3 +360,33 @@ async fn with_both_down_the_one_that_comes_back_issues() {
     });
     in_parallel(2, runs).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_next_is_passed_over_where_caa_records_are_for_another_account_there() {
+    let pair = Pair::start().await;
+    let site = pair.install("shop").await;
+    let mut settings = pair.settings(&site);
+    settings["dns"]["servers"] = json!([pair.cloud.pebble().dns_server().to_string()]);
+    // Nobody answers there.
+    let mut dead = settings["authorities"]["second"].clone();
+    dead["directory"] = json!("https://127.0.0.1:1/dir");
+    settings["authorities"]["dead"] = dead;
+    site.put_settings(&settings).await;
+    // The first has an account by then.
+    site.want("before", &["before.example.org"]).await;
+    let pass = site.pass().await;
+    assert_eq!(pass.outcome("before"), "issued", "{:#}", pass.report());
+
+    let dns = pair.cloud.dns();
+    let another = "first.example; accounturi=https://first.example/acct/of-another";
+    let records = [("issue", another), ("issue", "second.example")];
+    dns.set_caa("shop.example.com", &records).await;
+    let mut document = site.document(&["shop.example.com"]);
+    document["authority"] = json!(["dead", "pebble", "second"]);
+    site.put_document("shop", &document).await;
+
+    let pass = site.pass().await;
+    assert_eq!(pass.outcome("shop"), "issued", "{:#}", pass.report());
+    assert_eq!(pair.issuer(&site, "shop.example.com").await, "second");
+    assert_eq!(pair.asked(&site, NEW_ORDER), (1, 1));
+}

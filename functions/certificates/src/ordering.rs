@@ -103,14 +103,15 @@ impl<P: Ports> Cycle<'_, P> {
             if matches!(blocked, Ok(Some(_))) {
                 continue;
             }
-            let names = asking::names_now(wanted, state, now);
-            if place > 0
-                && !self
-                    .forbidden_by_caa(authority, None, &names)
-                    .await
-                    .is_empty()
-            {
-                continue;
+            if place > 0 {
+                let names = asking::names_now(wanted, state, now);
+                let account = self.account_seen(authority).await;
+                let forbidden = self
+                    .forbidden_by_caa(authority, account.as_deref(), &names)
+                    .await;
+                if !forbidden.is_empty() {
+                    continue;
+                }
             }
             return Ok(authority);
         }
