@@ -114,6 +114,42 @@ async fn a_name_that_fails_is_found_where_it_costs_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_caa_records_keep_from_the_rehearsal_is_ordered_all_the_same() {
+    let pair = Pair::start().await;
+    let site = rehearsing(&pair, "shop").await;
+    let mut settings = pair.settings(&site);
+    settings["rehearse"] = "second".into();
+    settings["dns"]["servers"] = json!([pair.cloud.pebble().dns_server().to_string()]);
+    site.put_settings(&settings).await;
+    let dns = pair.cloud.dns();
+    // By its name, and for an account: the rehearsal's authority has another, which nobody knows before it is made.
+    let account = "second.example; accounturi=https://first.example/acct/ours";
+    for (name, records) in [
+        ("named.example.com", vec![("issue", "first.example")]),
+        (
+            "account.example.com",
+            vec![("issue", account), ("issue", "first.example")],
+        ),
+    ] {
+        dns.set_caa(name, &records).await;
+        site.want("shop", &[name]).await;
+        let pass = site.pass().await;
+        let told = pass.certificate("shop");
+        assert_ne!(told["outcome"], "failed", "{name}: {told:#}");
+        assert_eq!(told["problem"], Value::Null, "{name}: {told:#}");
+        assert_eq!(pair.issuer(&site, name).await, "first");
+        let state = site.read_json("state/shop.json").await;
+        let mut history = state["history"].as_array().unwrap().iter();
+        let noted = history.find(|step| {
+            let detail = step["detail"].as_str().unwrap_or_default();
+            step["step"] == "not rehearsed" && detail.contains(name)
+        });
+        assert!(noted.is_some(), "{name}: {:#}", state["history"]);
+    }
+    assert_eq!(pair.asked(&site, NEW_ORDER), (2, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_rehearsal_survives_death_at_every_request() {
     let pair = Arc::new(Pair::start().await);
     let deaths = at_every_request(|request, moment| {

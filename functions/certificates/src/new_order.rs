@@ -228,13 +228,25 @@ impl<P: Ports> Work<'_, '_, P> {
 
     /// Stops where the names' CAA records surely forbid the authority: asking it would be a failure more. What cannot be told is for it to find out.
     async fn heed_caa(&self, authority: &Authority, names: &[DnsName]) -> Result<(), Halt> {
+        match self.caa_against(authority, names).await? {
+            Some(failing) => Err(Halt::Failed(failing)),
+            None => Ok(()),
+        }
+    }
+
+    /// Returns what names' CAA records have against the authority, where they surely forbid it.
+    pub(crate) async fn caa_against(
+        &self,
+        authority: &Authority,
+        names: &[DnsName],
+    ) -> Result<Option<Failing>, Halt> {
         let account = self.cycle.opened(authority).await?.url;
         let forbidden = self
             .cycle
             .forbidden_by_caa(authority, Some(&account), names)
             .await;
         if forbidden.is_empty() {
-            return Ok(());
+            return Ok(None);
         }
         let words: Vec<String> = (forbidden.iter())
             .map(|(name, why)| format!("{name}: {why}"))
@@ -244,7 +256,7 @@ impl<P: Ports> Work<'_, '_, P> {
             problem: Problem::ours(Ours::CaaForbids, why),
             not_before: None,
         };
-        Err(Halt::Failed(Failing {
+        Ok(Some(Failing {
             blamed: forbidden.into_iter().map(blame).collect(),
             ..Failing::from(Problem::ours(Ours::CaaForbids, words.join("; ")))
         }))

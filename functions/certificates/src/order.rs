@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use time::OffsetDateTime;
 
-use crate::asking::Blame;
+use crate::asking::{self, Blame};
 use crate::authority::{Account, Authorities, AuthorizationStatus, Http01, Order, OrderStatus};
 use crate::certificate::{Chain, check_issued};
 use crate::challenge::Token;
@@ -18,7 +18,7 @@ use crate::key::PrivateKey;
 use crate::limits::Outcome;
 use crate::names::DnsName;
 use crate::ordering::Course;
-use crate::problem::{Problem, Refusal, URN};
+use crate::problem::{Failure, Problem, Refusal, URN};
 use crate::renewal;
 use crate::self_check::Fetched;
 use crate::settings::CheckMode;
@@ -38,6 +38,9 @@ impl<P: Ports> Work<'_, '_, P> {
         self.grant("ordering", LEAST, LEAST)?;
         let account = self.cycle.account(course.authority).await?;
         let mut resumed = self.resume(&account).await?;
+        if course.is_rehearsal && resumed.is_none() && self.may_not_rehearse(course).await? {
+            return Ok(());
+        }
         // An order that died while nobody looked is replaced once; one that dies under our hands is a failure.
         let mut last = Problem::ours(Ours::Order, "the order ended without saying why");
         for _ in 0..2 {
@@ -48,6 +51,10 @@ impl<P: Ports> Work<'_, '_, P> {
             };
             match self.pursue(&mut order).await? {
                 Ended::Issued => return Ok(()),
+                Ended::Died(failing) if course.is_rehearsal && is_of_caa(&failing) => {
+                    self.go_unrehearsed(course, &failing.problem.detail);
+                    return Ok(());
+                }
                 Ended::Died(failing) if fresh || !failing.identifiers.is_empty() => {
                     return Err(Halt::Failed(failing));
                 }
@@ -418,6 +425,10 @@ impl<P: Ports> Work<'_, '_, P> {
         };
         self.state
             .has_ordered_at(&record.directory, self.cycle.clock.now());
+        // What cannot be told of it is taken to be as with the one before.
+        let before = self.state.certificate.as_ref();
+        let before = before.filter(|held| held.directory == record.directory);
+        let public = public.or_else(|| before?.public);
         let held = Held {
             serial: leaf.serial.clone(),
             fingerprint: leaf.fingerprint.clone(),
@@ -425,10 +436,6 @@ impl<P: Ports> Work<'_, '_, P> {
             not_after: leaf.not_after,
             domains: record.domains,
             key_type: record.key_type,
-        // What cannot be told of it is taken to be as with the one before.
-        let before = self.state.certificate.as_ref();
-        let before = before.filter(|held| held.directory == record.directory);
-        let public = public.or_else(|| before?.public);
             authority: record.authority,
             directory: record.directory,
             profile: record.profile,
@@ -497,6 +504,33 @@ impl<P: Ports> Work<'_, '_, P> {
         self.state.leftovers.pending_key = true;
         self.save().await?;
         self.sweep().await
+    }
+
+    /// Whether CAA records surely forbid the rehearsal's authority, which says nothing about the one that is rehearsed for.
+    async fn may_not_rehearse(&mut self, course: &Course<'_>) -> Result<bool, Halt> {
+        let names = asking::names_now(&self.wanted, &self.state, self.cycle.clock.now());
+        let Some(why) = self.caa_against(course.authority, &names).await? else {
+            return Ok(false);
+        };
+        self.go_unrehearsed(course, &why.problem.detail);
+        Ok(true)
+    }
+
+    /// Books what cannot be ordered for nothing as if it had been.
+    fn go_unrehearsed(&mut self, course: &Course<'_>, why: &str) {
+        let now = self.cycle.clock.now();
+        let domains = asking::names_now(&self.wanted, &self.state, now);
+        let key = &course.authority.key;
+        self.note("not rehearsed", format!("CAA forbids {key}: {why}"));
+        self.state.rehearsed = Some(Rehearsed {
+            domains,
+            directory: course.authority.directory.clone(),
+            at: crate::report::whole_seconds(now),
+        });
+        let is_of_it = |failure: &Failure| failure.directory == course.authority.directory;
+        if self.state.order_failure.as_ref().is_some_and(is_of_it) {
+            self.state.order_failure = None;
+        }
     }
 
     /// Waits until the order has left a status, looking as often as the authority wants.
@@ -694,6 +728,12 @@ impl<P: Ports> Work<'_, '_, P> {
 fn is_stuck(status: OrderStatus, ordered_at: Option<OffsetDateTime>, now: OffsetDateTime) -> bool {
     matches!(status, OrderStatus::Pending | OrderStatus::Processing)
         && ordered_at.is_some_and(|at| now - at > LONGEST_LIFE)
+}
+
+/// Whether an order died of CAA records alone.
+fn is_of_caa(failing: &Failing) -> bool {
+    let of_caa = |blame: &Blame| blame.problem.kind.strip_prefix(URN) == Some("caa");
+    !failing.blamed.is_empty() && failing.blamed.iter().all(of_caa)
 }
 
 /// What `vault/<name>/pending.json` holds.
