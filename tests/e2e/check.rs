@@ -262,7 +262,13 @@ async fn what_caa_records_say_is_told() {
     let cases = [
         ("none", vec![], "ok"),
         ("allows", vec!["ca.example"], "ok"),
-        ("among", vec!["other.example", "CA.example"], "ok"),
+        ("among", vec!["other.example", "ca.example"], "ok"),
+        ("letters", vec!["CA.example"], "warning"),
+        (
+            "semicolon",
+            vec!["ca.example; validationmethods=http-01;"],
+            "blocked",
+        ),
         ("other", vec!["other.example"], "blocked"),
         ("nobody", vec![";"], "blocked"),
         (
@@ -345,7 +351,12 @@ async fn what_caa_records_say_is_told() {
         (
             "www.alias.example",
             "blocked",
-            "CAA records of www.alias.example",
+            "CAA records of target.example.net, which www.alias.example is an alias of,",
+        ),
+        (
+            "www.alias.example",
+            "blocked",
+            "add the record target.example.net CAA 0 issue",
         ),
         ("www.free.example", "ok", ""),
         ("broken.example.com", "warning", "SERV"),

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::rc::Rc;
 
 use certificates::arn::{CertificateArn, ListenerArn, LoadBalancerArn, TargetGroupArn};
-use certificates::caa::Caa;
+use certificates::caa::Found;
 use certificates::certificate::{Chain, Leaf};
 use certificates::certificate_manager::{
     CertificateManager, Deletion, Described, Listed, Material,
@@ -611,8 +611,11 @@ impl Resolver for SimResolver {
         Ok(vec![IpAddr::from([203, 0, 113, 10])])
     }
 
-    async fn caa(&self, _: &str) -> Result<Vec<Caa>, NoAnswer> {
-        Ok(Vec::new())
+    async fn caa(&self, name: &str) -> Result<Found, NoAnswer> {
+        Ok(Found {
+            owner: name.to_owned(),
+            records: Vec::new(),
+        })
     }
 }
 

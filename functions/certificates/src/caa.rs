@@ -1,19 +1,30 @@
 //! Pure: what CAA records say about an authority (RFC 8659), its account and the way of validation (RFC 8657).
 //!
-//! Judged as Let's Encrypt's validator does: the records of the closest name that has any; a property that cannot be read
-//! allows nobody.
+//! Judged as Let's Encrypt's validator does (Boulder's `va/caa.go`): the records of the closest name that has any; a property
+//! that cannot be read allows nobody. Where that validator and the RFCs differ, it cannot be told.
+
+use std::fmt;
 
 use crate::names::DnsName;
 
 /// One CAA record as the DNS has it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Caa {
-    /// Whether whoever does not know the tag must not issue.
-    pub critical: bool,
+    /// Its flags.
+    pub flags: u8,
     /// The property's tag; letter case means nothing.
     pub tag: String,
     /// The property's value.
     pub value: String,
+}
+
+/// The CAA records that a name leads to.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Found {
+    /// The name they stand at: the one that was asked about, or what that is an alias of.
+    pub owner: String,
+    /// The records; empty when there are surely none.
+    pub records: Vec<Caa>,
 }
 
 /// Who asks for a certificate.
@@ -49,17 +60,34 @@ pub fn levels(name: &DnsName) -> Vec<&str> {
     levels
 }
 
-/// Judges the closest set of records, which stands at `at`. None at all allows anybody.
-pub fn judge(records: &[Caa], at: &str, name: &DnsName, asking: Asking<'_>) -> Ruling {
-    let unknown = records
-        .iter()
-        .find(|record| record.critical && !is_known(&record.tag));
-    if let Some(record) = unknown {
+/// Judges the closest set of records, found by asking about `level`. None at all allows anybody.
+pub fn judge(found: &Found, level: &str, name: &DnsName, asking: Asking<'_>) -> Ruling {
+    let place = Place {
+        owner: &found.owner,
+        level,
+    };
+    let strange = |flag: u8| {
+        let mut records = found.records.iter();
+        records.find(|record| record.flags & flag != 0 && !is_known(&record.tag))
+    };
+    if let Some(record) = strange(CRITICAL) {
         return Ruling::Forbidden(format!(
-            "{at} has a critical CAA record of the unknown tag {:?}, with which no authority may issue: remove it",
+            "{place} has a critical CAA record of the unknown tag {:?}, with which no authority may issue: remove it",
             shown(&record.tag)
         ));
     }
+    let ruling = judge_issuers(&found.records, place, name, asking);
+    match (strange(MISREAD), ruling) {
+        (Some(record), Ruling::Allowed) => Ruling::Unknown(format!(
+            "{place} has a CAA record of the unknown tag {:?} with the flag 1, which Let's Encrypt takes for the critical one (128): \
+             remove it",
+            shown(&record.tag)
+        )),
+        (_, ruling) => ruling,
+    }
+}
+
+fn judge_issuers(records: &[Caa], place: Place<'_>, name: &DnsName, asking: Asking<'_>) -> Ruling {
     let of = |tag: &str| -> Vec<&Caa> {
         let wanted = |record: &&Caa| record.tag.eq_ignore_ascii_case(tag);
         records.iter().filter(wanted).collect()
@@ -72,38 +100,48 @@ pub fn judge(records: &[Caa], at: &str, name: &DnsName, asking: Asking<'_>) -> R
     if properties.is_empty() {
         return Ruling::Allowed;
     }
+    let said = told(&properties);
     let issuers: Vec<Issuer> = (properties.iter())
         .filter_map(|record| Issuer::parse(&record.value))
         .collect();
     if issuers.is_empty() {
         return Ruling::Forbidden(format!(
-            "the CAA records of {at} ({}) allow no authority: {}",
-            told(&properties),
-            add(at, tag, asking)
+            "the CAA records of {place} ({said}) allow no authority: {}",
+            add(place, tag, asking)
         ));
     }
     if asking.identities.is_empty() {
         return Ruling::Unknown(format!(
-            "the CAA records of {at} ({}) name authorities, and it is not known by which name they mean this one: set \
-             caaIdentities at the authority in the settings",
-            told(&properties)
+            "the CAA records of {place} ({said}) name authorities, and it is not known by which name they mean this one: set \
+             caaIdentities at the authority in the settings"
         ));
     }
-    let ours: Vec<&Issuer> = issuers
-        .iter()
-        .filter(|issuer| {
+    let mut verdicts = Vec::new();
+    for issuer in &issuers {
+        let is = |same: fn(&str, &str) -> bool| {
             let mut identities = asking.identities.iter();
-            identities.any(|identity| same_domain(identity, &issuer.domain))
-        })
-        .collect();
-    if ours.is_empty() {
+            identities.any(|identity| same(identity, &issuer.domain))
+        };
+        if is(|one, other| one == other) {
+            verdicts.push(issuer.judge(place, tag, asking));
+        } else if is(same_domain) {
+            verdicts.push(match issuer.judge(place, tag, asking) {
+                forbidden @ Ruling::Forbidden(_) => forbidden,
+                _ => Ruling::Unknown(format!(
+                    "the CAA records of {place} ({said}) name {:?}, which some authorities, Let's Encrypt among them, take for \
+                     somebody else: {}",
+                    issuer.domain,
+                    add(place, tag, asking)
+                )),
+            });
+        }
+    }
+    if verdicts.is_empty() {
         return Ruling::Forbidden(format!(
-            "the CAA records of {at} ({}) allow others only: {}",
-            told(&properties),
-            add(at, tag, asking)
+            "the CAA records of {place} ({said}) allow others only: {}",
+            add(place, tag, asking)
         ));
     }
-    let verdicts: Vec<Ruling> = ours.iter().map(|issuer| issuer.judge(at, asking)).collect();
     if verdicts.contains(&Ruling::Allowed) {
         return Ruling::Allowed;
     }
@@ -112,10 +150,30 @@ pub fn judge(records: &[Caa], at: &str, name: &DnsName, asking: Asking<'_>) -> R
     said.cloned().unwrap_or(Ruling::Allowed)
 }
 
+/// Where records stand, and how they were come upon.
+#[derive(Clone, Copy)]
+struct Place<'a> {
+    owner: &'a str,
+    level: &'a str,
+}
+
+impl fmt::Display for Place<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { owner, level } = self;
+        match owner == level {
+            true => write!(f, "{owner}"),
+            false => write!(f, "{owner}, which {level} is an alias of,"),
+        }
+    }
+}
+
 /// An issuer of an `issue` or `issuewild` property that can be read and names somebody.
 struct Issuer {
     domain: String,
+    /// Tags as they are written.
     parameters: Vec<(String, String)>,
+    /// Whether RFC 8659 and Let's Encrypt's validator differ on whether it can be read.
+    is_doubtful: bool,
 }
 
 impl Issuer {
@@ -130,68 +188,132 @@ impl Issuer {
                     .bytes()
                     .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
         };
-        if !domain.trim_end_matches('.').split('.').all(is_label) {
+        let without_dot = domain.strip_suffix('.').unwrap_or(&domain);
+        if !without_dot.split('.').all(is_label) {
             return None;
         }
-        let mut parameters = Vec::new();
-        for part in parts.filter(|part| !part.is_empty()) {
+        let parts: Vec<String> = parts.collect();
+        let mut issuer = Self {
+            domain,
+            parameters: Vec::new(),
+            is_doubtful: false,
+        };
+        // One semicolon may end the domain; any other is between two parameters.
+        if matches!(parts.as_slice(), [only] if only.is_empty()) {
+            return Some(issuer);
+        }
+        for part in parts {
             let (tag, value) = part.split_once('=')?;
             let (tag, value) = (trimmed(tag), trimmed(value));
-            let is_tag = !tag.is_empty() && tag.bytes().all(|byte| byte.is_ascii_alphanumeric());
-            if !is_tag || !value.bytes().all(|byte| byte.is_ascii_graphic()) {
+            if !tag.is_empty() && !is_label(&tag) || !value.bytes().all(|b| b.is_ascii_graphic()) {
                 return None;
             }
-            parameters.push((tag.to_ascii_lowercase(), value));
+            // The RFC allows hyphens within a tag and no empty one, the validator the other way round.
+            issuer.is_doubtful |= tag.is_empty() || tag.contains('-');
+            issuer.parameters.push((tag, value));
         }
-        Some(Self { domain, parameters })
+        Some(issuer)
     }
 
-    fn parameter(&self, tag: &str) -> Vec<&str> {
-        self.parameters
-            .iter()
-            .filter(|(own, _)| own == tag)
-            .map(|(_, value)| value.as_str())
-            .collect()
+    /// Judges a property that names the authority. Let's Encrypt's validator ignores parameters in other letters than those of
+    /// RFC 8657, others may not.
+    fn judge(&self, place: Place<'_>, tag: &str, asking: Asking<'_>) -> Ruling {
+        let to_the_letter = self.judge_by(|one, other| one == other, place, tag, asking);
+        let in_any_case = self.judge_by(str::eq_ignore_ascii_case, place, tag, asking);
+        match (to_the_letter, in_any_case) {
+            (Ruling::Forbidden(why), Ruling::Forbidden(_)) => Ruling::Forbidden(why),
+            (Ruling::Allowed, Ruling::Allowed) if self.is_doubtful => Ruling::Unknown(format!(
+                "the CAA records of {place} allow {} with parameters that some authorities cannot read",
+                self.domain
+            )),
+            (Ruling::Allowed, Ruling::Allowed) => Ruling::Allowed,
+            (Ruling::Unknown(why) | Ruling::Forbidden(why), _)
+            | (_, Ruling::Unknown(why) | Ruling::Forbidden(why)) => Ruling::Unknown(why),
+        }
     }
 
-    /// Judges the parameters of a property that names the authority (RFC 8657).
-    fn judge(&self, at: &str, asking: Asking<'_>) -> Ruling {
-        let methods = self.parameter("validationmethods");
-        let by_http = |value: &&str| value.split(',').any(|method| method.trim() == METHOD);
-        if methods.len() > 1 || !methods.iter().all(by_http) {
+    /// Judges the parameters (RFC 8657).
+    fn judge_by(
+        &self,
+        same: fn(&str, &str) -> bool,
+        place: Place<'_>,
+        tag: &str,
+        asking: Asking<'_>,
+    ) -> Ruling {
+        let of = |wanted: &str| -> Vec<&str> {
+            let parameters = self.parameters.iter();
+            let found = parameters.filter(|(own, _)| same(own, wanted));
+            found.map(|(_, value)| value.as_str()).collect()
+        };
+        let by_method = by_method(&of("validationmethods"));
+        let domain = &self.domain;
+        if by_method == Some(false) {
             return Ruling::Forbidden(format!(
-                "the CAA records of {at} allow {} with validationmethods={} only: add {METHOD}",
-                self.domain,
-                methods.join(" and ")
+                "the CAA records of {place} allow {domain} with validationmethods={} only: add {METHOD} to them, or another record: {}",
+                of("validationmethods").join(" and "),
+                add(place, tag, asking)
             ));
         }
-        match (self.parameter("accounturi").as_slice(), asking.account) {
+        let by_account = match (of("accounturi").as_slice(), asking.account) {
             ([], _) => Ruling::Allowed,
             ([wanted], Some(account)) if *wanted == account => Ruling::Allowed,
             ([wanted], None) => Ruling::Unknown(format!(
-                "the CAA records of {at} allow {} for the account {wanted} only, and ours has no URL yet",
-                self.domain
+                "the CAA records of {place} allow {domain} for the account {wanted} only, and ours has no URL yet"
             )),
             ([wanted], Some(account)) if last(wanted) == last(account) => {
                 // Some authorities know an account by several URLs.
                 Ruling::Unknown(format!(
-                    "the CAA records of {at} allow {} for the account {wanted} only, and ours is {account}",
-                    self.domain
+                    "the CAA records of {place} allow {domain} for the account {wanted} only, and ours is {account}"
                 ))
             }
-            (wanted, account) => Ruling::Forbidden(format!(
-                "the CAA records of {at} allow {} for the account {} only, and ours is {}: change accounturi",
-                self.domain,
-                wanted.join(" and "),
-                account.unwrap_or("not known yet")
+            (wanted, account) => {
+                let ours = account.unwrap_or("not known yet");
+                Ruling::Forbidden(format!(
+                    "the CAA records of {place} allow {domain} for the account {} only, and ours is {ours}: add another {tag} record \
+                     for it, {} CAA 0 {tag} \"{domain}; accounturi={ours}\"",
+                    wanted.join(" and "),
+                    place.owner
+                ))
+            }
+        };
+        match (by_account, by_method) {
+            (Ruling::Allowed, None) => Ruling::Unknown(format!(
+                "the CAA records of {place} allow {domain} with validationmethods={}, which not every authority reads so: write \
+                 {METHOD} and nothing malformed",
+                of("validationmethods").join(" and ")
             )),
+            (by_account, _) => by_account,
         }
     }
 }
 
-fn add(at: &str, tag: &str, asking: Asking<'_>) -> String {
+/// Whether `validationmethods` allow how certloop validates; `None` where authorities may read it so or so.
+fn by_method(values: &[&str]) -> Option<bool> {
+    let methods: Vec<&str> = match values {
+        [] => return Some(true),
+        [value] => value.split(',').collect(),
+        // No property can be satisfied that has it twice.
+        _ => return Some(false),
+    };
+    let is_label = |method: &&str| {
+        !method.is_empty()
+            && method
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+    };
+    if methods.contains(&METHOD) {
+        return methods.iter().all(is_label).then_some(true);
+    }
+    let mut methods = methods.iter();
+    match methods.any(|method| method.eq_ignore_ascii_case(METHOD)) {
+        true => None,
+        false => Some(false),
+    }
+}
+
+fn add(place: Place<'_>, tag: &str, asking: Asking<'_>) -> String {
     match asking.identities.first() {
-        Some(identity) => format!("add the record {at} CAA 0 {tag} \"{identity}\""),
+        Some(identity) => format!("add the record {} CAA 0 {tag} \"{identity}\"", place.owner),
         None => format!("add one for the authority's own domain (CAA 0 {tag} \"...\")"),
     }
 }
@@ -226,6 +348,10 @@ fn is_known(tag: &str) -> bool {
     known.iter().any(|known| tag.eq_ignore_ascii_case(known))
 }
 
+/// The flag by which whoever does not know the tag must not issue.
+const CRITICAL: u8 = 128;
+/// What many take for it.
+const MISREAD: u8 = 1;
 /// How certloop validates.
 const METHOD: &str = "http-01";
 const MOST_SHOWN: usize = 5;
@@ -243,15 +369,26 @@ mod tests {
 
     fn record(text: &str) -> Caa {
         let (tag, value) = text.split_once(' ').unwrap();
+        let flags = match tag.chars().next() {
+            Some('!') => CRITICAL,
+            Some('1') => MISREAD,
+            _ => 0,
+        };
         Caa {
-            critical: tag.starts_with('!'),
-            tag: tag.trim_start_matches('!').to_owned(),
+            flags,
+            tag: tag.trim_start_matches(['!', '1']).to_owned(),
             value: value.to_owned(),
         }
     }
 
+    fn found(records: &[&str]) -> Found {
+        Found {
+            owner: "example.com".to_owned(),
+            records: records.iter().map(|text| record(text)).collect(),
+        }
+    }
+
     fn ruled(records: &[&str], wildcard: bool, account: Option<&str>) -> Ruling {
-        let records: Vec<Caa> = records.iter().map(|text| record(text)).collect();
         let name = name(if wildcard {
             "*.example.com"
         } else {
@@ -262,7 +399,7 @@ mod tests {
             identities: &identities,
             account,
         };
-        judge(&records, "example.com", &name, asking)
+        judge(&found(records), "example.com", &name, asking)
     }
 
     #[test]
@@ -289,8 +426,23 @@ mod tests {
         for (records, wildcard, account, wanted) in [
             (&[][..], false, None, YES),
             (&["issue letsencrypt.org"], false, None, YES),
-            (&["ISSUE LetsEncrypt.org"], false, None, YES),
-            (&["issue letsencrypt.org."], false, None, YES),
+            (&["ISSUE letsencrypt.org"], false, None, YES),
+            // The same domain to the DNS, another to Let's Encrypt.
+            (&["issue LetsEncrypt.org"], false, None, MAYBE),
+            (&["issue letsencrypt.org."], false, None, MAYBE),
+            (
+                &["issue LetsEncrypt.org", "issue letsencrypt.org"],
+                false,
+                None,
+                YES,
+            ),
+            (
+                &["issue LetsEncrypt.org; validationmethods=dns-01"],
+                false,
+                None,
+                NO,
+            ),
+            (&["issue letsencrypt.org.."], false, None, NO),
             (&["issue  \tletsencrypt.org ; "], false, None, YES),
             (
                 &["issue other.example", "issue letsencrypt.org"],
@@ -306,6 +458,16 @@ mod tests {
             (&["issue %%%%"], false, None, NO),
             (&["issue letsencrypt.org; malformed"], false, None, NO),
             (&["issue letsencrypt.org; a_b=c"], false, None, NO),
+            (&["issue letsencrypt.org;"], false, None, YES),
+            (&["issue letsencrypt.org;;"], false, None, NO),
+            (
+                &["issue letsencrypt.org; validationmethods=http-01;"],
+                false,
+                None,
+                NO,
+            ),
+            (&["issue letsencrypt.org; a-b=c"], false, None, MAYBE),
+            (&["issue letsencrypt.org; =c"], false, None, MAYBE),
             (&["issue letsencrypt.org; key=a b"], false, None, NO),
             (&["issue letsencrypt.org; anything=else"], false, None, YES),
             // Only what concerns TLS certificates counts, unless it is critical and unknown.
@@ -313,6 +475,10 @@ mod tests {
             (&["!iodef mailto:ca@example.com"], false, None, YES),
             (&["issuemail other.example"], false, None, YES),
             (&["future x"], false, None, YES),
+            (&["1future x"], false, None, MAYBE),
+            (&["1future x", "issue letsencrypt.org"], false, None, MAYBE),
+            (&["1future x", "issue other.example"], false, None, NO),
+            (&["1issue letsencrypt.org"], false, None, YES),
             (&["!future x"], false, None, NO),
             (&["!future x", "issue letsencrypt.org"], false, None, NO),
             (&["!issue letsencrypt.org"], false, None, YES),
@@ -341,6 +507,30 @@ mod tests {
                 false,
                 None,
                 NO,
+            ),
+            (
+                &["issue letsencrypt.org; ValidationMethods=dns-01"],
+                false,
+                None,
+                MAYBE,
+            ),
+            (
+                &["issue letsencrypt.org; AccountURI=https://acme.example/acct/8"],
+                false,
+                account,
+                MAYBE,
+            ),
+            (
+                &["issue letsencrypt.org; validationmethods=HTTP-01"],
+                false,
+                None,
+                MAYBE,
+            ),
+            (
+                &["issue letsencrypt.org; validationmethods=a_b,http-01"],
+                false,
+                None,
+                MAYBE,
             ),
             (
                 &["issue letsencrypt.org; validationmethods="],
@@ -421,13 +611,13 @@ mod tests {
             account: None,
         };
         let name = name("www.example.com");
-        let forbidden = judge(&[record("issue ;")], "example.com", &name, asking);
+        let forbidden = judge(&found(&["issue ;"]), "example.com", &name, asking);
         assert!(
             matches!(&forbidden, Ruling::Forbidden(why) if why.contains("allow no authority")),
             "{forbidden:?}"
         );
         let unknown = judge(
-            &[record("issue other.example")],
+            &found(&["issue other.example"]),
             "example.com",
             &name,
             asking,
@@ -447,6 +637,42 @@ mod tests {
             why,
             "the CAA records of example.com (issue \"other.example\") allow others only: add the record example.com CAA 0 issue \
              \"letsencrypt.org\""
+        );
+    }
+
+    #[test]
+    fn an_account_that_is_left_out_gets_a_record_beside_the_others() {
+        let records = ["issue letsencrypt.org; accounturi=https://acme.example/acct/8"];
+        let Ruling::Forbidden(why) = ruled(&records, false, Some(ACCOUNT)) else {
+            panic!("allowed");
+        };
+        let record = format!("example.com CAA 0 issue \"letsencrypt.org; accounturi={ACCOUNT}\"");
+        assert!(why.contains("add another issue record"), "{why}");
+        assert!(why.ends_with(&record), "{why}");
+    }
+
+    #[test]
+    fn records_behind_an_alias_are_changed_where_they_stand() {
+        let identities = ["letsencrypt.org".to_owned()];
+        let asking = Asking {
+            identities: &identities,
+            account: None,
+        };
+        let found = Found {
+            owner: "edge.example.net".to_owned(),
+            ..found(&["issue other.example"])
+        };
+        let ruling = judge(&found, "www.example.com", &name("www.example.com"), asking);
+        let Ruling::Forbidden(why) = ruling else {
+            panic!("{ruling:?}");
+        };
+        assert!(
+            why.contains("CAA records of edge.example.net, which www.example.com is an alias of,"),
+            "{why}"
+        );
+        assert!(
+            why.contains("add the record edge.example.net CAA 0"),
+            "{why}"
         );
     }
 }

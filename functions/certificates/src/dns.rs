@@ -13,9 +13,9 @@ use hickory_resolver::config::{
 };
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::net::{DnsError, NetError};
-use hickory_resolver::proto::rr::{Name, RData, RecordType};
+use hickory_resolver::proto::rr::{Name, RData, Record, RecordType};
 
-use crate::caa::Caa;
+use crate::caa::{Caa, Found};
 
 /// The questions the checks ask.
 #[allow(async_fn_in_trait)] // one task drives a whole pass, so no future has to be `Send`
@@ -23,9 +23,9 @@ pub trait Resolver {
     /// Returns the addresses of a name, of both families, CNAMEs followed; empty when there are surely none.
     async fn addresses(&self, name: &str) -> Result<Vec<IpAddr>, NoAnswer>;
 
-    /// Returns the CAA records of a name, CNAMEs followed (RFC 8659 section 3); empty when there are surely none. Its parents are
-    /// not asked about.
-    async fn caa(&self, name: &str) -> Result<Vec<Caa>, NoAnswer>;
+    /// Returns the CAA records of a name, CNAMEs followed (RFC 8659 section 3), with the name they stand at. Its parents are not
+    /// asked about.
+    async fn caa(&self, name: &str) -> Result<Found, NoAnswer>;
 }
 
 /// What kept the DNS from answering, in words.
@@ -70,7 +70,7 @@ impl DnsClient {
     }
 
     /// Returns the records of a type, the CNAMEs that led there left out.
-    async fn records(&self, name: &str, of: RecordType) -> Result<Vec<RData>, NoAnswer> {
+    async fn records(&self, name: &str, of: RecordType) -> Result<Vec<Record>, NoAnswer> {
         let resolver = self.0.as_ref().map_err(Clone::clone)?;
         let failed = |why: &str| NoAnswer(format!("the DNS gave no answer for {name} {of}: {why}"));
         // The dot at the end keeps the system's search list out of it.
@@ -80,7 +80,7 @@ impl DnsClient {
             Err(_) => Err(failed(&format!("nothing within {} s", LONGEST.as_secs()))),
             Ok(Ok(found)) => Ok((found.answers().iter())
                 .filter(|record| record.record_type() == of)
-                .map(|record| record.data.clone())
+                .cloned()
                 .collect()),
             Ok(Err(NetError::Dns(DnsError::NoRecordsFound(_)))) => Ok(Vec::new()),
             Ok(Err(NetError::Dns(DnsError::ResponseCode(code)))) => {
@@ -99,7 +99,7 @@ impl Resolver for DnsClient {
             self.records(name, RecordType::AAAA),
         )
         .await;
-        let address = |data: RData| match data {
+        let address = |record: Record| match record.data {
             RData::A(address) => Some(IpAddr::V4(address.0)),
             RData::AAAA(address) => Some(IpAddr::V6(address.0)),
             _ => None,
@@ -119,19 +119,26 @@ impl Resolver for DnsClient {
         }
     }
 
-    async fn caa(&self, name: &str) -> Result<Vec<Caa>, NoAnswer> {
+    async fn caa(&self, name: &str) -> Result<Found, NoAnswer> {
         let records = self.records(name, RecordType::CAA).await?;
-        Ok(records
-            .into_iter()
-            .filter_map(|data| match data {
-                RData::CAA(record) => Some(Caa {
-                    critical: record.issuer_critical,
-                    value: String::from_utf8_lossy(&record.value).into_owned(),
-                    tag: record.tag,
-                }),
-                _ => None,
-            })
-            .collect())
+        let owner = records.first().map(|record| record.name.to_ascii());
+        let owner = owner.unwrap_or_default().to_ascii_lowercase();
+        let owner = match owner.trim_end_matches('.') {
+            "" => name,
+            owner => owner,
+        };
+        let caa = |record: Record| match record.data {
+            RData::CAA(record) => Some(Caa {
+                flags: record.reserved_flags | u8::from(record.issuer_critical) << 7,
+                value: String::from_utf8_lossy(&record.value).into_owned(),
+                tag: record.tag,
+            }),
+            _ => None,
+        };
+        Ok(Found {
+            owner: owner.to_owned(),
+            records: records.into_iter().filter_map(caa).collect(),
+        })
     }
 }
 
@@ -157,7 +164,6 @@ mod tests {
     use std::sync::Arc;
 
     use hickory_resolver::proto::op::{Message, ResponseCode};
-    use hickory_resolver::proto::rr::Record;
     use hickory_resolver::proto::rr::rdata::{A, AAAA, CAA, CNAME};
     use tokio::net::UdpSocket;
     use tokio::task::JoinSet;
@@ -236,7 +242,9 @@ mod tests {
     #[tokio::test]
     async fn a_chain_of_aliases_is_followed_also_piece_by_piece() {
         let server = Server::start(|name, _| {
-            let caa = RData::CAA(CAA::new_issue(true, None, vec![]));
+            let mut caa = CAA::new_issue(true, None, vec![]);
+            caa.reserved_flags = 1;
+            let caa = RData::CAA(caa);
             found(match name {
                 "www.example.com." => vec![alias(name, "shop.example.net.")],
                 "shop.example.net." => vec![alias(name, "edge.example.org.")],
@@ -244,11 +252,12 @@ mod tests {
             })
         })
         .await;
-        let records = server.client().caa("www.example.com").await.unwrap();
-        let [record] = records.as_slice() else {
-            panic!("{records:?}");
+        let found = server.client().caa("www.example.com").await.unwrap();
+        assert_eq!(found.owner, "edge.example.org");
+        let [record] = found.records.as_slice() else {
+            panic!("{found:?}");
         };
-        assert!(record.critical && record.tag == "issue", "{record:?}");
+        assert_eq!((record.flags, record.tag.as_str()), (129, "issue"));
     }
 
     #[tokio::test]
@@ -264,7 +273,11 @@ mod tests {
         let client = server.client();
         for name in ["none.example.com", "nowhere.example.com"] {
             assert_eq!(client.addresses(name).await, Ok(vec![]), "{name}");
-            assert_eq!(client.caa(name).await, Ok(vec![]), "{name}");
+            let none = Found {
+                owner: name.to_owned(),
+                records: vec![],
+            };
+            assert_eq!(client.caa(name).await, Ok(none), "{name}");
         }
         for (name, why) in [
             ("broken.example.com", "SERV"),

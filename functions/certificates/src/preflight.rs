@@ -15,7 +15,7 @@ use time::OffsetDateTime;
 
 use crate::arn::{LoadBalancerArn, TargetGroupArn};
 use crate::authority::Authorities;
-use crate::caa::{self, Asking, Caa, Ruling};
+use crate::caa::{self, Asking, Found, Ruling};
 use crate::challenge::OBJECT_PREFIX;
 use crate::challenge_rule::{self, Finding};
 use crate::classes::Ours;
@@ -36,7 +36,7 @@ use crate::store::{self, Condition, Store, read_record, write_record};
 pub(crate) struct Sights<R> {
     resolver: OnceCell<R>,
     addresses: Memo<Result<Vec<IpAddr>, NoAnswer>>,
-    caa: Memo<Result<Rc<Vec<Caa>>, NoAnswer>>,
+    caa: Memo<Result<Rc<Found>, NoAnswer>>,
     identities: Memo<Vec<String>>,
     accounts: Memo<Option<String>>,
     balancers: Memo<Result<Option<Balancer>, ServiceError>>,
@@ -125,8 +125,8 @@ impl<P: Ports> Cycle<'_, P> {
                 .get_or_init(|| async { self.resolver().caa(level).await.map(Rc::new) })
                 .await;
             match answer {
-                Ok(records) if records.is_empty() => {}
-                Ok(records) => return caa::judge(records, level, name, asking),
+                Ok(found) if found.records.is_empty() => {}
+                Ok(found) => return caa::judge(found, level, name, asking),
                 Err(NoAnswer(why)) => return Ruling::Unknown(why.clone()),
             }
         }
