@@ -182,7 +182,7 @@ async fn where_a_name_leads_is_told() {
             "leads to this load balancer (52.0.0.7)",
         ),
         ("alias", "addresses", "ok", "leads to this load balancer"),
-        ("elsewhere", "addresses", "blocked", "52.0.0.8"),
+        ("elsewhere", "addresses", "warning", "52.0.0.8"),
         (
             "nowhere",
             "addresses",

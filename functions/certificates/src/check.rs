@@ -268,13 +268,16 @@ impl Looked {
     /// Tells it. What our own fetch proves to be reachable is no more than a warning.
     fn told(&self, fetched: Option<&Fetched>) -> Vec<Checked> {
         let is_right = fetched == Some(&Fetched::Right);
-        let mut checks = self.told_of_addresses(is_right && !self.is_bypassed);
+        let is_wrong = matches!(fetched, Some(Fetched::Wrong(_)));
+        let mut checks = self.told_of_addresses(is_wrong);
         let rules = self.rules.iter().map(|rule| told_of_rule(rule, is_right));
         checks.extend(worst(rules.collect()));
         checks
     }
 
-    fn told_of_addresses(&self, is_right: bool) -> Vec<Checked> {
+    /// Addresses that are not the load balancer's prove nothing: something in between may forward, and a load balancer with many
+    /// answers with some of them at a time.
+    fn told_of_addresses(&self, is_wrong: bool) -> Vec<Checked> {
         let check = |verdict: Verdict, detail: String| {
             // Through connectTo authorities may see other addresses than we do.
             let most = match self.is_bypassed {
@@ -330,9 +333,9 @@ impl Looked {
                     format!("leads to this load balancer ({})", listed(&own)),
                 ),
                 (false, false) => check(
-                    match is_right {
-                        true => Verdict::Warning,
-                        false => Verdict::Blocked,
+                    match is_wrong {
+                        true => Verdict::Blocked,
+                        false => Verdict::Warning,
                     },
                     format!(
                         "A leads to {}, and the load balancer has {}: change the record, unless something in between forwards \

@@ -415,14 +415,13 @@ impl<P: Ports> Cycle<'_, P> {
                 _ => None,
             })
             .collect();
-        let mut unreachable = Vec::new();
-        for (name, fetched) in &fetched {
-            if let Fetched::Unreachable(why) = fetched
-                && (rule.is_some() || self.leads_elsewhere(wanted, name, until).await)
-            {
-                unreachable.push(format!("{name}: {why}"));
-            }
-        }
+        // Where nothing else is wrong, it may be so for us only.
+        let unreachable: Vec<String> = (fetched.iter())
+            .filter_map(|(name, fetched)| match fetched {
+                Fetched::Unreachable(why) if rule.is_some() => Some(format!("{name}: {why}")),
+                _ => None,
+            })
+            .collect();
         if wrong.is_empty() && unreachable.is_empty() {
             return None;
         }
@@ -434,31 +433,6 @@ impl<P: Ports> Cycle<'_, P> {
                  check says more"
             ),
         })
-    }
-
-    /// Whether a name surely leads to none of the document's load balancers.
-    async fn leads_elsewhere(
-        &self,
-        wanted: &Wanted,
-        name: &DnsName,
-        until: tokio::time::Instant,
-    ) -> bool {
-        if self.settings.self_check.connect_to.is_some() {
-            return false;
-        }
-        let looked = async {
-            let own = self.addresses_seen(name.as_str()).await.ok()?;
-            let balancers = balancers(wanted);
-            let mut theirs = Vec::new();
-            for balancer in &balancers {
-                let host = self.balancer_seen(balancer).await.ok()??.host;
-                theirs.extend(self.addresses_seen(&host).await.ok()?);
-            }
-            let known = !own.is_empty() && !theirs.is_empty();
-            known.then(|| !own.iter().any(|address| theirs.contains(address)))
-        };
-        let looked = tokio::time::timeout_at(until, looked).await;
-        looked.ok().flatten().unwrap_or(false)
     }
 
     /// Puts a probe where the challenge function looks for answers, fetches it for each name as authorities fetch a challenge, and
