@@ -14,7 +14,7 @@ use certificates::dns::{NoAnswer, Resolver};
 use certificates::document::NewListener;
 use certificates::key::{KeyType, PrivateKey};
 use certificates::load_balancer::{
-    Action, AttachError, Balancer, Condition, Holding, HttpListener, Listener, LoadBalancer, Rule,
+    Action, AttachError, Balancer, Condition, Holding, Listener, LoadBalancer, Rule, RuledListener,
 };
 use certificates::problem::ServiceError;
 use time::{Duration, OffsetDateTime};
@@ -558,10 +558,11 @@ impl LoadBalancer for SimLoadBalancer {
             .await
     }
 
-    async fn http_rules(
+    async fn rules_on(
         &self,
         arn: &LoadBalancerArn,
-    ) -> Result<Option<HttpListener>, ServiceError> {
+        _port: u16,
+    ) -> Result<Option<RuledListener>, ServiceError> {
         self.handle
             .call(Service::LoadBalancer, "elb.rules", arn.as_str(), |_| {
                 let rule = Rule {
@@ -573,7 +574,7 @@ impl LoadBalancer for SimLoadBalancer {
                     action: Action::Forward(vec![CHALLENGE.to_owned()]),
                     authenticates: false,
                 };
-                Ok(Some(HttpListener {
+                Ok(Some(RuledListener {
                     arn: (arn.listeners() + "0000000000000080").parse().unwrap(),
                     protocol: "HTTP".to_owned(),
                     rules: vec![rule],

@@ -6,7 +6,7 @@
 
 use crate::arn::{LoadBalancerArn, TargetGroupArn};
 use crate::challenge::WELL_KNOWN_PREFIX;
-use crate::load_balancer::{Action, Condition, HttpListener, Rule};
+use crate::load_balancer::{Action, Condition, Rule, RuledListener};
 use crate::names::DnsName;
 
 /// What the rules mean for a name.
@@ -14,11 +14,22 @@ use crate::names::DnsName;
 pub enum Finding {
     /// The challenge path leads to a function.
     Right {
+        /// Its target group.
+        group: String,
         /// The priority of a rule before it that takes some of the requests, by where they come from or what headers they have.
         some_taken_by: Option<u32>,
     },
-    /// The load balancer has no HTTP listener on port 80.
+    /// The load balancer does not exist.
+    NoBalancer,
+    /// The load balancer has no listener on port 80.
     NoListener(Repair),
+    /// The listener on port 80 speaks something else than HTTP.
+    NotHttp {
+        /// What it speaks.
+        protocol: String,
+        /// What helps.
+        repair: Repair,
+    },
     /// No rule for the challenge path.
     Missing {
         /// What happens to such requests.
@@ -69,13 +80,24 @@ impl Finding {
     pub fn words(&self) -> Option<String> {
         let (found, Repair(repair)) = match self {
             Self::Right { .. } => return None,
+            Self::NoBalancer => {
+                return Some(
+                    "the load balancer does not exist any more: change the document's targets"
+                        .to_owned(),
+                );
+            }
             Self::NoListener(repair) => (
-                "the load balancer has no HTTP listener on port 80, where authorities ask"
-                    .to_owned(),
+                "the load balancer has no listener on port 80, where authorities ask".to_owned(),
+                repair,
+            ),
+            Self::NotHttp { protocol, repair } => (
+                format!(
+                    "the load balancer's listener on port 80 speaks {protocol}, and authorities ask by HTTP there"
+                ),
                 repair,
             ),
             Self::Missing { instead, repair } => (
-                format!("no rule on port 80 leads {PATTERN} to a function: {instead}"),
+                format!("no rule on port 80 leads {PATTERN} to the challenge function: {instead}"),
                 repair,
             ),
             Self::WrongCase {
@@ -114,20 +136,63 @@ impl Finding {
     }
 }
 
-/// Judges what the rules mean for a name. `functions` are the target groups of functions.
+/// Judges what the rules on port 80 mean for a name. `functions` are the target groups of functions: where one of them alone is
+/// named like a challenge function's, no other counts.
 pub fn judge(
     balancer: &LoadBalancerArn,
-    listener: Option<&HttpListener>,
+    listener: Option<&RuledListener>,
     functions: &[TargetGroupArn],
     name: &DnsName,
 ) -> Finding {
-    let Some(listener) = listener.filter(|listener| listener.protocol == "HTTP") else {
+    let Some(listener) = listener else {
         return Finding::NoListener(Repair(format!(
             "aws elbv2 create-listener --region {} --load-balancer-arn {balancer} --protocol HTTP --port 80 --default-actions \
              'Type=redirect,RedirectConfig={{Protocol=HTTPS,Port=443,StatusCode=HTTP_301}}', and then a rule for {PATTERN}",
             balancer.region()
         )));
     };
+    if listener.protocol != "HTTP" {
+        return Finding::NotHttp {
+            protocol: listener.protocol.clone(),
+            repair: Repair(format!(
+                "aws elbv2 modify-listener --region {} --listener-arn {} --port 80 --protocol HTTP, and then a rule for {PATTERN}",
+                balancer.region(),
+                listener.arn
+            )),
+        };
+    }
+    judge_rules(listener, functions, name)
+}
+
+/// Returns the function's target group that the challenge path leads to, where port 80 redirects it for this name to HTTPS with
+/// these rules: authorities follow, whatever certificate is there.
+pub fn behind_redirect(
+    http: &RuledListener,
+    https: &RuledListener,
+    functions: &[TargetGroupArn],
+    name: &DnsName,
+) -> Option<Finding> {
+    let right = judge_rules(https, functions, name);
+    (redirects_to_https(http, name) && https.protocol == "HTTPS" && right.is_right())
+        .then_some(right)
+}
+
+/// Whether the challenge path is redirected for this name to the same path on port 443.
+pub fn redirects_to_https(http: &RuledListener, name: &DnsName) -> bool {
+    let rules = Rules::new(http, &[]);
+    let mut sorted = rules.sorted.iter();
+    let taking = sorted.find(|rule| matches!(fits(rule, name), Fits::Always));
+    taking.is_some_and(|rule| {
+        let hosts = ["#{host}", name.as_str()];
+        let is_same = |to: &str| {
+            let mut hosts = hosts.iter();
+            hosts.any(|host| to == format!("https://{host}:443/#{{path}}"))
+        };
+        matches!(&rule.action, Action::Redirect(to) if is_same(to)) && !rule.authenticates
+    })
+}
+
+fn judge_rules(listener: &RuledListener, functions: &[TargetGroupArn], name: &DnsName) -> Finding {
     let rules = Rules::new(listener, functions);
     let mut some_taken_by = None;
     let mut only_some: Option<(&Rule, String)> = None;
@@ -147,7 +212,12 @@ pub fn judge(
             Fits::Sometimes(_) => {
                 some_taken_by = some_taken_by.or(rule.priority);
             }
-            Fits::Always if leads_there => return Finding::Right { some_taken_by },
+            Fits::Always if leads_there => {
+                return Finding::Right {
+                    group: rules.group_of(rule).unwrap_or_default().to_owned(),
+                    some_taken_by,
+                };
+            }
             Fits::Always => return rules.not_reached(rule, only_some, name),
         }
     }
@@ -168,13 +238,13 @@ enum Fits {
 }
 
 struct Rules<'r> {
-    listener: &'r HttpListener,
+    listener: &'r RuledListener,
     functions: &'r [TargetGroupArn],
     sorted: Vec<&'r Rule>,
 }
 
 impl<'r> Rules<'r> {
-    fn new(listener: &'r HttpListener, functions: &'r [TargetGroupArn]) -> Self {
+    fn new(listener: &'r RuledListener, functions: &'r [TargetGroupArn]) -> Self {
         let mut sorted: Vec<&Rule> = listener.rules.iter().collect();
         sorted.sort_by_key(|rule| rule.priority.unwrap_or(u32::MAX));
         Self {
@@ -193,7 +263,11 @@ impl<'r> Rules<'r> {
         let Action::Forward(groups) = &rule.action else {
             return None;
         };
-        let is_function = |group: &String| self.functions.iter().any(|one| one.as_str() == group);
+        let named = self.named();
+        let is_function = |group: &String| match named.as_slice() {
+            [ours] => ours.as_str() == group,
+            _ => self.functions.iter().any(|one| one.as_str() == group),
+        };
         let all = !groups.is_empty() && groups.iter().all(is_function) && !rule.authenticates;
         all.then(|| groups.first().map(String::as_str)).flatten()
     }
@@ -345,12 +419,18 @@ impl<'r> Rules<'r> {
         (block.collect(), 1)
     }
 
+    /// Returns the target groups that are named like the challenge function's.
+    fn named(&self) -> Vec<&'r TargetGroupArn> {
+        let named = |group: &&TargetGroupArn| {
+            let name = short(group.as_str()).to_ascii_lowercase();
+            name.contains("challenge")
+        };
+        self.functions.iter().filter(named).collect()
+    }
+
     /// Returns the one target group that can be the challenge function's, or what to put in its place.
     fn likely_group(&self) -> String {
-        let named: Vec<&TargetGroupArn> = (self.functions.iter())
-            .filter(|group| group.as_str().to_ascii_lowercase().contains("challenge"))
-            .collect();
-        match (named.as_slice(), self.functions) {
+        match (self.named().as_slice(), self.functions) {
             ([one], _) => one.to_string(),
             ([], [one]) => one.to_string(),
             _ => "<ARN of the challenge function's target group>".to_owned(),
@@ -616,7 +696,7 @@ mod tests {
     fn judged_with(mut rules: Vec<Rule>, functions: &[&str]) -> Finding {
         // The service's order says nothing.
         rules.insert(0, rule(0, vec![], redirect()));
-        let listener = HttpListener {
+        let listener = RuledListener {
             arn: LISTENER.parse().unwrap(),
             protocol: "HTTP".to_owned(),
             rules,
@@ -636,11 +716,15 @@ mod tests {
         match finding {
             Finding::Right {
                 some_taken_by: None,
+                ..
             } => "right".to_owned(),
             Finding::Right {
                 some_taken_by: Some(priority),
+                ..
             } => format!("right, some taken by {priority}"),
+            Finding::NoBalancer => "no balancer".to_owned(),
             Finding::NoListener(_) => "no listener".to_owned(),
+            Finding::NotHttp { protocol, .. } => format!("speaks {protocol}"),
             Finding::Missing { .. } => "missing".to_owned(),
             Finding::WrongCase { priority, .. } => format!("wrong case {priority}"),
             Finding::ShadowedBy { priority, .. } => format!("shadowed by {priority}"),
@@ -819,8 +903,9 @@ mod tests {
                 ],
                 "right, some taken by 5",
             ),
-            // Somebody else's function in between is one as well: what it answers, our own fetch will tell.
-            (vec![rule(1, vec![], to(API))], "right"),
+            // Somebody else's function in its place.
+            (vec![rule(1, vec![], to(API))], "missing"),
+            (vec![rule(1, vec![], to(API)), right(2)], "shadowed by 1"),
             (vec![rule(1, vec![path(PATTERN)], to(SITE))], "missing"),
             (
                 vec![rule(
@@ -899,20 +984,70 @@ mod tests {
     }
 
     #[test]
+    fn where_nobody_knows_which_is_ours_any_function_counts() {
+        let other = "arn:aws:elasticloadbalancing:eu-central-1:123456789012:targetgroup/challenges/a3e2d6bc24d8a067";
+        for functions in [&[API][..], &[API, CHALLENGE, other]] {
+            let found = judged_with(vec![rule(1, vec![], to(API))], functions);
+            let group = match &found {
+                Finding::Right { group, .. } => group,
+                other => panic!("{other:?}"),
+            };
+            assert_eq!(group, API);
+        }
+    }
+
+    #[test]
+    fn a_redirect_leads_to_the_rules_of_port_443() {
+        let name = DnsName::parse("shop.example.com").unwrap();
+        let listener = |protocol: &str, rules: Vec<Rule>| RuledListener {
+            arn: LISTENER.parse().unwrap(),
+            protocol: protocol.to_owned(),
+            rules,
+        };
+        let functions = [CHALLENGE.parse().unwrap()];
+        let right = rule(1, vec![path(PATTERN)], to(CHALLENGE));
+        let leads = |to: Action, secure: Vec<Rule>| {
+            let http = listener("HTTP", vec![rule(0, vec![], to)]);
+            let https = listener("HTTPS", secure);
+            behind_redirect(&http, &https, &functions, &name).is_some()
+        };
+        assert!(leads(redirect(), vec![right.clone()]));
+        assert!(!leads(redirect(), vec![rule(1, vec![], to(SITE))]));
+        assert!(!leads(answer(), vec![right.clone()]));
+        for elsewhere in [
+            "https://#{host}:8443/#{path}",
+            "https://www.example.com:443/#{path}",
+            "https://#{host}:443/",
+        ] {
+            let elsewhere = Action::Redirect(elsewhere.to_owned());
+            assert!(!leads(elsewhere, vec![right.clone()]));
+        }
+    }
+
+    #[test]
     fn without_a_listener_there_is_nowhere_to_ask() {
         let name = DnsName::parse("shop.example.com").unwrap();
         let balancer = BALANCER.parse().unwrap();
         let none = judge(&balancer, None, &[], &name);
         assert_eq!(kind(&none), "no listener");
         assert!(command(&none).contains(BALANCER), "{none:?}");
-        let https = HttpListener {
+        let https = RuledListener {
             arn: LISTENER.parse().unwrap(),
             protocol: "HTTPS".to_owned(),
             rules: vec![],
         };
-        assert_eq!(
-            kind(&judge(&balancer, Some(&https), &[], &name)),
-            "no listener"
+        let wrong = judge(&balancer, Some(&https), &[], &name);
+        assert_eq!(kind(&wrong), "speaks HTTPS");
+        let command = command(&wrong);
+        assert!(
+            command.contains("modify-listener") && command.contains(LISTENER),
+            "{command}"
+        );
+        assert!(
+            !Finding::NoBalancer
+                .words()
+                .unwrap()
+                .contains("to repair it")
         );
     }
 
@@ -924,7 +1059,7 @@ mod tests {
         assert_eq!(
             missing.words().unwrap(),
             format!(
-                "no rule on port 80 leads /.well-known/acme-challenge/* to a function: the rule of priority 3 redirects to \
+                "no rule on port 80 leads /.well-known/acme-challenge/* to the challenge function: the rule of priority 3 redirects to \
                  https://#{{host}}:443/#{{path}}; to repair it: aws elbv2 set-rule-priorities --region eu-central-1 \
                  --rule-priorities RuleArn={},Priority=2 RuleArn={},Priority=3 RuleArn={},Priority=4 && aws elbv2 create-rule \
                  --region eu-central-1 --listener-arn {LISTENER} --priority 1 --conditions \
@@ -1037,7 +1172,7 @@ mod tests {
         let found = judged(vec![rule(
             4,
             vec![path(PATTERN), host("other.example")],
-            to(API),
+            to(CHALLENGE),
         )]);
         let words = found.words().unwrap();
         assert!(
@@ -1045,7 +1180,7 @@ mod tests {
             "{words}"
         );
         assert!(
-            command(&found).contains("--priority 1 ") && command(&found).contains(API),
+            command(&found).contains("--priority 1 ") && command(&found).contains(CHALLENGE),
             "{words}"
         );
     }

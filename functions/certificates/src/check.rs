@@ -125,7 +125,7 @@ impl<P: Ports> Cycle<'_, P> {
     async fn check_wanted(&self, wanted: &Wanted) -> Check {
         let left = self.clock.left().min(LONGEST);
         let until = tokio::time::Instant::now() + left;
-        let balancers = balancers(wanted);
+        let balancers = self.facing(balancers(wanted)).await;
         let fetched = async {
             match self.settings.self_check.mode {
                 CheckMode::Off => None,
@@ -271,7 +271,8 @@ impl Looked {
         let is_wrong = matches!(fetched, Some(Fetched::Wrong(_)));
         let mut checks = self.told_of_addresses(is_wrong);
         let rules = self.rules.iter().map(|rule| told_of_rule(rule, is_right));
-        checks.extend(worst(rules.collect()));
+        // Where several ways lead to a name, one is enough.
+        checks.extend(rules.min_by_key(|check| check.verdict));
         checks
     }
 
@@ -370,12 +371,14 @@ fn told_of_rule(rule: &Result<Finding, String>, is_right: bool) -> Checked {
         ),
         Ok(Finding::Right {
             some_taken_by: None,
+            ..
         }) => (
             Verdict::Ok,
             "a rule on port 80 leads the challenge path to a function".to_owned(),
         ),
         Ok(Finding::Right {
             some_taken_by: Some(priority),
+            ..
         }) => (
             Verdict::Warning,
             format!(

@@ -42,9 +42,12 @@ pub trait LoadBalancer {
     /// Returns the load balancer, or `None` when the service said that there is none.
     async fn balancer(&self, arn: &LoadBalancerArn) -> Result<Option<Balancer>, ServiceError>;
 
-    /// Returns the listener on port 80 with all its rules, or `None` when the service said that there is none.
-    async fn http_rules(&self, arn: &LoadBalancerArn)
-    -> Result<Option<HttpListener>, ServiceError>;
+    /// Returns the listener on a port with all its rules, or `None` when the service said that there is none.
+    async fn rules_on(
+        &self,
+        arn: &LoadBalancerArn,
+        port: u16,
+    ) -> Result<Option<RuledListener>, ServiceError>;
 
     /// Returns the target groups of functions, to the last page: of the whole region, since one that no rule leads to belongs to no
     /// load balancer.
@@ -63,12 +66,12 @@ pub struct Balancer {
     pub internet_facing: bool,
 }
 
-/// The listener on port 80.
+/// A listener with its rules.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct HttpListener {
+pub struct RuledListener {
     /// Its ARN.
     pub arn: ListenerArn,
-    /// `HTTP` for one that authorities can talk to.
+    /// `HTTP` or `HTTPS`.
     pub protocol: String,
     /// All of its rules, the default one too, in any order.
     pub rules: Vec<Rule>,

@@ -5,7 +5,7 @@
 //! is never a problem (rule 6).
 
 use std::cell::{OnceCell, RefCell};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::time::Duration;
@@ -22,7 +22,7 @@ use crate::classes::Ours;
 use crate::cycle::{Cycle, Ports};
 use crate::dns::{NoAnswer, Resolver};
 use crate::document::{ListenerAt, Target, Wanted};
-use crate::load_balancer::{Balancer, HttpListener, LoadBalancer};
+use crate::load_balancer::{Balancer, LoadBalancer, RuledListener};
 use crate::memo::Memo;
 use crate::names::{CertificateName, DnsName};
 use crate::problem::{Problem, ServiceError};
@@ -40,7 +40,7 @@ pub(crate) struct Sights<R> {
     identities: Memo<Vec<String>>,
     accounts: Memo<Option<String>>,
     balancers: Memo<Result<Option<Balancer>, ServiceError>>,
-    rules: Memo<Result<Option<Rc<HttpListener>>, ServiceError>>,
+    rules: Memo<Result<Option<Rc<RuledListener>>, ServiceError>>,
     functions: Memo<Result<Rc<Vec<TargetGroupArn>>, ServiceError>>,
     /// What needed no work, with what the last look ahead of it found.
     kept: RefCell<Vec<(Wanted, Option<Preflight>)>>,
@@ -193,22 +193,37 @@ impl<P: Ports> Cycle<'_, P> {
         .clone()
     }
 
-    /// Returns what the rules on port 80 of a load balancer mean for a name.
+    /// Returns those of several load balancers that authorities can reach, as far as that can be told; all where none is.
+    pub(crate) async fn facing(&self, balancers: Vec<LoadBalancerArn>) -> Vec<LoadBalancerArn> {
+        if balancers.len() < 2 {
+            return balancers;
+        }
+        let mut facing = Vec::new();
+        for arn in &balancers {
+            let seen = self.balancer_seen(arn).await;
+            if !matches!(seen, Ok(Some(balancer)) if !balancer.internet_facing) {
+                facing.push(arn.clone());
+            }
+        }
+        match facing.is_empty() {
+            true => balancers,
+            false => facing,
+        }
+    }
+
+    /// Returns what the rules on port 80 of a load balancer mean for a name, and where they redirect to HTTPS, those on port 443.
     pub(crate) async fn rule_seen(
         &self,
         arn: &LoadBalancerArn,
         name: &DnsName,
     ) -> Result<Finding, ServiceError> {
-        let cell = self.sights.rules.cell(arn.as_str());
-        let listener = cell
-            .get_or_init(|| async {
-                let load_balancer = self.ports.load_balancer(arn.region());
-                let listener =
-                    bounded("DescribeRules", LONGEST_CALL, load_balancer.http_rules(arn)).await?;
-                Ok(listener.map(Rc::new))
-            })
-            .await
-            .clone()?;
+        let listener = self.rules_seen(arn, HTTP).await?;
+        let Some(http) = &listener else {
+            return Ok(match self.balancer_seen(arn).await? {
+                None => Finding::NoBalancer,
+                Some(_) => challenge_rule::judge(arn, None, &[], name),
+            });
+        };
         let cell = self.sights.functions.cell(arn.region());
         let functions = cell
             .get_or_init(|| async {
@@ -222,12 +237,31 @@ impl<P: Ports> Cycle<'_, P> {
             })
             .await
             .clone()?;
-        Ok(challenge_rule::judge(
-            arn,
-            listener.as_deref(),
-            &functions,
-            name,
-        ))
+        let finding = challenge_rule::judge(arn, Some(http), &functions, name);
+        if finding.is_right() || !challenge_rule::redirects_to_https(http, name) {
+            return Ok(finding);
+        }
+        let https = self.rules_seen(arn, HTTPS).await?;
+        let behind =
+            https.and_then(|https| challenge_rule::behind_redirect(http, &https, &functions, name));
+        Ok(behind.unwrap_or(finding))
+    }
+
+    /// Returns the listener on a port with its rules.
+    async fn rules_seen(
+        &self,
+        arn: &LoadBalancerArn,
+        port: u16,
+    ) -> Result<Option<Rc<RuledListener>>, ServiceError> {
+        let cell = self.sights.rules.cell(&format!("{arn}:{port}"));
+        cell.get_or_init(|| async {
+            let load_balancer = self.ports.load_balancer(arn.region());
+            let listener = load_balancer.rules_on(arn, port);
+            let listener = bounded("DescribeRules", LONGEST_CALL, listener).await?;
+            Ok(listener.map(Rc::new))
+        })
+        .await
+        .clone()
     }
 
     /// Looks ahead for all that needed no work, as far as that is due and time is left, and puts what stands in the way into their
@@ -270,10 +304,12 @@ impl<P: Ports> Cycle<'_, P> {
     ) -> Option<(Wanted, State)> {
         // Most need not even be read again.
         let now = self.clock.now();
-        let known = before.as_ref().and_then(|it| it.rule.clone());
         let is_due = before.as_ref().is_none_or(|it| is_due(it, now));
-        if wanted.paused || !is_due && self.rules_found(&wanted).await.is_none_or(|it| it == known)
-        {
+        let has_changed = async || {
+            let rules = self.rules_found(&wanted).await;
+            rules.is_some_and(|rules| rules.differ(before.as_ref()))
+        };
+        if wanted.paused || !is_due && !has_changed().await {
             return None;
         }
         let (store, key) = (self.ports.store(), store::state_key(&wanted.name));
@@ -304,15 +340,15 @@ impl<P: Ports> Cycle<'_, P> {
         let until = tokio::time::Instant::now() + limit;
         let rules = tokio::time::timeout_at(until, self.rules_found(wanted)).await;
         let before = state.preflight.as_ref();
-        let known = before.and_then(|preflight| preflight.rule.clone());
         // What could not be told stands as it stood.
-        let rule = rules.ok().flatten().unwrap_or_else(|| known.clone());
+        let rules = rules.ok().flatten().unwrap_or_else(|| Rules::of(before));
         let now = self.clock.now();
-        let due = before.is_none_or(|preflight| is_due(preflight, now)) || rule != known;
+        let due = before.is_none_or(|preflight| is_due(preflight, now)) || rules.differ(before);
         if !due || tokio::time::Instant::now() + LEAST / 2 > until {
             return false;
         }
-        let problem = self.what_stands_ahead(wanted, rule.as_deref(), until).await;
+        let rule = rules.wrong.as_deref();
+        let problem = self.what_stands_ahead(wanted, rule, until).await;
         let wait = match problem {
             Some(_) => AGAIN,
             None => in_a_day(),
@@ -329,30 +365,44 @@ impl<P: Ports> Cycle<'_, P> {
             at: whole_seconds(now),
             next: whole_seconds(now + wait),
             problem,
-            rule,
+            rule: rules.wrong,
+            leads_to: rules.leads_to,
         });
         true
     }
 
-    /// Returns what is not right about the rules on port 80 of the document's load balancers; `None` when that could not be told.
-    async fn rules_found(&self, wanted: &Wanted) -> Option<Option<String>> {
+    /// Returns what the rules on port 80 of the document's load balancers are found to do; `None` when that could not be told.
+    async fn rules_found(&self, wanted: &Wanted) -> Option<Rules> {
         let mut found: Vec<(String, Vec<&DnsName>)> = Vec::new();
-        for balancer in balancers(wanted) {
-            for name in &wanted.domains {
-                match self.rule_seen(&balancer, name).await {
-                    Ok(finding) => {
-                        let Some(words) = finding.words() else {
-                            continue;
-                        };
-                        match found.iter_mut().find(|(known, _)| *known == words) {
-                            Some((_, names)) => names.push(name),
-                            None => found.push((words, vec![name])),
-                        }
-                    }
-                    Err(error) => {
-                        tracing::warn!(load_balancer = %balancer, %error, "the rules on port 80 could not be read");
-                        return None;
-                    }
+        let mut leads_to = BTreeSet::new();
+        let balancers = balancers(wanted);
+        let findings = |balancers: Vec<LoadBalancerArn>, name| async move {
+            let mut findings = Vec::new();
+            for balancer in balancers {
+                let finding = self.rule_seen(&balancer, name).await;
+                findings.push(finding.inspect_err(|error| {
+                    tracing::warn!(load_balancer = %balancer, %error, "the rules on port 80 could not be read");
+                }).ok()?);
+            }
+            Some(findings)
+        };
+        for name in &wanted.domains {
+            let mut all = findings(balancers.clone(), name).await?;
+            if !all.iter().all(Finding::is_right) && all.len() > 1 {
+                all = findings(self.facing(balancers.clone()).await, name).await?;
+            }
+            // Where several ways lead to a name, one is enough.
+            let has_a_way = all.iter().any(Finding::is_right);
+            for finding in all {
+                if let Finding::Right { group, .. } = &finding {
+                    leads_to.insert(group.clone());
+                }
+                let Some(words) = finding.words().filter(|_| !has_a_way) else {
+                    continue;
+                };
+                match found.iter_mut().find(|(known, _)| *known == words) {
+                    Some((_, names)) => names.push(name),
+                    None => found.push((words, vec![name])),
                 }
             }
         }
@@ -365,7 +415,10 @@ impl<P: Ports> Cycle<'_, P> {
             ),
         });
         let told: Vec<String> = told.collect();
-        Some((!told.is_empty()).then(|| told.join("; ")))
+        Some(Rules {
+            wrong: (!told.is_empty()).then(|| told.join("; ")),
+            leads_to,
+        })
     }
 
     /// Fetches the probe and reads CAA records; returns what stands in the way.
@@ -507,13 +560,41 @@ impl<P: Ports> Cycle<'_, P> {
 
 /// Notes that the challenges of an order were fetched with success: that was the day's look as well.
 pub(crate) fn checked(state: &mut State, now: OffsetDateTime) {
-    let rule = state.preflight.take().and_then(|preflight| preflight.rule);
+    let rules = Rules::of(state.preflight.as_ref());
     state.preflight = Some(Preflight {
         at: whole_seconds(now),
         next: whole_seconds(now + in_a_day()),
         problem: None,
-        rule,
+        rule: rules.wrong,
+        leads_to: rules.leads_to,
     });
+}
+
+/// What the rules on port 80 do with the challenge path.
+#[derive(Clone, Default, PartialEq, Eq, Debug)]
+struct Rules {
+    /// What is not right about them.
+    wrong: Option<String>,
+    /// The target groups that they lead it to.
+    leads_to: BTreeSet<String>,
+}
+
+impl Rules {
+    fn of(preflight: Option<&Preflight>) -> Self {
+        let seen = preflight.map(|it| Self {
+            wrong: it.rule.clone(),
+            leads_to: it.leads_to.clone(),
+        });
+        seen.unwrap_or_default()
+    }
+
+    /// Whether they are others than when all was looked at last. An older build kept no target groups.
+    fn differ(&self, preflight: Option<&Preflight>) -> bool {
+        let before = Self::of(preflight);
+        let led = |rules: &Self| !rules.leads_to.is_empty();
+        let other = led(&before) && led(self) && self.leads_to != before.leads_to;
+        self.wrong != before.wrong || other
+    }
 }
 
 /// Returns the load balancers of a document's targets, each once.
@@ -575,6 +656,10 @@ pub(crate) fn probes(name: &CertificateName) -> [String; 2] {
     [AHEAD, ASKED].map(|mark| format!("{OBJECT_PREFIX}{PROBE}{mark}{name}"))
 }
 
+/// Where authorities ask.
+const HTTP: u16 = 80;
+/// Where they follow a redirect to.
+const HTTPS: u16 = 443;
 /// What the token of a probe begins with.
 const PROBE: &str = "certloop-check";
 /// Marks the probe of a look ahead.
@@ -620,6 +705,7 @@ mod tests {
                 next: now + next,
                 problem: None,
                 rule: None,
+                leads_to: BTreeSet::new(),
             };
             assert_eq!(is_due(&preflight, now), due, "{at} {next}");
         }
@@ -634,13 +720,41 @@ mod tests {
             next: now,
             problem: Some(Problem::ours(Ours::ChallengePath, "no rule")),
             rule: Some("no rule".to_owned()),
+            leads_to: BTreeSet::from(["group".to_owned()]),
         });
         checked(&mut state, now);
         let preflight = state.preflight.unwrap();
         assert_eq!(preflight.problem, None);
         assert_eq!(preflight.rule.as_deref(), Some("no rule"));
+        assert_eq!(preflight.leads_to.len(), 1);
         let wait = preflight.next - now;
         assert!(wait > DAY * 0.89 && wait <= DAY, "{wait}");
+    }
+
+    #[test]
+    fn another_function_behind_the_rule_is_a_change() {
+        let rules = |wrong: Option<&str>, group: &str| Rules {
+            wrong: wrong.map(str::to_owned),
+            leads_to: (group.split_whitespace().map(str::to_owned)).collect(),
+        };
+        let now = OffsetDateTime::UNIX_EPOCH;
+        for (before, after, differ) in [
+            (rules(None, "a"), rules(None, "a"), false),
+            (rules(None, "a"), rules(None, "b"), true),
+            (rules(None, "a"), rules(None, "a b"), true),
+            (rules(None, "a"), rules(Some("gone"), ""), true),
+            // What an older build left.
+            (rules(None, ""), rules(None, "a"), false),
+        ] {
+            let preflight = Preflight {
+                at: now,
+                next: now,
+                problem: None,
+                rule: before.wrong,
+                leads_to: before.leads_to,
+            };
+            assert_eq!(after.differ(Some(&preflight)), differ, "{after:?}");
+        }
     }
 
     #[test]

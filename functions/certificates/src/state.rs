@@ -267,6 +267,9 @@ pub struct Preflight {
     /// What was last found about the rules on port 80, where they are not right.
     #[serde(default)]
     pub rule: Option<String>,
+    /// The target groups that the challenge path led to where they were.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub leads_to: BTreeSet<String>,
 }
 
 /// The right to work on a certificate, until the holder's invocation ends.

@@ -14,7 +14,7 @@ use super::{service_error, unusable};
 use crate::arn::{ListenerArn, LoadBalancerArn, TargetGroupArn};
 use crate::document::NewListener;
 use crate::load_balancer::{
-    self, AttachError, Balancer, Condition, Holding, HttpListener, Listener, LoadBalancer, Rule,
+    self, AttachError, Balancer, Condition, Holding, Listener, LoadBalancer, Rule, RuledListener,
 };
 use crate::problem::ServiceError;
 
@@ -236,10 +236,11 @@ impl LoadBalancer for LoadBalancerClient {
         }))
     }
 
-    async fn http_rules(
+    async fn rules_on(
         &self,
         arn: &LoadBalancerArn,
-    ) -> Result<Option<HttpListener>, ServiceError> {
+        port: u16,
+    ) -> Result<Option<RuledListener>, ServiceError> {
         const LISTENERS: &str = "DescribeListeners";
         const RULES: &str = "DescribeRules";
         let mut pages = self
@@ -259,7 +260,7 @@ impl LoadBalancer for LoadBalancerClient {
                 Err(error) => return Err(error),
             };
             let mut listeners = page.listeners.unwrap_or_default().into_iter();
-            found = listeners.find(|it| it.port == Some(HTTP));
+            found = listeners.find(|it| it.port == Some(i32::from(port)));
             if found.is_some() {
                 break;
             }
@@ -267,7 +268,7 @@ impl LoadBalancer for LoadBalancerClient {
         let Some(found) = found else {
             return Ok(None);
         };
-        let mut listener = HttpListener {
+        let mut listener = RuledListener {
             arn: listener_arn(LISTENERS, found.listener_arn)?,
             protocol: (found.protocol.as_ref())
                 .map(|protocol| protocol.as_str().to_owned())
@@ -462,8 +463,6 @@ fn attach_error(error: ServiceError) -> AttachError {
 
 /// The most the service gives at once.
 const PAGE: i32 = 400;
-/// Where authorities ask.
-const HTTP: i32 = 80;
 
 #[cfg(test)]
 mod tests {
@@ -916,7 +915,7 @@ mod tests {
             done("DescribeRules", &format!("<Rules>{second}</Rules>")),
         ]);
         let arn = BALANCER.parse().unwrap();
-        let found = client(&service).http_rules(&arn).await.unwrap().unwrap();
+        let found = client(&service).rules_on(&arn, 80).await.unwrap().unwrap();
         assert_eq!(
             (found.arn.as_str(), found.protocol.as_str()),
             (LISTENER, "HTTP")
@@ -980,9 +979,9 @@ mod tests {
         ]);
         let client = client(&service);
         let arn = BALANCER.parse().unwrap();
-        assert_eq!(client.http_rules(&arn).await.unwrap(), None);
-        assert_eq!(client.http_rules(&arn).await.unwrap(), None);
-        assert!(client.http_rules(&arn).await.is_err());
+        assert_eq!(client.rules_on(&arn, 80).await.unwrap(), None);
+        assert_eq!(client.rules_on(&arn, 80).await.unwrap(), None);
+        assert!(client.rules_on(&arn, 80).await.is_err());
     }
 
     #[tokio::test]

@@ -8,7 +8,7 @@ use super::journal::Journal;
 use super::reading::ReadLoadBalancer;
 use crate::arn::{ListenerArn, LoadBalancerArn, TargetGroupArn};
 use crate::document::NewListener;
-use crate::load_balancer::{AttachError, Balancer, Holding, HttpListener, Listener, LoadBalancer};
+use crate::load_balancer::{AttachError, Balancer, Holding, Listener, LoadBalancer, RuledListener};
 use crate::problem::ServiceError;
 
 /// What listeners of all regions would hold instead of what they do, and those that would have been made.
@@ -132,11 +132,12 @@ impl<B: LoadBalancer> LoadBalancer for PlannedLoadBalancer<B> {
         self.live.balancer(arn).await
     }
 
-    async fn http_rules(
+    async fn rules_on(
         &self,
         arn: &LoadBalancerArn,
-    ) -> Result<Option<HttpListener>, ServiceError> {
-        self.live.http_rules(arn).await
+        port: u16,
+    ) -> Result<Option<RuledListener>, ServiceError> {
+        self.live.rules_on(arn, port).await
     }
 
     async fn function_groups(&self) -> Result<Vec<TargetGroupArn>, ServiceError> {
@@ -213,10 +214,11 @@ mod tests {
             Ok(None)
         }
 
-        async fn http_rules(
+        async fn rules_on(
             &self,
             _: &LoadBalancerArn,
-        ) -> Result<Option<HttpListener>, ServiceError> {
+            _: u16,
+        ) -> Result<Option<RuledListener>, ServiceError> {
             Ok(None)
         }
 

@@ -13,7 +13,7 @@ use crate::authority::{
 use crate::certificate_manager::{CertificateManager, Described, Listed};
 use crate::cycle::Ports;
 use crate::key::{KeyType, PrivateKey};
-use crate::load_balancer::{Balancer, Holding, HttpListener, Listener, LoadBalancer};
+use crate::load_balancer::{Balancer, Holding, Listener, LoadBalancer, RuledListener};
 use crate::problem::{Refusal, ServiceError};
 use crate::settings::Authority;
 use crate::store::{Entry, Object, Store, StoreError};
@@ -207,11 +207,12 @@ impl<B: LoadBalancer> ReadLoadBalancer<B> {
         self.0.balancer(arn).await
     }
 
-    pub(super) async fn http_rules(
+    pub(super) async fn rules_on(
         &self,
         arn: &LoadBalancerArn,
-    ) -> Result<Option<HttpListener>, ServiceError> {
-        self.0.http_rules(arn).await
+        port: u16,
+    ) -> Result<Option<RuledListener>, ServiceError> {
+        self.0.rules_on(arn, port).await
     }
 
     pub(super) async fn function_groups(&self) -> Result<Vec<TargetGroupArn>, ServiceError> {
