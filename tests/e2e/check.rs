@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use aws_sdk_elasticloadbalancingv2::types::{
     Action, ActionTypeEnum, FixedResponseActionConfig, RedirectActionConfig,
-    RedirectActionStatusCodeEnum, RuleCondition, RulePriorityPair,
+    RedirectActionStatusCodeEnum, RuleCondition, RulePriorityPair, TargetTypeEnum,
 };
 use serde_json::{Value, json};
 use tests::{Fault, Installation, LocalCloud};
@@ -634,6 +634,44 @@ async fn a_rule_that_is_gone_is_a_problem_of_the_next_pass_until_it_is_back() {
     add_rule(&cloud, &site, 9, "*", every.build()).await;
     let pass = site.pass().await;
     assert_eq!(pass.certificate("shop")["problem"], Value::Null);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rule_on_port_443_behind_a_redirect_will_do_and_another_function_will_not() {
+    let cloud = LocalCloud::start().await;
+    let site = cloud.install("shop").await;
+    site.put_settings(&without_fetch(&cloud, &site)).await;
+    site.want("shop", &["shop.example.com"]).await;
+    assert_eq!(site.pass().await.outcome("shop"), "issued");
+    let group = group(&cloud).await;
+
+    without_rules(&cloud, &site).await;
+    let pass = site.pass().await;
+    let problem = &pass.certificate("shop")["problem"];
+    assert_eq!(problem["type"], "certloop:challengePath", "{problem:#}");
+    let condition = RuleCondition::builder().field("path-pattern");
+    let create = cloud.aws().elb().create_rule();
+    let create = create.listener_arn(&site.listener).priority(1);
+    let create = create.conditions(condition.values(PATTERN).build());
+    let created = create.actions(forward(&group)).send().await.unwrap();
+    let pass = site.pass().await;
+    assert_eq!(pass.certificate("shop")["problem"], Value::Null);
+    let found = check(&site, "shop").await;
+    assert_told(&found, "shop.example.com", "rule", "ok", "to a function");
+
+    let behind = created.rules.unwrap_or_default().remove(0).rule_arn;
+    let delete = cloud.aws().elb().delete_rule();
+    let deleted = delete.set_rule_arn(behind).send().await;
+    deleted.unwrap();
+    let other = cloud.aws().elb().create_target_group().name("api");
+    let other = other.target_type(TargetTypeEnum::Lambda).send().await;
+    let other = other.unwrap().target_groups.unwrap_or_default().remove(0);
+    let other = other.target_group_arn.unwrap();
+    add_rule(&cloud, &site, 1, PATTERN, forward(&other)).await;
+    let pass = site.pass().await;
+    let problem = &pass.certificate("shop")["problem"];
+    let detail = problem["detail"].as_str().unwrap_or_default();
+    assert!(detail.contains("forwards elsewhere (api)"), "{problem:#}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
