@@ -131,6 +131,21 @@ impl<'p, P: Ports> Cycle<'p, P> {
         }
     }
 
+    /// Prepares the same pass over other ports.
+    pub(crate) fn over<Q: Ports>(self, ports: &Q) -> Cycle<'_, Q> {
+        Cycle {
+            keeps_orphans: self.keeps_orphans,
+            ..Cycle::new(
+                ports,
+                self.settings,
+                self.installation,
+                self.home,
+                self.account_id,
+                self.clock,
+            )
+        }
+    }
+
     /// Returns what a listener holds, read once per pass: enough to see whether there is work, never to act upon.
     pub(crate) async fn holding_seen(&self, arn: &ListenerArn) -> Result<Holding, ServiceError> {
         let cell = self.holdings.cell(arn.as_str());

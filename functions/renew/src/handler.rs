@@ -18,7 +18,7 @@ use certificates::document::Wanted;
 use certificates::metrics::Metrics;
 use certificates::names::CertificateName;
 use certificates::pass::{Pass, list_known, read_settings};
-use certificates::planning::Planned;
+use certificates::planning::{EitherPorts, forecast};
 use certificates::problem::{Problem, Retry};
 use certificates::renewal::rfc3339;
 use certificates::report::{Entry, Outcome, Report};
@@ -90,8 +90,9 @@ impl<P: Ports> Installation<P> {
         })?;
         let account = account_of(&context.invoked_function_arn);
         let function = context.env_config.function_name.clone();
+        let ports = EitherPorts::live(&self.ports);
         let mut cycle = Cycle::new(
-            &self.ports,
+            &ports,
             settings,
             self.bucket.clone(),
             self.region.clone(),
@@ -141,15 +142,9 @@ impl<P: Ports> Installation<P> {
                 Ok(self.report(&clock, &function, pass, None))
             }
             Event::Plan { certificates, at } => {
-                let clock = clock.showing(instant_of_plan(at, clock.now())?);
+                cycle.clock = clock.showing(instant_of_plan(at, clock.now())?);
                 let names = self.names(certificates, &mut cycle).await?;
-                let keeps_orphans = cycle.keeps_orphans;
-                let account = cycle.account_id;
-                let ports = Planned::new(&self.ports, clock.now(), account.as_deref());
-                let (bucket, region) = (self.bucket.clone(), self.region.clone());
-                let mut cycle = Cycle::new(&ports, cycle.settings, bucket, region, account, clock);
-                cycle.keeps_orphans = keeps_orphans;
-                let forecast = cycle.dry_run(&names).await;
+                let forecast = forecast(&self.ports, cycle, &names).await;
                 tracing::info!(certificates = forecast.certificates.len(), "plan made");
                 Ok(json!(forecast))
             }
@@ -179,7 +174,7 @@ impl<P: Ports> Installation<P> {
     async fn names(
         &self,
         asked_for: Option<Vec<String>>,
-        cycle: &mut Cycle<'_, P>,
+        cycle: &mut Cycle<'_, EitherPorts<'_, P>>,
     ) -> Result<Vec<String>, Problem> {
         let removes = cycle.settings.orphans == Orphans::Remove;
         if let Some(names) = asked_for.as_ref().filter(|_| !removes) {

@@ -8,9 +8,9 @@ use time::{Duration, OffsetDateTime};
 use tracing::instrument::WithSubscriber;
 use tracing::subscriber::NoSubscriber;
 
-use super::Planned;
 use super::authority::expected_lifetime;
-use super::journal::Call;
+use super::journal::{Call, Journal};
+use super::{EitherPorts, Planned};
 use crate::budget::LimitsLeft;
 use crate::cycle::{Cycle, Ports};
 use crate::document::Wanted;
@@ -75,12 +75,25 @@ pub struct Total {
     pub limits: LimitsLeft,
 }
 
-impl<L: Ports> Cycle<'_, Planned<'_, L>> {
-    /// Runs a pass over the named certificates that changes nothing, and tells what it would have done. One certificate after the
-    /// other, for as long as there is time.
-    pub async fn dry_run(&self, names: &[String]) -> Forecast {
+/// Runs the pass that was prepared, over the named certificates, without changing anything, and tells what it would have done. One
+/// certificate after the other, for as long as there is time.
+pub async fn forecast<L: Ports>(
+    live: &L,
+    cycle: Cycle<'_, EitherPorts<'_, L>>,
+    names: &[String],
+) -> Forecast {
+    let planned = Planned::new(live, cycle.clock.now(), cycle.account_id.as_deref());
+    let ports = EitherPorts::planned(&planned);
+    let cycle = cycle.over(&ports);
+    cycle.dry_run(&planned.journal, names).await
+}
+
+impl<P: Ports> Cycle<'_, P> {
+    /// The journal is that of the planned ports; there is none of live ones.
+    async fn dry_run(&self, journal: &Journal, names: &[String]) -> Forecast {
         // No line of the log may look as if any of this had happened.
-        let foreseen = self.foresee(names).with_subscriber(NoSubscriber::new());
+        let foreseen = self.foresee(journal, names);
+        let foreseen = foreseen.with_subscriber(NoSubscriber::new());
         let mut certificates = foreseen.await;
         let calls = |operation: &str| {
             let calls = certificates.iter().flat_map(|foreseen| &foreseen.calls);
@@ -99,21 +112,20 @@ impl<L: Ports> Cycle<'_, Planned<'_, L>> {
         let all = certificates.len();
         certificates.truncate(fitting(&certificates));
         Forecast {
-            at: whole_seconds(self.ports.journal.at),
+            at: whole_seconds(journal.at),
             omitted: all - certificates.len(),
             certificates,
             total,
         }
     }
 
-    async fn foresee(&self, names: &[String]) -> Vec<Foreseen> {
+    async fn foresee(&self, journal: &Journal, names: &[String]) -> Vec<Foreseen> {
         let mut foreseen = Vec::new();
         for name in self.by_urgency(names).await {
             if self.clock.left() < LEAST {
                 foreseen.push(Foreseen::of(self.not_looked_at(&name), Vec::new()));
                 continue;
             }
-            let journal = &self.ports.journal;
             journal.turn_to(name.parse().ok());
             let named = std::slice::from_ref(&name);
             let entry = self.run(named, false).await.entries.pop();

@@ -2,7 +2,8 @@
 //!
 //! [`Planned`] reads through to the live ports and keeps what would have been changed to itself, so that later reads see it; each
 //! call that would have changed something is written down ([`Call`]). A plan cannot drift from what a pass does, since it is
-//! one. Authorities are taken to validate every name anew and to issue at once, listeners to serve what they hold.
+//! one, and of the same machine code: both run over [`EitherPorts`]. Authorities are taken to validate every name anew and to issue
+//! at once, listeners to serve what they hold.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -22,6 +23,7 @@ use crate::self_check::Fetched;
 
 mod authority;
 mod certificate_manager;
+mod either;
 mod forecast;
 mod journal;
 mod load_balancer;
@@ -31,7 +33,8 @@ mod store;
 
 pub use authority::{PlannedAccount, PlannedAuthorities, PlannedOrder};
 pub use certificate_manager::PlannedCertificateManager;
-pub use forecast::{Forecast, Foreseen, Total};
+pub use either::{Either, EitherPorts};
+pub use forecast::{Forecast, Foreseen, Total, forecast};
 pub use journal::Call;
 pub use load_balancer::PlannedLoadBalancer;
 pub use store::PlannedStore;
@@ -55,7 +58,7 @@ pub struct Planned<'l, L: Ports> {
 
 impl<'l, L: Ports> Planned<'l, L> {
     /// Plans for an instant. `account`: of the function, where it is known; ARNs that are not there yet are made up with it.
-    pub fn new(live: &'l L, at: OffsetDateTime, account: Option<&str>) -> Self {
+    fn new(live: &'l L, at: OffsetDateTime, account: Option<&str>) -> Self {
         let live = ReadPorts::of(live);
         let journal = Rc::new(Journal::new(at));
         let store = Rc::new(PlannedStore::new(live.store(), journal.clone()));

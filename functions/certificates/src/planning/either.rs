@@ -1,0 +1,276 @@
+//! Ports that are live or planned, which only shows when they are called: the cycle over either is one type and compiled once.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use zeroize::Zeroizing;
+
+use super::{
+    Planned, PlannedAuthorities, PlannedCertificateManager, PlannedLoadBalancer, PlannedStore,
+};
+use crate::arn::{CertificateArn, ListenerArn, LoadBalancerArn, TargetGroupArn};
+use crate::authority::{
+    Account, AccountKey, Authorities, Authorization, Order, OrderStatus, Suggested,
+};
+use crate::certificate_manager::{CertificateManager, Deletion, Described, Listed, Material};
+use crate::cycle::Ports;
+use crate::document::NewListener;
+use crate::key::{KeyType, PrivateKey};
+use crate::load_balancer::{AttachError, Balancer, Holding, HttpListener, Listener, LoadBalancer};
+use crate::names::DnsName;
+use crate::problem::{Refusal, ServiceError};
+use crate::proof::{Proven, Question};
+use crate::self_check::Fetched;
+use crate::settings::Authority;
+use crate::state::Reason;
+use crate::store::{Condition, Entry, Object, Store, StoreError};
+
+/// A port of either kind.
+pub enum Either<L, P> {
+    /// As it is.
+    Live(L),
+    /// As it would be.
+    Planned(P),
+}
+
+/// Writes out calls that go to whichever port it is.
+macro_rules! pass_on {
+    (async &self: $($call:ident($($name:ident: $kind:ty),*) -> $answer:ty;)*) => {$(
+        async fn $call(&self, $($name: $kind),*) -> $answer {
+            match self {
+                Self::Live(port) => port.$call($($name),*).await,
+                Self::Planned(port) => port.$call($($name),*).await,
+            }
+        }
+    )*};
+    (async &mut self: $($call:ident($($name:ident: $kind:ty),*) -> $answer:ty;)*) => {$(
+        async fn $call(&mut self, $($name: $kind),*) -> $answer {
+            match self {
+                Self::Live(port) => port.$call($($name),*).await,
+                Self::Planned(port) => port.$call($($name),*).await,
+            }
+        }
+    )*};
+    (&self: $($call:ident() -> $answer:ty;)*) => {$(
+        fn $call(&self) -> $answer {
+            match self {
+                Self::Live(port) => port.$call(),
+                Self::Planned(port) => port.$call(),
+            }
+        }
+    )*};
+}
+
+impl<L: Store, P: Store> Store for Either<&L, &P> {
+    pass_on! { async &self:
+        read(key: &str) -> Result<Option<Object>, StoreError>;
+        write(key: &str, body: Vec<u8>, condition: Condition<'_>) -> Result<String, StoreError>;
+        delete(key: &str) -> Result<(), StoreError>;
+        delete_matching(key: &str, etag: &str) -> Result<(), StoreError>;
+        list(prefix: &str) -> Result<Vec<Entry>, StoreError>;
+    }
+}
+
+impl<L: Authorities, P: Authorities> Authorities for Either<&L, &P> {
+    type Account = Either<L::Account, P::Account>;
+
+    pass_on! { &self:
+        new_key() -> Result<AccountKey, Refusal>;
+    }
+
+    pass_on! { async &self:
+        register(authority: &Authority, key: &AccountKey) -> Result<String, Refusal>;
+        register_bound(authority: &Authority, key_id: &str, hmac: &str) -> Result<(AccountKey, String), Refusal>;
+        renewal_information(authority: &Authority, certificate: &str) -> Result<Option<Suggested>, Refusal>;
+        caa_identities(authority: &Authority) -> Result<Vec<String>, Refusal>;
+    }
+
+    async fn sign_in(
+        &self,
+        authority: &Authority,
+        key: &AccountKey,
+        url: &str,
+    ) -> Result<Self::Account, Refusal> {
+        Ok(match self {
+            Self::Live(port) => Either::Live(port.sign_in(authority, key, url).await?),
+            Self::Planned(port) => Either::Planned(port.sign_in(authority, key, url).await?),
+        })
+    }
+}
+
+impl<L: Account, P: Account> Account for Either<L, P> {
+    type Order = Either<L::Order, P::Order>;
+
+    pass_on! { &self:
+        profiles() -> Vec<String>;
+    }
+
+    pass_on! { async &self:
+        set_contact(contact: &[String]) -> Result<(), Refusal>;
+        revoke(certificate: &[u8], reason: Reason) -> Result<(), Refusal>;
+    }
+
+    async fn new_order(
+        &self,
+        names: &[DnsName],
+        profile: Option<&str>,
+        replaces: Option<&str>,
+    ) -> Result<Self::Order, Refusal> {
+        Ok(match self {
+            Self::Live(port) => Either::Live(port.new_order(names, profile, replaces).await?),
+            Self::Planned(port) => Either::Planned(port.new_order(names, profile, replaces).await?),
+        })
+    }
+
+    async fn order(&self, url: &str) -> Result<Self::Order, Refusal> {
+        Ok(match self {
+            Self::Live(port) => Either::Live(port.order(url).await?),
+            Self::Planned(port) => Either::Planned(port.order(url).await?),
+        })
+    }
+}
+
+impl<L: Order, P: Order> Order for Either<L, P> {
+    pass_on! { &self:
+        url() -> &str;
+        status() -> OrderStatus;
+        error() -> Option<Refusal>;
+    }
+
+    pass_on! { async &mut self:
+        refresh() -> Result<Option<Duration>, Refusal>;
+        authorizations(fresh: bool) -> Result<Vec<Authorization>, Refusal>;
+        answer() -> Result<(), Refusal>;
+        finalize(csr: &[u8]) -> Result<Option<Duration>, Refusal>;
+        certificate() -> Result<String, Refusal>;
+    }
+}
+
+impl<L: CertificateManager, P: CertificateManager> CertificateManager for Either<L, P> {
+    pass_on! { async &self:
+        import_new(material: &Material<'_>, tags: &BTreeMap<String, String>) -> Result<CertificateArn, ServiceError>;
+        import_over(arn: &CertificateArn, material: &Material<'_>) -> Result<(), ServiceError>;
+        describe(arn: &CertificateArn) -> Result<Option<Described>, ServiceError>;
+        tags(arn: &CertificateArn) -> Result<Option<BTreeMap<String, String>>, ServiceError>;
+        leaf_pem(arn: &CertificateArn) -> Result<Option<String>, ServiceError>;
+        list() -> Result<Vec<Listed>, ServiceError>;
+        delete(arn: &CertificateArn) -> Result<Deletion, ServiceError>;
+    }
+}
+
+impl<L: LoadBalancer, P: LoadBalancer> LoadBalancer for Either<L, P> {
+    pass_on! { async &self:
+        listener(arn: &ListenerArn) -> Result<Option<Listener>, ServiceError>;
+        on_port(load_balancer: &LoadBalancerArn, number: u16) -> Result<Option<ListenerArn>, ServiceError>;
+        create(new: &NewListener, certificate: &str, tags: &BTreeMap<String, String>) -> Result<ListenerArn, AttachError>;
+        certificates(arn: &ListenerArn) -> Result<Holding, ServiceError>;
+        add(arn: &ListenerArn, certificate: &str) -> Result<(), AttachError>;
+        set_default(arn: &ListenerArn, certificate: &str) -> Result<(), AttachError>;
+        remove(arn: &ListenerArn, certificate: &str) -> Result<(), ServiceError>;
+        balancer(arn: &LoadBalancerArn) -> Result<Option<Balancer>, ServiceError>;
+        http_rules(arn: &LoadBalancerArn) -> Result<Option<HttpListener>, ServiceError>;
+        function_groups() -> Result<Vec<TargetGroupArn>, ServiceError>;
+        web_acl(arn: &LoadBalancerArn) -> Result<Option<String>, ServiceError>;
+    }
+}
+
+/// Everything outside, as it is or as it would be.
+pub struct EitherPorts<'p, L: Ports> {
+    ports: Either<&'p L, &'p Planned<'p, L>>,
+    store: Either<&'p L::Store, &'p PlannedStore<'p, L::Store>>,
+    authorities: Either<&'p L::Authorities, &'p PlannedAuthorities<'p, L>>,
+}
+
+impl<'p, L: Ports> EitherPorts<'p, L> {
+    /// Everything as it is.
+    pub fn live(ports: &'p L) -> Self {
+        Self {
+            ports: Either::Live(ports),
+            store: Either::Live(ports.store()),
+            authorities: Either::Live(ports.authorities()),
+        }
+    }
+
+    /// Everything as it would be.
+    pub(super) fn planned(ports: &'p Planned<'p, L>) -> Self {
+        Self {
+            ports: Either::Planned(ports),
+            store: Either::Planned(ports.store()),
+            authorities: Either::Planned(ports.authorities()),
+        }
+    }
+}
+
+impl<'p, L: Ports> Ports for EitherPorts<'p, L> {
+    type Store = Either<&'p L::Store, &'p PlannedStore<'p, L::Store>>;
+    type Authorities = Either<&'p L::Authorities, &'p PlannedAuthorities<'p, L>>;
+    type CertificateManager =
+        Either<L::CertificateManager, PlannedCertificateManager<L::CertificateManager>>;
+    type LoadBalancer = Either<L::LoadBalancer, PlannedLoadBalancer<L::LoadBalancer>>;
+    type Resolver = L::Resolver;
+
+    fn store(&self) -> &Self::Store {
+        &self.store
+    }
+
+    fn authorities(&self) -> &Self::Authorities {
+        &self.authorities
+    }
+
+    fn certificate_manager(&self, region: &str) -> Self::CertificateManager {
+        match self.ports {
+            Either::Live(ports) => Either::Live(ports.certificate_manager(region)),
+            Either::Planned(ports) => Either::Planned(ports.certificate_manager(region)),
+        }
+    }
+
+    fn load_balancer(&self, region: &str) -> Self::LoadBalancer {
+        match self.ports {
+            Either::Live(ports) => Either::Live(ports.load_balancer(region)),
+            Either::Planned(ports) => Either::Planned(ports.load_balancer(region)),
+        }
+    }
+
+    fn resolver(&self, servers: Option<&[SocketAddr]>) -> L::Resolver {
+        match self.ports {
+            Either::Live(ports) => ports.resolver(servers),
+            Either::Planned(ports) => ports.resolver(servers),
+        }
+    }
+
+    async fn new_key(&self, key_type: KeyType) -> Result<PrivateKey, String> {
+        match self.ports {
+            Either::Live(ports) => ports.new_key(key_type).await,
+            Either::Planned(ports) => ports.new_key(key_type).await,
+        }
+    }
+
+    async fn secret(&self, arn: &str) -> Result<Zeroizing<String>, ServiceError> {
+        match self.ports {
+            Either::Live(ports) => ports.secret(arn).await,
+            Either::Planned(ports) => ports.secret(arn).await,
+        }
+    }
+
+    async fn fetch(
+        &self,
+        name: &DnsName,
+        token: &str,
+        key: &str,
+        connect_to: Option<&str>,
+        limit: Duration,
+    ) -> Fetched {
+        match self.ports {
+            Either::Live(ports) => ports.fetch(name, token, key, connect_to, limit).await,
+            Either::Planned(ports) => ports.fetch(name, token, key, connect_to, limit).await,
+        }
+    }
+
+    async fn handshake(&self, question: &Question<'_>, limit: Duration) -> Proven {
+        match self.ports {
+            Either::Live(ports) => ports.handshake(question, limit).await,
+            Either::Planned(ports) => ports.handshake(question, limit).await,
+        }
+    }
+}
