@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use time::OffsetDateTime;
 use zeroize::Zeroizing;
 
 use super::{
@@ -17,7 +18,7 @@ use crate::certificate_manager::{CertificateManager, Deletion, Described, Listed
 use crate::cycle::Ports;
 use crate::document::NewListener;
 use crate::key::{KeyType, PrivateKey};
-use crate::load_balancer::{AttachError, Balancer, Holding, HttpListener, Listener, LoadBalancer};
+use crate::load_balancer::{AttachError, Balancer, Holding, Listener, LoadBalancer, RuledListener};
 use crate::names::DnsName;
 use crate::problem::{Refusal, ServiceError};
 use crate::proof::{Proven, Question};
@@ -169,7 +170,7 @@ impl<L: LoadBalancer, P: LoadBalancer> LoadBalancer for Either<L, P> {
         set_default(arn: &ListenerArn, certificate: &str) -> Result<(), AttachError>;
         remove(arn: &ListenerArn, certificate: &str) -> Result<(), ServiceError>;
         balancer(arn: &LoadBalancerArn) -> Result<Option<Balancer>, ServiceError>;
-        http_rules(arn: &LoadBalancerArn) -> Result<Option<HttpListener>, ServiceError>;
+        rules_on(arn: &LoadBalancerArn, port: u16) -> Result<Option<RuledListener>, ServiceError>;
         function_groups() -> Result<Vec<TargetGroupArn>, ServiceError>;
         web_acl(arn: &LoadBalancerArn) -> Result<Option<String>, ServiceError>;
     }
@@ -271,6 +272,13 @@ impl<'p, L: Ports> Ports for EitherPorts<'p, L> {
         match self.ports {
             Either::Live(ports) => ports.handshake(question, limit).await,
             Either::Planned(ports) => ports.handshake(question, limit).await,
+        }
+    }
+
+    fn is_public(&self, chain_pem: &str, name: &str, at: OffsetDateTime) -> Option<bool> {
+        match self.ports {
+            Either::Live(ports) => ports.is_public(chain_pem, name, at),
+            Either::Planned(ports) => ports.is_public(chain_pem, name, at),
         }
     }
 }
