@@ -27,6 +27,8 @@ pub mod budget;
 #[cfg(feature = "cycle")]
 pub mod caa;
 #[cfg(feature = "cycle")]
+mod carrying_out;
+#[cfg(feature = "cycle")]
 pub mod certificate;
 #[cfg(feature = "cycle")]
 pub mod certificate_manager;
@@ -62,6 +64,8 @@ mod listener;
 pub mod live;
 #[cfg(feature = "cycle")]
 pub mod load_balancer;
+#[cfg(feature = "cycle")]
+mod looking;
 #[cfg(feature = "cycle")]
 mod memo;
 #[cfg(feature = "cycle")]

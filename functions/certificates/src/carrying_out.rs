@@ -1,0 +1,371 @@
+//! Carries out what was decided about one certificate, and tells what became of it.
+
+use std::time::Duration;
+
+use crate::classes::Ours;
+use crate::cycle::{Failing, Halt, Ports, Work};
+use crate::document::Wanted;
+use crate::looking::{Plan, Step, Waits};
+use crate::problem::Problem;
+use crate::removal::Removed;
+use crate::report::{Entry, Outcome};
+use crate::state::TargetState;
+use crate::store::{self, Store};
+use crate::targets::Deployed;
+
+/// What the work on one certificate came to.
+#[derive(Default)]
+struct Done {
+    /// Whether a chain came into the vault, and whether it was the first.
+    obtained: Option<bool>,
+    reason: Option<String>,
+    changed: bool,
+    remarks: Vec<String>,
+    halt: Option<Halt>,
+    /// Whether what was done calls for another decision.
+    decide_again: bool,
+}
+
+impl Done {
+    /// Keeps the first of several halts, but for a lost lease, which ends everything.
+    fn stop(&mut self, outcome: Result<(), Halt>) {
+        match outcome {
+            Err(halt) if self.halt.is_none() || matches!(halt, Halt::LeaseLost) => {
+                self.halt = Some(halt);
+            }
+            Ok(()) | Err(_) => {}
+        }
+    }
+}
+
+impl<P: Ports> Work<'_, '_, P> {
+    /// Does what was planned, remembers what failed, gives the lease back and tells what became of it.
+    pub(crate) async fn carry_out(mut self, plan: Plan, force: bool) -> Entry {
+        let mut done = Done {
+            reason: plan.order.clone().or(plan.deploy.clone()),
+            ..Done::default()
+        };
+        let mut plan = plan;
+        if force && plan.order.is_some() {
+            // Whoever forces a renewal does not want what was gone back to any more.
+            self.state.rolled_back = None;
+        }
+        for round in 0..ROUNDS {
+            // Cut off at the end of the invocation's time, which the records bear as they bear a stop.
+            let left = self.cycle.clock.left();
+            done.halt = match tokio::time::timeout(left, self.act(&plan, force, &mut done)).await {
+                Ok(outcome) => outcome.err(),
+                Err(_) => {
+                    done.halt = Some(self.out_of_time("the end of what was begun"));
+                    break;
+                }
+            };
+            if matches!(done.halt, Some(Halt::LeaseLost)) {
+                break;
+            }
+            // Edited while it was worked on: go round again, under the same lease.
+            let left = self.cycle.clock.left();
+            let reread = tokio::time::timeout(left, self.reread_document()).await;
+            let again = std::mem::take(&mut done.decide_again);
+            match reread.unwrap_or(Ok(false)).map(|changed| changed || again) {
+                Ok(true) if round + 1 < ROUNDS => match self
+                    .cycle
+                    .plan(
+                        &self.wanted,
+                        &self.document,
+                        &self.state,
+                        force && done.obtained.is_none(),
+                    )
+                    .await
+                {
+                    Ok(next) => {
+                        done.reason = next.order.clone().or(next.deploy.clone()).or(done.reason);
+                        plan = next;
+                    }
+                    Err(problem) => {
+                        done.halt = Some(problem.into());
+                        break;
+                    }
+                },
+                Ok(_) => break,
+                Err(halt) => {
+                    done.halt = done.halt.or(Some(halt));
+                    break;
+                }
+            }
+        }
+        let mut entry = self.conclude(done, plan.waiting);
+        entry.problem = entry.problem.or(plan.problem);
+        // Taken off and told: forgotten.
+        let home = &self.cycle.home;
+        let named: Vec<String> = self
+            .wanted
+            .targets
+            .iter()
+            .map(|target| crate::targets::target_id(target, &self.state, home).1)
+            .collect();
+        self.state
+            .targets
+            .retain(|target| target.state != TargetState::Detached || named.contains(&target.id));
+        match tokio::time::timeout(TO_END, self.end()).await {
+            Ok(Ok(())) | Err(_) => {
+                // The daily look at what is served must not put off the look ahead.
+                if matches!(entry.outcome, Outcome::Kept | Outcome::Deployed) {
+                    self.cycle.sights.note(&self.wanted, &self.state);
+                }
+                entry
+            }
+            Ok(Err(halt)) => self.entry_of_halt(halt),
+        }
+    }
+
+    async fn act(&mut self, plan: &Plan, force: bool, done: &mut Done) -> Result<(), Halt> {
+        if plan.revoke {
+            match self.revoke().await {
+                Ok(any) => {
+                    done.reason
+                        .get_or_insert("a revocation was asked for".to_owned());
+                    if any {
+                        done.remarks.push("it is revoked".to_owned());
+                    }
+                    // What has no document is not replaced.
+                    if !self.document.is_empty() {
+                        done.decide_again = true;
+                        return Ok(());
+                    }
+                }
+                Err(Halt::LeaseLost) => return Err(Halt::LeaseLost),
+                Err(halt) => done.halt = Some(halt),
+            }
+        }
+        if let Some(reason) = &plan.order {
+            let first = self.state.certificate.is_none() && self.state.previous.is_none();
+            match self.order(reason, force && done.obtained.is_none()).await {
+                Ok(true) => done.obtained = Some(done.obtained.unwrap_or(first)),
+                Ok(false) => {}
+                Err(Halt::LeaseLost) => return Err(Halt::LeaseLost),
+                Err(halt) => done.halt = Some(halt),
+            }
+        } else if self.state.order.is_some() && plan.waiting.is_none() {
+            done.stop(self.abandon_unneeded().await);
+        } else if plan.sweep {
+            done.stop(self.sweep().await);
+        }
+        if matches!(done.halt, Some(Halt::LeaseLost)) {
+            return Err(Halt::LeaseLost);
+        }
+        // Whatever became of the order: what is in the vault belongs on its targets.
+        let stopped = done.halt.take();
+        let deploy = plan.deploy.is_some()
+            || done.obtained.is_some()
+            || self.deployment_due_after(stopped.as_ref()).await?;
+        if deploy {
+            match self.deploy().await {
+                Ok(Deployed {
+                    changed,
+                    remarks,
+                    problem,
+                    still_default: _,
+                }) => {
+                    done.changed |= changed;
+                    done.remarks.extend(remarks);
+                    match problem {
+                        None => {
+                            self.state.deployment_failure = None;
+                            self.state.still_served = None;
+                        }
+                        Some(problem) => {
+                            return Err(self.deployment_failed(stopped, problem.into()));
+                        }
+                    }
+                }
+                Err(Halt::Failed(failing)) => return Err(self.deployment_failed(stopped, failing)),
+                Err(halt) => return Err(halt),
+            }
+        }
+        stopped.map_or(Ok(()), Err)
+    }
+
+    /// After an order that did not come off, drift of what stands is repaired all the same.
+    async fn deployment_due_after(&self, stopped: Option<&Halt>) -> Result<bool, Halt> {
+        if stopped.is_none() || self.state.certificate.is_none() {
+            return Ok(false);
+        }
+        let now = self.cycle.clock.now();
+        let held = self
+            .state
+            .deployment_failure
+            .as_ref()
+            .is_some_and(|failure| {
+                failure
+                    .holds(now, false, &self.document, &failure.directory, &[])
+                    .is_some()
+            });
+        Ok(!held
+            && self
+                .cycle
+                .deployment_needed(&self.wanted, &self.state)
+                .await
+                .is_some())
+    }
+
+    fn deployment_failed(&mut self, stopped: Option<Halt>, failing: Failing) -> Halt {
+        let failure = self.failure(&failing, self.state.deployment_failure.as_ref(), "");
+        self.note("deployment failed", failing.problem.detail.clone());
+        self.state.deployment_failure = Some(failure);
+        match stopped {
+            Some(Halt::Failed(first)) => Halt::Failed(first),
+            _ => Halt::Failed(failing),
+        }
+    }
+
+    /// Reads the document again; returns whether it is another one now.
+    async fn reread_document(&mut self) -> Result<bool, Halt> {
+        let key = store::certificate_key(&self.wanted.name);
+        let Some(object) = self.cycle.ports.store().read(&key).await? else {
+            return Ok(false);
+        };
+        if object.etag == self.document {
+            return Ok(false);
+        }
+        let parsed = Wanted::parse(
+            &self.wanted.name,
+            &object.body,
+            &self.cycle.settings,
+            self.cycle.account_id.as_deref(),
+        );
+        let wanted = parsed
+            .map_err(|invalid| Problem::ours(Ours::InvalidDocument, format!("{key}: {invalid}")))?;
+        self.note("document changed", "it was edited while it was worked on");
+        self.state.note_document(&object.etag);
+        self.wanted = wanted;
+        self.document = object.etag;
+        Ok(true)
+    }
+
+    fn conclude(&self, done: Done, waiting: Option<Waits>) -> Entry {
+        let name = &self.wanted.name;
+        if let Some(halt) = done.halt {
+            return self.entry_of_halt(halt);
+        }
+        let outcome = match done.obtained {
+            Some(true) => Outcome::Issued,
+            Some(false) => Outcome::Renewed,
+            None if done.changed => Outcome::Deployed,
+            None => match waiting {
+                Some(held) => {
+                    let entry = held.entry(name);
+                    return (self.cycle).with_state(entry, &self.state, Some(&self.wanted));
+                }
+                None => Outcome::Kept,
+            },
+        };
+        let mut reason = done.reason.unwrap_or_else(|| "tidied up".to_owned());
+        for remark in done.remarks {
+            reason = format!("{reason}; {remark}");
+        }
+        let entry = Entry::bare(name.as_str(), outcome, reason);
+        (self.cycle).with_state(entry, &self.state, Some(&self.wanted))
+    }
+
+    /// Takes everything of ours away, as far as that can be done now; `None` where there is nothing to tell.
+    pub(crate) async fn carry_out_removal(mut self, step: Step) -> Option<Entry> {
+        let name = self.wanted.name.clone();
+        let left = self.cycle.clock.left();
+        let is_first = step == Step::Begins
+            || (self.state.targets.iter()).any(|target| target.state != TargetState::Detached)
+            || self
+                .state
+                .removing
+                .as_ref()
+                .is_some_and(|removing| removing.document.is_some());
+        let taken = match tokio::time::timeout(left, self.take_away()).await {
+            Ok(taken) => taken,
+            Err(_) => Err(self.out_of_time("the end of the removal")),
+        };
+        let told = |reason: &str| Some(Entry::bare(name.as_str(), Outcome::Removed, reason));
+        let entry = match taken {
+            Ok(Removed::Wholly) => return told("nothing of it is left").filter(|_| is_first),
+            Ok(Removed::Revived) => {
+                let reason = "another document was put; the next pass looks at it";
+                let mut entry = Entry::bare(name.as_str(), Outcome::Waiting, reason);
+                entry.next_attempt = Some(self.cycle.clock.now());
+                Some(entry)
+            }
+            Ok(Removed::NotYet(Deployed {
+                changed,
+                problem: None,
+                ..
+            })) => {
+                self.state.deployment_failure = None;
+                told("taken off; it is deleted once nothing uses it, its vault entry a week later")
+                    .filter(|_| changed || is_first)
+            }
+            Ok(Removed::NotYet(Deployed {
+                problem: Some(problem),
+                ..
+            })) => {
+                let halt = self.deployment_failed(None, problem.into());
+                Some(self.entry_of_halt(halt))
+            }
+            Err(Halt::Failed(failing)) => {
+                let halt = self.deployment_failed(None, failing);
+                Some(self.entry_of_halt(halt))
+            }
+            Err(halt) => Some(self.entry_of_halt(halt)),
+        };
+        match tokio::time::timeout(TO_END, self.end()).await {
+            Ok(Ok(())) | Err(_) => entry,
+            Ok(Err(halt)) => Some(self.entry_of_halt(halt)),
+        }
+    }
+
+    fn entry_of_halt(&self, halt: Halt) -> Entry {
+        let name = self.wanted.name.as_str();
+        let entry = match halt {
+            Halt::Failed(failing) => {
+                let revoking =
+                    (self.state.revoking.iter()).filter_map(|revoking| revoking.failure.as_ref());
+                let failures = [
+                    self.state.order_failure.as_ref(),
+                    self.state.deployment_failure.as_ref(),
+                ];
+                let next = failures
+                    .into_iter()
+                    .flatten()
+                    .chain(revoking)
+                    .find(|failure| failure.problem == failing.problem)
+                    .map(|failure| failure.next_attempt);
+                let is_limit = failing.problem.kind == Problem::kind_of(Ours::Limit);
+                let mut entry = Entry::failed(name, failing.problem, next);
+                if is_limit {
+                    // Nothing is wrong but that it has to wait.
+                    entry.outcome = Outcome::Waiting;
+                }
+                entry
+            }
+            Halt::Waiting {
+                reason,
+                until,
+                problem,
+            } => {
+                let mut entry = Entry::bare(name, Outcome::Waiting, reason);
+                entry.next_attempt = Some(until);
+                entry.problem = problem;
+                entry
+            }
+            Halt::LeaseLost => {
+                let reason = "another invocation has taken it over";
+                let mut entry = Entry::bare(name, Outcome::Waiting, reason);
+                entry.next_attempt = Some(self.cycle.clock.now());
+                entry
+            }
+        };
+        (self.cycle).with_state(entry, &self.state, Some(&self.wanted))
+    }
+}
+
+/// For giving the lease back: less than the clock keeps free at the end.
+const TO_END: Duration = Duration::from_secs(2);
+/// How often a document may be edited while it is worked on before the rest is left to the next pass.
+const ROUNDS: usize = 3;
