@@ -433,9 +433,7 @@ pub(crate) fn act(world: &mut World) -> Option<Errand> {
         10 => {
             // Takes over from a certificate of others.
             let listener = wish.listeners().next().map(|(arn, _)| arn.to_owned());
-            let Some(listener) = listener else {
-                return None;
-            };
+            let listener = listener?;
             let wanted = wish.domains[0].clone();
             let theirs = foreign(world, &wanted, Default::Good);
             world.book.touched.insert(listener.clone(), now);
@@ -449,9 +447,7 @@ pub(crate) fn act(world: &mut World) -> Option<Errand> {
         11 | 12 => {
             // Takes ours off a listener.
             let listener = wish.listeners().next().map(|(arn, _)| arn.to_owned());
-            let Some(listener) = listener else {
-                return None;
-            };
+            let listener = listener?;
             let ours: Vec<String> = world.listeners[&listener]
                 .holding
                 .list
@@ -467,9 +463,7 @@ pub(crate) fn act(world: &mut World) -> Option<Errand> {
         }
         13 => {
             let listener = wish.listeners().next().map(|(arn, _)| arn.to_owned());
-            let Some(listener) = listener else {
-                return None;
-            };
+            let listener = listener?;
             let theirs = foreign(world, "new.foreign.net", Default::Good);
             world.book.touched.insert(listener.clone(), now);
             change(world, &listener, |holding| holding.list.push(theirs));
@@ -478,9 +472,7 @@ pub(crate) fn act(world: &mut World) -> Option<Errand> {
         }
         14 => {
             let listener = wish.listeners().next().map(|(arn, _)| arn.to_owned());
-            let Some(listener) = listener else {
-                return None;
-            };
+            let listener = listener?;
             let theirs = foreign(world, "default.foreign.net", Default::Good);
             world.book.touched.insert(listener.clone(), now);
             change(world, &listener, |holding| holding.default = Some(theirs));
@@ -501,9 +493,7 @@ pub(crate) fn act(world: &mut World) -> Option<Errand> {
                 })
                 .cloned()
                 .collect();
-            let Some(arn) = ours.first().cloned() else {
-                return None;
-            };
+            let arn = ours.first().cloned()?;
             let listeners: Vec<String> = world.listeners.keys().cloned().collect();
             for listener in listeners {
                 if world.listeners[&listener].holding.list.contains(&arn) {
@@ -523,13 +513,9 @@ pub(crate) fn act(world: &mut World) -> Option<Errand> {
                 .filter(|arn| world.owner_of(arn).as_deref() == Some(&name))
                 .cloned()
                 .collect();
-            let Some(arn) = ours.first().cloned() else {
-                return None;
-            };
+            let arn = ours.first().cloned()?;
             world.book.touched.insert(arn.clone(), now);
-            let Some(held) = world.manager.get_mut(&arn) else {
-                return None;
-            };
+            let held = world.manager.get_mut(&arn)?;
             held.tags.remove("certloop:certificate");
             "our tags taken away"
         }
@@ -565,7 +551,7 @@ pub(crate) fn act(world: &mut World) -> Option<Errand> {
                 .states
                 .get(&name)
                 .and_then(|state| Some(state.certificate.as_ref()?.serial.clone()));
-            let Some(serial) = serial else { return None };
+            let serial = serial?;
             let windows = [
                 Window::Past(now),
                 Window::Later(Duration::days(world.rng.i64(1..40))),
