@@ -425,7 +425,7 @@ impl Driver {
             Duration::hours(world.rng.i64(24..110))
         };
         let mut wake = now + cap;
-        let begun = last.map_or(now, |pass| pass.from) - Duration::seconds(10);
+        let begun = now - Duration::minutes(15);
         for entry in &entries {
             if entry.outcome == Outcome::Failed && entry.next_attempt.is_none() {
                 wake = wake.min(now + Duration::hours(4));

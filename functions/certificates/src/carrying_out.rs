@@ -96,7 +96,7 @@ impl<P: Ports> Work<'_, '_, P> {
         }
         let mut entry = self.conclude(done, plan.waiting);
         entry.problem = entry.problem.or(plan.problem);
-        // Taken off and told: forgotten.
+        // Taken off and told: forgotten, unless ours stayed there as the default.
         let home = &self.cycle.home;
         let named: Vec<String> = self
             .wanted
@@ -104,9 +104,11 @@ impl<P: Ports> Work<'_, '_, P> {
             .iter()
             .map(|target| crate::targets::target_id(target, &self.state, home).1)
             .collect();
-        self.state
-            .targets
-            .retain(|target| target.state != TargetState::Detached || named.contains(&target.id));
+        self.state.targets.retain(|target| {
+            target.state != TargetState::Detached
+                || !target.stuck.is_empty()
+                || named.contains(&target.id)
+        });
         match tokio::time::timeout(TO_END, self.end()).await {
             Ok(Ok(())) | Err(_) => {
                 // The daily look at what is served must not put off the look ahead.

@@ -1,5 +1,6 @@
 //! Letting go: of listeners and regions the document does not name any more, and of certificates that have a successor.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::arn::{CertificateArn, ListenerArn};
@@ -15,8 +16,8 @@ use crate::targets::{Deployed, stray_targets, uses_region};
 /// What is left of ours on a listener.
 enum OnListener {
     Gone,
-    /// A listener must have a default.
-    StillDefault,
+    /// The default, since a listener must have one.
+    Default(String),
 }
 
 impl<P: Ports> Cycle<'_, P> {
@@ -41,9 +42,13 @@ impl<P: Ports> Work<'_, '_, P> {
             };
             match self.take_off(&listener, deployed).await {
                 // Others may move it to the list when they choose another default: a removal looks again until it is gone.
-                Ok(OnListener::StillDefault) if self.state.removing.is_some() => {}
-                Ok(_) => {
+                Ok(OnListener::Default(_)) if self.state.removing.is_some() => {}
+                Ok(on_listener) => {
                     let record = self.state.target_mut(TargetKind::Listener, &id);
+                    record.stuck = match on_listener {
+                        OnListener::Default(ours) => [ours].into(),
+                        OnListener::Gone => BTreeSet::new(),
+                    };
                     record.state = TargetState::Detached;
                     record.proved = None;
                     self.note("detached", id);
@@ -123,7 +128,7 @@ impl<P: Ports> Work<'_, '_, P> {
             deployed.remarks.push(format!(
                 "{default} stays the default of {listener}, since a listener must have one; set another default there before it expires"
             ));
-            return Ok(OnListener::StillDefault);
+            return Ok(OnListener::Default(default));
         }
         Ok(OnListener::Gone)
     }

@@ -33,9 +33,11 @@ pub enum Retry {
 }
 
 impl Problem {
-    /// Whether finding it again costs no authority anything: the DNS alone was asked. Then the longest wait is an hour.
+    /// Whether it is nothing the authority has to bear: the DNS alone was asked, or the bucket stumbled. Then the longest wait is an hour.
     pub fn costs_nobody(&self) -> bool {
-        self.kind == Self::kind_of(Ours::CaaForbids)
+        [Ours::CaaForbids, Ours::Store]
+            .iter()
+            .any(|ours| self.kind == Self::kind_of(*ours))
     }
 
     /// Returns the type of a problem of ours.

@@ -101,6 +101,14 @@ impl<P: Ports> Work<'_, '_, P> {
             Ok(_) | Err(Halt::Failed(_)) => {}
             Err(halt) => return Err(halt),
         }
+        // What was a default may be anywhere by now.
+        let was_default = Problem::kind_of(Ours::StillDefault);
+        let failure = self.state.deployment_failure.as_ref();
+        if failure.is_some_and(|failure| failure.problem.kind == was_default) {
+            for target in &mut self.state.targets {
+                target.state = TargetState::Pending;
+            }
+        }
         let mut deployed = Deployed::default();
         self.take_off_strays(&mut deployed).await?;
         self.delete_superseded(&mut deployed).await;

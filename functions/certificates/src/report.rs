@@ -177,7 +177,7 @@ pub fn target_entries(state: &State, wanted: &Wanted, home: &str) -> Vec<(String
     let detached = state
         .targets
         .iter()
-        .filter(|target| target.state == TargetState::Detached);
+        .filter(|target| target.state == TargetState::Detached && target.stuck.is_empty());
     let detached: Vec<_> = detached
         .map(|target| (target.kind, target.id.clone()))
         .filter(|known| !ids.contains(known))

@@ -671,7 +671,7 @@ pub struct TargetRecord {
     /// Whether the served chain leads to a known root.
     #[serde(default)]
     pub trusted: Option<bool>,
-    /// What could not be taken off the list because it is the default as well.
+    /// What could not be taken off because it is the default, or the default as well.
     #[serde(default)]
     pub stuck: BTreeSet<String>,
     /// What the last look said, where it did not succeed.
