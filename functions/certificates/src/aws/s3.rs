@@ -82,29 +82,36 @@ impl Bucket {
 
 impl Bucket {
     async fn delete_if(&self, key: &str, etag: Option<&str>) -> Result<(), StoreError> {
-        let mut wait = self.conflict_wait;
-        let mut attempts_left = CONFLICT_ATTEMPTS;
-        loop {
-            attempts_left -= 1;
+        let deleted = self.despite_conflicts(async || {
             let request = self.client.delete_object().bucket(&self.name).key(key);
             let sent = request.set_if_match(etag.map(str::to_owned)).send().await;
-            let error = match sent.map_err(|error| service_error("DeleteObject", &error)) {
-                Ok(_) => return Ok(()),
-                Err(error) if error.code.as_deref() == Some("NoSuchKey") => return Ok(()),
-                Err(error) => error,
-            };
-            match error.status {
-                Some(412) => {
-                    return Err(StoreError::ConditionFailed {
-                        key: key.to_owned(),
-                    });
-                }
-                Some(409) if attempts_left > 0 => {}
-                _ => return Err(unavailable("delete", key, &error)),
+            sent.map_err(|error| service_error("DeleteObject", &error))
+        });
+        match deleted.await {
+            Ok(_) => Ok(()),
+            Err(error) if error.code.as_deref() == Some("NoSuchKey") => Ok(()),
+            Err(error) if error.status == Some(412) => Err(StoreError::ConditionFailed {
+                key: key.to_owned(),
+            }),
+            Err(error) => Err(unavailable("delete", key, &error)),
+        }
+    }
+
+    /// Repeats a conditional request that met another one (409), a few times and ever later.
+    async fn despite_conflicts<T>(
+        &self,
+        request: impl AsyncFn() -> Result<T, ServiceError>,
+    ) -> Result<T, ServiceError> {
+        let mut wait = self.conflict_wait;
+        for _ in 1..CONFLICT_ATTEMPTS {
+            match request().await {
+                Err(error) if is_conflict(&error) => {}
+                outcome => return outcome,
             }
             tokio::time::sleep(about(wait)).await;
             wait *= 2;
         }
+        request().await
     }
 }
 
@@ -159,31 +166,22 @@ impl Store for Bucket {
         body: Vec<u8>,
         condition: Condition<'_>,
     ) -> Result<String, StoreError> {
-        let mut wait = self.conflict_wait;
-        let mut attempts_left = CONFLICT_ATTEMPTS;
-        loop {
-            attempts_left -= 1;
-            let error = match self.put(key, body.clone(), condition).await {
-                Ok(etag) => return Ok(etag),
-                Err(error) => error,
-            };
-            // With If-Match a missing object is told as such: it was deleted in the meantime.
-            let failed = match error.code.as_deref() {
-                Some("NoSuchKey") => matches!(condition, Condition::Matches(_)),
-                _ => error.status == Some(412),
-            };
-            if failed {
-                return Err(StoreError::ConditionFailed {
-                    key: key.to_owned(),
-                });
-            }
-            match error.code.as_deref() {
-                Some("ConditionalRequestConflict" | "OperationAborted") if attempts_left > 0 => {}
-                _ => return Err(unavailable("write", key, &error)),
-            }
-            tokio::time::sleep(about(wait)).await;
-            wait *= 2;
-        }
+        let put = self.despite_conflicts(async || self.put(key, body.clone(), condition).await);
+        let error = match put.await {
+            Ok(etag) => return Ok(etag),
+            Err(error) => error,
+        };
+        // With If-Match a missing object is told as such: it was deleted in the meantime.
+        let failed = match error.code.as_deref() {
+            Some("NoSuchKey") => matches!(condition, Condition::Matches(_)),
+            _ => error.status == Some(412),
+        };
+        Err(match failed {
+            true => StoreError::ConditionFailed {
+                key: key.to_owned(),
+            },
+            false => unavailable("write", key, &error),
+        })
     }
 
     async fn delete(&self, key: &str) -> Result<(), StoreError> {
@@ -239,6 +237,14 @@ const LARGEST: usize = 10_000_000;
 const CONFLICT_ATTEMPTS: u32 = 6;
 /// Before the second attempt; doubled each time.
 const CONFLICT_WAIT: Duration = Duration::from_millis(50);
+
+/// Two conditional requests for one object met: neither condition was judged.
+fn is_conflict(error: &ServiceError) -> bool {
+    matches!(
+        error.code.as_deref(),
+        Some("ConditionalRequestConflict" | "OperationAborted")
+    )
+}
 
 #[cfg(test)]
 mod tests {
@@ -473,6 +479,18 @@ mod tests {
             .unwrap_err();
         assert!(!person(error));
         service.requests::<6>();
+    }
+
+    #[tokio::test]
+    async fn a_conflict_is_not_taken_for_another_object_when_deleting() {
+        let service = Canned::answering([
+            refusal(409, "ConditionalRequestConflict"),
+            Answer::xml(204, ""),
+        ]);
+        let bucket = bucket(&service);
+        let deleted = bucket.delete_matching("certificates/a.json", "\"1\"");
+        deleted.await.unwrap();
+        service.requests::<2>();
     }
 
     #[tokio::test]
