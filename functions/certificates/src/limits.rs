@@ -342,7 +342,7 @@ impl Blocked {
 }
 
 /// What is left of a limit, for a person and for machines alike.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Left {
     /// Its name in the settings.
@@ -822,7 +822,9 @@ impl Imports {
     /// Returns how many were made in the last 365 days; the day a year ago counts whole.
     pub fn of_a_year(&self, now: OffsetDateTime) -> u32 {
         let days = self.days.range(oldest(now)..);
-        days.map(|(_, count)| *count).fold(0, u32::saturating_add)
+        days.filter(|(day, _)| parsed(day).is_some())
+            .map(|(_, count)| *count)
+            .fold(0, u32::saturating_add)
     }
 
     /// Returns how many more can be made now.
@@ -947,11 +949,14 @@ fn key(day: Date) -> String {
     )
 }
 
-fn parsed(day: &str) -> Option<Date> {
-    let mut parts = day.split('-');
+/// Returns the day that a key stands for; what we never wrote so is none.
+fn parsed(text: &str) -> Option<Date> {
+    let mut parts = text.split('-');
     let year = parts.next()?.parse().ok()?;
     let month: u8 = parts.next()?.parse().ok()?;
-    Date::from_calendar_date(year, month.try_into().ok()?, parts.next()?.parse().ok()?).ok()
+    let day = parts.next()?.parse().ok()?;
+    let day = Date::from_calendar_date(year, month.try_into().ok()?, day).ok()?;
+    (key(day) == text).then_some(day)
 }
 
 /// Returns the day before which nothing counts any more.
@@ -1543,5 +1548,12 @@ mod tests {
         imports.count(START + Duration::days(3_650));
         imports.count(START);
         assert_eq!(imports.days, BTreeMap::from([("2026-11-22".to_owned(), 2)]));
+    }
+
+    #[test]
+    fn a_day_that_nobody_wrote_so_is_not_counted() {
+        let mut imports = Imports::default();
+        imports.days.insert("21-9-2".to_owned(), 4_999);
+        assert_eq!((imports.left(1, START), imports.next(1, START)), (1, START));
     }
 }
