@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use tokio::sync::Mutex;
 
@@ -42,8 +42,8 @@ enum Seen<R> {
 }
 
 /// What is left of all limits.
-#[derive(Clone, Debug, Default, Serialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
 pub struct LimitsLeft {
     /// By authority; one that nothing is known of is left out.
     pub authorities: BTreeMap<String, AuthorityLeft>,
@@ -55,8 +55,8 @@ pub struct LimitsLeft {
 }
 
 /// What is left of an authority's limits.
-#[derive(Clone, Debug, Default, Serialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
 pub struct AuthorityLeft {
     /// The buckets that are not full.
     pub limits: Vec<Left>,
@@ -65,7 +65,7 @@ pub struct AuthorityLeft {
 }
 
 /// A hold in force.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct HoldLeft {
     /// The name or registered domain; `None` is all of it.
@@ -78,7 +78,7 @@ pub struct HoldLeft {
 }
 
 /// What is left of a region's yearly imports.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ImportsLeft {
     /// How many are left.

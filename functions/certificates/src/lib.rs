@@ -95,6 +95,8 @@ pub mod proof;
 #[cfg(feature = "cycle")]
 mod proving;
 #[cfg(feature = "cycle")]
+pub mod remedy;
+#[cfg(feature = "cycle")]
 mod removal;
 #[cfg(feature = "cycle")]
 pub mod renewal;

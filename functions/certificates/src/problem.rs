@@ -33,6 +33,12 @@ pub enum Retry {
 }
 
 impl Problem {
+    /// Returns the type without its namespace.
+    pub fn word(&self) -> &str {
+        let kind = self.kind.strip_prefix(URN).unwrap_or(&self.kind);
+        kind.strip_prefix("certloop:").unwrap_or(kind)
+    }
+
     /// Whether it is nothing the authority has to bear: the DNS alone was asked, or the bucket stumbled. Then the longest wait is an hour.
     pub fn costs_nobody(&self) -> bool {
         [Ours::CaaForbids, Ours::Store]

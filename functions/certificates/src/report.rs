@@ -1,6 +1,6 @@
 //! What a pass tells: the function's result, and the summary counted from it.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
 use crate::arn::ListenerArn;
@@ -81,7 +81,7 @@ pub enum Outcome {
 }
 
 /// One target of one certificate.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct TargetEntry {
     /// What kind of target.

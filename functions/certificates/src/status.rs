@@ -1,7 +1,7 @@
 //! The inventory: what is served, until when, what is next, what last went wrong. Reads documents and states only.
 
 use futures_util::{StreamExt, stream};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
 use crate::asking;
@@ -19,9 +19,13 @@ use crate::report::{TargetEntry, fitting, target_entries, whole_seconds};
 use crate::state::{RenewalInformation, RolledBack, Stage, State, Step};
 use crate::store::{self, Store, read_record};
 
-/// The answer to `status`.
-#[derive(Debug, Serialize)]
+/// The answer to `status`. Whoever reads it takes what an older build left out for nothing known.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Inventory {
+    /// When it was made, by the clock of whoever made it.
+    #[serde(with = "time::serde::rfc3339::option")]
+    pub at: Option<OffsetDateTime>,
     /// One entry per certificate, by name.
     pub certificates: Vec<Standing>,
     /// How many documents there are in all.
@@ -37,55 +41,73 @@ pub struct Inventory {
 }
 
 /// Where one certificate stands.
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
 pub struct Standing {
-    name: String,
-    domains: Vec<String>,
-    authority: Option<String>,
-    profile: Option<String>,
-    key_type: Option<String>,
-    paused: bool,
-    serial: Option<String>,
+    /// The document's name.
+    pub name: String,
+    /// The names wanted, in the order of the document; none where it cannot be read.
+    pub domains: Vec<String>,
+    /// The settings' name of the authority it came from, or is to come from.
+    pub authority: Option<String>,
+    /// The profile wanted.
+    pub profile: Option<String>,
+    /// The key type wanted.
+    pub key_type: Option<String>,
+    /// Whether nothing is ordered for it.
+    pub paused: bool,
+    /// Of the certificate that is to be served, lower-case hex.
+    pub serial: Option<String>,
+    /// Start of its validity.
     #[serde(with = "time::serde::rfc3339::option")]
-    not_before: Option<OffsetDateTime>,
+    pub not_before: Option<OffsetDateTime>,
+    /// End of its validity.
     #[serde(with = "time::serde::rfc3339::option")]
-    not_after: Option<OffsetDateTime>,
+    pub not_after: Option<OffsetDateTime>,
     /// 1 for a fresh certificate, 0 for one that has ended.
-    lifetime_left_share: Option<f64>,
+    pub lifetime_left_share: Option<f64>,
+    /// When it will be renewed.
     #[serde(with = "time::serde::rfc3339::option")]
-    renew_at: Option<OffsetDateTime>,
+    pub renew_at: Option<OffsetDateTime>,
     /// The serial of the certificate before, which a rollback goes to.
-    previous: Option<String>,
+    pub previous: Option<String>,
     /// That somebody went back to an earlier certificate.
-    rolled_back: Option<RolledBack>,
+    pub rolled_back: Option<RolledBack>,
     /// The serials of certificates that are still to be revoked.
-    revoking: Vec<String>,
+    pub revoking: Vec<String>,
     /// Names that the certificate goes without, or that have stood in the way of the last attempts.
-    missing: Vec<MissingName>,
+    pub missing: Vec<MissingName>,
     /// What the authority suggests, where it does.
-    renewal_information: Option<Suggestion>,
-    under_way: Option<UnderWay>,
+    pub renewal_information: Option<Suggestion>,
+    /// The order under way.
+    pub under_way: Option<UnderWay>,
+    /// Until when nothing is tried.
     #[serde(with = "time::serde::rfc3339::option")]
-    next_attempt: Option<OffsetDateTime>,
-    targets: Vec<TargetStanding>,
-    problem: Option<Problem>,
+    pub next_attempt: Option<OffsetDateTime>,
+    /// Where it belongs, in the order of the document.
+    pub targets: Vec<TargetStanding>,
+    /// What went wrong last, or is not as it should be.
+    pub problem: Option<Problem>,
     /// The last steps, oldest first.
-    history: Vec<Step>,
+    pub history: Vec<Step>,
 }
 
 /// What the authority suggests for the renewal, our instant in it, and when it is asked again.
-#[derive(Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Suggestion {
-    #[serde(with = "time::serde::rfc3339::option")]
-    start: Option<OffsetDateTime>,
-    #[serde(with = "time::serde::rfc3339::option")]
-    end: Option<OffsetDateTime>,
+pub struct Suggestion {
+    /// Start of the window.
+    #[serde(default, with = "time::serde::rfc3339::option")]
+    pub start: Option<OffsetDateTime>,
+    /// End of the window.
+    #[serde(default, with = "time::serde::rfc3339::option")]
+    pub end: Option<OffsetDateTime>,
+    /// A page of the authority's that says why.
     #[serde(rename = "explanationURL")]
-    explanation_url: Option<String>,
+    pub explanation_url: Option<String>,
+    /// When the authority is asked again.
     #[serde(with = "time::serde::rfc3339")]
-    ask_again: OffsetDateTime,
+    pub ask_again: OffsetDateTime,
 }
 
 impl From<&RenewalInformation> for Suggestion {
@@ -101,35 +123,44 @@ impl From<&RenewalInformation> for Suggestion {
 }
 
 /// A name that stood in the way of an order.
-#[derive(Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct MissingName {
-    domain: String,
-    problem: Problem,
+pub struct MissingName {
+    /// The name.
+    pub domain: String,
+    /// Why.
+    pub problem: Problem,
+    /// When it is tried again.
     #[serde(with = "time::serde::rfc3339")]
-    next_attempt: OffsetDateTime,
+    pub next_attempt: OffsetDateTime,
 }
 
 /// What is being done about a certificate.
-#[derive(Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct UnderWay {
-    stage: Stage,
-    reason: String,
-    order_url: String,
+pub struct UnderWay {
+    /// How far the order is.
+    pub stage: Stage,
+    /// Why it was made.
+    pub reason: String,
+    /// The order's URL (RFC 8555 section 7.1.3).
+    pub order_url: String,
 }
 
 /// A target as the report has it, with what the last look at it said.
-#[derive(Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct TargetStanding {
+pub struct TargetStanding {
+    /// As the report has it.
     #[serde(flatten)]
-    entry: TargetEntry,
-    #[serde(with = "time::serde::rfc3339::option")]
-    checked_at: Option<OffsetDateTime>,
+    pub entry: TargetEntry,
+    /// When what is served was last looked at.
+    #[serde(default, with = "time::serde::rfc3339::option")]
+    pub checked_at: Option<OffsetDateTime>,
     /// Whether the served chain leads to the authority's configured root or a public one.
-    trusted: Option<bool>,
-    detail: Option<String>,
+    pub trusted: Option<bool>,
+    /// What was seen, where it is not as it should be.
+    pub detail: Option<String>,
 }
 
 /// Which part of the inventory is asked for.
@@ -183,6 +214,7 @@ impl<P: Ports> Cycle<'_, P> {
         let last = certificates.last().map(|standing| standing.name.clone());
         let next = last.filter(|_| more);
         Ok(Inventory {
+            at: Some(whole_seconds(self.clock.now())),
             certificates,
             total,
             next,
@@ -383,26 +415,8 @@ impl Standing {
     fn of_problem(name: &str, problem: Problem) -> Self {
         Self {
             name: name.to_owned(),
-            domains: Vec::new(),
-            authority: None,
-            profile: None,
-            key_type: None,
-            paused: false,
-            serial: None,
-            not_before: None,
-            not_after: None,
-            lifetime_left_share: None,
-            renew_at: None,
-            previous: None,
-            rolled_back: None,
-            revoking: Vec::new(),
-            missing: Vec::new(),
-            renewal_information: None,
-            under_way: None,
-            next_attempt: None,
-            targets: Vec::new(),
             problem: Some(problem),
-            history: Vec::new(),
+            ..Self::default()
         }
     }
 }

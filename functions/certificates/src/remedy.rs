@@ -1,0 +1,140 @@
+//! Pure: the next command to try, for somebody who reads of a problem.
+
+use crate::classes::Ours;
+use crate::problem::{Problem, Retry};
+
+/// Returns the command that helps most with a problem of a certificate; `None` where nothing has to be typed.
+pub fn command(problem: &Problem, name: &str) -> Option<String> {
+    let is = |ours: Ours| problem.kind == Problem::kind_of(ours);
+    let any = |of: &[Ours]| of.iter().any(|ours| is(*ours));
+    let command = if any(&PATH) || AUTHORITY_ABOUT_NAMES.contains(&problem.word()) {
+        format!("certloop check {name}")
+    } else if any(&DOCUMENT) || AUTHORITY_ABOUT_DOCUMENT.contains(&problem.word()) {
+        format!("certloop edit {name}")
+    } else if any(&INSTALLATION) {
+        "certloop doctor".to_owned()
+    } else if is(Ours::Orphan) {
+        format!("certloop remove {name}")
+    } else if is(Ours::Revoked) {
+        format!("certloop resume {name}")
+    } else if is(Ours::UnknownCertificate) {
+        "certloop status".to_owned()
+    } else if any(&DEPLOYMENT) || problem.retry == Retry::Person {
+        format!("certloop history {name}")
+    } else {
+        return None;
+    };
+    Some(command)
+}
+
+/// What the way from the authority to the challenge function has to do with.
+const PATH: [Ours; 5] = [
+    Ours::CaaForbids,
+    Ours::ChallengePath,
+    Ours::NamesMissing,
+    Ours::SelfCheck,
+    Ours::SelfCheckUnreachable,
+];
+/// What another document ends.
+const DOCUMENT: [Ours; 8] = [
+    Ours::ArnWouldChange,
+    Ours::InvalidDocument,
+    Ours::ListenerFull,
+    Ours::ListenerGone,
+    Ours::ListenerNotHttps,
+    Ours::ListenerNotMade,
+    Ours::NoChallenge,
+    Ours::Untrusted,
+];
+/// What is wrong with more than one certificate.
+const INSTALLATION: [Ours; 8] = [
+    Ours::AccountKey,
+    Ours::ExternalAccount,
+    Ours::Record,
+    Ours::Settings,
+    Ours::SettingsMissing,
+    Ours::State,
+    Ours::Store,
+    Ours::StoreDenied,
+];
+/// What became of it on its targets is told by its history.
+const DEPLOYMENT: [Ours; 6] = [
+    Ours::CertificateManager,
+    Ours::Import,
+    Ours::LoadBalancer,
+    Ours::NotListed,
+    Ours::StillDefault,
+    Ours::Unproved,
+];
+const AUTHORITY_ABOUT_NAMES: [&str; 6] = [
+    "caa",
+    "connection",
+    "dns",
+    "incorrectResponse",
+    "tls",
+    "unauthorized",
+];
+const AUTHORITY_ABOUT_DOCUMENT: [&str; 5] = [
+    "badCSR",
+    "badPublicKey",
+    "invalidProfile",
+    "rejectedIdentifier",
+    "unsupportedIdentifier",
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_person_is_always_told_what_to_type() {
+        for ours in Ours::ALL {
+            let problem = Problem::ours(*ours, "");
+            if problem.retry == Retry::Person {
+                assert!(command(&problem, "shop").is_some(), "{}", problem.kind);
+            }
+        }
+    }
+
+    #[test]
+    fn the_command_fits_the_problem() {
+        let of = |kind: &str, retry| {
+            let problem = Problem {
+                kind: kind.to_owned(),
+                detail: String::new(),
+                retry,
+            };
+            command(&problem, "shop")
+        };
+        for (kind, retry, wanted) in [
+            (
+                "certloop:challengePath",
+                Retry::Person,
+                Some("certloop check shop"),
+            ),
+            (
+                "urn:ietf:params:acme:error:dns",
+                Retry::Soon,
+                Some("certloop check shop"),
+            ),
+            (
+                "certloop:listenerFull",
+                Retry::Person,
+                Some("certloop edit shop"),
+            ),
+            (
+                "certloop:storeDenied",
+                Retry::Person,
+                Some("certloop doctor"),
+            ),
+            (
+                "urn:ietf:params:acme:error:serverInternal",
+                Retry::Soon,
+                None,
+            ),
+            ("certloop:limit", Retry::At, None),
+        ] {
+            assert_eq!(of(kind, retry).as_deref(), wanted, "{kind}");
+        }
+    }
+}
