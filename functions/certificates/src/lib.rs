@@ -55,6 +55,8 @@ mod going_back;
 #[cfg(feature = "cycle")]
 mod import;
 #[cfg(feature = "cycle")]
+pub mod invocation;
+#[cfg(feature = "cycle")]
 pub mod key;
 #[cfg(feature = "cycle")]
 pub mod limits;

@@ -164,7 +164,8 @@ pub struct TargetStanding {
 }
 
 /// Which part of the inventory is asked for.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct Selection {
     /// Only these.
     pub certificates: Option<Vec<String>>,

@@ -1,17 +1,16 @@
 //! The renewing function: schedule, bucket events and requests by hand, each one pass over the certificates that are due.
 //!
-//! Wiring only: what it understands is in [`event`], what it does in [`handler`] and the `certificates` library.
-
-mod event;
-mod handler;
+//! Wiring only: what it does is in [`certificates::invocation`].
 
 use std::env;
+use std::io::Write;
 
 use certificates::aws::Aws;
+use certificates::clock::Clock;
+use certificates::invocation::{Failure, Installation, Invoked};
 use certificates::live::Live;
-use lambda_runtime::{Error, run, service_fn};
-
-use crate::handler::Installation;
+use lambda_runtime::{Diagnostic, Error, LambdaEvent, run, service_fn};
+use serde_json::Value;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
@@ -39,5 +38,33 @@ async fn main() -> Result<(), Error> {
         bucket,
         region,
     };
-    run(service_fn(|event| installation.handle(event))).await
+    run(service_fn(|event| handle(&installation, event))).await
+}
+
+async fn handle(
+    installation: &Installation<Live>,
+    event: LambdaEvent<Value>,
+) -> Result<Value, Diagnostic> {
+    let LambdaEvent { payload, context } = event;
+    let clock = Clock::start(context.deadline());
+    let invoked = Invoked {
+        function: &context.env_config.function_name,
+        arn: &context.invoked_function_arn,
+    };
+    let answer = installation.answer(&payload, clock, invoked).await;
+    let answer = answer.map_err(|failure| diagnostic(&failure))?;
+    // The embedded metric format is a bare line, so it does not go through tracing.
+    if let Some(line) = answer.metrics
+        && let Err(error) = writeln!(std::io::stdout(), "{line}")
+    {
+        tracing::warn!(%error, "metrics not written");
+    }
+    Ok(answer.result)
+}
+
+fn diagnostic(failure: &Failure) -> Diagnostic {
+    Diagnostic {
+        error_type: failure.kind().to_owned(),
+        error_message: failure.to_string(),
+    }
 }

@@ -1,14 +1,9 @@
-//! What renew is asked: the function's own parser of events.
+//! What renew is asked: the parser of events.
 
 #![no_main]
 
+use certificates::invocation::Event;
 use serde_json::Value;
-
-use event::Event;
-
-#[allow(dead_code, reason = "the function needs more of it")]
-#[path = "../../../functions/renew/src/event.rs"]
-mod event;
 
 libfuzzer_sys::fuzz_target!(|json: &[u8]| {
     // Lambda's runtime has read it as JSON.

@@ -4,40 +4,41 @@
 //! queue repeat what the state already remembers. The invocation is an error only when the pass itself could not run
 //! ([`Failure`]): an event that is not understood, or a bucket, settings or credentials that cannot be used.
 
-use std::io::Write;
+mod event;
 
-use lambda_runtime::{Diagnostic, LambdaEvent};
 use serde_json::{Value, json};
 use thiserror::Error;
 use time::{Duration, OffsetDateTime};
 
-use certificates::classes::Ours;
-use certificates::clock::Clock;
-use certificates::cycle::{Cycle, Ports, store_problem};
-use certificates::document::Wanted;
-use certificates::metrics::Metrics;
-use certificates::names::CertificateName;
-use certificates::pass::{Pass, list_known, read_settings};
-use certificates::planning::{EitherPorts, forecast};
-use certificates::problem::{Problem, Retry};
-use certificates::renewal::rfc3339;
-use certificates::report::{Entry, Outcome, Report};
-use certificates::settings::{Orphans, Settings};
-use certificates::status::Selection;
-use certificates::store::{self, Condition, Store, StoreError};
+use crate::classes::Ours;
+use crate::clock::Clock;
+use crate::cycle::{Cycle, Ports, store_problem};
+use crate::document::Wanted;
+use crate::metrics::Metrics;
+use crate::names::CertificateName;
+use crate::pass::{Pass, list_known, read_settings};
+use crate::planning::{EitherPorts, forecast};
+use crate::problem::{Problem, Retry};
+use crate::renewal::rfc3339;
+use crate::report::{Entry, Outcome, Report};
+use crate::settings::{Orphans, Settings};
+use crate::store::{self, Condition, Store, StoreError};
 
-use crate::event::{Event, NotUnderstood};
+pub use event::{Event, NotUnderstood};
 
 /// Why an invocation could not do its work. Nothing was changed.
 #[derive(Debug, Error)]
-pub(crate) enum Failure {
+pub enum Failure {
+    /// The event is none of ours.
     #[error(transparent)]
     NotUnderstood(#[from] NotUnderstood),
+    /// Whoever may only look asked for more.
     #[error(
         "through the alias {VIEW:?} only status, plan and check are answered; invoke the function without the alias, which \
          needs the permission of an operator"
     )]
     NotPermitted,
+    /// Bucket, settings or credentials cannot be used.
     #[error("{0}")]
     CannotRun(String),
 }
@@ -48,48 +49,78 @@ impl From<Problem> for Failure {
     }
 }
 
-impl From<Failure> for Diagnostic {
-    fn from(failure: Failure) -> Self {
-        let error_type = match failure {
-            Failure::NotUnderstood(_) => "certloop.NotUnderstood",
-            Failure::NotPermitted => "certloop.NotPermitted",
-            Failure::CannotRun(_) => "certloop.CannotRun",
-        };
-        Self {
-            error_type: error_type.to_owned(),
-            error_message: failure.to_string(),
+impl Failure {
+    /// Returns the error's type, as callers of the function see it.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::NotUnderstood(_) => "certloop.NotUnderstood",
+            Self::NotPermitted => "certloop.NotPermitted",
+            Self::CannotRun(_) => "certloop.CannotRun",
         }
     }
 }
 
-/// Where this function runs and what it works on.
-pub(crate) struct Installation<P> {
-    pub(crate) ports: P,
-    pub(crate) bucket: String,
-    pub(crate) region: String,
+/// Where the passes run and what they work on.
+pub struct Installation<P> {
+    /// Everything outside.
+    pub ports: P,
+    /// The bucket's name.
+    pub bucket: String,
+    /// The home region.
+    pub region: String,
+}
+
+/// How an invocation came about.
+#[derive(Clone, Copy, Debug)]
+pub struct Invoked<'i> {
+    /// The function's name, a dimension of its metrics.
+    pub function: &'i str,
+    /// The ARN by which it was invoked; empty where there is none.
+    pub arn: &'i str,
+}
+
+/// What came of an invocation.
+#[derive(Debug)]
+pub struct Answer {
+    /// The function's result.
+    pub result: Value,
+    /// The line of metrics, of what was a pass.
+    pub metrics: Option<String>,
+}
+
+impl Answer {
+    fn only(result: Value) -> Self {
+        Self {
+            result,
+            metrics: None,
+        }
+    }
 }
 
 impl<P: Ports> Installation<P> {
     /// Answers one invocation.
-    pub(crate) async fn handle(&self, event: LambdaEvent<Value>) -> Result<Value, Failure> {
-        let LambdaEvent { payload, context } = event;
-        let clock = Clock::start(context.deadline());
-        let event = match Event::parse(&payload, &self.bucket) {
+    pub async fn answer(
+        &self,
+        payload: &Value,
+        clock: Clock,
+        invoked: Invoked<'_>,
+    ) -> Result<Answer, Failure> {
+        let event = match Event::parse(payload, &self.bucket) {
             Ok(event) => event,
             Err(error) => {
                 tracing::error!(%error, "event not understood");
                 return Err(error.into());
             }
         };
-        if alias_of(&context.invoked_function_arn) == Some(VIEW) && !event.only_looks() {
+        if alias_of(invoked.arn) == Some(VIEW) && !event.only_looks() {
             tracing::error!("the alias {VIEW} was asked to do something");
             return Err(Failure::NotPermitted);
         }
         let settings = read_settings(self.ports.store()).await.inspect_err(|problem| {
             tracing::error!(problem.type = problem.kind, problem.detail = problem.detail, "the pass cannot run");
         })?;
-        let account = account_of(&context.invoked_function_arn);
-        let function = context.env_config.function_name.clone();
+        let account = account_of(invoked.arn);
+        let function = invoked.function;
         let ports = EitherPorts::live(&self.ports);
         let mut cycle = Cycle::new(
             &ports,
@@ -112,7 +143,7 @@ impl<P: Ports> Installation<P> {
                 } else {
                     None
                 };
-                Ok(self.report(&clock, &function, pass, fleet))
+                Ok(report(&clock, function, pass, fleet))
             }
             Event::Issue {
                 name,
@@ -135,37 +166,24 @@ impl<P: Ports> Installation<P> {
                         ..Pass::default()
                     },
                 };
-                Ok(self.report(&clock, &function, pass, None))
+                Ok(report(&clock, function, pass, None))
             }
             Event::Act { name, action } => {
                 let pass = cycle.act_on(&name, &action).await;
-                Ok(self.report(&clock, &function, pass, None))
+                Ok(report(&clock, function, pass, None))
             }
             Event::Plan { certificates, at } => {
                 cycle.clock = clock.showing(instant_of_plan(at, clock.now())?);
                 let names = self.names(certificates, &mut cycle).await?;
                 let forecast = forecast(&self.ports, cycle, &names).await;
                 tracing::info!(certificates = forecast.certificates.len(), "plan made");
-                Ok(json!(forecast))
+                Ok(Answer::only(json!(forecast)))
             }
-            Event::Status {
-                certificates,
-                limit,
-                after,
-            } => {
-                let inventory = cycle
-                    .status(&Selection {
-                        certificates,
-                        limit,
-                        after,
-                    })
-                    .await?;
-                Ok(json!(inventory))
-            }
+            Event::Status(selection) => Ok(Answer::only(json!(cycle.status(&selection).await?))),
             Event::Check { name } => {
                 let check = cycle.check(&name).await;
                 tracing::info!(certificate.name = %check.name, verdict = ?check.verdict, "checked");
-                Ok(json!(check))
+                Ok(Answer::only(json!(check)))
             }
         }
     }
@@ -176,13 +194,14 @@ impl<P: Ports> Installation<P> {
         asked_for: Option<Vec<String>>,
         cycle: &mut Cycle<'_, EitherPorts<'_, P>>,
     ) -> Result<Vec<String>, Problem> {
-        let removes = cycle.settings.orphans == Orphans::Remove;
-        if let Some(names) = asked_for.as_ref().filter(|_| !removes) {
-            return Ok(names.clone());
+        match asked_for {
+            Some(names) if cycle.settings.orphans != Orphans::Remove => Ok(names),
+            asked_for => {
+                let known = list_known(self.ports.store()).await?;
+                cycle.keeps_orphans = known.most_are_gone();
+                Ok(asked_for.unwrap_or_else(|| [known.documents, known.orphans].concat()))
+            }
         }
-        let known = list_known(self.ports.store()).await?;
-        cycle.keeps_orphans = known.most_are_gone();
-        Ok(asked_for.unwrap_or_else(|| [known.documents, known.orphans].concat()))
     }
 
     /// Stores a document put in by hand: an identical one is fine, a different one is replaced only when asked to.
@@ -237,67 +256,66 @@ impl<P: Ports> Installation<P> {
             format!("{key} keeps being changed by others; ask again"),
         ))
     }
+}
 
-    /// Tells what became of a pass; `fleet` where it was a full one.
-    fn report(&self, clock: &Clock, function: &str, pass: Pass, fleet: Option<Fleet>) -> Value {
-        let needs_person = |entry: &&Entry| {
-            entry
-                .problem
-                .as_ref()
-                .is_some_and(|problem| matches!(problem.retry, Retry::Person | Retry::Never))
-        };
-        let needs_person = pass.entries.iter().filter(needs_person).count();
-        let unproved = pass
-            .entries
-            .iter()
-            .flat_map(|entry| &entry.targets)
-            .filter(|target| target.proved == Some(false))
-            .count();
-        let untrusted = pass.entries.iter().filter(|entry| entry.is_untrusted);
-        let untrusted = untrusted.count();
-        let managed = pass
-            .entries
-            .iter()
-            .filter(|entry| entry.outcome != Outcome::Removed && !entry.is_orphan)
-            .count();
-        let report = Report::new(pass.entries);
-        let summary = report.summary;
-        let count = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
-        let mut metrics = Metrics::new(function)
-            .seconds("PassSeconds", clock.elapsed().as_secs_f64())
-            .count("Issued", count(summary.issued))
-            .count("Renewed", count(summary.renewed))
-            .count("Deployed", count(summary.deployed))
-            .count("Waiting", count(summary.waiting))
-            .count("Failed", count(summary.failed))
-            .count("NeedsPerson", count(needs_person))
-            .count("Unproved", count(unproved))
-            .count("Untrusted", count(untrusted));
-        // Without certificates nothing runs out: an alarm on the last one that was taken away must clear.
-        let share = pass.lowest_share_left;
-        if let Some(share) = share.or((fleet.is_some() && managed == 0).then_some(1.0)) {
-            metrics = metrics.share("LifetimeLeftShare", share);
+/// Tells what became of a pass; `fleet` where it was a full one.
+fn report(clock: &Clock, function: &str, pass: Pass, fleet: Option<Fleet>) -> Answer {
+    let needs_person = |entry: &&Entry| {
+        entry
+            .problem
+            .as_ref()
+            .is_some_and(|problem| matches!(problem.retry, Retry::Person | Retry::Never))
+    };
+    let needs_person = pass.entries.iter().filter(needs_person).count();
+    let unproved = pass
+        .entries
+        .iter()
+        .flat_map(|entry| &entry.targets)
+        .filter(|target| target.proved == Some(false))
+        .count();
+    let untrusted = pass.entries.iter().filter(|entry| entry.is_untrusted);
+    let untrusted = untrusted.count();
+    let managed = pass
+        .entries
+        .iter()
+        .filter(|entry| entry.outcome != Outcome::Removed && !entry.is_orphan)
+        .count();
+    let report = Report::new(pass.entries);
+    let summary = report.summary;
+    let count = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
+    let mut metrics = Metrics::new(function)
+        .seconds("PassSeconds", clock.elapsed().as_secs_f64())
+        .count("Issued", count(summary.issued))
+        .count("Renewed", count(summary.renewed))
+        .count("Deployed", count(summary.deployed))
+        .count("Waiting", count(summary.waiting))
+        .count("Failed", count(summary.failed))
+        .count("NeedsPerson", count(needs_person))
+        .count("Unproved", count(unproved))
+        .count("Untrusted", count(untrusted));
+    // Without certificates nothing runs out: an alarm on the last one that was taken away must clear.
+    let share = pass.lowest_share_left;
+    if let Some(share) = share.or((fleet.is_some() && managed == 0).then_some(1.0)) {
+        metrics = metrics.share("LifetimeLeftShare", share);
+    }
+    let full = fleet.is_some();
+    if let Some(fleet) = fleet {
+        metrics = metrics
+            .count("Passes", 1)
+            .count("CertificatesManaged", count(managed));
+        if let Some(imports) = fleet.imports_of_a_year {
+            metrics = metrics.count("ImportsThisYear", imports.into());
         }
-        let full = fleet.is_some();
-        if let Some(fleet) = fleet {
-            metrics = metrics
-                .count("Passes", 1)
-                .count("CertificatesManaged", count(managed));
-            if let Some(imports) = fleet.imports_of_a_year {
-                metrics = metrics.count("ImportsThisYear", imports.into());
-            }
-            if let Some(most) = pass.most_on_a_load_balancer {
-                metrics = metrics.count("ListenerCertificates", count(most));
-            }
+        if let Some(most) = pass.most_on_a_load_balancer {
+            metrics = metrics.count("ListenerCertificates", count(most));
         }
-        let milliseconds = clock.now().unix_timestamp_nanos() / 1_000_000;
-        let line = metrics.to_line(u64::try_from(milliseconds).unwrap_or_default());
-        // The embedded metric format is a bare line, so it does not go through tracing.
-        if let Err(error) = writeln!(std::io::stdout(), "{line}") {
-            tracing::warn!(%error, "metrics not written");
-        }
-        tracing::info!(summary = %json!(summary), full, "pass done");
-        json!(report)
+    }
+    let milliseconds = clock.now().unix_timestamp_nanos() / 1_000_000;
+    let line = metrics.to_line(u64::try_from(milliseconds).unwrap_or_default());
+    tracing::info!(summary = %json!(summary), full, "pass done");
+    Answer {
+        result: json!(report),
+        metrics: Some(line),
     }
 }
 

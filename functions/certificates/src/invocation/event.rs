@@ -6,48 +6,60 @@ use thiserror::Error;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use certificates::actions::Action;
-use certificates::state::Reason;
-use certificates::store;
+use crate::actions::Action;
+use crate::state::Reason;
+use crate::status::Selection;
+use crate::store;
 
 /// What an invocation asks for.
 #[derive(Debug, PartialEq)]
-pub(crate) enum Event {
+pub enum Event {
     /// One pass, over all certificates or the named ones.
     Reconcile {
+        /// Only these.
         certificates: Option<Vec<String>>,
+        /// Also what is not due, and what waits by our own ladder.
         force: bool,
     },
     /// First issuance by hand: store the document, then reconcile it.
     Issue {
+        /// The document's name.
         name: String,
+        /// The document.
         certificate: Value,
+        /// Whether another document of that name is replaced.
         replace: bool,
     },
     /// Something asked for by name.
-    Act { name: String, action: Action },
+    Act {
+        /// Of which certificate.
+        name: String,
+        /// What.
+        action: Action,
+    },
     /// What a pass would do, now or at an instant to come.
     Plan {
+        /// Only these.
         certificates: Option<Vec<String>>,
+        /// When; now if it is not said.
         at: Option<OffsetDateTime>,
     },
     /// The inventory.
-    Status {
-        certificates: Option<Vec<String>>,
-        limit: Option<usize>,
-        after: Option<String>,
-    },
+    Status(Selection),
     /// Whether the names of a certificate would be validated now.
-    Check { name: String },
+    Check {
+        /// The document's name.
+        name: String,
+    },
 }
 
 impl Event {
     /// Whether answering it changes nothing of what is served or ordered: a check leaves no more than a probe in the bucket, for as long as
     /// it takes.
-    pub(crate) fn only_looks(&self) -> bool {
+    pub fn only_looks(&self) -> bool {
         matches!(
             self,
-            Self::Plan { .. } | Self::Status { .. } | Self::Check { .. }
+            Self::Plan { .. } | Self::Status(_) | Self::Check { .. }
         )
     }
 }
@@ -65,7 +77,7 @@ impl Event {
          {{\"action\":\"check\",\"name\":...}}",
     in_one_line(.0)
 )]
-pub(crate) struct NotUnderstood(pub(crate) String);
+pub struct NotUnderstood(pub String);
 
 /// Returns what repeats some of an event, fit for one line of a message: escaped, and cut when it is long.
 fn in_one_line(reason: &str) -> String {
@@ -119,14 +131,7 @@ enum Request {
         #[serde(default)]
         at: Option<String>,
     },
-    Status {
-        #[serde(default)]
-        certificates: Option<Vec<String>>,
-        #[serde(default)]
-        limit: Option<usize>,
-        #[serde(default)]
-        after: Option<String>,
-    },
+    Status(Selection),
     Check {
         name: String,
     },
@@ -134,7 +139,7 @@ enum Request {
 
 impl Event {
     /// Parses an event. `bucket` is ours: an object created in another one is refused.
-    pub(crate) fn parse(event: &Value, bucket: &str) -> Result<Self, NotUnderstood> {
+    pub fn parse(event: &Value, bucket: &str) -> Result<Self, NotUnderstood> {
         if let Some(action) = event.get("action") {
             return Self::parse_request(event, action);
         }
@@ -225,15 +230,7 @@ impl Event {
                 certificates,
                 at: at.as_deref().map(instant).transpose()?,
             },
-            Request::Status {
-                certificates,
-                limit,
-                after,
-            } => Self::Status {
-                certificates,
-                limit,
-                after,
-            },
+            Request::Status(selection) => Self::Status(selection),
             Request::Check { name } => Self::Check { name },
         })
     }
@@ -267,15 +264,15 @@ mod tests {
     #[test]
     fn the_schedule_asks_for_a_whole_pass() {
         assert_eq!(
-            sample(include_str!("../../../events/scheduled.json")),
+            sample(include_str!("../../../../events/scheduled.json")),
             EVERYTHING
         );
         assert_eq!(
-            sample(include_str!("../../../events/scheduler.json")),
+            sample(include_str!("../../../../events/scheduler.json")),
             EVERYTHING
         );
         assert_eq!(
-            sample(include_str!("../../../events/reconcile.json")),
+            sample(include_str!("../../../../events/reconcile.json")),
             EVERYTHING
         );
     }
@@ -284,7 +281,7 @@ mod tests {
     fn some_certificates_may_be_named_and_forced() {
         let names = Some(vec!["shop".to_owned()]);
         assert_eq!(
-            sample(include_str!("../../../events/reconcile-some.json")),
+            sample(include_str!("../../../../events/reconcile-some.json")),
             Event::Reconcile {
                 certificates: names,
                 force: true
@@ -296,7 +293,7 @@ mod tests {
     fn a_document_put_into_the_bucket_asks_for_that_certificate() {
         let names = Some(vec!["shop".to_owned()]);
         assert_eq!(
-            sample(include_str!("../../../events/object-created.json")),
+            sample(include_str!("../../../../events/object-created.json")),
             Event::Reconcile {
                 certificates: names,
                 force: false
@@ -306,7 +303,7 @@ mod tests {
 
     #[test]
     fn an_object_elsewhere_is_refused() {
-        let event = include_str!("../../../events/object-created.json");
+        let event = include_str!("../../../../events/object-created.json");
         let other =
             Event::parse(&serde_json::from_str(event).unwrap(), "another-bucket").unwrap_err();
         assert!(other.to_string().contains("certloop-example"), "{other}");
@@ -321,22 +318,22 @@ mod tests {
     #[test]
     fn a_request_by_hand_is_read_whole() {
         assert!(
-            matches!(sample(include_str!("../../../events/issue.json")), Event::Issue { name, replace: false, .. } if name == "shop")
+            matches!(sample(include_str!("../../../../events/issue.json")), Event::Issue { name, replace: false, .. } if name == "shop")
         );
         assert!(matches!(
-            sample(include_str!("../../../events/status.json")),
-            Event::Status {
+            sample(include_str!("../../../../events/status.json")),
+            Event::Status(Selection {
                 limit: Some(100),
                 ..
-            }
+            })
         ));
         let name = "shop".to_owned();
         assert_eq!(
-            sample(include_str!("../../../events/check.json")),
+            sample(include_str!("../../../../events/check.json")),
             Event::Check { name }
         );
         assert_eq!(
-            sample(include_str!("../../../events/plan.json")),
+            sample(include_str!("../../../../events/plan.json")),
             Event::Plan {
                 certificates: Some(vec!["shop".to_owned()]),
                 at: None
