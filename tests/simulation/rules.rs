@@ -9,6 +9,7 @@ use certificates::authority::AuthorizationStatus;
 use certificates::certificate::{Chain, Leaf};
 use certificates::certificate_manager::{Material, same_serial};
 use certificates::key::KeyType;
+use certificates::messages::{Kind, Message};
 use certificates::problem::Refusal;
 use certificates::report::Entry;
 use certificates::settings::{CheckMode, Orphans};
@@ -50,6 +51,8 @@ pub(crate) struct Book {
     rolled_back: BTreeMap<String, RolledBack>,
     /// The serials whose revocation was written down, with the certificate and since when.
     revoking: BTreeMap<String, (String, OffsetDateTime)>,
+    /// What people heard of a certificate, by its name and the channel.
+    heard: BTreeMap<(String, String), Heard>,
     /// Since when a removal has been under way, by certificate.
     removing: BTreeMap<String, OffsetDateTime>,
 }
@@ -59,6 +62,18 @@ struct RolledBack {
     serial: String,
     /// The document's ETag at the time.
     document: Option<String>,
+}
+
+/// What people heard of a certificate on a channel.
+#[derive(Default)]
+struct Heard {
+    messages: BTreeMap<String, Message>,
+    /// The messages of the last pass that told something: should it die before they are marked, all of them are told again.
+    last: BTreeSet<String>,
+    last_pass: u32,
+    has_problem: bool,
+    was_issued: bool,
+    running_out: BTreeSet<OffsetDateTime>,
 }
 
 struct Told {
@@ -103,6 +118,58 @@ impl World {
             ));
         }
     }
+}
+
+/// A message arrives: sent under the lease, the same whenever it is repeated, in the order in which things happened, and no state twice.
+pub(crate) fn told(world: &mut World, pass: u32, channel: &str, message: &Message) {
+    let name = message.certificate.name.clone();
+    world.needs_lease(pass, &name, "a message");
+    world.tally.count(&format!("told: {:?}", message.kind));
+    // With wrong clocks two can hold the lease at once.
+    let is_steady = world.is_steady();
+    let key = (name.clone(), channel.to_owned());
+    let heard = world.book.heard.entry(key).or_default();
+    if let Some(before) = heard.messages.get(&message.id) {
+        let is_same = before == message;
+        let is_last = heard.last.contains(&message.id);
+        world.tally.count("told again");
+        if is_steady && !(is_same && is_last) {
+            world.broken(format!(
+                "messages: {name} was told {} again, but otherwise ({is_same}) or late ({is_last})",
+                message.id
+            ));
+        }
+        return;
+    }
+    let had_problem = heard.has_problem;
+    let wrong = match message.kind {
+        Kind::Issued => std::mem::replace(&mut heard.was_issued, true),
+        Kind::Renewed => !heard.was_issued,
+        Kind::ProblemStarted => std::mem::replace(&mut heard.has_problem, true),
+        Kind::ProblemChanged => !had_problem,
+        Kind::ProblemEnded => !std::mem::replace(&mut heard.has_problem, false),
+        Kind::RunningOut => {
+            let until = message.certificate.not_after;
+            until.is_none_or(|until| !heard.running_out.insert(until))
+        }
+    };
+    if std::mem::replace(&mut heard.last_pass, pass) != pass {
+        heard.last.clear();
+    }
+    heard.last.insert(message.id.clone());
+    heard.messages.insert(message.id.clone(), message.clone());
+    if wrong && is_steady {
+        world.broken(format!(
+            "messages: {name} was told {:?} of {:?}, which does not follow from what was told before",
+            message.kind,
+            message.problem.as_ref().or(message.before.as_ref())
+        ));
+    }
+}
+
+/// Nobody remembers what was told of a certificate whose record is gone.
+pub(crate) fn forgotten(world: &mut World, name: &str) {
+    world.book.heard.retain(|(known, _), _| known != name);
 }
 
 /// Rule 11: nothing begins after the deadline.
@@ -547,8 +614,14 @@ pub(crate) fn before_object_deletion(world: &mut World, pass: u32, key: &str) {
 /// Whether a removal was under way for a week, so that what the bucket knows may go.
 fn is_to_be_forgotten(world: &World, name: &str) -> bool {
     let week = Duration::weeks(1) - Duration::minutes(5);
-    let since = world.book.removing.get(name);
-    let is_over = since.is_some_and(|since| world.now() - *since >= week);
+    let since = world.book.removing.get(name).copied();
+    // A wrong clock may have written down that it was long ago.
+    let written = world
+        .states
+        .get(name)
+        .and_then(|state| state.removing.as_ref());
+    let since = since.map(|since| written.map_or(since, |removal| since.min(removal.at)));
+    let is_over = since.is_some_and(|since| world.now() - since >= week);
     (is_over || !world.is_steady())
         && !world
             .objects
@@ -1515,6 +1588,23 @@ fn unprovided<'w>(
         .collect()
 }
 
+/// Whether somebody went back to a certificate whose names another document has by now, with a key of the same kind: a listener shows one
+/// of the two.
+fn went_back_onto_another(world: &World, name: &str) -> bool {
+    let held = |name: &str| world.states.get(name)?.certificate.as_ref();
+    let Some(ours) = held(name).filter(|_| world.book.rolled_back.contains_key(name)) else {
+        return false;
+    };
+    let others = world.states.keys().filter(|other| other.as_str() != name);
+    others.filter_map(|other| held(other)).any(|theirs| {
+        theirs.key_type.is_ecdsa() == ours.key_type.is_ecdsa()
+            && theirs
+                .domains
+                .iter()
+                .any(|domain| ours.domains.contains(domain))
+    })
+}
+
 /// A day after things calmed down everything is as wanted, and nothing of ours is left over.
 pub(crate) fn all_is_well(world: &mut World) {
     let now = world.now();
@@ -1529,7 +1619,8 @@ pub(crate) fn all_is_well(world: &mut World) {
             }
             continue;
         };
-        if world.calm_since(name) + CALM > now || needs_person(world, name, wish) {
+        let is_settled = world.calm_since(name) + CALM <= now;
+        if !is_settled || needs_person(world, name, wish) || went_back_onto_another(world, name) {
             all_calm = false;
             continue;
         }

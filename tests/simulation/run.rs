@@ -13,13 +13,14 @@ use certificates::actions::Action;
 use certificates::clock::Clock;
 use certificates::cycle::{Cycle, Ports};
 use certificates::key::{KeyType, PrivateKey};
+use certificates::messages::Message;
 use certificates::names::DnsName;
 use certificates::pass::{list_known, read_settings};
 use certificates::problem::ServiceError;
 use certificates::proof::{Proven, Question};
 use certificates::report::{Entry, Outcome};
 use certificates::self_check::Fetched;
-use certificates::settings::Settings;
+use certificates::settings::{Channel, Settings};
 use serde_json::json;
 use time::{Duration, OffsetDateTime};
 use tokio::sync::Notify;
@@ -124,6 +125,16 @@ fn settings(rng: &mut fastrand::Rng) -> (Settings, Vec<u8>, Limits, bool) {
     let rehearse = (rng.u8(..4) == 0).then_some(Site::Staging.key());
     let share = [0.1, 0.1, 0.25, 0.5][rng.usize(..4)];
     let orphans = ["report", "remove"][rng.usize(..2)];
+    // Drawn apart, so that worlds in which nobody is told anything live as they would.
+    let mut others = fastrand::Rng::with_seed(rng.clone().u64(..));
+    let notify = match others.u8(..3) {
+        0 => json!({}),
+        1 => json!({"topicArn": TOPIC, "renewals": true}),
+        _ => json!({
+            "topicArn": TOPIC,
+            "webhooks": [{"secretArn": WEBHOOK, "format": "slack"}],
+        }),
+    };
     let document = json!({
         "authorities": {
             Site::First.key(): authority(Site::First, told),
@@ -133,6 +144,7 @@ fn settings(rng: &mut fastrand::Rng) -> (Settings, Vec<u8>, Limits, bool) {
         "rehearse": rehearse,
         "fallback": {"share": share},
         "orphans": orphans,
+        "notify": notify,
         "defaults": {"authority": "letsencrypt"},
         "selfCheck": {"mode": self_check},
         "proof": {"mode": proof},
@@ -141,6 +153,9 @@ fn settings(rng: &mut fastrand::Rng) -> (Settings, Vec<u8>, Limits, bool) {
     let body = serde_json::to_vec(&document).unwrap();
     (Settings::parse(&body).unwrap(), body, limits, kept)
 }
+
+const TOPIC: &str = "arn:aws:sns:eu-central-1:123456789012:certloop";
+const WEBHOOK: &str = "arn:aws:secretsmanager:eu-central-1:123456789012:secret:webhook-AbCdEf";
 
 /// Times at which nothing goes wrong and nobody does anything: at their end everything must be well.
 struct Lulls(Vec<(OffsetDateTime, OffsetDateTime)>);
@@ -458,6 +473,10 @@ impl Driver {
                 .min();
             let elsewhere = state.failures_elsewhere.iter();
             let elsewhere = elsewhere.map(|failure| failure.next_attempt);
+            let running_out = state.certificate.as_ref();
+            let running_out = running_out.map(|held| held.not_after - held.lifetime() / 4);
+            let untold = state.told.iter().flat_map(|told| &told.outbox);
+            let untold = untold.map(|outgoing| outgoing.next_attempt);
             let forgotten = state.removing.as_ref().map(|removing| removing.at + WEEK);
             for at in ends
                 .chain(waits)
@@ -468,6 +487,8 @@ impl Driver {
                 .chain(revoked)
                 .chain(elsewhere)
                 .chain(forgotten)
+                .chain(running_out)
+                .chain(untold)
                 .chain(lease)
                 .filter(|at| *at > begun)
             {
@@ -864,6 +885,22 @@ impl Ports for SimPorts {
                 Fetched::Unreachable(error.to_string())
             }
         }
+    }
+
+    fn is_public(&self, chain_pem: &str, name: &str, at: OffsetDateTime) -> Option<bool> {
+        certificates::network::is_public(chain_pem, name, at)
+    }
+
+    async fn send(&self, channel: &Channel, message: &Message) -> Result<(), String> {
+        let pass = self.handle.pass;
+        let sent = self
+            .handle
+            .call(Service::Network, "message", &channel.key(), |world| {
+                rules::told(world, pass, &channel.key(), message);
+                Ok::<_, ServiceError>(())
+            })
+            .await;
+        sent.map_err(|error| error.to_string())
     }
 
     async fn handshake(&self, question: &Question<'_>, limit: StdDuration) -> Proven {

@@ -174,6 +174,7 @@ pub(crate) fn remove(world: &mut World, key: &str) {
     if let Some(name) = name_in(key) {
         if key.starts_with("state/") {
             world.states.remove(name);
+            crate::rules::forgotten(world, name);
         } else if key.ends_with("/pending.json") {
             world.pending.remove(name);
         }

@@ -54,6 +54,7 @@ impl<P: Ports> Cycle<'_, P> {
         log(&entry);
         Pass {
             entries: vec![entry],
+            sent: self.sent(),
             ..Pass::default()
         }
     }

@@ -94,6 +94,7 @@ impl<P: Ports> Work<'_, '_, P> {
                 }
             }
         }
+        let is_lost = matches!(done.halt, Some(Halt::LeaseLost));
         let mut entry = self.conclude(done, plan.waiting);
         entry.problem = entry.problem.or(plan.problem);
         // Taken off and told: forgotten, unless ours stayed there as the default.
@@ -109,6 +110,9 @@ impl<P: Ports> Work<'_, '_, P> {
                 || !target.stuck.is_empty()
                 || named.contains(&target.id)
         });
+        if !is_lost && let Err(halt) = self.tell(&entry).await {
+            return self.entry_of_halt(halt);
+        }
         match tokio::time::timeout(TO_END, self.end()).await {
             Ok(Ok(())) | Err(_) => {
                 // The daily look at what is served must not put off the look ahead.
@@ -314,12 +318,35 @@ impl<P: Ports> Work<'_, '_, P> {
                 let halt = self.deployment_failed(None, failing);
                 Some(self.entry_of_halt(halt))
             }
+            Err(Halt::LeaseLost) => return Some(self.entry_of_halt(Halt::LeaseLost)),
             Err(halt) => Some(self.entry_of_halt(halt)),
         };
+        if let Some(entry) = &entry
+            && let Err(halt) = self.tell(entry).await
+        {
+            return Some(self.entry_of_halt(halt));
+        }
         match tokio::time::timeout(TO_END, self.end()).await {
             Ok(Ok(())) | Err(_) => entry,
             Ok(Err(halt)) => Some(self.entry_of_halt(halt)),
         }
+    }
+
+    /// Tells what was found of a certificate for which nothing else is to be done.
+    pub(crate) async fn carry_out_telling(mut self, entry: Entry) -> Entry {
+        if let Err(halt) = self.tell(&entry).await {
+            return self.entry_of_halt(halt);
+        }
+        // Should this fail, the lease ends with the invocation and the next pass tells it again, under the same id.
+        let ended = tokio::time::timeout(TO_END, self.end()).await;
+        if let Ok(Err(halt)) = ended {
+            tracing::warn!(
+                certificate.name = entry.name,
+                ?halt,
+                "what was told is not marked"
+            );
+        }
+        entry
     }
 
     fn entry_of_halt(&self, halt: Halt) -> Entry {

@@ -21,14 +21,14 @@ use crate::document::Wanted;
 use crate::key::{KeyType, PrivateKey};
 use crate::load_balancer::{Holding, LoadBalancer};
 use crate::memo::Memo;
+use crate::messages::{Channels, Message};
 use crate::names::{CertificateName, DnsName};
-use crate::network;
 use crate::preflight::Sights;
 use crate::problem::{Failure, Problem, Refusal, ServiceError, backoff};
 use crate::proof::{Proven, Question};
 use crate::renewal;
 use crate::self_check::Fetched;
-use crate::settings::Settings;
+use crate::settings::{Channel, Settings};
 use crate::state::{Held, LONGEST_LEASE, Lease, Leftovers, State};
 use crate::store::{self, Condition, Store, StoreError, write_record};
 
@@ -70,9 +70,9 @@ pub trait Ports {
         limit: Duration,
     ) -> Fetched;
     /// Returns whether an issued chain leads to a trust root of the platform for this name, or `None` when that cannot be told.
-    fn is_public(&self, chain_pem: &str, name: &str, at: OffsetDateTime) -> Option<bool> {
-        network::is_public(chain_pem, name, at)
-    }
+    fn is_public(&self, chain_pem: &str, name: &str, at: OffsetDateTime) -> Option<bool>;
+    /// Sends a message; says in words why the channel did not take it. Never names a secret.
+    async fn send(&self, channel: &Channel, message: &Message) -> Result<(), String>;
     /// Looks at what is served.
     async fn handshake(&self, question: &Question<'_>, limit: Duration) -> Proven;
 }
@@ -98,6 +98,7 @@ pub struct Cycle<'p, P: Ports> {
     /// The directories that could not answer a question for renewal information.
     pub(crate) silent: RefCell<BTreeSet<String>>,
     pub(crate) budget: Budget,
+    pub(crate) channels: RefCell<Channels>,
     pub(crate) sights: Sights<P::Resolver>,
     holdings: Memo<Result<Holding, ServiceError>>,
     listings: Memo<(OffsetDateTime, Rc<Vec<Listed>>)>,
@@ -125,14 +126,16 @@ impl<'p, P: Ports> Cycle<'p, P> {
             accounts: Memo::default(),
             silent: RefCell::default(),
             budget: Budget::default(),
+            channels: RefCell::default(),
             sights: Sights::default(),
             holdings: Memo::default(),
             listings: Memo::default(),
         }
     }
 
-    /// Prepares the same pass over other ports.
-    pub(crate) fn over<Q: Ports>(self, ports: &Q) -> Cycle<'_, Q> {
+    /// Prepares the same pass over other ports, which tells nobody of it.
+    pub(crate) fn over<Q: Ports>(mut self, ports: &Q) -> Cycle<'_, Q> {
+        self.settings.notify.channels.clear();
         Cycle {
             keeps_orphans: self.keeps_orphans,
             ..Cycle::new(

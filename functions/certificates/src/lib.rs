@@ -71,6 +71,8 @@ mod looking;
 #[cfg(feature = "cycle")]
 mod memo;
 #[cfg(feature = "cycle")]
+pub mod messages;
+#[cfg(feature = "cycle")]
 pub mod names;
 #[cfg(feature = "cycle")]
 pub mod network;
@@ -118,3 +120,5 @@ pub mod status;
 pub mod store;
 #[cfg(feature = "cycle")]
 mod targets;
+#[cfg(feature = "cycle")]
+mod webhook;

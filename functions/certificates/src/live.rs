@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use time::OffsetDateTime;
 use zeroize::Zeroizing;
 
 use crate::authority::acme::Acme;
@@ -10,16 +11,21 @@ use crate::aws::{Aws, Bucket, CertificateManagerClient, LoadBalancerClient};
 use crate::cycle::Ports;
 use crate::dns::DnsClient;
 use crate::key::{KeyType, PrivateKey};
+use crate::messages::{self, Message};
 use crate::names::DnsName;
+use crate::network;
 use crate::problem::ServiceError;
 use crate::proof::{self, Proven, Question};
 use crate::self_check::{self, Fetched};
+use crate::settings::Channel;
+use crate::webhook::Webhooks;
 
 /// Everything outside, as it really is.
 pub struct Live {
     aws: Aws,
     bucket: Bucket,
     authorities: Acme,
+    webhooks: Webhooks,
 }
 
 impl Live {
@@ -30,6 +36,7 @@ impl Live {
             aws,
             bucket,
             authorities: Acme::default(),
+            webhooks: Webhooks::default(),
         }
     }
 }
@@ -80,6 +87,23 @@ impl Ports for Live {
         limit: Duration,
     ) -> Fetched {
         self_check::fetch(name, token, key_authorization, connect_to, limit).await
+    }
+
+    fn is_public(&self, chain_pem: &str, name: &str, at: OffsetDateTime) -> Option<bool> {
+        network::is_public(chain_pem, name, at)
+    }
+
+    async fn send(&self, channel: &Channel, message: &Message) -> Result<(), String> {
+        let told = |error: ServiceError| error.to_string();
+        match channel {
+            Channel::Topic { arn } => self.aws.publish(arn, message).await.map_err(told),
+            Channel::EventBus { bus } => self.aws.put_event(bus, message).await.map_err(told),
+            Channel::Webhook { secret_arn, format } => {
+                let url = self.aws.secret(secret_arn).await.map_err(told)?;
+                let body = messages::body(message, *format);
+                self.webhooks.post(&url, &message.id, &body).await
+            }
+        }
     }
 
     async fn handshake(&self, question: &Question<'_>, limit: Duration) -> Proven {

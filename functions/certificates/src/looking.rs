@@ -7,6 +7,7 @@ use crate::classes::Ours;
 use crate::cycle::{Cycle, Ports, state_problem, store_problem};
 use crate::document::Wanted;
 use crate::limits::Blocked;
+use crate::messages;
 use crate::names::CertificateName;
 use crate::problem::{Failure, Problem};
 use crate::removal::wanted_nowhere;
@@ -57,6 +58,14 @@ impl ToDo {
     }
 }
 
+/// A certificate as it was read.
+struct Seen<'s> {
+    name: &'s CertificateName,
+    document: &'s str,
+    state: &'s State,
+    etag: Option<&'s str>,
+}
+
 /// What the decision about one certificate came to.
 #[derive(Debug, Default)]
 pub(crate) struct Plan {
@@ -70,6 +79,8 @@ pub(crate) struct Plan {
     pub(crate) sweep: bool,
     /// Whether everything of ours is to go.
     pub(crate) remove: Option<Step>,
+    /// What people are to be told of; nothing else is to be done.
+    pub(crate) tell: Option<Box<Entry>>,
     /// What is to be told whatever comes of it.
     pub(crate) problem: Option<Problem>,
     /// What has to wait.
@@ -159,10 +170,14 @@ impl<P: Ports> Cycle<'_, P> {
                 }
             }
         }
+        let seen = Seen {
+            name,
+            document: &object.etag,
+            state: &state,
+            etag: etag.as_deref(),
+        };
         let settled = |entry: Entry, wanted: Option<&Wanted>| {
-            Ok(Look::Settled(Box::new(
-                self.with_state(entry, &state, wanted),
-            )))
+            Ok(self.settled(&seen, self.with_state(entry, &state, wanted), wanted))
         };
         let wanted = match wanted {
             Ok(wanted) => wanted,
@@ -186,7 +201,8 @@ impl<P: Ports> Cycle<'_, P> {
                 "another invocation is working on it",
             );
             entry.next_attempt = Some(lease.until);
-            return settled(entry, Some(&wanted));
+            let entry = self.with_state(entry, &state, Some(&wanted));
+            return Ok(Look::Settled(Box::new(entry)));
         }
         let plan = match self.plan(&wanted, &object.etag, &state, force).await {
             Ok(plan) => Plan {
@@ -216,6 +232,31 @@ impl<P: Ports> Cycle<'_, P> {
         settled(entry, Some(&wanted))
     }
 
+    /// Settles a certificate for which nothing is to be done now but that people may have to be told of.
+    fn settled(&self, seen: &Seen<'_>, entry: Entry, wanted: Option<&Wanted>) -> Look {
+        let names = wanted.iter().flat_map(|wanted| &wanted.domains);
+        let names = names.map(ToString::to_string).collect();
+        let found = self.found(&entry, seen.state, names);
+        if seen.state.lease_in_force(self.clock.now()).is_some()
+            || !messages::is_news(&found, &self.settings.notify)
+        {
+            return Look::Settled(Box::new(entry));
+        }
+        Look::Work(Box::new(ToDo {
+            wanted: match wanted {
+                Some(wanted) => wanted.clone(),
+                None => wanted_nowhere(seen.name, seen.state),
+            },
+            document: seen.document.to_owned(),
+            state: seen.state.clone(),
+            etag: seen.etag.map(str::to_owned),
+            plan: Plan {
+                tell: Some(Box::new(entry)),
+                ..Plan::default()
+            },
+        }))
+    }
+
     /// Looks at a record without a document: what is being removed, is to be by the settings, or is only to be reported.
     fn look_at_orphan(&self, name: &CertificateName, mut state: State, etag: String) -> Look {
         let now = self.clock.now();
@@ -226,6 +267,12 @@ impl<P: Ports> Cycle<'_, P> {
             return Look::Settled(Box::new(entry));
         }
         let wanted = wanted_nowhere(name, &state);
+        let seen = |state| Seen {
+            name,
+            document: "",
+            state,
+            etag: Some(&etag),
+        };
         let work = |state: State, plan: Plan| {
             Look::Work(Box::new(ToDo {
                 wanted: wanted.clone(),
@@ -256,7 +303,7 @@ impl<P: Ports> Cycle<'_, P> {
             return match held {
                 Some((problem, until)) => {
                     let entry = Entry::failed(name.as_str(), problem, Some(until));
-                    Look::Settled(Box::new(entry))
+                    self.settled(&seen(&state), entry, Some(&wanted))
                 }
                 None if state.is_to_be_taken_away(now, |old| self.may_delete(old)) => {
                     work(state, Plan::removal(Step::GoesOn))
@@ -278,7 +325,8 @@ impl<P: Ports> Cycle<'_, P> {
         let mut entry = Entry::bare(name.as_str(), Outcome::Kept, problem.detail.clone());
         entry.problem = Some(problem);
         entry.is_orphan = true;
-        Look::Settled(Box::new(self.with_state(entry, &state, None)))
+        let entry = self.with_state(entry, &state, None);
+        self.settled(&seen(&state), entry, Some(&wanted))
     }
 
     pub(crate) fn orphan_problem(&self, name: &CertificateName, state: &State) -> Problem {

@@ -48,7 +48,7 @@ pub fn roots_in(pem: &str) -> Result<Vec<CertificateDer<'static>>, String> {
 }
 
 /// Returns whether a chain leads to a trust root of the platform for this name, or `None` when the platform has none.
-pub(crate) fn is_public(chain_pem: &str, name: &str, at: OffsetDateTime) -> Option<bool> {
+pub fn is_public(chain_pem: &str, name: &str, at: OffsetDateTime) -> Option<bool> {
     let roots = PLATFORM.get_or_init(platform_roots);
     if roots.is_empty() {
         return None;

@@ -7,7 +7,8 @@ use futures_util::{StreamExt, stream};
 
 use crate::classes::Ours;
 use crate::cycle::{Cycle, Ports, Work, store_problem};
-use crate::looking::{Look, ToDo};
+use crate::looking::{Look, Plan, ToDo};
+use crate::messages::Sent;
 use crate::names::CertificateName;
 use crate::problem::Problem;
 use crate::report::{Entry, Outcome};
@@ -21,6 +22,8 @@ pub struct Pass {
     pub entries: Vec<Entry>,
     /// The lowest share of lifetime left, among those that have a certificate.
     pub lowest_share_left: Option<f64>,
+    /// How the channels for messages did.
+    pub sent: Sent,
     /// Certificates beside the defaults on the fullest load balancer whose listeners were looked at.
     pub most_on_a_load_balancer: Option<usize>,
 }
@@ -132,6 +135,7 @@ impl<P: Ports> Cycle<'_, P> {
         let shares = entries.iter().filter_map(|entry| self.share_left(entry));
         Pass {
             lowest_share_left: shares.min_by(f64::total_cmp),
+            sent: self.sent(),
             most_on_a_load_balancer: self.most_certificates_on_a_load_balancer(),
             entries,
         }
@@ -181,9 +185,14 @@ impl<P: Ports> Cycle<'_, P> {
             };
             match begun {
                 Ok(Some(work)) => {
-                    return match plan.remove {
-                        Some(step) => work.carry_out_removal(step).await,
-                        None => Some(work.carry_out(plan, force).await),
+                    return match plan {
+                        Plan {
+                            remove: Some(step), ..
+                        } => work.carry_out_removal(step).await,
+                        Plan {
+                            tell: Some(entry), ..
+                        } => Some(work.carry_out_telling(*entry).await),
+                        plan => Some(work.carry_out(plan, force).await),
                     };
                 }
                 Ok(None) => {

@@ -5,6 +5,7 @@ use time::OffsetDateTime;
 
 use crate::arn::ListenerArn;
 use crate::document::Wanted;
+use crate::messages::Sent;
 use crate::problem::Problem;
 use crate::state::{State, TargetKind, TargetState};
 use crate::targets::target_id;
@@ -18,6 +19,27 @@ pub struct Report {
     pub summary: Summary,
     /// How many entries were left out.
     pub omitted: usize,
+    /// How the channels for messages did, where there was something to tell.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub messages: Option<Messages>,
+}
+
+/// How the channels for messages did in a pass.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Messages {
+    /// How many messages were taken, each channel counted.
+    pub sent: usize,
+    /// The channels that did not take one. It is sent again by a later pass.
+    pub failed: Vec<ChannelFailure>,
+}
+
+/// A channel that did not take a message.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ChannelFailure {
+    /// Which, in words.
+    pub channel: String,
+    /// Why.
+    pub detail: String,
 }
 
 /// What became of one certificate in a pass.
@@ -208,7 +230,7 @@ fn target_entry(state: &State, kind: TargetKind, id: &str) -> TargetEntry {
 
 impl Report {
     /// Makes the report of a pass, leaving out what a large fleet would only drown in.
-    pub fn new(mut certificates: Vec<Entry>) -> Self {
+    pub fn new(mut certificates: Vec<Entry>, sent: Sent) -> Self {
         certificates.sort_by(|a, b| a.name.cmp(&b.name));
         let mut summary = Summary::default();
         for entry in &certificates {
@@ -235,6 +257,12 @@ impl Report {
             omitted: all - certificates.len(),
             certificates,
             summary,
+            messages: (sent != Sent::default()).then(|| Messages {
+                sent: sent.taken,
+                failed: (sent.failed.into_iter())
+                    .map(|(channel, detail)| ChannelFailure { channel, detail })
+                    .collect(),
+            }),
         }
     }
 }
@@ -275,7 +303,7 @@ mod tests {
             Problem::ours(crate::classes::Ours::Order, "no"),
             None,
         ));
-        let report = Report::new(entries);
+        let report = Report::new(entries, Sent::default());
         assert_eq!((report.certificates.len(), report.omitted), (1, 1_500));
         assert_eq!((report.summary.kept, report.summary.failed), (1_500, 1));
     }
@@ -291,7 +319,7 @@ mod tests {
                 )
             })
             .collect();
-        let report = Report::new(entries);
+        let report = Report::new(entries, Sent::default());
         assert!(serde_json::to_vec(&report).unwrap().len() < 5_000_000);
         assert_eq!(report.certificates.len() + report.omitted, 20_000);
     }

@@ -4,6 +4,8 @@
 //! names the field and says what to do. What is planned but not built is refused by name ("not yet"), never ignored.
 //! The JSON Schema ([`settings_schema`]) is generated from the types as written, so it cannot promise other fields.
 
+mod notify;
+
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -24,6 +26,9 @@ use crate::key::KeyType;
 use crate::limits;
 use crate::names::{self, DnsName, quoted};
 use crate::network;
+
+use notify::NotifyDocument;
+pub use notify::{Channel, Notify, WebhookFormat};
 
 /// Checked content of `settings.json`.
 #[derive(Clone, PartialEq, Debug)]
@@ -46,6 +51,8 @@ pub struct Settings {
     pub dns: Dns,
     /// What becomes of certificates of ours whose document is gone.
     pub orphans: Orphans,
+    /// Who is told.
+    pub notify: Notify,
     /// How much is done at once and in a year, and how long old and new overlap.
     pub limits: Limits,
 }
@@ -110,7 +117,7 @@ impl Settings {
             ));
         }
 
-        refuse_what_is_not_built(&document.notify.0, &document.roles)?;
+        refuse_what_is_not_built(&document.roles)?;
         if let Some(key) = &document.rehearse {
             find_authority("rehearse", key, &authorities)?;
         }
@@ -136,6 +143,7 @@ impl Settings {
             fallback_share: share,
             dns: Dns::check(document.dns.0)?,
             orphans: document.orphans,
+            notify: Notify::check(document.notify.0)?,
             limits: Limits {
                 // Checked above to be at most 64.
                 concurrency: usize::try_from(limits.concurrency).unwrap_or(1),
@@ -846,41 +854,15 @@ fn check_range(field: &str, value: u64, least: u64, most: u64) -> Result<(), Inv
     }
 }
 
-fn refuse_what_is_not_built(
-    notify: &NotifyDocument,
-    roles: &BTreeMap<String, serde_json::Value>,
-) -> Result<(), Invalid> {
-    for (field, set, what, remedy) in [
-        (
-            "notify.topicArn",
-            notify.topic_arn.is_some(),
-            "a topic",
-            "set it to null",
-        ),
-        (
-            "notify.eventBus",
-            notify.event_bus.is_some(),
-            "an event bus",
-            "set it to null",
-        ),
-        (
-            "notify.webhooks",
-            !notify.webhooks.is_empty(),
-            "a webhook",
-            "leave the list empty",
-        ),
-        (
+fn refuse_what_is_not_built(roles: &BTreeMap<String, serde_json::Value>) -> Result<(), Invalid> {
+    match roles.is_empty() {
+        true => Ok(()),
+        false => Err(Invalid::not_yet(
             "roles",
-            !roles.is_empty(),
             "a role of another account",
             "leave it empty",
-        ),
-    ] {
-        if set {
-            return Err(Invalid::not_yet(field, what, remedy));
-        }
+        )),
     }
-    Ok(())
 }
 
 /// Turns serde's refusal into one for an operator. Values are not repeated: one in the wrong place may be a secret.
@@ -1024,7 +1006,7 @@ struct SettingsDocument {
     /// The TLS handshake with the load balancer after each change and once a day.
     #[serde(default)]
     proof: Object<ProofDocument>,
-    /// Who is told. Not yet supported: anything but null and an empty list is refused.
+    /// Who is told.
     #[serde(default)]
     notify: Object<NotifyDocument>,
     /// Which names and targets documents may ask for.
@@ -1309,44 +1291,6 @@ impl Default for ProofDocument {
     }
 }
 
-/// Who is told. Not yet supported: anything but null and an empty list is refused.
-#[derive(Default, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
-#[schemars(rename = "Notify")]
-struct NotifyDocument {
-    /// ARN of the SNS topic to publish to. Not yet supported.
-    topic_arn: Option<String>,
-    /// Event bus to put events on. Not yet supported.
-    event_bus: Option<String>,
-    /// Chat rooms and programs to post to. Not yet supported.
-    webhooks: Vec<Object<WebhookDocument>>,
-}
-
-/// A place to post messages to. Not yet supported.
-#[derive(Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, rename_all = "camelCase")]
-#[schemars(rename = "Webhook")]
-struct WebhookDocument {
-    /// ARN of the secret whose string is the URL.
-    secret_arn: String,
-    /// Form of the message.
-    format: WebhookFormat,
-}
-
-/// Form of a message.
-#[derive(Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-enum WebhookFormat {
-    /// For Slack.
-    Slack,
-    /// For Microsoft Teams.
-    Teams,
-    /// For Mattermost.
-    Mattermost,
-    /// The event itself.
-    Json,
-}
-
 /// Which names and targets documents may ask for.
 #[derive(Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
@@ -1517,7 +1461,7 @@ pub(crate) mod tests {
             "defaults": {"authority": "letsencrypt", "profile": null, "keyType": "ecdsa-p256", "validation": "http-01"},
             "selfCheck": {"mode": "require", "connectTo": null},
             "proof": {"mode": "warn", "connectTo": null, "seconds": 120},
-            "notify": {"topicArn": null, "eventBus": null, "webhooks": []},
+            "notify": {"topicArn": null, "eventBus": null, "webhooks": [], "renewals": false},
             "permit": {"domains": null, "targets": null},
             "roles": {},
             "dns": {"servers": null},
@@ -1609,6 +1553,7 @@ pub(crate) mod tests {
                 fallback_share: 0.1,
                 dns: Dns::default(),
                 orphans: Orphans::Report,
+                notify: Notify::default(),
                 limits: Limits {
                     concurrency: 16,
                     overlap_seconds: 3600,
@@ -1884,17 +1829,6 @@ pub(crate) mod tests {
                 "/defaults/validation",
                 json!("dns-persist-01"),
                 "defaults.validation",
-            ),
-            (
-                "/notify/topicArn",
-                json!("arn:aws:sns:eu-central-1:123456789012:x"),
-                "notify.topicArn",
-            ),
-            ("/notify/eventBus", json!("default"), "notify.eventBus"),
-            (
-                "/notify/webhooks",
-                json!([{"secretArn": "arn:...", "format": "slack"}]),
-                "notify.webhooks",
             ),
             (
                 "/roles",

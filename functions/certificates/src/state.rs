@@ -17,6 +17,7 @@ use crate::certificate::Leaf;
 use crate::document::ListenerAt;
 use crate::key::KeyType;
 use crate::limits::Reserved;
+use crate::messages::Told;
 use crate::names::DnsName;
 use crate::problem::{Failure, Problem};
 use crate::renewal::urgent;
@@ -88,6 +89,9 @@ pub struct State {
     /// What still has to be deleted from the bucket.
     #[serde(default)]
     pub leftovers: Leftovers,
+    /// What people were told of it; `None` in records from before they were told anything.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub told: Option<Told>,
     /// The last steps, oldest first.
     #[serde(default)]
     pub history: Vec<Step>,
@@ -125,6 +129,7 @@ impl Default for State {
             preflight: None,
             document: None,
             leftovers: Leftovers::default(),
+            told: Some(Told::default()),
             history: Vec::new(),
         }
     }

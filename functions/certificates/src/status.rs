@@ -10,6 +10,7 @@ use crate::classes::Ours;
 use crate::cycle::{Cycle, Ports, state_problem, store_problem};
 use crate::document::Wanted;
 use crate::looking::unknown;
+use crate::messages;
 use crate::names::CertificateName;
 use crate::ordering::Course;
 use crate::pass::{Known, list_known};
@@ -88,8 +89,29 @@ pub struct Standing {
     pub targets: Vec<TargetStanding>,
     /// What went wrong last, or is not as it should be.
     pub problem: Option<Problem>,
+    /// Messages about it that have not reached every channel, oldest first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub untold: Vec<Untold>,
     /// The last steps, oldest first.
     pub history: Vec<Step>,
+}
+
+/// A message that has not reached every channel.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Untold {
+    /// What it is about.
+    pub kind: messages::Kind,
+    /// When it came to be.
+    #[serde(with = "time::serde::rfc3339")]
+    pub at: OffsetDateTime,
+    /// The channels that have not taken it.
+    pub to: Vec<String>,
+    /// Why one of them did not.
+    pub failure: Option<String>,
+    /// When it is sent again.
+    #[serde(with = "time::serde::rfc3339")]
+    pub next_attempt: OffsetDateTime,
 }
 
 /// What the authority suggests for the renewal, our instant in it, and when it is asked again.
@@ -400,6 +422,16 @@ impl<P: Ports> Cycle<'_, P> {
             problem: invalid
                 .or_else(|| failure.map(|failure| failure.problem.clone()))
                 .or(standing.map(|(problem, _)| problem)),
+            untold: (state.told.iter())
+                .flat_map(|told| &told.outbox)
+                .map(|outgoing| Untold {
+                    kind: outgoing.message.kind,
+                    at: outgoing.message.at,
+                    to: outgoing.to.clone(),
+                    failure: outgoing.failure.clone(),
+                    next_attempt: outgoing.next_attempt,
+                })
+                .collect(),
             history: state
                 .history
                 .iter()

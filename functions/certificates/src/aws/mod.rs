@@ -19,6 +19,7 @@ use crate::problem::ServiceError;
 
 mod certificate_manager;
 mod load_balancer;
+mod messages;
 mod s3;
 
 pub use certificate_manager::CertificateManagerClient;

@@ -280,7 +280,8 @@ fn report(clock: &Clock, function: &str, pass: Pass, fleet: Option<Fleet>) -> An
         .iter()
         .filter(|entry| entry.outcome != Outcome::Removed && !entry.is_orphan)
         .count();
-    let report = Report::new(pass.entries);
+    let failed_channels = pass.sent.failed.len();
+    let report = Report::new(pass.entries, pass.sent);
     let summary = report.summary;
     let count = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
     let mut metrics = Metrics::new(function)
@@ -302,7 +303,8 @@ fn report(clock: &Clock, function: &str, pass: Pass, fleet: Option<Fleet>) -> An
     if let Some(fleet) = fleet {
         metrics = metrics
             .count("Passes", 1)
-            .count("CertificatesManaged", count(managed));
+            .count("CertificatesManaged", count(managed))
+            .count("MessagesFailed", count(failed_channels));
         if let Some(imports) = fleet.imports_of_a_year {
             metrics = metrics.count("ImportsThisYear", imports.into());
         }

@@ -19,11 +19,12 @@ use crate::cycle::Ports;
 use crate::document::NewListener;
 use crate::key::{KeyType, PrivateKey};
 use crate::load_balancer::{AttachError, Balancer, Holding, Listener, LoadBalancer, RuledListener};
+use crate::messages::Message;
 use crate::names::DnsName;
 use crate::problem::{Refusal, ServiceError};
 use crate::proof::{Proven, Question};
 use crate::self_check::Fetched;
-use crate::settings::Authority;
+use crate::settings::{Authority, Channel};
 use crate::state::Reason;
 use crate::store::{Condition, Entry, Object, Store, StoreError};
 
@@ -272,6 +273,13 @@ impl<'p, L: Ports> Ports for EitherPorts<'p, L> {
         match self.ports {
             Either::Live(ports) => ports.handshake(question, limit).await,
             Either::Planned(ports) => ports.handshake(question, limit).await,
+        }
+    }
+
+    async fn send(&self, channel: &Channel, message: &Message) -> Result<(), String> {
+        match self.ports {
+            Either::Live(ports) => ports.send(channel, message).await,
+            Either::Planned(ports) => ports.send(channel, message).await,
         }
     }
 

@@ -16,10 +16,12 @@ use zeroize::Zeroizing;
 
 use crate::cycle::Ports;
 use crate::key::{KeyType, PrivateKey};
+use crate::messages::Message;
 use crate::names::DnsName;
 use crate::problem::ServiceError;
 use crate::proof::{Proven, Question};
 use crate::self_check::Fetched;
+use crate::settings::Channel;
 
 mod authority;
 mod certificate_manager;
@@ -145,6 +147,10 @@ impl<'l, L: Ports> Ports for Planned<'l, L> {
     /// What is made up leads nowhere.
     fn is_public(&self, _chain_pem: &str, _name: &str, _at: OffsetDateTime) -> Option<bool> {
         None
+    }
+
+    async fn send(&self, _channel: &Channel, _message: &Message) -> Result<(), String> {
+        Err("a plan tells nobody".to_owned())
     }
 
     async fn handshake(&self, _question: &Question<'_>, _limit: Duration) -> Proven {

@@ -1,0 +1,355 @@
+//! What people and programs are told of a certificate: when it was first issued, when a problem starts, changes or ends, when little
+//! of its lifetime is left and nothing has worked, and on renewals where the settings ask for it.
+//!
+//! Pure: what is told follows from what was told before ([`Told`], in the certificate's state) and what a pass found. `telling`
+//! sends it: stored first, then sent, then marked, all under the lease, so that one state is told once, by whoever holds it.
+//! `wording` puts it into the forms that channels take.
+
+mod telling;
+mod wording;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use time::{Duration, OffsetDateTime};
+
+use crate::problem::{Problem, Retry};
+use crate::remedy;
+use crate::report::{Entry, Outcome, whole_seconds};
+use crate::settings::{Channel, Notify};
+use crate::state::State;
+
+pub(crate) use telling::Channels;
+pub use telling::Sent;
+pub use wording::{body, email, schemas, subject};
+
+/// What a message is about.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(rename_all = "camelCase")]
+pub enum Kind {
+    /// The first certificate is on its targets.
+    Issued,
+    /// A later one is.
+    Renewed,
+    /// Something is not as it should be.
+    ProblemStarted,
+    /// The problem is of another class, or another one that needs a person.
+    ProblemChanged,
+    /// Nothing is wrong any more.
+    ProblemEnded,
+    /// Less than a quarter of the lifetime is left, and nothing has worked.
+    RunningOut,
+}
+
+impl Kind {
+    /// All of them.
+    pub const ALL: [Self; 6] = [
+        Self::Issued,
+        Self::Renewed,
+        Self::ProblemStarted,
+        Self::ProblemChanged,
+        Self::ProblemEnded,
+        Self::RunningOut,
+    ];
+
+    /// Returns EventBridge's `detail-type`.
+    pub fn detail_type(self) -> &'static str {
+        match self {
+            Self::Issued => "Certificate Issued",
+            Self::Renewed => "Certificate Renewed",
+            Self::ProblemStarted => "Certificate Problem Started",
+            Self::ProblemChanged => "Certificate Problem Changed",
+            Self::ProblemEnded => "Certificate Problem Ended",
+            Self::RunningOut => "Certificate Running Out",
+        }
+    }
+}
+
+/// One message, as programs get it: the detail of EventBridge's event and the body of a `json` webhook.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Message {
+    /// The same whenever this message is sent again: whoever has seen it may ignore the rest.
+    pub id: String,
+    /// What it is about.
+    pub kind: Kind,
+    /// When it came to be.
+    #[serde(with = "time::serde::rfc3339")]
+    #[schemars(with = "String", extend("format" = "date-time"))]
+    pub at: OffsetDateTime,
+    /// The bucket of the installation.
+    pub installation: String,
+    /// The certificate.
+    pub certificate: About,
+    /// What is wrong.
+    pub problem: Option<Said>,
+    /// What was wrong before.
+    pub before: Option<Said>,
+    /// When it is tried again, where that is known.
+    #[serde(default, with = "time::serde::rfc3339::option")]
+    #[schemars(with = "Option<String>", extend("format" = "date-time"))]
+    pub next_attempt: Option<OffsetDateTime>,
+    /// The command that helps, where one has to be typed.
+    pub command: Option<String>,
+    /// All of it in words, one paragraph.
+    pub text: String,
+}
+
+/// The certificate a message is about.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct About {
+    /// The document's name.
+    pub name: String,
+    /// The names wanted; at most 100 are told.
+    pub domains: Vec<String>,
+    /// The first target's certificate.
+    pub arn: Option<String>,
+    /// The serial number, lower-case hex.
+    pub serial: Option<String>,
+    /// End of the validity of what is served.
+    #[serde(default, with = "time::serde::rfc3339::option")]
+    #[schemars(with = "Option<String>", extend("format" = "date-time"))]
+    pub not_after: Option<OffsetDateTime>,
+    /// The share of the lifetime that is left, 0 to 1.
+    pub lifetime_left_share: Option<f64>,
+}
+
+/// A problem, as messages tell it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Said {
+    /// The authority's URN (RFC 8555 section 6.7) or `certloop:<word>`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// What happened and what the reader can do.
+    pub detail: String,
+    /// When trying again makes sense: `soon`, `at` an instant, when a `person` acted, or `never`.
+    #[schemars(with = "String", extend("enum" = ["soon", "at", "person", "never"]))]
+    pub retry: Retry,
+}
+
+impl From<&Problem> for Said {
+    fn from(problem: &Problem) -> Self {
+        Self {
+            kind: problem.kind.clone(),
+            detail: problem.detail.clone(),
+            retry: problem.retry,
+        }
+    }
+}
+
+impl Said {
+    /// Whether somebody has to act.
+    pub fn needs_person(&self) -> bool {
+        matches!(self.retry, Retry::Person | Retry::Never)
+    }
+
+    /// Whether people have to hear of this after having heard of that.
+    fn is_other_than(&self, told: &Self) -> bool {
+        self.retry != told.retry || (self.needs_person() && self.kind != told.kind)
+    }
+}
+
+/// What people were told of a certificate, and what they are still to be told.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct Told {
+    /// The serial that was last told of, or that there was nothing to tell of.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub serial: Option<String>,
+    /// The problem that people know of.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub problem: Option<Said>,
+    /// The end of validity of which they know that it comes near.
+    #[serde(
+        with = "time::serde::rfc3339::option",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub running_out: Option<OffsetDateTime>,
+    /// Messages that have not reached every channel, oldest first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub outbox: Vec<Outgoing>,
+}
+
+/// A message on its way.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Outgoing {
+    /// What is to be told.
+    pub message: Message,
+    /// The channels that have not taken it yet, by [`Channel::key`].
+    pub to: Vec<String>,
+    /// How often in a row one of them did not.
+    #[serde(default)]
+    pub attempts: u32,
+    /// It is not sent before this instant.
+    #[serde(with = "time::serde::rfc3339")]
+    pub next_attempt: OffsetDateTime,
+    /// Why it was not taken last.
+    #[serde(default)]
+    pub failure: Option<String>,
+}
+
+/// What a pass found about a certificate.
+pub struct Found<'f> {
+    /// What became of it.
+    pub entry: &'f Entry,
+    /// Its record.
+    pub state: &'f State,
+    /// The names wanted.
+    pub domains: Vec<String>,
+    /// The bucket of the installation.
+    pub installation: &'f str,
+    /// The present instant.
+    pub now: OffsetDateTime,
+}
+
+impl Found<'_> {
+    /// Whether it was looked at to the end: only then is no problem none.
+    fn is_settled(&self) -> bool {
+        matches!(
+            self.entry.outcome,
+            Outcome::Issued | Outcome::Renewed | Outcome::Deployed | Outcome::Kept
+        )
+    }
+
+    fn problem(&self) -> Option<Said> {
+        self.entry.problem.as_ref().map(Said::from)
+    }
+
+    /// Returns the end of validity and the share left of what is served: until a new certificate is deployed, the one before it may be.
+    fn served(&self) -> Option<(OffsetDateTime, f64)> {
+        let held = self.state.certificate.as_ref()?.validity();
+        let valid = self.state.still_served.unwrap_or(held);
+        let lifetime = (valid.not_after - valid.not_before).as_seconds_f64();
+        let left = (valid.not_after - self.now).as_seconds_f64();
+        Some((valid.not_after, (left / lifetime.max(1.0)).clamp(0.0, 1.0)))
+    }
+
+    fn message(&self, kind: Kind, before: Option<Said>) -> Message {
+        let (not_after, share) = self.served().unzip();
+        let problem = self.problem().filter(|_| kind != Kind::ProblemEnded);
+        let mut message = Message {
+            id: format!("{:032x}", fastrand::u128(..)),
+            kind,
+            at: whole_seconds(self.now),
+            installation: self.installation.to_owned(),
+            certificate: About {
+                name: self.entry.name.clone(),
+                domains: self.domains.iter().take(MOST_DOMAINS).cloned().collect(),
+                arn: self.entry.certificate_arn.clone(),
+                serial: self.entry.serial.clone(),
+                not_after: not_after.map(whole_seconds),
+                lifetime_left_share: share.map(|share| (share * 1000.0).round() / 1000.0),
+            },
+            next_attempt: (self.entry.next_attempt)
+                .filter(|_| problem.is_some())
+                .map(whole_seconds),
+            command: (self.entry.problem.as_ref())
+                .filter(|_| problem.is_some())
+                .and_then(|problem| remedy::command(problem, &self.entry.name)),
+            problem,
+            before,
+            text: String::new(),
+        };
+        message.text = wording::text(&message);
+        message
+    }
+
+    /// Returns what there is to tell after what was told, and what will have been told then.
+    fn news(&self, told: &Told, notify: &Notify) -> (Told, Vec<Message>) {
+        let mut told = told.clone();
+        let mut messages = Vec::new();
+        let held = self.state.certificate.as_ref();
+        if let Some(held) = held.filter(|held| {
+            self.is_settled() && told.serial.as_ref().is_none_or(|told| *told != held.serial)
+        }) {
+            let before = told.serial.replace(held.serial.clone());
+            match before {
+                None => messages.push(self.message(Kind::Issued, None)),
+                Some(_) if notify.renewals && self.state.rolled_back.is_none() => {
+                    messages.push(self.message(Kind::Renewed, None));
+                }
+                Some(_) => {}
+            }
+        }
+        if notify.channels.is_empty() {
+            // Nobody was told, so nobody knows of a problem.
+            return (told, Vec::new());
+        }
+        match (told.problem.take(), self.problem()) {
+            (None, Some(problem)) => {
+                messages.push(self.message(Kind::ProblemStarted, None));
+                told.problem = Some(problem);
+            }
+            (Some(known), Some(problem)) if problem.is_other_than(&known) => {
+                messages.push(self.message(Kind::ProblemChanged, Some(known)));
+                told.problem = Some(problem);
+            }
+            (Some(known), None) if self.is_settled() => {
+                messages.push(self.message(Kind::ProblemEnded, Some(known)));
+            }
+            (known, _) => told.problem = known,
+        }
+        if let Some((not_after, _)) = self.served().filter(|(_, share)| *share < LITTLE) {
+            let is_due = self.entry.renew_at.is_none_or(|at| at <= self.now);
+            let has_failed = is_due || self.entry.problem.is_some();
+            let is_told = told.running_out == Some(not_after);
+            if has_failed && !is_told && self.state.removing.is_none() {
+                messages.push(self.message(Kind::RunningOut, None));
+                told.running_out = Some(not_after);
+            }
+        }
+        (told, messages)
+    }
+}
+
+impl State {
+    /// Returns what was told. A record from before there were messages has had its certificate for long.
+    fn told(&self) -> Told {
+        self.told.clone().unwrap_or_else(|| Told {
+            serial: self.certificate.as_ref().map(|held| held.serial.clone()),
+            ..Told::default()
+        })
+    }
+
+    /// Takes in what is to be told of what a pass found; returns whether there is something new.
+    fn take_in(&mut self, messages: Vec<Message>, told: Told, notify: &Notify) -> bool {
+        let is_new = !messages.is_empty();
+        let to: Vec<String> = notify.channels.iter().map(Channel::key).collect();
+        let told = self.told.insert(told);
+        told.outbox
+            .extend(messages.into_iter().map(|message| Outgoing {
+                next_attempt: message.at,
+                message,
+                to: to.clone(),
+                attempts: 0,
+                failure: None,
+            }));
+        let surplus = told.outbox.len().saturating_sub(LONGEST_OUTBOX);
+        told.outbox.drain(..surplus);
+        is_new
+    }
+}
+
+/// Whether there is something to tell of a certificate now: something new, or something that did not reach everybody.
+pub(crate) fn is_news(found: &Found<'_>, notify: &Notify) -> bool {
+    if notify.channels.is_empty() {
+        return false;
+    }
+    let told = found.state.told();
+    !told.sendable(found.now).is_empty() || !found.news(&told, notify).1.is_empty()
+}
+
+/// Less than this share of the lifetime is little.
+const LITTLE: f64 = 0.25;
+/// A message that is larger than a channel takes would never arrive.
+const MOST_DOMAINS: usize = 100;
+/// Of more messages than this that one certificate has waiting, the oldest are dropped.
+const LONGEST_OUTBOX: usize = 20;
+/// A next attempt further ahead than this was written by a clock that was wrong.
+const LONGEST_WAIT: Duration = Duration::hours(2);
+
+#[cfg(test)]
+mod tests;
