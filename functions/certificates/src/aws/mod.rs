@@ -36,7 +36,19 @@ pub struct Aws {
 impl Aws {
     /// Reads region, credentials and endpoints from the standard environment, as the SDK does.
     pub async fn load() -> Self {
-        let config = aws_config::defaults(BehaviorVersion::v2026_01_12())
+        Self::load_as(None, None).await
+    }
+
+    /// Reads the standard environment as [`load`](Self::load) does, but with this profile and region where they are given.
+    pub async fn load_as(profile: Option<&str>, region: Option<&str>) -> Self {
+        let mut loader = aws_config::defaults(BehaviorVersion::v2026_01_12());
+        if let Some(profile) = profile {
+            loader = loader.profile_name(profile);
+        }
+        if let Some(region) = region {
+            loader = loader.region(Region::new(region.to_owned()));
+        }
+        let config = loader
             .timeout_config(
                 TimeoutConfig::builder()
                     .connect_timeout(CONNECT_TIMEOUT)
@@ -57,6 +69,11 @@ impl Aws {
             certificate_managers: Mutex::default(),
             load_balancers: Mutex::default(),
         }
+    }
+
+    /// Returns the configuration itself, for clients of services that no pass needs.
+    pub fn config(&self) -> &SdkConfig {
+        &self.config
     }
 
     /// Returns the region the environment names.
@@ -124,7 +141,7 @@ impl Aws {
 
 /// Tells a failed call in our words. What got no answer, or one that cannot be understood although it is no refusal, has
 /// neither code nor status: it may have taken effect.
-fn service_error<E>(operation: &'static str, error: &SdkError<E>) -> ServiceError
+pub fn service_error<E>(operation: &'static str, error: &SdkError<E>) -> ServiceError
 where
     E: ProvideErrorMetadata + Error + 'static,
 {

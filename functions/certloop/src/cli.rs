@@ -1,0 +1,347 @@
+//! What can be typed: commands, arguments and their help.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
+use clap_complete::Shell;
+
+/// See and steer the certificates that certloop keeps on AWS load balancers.
+///
+/// Exit status: 0 all is fine or done, 1 something needs a person or was refused, 2 could not tell or could not run.
+#[derive(Debug, Parser)]
+#[command(name = "certloop", version, max_term_width = 100, propagate_version = true)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) options: Options,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What every command understands.
+#[derive(Clone, Debug, Default, Args)]
+#[command(next_help_heading = "Installation")]
+pub(crate) struct Options {
+    /// Bucket with settings, documents and states
+    #[arg(long, global = true, env = "CERTLOOP_BUCKET", hide_env_values = true)]
+    pub(crate) bucket: Option<String>,
+    /// Name or ARN of the renewing function
+    #[arg(long, global = true, env = "CERTLOOP_FUNCTION", hide_env_values = true)]
+    pub(crate) function: Option<String>,
+    /// Profile of ~/.aws/config to sign in with
+    #[arg(long, global = true, env = "AWS_PROFILE", hide_env_values = true)]
+    pub(crate) profile: Option<String>,
+    /// Region of bucket and function
+    #[arg(long, global = true, env = "AWS_REGION", hide_env_values = true)]
+    pub(crate) region: Option<String>,
+    /// Do it in this process with your own credentials instead of asking the function
+    #[arg(long, global = true)]
+    pub(crate) local: bool,
+    /// With --local: the KMS key that encrypts accounts and private keys in the bucket
+    #[arg(long, global = true, value_name = "ARN", env = "CERTLOOP_KMS_KEY_ARN", hide_env_values = true)]
+    pub(crate) kms_key_arn: Option<String>,
+    /// Print the answer as JSON
+    #[arg(long, global = true, help_heading = "Output")]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Show whether everything is fine, and what to do where it is not
+    Status(Status),
+    /// Ask for a certificate: write its document
+    Add(Add),
+    /// Change a certificate's document, in an editor or by --set
+    Edit(Edit),
+    /// Keep serving a certificate, but order nothing for it
+    Pause(Named),
+    /// Order again for a certificate that was paused
+    Resume(Named),
+    /// Take a certificate off everywhere and forget it
+    Remove(Remove),
+    /// Write a document through the function and wait for its certificate
+    Issue(Issue),
+    /// Do what is due for certificates now
+    Renew(Renew),
+    /// Show what the next pass would do
+    Plan(Plan),
+    /// Check whether authorities could validate a certificate's names now
+    Check(OneName),
+    /// Serve the certificate before again
+    Rollback(Rollback),
+    /// Revoke a certificate and replace it
+    Revoke(Revoke),
+    /// Show what happened to a certificate, and when
+    History(OneName),
+    /// Fetch a certificate with its private key to this host
+    Pull(Pull),
+    /// Write the whole fleet as one HTML page
+    Page(Page),
+    /// Look at the whole installation
+    Doctor,
+    /// Print the JSON Schema of documents or settings
+    Schema(Schema),
+    /// Print the completion script of a shell
+    Completions {
+        /// Which shell
+        shell: Shell,
+    },
+    /// Print the manual page, or write one per command
+    Man {
+        /// Where to write them
+        #[arg(value_hint = ValueHint::DirPath)]
+        dir: Option<PathBuf>,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Status {
+    /// Only these certificates
+    #[arg(value_name = "NAME")]
+    pub(crate) names: Vec<String>,
+    /// Also show the certificates in the certificate manager and on the listeners that are not ours
+    #[arg(long)]
+    pub(crate) unmanaged: bool,
+}
+
+/// One certificate, and a short way back out.
+#[derive(Debug, Args)]
+pub(crate) struct Named {
+    /// Name of the document
+    pub(crate) name: String,
+    /// Do not ask
+    #[arg(long, short)]
+    pub(crate) yes: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct OneName {
+    /// Name of the document
+    pub(crate) name: String,
+}
+
+/// What a document says; each is a field of it.
+#[derive(Clone, Debug, Default, Args)]
+#[command(next_help_heading = "Document")]
+pub(crate) struct Document {
+    /// A name the certificate is to hold
+    #[arg(long = "domain", short = 'd', value_name = "DOMAIN")]
+    pub(crate) domains: Vec<String>,
+    /// ARN of an HTTPS listener that is to serve it
+    #[arg(long = "listener", short = 'l', value_name = "ARN")]
+    pub(crate) listeners: Vec<String>,
+    /// Make it the default certificate of these listeners instead of one chosen by name
+    #[arg(long, requires = "listeners")]
+    pub(crate) default: bool,
+    /// Import it into the certificate manager, of this region or the function's own
+    #[arg(long, value_name = "REGION", num_args = 0..=1, default_missing_value = "")]
+    pub(crate) certificate_manager: Vec<String>,
+    /// Key of an authority in settings.json; several in order of preference
+    #[arg(long = "authority", value_name = "KEY")]
+    pub(crate) authorities: Vec<String>,
+    /// Profile to order
+    #[arg(long)]
+    pub(crate) acme_profile: Option<String>,
+    /// Kind of key: ecdsa-p256, ecdsa-p384, rsa-2048, ...
+    #[arg(long)]
+    pub(crate) key_type: Option<String>,
+    /// Go on with the names that can be validated when others cannot
+    #[arg(long)]
+    pub(crate) partial: bool,
+    /// ARN of a certificate that this one takes over from
+    #[arg(long, value_name = "ARN")]
+    pub(crate) supersedes: Vec<String>,
+    /// Tag of the imported certificates
+    #[arg(long = "tag", value_name = "KEY=VALUE")]
+    pub(crate) tags: Vec<String>,
+    /// The whole document from a file instead, - for standard input
+    #[arg(long, value_hint = ValueHint::FilePath, conflicts_with_all = [
+        "domains", "listeners", "certificate_manager", "authorities", "acme_profile", "key_type", "partial", "supersedes", "tags",
+    ])]
+    pub(crate) file: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Add {
+    /// Name of the document
+    pub(crate) name: String,
+    #[command(flatten)]
+    pub(crate) document: Document,
+    /// Follow the issuance until the certificate is served
+    #[arg(long, short)]
+    pub(crate) wait: bool,
+    /// Do not ask
+    #[arg(long, short)]
+    pub(crate) yes: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Edit {
+    /// Name of the document
+    pub(crate) name: String,
+    /// Set a field of the document to a JSON value, without an editor: keyType='"rsa-2048"'; null takes the field out
+    #[arg(long, value_name = "FIELD=JSON")]
+    pub(crate) set: Vec<String>,
+    /// Follow what comes of it
+    #[arg(long, short)]
+    pub(crate) wait: bool,
+    /// Do not ask
+    #[arg(long, short)]
+    pub(crate) yes: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Remove {
+    /// Name of the document
+    pub(crate) name: String,
+    /// Do not ask
+    #[arg(long, short)]
+    pub(crate) yes: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Issue {
+    /// Name of the document
+    pub(crate) name: String,
+    #[command(flatten)]
+    pub(crate) document: Document,
+    /// Replace a document that is there and different
+    #[arg(long)]
+    pub(crate) replace: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Renew {
+    /// The certificates; left out, all of them
+    #[arg(value_name = "NAME", required_unless_present = "all")]
+    pub(crate) names: Vec<String>,
+    /// All certificates: one pass, as the schedule makes it
+    #[arg(long, conflicts_with_all = ["names", "force"])]
+    pub(crate) all: bool,
+    /// Renew now, due or not, and do not wait after failures of ours
+    #[arg(long)]
+    pub(crate) force: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Plan {
+    /// Only these certificates
+    #[arg(value_name = "NAME")]
+    pub(crate) names: Vec<String>,
+    /// For an instant to come, as RFC 3339 writes it
+    #[arg(long, value_name = "INSTANT")]
+    pub(crate) at: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Rollback {
+    /// Name of the document
+    pub(crate) name: String,
+    /// Serial to go back to; left out, the one before
+    #[arg(long)]
+    pub(crate) serial: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Revoke {
+    /// Name of the document
+    pub(crate) name: String,
+    /// Why
+    #[arg(long, default_value = "unspecified")]
+    pub(crate) reason: Reason,
+    /// Serial to revoke; left out, the one that is served
+    #[arg(long)]
+    pub(crate) serial: Option<String>,
+    /// Do not ask
+    #[arg(long, short)]
+    pub(crate) yes: bool,
+}
+
+/// Reasons of RFC 5280 section 5.3.1 that make sense here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[value(rename_all = "camelCase")]
+pub(crate) enum Reason {
+    Unspecified,
+    KeyCompromise,
+    AffiliationChanged,
+    Superseded,
+    CessationOfOperation,
+}
+
+impl Reason {
+    /// Returns the word of the event.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::Unspecified => "unspecified",
+            Self::KeyCompromise => "keyCompromise",
+            Self::AffiliationChanged => "affiliationChanged",
+            Self::Superseded => "superseded",
+            Self::CessationOfOperation => "cessationOfOperation",
+        }
+    }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Pull {
+    /// Name of the document
+    pub(crate) name: String,
+    /// Directory to write to
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub(crate) to: PathBuf,
+    /// Command to run when something changed; if it fails, the old files come back
+    #[arg(long, value_name = "COMMAND", value_hint = ValueHint::CommandString)]
+    pub(crate) exec: Option<String>,
+    /// Go on looking for a new certificate
+    #[arg(long)]
+    pub(crate) watch: bool,
+    /// How often to look with --watch
+    #[arg(long, value_name = "SECONDS", default_value_t = 3600, requires = "watch")]
+    pub(crate) every: u64,
+    /// Owner of the files: user, user:group or :group
+    #[arg(long)]
+    pub(crate) owner: Option<String>,
+    /// Mode of the files, octal
+    #[arg(long, default_value = "0600")]
+    pub(crate) mode: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Page {
+    /// Open it in the browser instead of printing it
+    #[arg(long)]
+    pub(crate) open: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Schema {
+    /// Of what
+    pub(crate) of: SchemaOf,
+}
+
+/// What there are schemas of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum SchemaOf {
+    /// certificates/<name>.json
+    Certificate,
+    /// settings.json
+    Settings,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_definition_holds_together() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn reasons_are_those_of_the_event() {
+        for reason in Reason::value_variants() {
+            let named = reason.to_possible_value().unwrap();
+            assert_eq!(named.get_name(), reason.word());
+        }
+    }
+}

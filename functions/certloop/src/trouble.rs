@@ -1,0 +1,91 @@
+//! What keeps a command from doing its work: what happened, to what, and what to try next.
+
+use std::fmt;
+
+use certificates::problem::Problem;
+use certificates::store::StoreError;
+
+/// Why a command ends without having done its work.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Trouble {
+    /// What happened, and to which object.
+    pub(crate) what: String,
+    /// What to try next, one per line.
+    pub(crate) next: Vec<String>,
+    /// How the command ends.
+    pub(crate) ends: Ends,
+}
+
+/// How a command ends: its exit status.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Ends {
+    /// All is fine, or done.
+    Well = 0,
+    /// Something needs a person, or was refused.
+    NeedsPerson = 1,
+    /// It could not be told or done.
+    Unknown = 2,
+}
+
+impl Trouble {
+    /// Makes the trouble of something that could not be told or done.
+    pub(crate) fn unknown(what: impl Into<String>) -> Self {
+        Self {
+            what: what.into(),
+            next: Vec::new(),
+            ends: Ends::Unknown,
+        }
+    }
+
+    /// Makes the trouble of something that was refused, or that somebody has to decide.
+    pub(crate) fn refused(what: impl Into<String>) -> Self {
+        Self {
+            ends: Ends::NeedsPerson,
+            ..Self::unknown(what)
+        }
+    }
+
+    /// Adds what to try next.
+    #[must_use]
+    pub(crate) fn try_next(mut self, next: impl Into<String>) -> Self {
+        self.next.push(next.into());
+        self
+    }
+
+    /// Makes the trouble of an object of the bucket that cannot be read or written.
+    pub(crate) fn of_store(error: &StoreError, bucket: &str) -> Self {
+        let trouble = Self::unknown(format!("bucket {bucket}: {error}"));
+        match error {
+            StoreError::ConditionFailed { .. } => Self {
+                ends: Ends::NeedsPerson,
+                ..trouble
+            }
+            .try_next("look at it as it is now and repeat the command"),
+            StoreError::Unavailable { person: true, .. } => trouble
+                .try_next("certloop doctor")
+                .try_next("check that your credentials may use the bucket: --profile, AWS_PROFILE"),
+            _ => trouble,
+        }
+    }
+
+    /// Makes the trouble of a problem that stands in the way of everything.
+    pub(crate) fn of_problem(problem: &Problem, bucket: &str) -> Self {
+        Self::unknown(format!(
+            "bucket {bucket}: {} ({})",
+            problem.detail, problem.kind
+        ))
+        .try_next("certloop doctor")
+    }
+}
+
+impl fmt::Display for Trouble {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "certloop: {}", self.what)?;
+        for next in &self.next {
+            write!(f, "\n  try: {next}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Trouble {}
