@@ -9,7 +9,12 @@ use clap_complete::Shell;
 ///
 /// Exit status: 0 all is fine or done, 1 something needs a person or was refused, 2 could not tell or could not run.
 #[derive(Debug, Parser)]
-#[command(name = "certloop", version, max_term_width = 100, propagate_version = true)]
+#[command(
+    name = "certloop",
+    version,
+    max_term_width = 100,
+    propagate_version = true
+)]
 pub(crate) struct Cli {
     #[command(flatten)]
     pub(crate) options: Options,
@@ -37,7 +42,13 @@ pub(crate) struct Options {
     #[arg(long, global = true)]
     pub(crate) local: bool,
     /// With --local: the KMS key that encrypts accounts and private keys in the bucket
-    #[arg(long, global = true, value_name = "ARN", env = "CERTLOOP_KMS_KEY_ARN", hide_env_values = true)]
+    #[arg(
+        long,
+        global = true,
+        value_name = "ARN",
+        env = "CERTLOOP_KMS_KEY_ARN",
+        hide_env_values = true
+    )]
     pub(crate) kms_key_arn: Option<String>,
     /// Print the answer as JSON
     #[arg(long, global = true, help_heading = "Output")]
@@ -101,6 +112,9 @@ pub(crate) struct Status {
     /// Also show the certificates in the certificate manager and on the listeners that are not ours
     #[arg(long)]
     pub(crate) unmanaged: bool,
+    /// Show all that are fine, however many they are
+    #[arg(long)]
+    pub(crate) all: bool,
 }
 
 /// One certificate, and a short way back out.
@@ -294,7 +308,12 @@ pub(crate) struct Pull {
     #[arg(long)]
     pub(crate) watch: bool,
     /// How often to look with --watch
-    #[arg(long, value_name = "SECONDS", default_value_t = 3600, requires = "watch")]
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        default_value_t = 3600,
+        requires = "watch"
+    )]
     pub(crate) every: u64,
     /// Owner of the files: user, user:group or :group
     #[arg(long)]

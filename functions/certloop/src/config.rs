@@ -105,7 +105,10 @@ impl Config {
         known.or_else(|| {
             let named = self.options.function.as_ref();
             let named = named.or(self.file.function.as_ref());
-            let stack = self.stack.get().and_then(|stack| stack.function_arn.as_ref());
+            let stack = self
+                .stack
+                .get()
+                .and_then(|stack| stack.function_arn.as_ref());
             named.or(stack).and_then(|arn| region_of(arn))
         })
     }
@@ -241,7 +244,8 @@ fn read_outputs(outputs: &Value) -> Stack {
         function_arn: text("renew_function_arn"),
         kms_key_arn: text("kms_key_arn"),
         silent: silent.then(|| {
-            "the stack here has no outputs bucket and renew_function; pass the module's on".to_owned()
+            "the stack here has no outputs bucket and renew_function; pass the module's on"
+                .to_owned()
         }),
     }
 }
@@ -278,7 +282,13 @@ mod tests {
         let nowhere = tempfile::tempdir().unwrap();
         let config = Config::of(options(None), File::default(), nowhere.path().to_owned());
         let trouble = config.function().unwrap_err().to_string();
-        for way in ["--function", "CERTLOOP_FUNCTION", "certloop.toml", "Terraform", "--local"] {
+        for way in [
+            "--function",
+            "CERTLOOP_FUNCTION",
+            "certloop.toml",
+            "Terraform",
+            "--local",
+        ] {
             assert!(trouble.contains(way), "{way} is not in {trouble}");
         }
     }
@@ -293,7 +303,10 @@ mod tests {
         assert_eq!(read_file(&below, None).unwrap().bucket.unwrap(), "far");
         fs::write(above.path().join("a").join(NAME), "bukket = \"near\"\n").unwrap();
         let trouble = read_file(&below, None).unwrap_err().to_string();
-        assert!(trouble.contains("bukket") && trouble.contains("a/certloop.toml"), "{trouble}");
+        assert!(
+            trouble.contains("bukket") && trouble.contains("a/certloop.toml"),
+            "{trouble}"
+        );
     }
 
     #[test]
@@ -313,8 +326,14 @@ mod tests {
             "kms_key_arn": {"value": null},
         });
         let stack = read_outputs(&flat);
-        assert_eq!((stack.bucket.as_deref(), stack.function.as_deref()), (Some("b"), Some("f")));
-        assert_eq!(region_of(&stack.function_arn.unwrap()).unwrap(), "eu-west-1");
+        assert_eq!(
+            (stack.bucket.as_deref(), stack.function.as_deref()),
+            (Some("b"), Some("f"))
+        );
+        assert_eq!(
+            region_of(&stack.function_arn.unwrap()).unwrap(),
+            "eu-west-1"
+        );
         let module = json!({"bucket": "b", "renew_function": "f"});
         let nested = json!({"certloop": {"value": module}, "other": {"value": {"bucket": "x"}}});
         assert_eq!(read_outputs(&nested).bucket.as_deref(), Some("b"));

@@ -1,0 +1,334 @@
+//! Asking the renewing function: by AWS Lambda, or the very same in this process (`--local`).
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, SystemTime};
+
+use aws_config::SdkConfig;
+use aws_config::retry::RetryConfig;
+use aws_config::stalled_stream_protection::StalledStreamProtectionConfig;
+use aws_config::timeout::TimeoutConfig;
+use aws_sdk_lambda::Client;
+use aws_sdk_lambda::config::Builder;
+use aws_sdk_lambda::primitives::Blob;
+use certificates::aws::{Aws, service_error};
+use certificates::clock::Clock;
+use certificates::invocation::{self, Invoked};
+use certificates::live::Live;
+use certificates::problem::ServiceError;
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::trouble::Trouble;
+
+/// Whoever answers events.
+pub(crate) enum Function {
+    /// The function on AWS Lambda.
+    Remote(Remote),
+    /// This process.
+    Local(Box<invocation::Installation<Live>>),
+}
+
+/// The function on AWS Lambda.
+pub(crate) struct Remote {
+    /// For what only looks: asked again when no answer comes.
+    looks: Client,
+    /// For what does something: asked once, since it may have been done although no answer came.
+    acts: Client,
+    name: String,
+    /// Whether the function has the alias that only looks, as far as is known.
+    has_view: AtomicBool,
+}
+
+impl Function {
+    pub(crate) fn remote(config: &SdkConfig, name: String) -> Self {
+        let client = |attempts| {
+            let timeouts = TimeoutConfig::builder()
+                .connect_timeout(CONNECT_TIMEOUT)
+                .read_timeout(LONGEST)
+                .operation_attempt_timeout(LONGEST)
+                .operation_timeout(LONGEST);
+            let config = Builder::from(config)
+                .retry_config(RetryConfig::standard().with_max_attempts(attempts))
+                .timeout_config(timeouts.build())
+                // Nothing comes until the function has ended.
+                .stalled_stream_protection(StalledStreamProtectionConfig::disabled());
+            Client::from_conf(config.build())
+        };
+        Self::Remote(Remote {
+            looks: client(3),
+            acts: client(1),
+            name,
+            has_view: AtomicBool::new(true),
+        })
+    }
+
+    pub(crate) fn local(
+        aws: Aws,
+        bucket: String,
+        region: String,
+        kms_key_arn: Option<String>,
+    ) -> Self {
+        Self::Local(Box::new(invocation::Installation {
+            ports: Live::new(aws, bucket.clone(), kms_key_arn),
+            bucket,
+            region,
+        }))
+    }
+
+    /// Sends an event and returns the function's answer.
+    pub(crate) async fn ask(&self, event: &Value) -> Result<Value, Trouble> {
+        match self {
+            Self::Remote(remote) => remote.ask(event).await,
+            Self::Local(installation) => {
+                let clock = Clock::start(SystemTime::now() + LONGEST);
+                let invoked = Invoked {
+                    function: "certloop",
+                    arn: "",
+                };
+                let answer = installation.answer(event, clock, invoked).await;
+                let answer = answer.map_err(|failure| {
+                    Trouble::unknown(format!(
+                        "in this process, bucket {}: {failure}",
+                        installation.bucket
+                    ))
+                    .try_next("certloop doctor")
+                })?;
+                Ok(answer.result)
+            }
+        }
+    }
+
+    /// Sends an event and reads the answer as what it is.
+    pub(crate) async fn ask_for<T: for<'de> Deserialize<'de>>(
+        &self,
+        event: &Value,
+    ) -> Result<T, Trouble> {
+        read(self.ask(event).await?)
+    }
+}
+
+/// Reads an answer of the function as what it is.
+pub(crate) fn read<T: for<'de> Deserialize<'de>>(answer: Value) -> Result<T, Trouble> {
+    serde_json::from_value(answer).map_err(|error| {
+        Trouble::unknown(format!(
+            "the function's answer is not understood ({error}): is it of another version than this command, {}?",
+            env!("CARGO_PKG_VERSION")
+        ))
+    })
+}
+
+impl Remote {
+    async fn ask(&self, event: &Value) -> Result<Value, Trouble> {
+        let looks = only_looks(event);
+        let client = if looks { &self.looks } else { &self.acts };
+        if looks && self.has_view.load(Ordering::Relaxed) {
+            match self.invoke(client, event, Some(VIEW)).await {
+                // No such alias, or no right to it: an installation not made by our module.
+                Err(Refusal::Service(error)) if is_about_the_alias(&error) => {
+                    self.has_view.store(false, Ordering::Relaxed);
+                }
+                outcome => return outcome.map_err(|refusal| self.trouble(refusal)),
+            }
+        }
+        let outcome = self.invoke(client, event, None).await;
+        outcome.map_err(|refusal| self.trouble(refusal))
+    }
+
+    async fn invoke(
+        &self,
+        client: &Client,
+        event: &Value,
+        alias: Option<&str>,
+    ) -> Result<Value, Refusal> {
+        let invoke = client.invoke().function_name(&self.name);
+        let invoke = invoke.set_qualifier(alias.map(str::to_owned));
+        let sent = invoke.payload(Blob::new(event.to_string())).send().await;
+        let answer = sent.map_err(|error| Refusal::Service(service_error("Invoke", &error)))?;
+        let payload = answer.payload.unwrap_or_else(|| Blob::new("null"));
+        let payload = serde_json::from_slice(payload.as_ref())
+            .map_err(|error| Refusal::Function(FunctionError::of("the answer", &error)))?;
+        match answer.function_error {
+            None => Ok(payload),
+            Some(_) => Err(Refusal::Function(
+                serde_json::from_value(payload).unwrap_or_default(),
+            )),
+        }
+    }
+
+    fn trouble(&self, refusal: Refusal) -> Trouble {
+        let name = &self.name;
+        match refusal {
+            Refusal::Service(error) => {
+                let trouble =
+                    Trouble::unknown(format!("the function {name} could not be asked: {error}"));
+                trouble_of_service(trouble, &error)
+            }
+            Refusal::Function(error) => trouble_of_function(name, &error),
+        }
+    }
+}
+
+/// Why no answer came.
+enum Refusal {
+    /// Lambda, or nobody at all.
+    Service(ServiceError),
+    /// The function itself.
+    Function(FunctionError),
+}
+
+/// What Lambda answers in place of a function that failed.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct FunctionError {
+    error_type: String,
+    error_message: String,
+}
+
+impl FunctionError {
+    fn of(what: &str, error: &serde_json::Error) -> Self {
+        Self {
+            error_type: String::new(),
+            error_message: format!("{what} is no JSON: {error}"),
+        }
+    }
+}
+
+fn trouble_of_function(name: &str, error: &FunctionError) -> Trouble {
+    let FunctionError {
+        error_type,
+        error_message,
+    } = error;
+    match error_type.as_str() {
+        "certloop.CannotRun" => {
+            Trouble::unknown(format!("the function {name} cannot run: {error_message}"))
+                .try_next("certloop doctor")
+        }
+        "certloop.NotPermitted" => {
+            Trouble::refused(format!("the function {name} refused: {error_message}"))
+        }
+        "certloop.NotUnderstood" => Trouble::unknown(format!(
+            "the function {name} does not understand this command: {error_message}"
+        ))
+        .try_next(format!(
+            "deploy the function again in the version of this command, {}",
+            env!("CARGO_PKG_VERSION")
+        )),
+        _ if error_message.contains("Task timed out") => Trouble::unknown(format!(
+            "the function {name} ran out of time ({error_message}); what it began is in the states, and the next pass goes on"
+        ))
+        .try_next("certloop status"),
+        _ => {
+            let said = [error_type.as_str(), error_message.as_str()];
+            let said: Vec<_> = said.into_iter().filter(|text| !text.is_empty()).collect();
+            Trouble::unknown(format!("the function {name} failed: {}", said.join(": ")))
+                .try_next("certloop doctor")
+                .try_next("its log in CloudWatch, or the same command with --local")
+        }
+    }
+}
+
+fn trouble_of_service(trouble: Trouble, error: &ServiceError) -> Trouble {
+    match error.code.as_deref() {
+        Some("ResourceNotFoundException") => trouble
+            .try_next("another --function, --region or --profile: there is none of this name"),
+        Some(
+            "AccessDeniedException"
+            | "UnrecognizedClientException"
+            | "InvalidSignatureException"
+            | "ExpiredTokenException",
+        ) => trouble
+            .try_next("other credentials: --profile, AWS_PROFILE; they need lambda:InvokeFunction")
+            .try_next("aws sso login, if you sign in that way"),
+        Some(_) if error.is_throttling() => trouble.try_next("it again in a minute"),
+        Some(_) => trouble.try_next("certloop doctor"),
+        None if error.message.contains("redential") => trouble
+            .try_next("aws sso login, or a profile that has credentials: --profile, AWS_PROFILE"),
+        None if error.message.contains("egion") => {
+            trouble.try_next("--region REGION, or the environment variable AWS_REGION")
+        }
+        None => trouble
+            .try_next("certloop status, before you repeat it: it may have been done")
+            .try_next("--local, which does the same in this process"),
+    }
+}
+
+/// Whether answering the event changes nothing, so that it may be asked through the alias, and again.
+fn only_looks(event: &Value) -> bool {
+    let action = event.get("action").and_then(Value::as_str);
+    matches!(action, Some("status" | "plan" | "check"))
+}
+
+fn is_about_the_alias(error: &ServiceError) -> bool {
+    matches!(
+        error.code.as_deref(),
+        Some("ResourceNotFoundException" | "AccessDeniedException")
+    )
+}
+
+/// The alias by which the function only looks.
+const VIEW: &str = "view";
+/// As long as any invocation can take.
+const LONGEST: Duration = Duration::from_secs(15 * 60);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn service(code: Option<&str>, message: &str) -> ServiceError {
+        ServiceError {
+            operation: "Invoke",
+            code: code.map(str::to_owned),
+            message: message.to_owned(),
+            status: None,
+        }
+    }
+
+    #[test]
+    fn only_what_looks_may_be_asked_twice() {
+        for action in ["status", "plan", "check"] {
+            assert!(only_looks(&json!({"action": action})), "{action}");
+        }
+        for action in ["reconcile", "issue", "rollback", "revoke", "remove"] {
+            assert!(!only_looks(&json!({"action": action})), "{action}");
+        }
+    }
+
+    #[test]
+    fn each_failure_of_the_function_is_told_with_what_to_try() {
+        let of = |kind: &str, message: &str| {
+            let error = json!({"errorType": kind, "errorMessage": message});
+            trouble_of_function("f", &serde_json::from_value(error).unwrap())
+        };
+        let cannot = of("certloop.CannotRun", "settings.json is not in the bucket");
+        assert!(cannot.what.contains("settings.json"), "{cannot}");
+        assert_eq!(cannot.next, ["certloop doctor"]);
+        let late = of(
+            "Sandbox.Timedout",
+            "RequestId: 1 Error: Task timed out after 3.00 seconds",
+        );
+        assert!(late.what.contains("ran out of time"), "{late}");
+        let died = of("Runtime.ExitError", "signal: killed");
+        assert!(
+            died.what.contains("Runtime.ExitError: signal: killed"),
+            "{died}"
+        );
+    }
+
+    #[test]
+    fn each_refusal_of_the_service_is_told_with_what_to_try() {
+        let of = |error: &ServiceError| {
+            let trouble = trouble_of_service(Trouble::unknown("x"), error);
+            trouble.next.join(" ")
+        };
+        let missing = service(Some("ResourceNotFoundException"), "Function not found");
+        assert!(of(&missing).contains("--function"));
+        let denied = service(Some("AccessDeniedException"), "not authorized");
+        assert!(of(&denied).contains("lambda:InvokeFunction"));
+        let nobody = service(None, "no answer: no credentials provider");
+        assert!(of(&service(None, "no answer")).contains("certloop status"));
+        assert!(of(&nobody).contains("aws sso login"));
+    }
+}

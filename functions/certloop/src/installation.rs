@@ -1,0 +1,65 @@
+//! The way to an installation: its bucket and its function, opened when they are first needed.
+
+use certificates::aws::{Aws, Bucket};
+use tokio::sync::OnceCell;
+
+use crate::config::Config;
+use crate::function::Function;
+use crate::trouble::Trouble;
+
+/// The installation that is meant.
+pub(crate) struct Installation {
+    config: Config,
+    aws: OnceCell<Aws>,
+}
+
+impl Installation {
+    /// Opens nothing yet.
+    pub(crate) fn new(config: Config) -> Self {
+        Self {
+            config,
+            aws: OnceCell::new(),
+        }
+    }
+
+    /// Returns what is configured.
+    pub(crate) fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Returns the bucket.
+    pub(crate) async fn bucket(&self) -> Result<Bucket, Trouble> {
+        let name = self.config.bucket()?;
+        let kms_key_arn = match self.config.local() {
+            true => self.config.kms_key_arn(),
+            // Documents are not encrypted with it.
+            false => None,
+        };
+        Ok(self.aws().await.bucket(name, kms_key_arn))
+    }
+
+    /// Returns the function, or what does the same in this process.
+    pub(crate) async fn function(&self) -> Result<Function, Trouble> {
+        if !self.config.local() {
+            let name = self.config.function()?;
+            return Ok(Function::remote(self.aws().await.config(), name));
+        }
+        let (bucket, kms_key_arn) = (self.config.bucket()?, self.config.kms_key_arn());
+        let aws = self.load().await;
+        let region = aws.region().map(str::to_owned).ok_or_else(|| {
+            Trouble::unknown("which region? It is named nowhere")
+                .try_next("--region REGION, or the environment variable AWS_REGION")
+        })?;
+        Ok(Function::local(aws, bucket, region, kms_key_arn))
+    }
+
+    /// Returns the way to AWS.
+    pub(crate) async fn aws(&self) -> &Aws {
+        self.aws.get_or_init(|| self.load()).await
+    }
+
+    async fn load(&self) -> Aws {
+        let region = self.config.region();
+        Aws::load_as(self.config.profile(), region.as_deref()).await
+    }
+}

@@ -1,0 +1,96 @@
+//! `certloop status`: is everything fine, and if not, what is to be done?
+
+mod health;
+mod notes;
+mod table;
+mod unmanaged;
+
+use certificates::status::Inventory;
+use serde_json::{Value, json};
+use time::OffsetDateTime;
+
+pub(crate) use health::Health;
+
+use crate::cli;
+use crate::function::{Function, read};
+use crate::terminal::{Screen, Spinner, say};
+use crate::trouble::{Ends, Trouble};
+
+/// Shows the inventory.
+pub(crate) async fn status(
+    function: &Function,
+    asked: &cli::Status,
+    screen: Screen,
+    as_json: bool,
+) -> Result<Ends, Trouble> {
+    let spinner = Spinner::start("asking for the inventory");
+    let answer = whole(function, &asked.names, asked.unmanaged).await?;
+    drop(spinner);
+    let unmanaged = unmanaged::of(&answer)?;
+    let inventory: Inventory = read(answer.clone())?;
+    let now = inventory.at.unwrap_or_else(OffsetDateTime::now_utc);
+    match as_json {
+        true => say(&format!("{answer:#}\n"))?,
+        false => {
+            let most = if asked.all { usize::MAX } else { table::MOST };
+            say(&table::rendered(&inventory, now, screen, most))?;
+            if let Some(unmanaged) = unmanaged {
+                say(&unmanaged::rendered(&unmanaged, now, screen))?;
+            }
+        }
+    }
+    let worst = inventory.certificates.iter();
+    let worst = worst.map(|standing| Health::of(standing, now)).min();
+    let is_blind = inventory.limits.problem.is_some();
+    Ok(match worst {
+        Some(Health::NeedsPerson) => Ends::NeedsPerson,
+        _ if is_blind => Ends::Unknown,
+        _ => Ends::Well,
+    })
+}
+
+/// Reads the inventory of the named certificates, or of all.
+pub(crate) async fn inventory(function: &Function, names: &[String]) -> Result<Inventory, Trouble> {
+    read(whole(function, names, false).await?)
+}
+
+/// Asks for page after page, and puts them together as one answer.
+async fn whole(function: &Function, names: &[String], unmanaged: bool) -> Result<Value, Trouble> {
+    let mut event = json!({"action": "status"});
+    if !names.is_empty() {
+        event["certificates"] = json!(names);
+    }
+    if unmanaged {
+        event["unmanaged"] = json!(true);
+    }
+    let mut whole: Option<Value> = None;
+    loop {
+        let mut page = function.ask(&event).await?;
+        let next = page["next"].take();
+        match &mut whole {
+            None => whole = Some(page),
+            Some(whole) => {
+                let certificates = page["certificates"].take();
+                if let (Value::Array(all), Value::Array(more)) =
+                    (&mut whole["certificates"], certificates)
+                {
+                    all.extend(more);
+                }
+            }
+        }
+        let Some(next) = next.as_str() else {
+            return Ok(whole.unwrap_or_default());
+        };
+        // A page that leads to itself would never end.
+        if event["after"].as_str().is_some_and(|before| before >= next) {
+            return Err(Trouble::unknown(format!(
+                "the inventory does not get past {next:?}: the function's answer is not understood"
+            )));
+        }
+        event["after"] = json!(next);
+        if let Some(event) = event.as_object_mut() {
+            // Once is enough.
+            event.remove("unmanaged");
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! Pure: what the inventory says beside the certificates: limits, names without a document, removals.
+
+use certificates::budget::LimitsLeft;
+use certificates::status::Inventory;
+use time::OffsetDateTime;
+
+use crate::terminal::{Ink, Screen};
+use crate::words::{minute, relative, wrapped};
+
+/// Renders what is to be known, nothing where there is nothing.
+pub(super) fn rendered(inventory: &Inventory, now: OffsetDateTime, screen: Screen) -> String {
+    let mut notes = limits(&inventory.limits, now);
+    if !inventory.removing.is_empty() {
+        notes.push(format!("being removed: {}", listed(&inventory.removing)));
+    }
+    if let Some(first) = inventory.orphans.first() {
+        notes.push(format!(
+            "without a document: {}; certloop remove {first} takes it off everywhere",
+            listed(&inventory.orphans)
+        ));
+    }
+    let mut text = String::new();
+    for note in notes {
+        text += &wrapped(&note, screen.width, "  ");
+    }
+    match text.is_empty() {
+        true => text,
+        false => format!("\n{}\n{text}", screen.ink(Ink::Strong, "Also")),
+    }
+}
+
+/// Says which limits are nearly used up, and what authorities want left alone.
+fn limits(limits: &LimitsLeft, now: OffsetDateTime) -> Vec<String> {
+    let mut notes = Vec::new();
+    if let Some(problem) = &limits.problem {
+        notes.push(format!(
+            "what is left of limits could not be read: {}",
+            problem.detail
+        ));
+    }
+    let there_at = |at: Option<OffsetDateTime>| match at {
+        Some(at) => format!(", the next {}", relative(at, now)),
+        None => String::new(),
+    };
+    for (authority, left) in &limits.authorities {
+        for limit in left
+            .limits
+            .iter()
+            .filter(|limit| is_little(limit.left, limit.of))
+        {
+            let next = there_at(limit.next_at);
+            notes.push(format!(
+                "{authority}: nearly used up: {}{next}",
+                limit.in_words()
+            ));
+        }
+        for hold in &left.holds {
+            let subject = hold.subject.as_deref().unwrap_or("everything");
+            let until = minute(hold.until);
+            let detail = &hold.problem.detail;
+            notes.push(format!(
+                "{authority} wants {subject} left alone until {until}: {detail}"
+            ));
+        }
+    }
+    for (region, imports) in &limits.imports {
+        if is_little(imports.left, imports.of) {
+            let (left, of, next) = (imports.left, imports.of, there_at(imports.next_at));
+            notes.push(format!(
+                "{region}: {left} of {of} imports into the certificate manager are left this year{next}"
+            ));
+        }
+    }
+    notes
+}
+
+/// A fifth or less.
+fn is_little(left: u32, of: u32) -> bool {
+    u64::from(left) * 5 <= u64::from(of)
+}
+
+fn listed(names: &[String]) -> String {
+    let shown = names.iter().take(LISTED).map(String::as_str);
+    let shown = shown.collect::<Vec<_>>().join(", ");
+    match names.len().saturating_sub(LISTED) {
+        0 => shown,
+        more => format!("{shown} and {more} more"),
+    }
+}
+
+const LISTED: usize = 10;

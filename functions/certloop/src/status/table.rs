@@ -1,0 +1,381 @@
+//! Pure: the inventory as a table, the most urgent first, with what to do under whatever is not fine.
+
+use certificates::remedy;
+use certificates::state::{TargetKind, TargetState};
+use certificates::status::{Inventory, MissingName, Standing, TargetStanding};
+use time::OffsetDateTime;
+
+use super::health::{Health, by_urgency, is_running_out};
+use super::notes;
+use crate::terminal::{Ink, Screen};
+use crate::words::{counted, cut, day, minute, relative, wrapped};
+
+/// So many certificates that are fine are shown where not all are asked for.
+pub(crate) const MOST: usize = 40;
+
+/// Renders the whole inventory; of those that are fine `most` at most.
+pub(crate) fn rendered(
+    inventory: &Inventory,
+    now: OffsetDateTime,
+    screen: Screen,
+    most: usize,
+) -> String {
+    let sorted = by_urgency(inventory, now);
+    let fine = sorted.iter().filter(|(health, _)| *health == Health::Fine);
+    let hidden = fine.count().saturating_sub(most);
+    let shown = &sorted[..sorted.len() - hidden];
+    let mut text = String::new();
+    if !shown.is_empty() {
+        let rows: Vec<Row> = shown.iter().map(|(_, one)| Row::of(one, now)).collect();
+        let widths = Widths::of(&rows, screen.width);
+        text += &screen.ink(Ink::Faint, &widths.header());
+        text.push('\n');
+        for ((health, standing), row) in shown.iter().zip(&rows) {
+            text += &widths.line(row, *health, screen);
+            text += &details(*health, standing, now, screen);
+        }
+    }
+    if hidden > 0 {
+        text += &format!("  ... and {hidden} more that are fine (--all shows them)\n");
+    }
+    text += &notes::rendered(inventory, now, screen);
+    if !text.is_empty() {
+        text.push('\n');
+    }
+    text + &summary(&sorted, now, screen)
+}
+
+/// The cells of one certificate.
+struct Row {
+    name: String,
+    domains: String,
+    until: String,
+    left: String,
+    renews: String,
+    targets: String,
+}
+
+impl Row {
+    fn of(standing: &Standing, now: OffsetDateTime) -> Self {
+        let nothing = || "-".to_owned();
+        let domains = match standing.domains.as_slice() {
+            [] => nothing(),
+            [one] => one.clone(),
+            [first, others @ ..] => format!("{} +{}", cut(first, LONGEST_DOMAIN), others.len()),
+        };
+        let until = match standing.not_after {
+            Some(end) if end <= now => format!("{} (ended)", day(end)),
+            Some(end) => format!("{} ({})", day(end), left_of(end, now)),
+            None => nothing(),
+        };
+        let renews = match standing.renew_at {
+            _ if standing.paused => "paused".to_owned(),
+            Some(at) if at <= now => "due".to_owned(),
+            Some(at) => day(at),
+            None => nothing(),
+        };
+        Self {
+            name: cut(&standing.name, LONGEST_NAME),
+            domains: cut(&domains, LONGEST_DOMAIN + 6),
+            until,
+            left: standing.lifetime_left_share.map_or_else(nothing, bar),
+            renews,
+            targets: targets(&standing.targets),
+        }
+    }
+
+    fn cells(&self) -> [&str; COLUMNS] {
+        let Self {
+            name,
+            domains,
+            until,
+            left,
+            renews,
+            targets,
+        } = self;
+        [name, domains, until, left, renews, targets]
+    }
+}
+
+/// Returns how long it is still good, short: `89 d`, `30 h`.
+fn left_of(end: OffsetDateTime, now: OffsetDateTime) -> String {
+    let left = end - now;
+    match left.whole_hours() {
+        hours @ ..48 => format!("{hours} h"),
+        hours => format!("{} d", hours / 24),
+    }
+}
+
+/// Draws the share of a lifetime that is left.
+fn bar(share: f64) -> String {
+    let share = share.clamp(0.0, 1.0);
+    // A share is within 0..=1.
+    let filled = (share * BAR as f64).round() as usize;
+    let (filled, empty) = ("#".repeat(filled), "-".repeat(BAR.saturating_sub(filled)));
+    format!("{filled}{empty} {:3.0}%", share * 100.0)
+}
+
+/// Says in what words the targets stand, counted where there are several.
+fn targets(all: &[TargetStanding]) -> String {
+    let mut counts: Vec<(&str, usize)> = Vec::new();
+    for target in all {
+        let word = word_of(target);
+        match counts.iter_mut().find(|(known, _)| *known == word) {
+            Some((_, count)) => *count += 1,
+            None => counts.push((word, 1)),
+        }
+    }
+    match (all.len(), counts.as_slice()) {
+        (0, _) => "none".to_owned(),
+        (1, [(word, _)]) => (*word).to_owned(),
+        _ => {
+            let words = counts.iter().map(|(word, count)| format!("{count} {word}"));
+            words.collect::<Vec<_>>().join(", ")
+        }
+    }
+}
+
+fn word_of(target: &TargetStanding) -> &'static str {
+    match (target.entry.state, target.entry.proved, target.trusted) {
+        (_, Some(false), _) => "NOT PROVED",
+        (_, _, Some(false)) => "NOT TRUSTED",
+        (TargetState::Failed, ..) => "FAILED",
+        (TargetState::Pending, ..) => "pending",
+        (TargetState::Detached, ..) => "detached",
+        (_, Some(true), _) => "proved",
+        (TargetState::Attached, ..) => "attached",
+        (TargetState::Imported, ..) => "imported",
+    }
+}
+
+struct Widths([usize; COLUMNS]);
+
+impl Widths {
+    /// Fits the columns to what they hold; where that is too wide, the bar goes, then the domains are cut.
+    fn of(rows: &[Row], width: usize) -> Self {
+        let mut widths = HEADERS.map(str::len);
+        for row in rows {
+            for (width, cell) in widths.iter_mut().zip(row.cells()) {
+                *width = (*width).max(cell.chars().count());
+            }
+        }
+        let total = |widths: &[usize; COLUMNS]| {
+            let columns = widths.iter().filter(|width| **width > 0);
+            MARK + columns.map(|width| width + GAP).sum::<usize>() - GAP
+        };
+        if total(&widths) > width {
+            widths[LEFT] = 0;
+        }
+        let over = total(&widths).saturating_sub(width);
+        widths[DOMAINS] = widths[DOMAINS].saturating_sub(over).max(SHORTEST_DOMAINS);
+        Self(widths)
+    }
+
+    fn joined(&self, cells: [String; COLUMNS]) -> String {
+        let shown = cells.into_iter().zip(self.0);
+        let shown = shown.filter(|(_, width)| *width > 0).map(|(cell, _)| cell);
+        let line = shown.collect::<Vec<_>>().join(&" ".repeat(GAP));
+        line.trim_end().to_owned()
+    }
+
+    fn header(&self) -> String {
+        let mut cells = HEADERS.map(str::to_owned);
+        for (cell, width) in cells.iter_mut().zip(self.0) {
+            *cell = padded(cell, width);
+        }
+        format!("{}{}", " ".repeat(MARK), self.joined(cells))
+    }
+
+    fn line(&self, row: &Row, health: Health, screen: Screen) -> String {
+        let mut cells = row.cells().map(str::to_owned);
+        for (cell, width) in cells.iter_mut().zip(self.0) {
+            *cell = padded(&cut(cell, width), width);
+        }
+        let (mark, ink) = match health {
+            Health::NeedsPerson => ("!", Ink::Bad),
+            Health::Troubled => ("~", Ink::Warning),
+            Health::Working => ("+", Ink::Warning),
+            Health::Fine => (" ", Ink::Good),
+        };
+        cells[0] = screen.ink(Ink::Strong, &cells[0]);
+        cells[LEFT] = screen.ink(ink, &cells[LEFT]);
+        cells[COLUMNS - 1] = screen.ink(ink, &cells[COLUMNS - 1]);
+        format!("{} {}\n", screen.ink(ink, mark), self.joined(cells))
+    }
+}
+
+fn padded(text: &str, width: usize) -> String {
+    format!("{text:width$}")
+}
+
+/// What stands under a certificate that is not fine: the problem in words, what comes next, the command that helps.
+fn details(health: Health, standing: &Standing, now: OffsetDateTime, screen: Screen) -> String {
+    let mut text = String::new();
+    let mut add = |words: &str| text += &wrapped(words, screen.width, INDENT);
+    if let Some(problem) = &standing.problem {
+        add(&format!("{} ({})", problem.detail, problem.word()));
+    }
+    for missing in &standing.missing {
+        let next = relative(missing.next_attempt, now);
+        let MissingName {
+            domain, problem, ..
+        } = missing;
+        add(&format!(
+            "without {domain}: {} (next attempt {next})",
+            problem.detail
+        ));
+    }
+    for target in &standing.targets {
+        let said = standing
+            .problem
+            .as_ref()
+            .map(|problem| problem.detail.as_str());
+        if let Some(detail) = &target.detail
+            && !said.is_some_and(|said| said.contains(detail.as_str()))
+        {
+            add(&format!("{}: {detail}", name_of(target)));
+        }
+    }
+    if !standing.revoking.is_empty() {
+        add(&format!(
+            "still to be revoked: {}",
+            standing.revoking.join(", ")
+        ));
+    }
+    if is_running_out(standing, now) && standing.problem.is_none() {
+        add(match standing.paused {
+            true => "it is paused, and little of its lifetime is left",
+            false => "its renewal is overdue, and no pass has said why: does the schedule run?",
+        });
+    }
+    if health == Health::Working && standing.problem.is_none() {
+        add(&match &standing.under_way {
+            Some(order) => format!("being ordered: {}", order.reason),
+            None => "not issued yet: the next pass orders it".to_owned(),
+        });
+    }
+    if let Some(back) = &standing.rolled_back {
+        add(&format!(
+            "somebody went back from {} on {}",
+            back.from,
+            minute(back.at)
+        ));
+    }
+    let next = standing.next_attempt.filter(|_| health != Health::Fine);
+    if let Some(at) = next {
+        add(&format!(
+            "next attempt {} ({})",
+            relative(at, now),
+            minute(at)
+        ));
+    }
+    if let Some(command) = command(health, standing) {
+        text += &format!("{INDENT}try: {}\n", screen.ink(Ink::Strong, &command));
+    }
+    text
+}
+
+fn command(health: Health, standing: &Standing) -> Option<String> {
+    let problem = standing.problem.as_ref();
+    let helps = problem.and_then(|problem| remedy::command(problem, &standing.name));
+    let missing = standing.missing.first();
+    helps
+        .or_else(|| missing.and_then(|missing| remedy::command(&missing.problem, &standing.name)))
+        .or_else(|| match health {
+            Health::NeedsPerson if standing.paused => {
+                Some(format!("certloop resume {}", standing.name))
+            }
+            Health::NeedsPerson if problem.is_none() => Some("certloop doctor".to_owned()),
+            _ => None,
+        })
+}
+
+/// Returns a target in few words: `listener app/web`, `certificate manager of eu-west-1`.
+pub(crate) fn name_of(target: &TargetStanding) -> String {
+    let arn = target.entry.arn.as_deref().unwrap_or_default();
+    let region = arn.split(':').nth(3).unwrap_or_default();
+    match target.entry.kind {
+        TargetKind::CertificateManager if region.is_empty() => "certificate manager".to_owned(),
+        TargetKind::CertificateManager => format!("certificate manager of {region}"),
+        TargetKind::Listener => {
+            let mut parts = arn.split('/').skip(1).take(2);
+            match (parts.next(), parts.next()) {
+                (Some(kind), Some(balancer)) => format!("listener of {kind}/{balancer} ({region})"),
+                _ => "listener that is yet to be made".to_owned(),
+            }
+        }
+    }
+}
+
+fn summary(sorted: &[(Health, &Standing)], now: OffsetDateTime, screen: Screen) -> String {
+    if sorted.is_empty() {
+        return "No certificates yet. try: certloop add NAME --domain DOMAIN --listener ARN\n"
+            .to_owned();
+    }
+    let count = |wanted: Health| {
+        sorted
+            .iter()
+            .filter(|(health, _)| *health == wanted)
+            .count()
+    };
+    let parts: Vec<String> = [
+        (
+            Health::NeedsPerson,
+            Ink::Bad,
+            ["needs a person", "need a person"],
+        ),
+        (
+            Health::Troubled,
+            Ink::Warning,
+            ["is tried again", "are tried again"],
+        ),
+        (
+            Health::Working,
+            Ink::Warning,
+            ["is being made", "are being made"],
+        ),
+        (Health::Fine, Ink::Good, ["is fine", "are fine"]),
+    ]
+    .into_iter()
+    .filter_map(|(health, ink, [one, many])| {
+        let words = match count(health) {
+            0 => return None,
+            1 => format!("1 {one}"),
+            count => format!("{count} {many}"),
+        };
+        Some(screen.ink(ink, &words))
+    })
+    .collect();
+    let all = i64::try_from(sorted.len()).unwrap_or(i64::MAX);
+    let mut text = format!("{}: {}", counted(all, "certificate"), parts.join(", "));
+    let renewals = sorted.iter().filter(|(_, one)| !one.paused);
+    let next = renewals.filter_map(|(_, one)| Some((one.renew_at?, one.name.as_str())));
+    if let Some((at, name)) = next.filter(|(at, _)| *at > now).min() {
+        text += &format!(
+            "; next renewal {} ({}, {})",
+            relative(at, now),
+            cut(name, LONGEST_NAME),
+            day(at)
+        );
+    }
+    text + "\n"
+}
+
+const HEADERS: [&str; COLUMNS] = [
+    "NAME",
+    "DOMAINS",
+    "SERVED UNTIL",
+    "LIFETIME LEFT",
+    "RENEWS",
+    "TARGETS",
+];
+const COLUMNS: usize = 6;
+const DOMAINS: usize = 1;
+const LEFT: usize = 3;
+const MARK: usize = 2;
+const GAP: usize = 2;
+const BAR: usize = 8;
+const LONGEST_NAME: usize = 32;
+const LONGEST_DOMAIN: usize = 34;
+const SHORTEST_DOMAINS: usize = 12;
+const INDENT: &str = "    ";

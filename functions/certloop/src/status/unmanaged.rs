@@ -1,0 +1,144 @@
+//! Pure: the certificates that are not ours, and how to take them over.
+
+use serde::Deserialize;
+use serde_json::Value;
+use time::OffsetDateTime;
+
+use crate::function::read;
+use crate::terminal::{Ink, Screen};
+use crate::trouble::Trouble;
+use crate::words::{cut, day, relative, wrapped};
+
+/// A certificate that is in the certificate manager or on a listener, and not ours.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub(crate) struct Unmanaged {
+    /// Its ARN.
+    arn: String,
+    /// The names it holds.
+    domains: Vec<String>,
+    /// End of its validity.
+    #[serde(with = "time::serde::rfc3339::option")]
+    not_after: Option<OffsetDateTime>,
+    /// ARNs of what uses it.
+    in_use_by: Vec<String>,
+    /// Who issued it.
+    issuer: Option<String>,
+    /// The command that takes it over, or why nothing has to be.
+    how_to_take_over: Option<String>,
+}
+
+/// Reads them from the answer, where they were asked for.
+pub(super) fn of(answer: &Value) -> Result<Option<Vec<Unmanaged>>, Trouble> {
+    match answer.get("unmanaged") {
+        None | Some(Value::Null) => Ok(None),
+        Some(listed) => read(listed.clone()).map(Some),
+    }
+}
+
+/// Lists them, those that end soonest first.
+pub(super) fn rendered(all: &[Unmanaged], now: OffsetDateTime, screen: Screen) -> String {
+    if all.is_empty() {
+        return "\nNo certificates that are not ours.\n".to_owned();
+    }
+    let mut sorted: Vec<&Unmanaged> = all.iter().collect();
+    sorted.sort_by(|a, b| (a.not_after, &a.arn).cmp(&(b.not_after, &b.arn)));
+    let mut text = format!("\n{}\n", screen.ink(Ink::Strong, "Not ours"));
+    for one in sorted {
+        text += &entry(one, now, screen);
+    }
+    text
+}
+
+fn entry(one: &Unmanaged, now: OffsetDateTime, screen: Screen) -> String {
+    let names = one.domains.iter().take(3).map(String::as_str);
+    let mut names = names.collect::<Vec<_>>().join(", ");
+    if one.domains.len() > 3 {
+        names += &format!(" +{}", one.domains.len() - 3);
+    }
+    let ends = match one.not_after {
+        Some(end) => {
+            let words = format!("ends {} ({})", day(end), relative(end, now));
+            let soon = end <= now + time::Duration::days(30);
+            screen.ink(if soon { Ink::Bad } else { Ink::Faint }, &words)
+        }
+        None => "end unknown".to_owned(),
+    };
+    let issuer = one.issuer.as_deref().unwrap_or("unknown issuer");
+    let mut text = format!("  {}  {ends}  {}\n", cut(&names, 60), cut(issuer, 40));
+    text += &format!("    {}\n", cut(&one.arn, usize::MAX));
+    if one.in_use_by.is_empty() {
+        text += "    in use by nothing\n";
+    }
+    for user in &one.in_use_by {
+        text += &format!("    in use by {}\n", cut(user, usize::MAX));
+    }
+    let take_over = one.how_to_take_over.clone().or_else(|| command(one));
+    if let Some(take_over) = take_over {
+        text += &wrapped(&format!("take over: {take_over}"), screen.width, "    ");
+    }
+    text
+}
+
+/// Returns the command that takes it over from the listeners it is on.
+fn command(one: &Unmanaged) -> Option<String> {
+    let listeners = one
+        .in_use_by
+        .iter()
+        .filter(|arn| arn.contains(":listener/"));
+    let listeners: Vec<_> = listeners.map(|arn| format!(" --listener {arn}")).collect();
+    let first = one.domains.first().filter(|_| !listeners.is_empty())?;
+    let name = first.trim_start_matches("*.").replace('.', "-");
+    let domains: String = (one.domains.iter())
+        .map(|domain| format!(" --domain {domain}"))
+        .collect();
+    Some(format!(
+        "certloop add {name}{domains}{} --supersedes {}",
+        listeners.concat(),
+        one.arn
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+    use time::macros::datetime;
+
+    use super::*;
+
+    const NOW: OffsetDateTime = datetime!(2026-03-04 09:20 UTC);
+    const PLAIN: Screen = Screen {
+        colours: false,
+        width: 400,
+    };
+
+    #[test]
+    fn what_was_not_asked_for_is_not_there() {
+        assert_eq!(of(&json!({"certificates": []})).unwrap(), None);
+        assert!(of(&json!({"unmanaged": 7})).is_err());
+    }
+
+    #[test]
+    fn each_is_shown_with_its_end_and_the_command_that_takes_it_over() {
+        let listener = "arn:aws:elasticloadbalancing:eu-west-1:123456789012:listener/app/web/1/2";
+        let arn = "arn:aws:acm:eu-west-1:123456789012:certificate/1";
+        let answer = json!({"unmanaged": [
+            {"arn": "arn:later", "domains": ["later.example.com"], "notAfter": "2027-01-01T00:00:00Z", "inUseBy": []},
+            {"arn": arn, "domains": ["old.example.com", "www.old.example.com"], "notAfter": "2026-03-14T09:20:00Z",
+             "inUseBy": [listener], "issuer": "Some CA"},
+        ]});
+        let listed = of(&answer).unwrap().unwrap();
+        let text = rendered(&listed, NOW, PLAIN);
+        let (first, second) = text.split_once("later.example.com").unwrap();
+        assert!(
+            first.contains("ends 2026-03-14 (in 10 days)  Some CA"),
+            "{text}"
+        );
+        let command = format!(
+            "take over: certloop add old-example-com --domain old.example.com --domain www.old.example.com --listener {listener} \
+             --supersedes {arn}"
+        );
+        assert!(first.contains(&command), "{text}");
+        assert!(second.contains("in use by nothing"), "{text}");
+    }
+}
