@@ -64,9 +64,9 @@ pub(crate) enum Command {
     /// Change a certificate's document, in an editor or by --set
     Edit(Edit),
     /// Keep serving a certificate, but order nothing for it
-    Pause(Named),
+    Pause(OneName),
     /// Order again for a certificate that was paused
-    Resume(Named),
+    Resume(OneName),
     /// Take a certificate off everywhere and forget it
     Remove(Remove),
     /// Write a document through the function and wait for its certificate
@@ -115,16 +115,6 @@ pub(crate) struct Status {
     /// Show all that are fine, however many they are
     #[arg(long)]
     pub(crate) all: bool,
-}
-
-/// One certificate, and a short way back out.
-#[derive(Debug, Args)]
-pub(crate) struct Named {
-    /// Name of the document
-    pub(crate) name: String,
-    /// Do not ask
-    #[arg(long, short)]
-    pub(crate) yes: bool,
 }
 
 #[derive(Debug, Args)]

@@ -97,14 +97,6 @@ impl Function {
             }
         }
     }
-
-    /// Sends an event and reads the answer as what it is.
-    pub(crate) async fn ask_for<T: for<'de> Deserialize<'de>>(
-        &self,
-        event: &Value,
-    ) -> Result<T, Trouble> {
-        read(self.ask(event).await?)
-    }
 }
 
 /// Reads an answer of the function as what it is.

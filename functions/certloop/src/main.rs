@@ -1,10 +1,18 @@
 //! The operator's command line.
 
+mod actions;
+mod check;
 mod cli;
 mod config;
+mod document;
+mod documents;
+mod follow;
 mod function;
 mod generated;
+mod history;
 mod installation;
+mod plan;
+mod report;
 mod status;
 mod terminal;
 mod trouble;
@@ -14,6 +22,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
+use crate::actions::Asking;
 use crate::cli::{Cli, Command};
 use crate::config::Config;
 use crate::installation::Installation;
@@ -33,36 +42,34 @@ async fn main() -> ExitCode {
     ExitCode::from(ends as u8)
 }
 
-async fn run(cli: Cli) -> Result<Ends, Trouble> {
-    let Cli { options, command } = cli;
-    match &command {
-        Command::Completions { shell } => return generated::completions(*shell),
-        Command::Man { dir } => return generated::man(dir.as_deref()),
-        Command::Schema(asked) => return generated::schema(asked.of),
-        _ => {}
-    }
+async fn run(Cli { options, command }: Cli) -> Result<Ends, Trouble> {
     let (json, screen) = (options.json, Screen::of_stdout());
-    let here = Installation::new(Config::load(options)?);
+    let here = || Config::load(options.clone()).map(Installation::new);
+    let asking = async || Asking::of(&here()?, screen, json).await;
     match &command {
         Command::Status(asked) => {
-            status::status(&here.function().await?, asked, screen, json).await
+            status::status(&here()?.function().await?, asked, screen, json).await
         }
-        Command::Add(_) => not_yet("add"),
-        Command::Edit(_) => not_yet("edit"),
-        Command::Pause(_) => not_yet("pause"),
-        Command::Resume(_) => not_yet("resume"),
-        Command::Remove(_) => not_yet("remove"),
-        Command::Issue(_) => not_yet("issue"),
-        Command::Renew(_) => not_yet("renew"),
-        Command::Plan(_) => not_yet("plan"),
-        Command::Check(_) => not_yet("check"),
-        Command::Rollback(_) => not_yet("rollback"),
-        Command::Revoke(_) => not_yet("revoke"),
-        Command::History(_) => not_yet("history"),
+        Command::Add(asked) => documents::add(&here()?, asked, screen, json).await,
+        Command::Edit(asked) => documents::edit(&here()?, asked, screen, json).await,
+        Command::Pause(asked) => documents::pause(&here()?, &asked.name, true, screen, json).await,
+        Command::Resume(asked) => {
+            documents::pause(&here()?, &asked.name, false, screen, json).await
+        }
+        Command::Remove(asked) => asking().await?.remove(asked).await,
+        Command::Issue(asked) => asking().await?.issue(asked).await,
+        Command::Renew(asked) => asking().await?.renew(asked).await,
+        Command::Plan(asked) => asking().await?.plan(asked).await,
+        Command::Check(asked) => asking().await?.check(&asked.name).await,
+        Command::Rollback(asked) => asking().await?.roll_back(asked).await,
+        Command::Revoke(asked) => asking().await?.revoke(asked).await,
+        Command::History(asked) => history::history(&here()?, &asked.name, screen, json).await,
         Command::Pull(_) => not_yet("pull"),
         Command::Page(_) => not_yet("page"),
         Command::Doctor => not_yet("doctor"),
-        Command::Completions { .. } | Command::Man { .. } | Command::Schema(_) => Ok(Ends::Well),
+        Command::Schema(asked) => generated::schema(asked.of),
+        Command::Completions { shell } => generated::completions(*shell),
+        Command::Man { dir } => generated::man(dir.as_deref()),
     }
 }
 

@@ -82,6 +82,21 @@ pub(crate) fn wrapped(text: &str, width: usize, indent: &str) -> String {
         .collect()
 }
 
+/// Breaks a detail as [`wrapped`] does, but leaves the command that it may end with whole on a line of its own, so that it can be copied.
+pub(crate) fn detailed(detail: &str, width: usize, indent: &str) -> String {
+    let Some((before, command)) = detail.split_once(REPAIR) else {
+        return wrapped(detail, width, indent);
+    };
+    let command = cut(command, usize::MAX);
+    format!(
+        "{}{indent}repair: {command}\n",
+        wrapped(before, width, indent)
+    )
+}
+
+/// What stands before a command in the details of problems and checks.
+const REPAIR: &str = "; to repair it: ";
+
 /// Returns the text without what would move the cursor, cut to so many columns.
 pub(crate) fn cut(text: &str, columns: usize) -> String {
     let clean: Vec<char> = text.chars().filter(|c| !c.is_control()).collect();
@@ -131,6 +146,15 @@ mod tests {
             "  one two three\n  https://example.com/a/very/long/address\n  four\n"
         );
         assert_eq!(wrapped("", 24, "  "), "  \n");
+    }
+
+    #[test]
+    fn a_command_at_the_end_can_be_copied() {
+        let detail = "the rule of priority 5 redirects; to repair it: aws elbv2 set-rule-priorities --region eu-central-1";
+        assert_eq!(
+            detailed(detail, 30, "  "),
+            "  the rule of priority 5\n  redirects\n  repair: aws elbv2 set-rule-priorities --region eu-central-1\n"
+        );
     }
 
     #[test]

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use time::OffsetDateTime;
 
 pub(crate) use health::Health;
+pub(crate) use table::{name_of, word_of};
 
 use crate::cli;
 use crate::function::{Function, read};

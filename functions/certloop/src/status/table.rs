@@ -1,6 +1,7 @@
 //! Pure: the inventory as a table, the most urgent first, with what to do under whatever is not fine.
 
 use certificates::remedy;
+use certificates::report::TargetEntry;
 use certificates::state::{TargetKind, TargetState};
 use certificates::status::{Inventory, MissingName, Standing, TargetStanding};
 use time::OffsetDateTime;
@@ -8,7 +9,7 @@ use time::OffsetDateTime;
 use super::health::{Health, by_urgency, is_running_out};
 use super::notes;
 use crate::terminal::{Ink, Screen};
-use crate::words::{counted, cut, day, minute, relative, wrapped};
+use crate::words::{counted, cut, day, detailed, minute, relative};
 
 /// So many certificates that are fine are shown where not all are asked for.
 pub(crate) const MOST: usize = 40;
@@ -135,7 +136,8 @@ fn targets(all: &[TargetStanding]) -> String {
     }
 }
 
-fn word_of(target: &TargetStanding) -> &'static str {
+/// Says in a word how a target stands; what is wrong is loud.
+pub(crate) fn word_of(target: &TargetStanding) -> &'static str {
     match (target.entry.state, target.entry.proved, target.trusted) {
         (_, Some(false), _) => "NOT PROVED",
         (_, _, Some(false)) => "NOT TRUSTED",
@@ -211,9 +213,9 @@ fn padded(text: &str, width: usize) -> String {
 /// What stands under a certificate that is not fine: the problem in words, what comes next, the command that helps.
 fn details(health: Health, standing: &Standing, now: OffsetDateTime, screen: Screen) -> String {
     let mut text = String::new();
-    let mut add = |words: &str| text += &wrapped(words, screen.width, INDENT);
+    let mut add = |words: &str| text += &detailed(words, screen.width, INDENT);
     if let Some(problem) = &standing.problem {
-        add(&format!("{} ({})", problem.detail, problem.word()));
+        add(&problem.detail);
     }
     for missing in &standing.missing {
         let next = relative(missing.next_attempt, now);
@@ -233,7 +235,7 @@ fn details(health: Health, standing: &Standing, now: OffsetDateTime, screen: Scr
         if let Some(detail) = &target.detail
             && !said.is_some_and(|said| said.contains(detail.as_str()))
         {
-            add(&format!("{}: {detail}", name_of(target)));
+            add(&format!("{}: {detail}", name_of(&target.entry)));
         }
     }
     if !standing.revoking.is_empty() {
@@ -291,10 +293,10 @@ fn command(health: Health, standing: &Standing) -> Option<String> {
 }
 
 /// Returns a target in few words: `listener app/web`, `certificate manager of eu-west-1`.
-pub(crate) fn name_of(target: &TargetStanding) -> String {
-    let arn = target.entry.arn.as_deref().unwrap_or_default();
+pub(crate) fn name_of(target: &TargetEntry) -> String {
+    let arn = target.arn.as_deref().unwrap_or_default();
     let region = arn.split(':').nth(3).unwrap_or_default();
-    match target.entry.kind {
+    match target.kind {
         TargetKind::CertificateManager if region.is_empty() => "certificate manager".to_owned(),
         TargetKind::CertificateManager => format!("certificate manager of {region}"),
         TargetKind::Listener => {

@@ -1,0 +1,151 @@
+//! What is asked of the function by name: issue, renew, plan, check, rollback, revoke, remove.
+
+use serde_json::{Value, json};
+use time::OffsetDateTime;
+
+use crate::check::Check;
+use crate::cli;
+use crate::document;
+use crate::function::{Function, read};
+use crate::installation::Installation;
+use crate::plan::Forecast;
+use crate::report::Report;
+use crate::terminal::{Screen, Spinner, confirm, say};
+use crate::trouble::{Ends, Trouble};
+
+/// Asks the function, and shows its answer for a person or as it is.
+pub(crate) struct Asking {
+    function: Function,
+    screen: Screen,
+    as_json: bool,
+}
+
+impl Asking {
+    /// Opens the way to the function.
+    pub(crate) async fn of(
+        here: &Installation,
+        screen: Screen,
+        as_json: bool,
+    ) -> Result<Self, Trouble> {
+        Ok(Self {
+            function: here.function().await?,
+            screen,
+            as_json,
+        })
+    }
+
+    /// Writes a document through the function, and waits for its certificate.
+    pub(crate) async fn issue(&self, asked: &cli::Issue) -> Result<Ends, Trouble> {
+        let document = document::given(&asked.name, &asked.document)?;
+        let event = json!({
+            "action": "issue", "name": asked.name, "certificate": document, "replace": asked.replace,
+        });
+        let doing = format!("issuing {}", asked.name);
+        self.report(&event, &doing).await
+    }
+
+    /// Does what is due.
+    pub(crate) async fn renew(&self, asked: &cli::Renew) -> Result<Ends, Trouble> {
+        let mut event = json!({"action": "reconcile"});
+        if !asked.all {
+            event["certificates"] = json!(asked.names);
+            event["force"] = json!(asked.force);
+        }
+        let doing = match asked.all {
+            true => "a pass over all certificates".to_owned(),
+            false => format!("a pass over {}", asked.names.join(", ")),
+        };
+        self.report(&event, &doing).await
+    }
+
+    /// Shows what the next pass would do.
+    pub(crate) async fn plan(&self, asked: &cli::Plan) -> Result<Ends, Trouble> {
+        let mut event = json!({"action": "plan"});
+        if !asked.names.is_empty() {
+            event["certificates"] = json!(asked.names);
+        }
+        if let Some(at) = &asked.at {
+            event["at"] = json!(at);
+        }
+        let answer = self.ask(&event, "planning").await?;
+        let forecast: Forecast = read(answer.clone())?;
+        self.show(&answer, || forecast.rendered(self.screen))?;
+        Ok(forecast.ends())
+    }
+
+    /// Checks whether authorities could validate the names.
+    pub(crate) async fn check(&self, name: &str) -> Result<Ends, Trouble> {
+        let event = json!({"action": "check", "name": name});
+        let answer = self.ask(&event, &format!("checking {name}")).await?;
+        let check: Check = read(answer.clone())?;
+        self.show(&answer, || check.rendered(self.screen))?;
+        Ok(check.ends())
+    }
+
+    /// Serves the certificate before again.
+    pub(crate) async fn roll_back(&self, asked: &cli::Rollback) -> Result<Ends, Trouble> {
+        let mut event = json!({"action": "rollback", "name": asked.name});
+        if let Some(serial) = &asked.serial {
+            event["serial"] = json!(serial);
+        }
+        let doing = format!("going back to the certificate before of {}", asked.name);
+        self.report(&event, &doing).await
+    }
+
+    /// Revokes a certificate.
+    pub(crate) async fn revoke(&self, asked: &cli::Revoke) -> Result<Ends, Trouble> {
+        let cli::Revoke {
+            name,
+            reason,
+            serial,
+            yes,
+        } = asked;
+        if !yes {
+            let which = match serial {
+                Some(serial) => format!("the certificate {serial} of {name}"),
+                None => format!("the certificate that {name} serves, and order another at once"),
+            };
+            confirm(&format!("Revoke {which}? This cannot be undone."), "--yes")?;
+        }
+        let mut event = json!({"action": "revoke", "name": name, "reason": reason.word()});
+        if let Some(serial) = serial {
+            event["serial"] = json!(serial);
+        }
+        self.report(&event, &format!("revoking {name}")).await
+    }
+
+    /// Takes a certificate off everywhere.
+    pub(crate) async fn remove(&self, asked: &cli::Remove) -> Result<Ends, Trouble> {
+        let cli::Remove { name, yes } = asked;
+        if !yes {
+            let question = format!(
+                "Take {name} off its listeners and out of the certificate manager, and delete its document? (Whatever writes \
+                 documents, such as Terraform, must not write this one any more.)"
+            );
+            confirm(&question, "--yes")?;
+        }
+        let event = json!({"action": "remove", "name": name});
+        self.report(&event, &format!("removing {name}")).await
+    }
+
+    /// Asks for what answers with a report, and shows that.
+    async fn report(&self, event: &Value, doing: &str) -> Result<Ends, Trouble> {
+        let answer = self.ask(event, doing).await?;
+        let report: Report = read(answer.clone())?;
+        let now = OffsetDateTime::now_utc();
+        self.show(&answer, || report.rendered(now, self.screen))?;
+        Ok(report.ends())
+    }
+
+    async fn ask(&self, event: &Value, doing: &str) -> Result<Value, Trouble> {
+        let _spinner = Spinner::start(doing);
+        self.function.ask(event).await
+    }
+
+    fn show(&self, answer: &Value, rendered: impl FnOnce() -> String) -> Result<(), Trouble> {
+        match self.as_json {
+            true => say(&format!("{answer:#}\n")),
+            false => say(&rendered()),
+        }
+    }
+}

@@ -1,0 +1,384 @@
+//! Writing documents: shown, checked against the settings before they leave the machine, and never over somebody else's change.
+
+use std::env;
+use std::fs;
+use std::io::Write;
+use std::process::Command;
+
+use certificates::aws::Bucket;
+use certificates::document::Wanted;
+use certificates::names::CertificateName;
+use certificates::pass::read_settings;
+use certificates::settings::Settings;
+use certificates::store::{Condition, Object, Store, StoreError, certificate_key};
+use serde_json::{Value, json};
+use similar::TextDiff;
+
+use crate::cli;
+use crate::document::{changed, completed, given, written};
+use crate::follow::Following;
+use crate::installation::Installation;
+use crate::terminal::{Ink, Screen, can_ask, confirm, say, tell};
+use crate::trouble::{Ends, Trouble};
+
+/// Asks for a certificate.
+pub(crate) async fn add(
+    here: &Installation,
+    asked: &cli::Add,
+    screen: Screen,
+    as_json: bool,
+) -> Result<Ends, Trouble> {
+    let document = Document::open(here, &asked.name, screen, as_json).await?;
+    let text = document.new_text(asked)?;
+    let change = Change {
+        after: text,
+        draft: None,
+        yes: asked.yes,
+        wait: asked.wait,
+    };
+    document.put(here, change).await
+}
+
+/// Changes a document, by fields or in an editor.
+pub(crate) async fn edit(
+    here: &Installation,
+    asked: &cli::Edit,
+    screen: Screen,
+    as_json: bool,
+) -> Result<Ends, Trouble> {
+    let document = Document::open(here, &asked.name, screen, as_json).await?;
+    let (after, draft) = match asked.set.as_slice() {
+        [] => document.typed_text()?,
+        set => (document.text_with(set)?, None),
+    };
+    let change = Change {
+        after,
+        draft,
+        yes: asked.yes,
+        wait: asked.wait,
+    };
+    document.put(here, change).await
+}
+
+/// Has nothing ordered for a certificate, or has it ordered for again.
+pub(crate) async fn pause(
+    here: &Installation,
+    name: &str,
+    paused: bool,
+    screen: Screen,
+    as_json: bool,
+) -> Result<Ends, Trouble> {
+    let document = Document::open(here, name, screen, as_json).await?;
+    let set = if paused { "paused=true" } else { "paused=null" };
+    let change = Change {
+        after: document.text_with(&[set.to_owned()])?,
+        draft: None,
+        yes: true,
+        wait: false,
+    };
+    document.put(here, change).await
+}
+
+/// What is to become of a document.
+struct Change {
+    after: String,
+    /// Where it was typed.
+    draft: Option<Draft>,
+    yes: bool,
+    wait: bool,
+}
+
+/// One document in the bucket.
+struct Document {
+    bucket: Bucket,
+    bucket_name: String,
+    settings: Settings,
+    name: CertificateName,
+    key: String,
+    there: Option<Object>,
+    screen: Screen,
+    as_json: bool,
+}
+
+impl Document {
+    /// Reads what is there.
+    async fn open(
+        here: &Installation,
+        name: &str,
+        screen: Screen,
+        as_json: bool,
+    ) -> Result<Self, Trouble> {
+        let name = parsed(name)?;
+        let (bucket, bucket_name) = (here.bucket().await?, here.config().bucket()?);
+        let settings = read_settings(&bucket).await;
+        let settings = settings.map_err(|problem| Trouble::of_problem(&problem, &bucket_name))?;
+        let key = certificate_key(&name);
+        let there = bucket.read(&key).await;
+        let there = there.map_err(|error| Trouble::of_store(&error, &bucket_name))?;
+        Ok(Self {
+            bucket,
+            bucket_name,
+            settings,
+            name,
+            key,
+            there,
+            screen,
+            as_json,
+        })
+    }
+
+    /// Returns the document that is asked for, whether it is there already or not.
+    fn new_text(&self, asked: &cli::Add) -> Result<String, Trouble> {
+        let document = match &self.there {
+            // Nobody is asked for what could not be used.
+            Some(_) => given(&asked.name, &asked.document)?,
+            None => given(&asked.name, &completed(&asked.document)?)?,
+        };
+        let text = written(&document);
+        match &self.there {
+            Some(there) if !is_same(&text_of(there), &text) => Err(Trouble::refused(format!(
+                "{} is there already, and says something else",
+                self.key
+            ))
+            .try_next(format!("certloop edit {}", self.name))),
+            _ => Ok(text),
+        }
+    }
+
+    /// Returns the document that is there with these fields set.
+    fn text_with(&self, set: &[String]) -> Result<String, Trouble> {
+        let before = serde_json::from_slice(&self.there()?.body).map_err(|error| {
+            Trouble::refused(format!("{} is no JSON: {error}", self.key))
+                .try_next(format!("certloop edit {}", self.name))
+        })?;
+        Ok(written(&changed(&before, set)?))
+    }
+
+    /// Returns the document that is there as somebody changes it in an editor.
+    fn typed_text(&self) -> Result<(String, Option<Draft>), Trouble> {
+        let draft = Draft::new(&self.name, &text_of(self.there()?))?;
+        let (draft, text) = draft.typed(|text| self.check(text))?;
+        Ok((text, Some(draft)))
+    }
+
+    /// Shows the change, checks and writes it, and follows what comes of it where that is wanted.
+    async fn put(self, here: &Installation, change: Change) -> Result<Ends, Trouble> {
+        let Change {
+            after,
+            draft,
+            yes,
+            wait,
+        } = change;
+        self.check(&after)?;
+        let before = self.there.as_ref().map(text_of);
+        let changes = before
+            .as_ref()
+            .is_none_or(|before| !is_same(before, &after));
+        if changes {
+            if !self.as_json {
+                say(&self.shown(before.as_deref(), &after))?;
+            }
+            let put = async {
+                if !yes && can_ask() {
+                    confirm("Write it?", "--yes")?;
+                }
+                self.write(after).await
+            };
+            // What was typed is kept until it is written.
+            put.await.map_err(|trouble| match draft {
+                Some(draft) => draft.kept(trouble),
+                None => trouble,
+            })?;
+        }
+        let function = match wait {
+            true => Some(here.function().await?),
+            false => None,
+        };
+        let name = &self.name;
+        match (function, changes) {
+            (Some(function), _) => {
+                Following::of(&function, name.as_str(), self.screen, self.as_json)
+                    .to_the_end()
+                    .await
+            }
+            (None, _) if self.as_json => {
+                say(&format!(
+                    "{:#}\n",
+                    json!({"name": name.as_str(), "written": changes})
+                ))?;
+                Ok(Ends::Well)
+            }
+            (None, true) => {
+                let bucket = &self.bucket_name;
+                say(&format!("{} is written to bucket {bucket}\n", self.key))?;
+                say(&format!("  see what comes of it: certloop status {name}\n"))?;
+                Ok(Ends::Well)
+            }
+            (None, false) => {
+                say(&format!("{} says so already\n", self.key))?;
+                Ok(Ends::Well)
+            }
+        }
+    }
+
+    fn shown(&self, before: Option<&str>, after: &str) -> String {
+        match before {
+            Some(before) => self.difference(before, after),
+            None => format!("{}\n{after}", self.screen.ink(Ink::Strong, &self.key)),
+        }
+    }
+
+    fn there(&self) -> Result<&Object, Trouble> {
+        self.there.as_ref().ok_or_else(|| {
+            Trouble::refused(format!(
+                "{} is not in bucket {}",
+                self.key, self.bucket_name
+            ))
+            .try_next("certloop status, for the names that are")
+            .try_next(format!("certloop add {}", self.name))
+        })
+    }
+
+    fn check(&self, text: &str) -> Result<(), Trouble> {
+        let checked = Wanted::parse(&self.name, text.as_bytes(), &self.settings, None);
+        checked.map(drop).map_err(|invalid| {
+            Trouble::refused(format!("{}: {invalid}", self.key))
+                .try_next("certloop schema certificate, for all that a document can say")
+        })
+    }
+
+    async fn write(&self, text: String) -> Result<(), Trouble> {
+        let body = text.into_bytes();
+        let condition = match &self.there {
+            None => Condition::Absent,
+            Some(there) => Condition::Matches(&there.etag),
+        };
+        match self.bucket.write(&self.key, body.clone(), condition).await {
+            Ok(_) => Ok(()),
+            // An answer that was lost is repeated, and then meets its own work.
+            Err(StoreError::ConditionFailed { .. }) if self.reads(&body).await => Ok(()),
+            Err(error) => Err(self.trouble(&error)),
+        }
+    }
+
+    async fn reads(&self, body: &[u8]) -> bool {
+        let read = self.bucket.read(&self.key).await;
+        matches!(read, Ok(Some(object)) if object.body == body)
+    }
+
+    fn trouble(&self, error: &StoreError) -> Trouble {
+        let trouble = Trouble::of_store(error, &self.bucket_name);
+        match error {
+            StoreError::ConditionFailed { .. } => {
+                trouble.try_next(format!("certloop edit {}", self.name))
+            }
+            StoreError::Unavailable { person: true, .. } => trouble.try_next(format!(
+                "certloop issue {}, which writes through the function and needs no right to the bucket",
+                self.name
+            )),
+            _ => trouble,
+        }
+    }
+
+    fn difference(&self, before: &str, after: &str) -> String {
+        let difference = TextDiff::from_lines(before, after);
+        let mut difference = difference.unified_diff();
+        let text = difference.header(&self.key, "new").to_string();
+        let lines = text.lines().map(|line| match line.bytes().next() {
+            Some(b'+') => self.screen.ink(Ink::Good, line),
+            Some(b'-') => self.screen.ink(Ink::Bad, line),
+            Some(b'@') => self.screen.ink(Ink::Faint, line),
+            _ => line.to_owned(),
+        });
+        lines.map(|line| line + "\n").collect()
+    }
+}
+
+/// Reads a document's name as it was typed.
+pub(crate) fn parsed(name: &str) -> Result<CertificateName, Trouble> {
+    name.parse()
+        .map_err(|error| Trouble::unknown(format!("the name {name:?}: {error}")))
+}
+
+fn text_of(object: &Object) -> String {
+    String::from_utf8_lossy(&object.body).into_owned()
+}
+
+fn is_same(before: &str, after: &str) -> bool {
+    let read = |text| serde_json::from_str::<Value>(text).ok();
+    before == after || (read(before).is_some() && read(before) == read(after))
+}
+
+/// What is being typed in an editor: it stays until it is written, whatever goes wrong.
+struct Draft {
+    file: tempfile::NamedTempFile,
+}
+
+impl Draft {
+    fn new(name: &CertificateName, text: &str) -> Result<Self, Trouble> {
+        let made = tempfile::Builder::new()
+            .prefix(&format!("{name}-"))
+            .suffix(".json")
+            .tempfile();
+        let written = made.and_then(|mut file| {
+            file.write_all(text.as_bytes())?;
+            file.flush()?;
+            Ok(file)
+        });
+        let file =
+            written.map_err(|error| Trouble::unknown(format!("a temporary file: {error}")))?;
+        Ok(Self { file })
+    }
+
+    /// Opens the editor, again and again until what is typed passes.
+    fn typed(self, check: impl Fn(&str) -> Result<(), Trouble>) -> Result<(Self, String), Trouble> {
+        loop {
+            // By its path: most editors write another file in its place.
+            let typed = self.open_editor().and_then(|()| {
+                let path = self.file.path();
+                fs::read_to_string(path)
+                    .map_err(|error| Trouble::unknown(format!("{}: {error}", path.display())))
+            });
+            let trouble = match typed {
+                Ok(text) => match check(&text) {
+                    Ok(()) => return Ok((self, text)),
+                    Err(trouble) => trouble,
+                },
+                Err(trouble) => return Err(self.kept(trouble)),
+            };
+            if !can_ask() {
+                return Err(self.kept(trouble));
+            }
+            tell(&trouble.to_string());
+            if let Err(trouble) = confirm("Edit it again?", "--set") {
+                return Err(self.kept(trouble));
+            }
+        }
+    }
+
+    fn open_editor(&self) -> Result<(), Trouble> {
+        let named = ["VISUAL", "EDITOR"]
+            .into_iter()
+            .find_map(|name| env::var(name).ok().filter(|value| !value.trim().is_empty()));
+        let editor = named.unwrap_or_else(|| "vi".to_owned());
+        // As git does it: the variable may hold arguments.
+        let ran = Command::new("sh")
+            .args(["-c", &format!("{editor} \"$@\""), &editor])
+            .arg(self.file.path())
+            .status();
+        match ran {
+            Ok(status) if status.success() => Ok(()),
+            Ok(status) => Err(Trouble::unknown(format!("the editor {editor}: {status}"))
+                .try_next("another one in EDITOR, or --set FIELD=JSON")),
+            Err(error) => Err(Trouble::unknown(format!("the editor {editor}: {error}"))),
+        }
+    }
+
+    /// Leaves what was typed where it can be found again.
+    fn kept(self, trouble: Trouble) -> Trouble {
+        match self.file.into_temp_path().keep() {
+            Ok(path) => trouble.try_next(format!("what you typed is kept in {}", path.display())),
+            Err(_) => trouble,
+        }
+    }
+}

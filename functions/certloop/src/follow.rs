@@ -1,0 +1,193 @@
+//! `--wait`: starts the work on one certificate and follows it, a line per step, to the leaf that is served.
+
+use std::time::Duration;
+
+use certificates::state::{Step, TargetState};
+use certificates::status::Standing;
+use serde_json::json;
+use time::OffsetDateTime;
+use tokio::time::{Instant, sleep};
+
+use crate::function::{Function, read};
+use crate::history::line;
+use crate::report::Report;
+use crate::status::{inventory, name_of};
+use crate::terminal::{Ink, Screen, Spinner, say, tell};
+use crate::trouble::{Ends, Trouble};
+use crate::words::{relative, second};
+
+/// Follows one certificate.
+pub(crate) struct Following<'a> {
+    function: &'a Function,
+    name: String,
+    screen: Screen,
+    as_json: bool,
+    /// Steps that were there before, or have been shown.
+    seen: Vec<Step>,
+}
+
+impl<'a> Following<'a> {
+    /// Follows the certificate of this name.
+    pub(crate) fn of(function: &'a Function, name: &str, screen: Screen, as_json: bool) -> Self {
+        Self {
+            function,
+            name: name.to_owned(),
+            screen,
+            as_json,
+            seen: Vec::new(),
+        }
+    }
+
+    /// Has what is due done, and tells what happens until the certificate is served or somebody has to act.
+    pub(crate) async fn to_the_end(mut self) -> Result<Ends, Trouble> {
+        let until = Instant::now() + LONGEST;
+        // What happened long before is no news; what the bucket's own event has begun meanwhile is.
+        let just_now = OffsetDateTime::now_utc() - JUST_NOW;
+        let mut before = self.standing().await?.history;
+        before.retain(|step| step.at < just_now);
+        self.seen = before;
+        let event = json!({"action": "reconcile", "certificates": [self.name]});
+        let function = self.function;
+        let report = {
+            let mut asked = std::pin::pin!(function.ask(&event));
+            // Both go on at the same time: with --local the work is done in this process.
+            tokio::select! {
+                answer = &mut asked => answer,
+                () = self.watch() => watching_ended(),
+            }
+        };
+        let report: Report = read(report?)?;
+        let mut standing = self.look().await?;
+        // Somebody else may be at work on it: the bucket's own event, for one.
+        while is_under_way(&standing) && report.ends() == Ends::Well && Instant::now() < until {
+            self.spin(&standing).await;
+            standing = self.look().await?;
+        }
+        self.conclude(&standing, &report)
+    }
+
+    /// Looks once a second, and shows each new step.
+    async fn watch(&mut self) {
+        let mut standing = Standing::default();
+        loop {
+            self.spin(&standing).await;
+            match self.look().await {
+                Ok(seen) => standing = seen,
+                // The work itself tells what is wrong.
+                Err(_) => sleep(SECOND).await,
+            }
+        }
+    }
+
+    async fn spin(&self, standing: &Standing) {
+        let stage = standing.under_way.as_ref().map(|order| order.stage);
+        let doing = match stage {
+            Some(stage) => format!("{}: the authority works ({stage:?})", self.name).to_lowercase(),
+            None => format!("{}: at work", self.name),
+        };
+        let _spinner = Spinner::start(&doing);
+        sleep(SECOND).await;
+    }
+
+    async fn standing(&self) -> Result<Standing, Trouble> {
+        let inventory = inventory(self.function, std::slice::from_ref(&self.name)).await?;
+        let mut certificates = inventory.certificates.into_iter();
+        Ok(certificates.next().unwrap_or_default())
+    }
+
+    /// Shows the steps that are new.
+    async fn look(&mut self) -> Result<Standing, Trouble> {
+        let standing = self.standing().await?;
+        for step in &standing.history {
+            let is_new = !self.seen.iter().any(|seen| is_same(seen, step));
+            if is_new {
+                self.seen.push(step.clone());
+                let text = line(step, WIDEST, self.screen);
+                match self.as_json {
+                    true => tell(text.trim_end()),
+                    false => say(&text)?,
+                }
+            }
+        }
+        Ok(standing)
+    }
+
+    fn conclude(&self, standing: &Standing, report: &Report) -> Result<Ends, Trouble> {
+        let now = OffsetDateTime::now_utc();
+        let ends = match (report.ends(), is_served(standing)) {
+            (Ends::Well, true) => Ends::Well,
+            _ => Ends::NeedsPerson,
+        };
+        if self.as_json {
+            say(&format!("{:#}\n", json!(standing)))?;
+        } else if is_served(standing) {
+            say(&self.leaf(standing, now))?;
+        } else {
+            say(&report.rendered(now, self.screen))?;
+        }
+        Ok(ends)
+    }
+
+    /// Renders what is served.
+    fn leaf(&self, standing: &Standing, now: OffsetDateTime) -> String {
+        let mut text = format!("{}\n", self.screen.ink(Ink::Good, "Served:"));
+        let mut add = |what: &str, words: &str| text += &format!("  {what:12}{words}\n");
+        add("names", &standing.domains.join(", "));
+        add("issuer", standing.authority.as_deref().unwrap_or("unknown"));
+        add("serial", standing.serial.as_deref().unwrap_or("unknown"));
+        if let Some(end) = standing.not_after {
+            add(
+                "valid until",
+                &format!("{} ({})", second(end), relative(end, now)),
+            );
+        }
+        if let Some(at) = standing.renew_at {
+            add(
+                "renewed",
+                &format!("{} ({})", second(at), relative(at, now)),
+            );
+        }
+        for target in &standing.targets {
+            let at = target.checked_at.map(second).unwrap_or_default();
+            let proof = match (target.entry.proved, target.entry.state) {
+                (Some(true), _) => format!("a TLS handshake was answered with it, {at}"),
+                (_, TargetState::Imported) => "imported".to_owned(),
+                _ => "attached; no handshake was made".to_owned(),
+            };
+            add("on", &format!("{}: {proof}", name_of(&target.entry)));
+        }
+        text
+    }
+}
+
+/// Watching goes on for ever: it is ended by the work that it watches.
+fn watching_ended<T>() -> Result<T, Trouble> {
+    Err(Trouble::unknown("watching came to an end"))
+}
+
+fn is_same(one: &Step, other: &Step) -> bool {
+    (one.at, &one.step, &one.detail) == (other.at, &other.step, &other.detail)
+}
+
+/// Whether the certificate is on all its targets, and nothing is wrong.
+fn is_served(standing: &Standing) -> bool {
+    let on_target = |state| matches!(state, TargetState::Attached | TargetState::Imported);
+    let mut targets = standing.targets.iter();
+    let all_on =
+        targets.all(|target| on_target(target.entry.state) && target.entry.proved != Some(false));
+    standing.serial.is_some()
+        && all_on
+        && standing.under_way.is_none()
+        && standing.problem.is_none()
+}
+
+fn is_under_way(standing: &Standing) -> bool {
+    !is_served(standing) && standing.problem.is_none() && !standing.paused
+}
+
+const SECOND: Duration = Duration::from_secs(1);
+const JUST_NOW: Duration = Duration::from_secs(30);
+/// No invocation takes longer.
+const LONGEST: Duration = Duration::from_secs(15 * 60);
+/// As long as most steps' words.
+const WIDEST: usize = 10;

@@ -1,0 +1,148 @@
+//! `certloop history`: what happened to a certificate, and when.
+
+use certificates::problem::Problem;
+use certificates::remedy;
+use certificates::state::{State, Step};
+use certificates::store::{Store, read_record, state_key};
+use serde_json::json;
+use time::OffsetDateTime;
+
+use crate::documents::parsed;
+use crate::installation::Installation;
+use crate::status::inventory;
+use crate::terminal::{Ink, Screen, say, tell};
+use crate::trouble::{Ends, Trouble};
+use crate::words::{relative, second, wrapped};
+
+/// Shows all that is remembered where the bucket can be read, else the steps that the inventory has.
+pub(crate) async fn history(
+    here: &Installation,
+    name: &str,
+    screen: Screen,
+    as_json: bool,
+) -> Result<Ends, Trouble> {
+    let parsed = parsed(name)?;
+    let inventory = inventory(&here.function().await?, &[name.to_owned()]).await?;
+    let now = inventory.at.unwrap_or_else(OffsetDateTime::now_utc);
+    let standing = inventory
+        .certificates
+        .into_iter()
+        .find(|one| one.name == name);
+    let standing = standing.unwrap_or_default();
+    let mut steps = standing.history;
+    if steps.len() >= TOLD {
+        let all = match here.bucket().await {
+            Ok(bucket) => all_steps(&bucket, &state_key(&parsed)).await,
+            Err(trouble) => Err(trouble.what),
+        };
+        match all {
+            Ok(all) => steps = all,
+            Err(why) => tell(&format!("only the last {TOLD} steps: {why}")),
+        }
+    }
+    match as_json {
+        true => say(&format!("{:#}\n", json!({"name": name, "history": steps})))?,
+        false => say(&rendered(
+            &steps,
+            standing.problem.as_ref(),
+            name,
+            now,
+            screen,
+        ))?,
+    }
+    // A name that nobody knows has a problem and no steps.
+    Ok(match steps.is_empty() && standing.problem.is_some() {
+        true => Ends::NeedsPerson,
+        false => Ends::Well,
+    })
+}
+
+async fn all_steps(store: &impl Store, key: &str) -> Result<Vec<Step>, String> {
+    match read_record::<State>(store, key).await {
+        Ok(Some((state, _))) => Ok(state.history),
+        Ok(None) => Err(format!("{key} is not in the bucket")),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+fn rendered(
+    steps: &[Step],
+    problem: Option<&Problem>,
+    name: &str,
+    now: OffsetDateTime,
+    screen: Screen,
+) -> String {
+    let mut text = String::new();
+    let widest = steps.iter().map(|step| step.step.chars().count()).max();
+    let widest = widest.unwrap_or(0);
+    for step in steps {
+        text += &line(step, widest, screen);
+    }
+    if steps.is_empty() {
+        text += &format!("nothing has happened to {name} yet\n");
+    }
+    if let Some(last) = steps.last() {
+        text += &format!("The last step was {}.\n", relative(last.at, now));
+    }
+    if let Some(problem) = problem {
+        text += &wrapped(&format!("Now: {}", problem.detail), screen.width, "");
+        let command = remedy::command(problem, name);
+        if let Some(command) = command.filter(|command| !command.starts_with("certloop history")) {
+            text += &format!("  try: {}\n", screen.ink(Ink::Strong, &command));
+        }
+    }
+    text
+}
+
+/// Renders one step; the detail is broken under itself.
+pub(crate) fn line(step: &Step, widest: usize, screen: Screen) -> String {
+    let at = second(step.at);
+    let indent = " ".repeat(at.len() + 2 + widest + 2);
+    let ink = match step.step.as_str() {
+        "issued" | "proved" | "attached" | "imported" => Ink::Good,
+        "failed" | "deployment failed" | "not proved" => Ink::Bad,
+        _ => Ink::Strong,
+    };
+    let room = screen.width.max(indent.len() + 30);
+    let detail = wrapped(&step.detail, room, &indent);
+    let padding = " ".repeat(widest.saturating_sub(step.step.chars().count()));
+    let word = screen.ink(ink, &step.step);
+    let first = detail.strip_prefix(indent.as_str()).unwrap_or(&detail);
+    let line = format!("{}  {word}{padding}  {first}", screen.ink(Ink::Faint, &at));
+    format!("{}\n", line.trim_end())
+}
+
+/// So many steps the inventory has at most.
+const TOLD: usize = 10;
+
+#[cfg(test)]
+mod tests {
+    use time::macros::datetime;
+
+    use super::*;
+
+    const PLAIN: Screen = Screen {
+        colours: false,
+        width: 60,
+    };
+
+    #[test]
+    fn each_step_is_a_line_and_its_detail_stays_in_its_column() {
+        let at = datetime!(2026-01-08 16:53:04 UTC);
+        let step = |step: &str, detail: &str| Step {
+            at,
+            step: step.to_owned(),
+            detail: detail.to_owned(),
+        };
+        let steps = [
+            step("ordered", ""),
+            step("issued", "serial 03ab, valid until 2026-04-08T15:53:05Z"),
+        ];
+        assert_eq!(
+            rendered(&steps, None, "shop", at + time::Duration::minutes(5), PLAIN),
+            "2026-01-08 16:53:04 UTC  ordered\n\
+             2026-01-08 16:53:04 UTC  issued   serial 03ab, valid until\n                                  2026-04-08T15:53:05Z\n\
+             The last step was 5 minutes ago.\n"
+        );
+    }
+}
