@@ -8,6 +8,9 @@ locals {
   ask_status = "Ask: echo '{\"action\":\"status\"}' | aws lambda invoke --region ${local.region} --function-name ${var.name}-renew:view --payload fileb:///dev/stdin status.json && cat status.json"
   read_logs  = "Read (AWS CLI 2): aws logs tail --region ${local.region} --since 1h /aws/lambda/${var.name}"
 
+  # Spelled out: it stands in settings.json and in renew's policy, which a first plan shows in full.
+  message_topic_arn = var.topic_arn != null ? var.topic_arn : "arn:${local.partition}:sns:${local.region}:${local.account}:${var.name}-alarms"
+
   renew_alarms = {
     lifetime = {
       metric      = "LifetimeLeftShare"
@@ -64,6 +67,17 @@ locals {
       threshold   = ceil(var.alarms.certificates_per_listener * 0.8)
       missing     = "ignore"
       description = "The fullest load balancer holds 80 % or more of the ${var.alarms.certificates_per_listener} certificates beside the defaults that it may; AWS's quota is per load balancer. A full one takes no new certificate, and no switch to a new ARN. Put more names on a certificate, spread them over load balancers, or ask AWS for a higher quota. ${local.ask_status}"
+    }
+    # Twice half an hour: a channel that fails once is told again by the next pass.
+    messages = {
+      metric      = "MessagesFailed"
+      period      = 1800
+      evaluations = 2
+      statistic   = "Maximum"
+      comparison  = "GreaterThanThreshold"
+      threshold   = 0
+      missing     = "notBreaching"
+      description = "For an hour a channel of settings.notify could not be told: certificates are kept all the same, but nobody hears of them there. The log says which channel and why: the topic, the bus, the webhook's secret or address, or renew's permission for it. ${local.read_logs}-renew"
     }
   }
 

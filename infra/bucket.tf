@@ -181,6 +181,7 @@ data "aws_iam_policy_document" "bucket" {
         "${local.bucket_arn}/certificates/*",
         "${local.bucket_arn}/challenges/*",
       ],
+      length(var.pull) > 0 ? ["${local.bucket_arn}/state/*"] : [],
       [for name in keys(var.pull) : "${local.bucket_arn}/vault/${name}/*"],
     )
 
@@ -209,6 +210,29 @@ data "aws_iam_policy_document" "bucket" {
       test     = "StringNotEquals"
       variable = "aws:PrincipalArn"
       values   = [local.role_arns.renew, local.role_arns.challenge]
+    }
+  }
+
+  # A record holds no secret, and each policy of pull allows one by its name: saying so here as well would let half as many
+  # names fit.
+  dynamic "statement" {
+    for_each = length(var.pull) > 0 ? [distinct(flatten(values(var.pull)))] : []
+
+    content {
+      sid       = "PullersReadState"
+      effect    = "Deny"
+      actions   = ["s3:GetObject"]
+      resources = ["${local.bucket_arn}/state/*"]
+
+      principals {
+        type        = "*"
+        identifiers = ["*"]
+      }
+      condition {
+        test     = "StringNotEquals"
+        variable = "aws:PrincipalArn"
+        values   = concat([local.role_arns.renew], statement.value)
+      }
     }
   }
 

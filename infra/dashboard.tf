@@ -63,6 +63,12 @@ locals {
       marks  = []
     },
     {
+      title   = "Channels that could not be told"
+      metrics = [["certloop", "MessagesFailed", "Function", "${var.name}-renew", { stat = "Maximum" }]]
+      bounds  = { min = 0, max = null }
+      marks   = []
+    },
+    {
       title   = "Undelivered invocations"
       metrics = [["AWS/SQS", "ApproximateNumberOfMessagesVisible", "QueueName", aws_sqs_queue.dead_letters.name, { stat = "Maximum" }]]
       bounds  = { min = 0, max = null }

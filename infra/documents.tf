@@ -32,6 +32,7 @@ locals {
       )
       defaults = merge({ authority = "letsencrypt" }, try(local.given_settings.defaults, {}))
     },
+    { for section in ["notify"] : section => merge(try(local.given_settings.notify, {}), { topicArn = local.message_topic_arn }) if var.message_topic },
   )
 
   documents = {
@@ -92,6 +93,7 @@ resource "aws_s3_object" "settings" {
     aws_s3_bucket_policy.this,
     aws_s3_bucket_server_side_encryption_configuration.this,
     aws_s3_bucket_versioning.this,
+    aws_sns_topic.this,
   ]
 }
 

@@ -3,6 +3,11 @@ output "bucket" {
   value       = aws_s3_bucket.this.id
 }
 
+output "region" {
+  description = "The region that all of it is in."
+  value       = local.region
+}
+
 output "renew_function" {
   description = "Name of the function that renews."
   value       = aws_lambda_function.renew.function_name
@@ -38,8 +43,18 @@ output "target_group_arns" {
   value       = { for label, group in aws_lb_target_group.challenge : label => group.arn }
 }
 
+output "schedule_name" {
+  description = "Name of the schedule."
+  value       = aws_scheduler_schedule.reconcile.name
+}
+
+output "schedule_group" {
+  description = "Name of the schedule's group."
+  value       = aws_scheduler_schedule_group.this.name
+}
+
 output "topic_arn" {
-  description = "ARN of the topic that alarms go to."
+  description = "ARN of the topic that alarms go to, and messages with message_topic."
   value       = local.topic_arn
 }
 
@@ -49,8 +64,18 @@ output "dead_letter_queue_url" {
 }
 
 output "operate_policy_arn" {
-  description = "ARN of the policy that lets invoke renew with every action."
+  description = "ARN of the policy that lets invoke renew with every action, and write documents."
   value       = aws_iam_policy.operate.arn
+}
+
+output "edit_policy_arn" {
+  description = "ARN of the policy that lets read and write documents, for programs that add certificates."
+  value       = aws_iam_policy.edit.arn
+}
+
+output "doctor_policy_arn" {
+  description = "ARN of the policy that lets look at the installation: certloop doctor."
+  value       = aws_iam_policy.doctor.arn
 }
 
 output "view_policy_arn" {

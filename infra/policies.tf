@@ -7,11 +7,48 @@ resource "aws_iam_policy" "operate" {
   tags        = local.tags
 }
 
+# Who may invoke renew with every action can write documents through it (issue with replace), so nothing is opened by edit's.
 data "aws_iam_policy_document" "operate" {
+  source_policy_documents = [data.aws_iam_policy_document.edit.json]
+
   statement {
     sid       = "Operate"
     actions   = ["lambda:InvokeFunction"]
     resources = [local.function_arns.renew, "${local.function_arns.renew}:view"]
+  }
+}
+
+resource "aws_iam_policy" "edit" {
+  name        = "${var.name}-edit"
+  description = "certloop: read and write documents"
+  policy      = data.aws_iam_policy_document.edit.json
+  tags        = local.tags
+}
+
+data "aws_iam_policy_document" "edit" {
+  statement {
+    sid       = "ReadDocuments"
+    actions   = ["s3:GetObject"]
+    resources = ["${local.bucket_arn}/settings.json", "${local.bucket_arn}/certificates/*"]
+  }
+
+  statement {
+    sid       = "WriteDocuments"
+    actions   = ["s3:PutObject"]
+    resources = ["${local.bucket_arn}/certificates/*"]
+  }
+
+  # So that S3 says 404 of a document that is not there, as renew's ListObjects has it.
+  statement {
+    sid       = "ListDocuments"
+    actions   = ["s3:ListBucket"]
+    resources = [local.bucket_arn]
+
+    condition {
+      test     = "StringLikeIfExists"
+      variable = "s3:prefix"
+      values   = ["settings.json", "certificates/*"]
+    }
   }
 }
 
@@ -27,6 +64,75 @@ data "aws_iam_policy_document" "view" {
     sid       = "View"
     actions   = ["lambda:InvokeFunction"]
     resources = ["${local.function_arns.renew}:view"]
+  }
+}
+
+# What certloop doctor asks for, and nothing that changes anything. What is not given it reports as "could not tell".
+resource "aws_iam_policy" "doctor" {
+  name        = "${var.name}-doctor"
+  description = "certloop: read how the installation is configured"
+  policy      = data.aws_iam_policy_document.doctor.json
+  tags        = local.tags
+}
+
+data "aws_iam_policy_document" "doctor" {
+  #checkov:skip=CKV_AWS_356:ELB's Describe calls and CloudWatch's statistics know no resource but "*"
+  source_policy_documents = [data.aws_iam_policy_document.view.json]
+
+  statement {
+    sid = "ReadBucketConfiguration"
+    actions = [
+      "s3:GetBucketNotification",
+      "s3:GetBucketOwnershipControls",
+      "s3:GetBucketPolicy",
+      "s3:GetBucketPublicAccessBlock",
+      "s3:GetBucketVersioning",
+      "s3:GetEncryptionConfiguration",
+      "s3:GetLifecycleConfiguration",
+    ]
+    resources = [local.bucket_arn]
+  }
+
+  statement {
+    sid       = "ReadSettings"
+    actions   = ["s3:GetObject"]
+    resources = ["${local.bucket_arn}/settings.json"]
+  }
+
+  statement {
+    sid = "ReadFunctions"
+    actions = [
+      "lambda:GetAlias",
+      "lambda:GetFunctionConcurrency",
+      "lambda:GetFunctionConfiguration",
+      "lambda:GetFunctionEventInvokeConfig",
+      "lambda:GetPolicy",
+    ]
+    resources = flatten([for arn in values(local.function_arns) : [arn, "${arn}:*"]])
+  }
+
+  statement {
+    sid       = "ReadSchedule"
+    actions   = ["scheduler:GetSchedule"]
+    resources = ["arn:${local.partition}:scheduler:${local.region}:${local.account}:schedule/${var.name}/${var.name}-reconcile"]
+  }
+
+  statement {
+    sid       = "ReadMetrics"
+    actions   = ["cloudwatch:GetMetricStatistics"]
+    resources = ["*"]
+  }
+
+  statement {
+    sid = "ReadLoadBalancers"
+    actions = [
+      "elasticloadbalancing:DescribeListenerCertificates",
+      "elasticloadbalancing:DescribeListeners",
+      "elasticloadbalancing:DescribeLoadBalancers",
+      "elasticloadbalancing:DescribeRules",
+      "elasticloadbalancing:DescribeTargetGroups",
+    ]
+    resources = ["*"]
   }
 }
 
@@ -48,6 +154,14 @@ data "aws_iam_policy_document" "pull" {
     resources = ["${local.bucket_arn}/vault/${each.key}/*"]
   }
 
+  # Which of the vault's entries is to be served: the newest is not, after somebody went back.
+  statement {
+    sid       = "ReadState"
+    actions   = ["s3:GetObject"]
+    resources = ["${local.bucket_arn}/state/${each.key}.json"]
+  }
+
+  # Of the state, so that S3 says 404 where there is none yet.
   statement {
     sid       = "ListVault"
     actions   = ["s3:ListBucket"]
@@ -56,7 +170,7 @@ data "aws_iam_policy_document" "pull" {
     condition {
       test     = "StringLike"
       variable = "s3:prefix"
-      values   = ["vault/${each.key}/*"]
+      values   = ["state/${each.key}.json", "vault/${each.key}/*"]
     }
   }
 

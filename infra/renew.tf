@@ -21,9 +21,13 @@ locals {
   load_balancer_size      = sum(concat([0], [for arn in local.load_balancer_arns : 3 * length(arn) + 9]))
   load_balancers_that_fit = floor((10240 - local.renew_policy_size + local.load_balancer_size) / max(1, local.load_balancer_size) * length(local.load_balancer_arns))
 
+  # A name is a bus of this account and region.
+  event_bus     = try(local.settings.notify.eventBus, null)
+  event_bus_arn = local.event_bus == null ? null : startswith(local.event_bus, "arn:") ? local.event_bus : "arn:${local.partition}:events:${local.region}:${local.account}:event-bus/${local.event_bus}"
+
   secret_arns = distinct(concat(
     [for authority in values(local.settings.authorities) : authority.externalAccount.secretArn if try(authority.externalAccount.secretArn, null) != null],
-    try([for webhook in local.settings.notify.webhooks : webhook.secretArn], []),
+    [for webhook in try(local.settings.notify.webhooks, []) : webhook.secretArn],
   ))
 }
 
@@ -91,10 +95,29 @@ data "aws_iam_policy_document" "lambda_trust" {
   }
 }
 
+# Who runs a pass without the function does so in its role, and with no other permissions.
+data "aws_iam_policy_document" "renew_trust" {
+  source_policy_documents = [data.aws_iam_policy_document.lambda_trust.json]
+
+  dynamic "statement" {
+    for_each = length(var.local_operators) > 0 ? [var.local_operators] : []
+
+    content {
+      sid     = "LocalOperators"
+      actions = ["sts:AssumeRole"]
+
+      principals {
+        type        = "AWS"
+        identifiers = statement.value
+      }
+    }
+  }
+}
+
 resource "aws_iam_role" "renew" {
   name                 = "${var.name}-renew"
   description          = "certloop: what renew may do"
-  assume_role_policy   = data.aws_iam_policy_document.lambda_trust.json
+  assume_role_policy   = data.aws_iam_policy_document.renew_trust.json
   permissions_boundary = var.permissions_boundary
   tags                 = local.tags
 }
@@ -368,6 +391,32 @@ data "aws_iam_policy_document" "renew" {
       sid       = "ReadSecrets"
       actions   = ["secretsmanager:GetSecretValue"]
       resources = statement.value
+    }
+  }
+
+  dynamic "statement" {
+    for_each = try(local.settings.notify.topicArn, null) == null ? [] : [local.settings.notify.topicArn]
+
+    content {
+      sid       = "PublishMessages"
+      actions   = ["sns:Publish"]
+      resources = [statement.value]
+    }
+  }
+
+  dynamic "statement" {
+    for_each = local.event_bus_arn == null ? [] : [local.event_bus_arn]
+
+    content {
+      sid       = "PutEvents"
+      actions   = ["events:PutEvents"]
+      resources = [statement.value]
+
+      condition {
+        test     = "StringEquals"
+        variable = "events:source"
+        values   = ["certloop"]
+      }
     }
   }
 }

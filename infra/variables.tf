@@ -329,6 +329,21 @@ variable "pull" {
   }
 }
 
+variable "local_operators" {
+  description = "ARNs of roles and users of this account that may take renew's role, for certloop --local: a pass without the function."
+  type        = list(string)
+  default     = []
+  nullable    = false
+
+  validation {
+    condition = alltrue([for arn in var.local_operators : can(regex("^arn:aws[a-z-]*:iam::${local.account}:(role|user)/[A-Za-z0-9+=,.@_/-]+$", arn))])
+    error_message = join("\n", [
+      for i, arn in var.local_operators : "local_operators[${i}]: ${jsonencode(arn)} is not the ARN of a role or user of this account: give arn:aws:iam::${local.account}:role/..."
+      if !can(regex("^arn:aws[a-z-]*:iam::${local.account}:(role|user)/[A-Za-z0-9+=,.@_/-]+$", arn))
+    ])
+  }
+}
+
 variable "renew_memory" {
   description = "Memory of renew, in MB."
   type        = number
@@ -388,6 +403,18 @@ variable "topic_arn" {
   validation {
     condition     = var.topic_arn == null || can(regex("^arn:aws[a-z-]*:sns:[a-z0-9-]+:[0-9]{12}:[A-Za-z0-9_-]+$", var.topic_arn))
     error_message = "topic_arn: is not the ARN of an SNS topic: give arn:aws:sns:<region>:<account>:<name>."
+  }
+}
+
+variable "message_topic" {
+  description = "Whether messages about certificates go to the topic of the alarms, too: settings.notify.topicArn is then that topic's ARN."
+  type        = bool
+  default     = false
+  nullable    = false
+
+  validation {
+    condition     = !var.message_topic || try(var.settings.notify.topicArn, null) == null
+    error_message = "message_topic: sets settings.notify.topicArn, which is given: remove one of the two."
   }
 }
 

@@ -102,6 +102,8 @@ run "everything_bears_the_environment_s_name" {
         aws_iam_role.schedule.name,
         aws_iam_policy.operate.name,
         aws_iam_policy.view.name,
+        aws_iam_policy.edit.name,
+        aws_iam_policy.doctor.name,
         aws_iam_policy.pull["shop"].name,
         aws_scheduler_schedule.reconcile.name,
         aws_scheduler_schedule_group.this.name,
@@ -421,6 +423,7 @@ run "every_alarm_says_what_to_do" {
       imports   = "ImportsThisYear Maximum GreaterThanThreshold 800 ignore certloop-renew"
       lifetime  = "LifetimeLeftShare Minimum LessThanThreshold 0.25 ignore certloop-renew"
       listeners = "ListenerCertificates Maximum GreaterThanOrEqualToThreshold 80 ignore certloop-renew"
+      messages  = "MessagesFailed Maximum GreaterThanThreshold 0 notBreaching certloop-renew"
       passes    = "Passes Sum LessThanThreshold 1 breaching certloop-renew"
       person    = "NeedsPerson Maximum GreaterThanThreshold 0 ignore certloop-renew"
       unproved  = "Unproved Maximum GreaterThanThreshold 0 ignore certloop-renew"
@@ -456,7 +459,7 @@ run "every_alarm_says_what_to_do" {
   }
 
   assert {
-    condition     = length(jsondecode(aws_cloudwatch_dashboard.this.dashboard_body).widgets) == 8
+    condition     = length(jsondecode(aws_cloudwatch_dashboard.this.dashboard_body).widgets) == 9
     error_message = "The dashboard lacks something."
   }
 }

@@ -206,7 +206,9 @@ run "nothing_is_allowed_by_wildcard" {
         aws_iam_role_policy.renew.policy,
         aws_iam_role_policy.challenge.policy,
         aws_iam_policy.operate.policy,
+        aws_iam_policy.edit.policy,
         aws_iam_policy.view.policy,
+        aws_iam_policy.doctor.policy,
         aws_iam_policy.pull["shop"].policy,
         data.aws_iam_policy_document.schedule.json,
         data.aws_iam_policy_document.dead_letters.json,
@@ -242,8 +244,9 @@ run "the_bucket_keeps_what_is_not_a_document_for_renew" {
       }) == jsonencode({
       TlsOnly              = { but = [], actions = ["s3:*"], elsewhere = [], there = ["", "/*"], unless = [] }
       OnlyRenewWrites      = { but = ["s3:GetObject"], actions = [], elsewhere = ["", "/certificates/*", "/settings.json"], there = [], unless = ["certloop-renew"] }
-      OnlyRenewReads       = { but = [], actions = ["s3:GetObject"], elsewhere = ["/certificates/*", "/challenges/*", "/settings.json", "/vault/shop/*"], there = [], unless = ["certloop-renew"] }
+      OnlyRenewReads       = { but = [], actions = ["s3:GetObject"], elsewhere = ["/certificates/*", "/challenges/*", "/settings.json", "/state/*", "/vault/shop/*"], there = [], unless = ["certloop-renew"] }
       ChallengeReadsTokens = { but = [], actions = ["s3:GetObject"], elsewhere = [], there = ["/challenges/*"], unless = ["certloop-challenge", "certloop-renew"] }
+      PullersReadState     = { but = [], actions = ["s3:GetObject"], elsewhere = [], there = ["/state/*"], unless = ["certloop-renew", "nginx"] }
       PullShopfb54         = { but = [], actions = ["s3:GetObject"], elsewhere = [], there = ["/vault/shop/*"], unless = ["certloop-renew", "nginx"] }
     })
     error_message = "Something else: ${data.aws_iam_policy_document.bucket.json}"
@@ -258,7 +261,8 @@ run "a_host_pulls_one_name" {
       for statement in jsondecode(aws_iam_policy.pull["shop"].policy).Statement : statement.Sid => [statement.Action, statement.Resource, try(statement.Condition.StringLike, null)]
       }) == jsonencode({
       ReadVault    = ["s3:GetObject", "arn:aws:s3:::certloop-123456789012-eu-central-1/vault/shop/*", null]
-      ListVault    = ["s3:ListBucket", "arn:aws:s3:::certloop-123456789012-eu-central-1", { "s3:prefix" = "vault/shop/*" }]
+      ReadState    = ["s3:GetObject", "arn:aws:s3:::certloop-123456789012-eu-central-1/state/shop.json", null]
+      ListVault    = ["s3:ListBucket", "arn:aws:s3:::certloop-123456789012-eu-central-1", { "s3:prefix" = ["state/shop.json", "vault/shop/*"] }]
       DecryptVault = ["kms:Decrypt", var.kms_key_arn, { "kms:EncryptionContext:aws:s3:arn" = "arn:aws:s3:::certloop-123456789012-eu-central-1/vault/shop/*" }]
     })
     error_message = "Something else: ${aws_iam_policy.pull["shop"].policy}"
@@ -269,13 +273,165 @@ run "people_invoke_the_function_or_only_look" {
   command = plan
 
   assert {
-    condition     = toset(jsondecode(aws_iam_policy.operate.policy).Statement[0].Resource) == toset(["arn:aws:lambda:eu-central-1:123456789012:function:certloop-renew", "arn:aws:lambda:eu-central-1:123456789012:function:certloop-renew:view"])
+    condition = jsonencode({
+      for statement in jsondecode(aws_iam_policy.operate.policy).Statement : statement.Sid => [statement.Action, sort(flatten([statement.Resource]))]
+      }) == jsonencode({
+      Operate        = ["lambda:InvokeFunction", ["arn:aws:lambda:eu-central-1:123456789012:function:certloop-renew", "arn:aws:lambda:eu-central-1:123456789012:function:certloop-renew:view"]]
+      ReadDocuments  = ["s3:GetObject", ["arn:aws:s3:::certloop-123456789012-eu-central-1/certificates/*", "arn:aws:s3:::certloop-123456789012-eu-central-1/settings.json"]]
+      WriteDocuments = ["s3:PutObject", ["arn:aws:s3:::certloop-123456789012-eu-central-1/certificates/*"]]
+      ListDocuments  = ["s3:ListBucket", ["arn:aws:s3:::certloop-123456789012-eu-central-1"]]
+    })
     error_message = "operate: ${aws_iam_policy.operate.policy}"
+  }
+
+  assert {
+    condition     = join(" ", sort([for statement in jsondecode(aws_iam_policy.edit.policy).Statement : statement.Sid])) == "ListDocuments ReadDocuments WriteDocuments"
+    error_message = "edit: ${aws_iam_policy.edit.policy}"
   }
 
   assert {
     condition     = jsondecode(aws_iam_policy.view.policy).Statement[0].Resource == "arn:aws:lambda:eu-central-1:123456789012:function:certloop-renew:view"
     error_message = "view: ${aws_iam_policy.view.policy}"
+  }
+}
+
+run "the_doctor_looks_and_changes_nothing" {
+  command = plan
+
+  assert {
+    condition = alltrue(flatten([
+      for statement in jsondecode(aws_iam_policy.doctor.policy).Statement : [
+        for action in flatten([statement.Action]) :
+        can(regex("^[a-z0-9]+:(Get|Describe)[A-Za-z]+$", action)) || action == "lambda:InvokeFunction" && statement.Resource == "arn:aws:lambda:eu-central-1:123456789012:function:certloop-renew:view"
+      ]
+    ]))
+    error_message = "Something is changed: ${aws_iam_policy.doctor.policy}"
+  }
+
+  assert {
+    condition = join(" ", sort([
+      for statement in jsondecode(aws_iam_policy.doctor.policy).Statement : statement.Sid if contains(flatten([statement.Resource]), "*")
+    ])) == "ReadLoadBalancers ReadMetrics"
+    error_message = "Only what knows no resource may be asked of all."
+  }
+
+  assert {
+    condition = flatten([
+      for statement in jsondecode(aws_iam_policy.doctor.policy).Statement : [statement.Resource] if contains(flatten([statement.Action]), "s3:GetObject")
+    ]) == ["arn:aws:s3:::certloop-123456789012-eu-central-1/settings.json"]
+    error_message = "An object beside the settings is read: ${aws_iam_policy.doctor.policy}"
+  }
+}
+
+run "renew_tells_whom_the_settings_name" {
+  command = plan
+
+  variables {
+    settings = {
+      notify = {
+        topicArn = "arn:aws:sns:eu-central-1:123456789012:ops"
+        eventBus = "default"
+        webhooks = [{ secretArn = "arn:aws:secretsmanager:eu-central-1:123456789012:secret:slack-AbCdEf", format = "slack" }]
+      }
+    }
+  }
+
+  assert {
+    condition = jsonencode({
+      for statement in jsondecode(aws_iam_role_policy.renew.policy).Statement : statement.Sid => [statement.Action, statement.Resource, try(statement.Condition, null)]
+      if contains(["PublishMessages", "PutEvents", "ReadSecrets"], statement.Sid)
+      }) == jsonencode({
+      PublishMessages = ["sns:Publish", "arn:aws:sns:eu-central-1:123456789012:ops", null]
+      PutEvents       = ["events:PutEvents", "arn:aws:events:eu-central-1:123456789012:event-bus/default", { StringEquals = { "events:source" = "certloop" } }]
+      ReadSecrets     = ["secretsmanager:GetSecretValue", "arn:aws:secretsmanager:eu-central-1:123456789012:secret:slack-AbCdEf", null]
+    })
+    error_message = "Something else: ${aws_iam_role_policy.renew.policy}"
+  }
+}
+
+run "a_bus_is_named_by_its_arn_as_well" {
+  command = plan
+
+  variables {
+    settings = { notify = { eventBus = "arn:aws:events:eu-central-1:210987654321:event-bus/central" } }
+  }
+
+  assert {
+    condition = [
+      for statement in jsondecode(aws_iam_role_policy.renew.policy).Statement : statement.Resource if statement.Sid == "PutEvents"
+    ] == ["arn:aws:events:eu-central-1:210987654321:event-bus/central"]
+    error_message = "Something else: ${aws_iam_role_policy.renew.policy}"
+  }
+
+  assert {
+    condition     = !strcontains(aws_iam_role_policy.renew.policy, "sns:") && !strcontains(aws_iam_role_policy.renew.policy, "secretsmanager:")
+    error_message = "Something else: ${aws_iam_role_policy.renew.policy}"
+  }
+}
+
+run "messages_go_to_the_topic_of_the_alarms" {
+  command = plan
+
+  variables {
+    message_topic = true
+    settings      = { notify = { renewals = true } }
+  }
+
+  assert {
+    condition     = jsonencode(jsondecode(aws_s3_object.settings.content).notify) == jsonencode({ renewals = true, topicArn = "arn:aws:sns:eu-central-1:123456789012:certloop-alarms" })
+    error_message = "The settings say otherwise: ${aws_s3_object.settings.content}"
+  }
+
+  assert {
+    condition = [
+      for statement in jsondecode(aws_iam_role_policy.renew.policy).Statement : statement.Resource if statement.Sid == "PublishMessages"
+    ] == ["arn:aws:sns:eu-central-1:123456789012:certloop-alarms"]
+    error_message = "Something else: ${aws_iam_role_policy.renew.policy}"
+  }
+}
+
+run "messages_go_to_the_topic_that_was_given_for_alarms" {
+  command = plan
+
+  variables {
+    message_topic = true
+    topic_arn     = "arn:aws:sns:eu-central-1:123456789012:ops"
+    settings      = {}
+  }
+
+  assert {
+    condition     = jsonencode(jsondecode(aws_s3_object.settings.content).notify) == jsonencode({ topicArn = "arn:aws:sns:eu-central-1:123456789012:ops" })
+    error_message = "The settings say otherwise: ${aws_s3_object.settings.content}"
+  }
+}
+
+run "renew_s_role_is_for_lambda_alone" {
+  command = plan
+
+  assert {
+    condition     = [for statement in jsondecode(aws_iam_role.renew.assume_role_policy).Statement : statement.Principal] == [{ Service = "lambda.amazonaws.com" }]
+    error_message = "Something else: ${aws_iam_role.renew.assume_role_policy}"
+  }
+}
+
+run "renew_s_role_is_for_local_operators_too" {
+  command = plan
+
+  variables {
+    local_operators = ["arn:aws:iam::123456789012:role/pipeline"]
+  }
+
+  assert {
+    condition = jsonencode([for statement in jsondecode(aws_iam_role.renew.assume_role_policy).Statement : [statement.Action, statement.Principal]]) == jsonencode([
+      ["sts:AssumeRole", { Service = "lambda.amazonaws.com" }],
+      ["sts:AssumeRole", { AWS = "arn:aws:iam::123456789012:role/pipeline" }],
+    ])
+    error_message = "Something else: ${aws_iam_role.renew.assume_role_policy}"
+  }
+
+  assert {
+    condition     = !strcontains(aws_iam_role.challenge.assume_role_policy, "pipeline")
+    error_message = "challenge's role as well."
   }
 }
 

@@ -184,10 +184,41 @@ run "a_setting_that_is_not_built" {
   command = plan
 
   variables {
-    settings = { notify = { topicArn = "arn:aws:sns:eu-central-1:123456789012:ops" } }
+    settings = { roles = { other = {} } }
   }
 
   expect_failures = [var.settings]
+}
+
+run "a_topic_for_messages_twice" {
+  command = plan
+
+  variables {
+    message_topic = true
+    settings      = { notify = { topicArn = "arn:aws:sns:eu-central-1:123456789012:ops" } }
+  }
+
+  expect_failures = [var.message_topic]
+}
+
+run "a_webhook_s_address_in_place_of_its_secret" {
+  command = plan
+
+  variables {
+    settings = { notify = { webhooks = [{ secretArn = "https://hooks.example.com/secret", format = "slack" }] } }
+  }
+
+  expect_failures = [var.settings]
+}
+
+run "a_local_operator_of_another_account" {
+  command = plan
+
+  variables {
+    local_operators = ["arn:aws:iam::210987654321:role/pipeline"]
+  }
+
+  expect_failures = [var.local_operators]
 }
 
 run "all_that_the_functions_take" {
@@ -195,6 +226,15 @@ run "all_that_the_functions_take" {
 
   variables {
     settings = {
+      notify = {
+        topicArn = null
+        eventBus = "default"
+        renewals = true
+        webhooks = [
+          { secretArn = "arn:aws:secretsmanager:eu-central-1:123456789012:secret:slack-AbCdEf", format = "slack" },
+          { secretArn = "arn:aws:secretsmanager:eu-central-1:123456789012:secret:other-AbCdEf", format = "json" },
+        ]
+      }
       rehearse = "staging"
       fallback = { share = 0.2 }
       orphans  = "remove"
@@ -226,6 +266,14 @@ run "all_that_the_functions_take" {
 
   assert {
     condition = jsonencode(jsondecode(aws_s3_object.settings.content)) == jsonencode({
+      notify = {
+        eventBus = "default"
+        renewals = true
+        webhooks = [
+          { secretArn = "arn:aws:secretsmanager:eu-central-1:123456789012:secret:slack-AbCdEf", format = "slack" },
+          { secretArn = "arn:aws:secretsmanager:eu-central-1:123456789012:secret:other-AbCdEf", format = "json" },
+        ]
+      }
       rehearse = "staging"
       fallback = { share = 0.2 }
       orphans  = "remove"
@@ -800,6 +848,33 @@ run "the_words_name_the_field_and_the_remedy" {
       "settings.roles: is not yet supported: leave it out.",
     ])
     error_message = "The words on what came with the second authority are others."
+  }
+
+  assert {
+    condition = var.terms_of_service_agreed && trimspace(templatefile("./refusals/settings.tftpl", { settings = {
+      notify = {
+        topic    = "ops"
+        topicArn = "arn:aws:sns:eu-central-1:123456789012:ops.fifo"
+        eventBus = "arn:aws:events:eu-central-1:123456789012:rule/x"
+        renewals = "yes"
+        webhooks = [
+          { secretArn = "arn:aws:secretsmanager:eu-central-1:123456789012:secret:slack", format = "irc" },
+          { secretArn = "https://hooks.example.com/T0/B0/x", url = "https://hooks.example.com/T0/B0/x" },
+          { secretArn = "arn:aws:secretsmanager:eu-central-1:123456789012:secret:teams-AbCdEf", format = "teams" },
+        ]
+      }
+      } })) == join("\n", [
+      "settings.notify.topic: is not a known field: remove it or correct its name; known here: eventBus, renewals, topicArn, webhooks.",
+      "settings.notify.topicArn: is not the ARN of an SNS topic: give arn:aws:sns:<region>:<account>:<name>, and no FIFO topic, or set message_topic for the topic of the alarms.",
+      "settings.notify.eventBus: is not an event bus: give its name, such as default, or its ARN, arn:aws:events:<region>:<account>:event-bus/<name>.",
+      "settings.notify.renewals: has the wrong type: give true or false.",
+      "settings.notify.webhooks[0].format: \"irc\" is not known here: use one of slack, teams, mattermost, json.",
+      "settings.notify.webhooks[0].secretArn: lacks the six characters that Secrets Manager puts at the end, such as -AbCdEf, and renew's role is bound to the whole ARN: give it as aws secretsmanager describe-secret says it.",
+      "settings.notify.webhooks[1].url: is not a known field: remove it or correct its name; known here: secretArn, format.",
+      "settings.notify.webhooks[1].format: is missing: use one of slack, teams, mattermost, json.",
+      "settings.notify.webhooks[1].secretArn: is not the ARN of a secret in AWS Secrets Manager: store the webhook's address there and give its ARN, arn:aws:secretsmanager:<region>:<account>:secret:...",
+    ])
+    error_message = "The words on messages are others: ${templatefile("./refusals/settings.tftpl", { settings = { notify = { webhooks = "x" } } })}"
   }
 
   # A secret given in place of its ARN is not repeated.

@@ -378,11 +378,15 @@ def pulls(world: World, who: tuple[str, str], other: tuple[str, str]) -> None:
     assert "PRIVATE KEY" in s3.get_object(**bucket, Key=entry)["Body"].read().decode()
     refused(s3.list_objects_v2, **bucket, Prefix="vault/")
     refused(s3.put_object, **bucket, Key=entry, Body=b"x")
-    for prefix in ("vault/blog/", "accounts/", "limits/", "state/site"):
+    # Its record says which of them is to be served. A record that is not there is not "forbidden".
+    assert json.load(s3.get_object(**bucket, Key="state/site.json")["Body"])["certificate"]["serial"] in entry
+    refused(s3.put_object, **bucket, Key="state/site.json", Body=b"x")
+    for prefix in ("vault/blog/", "accounts/", "limits/", "state/blog"):
         for key in keys(world, prefix)[:1]:
             refused(s3.get_object, **bucket, Key=key)
     # The policy alone opens nothing: the bucket must name the principal too.
     refused(world.aws.client("s3", other).get_object, **bucket, Key=entry)
+    refused(world.aws.client("s3", other).get_object, **bucket, Key="state/site.json")
 
 
 def test_viewers_look_and_operators_do(world: World) -> None:
@@ -401,6 +405,32 @@ def views_and_operates(world: World, viewer: tuple[str, str], operator: tuple[st
     refused(world.aws.client("lambda", operator).invoke, FunctionName=CHALLENGE, Payload=b"{}")
     for who in (viewer, operator):
         refused(world.aws.client("lambda", who).update_function_code, FunctionName=RENEW, ZipFile=b"x")
-        refused(world.aws.client("s3", who).get_object, Bucket=world.bucket, Key="settings.json")
+        refused(world.aws.client("s3", who).put_object, Bucket=world.bucket, Key="settings.json", Body=b"{}")
+        refused(world.aws.client("s3", who).get_object, Bucket=world.bucket, Key="state/site.json")
+    refused(world.aws.client("s3", viewer).get_object, Bucket=world.bucket, Key="settings.json")
+    edits(world, operator)
+
+
+def test_editors_write_documents_and_do_nothing_else(world: World) -> None:
+    with user(world, "editor", world.policies["edit"]) as editor:
+        edits(world, editor)
+        refused(world.aws.client("lambda", editor).invoke, FunctionName=f"{RENEW}:view", Payload=b"{}")
+
+
+def edits(world: World, who: tuple[str, str]) -> None:
+    s3 = world.aws.client("s3", who)
+    bucket = {"Bucket": world.bucket}
+    assert json.load(s3.get_object(**bucket, Key="settings.json")["Body"])["authorities"]
+    body = s3.get_object(**bucket, Key="certificates/site.json")["Body"].read()
+    s3.put_object(**bucket, Key="certificates/site.json", Body=body)
+    with pytest.raises(ClientError) as missing:
+        s3.get_object(**bucket, Key="certificates/not-there.json")
+    assert missing.value.response["Error"]["Code"] == "NoSuchKey"
+    refused(s3.put_object, **bucket, Key="settings.json", Body=b"{}")
+    refused(s3.delete_object, **bucket, Key="certificates/site.json")
+    for key in ("state/site.json", *keys(world, "vault/")[:1], *keys(world, "accounts/")[:1]):
+        refused(s3.get_object, **bucket, Key=key)
+        refused(s3.put_object, **bucket, Key=key, Body=b"x")
+    refused(s3.put_object, **bucket, Key="challenges/planted", Body=b"x")
 
 

@@ -13,6 +13,11 @@ output "bucket" {
   value       = module.certloop.bucket
 }
 
+output "region" {
+  description = "Where it is."
+  value       = module.certloop.region
+}
+
 output "routes" {
   description = "An address per load balancer that must answer 404 with `x-content-type-options: nosniff`: then the challenge route works."
   value       = module.certloop.routes
@@ -25,5 +30,10 @@ output "dashboard" {
 
 output "policies" {
   description = "Policies to attach to people and pipelines."
-  value       = { operate = module.certloop.operate_policy_arn, view = module.certloop.view_policy_arn }
+  value = {
+    doctor  = module.certloop.doctor_policy_arn
+    edit    = module.certloop.edit_policy_arn
+    operate = module.certloop.operate_policy_arn
+    view    = module.certloop.view_policy_arn
+  }
 }
