@@ -23,6 +23,7 @@ mod helpers;
 mod interruption;
 mod key_changes;
 mod many_certificates;
+mod messages;
 mod never_wrong;
 mod new_listeners;
 mod partial;

@@ -27,6 +27,7 @@ pub mod nginx;
 pub mod pebble;
 pub mod process;
 pub mod proxy;
+mod receiver;
 pub mod tls;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -48,6 +49,7 @@ pub use crate::load_balancer::Visit;
 pub use crate::nginx::Nginx;
 pub use crate::pebble::{Pebble, PebbleOptions};
 pub use crate::proxy::{Broken, Fault, Proxy, Sent, Service};
+pub use crate::receiver::{Post, Receiver};
 pub use crate::tls::PrivateAuthority;
 
 /// The account everything is in.
