@@ -41,4 +41,5 @@ mod secrets;
 mod stand_ins;
 mod targets;
 mod trust;
+mod unmanaged;
 mod validation;

@@ -193,6 +193,7 @@ impl CertificateManager for SimCertificateManager {
                         names: held.leaf.names.iter().map(ToString::to_string).collect(),
                         imported_at: Some(held.imported_at),
                         not_after: Some(held.leaf.not_after),
+                        issuer: None,
                     }))
                 },
             )

@@ -67,6 +67,8 @@ pub struct Described {
     pub imported_at: Option<OffsetDateTime>,
     /// When it ends.
     pub not_after: Option<OffsetDateTime>,
+    /// Who issued it.
+    pub issuer: Option<String>,
 }
 
 /// A certificate as `ListCertificates` tells it. What the service left out is `None`: then it has to be described.

@@ -553,6 +553,6 @@ fn renewal_second(at: OffsetDateTime) -> OffsetDateTime {
 const TO_REMEMBER: Duration = Duration::from_secs(1);
 const ENOUGH_FOR_AN_ANSWER: Duration = Duration::from_secs(10);
 /// The tag naming the installation, by its bucket.
-const TAG_INSTALLATION: &str = "certloop:installation";
+pub(crate) const TAG_INSTALLATION: &str = "certloop:installation";
 /// The tag naming the certificate, by its document.
 const TAG_CERTIFICATE: &str = "certloop:certificate";

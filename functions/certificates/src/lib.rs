@@ -121,4 +121,6 @@ pub mod store;
 #[cfg(feature = "cycle")]
 mod targets;
 #[cfg(feature = "cycle")]
+pub mod unmanaged;
+#[cfg(feature = "cycle")]
 mod webhook;

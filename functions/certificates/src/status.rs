@@ -19,6 +19,7 @@ use crate::renewal::Decision;
 use crate::report::{TargetEntry, fitting, target_entries, whole_seconds};
 use crate::state::{RenewalInformation, RolledBack, Stage, State, Step};
 use crate::store::{self, Store, read_record};
+use crate::unmanaged::Unmanaged;
 
 /// The answer to `status`. Whoever reads it takes what an older build left out for nothing known.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -37,6 +38,9 @@ pub struct Inventory {
     pub orphans: Vec<String>,
     /// Names that are being removed, of those 500.
     pub removing: Vec<String>,
+    /// The certificates that are not ours, where they were asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unmanaged: Option<Vec<Unmanaged>>,
     /// What is left of the authorities' limits and of the certificate manager's quota.
     pub limits: LimitsLeft,
 }
@@ -195,6 +199,8 @@ pub struct Selection {
     pub limit: Option<usize>,
     /// Only names behind this one.
     pub after: Option<String>,
+    /// Whether the certificates that are not ours are told as well.
+    pub unmanaged: bool,
 }
 
 impl<P: Ports> Cycle<'_, P> {
@@ -243,6 +249,10 @@ impl<P: Ports> Cycle<'_, P> {
             next,
             orphans: names_of(orphans),
             removing: names_of(removing),
+            unmanaged: match selection.unmanaged {
+                true => Some(self.unmanaged().await?),
+                false => None,
+            },
             limits: self.limits_left().await,
         })
     }

@@ -125,6 +125,7 @@ impl CertificateManager for CertificateManagerClient {
             ),
             imported_at: detail.imported_at.and_then(instant),
             not_after: detail.not_after.and_then(instant),
+            issuer: detail.issuer,
         }))
     }
 

@@ -72,7 +72,7 @@ impl Event {
          {{\"action\":\"reconcile\"}} with optional \"certificates\" and \"force\"; \
          {{\"action\":\"issue\",\"name\":...,\"certificate\":{{...}}}} with optional \"replace\"; {{\"action\":\"plan\"}} with optional \
          \"certificates\" and \"at\"; {{\"action\":\"status\"}} with optional \
-         \"certificates\", \"limit\" and \"after\"; {{\"action\":\"rollback\",\"name\":...}} with optional \"serial\"; \
+         \"certificates\", \"limit\", \"after\" and \"unmanaged\"; {{\"action\":\"rollback\",\"name\":...}} with optional \"serial\"; \
          {{\"action\":\"revoke\",\"name\":...}} with optional \"reason\" and \"serial\"; {{\"action\":\"remove\",\"name\":...}}; \
          {{\"action\":\"check\",\"name\":...}}",
     in_one_line(.0)

@@ -111,6 +111,7 @@ impl<C: CertificateManager> CertificateManager for PlannedCertificateManager<C> 
             names: names(&leaf),
             imported_at: Some(self.journal.at),
             not_after: Some(leaf.not_after),
+            issuer: None,
         }))
     }
 
@@ -222,6 +223,7 @@ mod tests {
                 names: vec!["old.example.com".to_owned()],
                 imported_at: None,
                 not_after: None,
+                issuer: None,
             }))
         }
 

@@ -1,0 +1,148 @@
+//! The certificates that are not ours: those of the certificate manager in the regions we work in, and those on the listeners
+//! that hold one of ours. Read when `status` is asked for them.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use futures_util::{StreamExt, stream};
+use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
+
+use crate::arn::{CertificateArn, ListenerArn};
+use crate::certificate_manager::CertificateManager;
+use crate::classes::Ours;
+use crate::cycle::{Cycle, Ports, TAG_INSTALLATION, store_problem};
+use crate::problem::{Problem, ServiceError};
+use crate::report::whole_seconds;
+use crate::state::State;
+use crate::store::{self, Store, read_record};
+
+/// A certificate that is not ours.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct Unmanaged {
+    /// Its ARN; that of an IAM server certificate has another shape.
+    pub arn: String,
+    /// Its names; none where they cannot be told.
+    pub domains: Vec<String>,
+    /// End of its validity.
+    #[serde(with = "time::serde::rfc3339::option")]
+    pub not_after: Option<OffsetDateTime>,
+    /// The listeners of ours that hold it, then what else the certificate manager says.
+    pub in_use_by: Vec<String>,
+    /// Who issued it.
+    pub issuer: Option<String>,
+}
+
+impl<P: Ports> Cycle<'_, P> {
+    /// Returns the certificates that are not ours, by ARN, at most [`MOST`] of them.
+    pub(crate) async fn unmanaged(&self) -> Result<Vec<Unmanaged>, Problem> {
+        let (listeners, mut regions) = self.places().await?;
+        regions.insert(self.home.clone());
+        let mut found = BTreeMap::<String, Vec<String>>::new();
+        for region in &regions {
+            let listed = self.listing(region, None).await;
+            for listed in listed.map_err(|error| could_not(region, &error))?.iter() {
+                found.entry(listed.arn.to_string()).or_default();
+            }
+        }
+        for listener in &listeners {
+            // One that is gone holds nothing; what it was is told by its certificate.
+            let Ok(holding) = self.holding_seen(listener).await else {
+                continue;
+            };
+            for arn in holding.list.into_iter().chain(holding.default) {
+                let users = found.entry(arn).or_default();
+                if !users.iter().any(|user| user == listener.as_str()) {
+                    users.push(listener.to_string());
+                }
+            }
+        }
+        let looked: Vec<Result<Option<Unmanaged>, Problem>> = stream::iter(found)
+            .map(|(arn, users)| self.if_not_ours(arn, users))
+            .buffered(AT_ONCE)
+            .take(MOST)
+            .collect()
+            .await;
+        let looked: Result<Vec<Option<Unmanaged>>, Problem> = looked.into_iter().collect();
+        Ok(looked?.into_iter().flatten().collect())
+    }
+
+    /// Returns the listeners and regions that any record names.
+    async fn places(&self) -> Result<(BTreeSet<ListenerArn>, BTreeSet<String>), Problem> {
+        let store = self.ports.store();
+        let records = store.list(store::STATE).await;
+        let records = records.map_err(|error| store_problem(&error))?;
+        let states: Vec<Option<State>> = stream::iter(&records)
+            .map(async |entry| {
+                // What cannot be read is told with its own certificate.
+                let read = read_record::<State>(store, &entry.key).await;
+                read.ok().flatten().map(|(state, _)| state)
+            })
+            .buffered(self.settings.limits.concurrency)
+            .collect()
+            .await;
+        let (mut listeners, mut regions) = (BTreeSet::new(), BTreeSet::new());
+        for state in states.into_iter().flatten() {
+            regions.extend(state.imports.into_keys());
+            let ids = state.targets.iter().map(|target| target.id.parse());
+            listeners.extend(ids.filter_map(Result::ok));
+        }
+        Ok((listeners, regions))
+    }
+
+    async fn if_not_ours(
+        &self,
+        arn: String,
+        in_use_by: Vec<String>,
+    ) -> Result<Option<Unmanaged>, Problem> {
+        let unknown = Unmanaged {
+            arn: arn.clone(),
+            in_use_by: in_use_by.clone(),
+            ..Unmanaged::default()
+        };
+        let Ok(parsed) = arn.parse::<CertificateArn>() else {
+            return Ok(Some(unknown));
+        };
+        let manager = self.ports.certificate_manager(parsed.region());
+        let failed = |error: ServiceError| could_not(&arn, &error);
+        let tags = manager.tags(&parsed).await.map_err(failed)?;
+        let is_ours = |tags: &BTreeMap<String, String>| {
+            tags.get(TAG_INSTALLATION) == Some(&self.installation)
+        };
+        if tags.is_none_or(|tags| is_ours(&tags)) {
+            return Ok(None);
+        }
+        let Some(described) = manager.describe(&parsed).await.map_err(failed)? else {
+            return Ok(None);
+        };
+        let mut users = in_use_by;
+        for user in described.in_use_by {
+            // A load balancer says no more than its listener does.
+            let is_told = users.iter().any(|known| is_listener_of(known, &user));
+            if !is_told {
+                users.push(user);
+            }
+        }
+        Ok(Some(Unmanaged {
+            domains: described.names,
+            not_after: described.not_after.map(whole_seconds),
+            issuer: described.issuer,
+            in_use_by: users,
+            ..unknown
+        }))
+    }
+}
+
+fn is_listener_of(listener: &str, balancer: &str) -> bool {
+    let of = listener.replacen(":listener/", ":loadbalancer/", 1);
+    of.rsplit_once('/').is_some_and(|(of, _)| of == balancer)
+}
+
+fn could_not(what: &str, error: &ServiceError) -> Problem {
+    let about = format!("{what}: its certificates that are not ours cannot be told");
+    error.problem(Ours::CertificateManager, &about)
+}
+
+/// More than this would take longer than anybody waits: the certificate manager answers some ten questions a second.
+const MOST: usize = 500;
+const AT_ONCE: usize = 4;
