@@ -11,6 +11,7 @@ mod function;
 mod generated;
 mod history;
 mod installation;
+mod page;
 mod plan;
 mod report;
 mod status;
@@ -65,7 +66,7 @@ async fn run(Cli { options, command }: Cli) -> Result<Ends, Trouble> {
         Command::Revoke(asked) => asking().await?.revoke(asked).await,
         Command::History(asked) => history::history(&here()?, &asked.name, screen, json).await,
         Command::Pull(_) => not_yet("pull"),
-        Command::Page(_) => not_yet("page"),
+        Command::Page(asked) => page::show(&here, asked).await,
         Command::Doctor => not_yet("doctor"),
         Command::Schema(asked) => generated::schema(asked.of),
         Command::Completions { shell } => generated::completions(*shell),

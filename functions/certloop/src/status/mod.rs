@@ -9,8 +9,8 @@ use certificates::status::Inventory;
 use serde_json::{Value, json};
 use time::OffsetDateTime;
 
-pub(crate) use health::Health;
-pub(crate) use table::{name_of, word_of};
+pub(crate) use health::{Health, by_urgency, is_running_out};
+pub(crate) use table::{command, name_of, word_of};
 
 use crate::cli;
 use crate::function::{Function, read};

@@ -277,7 +277,8 @@ fn details(health: Health, standing: &Standing, now: OffsetDateTime, screen: Scr
     text
 }
 
-fn command(health: Health, standing: &Standing) -> Option<String> {
+/// Returns the command that helps most with a certificate that is not fine, where there is one.
+pub(crate) fn command(health: Health, standing: &Standing) -> Option<String> {
     let problem = standing.problem.as_ref();
     let helps = problem.and_then(|problem| remedy::command(problem, &standing.name));
     let missing = standing.missing.first();
@@ -294,7 +295,10 @@ fn command(health: Health, standing: &Standing) -> Option<String> {
 
 /// Returns a target in few words: `listener app/web`, `certificate manager of eu-west-1`.
 pub(crate) fn name_of(target: &TargetEntry) -> String {
-    let arn = target.arn.as_deref().unwrap_or_default();
+    let arn = target.arn.as_deref();
+    let arn = arn
+        .or(target.certificate_arn.as_deref())
+        .unwrap_or_default();
     let region = arn.split(':').nth(3).unwrap_or_default();
     match target.kind {
         TargetKind::CertificateManager if region.is_empty() => "certificate manager".to_owned(),

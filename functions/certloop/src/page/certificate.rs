@@ -1,0 +1,373 @@
+//! Pure: one certificate of the page.
+
+use std::fmt::Write as _;
+
+use certificates::problem::{Problem, Retry};
+use certificates::state::{Stage, TargetState};
+use certificates::status::{Standing, TargetStanding};
+use time::{Duration, OffsetDateTime};
+
+use crate::status::{Health, command, is_running_out, name_of};
+use crate::words::{minute, span};
+
+use super::what_helps;
+use super::words::{Count, Instant, Seen, Text};
+
+/// So many domains are shown; the rest is folded.
+const DOMAINS: usize = 4;
+
+/// Writes the entry of a certificate.
+pub(super) fn card(out: &mut String, standing: &Standing, health: Health, now: OffsetDateTime) {
+    let class = match health {
+        Health::NeedsPerson => "person",
+        Health::Troubled => "problem",
+        Health::Working => "working",
+        Health::Fine => "fine",
+    };
+    let _ = write!(
+        out,
+        "<li class=\"c {class}\" id=\"certificate-{0}\">\n<div class=\"who\"><h3 class=\"f\">{0}</h3>\n",
+        Text(&standing.name)
+    );
+    domains(out, standing);
+    out.push_str("</div>\n<div class=\"life\">");
+    life(out, standing, now);
+    out.push_str("</div>\n");
+    if matches!(health, Health::NeedsPerson | Health::Troubled) {
+        trouble(out, standing, health, now);
+    }
+    notes(out, standing);
+    more(out, standing, now);
+    out.push_str("</li>\n");
+}
+
+fn domains(out: &mut String, standing: &Standing) {
+    let joined = |out: &mut String, domains: &[String]| {
+        for (index, domain) in domains.iter().enumerate() {
+            let comma = if index == 0 { "" } else { ", " };
+            let _ = write!(out, "{comma}{}", Text(domain));
+        }
+    };
+    let (shown, folded) = standing
+        .domains
+        .split_at(standing.domains.len().min(DOMAINS));
+    if shown.is_empty() {
+        return;
+    }
+    out.push_str("<p class=\"domains f\">");
+    joined(out, shown);
+    out.push_str("</p>\n");
+    if !folded.is_empty() {
+        let _ = write!(
+            out,
+            "<details class=\"domains rest\"><summary>and {} more</summary><p class=\"f\">",
+            folded.len()
+        );
+        joined(out, folded);
+        out.push_str("</p></details>\n");
+    }
+}
+
+/// Writes how much of the lifetime is left, as a bar and in words, and when the certificate will be renewed.
+fn life(out: &mut String, standing: &Standing, now: OffsetDateTime) {
+    let Some(end) = standing.not_after else {
+        let words = if standing.problem.is_some() && standing.domains.is_empty() {
+            "Not known"
+        } else {
+            "No certificate yet"
+        };
+        let _ = write!(out, "<p><b>{words}</b></p>");
+        return;
+    };
+    // The last second counts (RFC 5280 section 4.1.2.5).
+    let whole = (standing.not_before).map(|start| end - start + Duration::SECOND);
+    let share = standing.lifetime_left_share.unwrap_or(0.0).clamp(0.0, 1.0);
+    let class = if end <= now {
+        "ended"
+    } else if is_running_out(standing, now) {
+        "short"
+    } else {
+        "enough"
+    };
+    let mark = (standing.renew_at.zip(whole))
+        .filter(|(_, whole)| whole.is_positive())
+        .map(|(renew, whole)| (end - renew) / whole * 100.0)
+        .filter(|mark| end > now && (0.0..=100.0).contains(mark));
+    let _ = write!(
+        out,
+        "<svg class=\"bar {class}\" viewBox=\"0 0 100 10\" preserveAspectRatio=\"none\" aria-hidden=\"true\">\
+         <rect width=\"100\" height=\"10\"/><rect class=\"left\" width=\"{:.1}\" height=\"10\"/>",
+        share * 100.0
+    );
+    if let Some(mark) = mark {
+        let _ = write!(
+            out,
+            "<path class=\"gap\" d=\"M{mark:.1} 0V10\"/><path d=\"M{mark:.1} 0V10\"/>"
+        );
+    }
+    out.push_str("</svg>\n<p>");
+    let percent = share * 100.0;
+    if end <= now {
+        let _ = write!(
+            out,
+            "<b>Ended {} ago</b>, {}",
+            span(now - end),
+            Instant(end)
+        );
+    } else {
+        let _ = write!(out, "<b>{}</b>", span(end - now));
+        if let Some(whole) = whole {
+            let _ = write!(out, " of {}", span(whole));
+        }
+        let _ = write!(out, " left ({percent:.0}&nbsp;%), until {}", Instant(end));
+    }
+    out.push_str("</p>\n");
+    if let Some(at) = standing.renew_at {
+        let words = match (standing.paused, at <= now) {
+            (true, _) => "Paused; renewal would be",
+            (false, true) => "Renewal was due",
+            (false, false) => "Renewal",
+        };
+        let _ = writeln!(out, "<p class=\"quiet\">{words} {}</p>", Seen { at, now });
+    }
+}
+
+/// Writes what is wrong, what helps and when it is tried again.
+fn trouble(out: &mut String, standing: &Standing, health: Health, now: OffsetDateTime) {
+    out.push_str("<div class=\"trouble\">\n");
+    let problem = standing.problem.as_ref();
+    let silent = problem.is_none();
+    let words = if standing.not_after.is_some_and(|end| end <= now) {
+        Some("The certificate is not valid any more.")
+    } else if !is_running_out(standing, now) {
+        None
+    } else if standing.paused {
+        Some("Less than a quarter of the lifetime is left, and it is paused.")
+    } else if silent {
+        Some(
+            "Less than a quarter of the lifetime is left, and no pass has said why: does the schedule run?",
+        )
+    } else {
+        Some("Less than a quarter of the lifetime is left.")
+    };
+    if let Some(words) = words {
+        let _ = writeln!(out, "<p><b class=\"f\">{words}</b></p>");
+    }
+    if let Some(problem) = problem {
+        let _ = writeln!(out, "<p class=\"why f\">{}</p>", Text(&problem.detail));
+    }
+    for target in (standing.targets.iter()).filter(|target| is_not_as_wanted(target)) {
+        out.push_str("<p>");
+        target_in_words(out, target, now);
+        out.push_str("</p>\n");
+    }
+    for missing in &standing.missing {
+        let next = missing.next_attempt;
+        let _ = writeln!(
+            out,
+            "<p>Without <b class=\"f\">{}</b>: {} (next attempt {})</p>",
+            Text(&missing.domain),
+            Text(&missing.problem.detail),
+            Seen { at: next, now }
+        );
+    }
+    if !standing.revoking.is_empty() {
+        let serials = standing.revoking.iter();
+        let serials: Vec<String> = serials
+            .map(|serial| format!("<code>{}</code>", Text(serial)))
+            .collect();
+        let _ = writeln!(out, "<p>Still to be revoked: {}</p>", serials.join(", "));
+    }
+    what_helps(out, command(health, standing));
+    if let Some(problem) = problem {
+        let _ = write!(out, "<p class=\"quiet\">{}", what_follows(problem));
+        if let Some(at) = standing.next_attempt {
+            let _ = write!(out, " Next attempt: {}.", Seen { at, now });
+        }
+        let _ = writeln!(out, " <code class=\"f\">{}</code></p>", Text(&problem.kind));
+    }
+    out.push_str("</div>\n");
+}
+
+fn what_follows(problem: &Problem) -> &'static str {
+    match problem.retry {
+        Retry::Soon => "It is tried again by itself.",
+        Retry::At => "It is tried again when the other side allows it.",
+        Retry::Person => "Somebody has to act.",
+        Retry::Never => "Nothing is tried until something is changed.",
+    }
+}
+
+/// Writes what is unusual and no problem.
+fn notes(out: &mut String, standing: &Standing) {
+    let mut note = |text: &dyn std::fmt::Display| {
+        let _ = write!(out, "<p class=\"note\">{text}</p>\n");
+    };
+    if standing.paused {
+        note(&"Paused: nothing is ordered for it.");
+    }
+    if let Some(under_way) = &standing.under_way {
+        let stage = match under_way.stage {
+            Stage::Ordered => "the authority looks at the names",
+            Stage::Finalizing => "the authority is issuing",
+        };
+        note(&format_args!(
+            "Order under way ({}): {stage}.",
+            Text(&under_way.reason)
+        ));
+    }
+    if let Some(back) = &standing.rolled_back {
+        note(&format_args!(
+            "Rolled back from <code>{}</code> on {}: held until the document changes or its end is near.",
+            Text(&back.from),
+            Instant(back.at)
+        ));
+    }
+}
+
+/// Writes the targets in a line, and everything else folded.
+fn more(out: &mut String, standing: &Standing, now: OffsetDateTime) {
+    let is_known = standing.serial.is_some() || !standing.domains.is_empty();
+    if !is_known && standing.history.is_empty() {
+        return;
+    }
+    let _ = write!(
+        out,
+        "<details class=\"more\"><summary>{}</summary>\n",
+        targets_in_a_line(&standing.targets)
+    );
+    if !standing.targets.is_empty() {
+        out.push_str("<ul>\n");
+        for target in &standing.targets {
+            out.push_str("<li>");
+            target_in_words(out, target, now);
+            for arn in (target.entry.arn.iter()).chain(&target.entry.certificate_arn) {
+                let _ = write!(out, "<br><code>{}</code>", Text(arn));
+            }
+            out.push_str("</li>\n");
+        }
+        out.push_str("</ul>\n");
+    }
+    out.push_str("<dl>\n");
+    facts(out, standing);
+    out.push_str("</dl>\n");
+    if !standing.history.is_empty() {
+        out.push_str("<h4>Last steps</h4>\n<ol class=\"steps\">\n");
+        for step in standing.history.iter().rev() {
+            let _ = write!(
+                out,
+                "<li><span>{}</span> <b>{}</b> {}</li>\n",
+                minute(step.at),
+                Text(&step.step),
+                Text(&step.detail)
+            );
+        }
+        out.push_str("</ol>\n");
+    }
+    out.push_str("</details>\n");
+}
+
+fn facts(out: &mut String, standing: &Standing) {
+    let mut fact = |term: &str, text: &dyn std::fmt::Display| {
+        let _ = write!(out, "<div><dt>{term}</dt><dd>{text}</dd></div>\n");
+    };
+    for (term, text) in [
+        ("Authority", &standing.authority),
+        ("Profile", &standing.profile),
+        ("Key", &standing.key_type),
+        ("Serial", &standing.serial),
+        ("Serial before", &standing.previous),
+    ] {
+        if let Some(text) = text {
+            fact(term, &Text(text));
+        }
+    }
+    if let Some(start) = standing.not_before {
+        fact("Valid from", &Instant(start));
+    }
+    let Some(suggestion) = &standing.renewal_information else {
+        return;
+    };
+    if let Some((start, end)) = suggestion.start.zip(suggestion.end) {
+        fact(
+            "Renewal suggested",
+            &format_args!("{} to {}", Instant(start), Instant(end)),
+        );
+    }
+    // Other schemes are no links: the authority chose the text.
+    if let Some(url) = &suggestion.explanation_url {
+        if url.starts_with("https://") {
+            fact(
+                "Why",
+                &format_args!("<a rel=\"noreferrer\" href=\"{0}\">{0}</a>", Text(url)),
+            );
+        } else {
+            fact("Why", &Text(url));
+        }
+    }
+}
+
+fn targets_in_a_line(targets: &[TargetStanding]) -> String {
+    let total = targets.len();
+    if total == 0 {
+        return "No targets".to_owned();
+    }
+    let several = if total == 1 { "" } else { "s" };
+    let mut line = format!("{} target{several}", Count(total as u64));
+    let mut words: Vec<(&str, usize)> = Vec::new();
+    for target in targets {
+        let word = short(target);
+        match words.iter_mut().find(|(known, _)| *known == word) {
+            Some((_, count)) => *count += 1,
+            None => words.push((word, 1)),
+        }
+    }
+    match words.as_slice() {
+        [(word, 1)] => {
+            let _ = write!(line, ", {word}");
+        }
+        [(word, _)] => {
+            let _ = write!(line, ", all {word}");
+        }
+        several => {
+            for (index, (word, count)) in several.iter().enumerate() {
+                let mark = if index == 0 { ":" } else { "," };
+                let _ = write!(line, "{mark} {} {word}", Count(*count as u64));
+            }
+        }
+    }
+    line
+}
+
+/// Whether a target does not hold, or does not serve, what it should.
+fn is_not_as_wanted(target: &TargetStanding) -> bool {
+    let entry = &target.entry;
+    entry.state == TargetState::Failed
+        || entry.proved == Some(false)
+        || target.trusted == Some(false)
+}
+
+fn short(target: &TargetStanding) -> &'static str {
+    match (target.entry.state, target.entry.proved, target.trusted) {
+        (_, Some(false), _) => "not proved",
+        (_, _, Some(false)) => "not trusted",
+        (TargetState::Failed, ..) => "failed",
+        (TargetState::Pending, ..) => "not there yet",
+        (TargetState::Detached, ..) => "taken off",
+        (_, Some(true), _) => "proved",
+        (TargetState::Attached, ..) => "attached, not looked at",
+        (TargetState::Imported, ..) => "imported",
+    }
+}
+
+fn target_in_words(out: &mut String, target: &TargetStanding, now: OffsetDateTime) {
+    let named = name_of(&target.entry);
+    let _ = write!(out, "{}", Text(&named));
+    let _ = write!(out, ": {}", short(target));
+    if let Some(checked) = target.checked_at {
+        let _ = write!(out, " (looked at {})", Seen { at: checked, now });
+    }
+    if let Some(detail) = &target.detail {
+        let _ = write!(out, ": {}", Text(detail));
+    }
+}

@@ -1,0 +1,95 @@
+//! `certloop page`: writes the page, or opens it.
+
+use std::env;
+use std::io::Write as _;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use time::OffsetDateTime;
+
+use crate::cli;
+use crate::installation::Installation;
+use crate::status::inventory;
+use crate::terminal::{Spinner, say, tell};
+use crate::trouble::{Ends, Trouble};
+
+use super::page;
+
+/// Writes the page to standard output, or to a file that is then opened.
+pub(crate) async fn show(here: &Installation, asked: &cli::Page) -> Result<Ends, Trouble> {
+    let spinner = Spinner::start("asking for the inventory");
+    let mut inventory = inventory(&here.function().await?, &[]).await?;
+    drop(spinner);
+    inventory.at.get_or_insert_with(OffsetDateTime::now_utc);
+    let config = here.config();
+    let installation = match config.local() {
+        true => config.bucket()?,
+        false => config.function()?,
+    };
+    let page = page(&inventory, &installation);
+    match asked.open {
+        true => open(&page)?,
+        false => say(&page)?,
+    }
+    Ok(Ends::Well)
+}
+
+/// Shows a page in whatever shows pages here. The file stays, readable for nobody else: the browser may read it again.
+fn open(page: &str) -> Result<(), Trouble> {
+    let folder = env::temp_dir();
+    let written = tempfile::Builder::new()
+        .prefix("certloop-")
+        .suffix(".html")
+        .tempfile_in(&folder)
+        .and_then(|mut file| {
+            file.write_all(page.as_bytes())?;
+            Ok(file.keep()?.1)
+        });
+    let path = written.map_err(|error| {
+        Trouble::unknown(format!("a file in {}: {error}", folder.display()))
+            .try_next("certloop page > fleet.html")
+    })?;
+    tell(&format!("The page is {}", path.display()));
+    opened(OPENER, &path)
+}
+
+fn opened(opener: &str, path: &Path) -> Result<(), Trouble> {
+    let status = Command::new(opener)
+        .arg(path)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .status();
+    let why = match status {
+        Ok(status) if status.success() => return Ok(()),
+        Ok(status) => status.to_string(),
+        Err(error) => error.to_string(),
+    };
+    Err(
+        Trouble::unknown(format!("{opener} did not open it ({why})")).try_next(format!(
+            "open {} yourself; on a host without a browser: certloop page > fleet.html",
+            path.display()
+        )),
+    )
+}
+
+const OPENER: &str = if cfg!(target_os = "macos") {
+    "open"
+} else {
+    "xdg-open"
+};
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_that_cannot_be_opened_is_still_to_be_found() {
+        let path = Path::new("/tmp/fleet.html");
+        assert_eq!(opened("true", path), Ok(()));
+        for opener in ["false", "certloop-no-such-program"] {
+            let trouble = opened(opener, path).unwrap_err();
+            assert!(trouble.what.contains(opener), "{trouble}");
+            assert!(trouble.next[0].contains("/tmp/fleet.html"), "{trouble}");
+        }
+    }
+}
