@@ -60,12 +60,31 @@ impl Chain {
     ///
     /// The leaf is never repeated, which ACM refuses; apart from that it is what the authority sent. Empty when it sent the leaf only.
     pub fn intermediates_pem(&self) -> String {
-        self.der
-            .iter()
-            .skip(1)
-            .filter(|der| **der != self.leaf.der)
-            .map(|der| to_pem(der))
-            .collect()
+        self.intermediates().map(|der| to_pem(der)).collect()
+    }
+
+    /// Checks that each certificate names the one after it as its issuer, and that one's key where both say which.
+    ///
+    /// Signatures are not looked at: that is for whoever is served the chain.
+    pub fn check_order(&self) -> Result<(), ChainError> {
+        let mut below = parse(&self.leaf.der)?;
+        for (place, der) in self.intermediates().enumerate() {
+            let above = parse(der)?;
+            if below.issuer().as_raw() != above.subject().as_raw() || other_key(&below, &above) {
+                return Err(ChainError::OutOfOrder {
+                    place: place + 2,
+                    subject: above.subject().to_string(),
+                    issuer: below.issuer().to_string(),
+                });
+            }
+            below = above;
+        }
+        Ok(())
+    }
+
+    fn intermediates(&self) -> impl Iterator<Item = &Vec<u8>> {
+        let rest = self.der.iter().skip(1);
+        rest.filter(|der| **der != self.leaf.der)
     }
 
     /// Returns the certificates in DER, the leaf first.
@@ -263,6 +282,18 @@ pub enum ChainError {
     /// A certificate could not be understood.
     #[error("unreadable certificate: {0}")]
     Unreadable(String),
+    /// A certificate stands where its issuer should.
+    #[error(
+        "certificate {place} of the chain is {subject:?}, and should be the issuer of the one before, {issuer:?}"
+    )]
+    OutOfOrder {
+        /// Which one it is, the leaf being the first.
+        place: usize,
+        /// Who it is.
+        subject: String,
+        /// Who it should be.
+        issuer: String,
+    },
     /// The leaf was issued for another key.
     #[error("the certificate holds another public key than the one it was ordered for")]
     OtherKey,
@@ -293,6 +324,27 @@ fn parse(der: &[u8]) -> Result<X509Certificate<'_>, ChainError> {
         Ok(_) => Err(ChainError::Unreadable("bytes after its end".to_owned())),
         Err(error) => Err(ChainError::Unreadable(error.to_string())),
     }
+}
+
+/// Whether a certificate says that another key signed it than that of the one above. Most say; nobody has to.
+fn other_key(below: &X509Certificate<'_>, above: &X509Certificate<'_>) -> bool {
+    let authority =
+        below
+            .iter_extensions()
+            .find_map(|extension| match extension.parsed_extension() {
+                ParsedExtension::AuthorityKeyIdentifier(identifier) => {
+                    identifier.key_identifier.as_ref()
+                }
+                _ => None,
+            });
+    let subject =
+        above
+            .iter_extensions()
+            .find_map(|extension| match extension.parsed_extension() {
+                ParsedExtension::SubjectKeyIdentifier(identifier) => Some(identifier),
+                _ => None,
+            });
+    matches!((authority, subject), (Some(authority), Some(subject)) if authority != subject)
 }
 
 fn key_type(public_key: &SubjectPublicKeyInfo<'_>) -> Option<KeyType> {
@@ -579,6 +631,35 @@ mod tests {
             assert_eq!(again.leaf_pem().matches("BEGIN").count(), 1);
             assert_eq!(again.intermediates_pem(), chain.intermediates_pem());
             assert_eq!(again.intermediates_pem().matches("BEGIN").count(), 1);
+        }
+    }
+
+    #[test]
+    fn each_certificate_of_a_chain_is_the_issuer_of_the_one_before() {
+        let key = PrivateKey::generate(KeyType::EcdsaP256).unwrap();
+        let chain = issue(&params(&["a.example.com"]), &key);
+        let twin = issue(&params(&["a.example.com"]), &key);
+        let parse = |parts: [&str; 3]| Chain::parse(&parts.concat()).unwrap();
+        let (leaf, root) = (chain.leaf_pem(), &*chain.intermediates_pem());
+        let other = &*twin.intermediates_pem();
+        for good in [
+            parse([leaf, "", ""]),
+            parse([leaf, root, ""]),
+            parse([leaf, leaf, root]),
+        ] {
+            assert_eq!(good.check_order(), Ok(()));
+        }
+        // An authority of the same name with another key, and a leaf in the middle.
+        for (bad, at) in [
+            (parse([leaf, other, ""]), 2),
+            (parse([leaf, twin.leaf_pem(), root]), 2),
+            (parse([leaf, root, twin.leaf_pem()]), 3),
+        ] {
+            let verdict = bad.check_order();
+            assert!(
+                matches!(verdict, Err(ChainError::OutOfOrder { place, .. }) if place == at),
+                "{verdict:?}"
+            );
         }
     }
 

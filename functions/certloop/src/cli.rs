@@ -1,9 +1,13 @@
 //! What can be typed: commands, arguments and their help.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
+use certificates::names::CertificateName;
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 use clap_complete::Shell;
+
+use crate::pull;
 
 /// See and steer the certificates that certloop keeps on AWS load balancers.
 ///
@@ -284,33 +288,52 @@ impl Reason {
     }
 }
 
+/// Fetch a certificate with its private key to this host.
+///
+/// DIR gets cert.pem, chain.pem, fullchain.pem, privkey.pem and bundle.pem (key, certificate, chain), which change all at one instant.
+/// Needs the bucket and its region alone.
 #[derive(Debug, Args)]
 pub(crate) struct Pull {
     /// Name of the document
-    pub(crate) name: String,
+    pub(crate) name: CertificateName,
     /// Directory to write to
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub(crate) to: PathBuf,
     /// Command to run when something changed; if it fails, the old files come back
     #[arg(long, value_name = "COMMAND", value_hint = ValueHint::CommandString)]
     pub(crate) exec: Option<String>,
+    /// How long the command may take: 90s, 2m, 1h
+    #[arg(long, value_name = "TIME", default_value = "2m", value_parser = time_span, requires = "exec")]
+    pub(crate) exec_timeout: Duration,
     /// Go on looking for a new certificate
     #[arg(long)]
     pub(crate) watch: bool,
-    /// How often to look with --watch
-    #[arg(
-        long,
-        value_name = "SECONDS",
-        default_value_t = 3600,
-        requires = "watch"
-    )]
-    pub(crate) every: u64,
+    /// How often to look with --watch: 30m, 1h, 1d
+    #[arg(long, value_name = "TIME", default_value = "1h", value_parser = time_span, requires = "watch")]
+    pub(crate) every: Duration,
     /// Owner of the files: user, user:group or :group
     #[arg(long)]
-    pub(crate) owner: Option<String>,
-    /// Mode of the files, octal
+    pub(crate) owner: Option<pull::Owner>,
+    /// Mode of the files that hold the key, octal; the others are 0644
     #[arg(long, default_value = "0600")]
-    pub(crate) mode: String,
+    pub(crate) mode: pull::Mode,
+}
+
+/// Parses a time such as `90s`, `2m`, `1h` or `1d`; without a unit, seconds. At least a second, at most 30 days.
+fn time_span(text: &str) -> Result<Duration, String> {
+    let digits = text.trim_end_matches(|letter: char| !letter.is_ascii_digit());
+    let unit = match text.strip_prefix(digits) {
+        Some("" | "s") => 1,
+        Some("m") => 60,
+        Some("h") => 60 * 60,
+        Some("d") => 24 * 60 * 60,
+        _ => 0,
+    };
+    let number = digits.parse::<u64>().unwrap_or_default();
+    match number.saturating_mul(unit) {
+        seconds @ 1..=2_592_000 => Ok(Duration::from_secs(seconds)),
+        _ => Err("use a time such as 90s, 30m, 1h or 1d, of a second to 30 days".to_owned()),
+    }
 }
 
 #[derive(Debug, Args)]
@@ -344,6 +367,32 @@ mod tests {
     #[test]
     fn the_definition_holds_together() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn times_have_a_unit_and_bounds() {
+        for (text, seconds) in [
+            ("90", 90),
+            ("90s", 90),
+            ("2m", 120),
+            ("1h", 3600),
+            ("30d", 2_592_000),
+        ] {
+            assert_eq!(time_span(text), Ok(Duration::from_secs(seconds)));
+        }
+        for bad in [
+            "",
+            "0",
+            "h",
+            "1w",
+            "-1h",
+            "1.5h",
+            "31d",
+            "1h30m",
+            "18446744073709551615d",
+        ] {
+            assert!(time_span(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

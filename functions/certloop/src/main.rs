@@ -13,6 +13,7 @@ mod history;
 mod installation;
 mod page;
 mod plan;
+mod pull;
 mod report;
 mod status;
 mod terminal;
@@ -65,8 +66,8 @@ async fn run(Cli { options, command }: Cli) -> Result<Ends, Trouble> {
         Command::Rollback(asked) => asking().await?.roll_back(asked).await,
         Command::Revoke(asked) => asking().await?.revoke(asked).await,
         Command::History(asked) => history::history(&here()?, &asked.name, screen, json).await,
-        Command::Pull(_) => not_yet("pull"),
-        Command::Page(asked) => page::show(&here, asked).await,
+        Command::Pull(asked) => pull::run(&here()?, asked, json).await,
+        Command::Page(asked) => page::show(&here()?, asked).await,
         Command::Doctor => not_yet("doctor"),
         Command::Schema(asked) => generated::schema(asked.of),
         Command::Completions { shell } => generated::completions(*shell),

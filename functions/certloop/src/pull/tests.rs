@@ -1,0 +1,785 @@
+//! A host's directory through everything that can happen to it.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use certificates::certificate::{Chain, check_issued};
+use certificates::key::{KeyType, PrivateKey};
+use certificates::state::VaultEntry;
+use certificates::store::{Condition, Entry, Object, Store, StoreError, state_key, vault_key};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType, IsCa, KeyPair,
+    SerialNumber,
+};
+use serde_json::json;
+use tempfile::TempDir;
+use time::OffsetDateTime;
+use time::ext::NumericalDuration;
+use tokio::time::Instant;
+
+use super::wanted::NAMES;
+use super::watch::Failures;
+use super::*;
+
+thread_local! {
+    /// How many more things may be done to the disk.
+    static LIFE: Cell<Option<u32>> = const { Cell::new(None) };
+}
+
+/// Dies, if this is the place for it.
+pub(super) fn may_die(path: &Path) -> Result<(), PullError> {
+    LIFE.with(|life| match life.get() {
+        Some(0) => Err(PullError::files(
+            "outlive",
+            path,
+            io::ErrorKind::Other.into(),
+        )),
+        Some(left) => {
+            life.set(Some(left - 1));
+            Ok(())
+        }
+        None => Ok(()),
+    })
+}
+
+/// A bucket of which some prefixes may not be read.
+#[derive(Default)]
+struct Memory {
+    objects: RefCell<BTreeMap<String, Vec<u8>>>,
+    denied: Vec<&'static str>,
+}
+
+impl Memory {
+    fn refuse(&self, verb: &'static str, key: &str) -> Result<(), StoreError> {
+        match self.denied.iter().any(|denied| key.starts_with(denied)) {
+            true => Err(StoreError::Unavailable {
+                verb,
+                key: key.to_owned(),
+                reason: "GetObject: AccessDenied".to_owned(),
+                person: true,
+            }),
+            false => Ok(()),
+        }
+    }
+
+    fn put(&self, key: String, body: Vec<u8>) {
+        self.objects.borrow_mut().insert(key, body);
+    }
+
+    /// Has a certificate served, of those in the vault.
+    fn serve(&self, issued: &Issued) {
+        let state = json!({
+            "version": 1, "writeId": "0",
+            "certificate": {"serial": issued.serial, "fromALaterBuild": true},
+        });
+        self.put(state_key(&name()), state.to_string().into_bytes());
+        self.keep(issued);
+    }
+
+    fn keep(&self, issued: &Issued) {
+        let chain = Chain::parse(&issued.chain).unwrap();
+        let entry = VaultEntry::new(chain.leaf(), issued.chain.clone(), issued.key.to_pem());
+        let key = vault_key(&name(), &issued.serial);
+        self.put(key, serde_json::to_vec(&entry).unwrap());
+    }
+}
+
+impl Store for Memory {
+    async fn read(&self, key: &str) -> Result<Option<Object>, StoreError> {
+        self.refuse("read", key)?;
+        let body = self.objects.borrow().get(key).cloned();
+        let etag = String::new();
+        Ok(body.map(|body| Object { body, etag }))
+    }
+
+    async fn write(&self, _: &str, _: Vec<u8>, _: Condition<'_>) -> Result<String, StoreError> {
+        panic!("pull writes nothing")
+    }
+
+    async fn delete(&self, _: &str) -> Result<(), StoreError> {
+        panic!("pull deletes nothing")
+    }
+
+    async fn delete_matching(&self, _: &str, _: &str) -> Result<(), StoreError> {
+        panic!("pull deletes nothing")
+    }
+
+    async fn list(&self, prefix: &str) -> Result<Vec<Entry>, StoreError> {
+        self.refuse("list", prefix)?;
+        let objects = self.objects.borrow();
+        let keys = objects.keys().filter(|key| key.starts_with(prefix));
+        let entry = |key: &String| Entry {
+            key: key.clone(),
+            etag: String::new(),
+        };
+        Ok(keys.map(entry).collect())
+    }
+}
+
+struct Issued {
+    serial: String,
+    chain: String,
+    key: PrivateKey,
+}
+
+/// Issues a certificate that is valid between two instants, in days from now.
+fn issue_for(serial: u8, from: i64, until: i64) -> Issued {
+    let mut params = CertificateParams::default();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let mut called = DistinguishedName::new();
+    called.push(DnType::CommonName, "an authority");
+    params.distinguished_name = called;
+    let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
+
+    let key = PrivateKey::generate(KeyType::EcdsaP256).unwrap();
+    let names = ["www.example.com".to_owned(), "shop.example.com".to_owned()];
+    let mut params = CertificateParams::new(names).unwrap();
+    params.serial_number = Some(SerialNumber::from_slice(&[serial]));
+    params.not_before = OffsetDateTime::now_utc() + from.days();
+    params.not_after = OffsetDateTime::now_utc() + until.days();
+    params.use_authority_key_identifier_extension = true;
+    let pair = KeyPair::from_pem(&key.to_pem()).unwrap();
+    let leaf = params.signed_by(&pair, &issuer).unwrap();
+    Issued {
+        serial: format!("{serial:02x}"),
+        chain: format!("{}{}", leaf.pem(), issuer.pem()),
+        key,
+    }
+}
+
+fn issue(serial: u8) -> Issued {
+    issue_for(serial, -1, 60)
+}
+
+fn name() -> CertificateName {
+    "shop".parse().unwrap()
+}
+
+/// A directory that is not there yet, in one that goes with the test.
+fn options(host: &TempDir, command: Option<&str>) -> Options {
+    Options {
+        name: name(),
+        directory: host.path().join("tls"),
+        command: command.map(str::to_owned),
+        timeout: Duration::from_secs(20),
+        owner: None,
+        mode: Mode::PRIVATE,
+    }
+}
+
+/// In memory where that can be had: hundreds of deaths, and each thing done is synced.
+fn host() -> TempDir {
+    let memory = Path::new("/dev/shm");
+    match memory.is_dir() {
+        true => tempfile::tempdir_in(memory).unwrap(),
+        false => tempfile::tempdir().unwrap(),
+    }
+}
+
+/// Returns the serial of the set that the five names lead to, after a look at whether they belong together.
+#[track_caller]
+fn held(directory: &Path) -> String {
+    let read = |name: &str| fs::read_to_string(directory.join(name)).unwrap();
+    let [cert, chain, fullchain, privkey, bundle] = NAMES.map(read);
+    assert_eq!(fullchain, format!("{cert}{chain}"));
+    assert_eq!(bundle, format!("{privkey}{fullchain}"));
+    serial_of(&fullchain, &privkey)
+}
+
+#[track_caller]
+fn serial_of(chain: &str, key: &str) -> String {
+    let chain = Chain::parse(chain).unwrap();
+    let key = PrivateKey::from_pem(key).unwrap();
+    let names = chain.leaf().names.clone();
+    let now = chain.leaf().not_before;
+    check_issued(&chain, &key, &names, now).unwrap();
+    chain.leaf().serial.clone()
+}
+
+/// Returns what a command has written so far, a word for each run.
+fn runs(host: &TempDir) -> String {
+    let text = fs::read_to_string(host.path().join("runs")).unwrap_or_default();
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+const NOTE: &str = "echo $CERTLOOP_SERIAL >> $CERTLOOP_DIRECTORY/../runs";
+
+fn mode_of(path: &Path) -> u32 {
+    fs::metadata(path).unwrap().mode() & 0o7777
+}
+
+fn sets(directory: &Path) -> Vec<String> {
+    let entries = fs::read_dir(directory.join(".certloop")).unwrap();
+    let entries = entries.map(Result::unwrap);
+    let sets = entries.filter(|entry| entry.file_type().unwrap().is_dir());
+    let mut sets: Vec<_> = sets
+        .map(|set| set.file_name().into_string().unwrap())
+        .collect();
+    sets.sort();
+    sets
+}
+
+#[tokio::test]
+async fn the_five_files_appear_change_and_stay() {
+    let (host, store) = (host(), Memory::default());
+    let options = options(&host, Some(NOTE));
+    let directory = &options.directory;
+    store.serve(&issue(1));
+
+    let first = pull(&store, &options).await.unwrap();
+    assert_eq!(first.outcome, Done::Changed);
+    assert!(first.command_ran);
+    assert_eq!(first.chosen, Chosen::State);
+    assert_eq!(first.domains, ["shop.example.com", "www.example.com"]);
+    assert_eq!(held(directory), "01");
+    for (name, mode) in NAMES.into_iter().zip([0o644, 0o644, 0o644, 0o600, 0o600]) {
+        assert_eq!(mode_of(&directory.join(name)), mode, "{name}");
+    }
+    assert_eq!(mode_of(directory), 0o755);
+
+    let again = pull(&store, &options).await.unwrap();
+    assert_eq!(again.outcome, Done::Unchanged);
+    assert!(!again.command_ran);
+    assert_eq!(runs(&host), "01");
+
+    for serial in [2, 3, 4] {
+        store.serve(&issue(serial));
+        let next = pull(&store, &options).await.unwrap();
+        assert_eq!(next.outcome, Done::Changed);
+        assert_eq!(held(directory), next.serial);
+    }
+    assert_eq!(runs(&host), "01 02 03 04");
+    // The one before stays for whoever is reading it.
+    assert_eq!(sets(directory), ["03", "04"]);
+}
+
+#[tokio::test]
+async fn the_command_is_told_which_certificate_it_is_and_prints_to_standard_error() {
+    let (host, store) = (host(), Memory::default());
+    let command = "env | grep ^CERTLOOP_ | sort > $CERTLOOP_DIRECTORY/../told; cat; echo printed";
+    let options = options(&host, Some(command));
+    store.serve(&issue(1));
+    let outcome = pull(&store, &options).await.unwrap();
+
+    let told = fs::read_to_string(host.path().join("told")).unwrap();
+    let expected = format!(
+        "CERTLOOP_DIRECTORY={}\nCERTLOOP_DOMAINS=shop.example.com www.example.com\nCERTLOOP_NAME=shop\n\
+         CERTLOOP_NOT_AFTER={}\nCERTLOOP_SERIAL=01\n",
+        options.directory.display(),
+        outcome.not_after.format(&Rfc3339).unwrap(),
+    );
+    assert_eq!(told, expected);
+}
+
+#[tokio::test]
+async fn a_rollback_is_followed_and_without_the_state_the_newest_is_taken() {
+    let (host, mut store) = (host(), Memory::default());
+    let options = options(&host, None);
+    let (older, newer) = (issue_for(1, -9, 60), issue_for(2, -8, 60));
+    store.keep(&newer);
+    store.serve(&older);
+    store.put("vault/shop/pending.json".to_owned(), b"{}".to_vec());
+    let outcome = pull(&store, &options).await.unwrap();
+    assert_eq!((&*outcome.serial, outcome.chosen), ("01", Chosen::State));
+
+    store.denied = vec!["state/", "accounts/"];
+    let outcome = pull(&store, &options).await.unwrap();
+    assert_eq!((&*outcome.serial, outcome.chosen), ("02", Chosen::Newest));
+    assert!(outcome.to_string().contains("a rollback is not followed"));
+    assert_eq!(held(&options.directory), "02");
+
+    store.denied = vec!["state/", "vault/"];
+    let error = pull(&store, &options).await.unwrap_err();
+    assert!(matches!(error, PullError::Denied { .. }), "{error}");
+    assert!(error.to_string().contains("pull_policy_arns"), "{error}");
+    assert_eq!(error.ends(), Ends::NeedsPerson);
+    assert_eq!(held(&options.directory), "02");
+}
+
+#[tokio::test]
+async fn what_cannot_be_served_changes_nothing() {
+    let (host, store) = (host(), Memory::default());
+    let options = options(&host, Some(NOTE));
+    store.serve(&issue(1));
+    pull(&store, &options).await.unwrap();
+
+    let (expired, early) = (issue_for(2, -9, -1), issue_for(3, 1, 9));
+    let (mut other_key, mut backwards, mut renamed) = (issue(4), issue(5), issue(6));
+    other_key.key = issue(4).key;
+    backwards.chain = {
+        let chain = Chain::parse(&backwards.chain).unwrap();
+        let again = issue(5);
+        let twin = Chain::parse(&again.chain).unwrap();
+        format!("{}{}", chain.leaf_pem(), twin.intermediates_pem())
+    };
+    renamed.serial = "aa".to_owned();
+    for (bad, why) in [
+        (&expired, "it was valid until"),
+        (&early, "set the clock"),
+        (&other_key, "another public key"),
+        (&backwards, "should be the issuer of the one before"),
+        (&renamed, "has serial 06"),
+    ] {
+        store.serve(bad);
+        let error = pull(&store, &options).await.unwrap_err();
+        let told = error.to_string();
+        assert!(told.contains(why), "{told}");
+        assert!(told.contains(&format!("vault/shop/{}.json", bad.serial)));
+        assert_eq!(error.ends(), Ends::NeedsPerson, "{told}");
+        assert_eq!(held(&options.directory), "01");
+        assert_eq!(sets(&options.directory), ["01"]);
+    }
+    let removed = store.objects.borrow_mut().remove("vault/shop/aa.json");
+    assert!(removed.is_some());
+    let error = pull(&store, &options).await.unwrap_err();
+    assert!(matches!(error, PullError::Lost { .. }), "{error}");
+    for state in [
+        &br#"{"version": 1}"#[..],
+        br#"{"version": 1, "certificate": null}"#,
+    ] {
+        store.put(state_key(&name()), state.to_vec());
+        let error = pull(&store, &options).await.unwrap_err();
+        assert!(matches!(error, PullError::NoCertificate { .. }), "{error}");
+    }
+    for state in [&br#"{"version": 2, "certificate": null}"#[..], b"no"] {
+        store.put(state_key(&name()), state.to_vec());
+        let error = pull(&store, &options).await.unwrap_err();
+        assert!(matches!(error, PullError::Store(_)), "{error}");
+        assert_eq!(error.ends(), Ends::Unknown);
+    }
+    assert_eq!(held(&options.directory), "01");
+    assert_eq!(runs(&host), "01");
+}
+
+#[tokio::test]
+async fn a_command_that_fails_brings_the_old_files_back_and_is_run_on_them() {
+    let (host, store) = (host(), Memory::default());
+    let picky = format!("{NOTE}; test $CERTLOOP_SERIAL != 02");
+    let options = options(&host, Some(&picky));
+    store.serve(&issue(1));
+    pull(&store, &options).await.unwrap();
+
+    store.serve(&issue(2));
+    for _ in 0..2 {
+        let error = pull(&store, &options).await.unwrap_err();
+        assert!(
+            matches!(&error, PullError::Command { serial, after: After::Back(back, None), .. } if serial == "02" && back == "01"),
+            "{error}"
+        );
+        assert_eq!(error.ends(), Ends::NeedsPerson);
+        assert_eq!(held(&options.directory), "01");
+    }
+    assert_eq!(runs(&host), "01 02 01 02 01");
+
+    // Whoever mends the command has it run with the next pull.
+    let mended = Options {
+        command: Some(NOTE.to_owned()),
+        ..options.clone()
+    };
+    let outcome = pull(&store, &mended).await.unwrap();
+    assert_eq!(outcome.outcome, Done::Changed);
+    assert_eq!(held(&options.directory), "02");
+    let again = pull(&store, &mended).await.unwrap();
+    assert_eq!(again.outcome, Done::Unchanged);
+    assert_eq!(runs(&host), "01 02 01 02 01 02");
+}
+
+#[tokio::test]
+async fn without_valid_old_files_the_new_ones_stay_and_the_command_is_repeated() {
+    let (host, store) = (host(), Memory::default());
+    let failing = options(&host, Some("exit 3"));
+    let working = options(&host, Some(NOTE));
+    store.serve(&issue(1));
+    for _ in 0..2 {
+        let error = pull(&store, &failing).await.unwrap_err();
+        let told = error.to_string();
+        assert!(told.contains("exit status: 3"), "{told}");
+        assert!(told.contains("the new files stay"), "{told}");
+        assert_eq!(held(&failing.directory), "01");
+    }
+    // Nor does one take the place of another that never worked.
+    store.serve(&issue(2));
+    pull(&store, &failing).await.unwrap_err();
+    assert_eq!(held(&failing.directory), "02");
+
+    let outcome = pull(&store, &working).await.unwrap();
+    assert_eq!(outcome.outcome, Done::CommandRepeated);
+    assert!(outcome.command_ran);
+    assert_eq!(runs(&host), "02");
+    let outcome = pull(&store, &working).await.unwrap();
+    assert_eq!(outcome.outcome, Done::Unchanged);
+    assert!(!outcome.command_ran);
+}
+
+#[tokio::test]
+async fn an_expired_set_does_not_come_back() {
+    let (host, store) = (host(), Memory::default());
+    let failing = options(&host, Some("false"));
+    store.serve(&issue_for(1, -9, 60));
+    let now = OffsetDateTime::now_utc();
+    let pulled = wanted::find(&store, &name(), now).await.unwrap();
+    let working = options(&host, None);
+    take_up(&working, &pulled, now).await.unwrap();
+    store.serve(&issue_for(2, -1, 90));
+    let later = now + 61.days();
+    let pulled = wanted::find(&store, &name(), later).await.unwrap();
+    let error = take_up(&failing, &pulled, later).await.unwrap_err();
+    assert!(error.to_string().contains("stay"), "{error}");
+    assert_eq!(held(&failing.directory), "02");
+}
+
+#[tokio::test]
+async fn a_command_that_hangs_is_stopped_with_all_it_started() {
+    let (host, store) = (host(), Memory::default());
+    let mut options = options(&host, None);
+    store.serve(&issue(1));
+    pull(&store, &options).await.unwrap();
+    store.serve(&issue(2));
+    options.timeout = Duration::from_millis(300);
+    options.command = Some(
+        "test $CERTLOOP_SERIAL = 01 || { sleep 60 & echo $! > $CERTLOOP_DIRECTORY/../child; wait; }"
+            .to_owned(),
+    );
+    let error = pull(&store, &options).await.unwrap_err();
+    assert!(
+        error.to_string().contains("did not end within 0 s"),
+        "{error}"
+    );
+    assert_eq!(held(&options.directory), "01");
+    let child = fs::read_to_string(host.path().join("child")).unwrap();
+    let child = Path::new("/proc").join(child.trim());
+    let stat = fs::read_to_string(child.join("stat")).unwrap_or_default();
+    assert!(stat.is_empty() || stat.contains(") Z "), "{stat}");
+}
+
+#[tokio::test]
+async fn what_somebody_changed_is_put_right() {
+    let (host, store) = (host(), Memory::default());
+    let options = options(&host, Some(NOTE));
+    let directory = &options.directory;
+    store.serve(&issue(1));
+    pull(&store, &options).await.unwrap();
+    let key = directory.join("privkey.pem");
+    let changes: [&dyn Fn(); 6] = [
+        &|| fs::set_permissions(&key, fs::Permissions::from_mode(0o644)).unwrap(),
+        &|| fs::write(&key, "not a key").unwrap(),
+        &|| fs::remove_file(&key).unwrap(),
+        &|| {
+            fs::remove_file(&key).unwrap();
+            fs::write(&key, "another key").unwrap();
+        },
+        &|| fs::remove_file(directory.join(".certloop/current")).unwrap(),
+        &|| fs::remove_dir_all(directory.join(".certloop")).unwrap(),
+    ];
+    for (number, change) in changes.iter().enumerate() {
+        change();
+        let outcome = pull(&store, &options).await.unwrap();
+        assert_eq!(outcome.outcome, Done::Changed, "{number}");
+        assert!(outcome.command_ran);
+        assert_eq!(held(directory), "01", "{number}");
+        assert_eq!(mode_of(&key), 0o600, "{number}");
+        let outcome = pull(&store, &options).await.unwrap();
+        assert_eq!(outcome.outcome, Done::Unchanged, "{number}");
+    }
+}
+
+#[tokio::test]
+async fn files_that_were_there_before_are_left_at_one_instant_and_can_come_back() {
+    let (host, store) = (host(), Memory::default());
+    let options = options(&host, Some("test $CERTLOOP_SERIAL = 01"));
+    let directory = &options.directory;
+    fs::create_dir(directory).unwrap();
+    let before = issue(1);
+    fs::write(directory.join("fullchain.pem"), &before.chain).unwrap();
+    fs::write(directory.join("privkey.pem"), &*before.key.to_pem()).unwrap();
+    store.serve(&issue(2));
+
+    let error = pull(&store, &options).await.unwrap_err();
+    assert!(
+        matches!(&error, PullError::Command { after: After::Back(back, None), .. } if back == "01"),
+        "{error}"
+    );
+    let read = |name: &str| fs::read_to_string(directory.join(name)).unwrap();
+    assert_eq!(
+        serial_of(&read("fullchain.pem"), &read("privkey.pem")),
+        "01"
+    );
+    assert!(!directory.join("bundle.pem").exists());
+
+    let working = Options {
+        command: None,
+        ..options.clone()
+    };
+    pull(&store, &working).await.unwrap();
+    assert_eq!(held(directory), "02");
+}
+
+#[tokio::test]
+async fn nothing_of_anybody_elses_is_touched() {
+    let store = Memory::default();
+    store.serve(&issue(1));
+    let places: [(&str, &dyn Fn(&Path)); 4] = [
+        ("a link to ../elsewhere", &|directory| {
+            symlink("../elsewhere", directory.join("cert.pem")).unwrap();
+        }),
+        ("a directory", &|directory| {
+            fs::create_dir(directory.join("bundle.pem")).unwrap();
+        }),
+        ("a link to /nowhere", &|directory| {
+            symlink("/nowhere", directory.join(".certloop")).unwrap();
+        }),
+        ("everybody may write", &|directory| {
+            fs::set_permissions(directory, fs::Permissions::from_mode(0o777)).unwrap();
+        }),
+    ];
+    for (told, put) in places {
+        let host = host();
+        let options = options(&host, None);
+        fs::create_dir(&options.directory).unwrap();
+        put(&options.directory);
+        let error = pull(&store, &options).await.unwrap_err();
+        assert!(error.to_string().contains(told), "{error}");
+        assert!(!options.directory.join("privkey.pem").exists());
+    }
+}
+
+#[tokio::test]
+async fn only_one_works_on_a_directory() {
+    let (host, store) = (host(), Memory::default());
+    let options = options(&host, None);
+    store.serve(&issue(1));
+    let held = Directory::open(&options.directory).unwrap();
+    let error = pull(&store, &options).await.unwrap_err();
+    assert!(matches!(error, PullError::Busy { .. }), "{error}");
+    assert_eq!(error.ends(), Ends::Unknown);
+    drop(held);
+    pull(&store, &options).await.unwrap();
+}
+
+/// Dies at every single thing that is done to the disk; what readers see is one set, whole, and the next run ends where the first would have.
+#[tokio::test]
+async fn a_death_at_any_step_leaves_one_set_and_the_next_run_repairs() {
+    let (first, second) = (issue(1), issue(2));
+    let mut deaths = 0;
+    for (case, adopted, command) in [
+        ("a first time", false, Some(NOTE)),
+        ("a change", false, Some(NOTE)),
+        ("a change without a command", false, None),
+        ("files from before", true, Some(NOTE)),
+        (
+            "a command that fails",
+            false,
+            Some("test $CERTLOOP_SERIAL = 01"),
+        ),
+    ] {
+        for life in 0.. {
+            let (host, store) = (host(), Memory::default());
+            let options = options(&host, command);
+            let directory = &options.directory;
+            let begun = case != "a first time";
+            if adopted {
+                fs::create_dir(directory).unwrap();
+                fs::write(directory.join("fullchain.pem"), &first.chain).unwrap();
+                fs::write(directory.join("privkey.pem"), &*first.key.to_pem()).unwrap();
+            } else if begun {
+                store.serve(&first);
+                let quiet = Options {
+                    command: None,
+                    ..options.clone()
+                };
+                pull(&store, &quiet).await.unwrap();
+            }
+            store.serve(&second);
+
+            LIFE.set(Some(life));
+            let outcome = pull(&store, &options).await;
+            LIFE.set(None);
+
+            let died = matches!(
+                &outcome,
+                Err(PullError::Files {
+                    doing: "outlive",
+                    ..
+                })
+            );
+            let told = format!("{case}, dead after {life}: {outcome:?}");
+            let there = |name: &str| fs::read_to_string(directory.join(name));
+            if adopted && there("bundle.pem").is_err() {
+                let [chain, key] =
+                    ["fullchain.pem", "privkey.pem"].map(|name| there(name).unwrap());
+                serial_of(&chain, &key);
+            } else if begun {
+                held(directory);
+            } else {
+                // Nothing was there, so there may be less than five, but not of two.
+                for name in NAMES {
+                    assert!(there(name).is_ok() || died, "{told}: {name}");
+                }
+            }
+            for entry in fs::read_dir(directory).into_iter().flatten() {
+                let path = entry.unwrap().path();
+                let secret = path.ends_with("privkey.pem") || path.ends_with("bundle.pem");
+                let ours = fs::read_link(&path).is_ok();
+                if secret && ours && path.exists() && !adopted {
+                    assert_eq!(mode_of(&path), 0o600, "{told}");
+                }
+            }
+
+            let ran = runs(&host).matches("02").count();
+            let repaired = pull(&store, &options).await;
+            match case {
+                "a command that fails" => {
+                    assert!(matches!(repaired, Err(PullError::Command { .. })), "{told}");
+                    assert_eq!(held(directory), "01", "{told}");
+                }
+                _ => {
+                    repaired.unwrap();
+                    assert_eq!(held(directory), "02", "{told}");
+                    // Never the new files without the command having seen them.
+                    let runs = runs(&host).matches("02").count();
+                    assert!(command.is_none() || runs >= 1, "{told}");
+                    assert!(runs <= ran + 1, "{told}");
+                }
+            }
+            if !died {
+                assert!(life > 20, "{told}");
+                break;
+            }
+            deaths += 1;
+        }
+    }
+    assert!(deaths > 150, "{deaths}");
+}
+
+/// Whoever goes to the set once, as a shell with `cd` does, reads one certificate's files, and so does whoever reads the bundle.
+#[test]
+fn a_reader_never_sees_two_certificates() {
+    let (host, store) = (host(), Memory::default());
+    let options = options(&host, None);
+    let issued = [issue(1), issue(2)];
+    let pull = || {
+        let runtime = tokio::runtime::Builder::new_current_thread().build();
+        runtime.unwrap().block_on(pull(&store, &options)).unwrap()
+    };
+    store.serve(&issued[1]);
+    pull();
+    let (ended, directory) = (AtomicBool::new(false), options.directory.clone());
+    let looks = std::thread::scope(|scope| {
+        let reader = scope.spawn(|| {
+            let mut looks = 0;
+            while !ended.load(Ordering::Relaxed) {
+                let bundle = fs::read_to_string(directory.join("bundle.pem")).unwrap();
+                serial_of(&bundle, &bundle);
+                let set = fs::canonicalize(directory.join(".certloop/current")).unwrap();
+                let read = |name: &str| fs::read_to_string(set.join(name));
+                // Two changes in a row take a set away, but put nothing else into it.
+                if let (Ok(chain), Ok(key)) = (read("fullchain.pem"), read("privkey.pem")) {
+                    serial_of(&chain, &key);
+                }
+                looks += 1;
+            }
+            looks
+        });
+        for round in 0..200 {
+            store.serve(&issued[round % 2]);
+            assert_eq!(pull().outcome, Done::Changed);
+        }
+        ended.store(true, Ordering::Relaxed);
+        reader.join().unwrap()
+    });
+    assert!(looks > 20, "{looks}");
+}
+
+#[test]
+fn owners_and_modes_are_read_or_refused_in_words() {
+    let owner = |text: &str| text.parse::<Owner>();
+    let root = Owner {
+        user: Some(0),
+        group: None,
+    };
+    assert_eq!(owner("root"), Ok(root));
+    assert_eq!(owner("0"), Ok(root));
+    let group = Some(0);
+    assert_eq!(owner("root:root"), Ok(Owner { group, ..root }));
+    assert_eq!(owner(":root"), Ok(Owner { user: None, group }));
+    for bad in [
+        "nobody-of-that-name",
+        "root:nobody-of-that-name",
+        "",
+        ":",
+        "root:",
+    ] {
+        assert!(owner(bad).unwrap_err().starts_with("there is no "), "{bad}");
+    }
+    for (good, bits) in [
+        ("0600", 0o600),
+        ("640", 0o640),
+        ("0440", 0o440),
+        ("400", 0o400),
+    ] {
+        assert_eq!(good.parse::<Mode>().map(Mode::bits), Ok(bits));
+    }
+    for bad in ["0644", "0604", "0700", "4600", "0200", "0", "rw", ""] {
+        assert!(bad.parse::<Mode>().is_err(), "{bad}");
+    }
+}
+
+#[tokio::test]
+async fn a_certificate_that_failed_is_left_alone_for_longer_and_longer() {
+    let minutes = |minutes: u64| Duration::from_secs(60 * minutes);
+    let failed = |serial: &str| {
+        Err(PullError::Command {
+            failure: CommandFailure::TooLong(minutes(2)),
+            serial: serial.to_owned(),
+            after: After::Stays,
+        })
+    };
+    let (mut failures, every, mut now) = (Failures::default(), minutes(60), Instant::now());
+    for expected in [5, 10, 20, 40, 60, 60] {
+        let wait = failures.after(Some(&failed("01")), every, now);
+        assert_eq!(wait, minutes(expected));
+        assert!(failures.waits("01", now + minutes(expected) - minutes(1)));
+        assert!(!failures.waits("02", now));
+        now += minutes(24 * 60);
+        assert!(!failures.waits("01", now));
+    }
+    // While it is left alone others are looked for as often as ever, and begin anew.
+    failures.after(Some(&failed("01")), every, now);
+    assert_eq!(failures.after(None, every, now), every);
+    let wait = failures.after(Some(&failed("02")), every, now);
+    assert_eq!(wait, minutes(5));
+
+    let unheard = || Err(PullError::NoCertificate { name: name() });
+    let mut failures = Failures::default();
+    for expected in [1, 2, 4, 8, 16, 32, 60, 60] {
+        let wait = failures.after(Some(&unheard()), every, now);
+        assert_eq!(wait, minutes(expected));
+    }
+}
+
+#[test]
+fn no_error_tells_anything_of_a_key() {
+    let issued = issue(1);
+    let key = issued.key.to_pem();
+    let secret = key.lines().nth(1).unwrap();
+    let store = Memory::default();
+    let entry =
+        json!({"version": 1, "writeId": "", "serial": "01", "chain": "x", "privateKey": *key});
+    store.serve(&issued);
+    store.put(
+        "vault/shop/01.json".to_owned(),
+        entry.to_string().into_bytes(),
+    );
+    let host = host();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .unwrap();
+    let pulled = runtime.block_on(pull(&store, &options(&host, None)));
+    let error = pulled.unwrap_err();
+    assert!(!format!("{error} {error:?}").contains(secret), "{error}");
+}
