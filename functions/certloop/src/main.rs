@@ -4,6 +4,7 @@ mod actions;
 mod check;
 mod cli;
 mod config;
+mod doctor;
 mod document;
 mod documents;
 mod follow;
@@ -68,7 +69,7 @@ async fn run(Cli { options, command }: Cli) -> Result<Ends, Trouble> {
         Command::History(asked) => history::history(&here()?, &asked.name, screen, json).await,
         Command::Pull(asked) => pull::run(&here()?, asked, json).await,
         Command::Page(asked) => page::show(&here()?, asked).await,
-        Command::Doctor => not_yet("doctor"),
+        Command::Doctor => doctor::doctor(&here()?, screen, json).await,
         Command::Schema(asked) => generated::schema(asked.of),
         Command::Completions { shell } => generated::completions(*shell),
         Command::Man { dir } => generated::man(dir.as_deref()),

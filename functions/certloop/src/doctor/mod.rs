@@ -1,0 +1,337 @@
+//! `certloop doctor`: is the whole installation as it has to be?
+//!
+//! What AWS says is fetched (`aws`), and each thing judged by itself, purely. What may not be read is told with the permission that it
+//! takes, and is no error.
+
+mod access;
+mod aws;
+mod bucket;
+mod clock;
+mod finding;
+mod functions;
+mod quotas;
+mod route;
+mod schedule;
+
+use certificates::classes::Ours;
+use certificates::pass::read_settings;
+use certificates::problem::Problem;
+use certificates::settings::Settings;
+use certificates::status::Inventory;
+use serde_json::json;
+use time::{Duration, OffsetDateTime};
+
+use self::aws::Look;
+pub(crate) use self::finding::{APPLY, Finding, Seen, Verdict};
+use crate::installation::Installation;
+use crate::status::inventory;
+use crate::terminal::{Ink, Screen, Spinner, say};
+use crate::trouble::{Ends, Trouble};
+use crate::words::wrapped;
+
+/// Looks at the installation and tells what was found, the worst first.
+pub(crate) async fn doctor(here: &Installation, screen: Screen, as_json: bool) -> Result<Ends, Trouble> {
+    let (bucket, function) = (here.config().bucket()?, here.config().function()?);
+    let spinner = Spinner::start("looking at the installation");
+    let mut findings = examine(here, &bucket, &function).await?;
+    drop(spinner);
+    findings.sort_by_key(|found| std::cmp::Reverse(found.verdict));
+    match as_json {
+        true => say(&format!("{:#}\n", json!({"findings": findings})))?,
+        false => say(&rendered(&findings, screen))?,
+    }
+    Ok(ends(&findings))
+}
+
+fn ends(findings: &[Finding]) -> Ends {
+    match findings.iter().map(|found| found.verdict).max() {
+        Some(Verdict::Wrong) => Ends::NeedsPerson,
+        Some(Verdict::CouldNotTell) => Ends::Unknown,
+        _ => Ends::Well,
+    }
+}
+
+/// What things are called beside renew, as the module names them.
+#[derive(Debug)]
+pub(crate) struct Names {
+    /// The renewing function's own name.
+    pub(crate) function: String,
+    /// What all names of the module begin with.
+    base: Option<String>,
+}
+
+impl Names {
+    /// Reads them off renew's name or ARN.
+    pub(crate) fn of(function: &str) -> Self {
+        let name = match function.split_once(":function:") {
+            Some((_, name)) => name.split(':').next().unwrap_or_default(),
+            None => function,
+        };
+        Self {
+            function: name.to_owned(),
+            base: name.strip_suffix("-renew").map(str::to_owned),
+        }
+    }
+
+    fn challenge(&self) -> Option<String> {
+        self.base.as_ref().map(|base| format!("{base}-challenge"))
+    }
+
+    /// Returns the schedule's group and name.
+    fn schedule(&self) -> Option<(String, String)> {
+        let base = self.base.as_ref()?;
+        Some((base.clone(), format!("{base}-reconcile")))
+    }
+
+    fn queue(&self) -> Option<String> {
+        self.base.as_ref().map(|base| format!("{base}-dead-letters"))
+    }
+
+    /// Returns the ARN of the rule that is told of new documents; `function` is renew's ARN.
+    fn document_rule(&self, function: &str) -> Option<String> {
+        let base = self.base.as_ref()?;
+        let (before, _) = function.split_once(":function:")?;
+        Some(format!("{}:rule/{base}-document", before.replacen(":lambda:", ":events:", 1)))
+    }
+}
+
+async fn examine(here: &Installation, bucket: &str, function: &str) -> Result<Vec<Finding>, Trouble> {
+    let names = Names::of(function);
+    let look = Look::new(here.aws().await);
+    let store = here.bucket().await?;
+    let sent = OffsetDateTime::now_utc();
+    let asked = async {
+        let told = inventory(&here.function().await?, &[]).await;
+        told.map(|told| (told, OffsetDateTime::now_utc()))
+    };
+    let (seen_bucket, renew, challenge, view, seen_schedule, settings, told) = tokio::join!(
+        look.bucket(bucket),
+        look.function(&names.function),
+        async {
+            match names.challenge() {
+                Some(name) => Some(look.function(&name).await),
+                None => None,
+            }
+        },
+        look.alias(&names.function, "view"),
+        look.schedule(names.schedule()),
+        read_settings(&store),
+        asked,
+    );
+    let now = OffsetDateTime::now_utc();
+    let role = |function: &functions::Function| function.known().map(|known| known.role.clone());
+    let (renew_role, challenge_role) = (role(&renew), challenge.as_ref().and_then(role));
+
+    let mut findings = bucket::judge(&seen_bucket, [renew_role.as_deref(), challenge_role.as_deref()]);
+    findings.push(settings_found(&settings));
+    findings.extend(functions::judge(&renew, challenge.as_ref(), &view, bucket, &names));
+    let renew_arn = renew.known().map(|known| known.arn.as_str());
+    findings.extend(schedule::judge(&seen_schedule, &names, renew_arn, now));
+    findings.extend(passes(&look, &seen_schedule, &names, now).await);
+
+    let mut function_clock = None;
+    match &told {
+        Ok((told, answered)) => {
+            function_clock = told.at.map(|said| clock::Reading { sent, answered: *answered, said });
+            findings.extend(quotas::judge(&told.limits));
+            findings.extend(routes(&look, told, challenge.as_ref()).await);
+        }
+        Err(trouble) => findings.push(no_inventory(trouble)),
+    }
+    // A function in this process has this machine's clock.
+    let function_clock = function_clock.filter(|_| !here.config().local());
+    findings.extend(clock::judge(look.clock(), function_clock));
+    Ok(findings)
+}
+
+fn settings_found(settings: &Result<Settings, Problem>) -> Finding {
+    const ABOUT: &str = "settings.json";
+    match settings {
+        Ok(settings) => {
+            let authorities: Vec<&str> = settings.authorities.keys().map(String::as_str).collect();
+            finding::ok(ABOUT, format!("is understood; authorities: {}", authorities.join(", ")))
+        }
+        Err(problem) if problem.kind == Problem::kind_of(Ours::StoreDenied) => {
+            finding::unknown(ABOUT, format!("what it says: {}", problem.detail)).with("needs s3:GetObject of settings.json, and s3:ListBucket")
+        }
+        Err(problem) if [Ours::Settings, Ours::SettingsMissing].map(Problem::kind_of).contains(&problem.kind) => {
+            finding::wrong(ABOUT, format!("{}: no pass can be made", problem.detail)).with("correct it where it is written, in Terraform or in the bucket")
+        }
+        Err(problem) => finding::unknown(ABOUT, problem.detail.clone()),
+    }
+}
+
+fn no_inventory(trouble: &Trouble) -> Finding {
+    const ABOUT: &str = "inventory";
+    let next: Vec<&str> = (trouble.next.iter().map(String::as_str))
+        .filter(|next| *next != "certloop doctor")
+        .collect();
+    let found = match trouble.what.contains("AccessDenied") {
+        true => finding::unknown(ABOUT, format!("{}; so neither the rules on port 80 nor quotas were looked at", trouble.what)),
+        false => finding::wrong(ABOUT, format!("{}; so neither the rules on port 80 nor quotas were looked at", trouble.what)),
+    };
+    match next.is_empty() {
+        true => found.with("its log in CloudWatch"),
+        false => found.with(next.join("; or ")),
+    }
+}
+
+/// When the last pass was, and what the machinery counted.
+async fn passes(look: &Look<'_>, schedule: &Seen<Option<schedule::Schedule>>, names: &Names, now: OffsetDateTime) -> Vec<Finding> {
+    let expression = schedule.as_ref().ok().and_then(Option::as_ref).map(|schedule| schedule.expression.as_str());
+    let interval = expression.and_then(schedule::interval);
+    let since = now - schedule::patience(interval).max(Duration::DAY);
+    let day = now - Duration::DAY;
+    let hour = now - Duration::HOUR;
+    let (renew, challenge, queue) = (&names.function, names.challenge(), names.queue());
+    let count = async |about, what: &str, metric: (&str, &str), dimension: (&str, Option<&str>), since, remedy: String| {
+        let (dimension, value) = (dimension.0, dimension.1?);
+        let seen = look.total(metric, (dimension, value), since, now).await;
+        Some(schedule::Count { about, what: what.to_owned(), seen, remedy })
+    };
+    let log = |name: &str| format!("aws logs tail --since 1d /aws/lambda/{name}");
+    let (last, errors, throttles, unanswered, dead, untold) = tokio::join!(
+        look.last(("certloop", "Passes"), ("Function", renew), since, now),
+        count("function renew", "invocations failed in the last day", ("AWS/Lambda", "Errors"), ("FunctionName", Some(renew)), day, log(renew)),
+        count(
+            "function renew",
+            "invocations were not let run in the last day",
+            ("AWS/Lambda", "Throttles"),
+            ("FunctionName", Some(renew)),
+            day,
+            "aws lambda get-account-settings: the account's concurrent executions".to_owned()
+        ),
+        count(
+            "function challenge",
+            "invocations failed in the last day",
+            ("AWS/Lambda", "Errors"),
+            ("FunctionName", challenge.as_deref()),
+            day,
+            log(challenge.as_deref().unwrap_or_default())
+        ),
+        count(
+            "undelivered",
+            "invocations could not be delivered in the last hour",
+            ("AWS/SQS", "ApproximateNumberOfMessagesVisible"),
+            ("QueueName", queue.as_deref()),
+            hour,
+            format!("a message of the queue {} says why (ERROR_MESSAGE)", queue.as_deref().unwrap_or_default())
+        ),
+        count(
+            "messages",
+            "channels could not be told in the last hour",
+            ("certloop", "MessagesFailed"),
+            ("Function", Some(renew)),
+            hour,
+            format!("{}: which, and why", log(renew))
+        ),
+    );
+    let counts: Vec<schedule::Count> = [errors, throttles, unanswered, dead, untold].into_iter().flatten().collect();
+    let mut findings = vec![schedule::last_pass(&last, interval, since, now)];
+    findings.extend(schedule::counts(&counts));
+    findings
+}
+
+/// The way of challenges on each load balancer, and how full it is.
+async fn routes(look: &Look<'_>, told: &Inventory, challenge: Option<&functions::Function>) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let mut groups = std::collections::BTreeSet::new();
+    for (arn, served) in route::served(told) {
+        let balancer = look.balancer(&arn, &served.listeners).await;
+        let (found, to) = route::judge(&balancer, &served.names);
+        findings.extend(found);
+        groups.extend(to);
+        findings.push(quotas::certificates(&balancer));
+    }
+    if let Some(challenge) = challenge {
+        findings.extend(groups.iter().filter_map(|group| functions::challenged(challenge, group)));
+    }
+    findings
+}
+
+fn rendered(findings: &[Finding], screen: Screen) -> String {
+    let mut text = String::new();
+    for found in findings {
+        let (mark, ink) = mark(found.verdict);
+        let lines = wrapped(&format!("{}: {}", found.about, found.found), screen.width, INDENT);
+        let lines = lines.strip_prefix(INDENT).unwrap_or(&lines);
+        text += &format!("{} {lines}", screen.ink(ink, &format!("{mark:<MARK$}")));
+        if let Some(remedy) = &found.remedy {
+            text += &screen.ink(Ink::Faint, wrapped(&format!("try: {remedy}"), screen.width, INDENT).trim_end());
+            text.push('\n');
+        }
+    }
+    let count = |verdict| findings.iter().filter(|found| found.verdict == verdict).count();
+    let (wrong, unknown, warnings) = (count(Verdict::Wrong), count(Verdict::CouldNotTell), count(Verdict::Warning));
+    let summary = match (wrong, unknown) {
+        (0, 0) if warnings == 0 => screen.ink(Ink::Good, "The installation is as it should be."),
+        (0, 0) => screen.ink(Ink::Good, &format!("The installation works; {warnings} could be better.")),
+        (0, unknown) => format!("Nothing is wrong as far as could be told; {unknown} could not."),
+        (wrong, unknown) => screen.ink(Ink::Bad, &format!("{wrong} wrong, {unknown} could not be told, {warnings} could be better.")),
+    };
+    text + "\n" + &summary + "\n"
+}
+
+fn mark(verdict: Verdict) -> (&'static str, Ink) {
+    match verdict {
+        Verdict::Ok => ("ok", Ink::Good),
+        Verdict::Warning => ("warning", Ink::Warning),
+        Verdict::CouldNotTell => ("unknown", Ink::Warning),
+        Verdict::Wrong => ("wrong", Ink::Bad),
+    }
+}
+
+const MARK: usize = 7;
+/// As wide as a mark and a space.
+const INDENT: &str = "        ";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_read_off_the_function() {
+        let names = Names::of("arn:aws:lambda:us-east-1:123456789012:function:certloop-dev-renew:view");
+        assert_eq!(names.function, "certloop-dev-renew");
+        assert_eq!(names.challenge().as_deref(), Some("certloop-dev-challenge"));
+        assert_eq!(names.schedule(), Some(("certloop-dev".to_owned(), "certloop-dev-reconcile".to_owned())));
+        let rule = names.document_rule("arn:aws:lambda:us-east-1:123456789012:function:certloop-dev-renew");
+        assert_eq!(rule.as_deref(), Some("arn:aws:events:us-east-1:123456789012:rule/certloop-dev-document"));
+        assert_eq!(Names::of("mine").challenge(), None);
+    }
+
+    #[test]
+    fn the_worst_decides_how_it_ends() {
+        let of = |findings: &[Finding]| ends(findings);
+        let (ok, warning) = (finding::ok("a", ""), finding::warning("a", ""));
+        let (unknown, wrong) = (finding::unknown("a", ""), finding::wrong("a", ""));
+        assert_eq!(of(&[ok.clone(), warning.clone()]), Ends::Well);
+        assert_eq!(of(&[ok.clone(), unknown.clone(), warning]), Ends::Unknown);
+        assert_eq!(of(&[ok, unknown, wrong]), Ends::NeedsPerson);
+    }
+
+    #[test]
+    fn findings_are_told_in_lines_with_what_to_do() {
+        let screen = Screen { colours: false, width: 60 };
+        let findings = [
+            finding::wrong("schedule", "certloop-reconcile is switched off: nothing is renewed").with(APPLY),
+            finding::ok("bucket", "public access is blocked"),
+        ];
+        assert_eq!(
+            rendered(&findings, screen),
+            "wrong   schedule: certloop-reconcile is switched off:\n        nothing is renewed\n        \
+             try: terraform apply, which puts it back as the\n        module has it\n\
+             ok      bucket: public access is blocked\n\n1 wrong, 0 could not be told, 0 could be better.\n"
+        );
+    }
+
+    #[test]
+    fn a_function_that_does_not_answer_is_wrong_and_one_that_may_not_be_asked_is_unknown() {
+        let denied = Trouble::unknown("the function f could not be asked: Invoke: AccessDeniedException: no").try_next("other credentials");
+        assert_eq!(no_inventory(&denied).verdict, Verdict::CouldNotTell);
+        let broken = Trouble::unknown("the function f cannot run: settings.json is not in the bucket").try_next("certloop doctor");
+        let found = no_inventory(&broken);
+        assert_eq!(found.verdict, Verdict::Wrong);
+        assert_eq!(found.remedy.as_deref(), Some("its log in CloudWatch"));
+    }
+}

@@ -1,0 +1,237 @@
+//! Pure: whether authorities' requests to port 80 of each load balancer reach the challenge function, by its rules.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use certificates::arn::{ListenerArn, LoadBalancerArn, TargetGroupArn};
+use certificates::challenge_rule::{self, Finding as Rule};
+use certificates::load_balancer::{Holding, RuledListener};
+use certificates::names::DnsName;
+use certificates::status::Inventory;
+
+use super::{Finding, Seen, finding};
+use crate::words::counted;
+
+const ABOUT: &str = "port 80";
+
+/// A load balancer of the inventory: what is served there.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Served {
+    /// The names of its certificates.
+    pub(crate) names: BTreeSet<String>,
+    /// Its listeners that hold them.
+    pub(crate) listeners: BTreeSet<ListenerArn>,
+}
+
+/// What was read of a load balancer.
+#[derive(Debug)]
+pub(crate) struct Balancer {
+    pub(crate) arn: LoadBalancerArn,
+    pub(crate) exists: Seen<bool>,
+    /// The listener on port 80, with its rules.
+    pub(crate) http: Seen<Option<RuledListener>>,
+    /// The one on port 443.
+    pub(crate) https: Seen<Option<RuledListener>>,
+    /// The target groups of functions in its region.
+    pub(crate) functions: Seen<Vec<TargetGroupArn>>,
+    /// What its listeners hold.
+    pub(crate) held: Seen<Vec<Holding>>,
+}
+
+/// Returns the load balancers that certificates are on.
+pub(crate) fn served(inventory: &Inventory) -> BTreeMap<LoadBalancerArn, Served> {
+    let mut all: BTreeMap<LoadBalancerArn, Served> = BTreeMap::new();
+    for standing in &inventory.certificates {
+        for arn in standing.targets.iter().filter_map(|target| target.entry.arn.as_deref()) {
+            let listener: Option<ListenerArn> = arn.parse().ok();
+            let balancer = listener.as_ref().and_then(ListenerArn::load_balancer);
+            // One that is yet to be made is known by its load balancer.
+            let Some(balancer) = balancer.or_else(|| arn.parse().ok()) else {
+                continue;
+            };
+            let served = all.entry(balancer).or_default();
+            served.names.extend(standing.domains.iter().cloned());
+            served.listeners.extend(listener);
+        }
+    }
+    all
+}
+
+/// Judges one load balancer for the names that are served there; returns the target groups that challenges lead to, too.
+pub(crate) fn judge(balancer: &Balancer, names: &BTreeSet<String>) -> (Vec<Finding>, BTreeSet<String>) {
+    let mut groups = BTreeSet::new();
+    let name = short(&balancer.arn);
+    let blind = |error| {
+        let what = format!("where challenges lead on {name}");
+        let permission = "elasticloadbalancing:DescribeLoadBalancers, DescribeListeners, DescribeRules and DescribeTargetGroups";
+        vec![finding::could_not_tell(ABOUT, &what, permission, error)]
+    };
+    let (http, functions) = match (&balancer.exists, &balancer.http, &balancer.functions) {
+        (Ok(false), ..) => {
+            let gone = finding::wrong(ABOUT, format!("the load balancer {name} does not exist any more, and {} are to be served there", few(names.iter())));
+            return (vec![gone.with("other targets: certloop edit NAME")], groups);
+        }
+        (Ok(true), Ok(http), Ok(functions)) => (http, functions),
+        (Err(error), ..) | (_, Err(error), _) | (_, _, Err(error)) => return (blind(error), groups),
+    };
+    let mut said: BTreeMap<String, Vec<&String>> = BTreeMap::new();
+    let mut right = 0_i64;
+    let mut taken = BTreeSet::new();
+    for text in names {
+        let Ok(name) = text.parse::<DnsName>() else {
+            continue;
+        };
+        let mut found = challenge_rule::judge(&balancer.arn, http.as_ref(), functions, &name);
+        if let (false, Some(http)) = (found.is_right(), http)
+            && challenge_rule::redirects_to_https(http, &name)
+        {
+            match &balancer.https {
+                Ok(Some(https)) => {
+                    found = challenge_rule::behind_redirect(http, https, functions, &name).unwrap_or(found);
+                }
+                Ok(None) => {}
+                Err(error) => return (blind(error), groups),
+            }
+        }
+        if let Rule::Right { group, some_taken_by } = &found {
+            right += 1;
+            groups.insert(group.clone());
+            taken.extend(*some_taken_by);
+        }
+        if let Some(words) = found.words() {
+            said.entry(words).or_default().push(text);
+        }
+    }
+    let mut findings: Vec<Finding> = (said.into_iter())
+        .map(|(words, names)| {
+            let (found, repair) = words.split_once("; to repair it: ").unwrap_or((&words, ""));
+            let found = finding::wrong(ABOUT, format!("{name}, for {}: {found}", few(names.into_iter())));
+            match repair {
+                "" => found,
+                repair => found.with(format!("terraform apply; or {repair}")),
+            }
+        })
+        .collect();
+    for priority in taken {
+        findings.push(finding::warning(
+            ABOUT,
+            format!("{name}: the rule of priority {priority} takes some requests before the challenge rule, by where they come from or what they say"),
+        ));
+    }
+    if findings.is_empty() && right > 0 {
+        findings.push(finding::ok(ABOUT, format!("{name} leads challenges for {} to the function", counted(right, "name"))));
+    }
+    (findings, groups)
+}
+
+/// Returns `app/<name>`.
+pub(crate) fn short(arn: &LoadBalancerArn) -> String {
+    let parts: Vec<&str> = arn.as_str().rsplit('/').collect();
+    format!("app/{}", parts.get(1).unwrap_or(&arn.as_str()))
+}
+
+/// Returns the first three, and how many more there are.
+fn few<'n>(names: impl ExactSizeIterator<Item = &'n String>) -> String {
+    let more = names.len().saturating_sub(3);
+    let first: Vec<&str> = names.take(3).map(String::as_str).collect();
+    match more {
+        0 => first.join(", "),
+        more => format!("{} and {more} more", first.join(", ")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use certificates::load_balancer::{Action, Condition, Rule as ListenerRule};
+    use certificates::problem::ServiceError;
+
+    use super::super::Verdict;
+    use super::*;
+
+    const BALANCER: &str = "arn:aws:elasticloadbalancing:us-east-1:123456789012:loadbalancer/app/web/0123456789abcdef";
+    const GROUP: &str = "arn:aws:elasticloadbalancing:us-east-1:123456789012:targetgroup/certloop-1/0123456789abcdef";
+
+    fn rule(priority: Option<u32>, conditions: Vec<Condition>, action: Action) -> ListenerRule {
+        ListenerRule {
+            arn: format!("rule-{priority:?}"),
+            priority,
+            conditions,
+            action,
+            authenticates: false,
+        }
+    }
+
+    fn balancer(with_rule: bool) -> Balancer {
+        let path = Condition::Path(vec!["/.well-known/acme-challenge/*".to_owned()]);
+        let mut rules = vec![rule(None, Vec::new(), Action::FixedResponse("404".to_owned()))];
+        if with_rule {
+            rules.push(rule(Some(1), vec![path], Action::Forward(vec![GROUP.to_owned()])));
+        }
+        Balancer {
+            arn: BALANCER.parse().unwrap(),
+            exists: Ok(true),
+            http: Ok(Some(RuledListener {
+                arn: format!("{}/fedcba9876543210", BALANCER.replace(":loadbalancer/", ":listener/")).parse().unwrap(),
+                protocol: "HTTP".to_owned(),
+                rules,
+            })),
+            https: Ok(None),
+            functions: Ok(vec![GROUP.parse().unwrap()]),
+            held: Ok(Vec::new()),
+        }
+    }
+
+    fn names(count: usize) -> BTreeSet<String> {
+        (0..count).map(|number| format!("n{number}.example.com")).collect()
+    }
+
+    #[test]
+    fn a_rule_that_leads_to_the_function_is_right() {
+        let (found, groups) = judge(&balancer(true), &names(2));
+        assert_eq!(found[0].found, "app/web leads challenges for 2 names to the function");
+        assert_eq!(groups.into_iter().collect::<Vec<_>>(), [GROUP]);
+        assert_eq!(judge(&balancer(true), &BTreeSet::new()).0, []);
+    }
+
+    #[test]
+    fn a_rule_that_is_gone_is_told_once_with_its_command() {
+        let (found, groups) = judge(&balancer(false), &names(5));
+        let [found] = found.try_into().unwrap();
+        assert_eq!(found.verdict, Verdict::Wrong);
+        assert!(found.found.contains("n0.example.com, n1.example.com, n2.example.com and 2 more"), "{found:?}");
+        assert!(found.remedy.unwrap().contains("aws elbv2 create-rule"));
+        assert!(groups.is_empty());
+    }
+
+    #[test]
+    fn what_cannot_be_read_and_what_is_gone_differ() {
+        let gone = Balancer { exists: Ok(false), http: Ok(None), ..balancer(true) };
+        assert_eq!(judge(&gone, &names(1)).0[0].verdict, Verdict::Wrong);
+        let denied = ServiceError {
+            operation: "DescribeRules",
+            code: Some("AccessDenied".to_owned()),
+            message: "no".to_owned(),
+            status: Some(403),
+        };
+        let blind = Balancer { http: Err(denied), ..balancer(true) };
+        let found = &judge(&blind, &names(1)).0[0];
+        assert_eq!(found.verdict, Verdict::CouldNotTell);
+        assert!(found.remedy.as_ref().is_some_and(|it| it.contains("DescribeRules")));
+    }
+
+    #[test]
+    fn load_balancers_are_those_of_the_inventory() {
+        let listener = format!("{}/fedcba9876543210", BALANCER.replace(":loadbalancer/", ":listener/"));
+        let inventory: Inventory = serde_json::from_value(serde_json::json!({"certificates": [
+            {"name": "a", "domains": ["a.example.com"], "targets": [
+                {"type": "listener", "arn": listener, "state": "attached"},
+                {"type": "certificateManager", "arn": null, "state": "imported"},
+            ]},
+            {"name": "b", "domains": ["b.example.com"], "targets": [{"type": "listener", "arn": BALANCER, "state": "pending"}]},
+        ]}))
+        .unwrap();
+        let all = served(&inventory);
+        let [(arn, served)] = all.into_iter().collect::<Vec<_>>().try_into().unwrap();
+        assert_eq!(arn.as_str(), BALANCER);
+        assert_eq!((served.names.len(), served.listeners.len()), (2, 1));
+    }
+}
