@@ -75,7 +75,3 @@ async fn run(Cli { options, command }: Cli) -> Result<Ends, Trouble> {
         Command::Man { dir } => generated::man(dir.as_deref()),
     }
 }
-
-fn not_yet(command: &str) -> Result<Ends, Trouble> {
-    Err(Trouble::unknown(format!("{command} is not yet built")))
-}

@@ -7,6 +7,8 @@
     reason = "a program for the terminal, that has nothing to save when it fails"
 )]
 
+mod operator;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::pin::pin;
@@ -45,7 +47,7 @@ async fn story() -> ExitCode {
     let begun = Instant::now();
 
     heading("The listener holds a self-signed placeholder");
-    browse(&site).await;
+    browse(&site, NAME).await;
 
     heading("Somebody puts certificates/landing.json into the bucket");
     let mut document = site.document(&[NAME, "www.landing.example.com"]);
@@ -57,7 +59,7 @@ async fn story() -> ExitCode {
 
     heading("The schedule fires");
     let ok = tell(&cloud, &site).await;
-    browse(&site).await;
+    browse(&site, NAME).await;
 
     heading("The schedule fires again");
     let ok = tell(&cloud, &site).await && ok;
@@ -66,7 +68,7 @@ async fn story() -> ExitCode {
     document["keyType"] = "rsa-2048".into();
     site.put_document("landing", &document).await;
     let ok = tell(&cloud, &site).await && ok;
-    browse(&site).await;
+    browse(&site, NAME).await;
 
     heading("The next pass cleans up");
     let ok = tell(&cloud, &site).await && ok;
@@ -74,6 +76,8 @@ async fn story() -> ExitCode {
         "   certificates in ACM: {} (ours and the placeholder)",
         site.imported().await.len()
     );
+
+    let ok = operator::play(&cloud, &site).await && ok;
 
     println!("\nDone in {:.1} s.", begun.elapsed().as_secs_f64());
     if std::env::var("KEEP").is_ok_and(|keep| !keep.is_empty() && keep != "0") {
@@ -91,16 +95,16 @@ fn heading(text: &str) {
 }
 
 /// A browser's look at the site.
-async fn browse(site: &Installation) {
-    match site.browser_trusts(NAME).await {
+async fn browse(site: &Installation, name: &str) {
+    match site.browser_trusts(name).await {
         Ok(leaf) => {
-            println!("   browser: trusts https://{NAME}/");
+            println!("   browser: trusts https://{name}/");
             println!("            names      {}", leaf.names.join(", "));
             println!("            issuer     {}", leaf.issuer);
             println!("            key        {}", leaf.key);
             println!("            not after  {}", leaf.until());
         }
-        Err(reason) => println!("   browser: refuses https://{NAME}/ ({reason})"),
+        Err(reason) => println!("   browser: refuses https://{name}/ ({reason})"),
     }
 }
 

@@ -1,0 +1,79 @@
+//! The second act: an operator adds a certificate, somebody breaks the listener, a chat hears of it, and a pass repairs it.
+
+use serde_json::json;
+use tests::{Installation, LocalCloud, Operator, Receiver};
+
+use crate::{browse, heading, tell};
+
+const NAME: &str = "orders.example.com";
+
+/// Plays it; returns whether all went as it should.
+pub(crate) async fn play(cloud: &LocalCloud, site: &Installation) -> bool {
+    let chat = Receiver::start().await;
+    let operator = cloud.operator(site).await;
+    heading("The operator wants to be told: settings.json names a chat, whose address is a secret");
+    let secret = json!({"Name": "chat", "SecretString": chat.url("/hook"), "ClientRequestToken": "0".repeat(32)});
+    let secret = cloud.aws().json("secretsmanager", "secretsmanager.CreateSecret", &secret);
+    let mut settings = site.settings();
+    settings["notify"] = json!({"webhooks": [{"secretArn": secret.await["ARN"], "format": "mattermost"}]});
+    site.put_settings(&settings).await;
+    println!("   \"notify\": {{\"webhooks\": [{{\"secretArn\": …, \"format\": \"mattermost\"}}]}}");
+
+    heading("The operator adds a certificate and waits for it");
+    site.point(NAME).await;
+    let listener = site.listener.as_str();
+    let add = ["add", "orders", "--domain", NAME, "--listener", listener, "--wait", "--yes"];
+    let mut good = run(&operator, &add, 0).await;
+    browse(site, NAME).await;
+    let mut heard = 0;
+    listen(&chat, &mut heard);
+
+    heading("Somebody takes it off the listener and fills the list with 25 others");
+    let state = site.read_json("state/orders.json").await;
+    if let Some(ours) = state["targets"][0]["certificateArn"].as_str() {
+        site.remove_from_listener(ours).await;
+    }
+    let mut others = Vec::new();
+    while site.listed().await.sni.len() < 25 {
+        let name = format!("other-{}.example.net", others.len());
+        others.push(site.add_foreign(&name).await);
+    }
+    browse(site, NAME).await;
+
+    heading("The schedule fires: no place is left, which only a person can change");
+    tell(cloud, site).await;
+    listen(&chat, &mut heard);
+    good &= run(&operator, &["status"], 1).await;
+
+    heading("The operator makes room; the next pass repairs it");
+    for other in others.iter().take(2) {
+        site.remove_from_listener(other).await;
+    }
+    good &= run(&operator, &["renew", "orders"], 0).await;
+    browse(site, NAME).await;
+    listen(&chat, &mut heard);
+    good &= run(&operator, &["status"], 0).await;
+    good && heard >= 3
+}
+
+/// Shows a command and what it prints; returns whether it ended so.
+async fn run(operator: &Operator, arguments: &[&str], expected: i32) -> bool {
+    println!("   $ certloop {}", arguments.join(" "));
+    let ran = operator.in_terminal(arguments, "").await;
+    for line in ran.seen().lines() {
+        println!("   | {line}");
+    }
+    println!("   (exit status {})", ran.status);
+    ran.status == expected
+}
+
+/// Shows what the chat heard since.
+fn listen(chat: &Receiver, heard: &mut usize) {
+    for post in chat.posts().iter().skip(*heard) {
+        *heard += 1;
+        let text = post.body["text"].as_str().unwrap_or_default();
+        for line in text.lines() {
+            println!("   chat: {line}");
+        }
+    }
+}
