@@ -17,6 +17,7 @@
 pub mod authority;
 pub mod aws;
 pub mod browser;
+pub mod chromium;
 pub mod dns;
 pub mod function_url;
 pub mod http;
@@ -184,6 +185,11 @@ impl LocalCloud {
         let roots = self.shared.authority.root_pem();
         let dns = self.shared.pebble.dns_server();
         Nginx::start(sites, self.another(HTTP_PORT), dns, &roots).await
+    }
+
+    /// Starts an nginx that serves the certificate in these files.
+    pub async fn nginx_over_tls(&self, chain: &Path, key: &Path) -> Nginx {
+        Nginx::start_over_tls(chain, key, self.another(HTTPS_PORT)).await
     }
 
     /// Returns an address nothing else has.

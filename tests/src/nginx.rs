@@ -1,7 +1,7 @@
 //! nginx, the program itself, before a name's port 80.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -14,9 +14,9 @@ use crate::{Directory, tool};
 /// A running nginx.
 #[derive(Debug)]
 pub struct Nginx {
-    http: SocketAddr,
+    address: SocketAddr,
     process: Process,
-    _files: Directory,
+    files: Directory,
 }
 
 impl Nginx {
@@ -44,15 +44,34 @@ impl Nginx {
         });
         let sites = lines.collect::<Vec<_>>().join("\n");
         let sites = sites.replace(SYSTEM_ROOTS, &bundle);
+        let running =
+            format!("daemon off;\nmaster_process off;\nevents {{}}\nhttp {{\n{sites}\n}}\n");
+        Self::run(&running, http, files).await
+    }
+
+    /// Starts one that serves what these files hold, as every web server is run: a master that reads them again when told to,
+    /// and workers.
+    pub(crate) async fn start_over_tls(chain: &Path, key: &Path, https: SocketAddr) -> Self {
+        let (chain, key) = (chain.display(), key.display());
+        let running = format!(
+            "daemon off;\nworker_processes 1;\nevents {{}}\nhttp {{\nserver {{\nlisten {https} ssl;\n\
+             ssl_certificate {chain};\nssl_certificate_key {key};\n\
+             location / {{ return 200 \"the site\\n\"; }}\n}}\n}}\n"
+        );
+        Self::run(&running, https, Directory::new()).await
+    }
+
+    async fn run(configuration: &str, address: SocketAddr, files: Directory) -> Self {
+        let path = |name: &str| files.0.join(name).display().to_string();
         let folders = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"];
         let folders = folders.map(|kind| format!("{kind}_temp_path {};", path(kind)));
+        let logs = format!("http {{\naccess_log /dev/stdout;\n{}\n", folders.join("\n"));
         let configuration = format!(
-            "daemon off;\nmaster_process off;\npid {};\nerror_log stderr info;\nevents {{}}\n\
-             http {{\naccess_log /dev/stdout;\n{}\n{sites}\n}}\n",
+            "pid {};\nerror_log stderr info;\n{}",
             path("nginx.pid"),
-            folders.join("\n"),
+            configuration.replacen("http {\n", &logs, 1),
         );
-        let configured = path("nginx.conf");
+        let configured = path(CONFIGURED);
         std::fs::write(&configured, configuration).unwrap();
 
         let mut nginx = Command::new(program());
@@ -60,24 +79,42 @@ impl Nginx {
         let process = Process::start_watched("nginx", &nginx).unwrap();
         let mut connected = false;
         for _ in 0..400 {
-            connected = TcpStream::connect(http).await.is_ok();
+            connected = TcpStream::connect(address).await.is_ok();
             if connected || process.exited().is_some() {
                 break;
             }
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         let printed = process.output().join("\n");
-        assert!(connected, "nginx does not answer on {http}:\n{printed}");
+        assert!(connected, "nginx does not answer on {address}:\n{printed}");
         Self {
-            http,
+            address,
             process,
-            _files: files,
+            files,
         }
     }
 
-    /// Returns what stands for its port 80.
+    /// Returns the shell's command for the program with these arguments: `-t` looks at the configuration and the files it
+    /// names, `-s reload` has them read again.
+    pub fn command(&self, arguments: &str) -> String {
+        let (program, files) = (program(), &self.files.0);
+        let configured = files.join(CONFIGURED);
+        format!(
+            "{} -e stderr -p {}/ -c {} {arguments}",
+            program.display(),
+            files.display(),
+            configured.display(),
+        )
+    }
+
+    /// Returns its configuration's file.
+    pub fn configuration(&self) -> PathBuf {
+        self.files.0.join(CONFIGURED)
+    }
+
+    /// Returns what stands for its port 80, or 443 where it serves a certificate.
     pub fn http(&self) -> SocketAddr {
-        self.http
+        self.address
     }
 
     /// Fetches a path.
@@ -87,13 +124,22 @@ impl Nginx {
 
     /// Sends a request.
     pub async fn request(&self, request: Request) -> Response {
-        let stream = TcpStream::connect(self.http).await.unwrap();
+        let stream = TcpStream::connect(self.address).await.unwrap();
         http::exchange(stream, request).await.unwrap()
     }
 
     /// Returns its logs so far.
     pub fn output(&self) -> Vec<String> {
         self.process.output()
+    }
+}
+
+impl Drop for Nginx {
+    fn drop(&mut self) {
+        // Workers outlive a master that is killed.
+        let mut stop = Command::new("sh");
+        stop.args(["-c", &self.command("-s stop")]);
+        let _ = stop.stdout(Stdio::null()).stderr(Stdio::null()).status();
     }
 }
 
@@ -106,4 +152,5 @@ fn program() -> PathBuf {
     }
 }
 
+const CONFIGURED: &str = "nginx.conf";
 const SYSTEM_ROOTS: &str = "/etc/ssl/certs/ca-certificates.crt";

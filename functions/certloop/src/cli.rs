@@ -88,6 +88,9 @@ pub(crate) enum Command {
     /// Show what happened to a certificate, and when
     History(OneName),
     /// Fetch a certificate with its private key to this host
+    ///
+    /// DIR gets cert.pem, chain.pem, fullchain.pem, privkey.pem and bundle.pem (key, certificate, chain), which change all at
+    /// one instant. Needs the bucket and its region alone, no function.
     Pull(Pull),
     /// Write the whole fleet as one HTML page
     Page(Page),

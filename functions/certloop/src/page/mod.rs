@@ -97,7 +97,7 @@ pub(crate) fn page(inventory: &Inventory, installation: &str) -> String {
     }
     let _ = write!(
         out,
-        "</main>\n<footer><p>Made by <code>certloop page</code>. It does not change by itself.</p></footer>\n\
+        "</main>\n<footer><p>The mark on a bar is where the certificate is renewed. Made by <code>certloop page</code>; it does not change by itself.</p></footer>\n\
          <script>{SCRIPT}</script>\n</body>\n</html>\n"
     );
     out
@@ -136,7 +136,7 @@ const GROUPS: [Group; 4] = [
 
 /// The form is shown by the script: without one nothing would come of it.
 const SEARCH: &str = "<form role=\"search\" id=\"search\" hidden>\n\
-     <label for=\"q\">Search names, domains and problems</label>\n\
+     <label for=\"q\">Search names, domains, problems</label>\n\
      <input id=\"q\" type=\"search\" autocomplete=\"off\" autocapitalize=\"none\" spellcheck=\"false\">\n\
      <p id=\"found\" role=\"status\" aria-live=\"polite\"></p>\n</form>\n\
      <noscript><p class=\"note\">Scripts are off: search with your browser, which finds folded text too.</p></noscript>\n";
@@ -254,7 +254,7 @@ fn summary(
     if let Some((end, name)) = ends.min() {
         let _ = writeln!(
             out,
-            "<p class=\"note\">First to end: <a href=\"#certificate-{0}\">{0}</a>, {1}. A mark on a bar is where it is renewed.</p>",
+            "<p class=\"note\">First to end: <a href=\"#certificate-{0}\">{0}</a>, {1}.</p>",
             Text(name),
             Seen { at: end, now }
         );
@@ -333,9 +333,13 @@ fn removing(out: &mut String, inventory: &Inventory) {
     );
 }
 
-/// Writes the command that helps, where there is one.
+/// Writes the command that helps, where there is one: it is copied into a shell, so a name that would do something there has none.
 fn what_helps(out: &mut String, command: Option<String>) {
-    if let Some(command) = command {
+    let is_harmless = |command: &String| {
+        let mut characters = command.chars();
+        characters.all(|c| c.is_ascii_alphanumeric() || " .-_".contains(c))
+    };
+    if let Some(command) = command.filter(is_harmless) {
         let _ = writeln!(
             out,
             "<p class=\"do\">What helps: <code>{}</code></p>",
@@ -349,7 +353,7 @@ fn limits(limits: &LimitsLeft, now: OffsetDateTime) -> Vec<String> {
     let mut entries = Vec::new();
     if let Some(problem) = &limits.problem {
         let mut told = format!(
-            "<p>What is left could not be read: {}</p>\n",
+            "<p class=\"f\">What is left could not be read: {}</p>\n",
             Text(&problem.detail)
         );
         what_helps(&mut told, remedy::command(problem, ""));
@@ -359,7 +363,7 @@ fn limits(limits: &LimitsLeft, now: OffsetDateTime) -> Vec<String> {
         for hold in &left.holds {
             let subject = hold.subject.as_deref().unwrap_or("everything");
             entries.push(format!(
-                "<p><b>{}</b> wants <b>{}</b> left alone; that ends {}: {}</p>",
+                "<p class=\"f\"><b>{}</b> wants <b>{}</b> left alone; that ends {}: {}</p>",
                 Text(authority),
                 Text(subject),
                 Seen {
@@ -385,7 +389,7 @@ fn strained(limits: &LimitsLeft, now: OffsetDateTime) -> Vec<String> {
     for (authority, left) in &limits.authorities {
         for left in (left.limits.iter()).filter(|left| is_strained(left.left, left.of)) {
             entries.push(format!(
-                "<p><b>{}</b>: {} of {} left for {}, per {}{}</p>",
+                "<p class=\"f\"><b>{}</b>: {} of {} left for {}, per {}{}</p>",
                 Text(authority),
                 Count(left.left.into()),
                 Count(left.of.into()),
@@ -400,7 +404,7 @@ fn strained(limits: &LimitsLeft, now: OffsetDateTime) -> Vec<String> {
     for (region, left) in &limits.imports {
         if is_strained(left.left, left.of) {
             entries.push(format!(
-                "<p><b>Certificate manager in {}</b>: {} of {} imports left in a year{}</p>",
+                "<p class=\"f\"><b>Certificate manager in {}</b>: {} of {} imports left in a year{}</p>",
                 Text(region),
                 Count(left.left.into()),
                 Count(left.of.into()),
@@ -637,6 +641,7 @@ mod tests {
                 );
             }
             assert!(!harmless.contains("href=\"javascript:"), "{harmless}");
+            assert!(!harmless.contains("What helps"), "{harmless}");
             // Each attribute ends where it should: without them nothing of the kind is left over.
             let tags = harmless.split('<').filter_map(|tag| tag.split_once('>'));
             for (tag, _) in tags {

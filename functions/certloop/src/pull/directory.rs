@@ -6,6 +6,7 @@ use std::os::unix::fs::{
     DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, fchown, symlink,
 };
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use certificates::certificate::Chain;
 use time::OffsetDateTime;
@@ -55,15 +56,23 @@ impl Directory {
             options.write(true).create(true).truncate(false);
             options.mode(0o600).open(&lock)
         })?;
-        match file.try_lock() {
-            Ok(()) => Ok(Self {
-                path,
-                inner,
-                _lock: file,
-            }),
-            Err(TryLockError::WouldBlock) => Err(PullError::Busy { path }),
-            Err(TryLockError::Error(source)) => Err(PullError::files("lock", &lock, source)),
+        // A run that is ending, or a process it is just starting, holds it for an instant.
+        for _ in 0..LOCK_ATTEMPTS {
+            match file.try_lock() {
+                Ok(()) => {
+                    return Ok(Self {
+                        path,
+                        inner,
+                        _lock: file,
+                    });
+                }
+                Err(TryLockError::WouldBlock) => std::thread::sleep(LOCK_WAIT),
+                Err(TryLockError::Error(source)) => {
+                    return Err(PullError::files("lock", &lock, source));
+                }
+            }
         }
+        Err(PullError::Busy { path })
     }
 
     /// Returns where it is.
@@ -403,6 +412,8 @@ fn act<T>(
     act().map_err(|source| PullError::files(doing, path, source))
 }
 
+const LOCK_ATTEMPTS: u32 = 50;
+const LOCK_WAIT: Duration = Duration::from_millis(20);
 const INNER: &str = ".certloop";
 /// The link to the set that counts.
 const CURRENT: &str = "current";

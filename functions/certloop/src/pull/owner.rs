@@ -59,9 +59,6 @@ fn number_of(
 pub(crate) struct Mode(u32);
 
 impl Mode {
-    /// The owner alone.
-    pub(crate) const PRIVATE: Self = Self(0o600);
-
     /// Returns the bits.
     pub(crate) fn bits(self) -> u32 {
         self.0
