@@ -90,6 +90,7 @@ impl Process {
         let mut child = lock(&self.child);
         let _ = child.kill();
         let _ = child.wait();
+        forget_clock(self.id);
     }
 
     /// Waits for a line that `find` makes something of.
@@ -126,12 +127,21 @@ impl Drop for Process {
         let until = Instant::now() + Duration::from_secs(2);
         while self.watched && Instant::now() < until {
             if let Ok(Some(_)) = child.try_wait() {
+                forget_clock(self.id);
                 return;
             }
             std::thread::sleep(Duration::from_millis(2));
         }
         let _ = child.kill();
         let _ = child.wait();
+        forget_clock(self.id);
+    }
+}
+
+/// Removes what libfaketime shares within a process: one that was killed leaves it, and the next of the same id stumbles over it.
+fn forget_clock(process: u32) {
+    for name in ["faketime_shm_", "sem.faketime_sem_"] {
+        let _ = std::fs::remove_file(format!("/dev/shm/{name}{process}"));
     }
 }
 
