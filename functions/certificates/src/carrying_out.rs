@@ -110,8 +110,21 @@ impl<P: Ports> Work<'_, '_, P> {
                 || !target.stuck.is_empty()
                 || named.contains(&target.id)
         });
-        if !is_lost && let Err(halt) = self.tell(&entry).await {
-            return self.entry_of_halt(halt);
+        if !is_lost {
+            match self.tell(&entry).await {
+                Err(Halt::LeaseLost) => return self.entry_of_halt(Halt::LeaseLost),
+                // What could not be stored was not sent either: the next pass tells it.
+                Ok(false) | Err(_) => {}
+                Ok(true) => {
+                    if let Some(plan) = self.edited_meanwhile().await {
+                        let next = Box::pin(self.carry_out(plan, false)).await;
+                        return match next.outcome {
+                            Outcome::Kept => entry,
+                            _ => next,
+                        };
+                    }
+                }
+            }
         }
         match tokio::time::timeout(TO_END, self.end()).await {
             Ok(Ok(())) | Err(_) => {
@@ -123,6 +136,22 @@ impl<P: Ports> Work<'_, '_, P> {
             }
             Ok(Err(halt)) => self.entry_of_halt(halt),
         }
+    }
+
+    /// Returns what is to be done where the document was edited while people were told: whoever edited it met the lease.
+    async fn edited_meanwhile(&mut self) -> Option<Plan> {
+        if self.document.is_empty() {
+            return None;
+        }
+        let left = self.cycle.clock.left();
+        let reread = tokio::time::timeout(left, self.reread_document()).await;
+        let Ok(Ok(true)) = reread else {
+            return None;
+        };
+        let planned = self
+            .cycle
+            .plan(&self.wanted, &self.document, &self.state, false);
+        planned.await.ok()
     }
 
     async fn act(&mut self, plan: &Plan, force: bool, done: &mut Done) -> Result<(), Halt> {
@@ -254,23 +283,27 @@ impl<P: Ports> Work<'_, '_, P> {
         if let Some(halt) = done.halt {
             return self.entry_of_halt(halt);
         }
-        let outcome = match done.obtained {
-            Some(true) => Outcome::Issued,
-            Some(false) => Outcome::Renewed,
-            None if done.changed => Outcome::Deployed,
-            None => match waiting {
-                Some(held) => {
-                    let entry = held.entry(name);
-                    return (self.cycle).with_state(entry, &self.state, Some(&self.wanted));
-                }
-                None => Outcome::Kept,
-            },
+        // What has to wait is told whatever else was done.
+        let waiting = waiting.map(|held| held.entry(name));
+        let outcome = match (done.obtained, &waiting) {
+            (Some(true), _) => Outcome::Issued,
+            (Some(false), _) => Outcome::Renewed,
+            (None, _) if done.changed => Outcome::Deployed,
+            (None, Some(_)) => Outcome::Waiting,
+            (None, None) => Outcome::Kept,
         };
+        if let (Outcome::Waiting, Some(entry)) = (outcome, &waiting) {
+            return (self.cycle).with_state(entry.clone(), &self.state, Some(&self.wanted));
+        }
         let mut reason = done.reason.unwrap_or_else(|| "tidied up".to_owned());
         for remark in done.remarks {
             reason = format!("{reason}; {remark}");
         }
-        let entry = Entry::bare(name.as_str(), outcome, reason);
+        let mut entry = Entry::bare(name.as_str(), outcome, reason);
+        if let Some(waiting) = waiting {
+            entry.problem = waiting.problem;
+            entry.next_attempt = waiting.next_attempt;
+        }
         (self.cycle).with_state(entry, &self.state, Some(&self.wanted))
     }
 
@@ -322,9 +355,9 @@ impl<P: Ports> Work<'_, '_, P> {
             Err(halt) => Some(self.entry_of_halt(halt)),
         };
         if let Some(entry) = &entry
-            && let Err(halt) = self.tell(entry).await
+            && let Err(Halt::LeaseLost) = self.tell(entry).await
         {
-            return Some(self.entry_of_halt(halt));
+            return Some(self.entry_of_halt(Halt::LeaseLost));
         }
         match tokio::time::timeout(TO_END, self.end()).await {
             Ok(Ok(())) | Err(_) => entry,
@@ -334,8 +367,15 @@ impl<P: Ports> Work<'_, '_, P> {
 
     /// Tells what was found of a certificate for which nothing else is to be done.
     pub(crate) async fn carry_out_telling(mut self, entry: Entry) -> Entry {
-        if let Err(halt) = self.tell(&entry).await {
-            return self.entry_of_halt(halt);
+        match self.tell(&entry).await {
+            // Whoever has it now tells it.
+            Err(Halt::LeaseLost) => return entry,
+            Ok(false) | Err(_) => {}
+            Ok(true) => {
+                if let Some(plan) = self.edited_meanwhile().await {
+                    return self.carry_out(plan, false).await;
+                }
+            }
         }
         // Should this fail, the lease ends with the invocation and the next pass tells it again, under the same id.
         let ended = tokio::time::timeout(TO_END, self.end()).await;

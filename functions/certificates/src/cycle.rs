@@ -362,6 +362,10 @@ impl<'c, 'p, P: Ports> Work<'c, 'p, P> {
             put_back: BTreeSet::new(),
             etag,
         };
+        if work.state.told.is_none() {
+            // From before there were messages: what it holds has long been there.
+            work.state.told = Some(work.state.told());
+        }
         work.state.lease = Some(Lease {
             owner: cycle.owner.clone(),
             until: cycle

@@ -49,6 +49,10 @@ impl ToDo {
     pub(crate) fn urgency(&self, now: OffsetDateTime) -> (u8, Option<OffsetDateTime>) {
         let held = self.state.certificate.as_ref();
         let held = held.filter(|_| self.plan.order.is_some());
+        if self.plan.tell.is_some() {
+            // A message can wait for a certificate.
+            return (3, None);
+        }
         let rank = match held {
             Some(held) if held.is_to_be_replaced_at_once(now) => 0,
             Some(held) if held.is_urgent(now) => 1,
@@ -145,6 +149,7 @@ impl<P: Ports> Cycle<'_, P> {
             Some((state, etag)) => (state, Some(etag)),
             None => (State::default(), None),
         };
+        self.note_untold(&state);
         // A removal goes on while its document is still there; another document ends it.
         let removing = state.removing.as_ref();
         let goes_on = removing.map(|removing| removing.document.as_ref() == Some(&object.etag));
@@ -257,6 +262,17 @@ impl<P: Ports> Cycle<'_, P> {
         }))
     }
 
+    /// Whether people are still to hear of a certificate that goes.
+    fn has_to_tell(&self, state: &State) -> bool {
+        let told = state
+            .told
+            .as_ref()
+            .filter(|_| !self.settings.notify.channels.is_empty());
+        told.is_some_and(|told| {
+            told.problem.is_some() || !told.sendable(self.clock.now()).is_empty()
+        })
+    }
+
     /// Looks at a record without a document: what is being removed, is to be by the settings, or is only to be reported.
     fn look_at_orphan(&self, name: &CertificateName, mut state: State, etag: String) -> Look {
         let now = self.clock.now();
@@ -282,6 +298,11 @@ impl<P: Ports> Cycle<'_, P> {
                 plan,
             }))
         };
+        // What people know of a document that came to nothing ends before its record goes.
+        if state.removing.is_none() && state.is_nothing() && self.has_to_tell(&state) {
+            let entry = Entry::bare(name.as_str(), Outcome::Removed, "the document is gone");
+            return self.settled(&seen(&state), entry, Some(&wanted));
+        }
         let is_to_go = match self.settings.orphans {
             Orphans::Remove => !self.keeps_orphans,
             Orphans::Report => false,
@@ -307,6 +328,10 @@ impl<P: Ports> Cycle<'_, P> {
                 }
                 None if state.is_to_be_taken_away(now, |old| self.may_delete(old)) => {
                     work(state, Plan::removal(Step::GoesOn))
+                }
+                None if self.has_to_tell(&state) => {
+                    let entry = Entry::bare(name.as_str(), Outcome::Removed, "it is removed");
+                    self.settled(&seen(&state), entry, Some(&wanted))
                 }
                 None => Look::Nothing,
             };

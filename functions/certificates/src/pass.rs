@@ -167,10 +167,16 @@ impl<P: Ports> Cycle<'_, P> {
         let name = to_do.wanted.name.clone();
         let serial = |to_do: &ToDo| Some(to_do.state.certificate.as_ref()?.serial.clone());
         let before = serial(&to_do);
+        // What was found stands, whether or not people can be told of it now.
+        let found = to_do.plan.tell.clone();
+        if let Some(found) = found.clone().filter(|_| !self.may_tell()) {
+            return reported(*found);
+        }
+        let or_found = |entry: Entry| found.clone().map_or(Some(entry), |found| reported(*found));
         // Whoever is not faster with the lease looks again: the winner may have settled everything.
         for _ in 0..RACES {
             if self.clock.left() < LEAST {
-                return Some(self.out_of_time(&name));
+                return or_found(self.out_of_time(&name));
             }
             let ToDo {
                 wanted,
@@ -181,7 +187,7 @@ impl<P: Ports> Cycle<'_, P> {
             } = to_do;
             let begun = Work::begin(self, wanted, document, state, etag);
             let Ok(begun) = tokio::time::timeout(self.clock.left(), begun).await else {
-                return Some(self.out_of_time(&name));
+                return or_found(self.out_of_time(&name));
             };
             match begun {
                 Ok(Some(work)) => {
@@ -191,7 +197,7 @@ impl<P: Ports> Cycle<'_, P> {
                         } => work.carry_out_removal(step).await,
                         Plan {
                             tell: Some(entry), ..
-                        } => Some(work.carry_out_telling(*entry).await),
+                        } => reported(work.carry_out_telling(*entry).await),
                         plan => Some(work.carry_out(plan, force).await),
                     };
                 }
@@ -199,7 +205,7 @@ impl<P: Ports> Cycle<'_, P> {
                     tokio::time::sleep(Duration::from_millis(50 + fastrand::u64(..100))).await;
                 }
                 Err(error) => {
-                    return Some(Entry::failed(name.as_str(), store_problem(&error), None));
+                    return or_found(Entry::failed(name.as_str(), store_problem(&error), None));
                 }
             }
             let looking = async {
@@ -216,13 +222,13 @@ impl<P: Ports> Cycle<'_, P> {
                 Ok(Ok(Look::Work(to_do))) => *to_do,
                 Ok(Ok(Look::Settled(entry))) => return Some(*entry),
                 Ok(Ok(Look::Nothing)) => return None,
-                Ok(Err(problem)) => return Some(Entry::failed(name.as_str(), problem, None)),
-                Err(_) => return Some(self.out_of_time(&name)),
+                Ok(Err(problem)) => return or_found(Entry::failed(name.as_str(), problem, None)),
+                Err(_) => return or_found(self.out_of_time(&name)),
             };
         }
         let mut entry = self.out_of_time(&name);
         entry.reason = "others keep working on it; the next pass looks again".to_owned();
-        Some(entry)
+        or_found(entry)
     }
 
     fn out_of_time(&self, name: &CertificateName) -> Entry {
@@ -238,6 +244,11 @@ impl<P: Ports> Cycle<'_, P> {
             (to - self.clock.now()).as_seconds_f64() / (to - from).as_seconds_f64().max(1.0);
         Some(share.clamp(0.0, 1.0))
     }
+}
+
+/// Returns what is reported of a certificate that people were told of: nothing any more of one that was removed.
+fn reported(entry: Entry) -> Option<Entry> {
+    (entry.outcome != Outcome::Removed).then_some(entry)
 }
 
 pub(crate) fn log(entry: &Entry) {

@@ -13,8 +13,6 @@ pub fn command(problem: &Problem, name: &str) -> Option<String> {
         format!("certloop edit {name}")
     } else if any(&INSTALLATION) {
         "certloop doctor".to_owned()
-    } else if is(Ours::Orphan) {
-        format!("certloop remove {name}")
     } else if is(Ours::Revoked) {
         format!("certloop resume {name}")
     } else if is(Ours::UnknownCertificate) {

@@ -76,7 +76,8 @@ impl Webhooks {
 }
 
 fn parsed(url: &str) -> Result<Uri, String> {
-    let wrong = || "the secret's string is not the address of a webhook (https://...)".to_owned();
+    let wrong =
+        || "the secret's string is not the address of a webhook (https:// or http://)".to_owned();
     let url: Uri = url.trim().parse().map_err(|_| wrong())?;
     let is_web = matches!(url.scheme_str(), Some("https" | "http"));
     match is_web && url.host().is_some() {

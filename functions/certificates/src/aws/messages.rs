@@ -15,7 +15,7 @@ impl Aws {
     /// Publishes a message to a topic, in the region of its ARN: words for mails, JSON for everybody else.
     ///
     /// Attributes `kind` and `certificate` serve subscriptions as filters. On a FIFO topic the message's id keeps a repetition
-    /// from being delivered twice.
+    /// within five minutes from being delivered twice.
     pub async fn publish(&self, topic: &str, message: &Message) -> Result<(), ServiceError> {
         let json = json!(message).to_string();
         let by_protocol =

@@ -12,6 +12,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use time::{Duration, OffsetDateTime};
 
+use crate::classes::Ours;
 use crate::problem::{Problem, Retry};
 use crate::remedy;
 use crate::report::{Entry, Outcome, whole_seconds};
@@ -133,7 +134,7 @@ impl From<&Problem> for Said {
     fn from(problem: &Problem) -> Self {
         Self {
             kind: problem.kind.clone(),
-            detail: problem.detail.clone(),
+            detail: wording::cut(&problem.detail, LONGEST_DETAIL),
             retry: problem.retry,
         }
     }
@@ -214,8 +215,16 @@ impl Found<'_> {
         )
     }
 
+    /// Whether what was wrong is over, one way or the other.
+    fn is_over(&self) -> bool {
+        self.is_settled() || self.entry.outcome == Outcome::Removed
+    }
+
+    /// Returns what is wrong. Where it only has to wait for a limit, nothing is.
     fn problem(&self) -> Option<Said> {
-        self.entry.problem.as_ref().map(Said::from)
+        let problem = self.entry.problem.as_ref();
+        let problem = problem.filter(|problem| problem.kind != Problem::kind_of(Ours::Limit));
+        problem.map(Said::from)
     }
 
     /// Returns the end of validity and the share left of what is served: until a new certificate is deployed, the one before it may be.
@@ -253,7 +262,10 @@ impl Found<'_> {
             before,
             text: String::new(),
         };
-        message.text = wording::text(&message);
+        message.text = match self.entry.outcome {
+            Outcome::Removed => wording::removed(&message),
+            _ => wording::text(&message),
+        };
         message
     }
 
@@ -268,15 +280,26 @@ impl Found<'_> {
             let before = told.serial.replace(held.serial.clone());
             match before {
                 None => messages.push(self.message(Kind::Issued, None)),
-                Some(_) if notify.renewals && self.state.rolled_back.is_none() => {
+                Some(_)
+                    if (notify.renewals || told.running_out.is_some())
+                        && self.state.rolled_back.is_none() =>
+                {
+                    told.running_out = None;
                     messages.push(self.message(Kind::Renewed, None));
                 }
                 Some(_) => {}
             }
         }
         if notify.channels.is_empty() {
-            // Nobody was told, so nobody knows of a problem.
-            return (told, Vec::new());
+            // Nobody is told, so nobody knows of a problem.
+            let serial = told.serial;
+            return (
+                Told {
+                    serial,
+                    ..Told::default()
+                },
+                Vec::new(),
+            );
         }
         match (told.problem.take(), self.problem()) {
             (None, Some(problem)) => {
@@ -287,7 +310,7 @@ impl Found<'_> {
                 messages.push(self.message(Kind::ProblemChanged, Some(known)));
                 told.problem = Some(problem);
             }
-            (Some(known), None) if self.is_settled() => {
+            (Some(known), None) if self.is_over() => {
                 messages.push(self.message(Kind::ProblemEnded, Some(known)));
             }
             (known, _) => told.problem = known,
@@ -307,16 +330,15 @@ impl Found<'_> {
 
 impl State {
     /// Returns what was told. A record from before there were messages has had its certificate for long.
-    fn told(&self) -> Told {
+    pub(crate) fn told(&self) -> Told {
         self.told.clone().unwrap_or_else(|| Told {
             serial: self.certificate.as_ref().map(|held| held.serial.clone()),
             ..Told::default()
         })
     }
 
-    /// Takes in what is to be told of what a pass found; returns whether there is something new.
-    fn take_in(&mut self, messages: Vec<Message>, told: Told, notify: &Notify) -> bool {
-        let is_new = !messages.is_empty();
+    /// Takes in what is to be told of what a pass found; returns how many old messages were dropped for it.
+    fn take_in(&mut self, messages: Vec<Message>, told: Told, notify: &Notify) -> usize {
         let to: Vec<String> = notify.channels.iter().map(Channel::key).collect();
         let told = self.told.insert(told);
         told.outbox
@@ -329,7 +351,7 @@ impl State {
             }));
         let surplus = told.outbox.len().saturating_sub(LONGEST_OUTBOX);
         told.outbox.drain(..surplus);
-        is_new
+        surplus
     }
 }
 
@@ -344,8 +366,9 @@ pub(crate) fn is_news(found: &Found<'_>, notify: &Notify) -> bool {
 
 /// Less than this share of the lifetime is little.
 const LITTLE: f64 = 0.25;
-/// A message that is larger than a channel takes would never arrive.
+/// A message that is larger than a channel takes would never arrive: chats take a few thousand characters.
 const MOST_DOMAINS: usize = 100;
+const LONGEST_DETAIL: usize = 1_500;
 /// Of more messages than this that one certificate has waiting, the oldest are dropped.
 const LONGEST_OUTBOX: usize = 20;
 /// A next attempt further ahead than this was written by a clock that was wrong.

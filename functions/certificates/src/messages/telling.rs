@@ -7,20 +7,42 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use time::OffsetDateTime;
+use tokio::time::Instant;
 
 use super::{Found, LONGEST_WAIT, Message, Outgoing, Told};
 use crate::cycle::{Cycle, Halt, Ports, Work};
 use crate::problem::backoff;
 use crate::report::{Entry, whole_seconds};
 use crate::settings::Channel;
+use crate::state::State;
 
 /// What the channels did in a pass, by [`Channel::key`].
 #[derive(Debug, Default)]
 pub(crate) struct Channels {
-    /// How many messages each took.
+    /// How many messages were sent to each.
+    sent: BTreeMap<String, usize>,
+    /// How many each took.
     taken: BTreeMap<String, usize>,
     /// Why each that did not take one did not. It is left alone for the rest of the pass.
     silent: BTreeMap<String, String>,
+    /// Why each did not take one in an earlier pass that still waits.
+    owing: BTreeMap<String, String>,
+}
+
+impl Channels {
+    fn may_send(&self, channel: &Channel) -> bool {
+        let key = channel.key();
+        let sent = self.sent.get(&key).copied().unwrap_or_default();
+        !self.silent.contains_key(&key) && sent < channel.most_at_once()
+    }
+}
+
+/// What became of a message on one channel.
+enum Fate {
+    Taken,
+    Failed(String),
+    /// The channel has had enough for this pass, or nothing would come through.
+    NotTried,
 }
 
 /// How the channels did in a pass.
@@ -37,7 +59,13 @@ impl<P: Ports> Cycle<'_, P> {
     pub(crate) fn sent(&self) -> Sent {
         let told = self.channels.borrow();
         let failed = self.settings.notify.channels.iter().filter_map(|channel| {
-            let why = told.silent.get(&channel.key())?;
+            let key = channel.key();
+            let owing = || {
+                told.owing
+                    .get(&key)
+                    .filter(|_| !told.taken.contains_key(&key))
+            };
+            let why = told.silent.get(&key).or_else(owing)?;
             Some((channel.to_string(), why.clone()))
         });
         Sent {
@@ -46,11 +74,31 @@ impl<P: Ports> Cycle<'_, P> {
         }
     }
 
+    /// Notes which channels have not taken what an earlier pass sent.
+    pub(crate) fn note_untold(&self, state: &State) {
+        let outbox = state.told.iter().flat_map(|told| &told.outbox);
+        for outgoing in outbox {
+            let Some(why) = &outgoing.failure else {
+                continue;
+            };
+            let mut channels = self.channels.borrow_mut();
+            let owing = outgoing.to.iter().map(|key| (key.clone(), why.clone()));
+            channels.owing.extend(owing);
+        }
+    }
+
+    /// Whether any channel may be sent something now.
+    pub(crate) fn may_tell(&self) -> bool {
+        let told = self.channels.borrow();
+        let mut channels = self.settings.notify.channels.iter();
+        channels.any(|channel| told.may_send(channel))
+    }
+
     /// Returns what a pass found, as far as it concerns messages.
     pub(crate) fn found<'f>(
         &'f self,
         entry: &'f Entry,
-        state: &'f crate::state::State,
+        state: &'f State,
         domains: Vec<String>,
     ) -> Found<'f> {
         Found {
@@ -62,66 +110,72 @@ impl<P: Ports> Cycle<'_, P> {
         }
     }
 
-    /// Sends one message to one channel; returns whether it is done with, or why not.
-    async fn send(&self, channel: &Channel, message: &Message) -> Result<(), String> {
+    /// Sends one message to one channel.
+    async fn send(&self, channel: &Channel, message: &Message) -> Fate {
         let key = channel.key();
         {
-            let told = self.channels.borrow();
-            if let Some(why) = told.silent.get(&key) {
-                return Err(why.clone());
+            let mut told = self.channels.borrow_mut();
+            if !told.may_send(channel) {
+                return Fate::NotTried;
             }
-            let taken = told.taken.get(&key).copied().unwrap_or_default();
-            if taken >= channel.most_at_once() {
-                return Err(format!("{taken} messages are enough for one pass"));
-            }
+            *told.sent.entry(key.clone()).or_default() += 1;
         }
         let sending = self.ports.send(channel, message);
         let sent = tokio::time::timeout(LONGEST_SEND, sending).await;
         let late = || Err(format!("no answer within {} s", LONGEST_SEND.as_secs()));
         let sent = sent.unwrap_or_else(|_| late());
         let mut told = self.channels.borrow_mut();
-        match &sent {
-            Ok(()) => *told.taken.entry(key).or_default() += 1,
+        match sent {
+            Ok(()) => {
+                *told.taken.entry(key).or_default() += 1;
+                Fate::Taken
+            }
             Err(why) => {
                 tracing::warn!(channel = %channel, message.id, why, "message not taken");
                 told.silent.insert(key, why.clone());
+                Fate::Failed(why)
             }
         }
-        sent
     }
 }
 
 impl<P: Ports> Work<'_, '_, P> {
-    /// Tells what there is to tell of what became of the certificate. Where there is no time for it, the next pass does.
-    pub(crate) async fn tell(&mut self, entry: &Entry) -> Result<(), Halt> {
+    /// Tells what there is to tell of what became of the certificate; returns whether anything was sent. Where there is no time for it, the
+    /// next pass does.
+    pub(crate) async fn tell(&mut self, entry: &Entry) -> Result<bool, Halt> {
         let notify = &self.cycle.settings.notify;
         let domains = self.wanted.domains.iter().map(ToString::to_string);
         let found = self.cycle.found(entry, &self.state, domains.collect());
         let (told, messages) = found.news(&self.state.told(), notify);
-        let is_new = self.state.take_in(messages, told, notify);
-        let Some(limit) = self.cycle.clock.grant(LEAST, LONGEST) else {
-            return Ok(());
-        };
-        let sendable = self.sendable();
-        if sendable.is_empty() {
-            return Ok(());
+        let is_new = !messages.is_empty();
+        let dropped = self.state.take_in(messages, told, notify);
+        if dropped > 0 {
+            self.note(
+                "messages dropped",
+                format!("{dropped}, since too many wait"),
+            );
         }
+        let sendable = self.sendable();
+        let limit = self.cycle.clock.grant(LEAST, LONGEST);
+        let Some(limit) = limit.filter(|_| !sendable.is_empty() && self.cycle.may_tell()) else {
+            return Ok(false);
+        };
+        let until = Instant::now() + limit;
         if is_new {
             // Not stored is not sent: somebody else may have the lease by now.
-            match tokio::time::timeout(limit, self.save()).await {
+            match tokio::time::timeout_at(until, self.save()).await {
                 Ok(saved) => saved?,
-                Err(_) => return Ok(()),
+                Err(_) => return Ok(false),
             }
         }
-        let until = tokio::time::Instant::now() + limit;
         for Sendable { id, to } in sendable {
-            if tokio::time::Instant::now() >= until {
+            if Instant::now() >= until {
                 break;
             }
             self.send(&id, &to, until).await;
         }
         self.give_up();
-        Ok(())
+        Ok(true)
     }
 
     fn sendable(&self) -> Vec<Sendable> {
@@ -130,7 +184,7 @@ impl<P: Ports> Work<'_, '_, P> {
     }
 
     /// Sends a message to these channels, and notes which took it.
-    async fn send(&mut self, id: &str, to: &[String], until: tokio::time::Instant) {
+    async fn send(&mut self, id: &str, to: &[String], until: Instant) {
         let outbox = self.state.told.iter_mut().flat_map(|told| &mut told.outbox);
         let mut outgoing = outbox.filter(|outgoing| outgoing.message.id == id);
         let Some(outgoing) = outgoing.next() else {
@@ -143,17 +197,23 @@ impl<P: Ports> Work<'_, '_, P> {
         let sends = asked.map(|channel| async {
             let sending = self.cycle.send(channel, &outgoing.message);
             let sent = tokio::time::timeout_at(until, sending).await;
-            let late = |_| Err("no time was left for it".to_owned());
+            let late = |_| Fate::Failed("no time was left for it".to_owned());
             (channel.key(), sent.unwrap_or_else(late))
         });
-        let failed: Vec<(String, String)> = (join_all(sends).await.into_iter())
-            .filter_map(|(key, sent)| Some((key, sent.err()?)))
-            .collect();
+        let fates: Vec<(String, Fate)> = join_all(sends).await;
         // A channel that is not in the settings any more is told nothing.
-        outgoing
-            .to
-            .retain(|key| !to.contains(key) || failed.iter().any(|(failed, _)| failed == key));
-        if let Some((_, why)) = failed.into_iter().next() {
+        outgoing.to.retain(|key| {
+            let fate = fates.iter().find(|(known, _)| known == key);
+            match fate {
+                Some((_, fate)) => !matches!(fate, Fate::Taken),
+                None => !to.contains(key),
+            }
+        });
+        let failed = fates.into_iter().find_map(|(_, fate)| match fate {
+            Fate::Failed(why) => Some(why),
+            Fate::Taken | Fate::NotTried => None,
+        });
+        if let Some(why) = failed {
             outgoing.attempts += 1;
             outgoing.failure = Some(why);
             let wait = backoff(outgoing.attempts, true, fastrand::f64());
@@ -184,14 +244,14 @@ impl<P: Ports> Work<'_, '_, P> {
 
 /// A message that may be sent, and to which channels.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Sendable {
+pub(crate) struct Sendable {
     pub(super) id: String,
     pub(super) to: Vec<String>,
 }
 
 impl Told {
     /// Returns what may be sent now: to no channel a message before one that it has not taken yet.
-    pub(super) fn sendable(&self, now: OffsetDateTime) -> Vec<Sendable> {
+    pub(crate) fn sendable(&self, now: OffsetDateTime) -> Vec<Sendable> {
         let mut waiting = BTreeSet::new();
         let mut sendable = Vec::new();
         for outgoing in &self.outbox {

@@ -21,7 +21,7 @@ pub(super) fn text(message: &Message) -> String {
     let mut text = match message.kind {
         Kind::Issued => {
             format!(
-                "{name}: the first certificate is served{valid}, for {}",
+                "{name}: the first certificate was issued{valid}, for {}",
                 names(&about.domains)
             )
         }
@@ -30,11 +30,11 @@ pub(super) fn text(message: &Message) -> String {
         Kind::ProblemChanged => format!(
             "{name}: {} (before: {})",
             detail(&message.problem),
-            detail(&message.before)
+            cut(&detail(&message.before), LONGEST_BEFORE)
         ),
         Kind::ProblemEnded => format!(
             "{name}: all is well again{valid} (it was: {})",
-            detail(&message.before)
+            cut(&detail(&message.before), LONGEST_BEFORE)
         ),
         Kind::RunningOut => {
             let share = about.lifetime_left_share.unwrap_or_default() * 100.0;
@@ -56,6 +56,17 @@ pub(super) fn text(message: &Message) -> String {
         text.push_str(&format!(" Try: {command}"));
     }
     text
+}
+
+/// Returns the message that ends what was told of a certificate that goes, in one paragraph.
+pub(super) fn removed(message: &Message) -> String {
+    let before = message.before.as_ref();
+    let before = before.map_or("", |said| said.detail.as_str());
+    let name = &message.certificate.name;
+    format!(
+        "{name}: it is removed (it was: {}).",
+        cut(before, LONGEST_BEFORE).trim_end_matches('.')
+    )
 }
 
 /// Returns a message's first line, as a mail's subject (SNS takes 100 ASCII characters).
@@ -248,13 +259,15 @@ fn in_markdown(text: &str) -> String {
     escaped
 }
 
-fn cut(text: &str, most: usize) -> String {
+pub(super) fn cut(text: &str, most: usize) -> String {
     if text.chars().count() <= most {
         return text.to_owned();
     }
     text.chars().take(most - 1).chain(['…']).collect()
 }
 
+/// Of what was wrong before.
+const LONGEST_BEFORE: usize = 300;
 /// Slack refuses sections of more than 3,000 characters and context elements of more than 2,000.
 const SLACK_SECTION: usize = 2_900;
 const SLACK_CONTEXT: usize = 1_900;

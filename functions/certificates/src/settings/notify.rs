@@ -57,7 +57,7 @@ impl Channel {
         match self {
             Self::Topic { arn } => format!("topic:{arn}"),
             Self::EventBus { bus } => format!("eventBus:{bus}"),
-            Self::Webhook { secret_arn, format } => format!("{format}:{secret_arn}"),
+            Self::Webhook { secret_arn, .. } => format!("webhook:{secret_arn}"),
         }
     }
 

@@ -47,18 +47,28 @@ pub(crate) fn says(policy: &Value, effect: &str, request: &Request<'_>) -> Is {
 
 fn is_about(statement: &Value, request: &Request<'_>) -> Is {
     let action = either(statement, "Action", |pattern| {
-        fits(&pattern.to_ascii_lowercase(), &request.action.to_ascii_lowercase())
+        fits(
+            &pattern.to_ascii_lowercase(),
+            &request.action.to_ascii_lowercase(),
+        )
     });
-    let resource = either(statement, "Resource", |pattern| fits(pattern, request.resource));
-    let principal = either_value(statement, "Principal", |who| is_principal(who, request.principal));
+    let resource = either(statement, "Resource", |pattern| {
+        fits(pattern, request.resource)
+    });
+    let principal = either_value(statement, "Principal", |who| {
+        is_principal(who, request.principal)
+    });
     if !(action && resource && principal) {
         return Is::No;
     }
     let operators = statement["Condition"].as_object();
-    let conditions = operators.into_iter().flatten().flat_map(|(operator, keys)| {
-        let keys = keys.as_object().into_iter().flatten();
-        keys.map(move |(key, values)| holds(operator, key, values, request.context))
-    });
+    let conditions = operators
+        .into_iter()
+        .flatten()
+        .flat_map(|(operator, keys)| {
+            let keys = keys.as_object().into_iter().flatten();
+            keys.map(move |(key, values)| holds(operator, key, values, request.context))
+        });
     conditions.min().unwrap_or(Is::Yes)
 }
 
@@ -85,7 +95,10 @@ fn is_principal(who: &Value, principal: Principal<'_>) -> bool {
             let account = arn.split(':').nth(4).unwrap_or_default();
             let named = texts(&who["AWS"]);
             named.into_iter().any(|one| {
-                one == "*" || one == arn || one == account || one.ends_with(&format!("::{account}:root"))
+                one == "*"
+                    || one == arn
+                    || one == account
+                    || one.ends_with(&format!("::{account}:root"))
             })
         }
         Principal::Service(name) => texts(&who["Service"]).contains(&name),
@@ -98,7 +111,9 @@ fn holds(operator: &str, key: &str, values: &Value, context: &[(&str, &str)]) ->
         return Is::Perhaps;
     };
     let operator = operator.strip_suffix("IfExists").unwrap_or(operator);
-    let operator = operator.rsplit_once(':').map_or(operator, |(_, operator)| operator);
+    let operator = operator
+        .rsplit_once(':')
+        .map_or(operator, |(_, operator)| operator);
     let (operator, negated) = match operator.split_once("Not") {
         Some((kind, rest)) => (format!("{kind}{rest}"), true),
         None => (operator.to_owned(), false),
@@ -109,7 +124,9 @@ fn holds(operator: &str, key: &str, values: &Value, context: &[(&str, &str)]) ->
         "StringLike" | "ArnLike" | "ArnEquals" => fits,
         _ => return Is::Perhaps,
     };
-    let any = texts(values).into_iter().any(|value| matching(value, actual));
+    let any = texts(values)
+        .into_iter()
+        .any(|value| matching(value, actual));
     match any != negated {
         true => Is::Yes,
         false => Is::No,
@@ -132,7 +149,8 @@ fn texts(value: &Value) -> Vec<&str> {
         _ => None,
     };
     let all = listed(value).into_iter();
-    all.filter_map(|one| one.as_str().or_else(|| as_text(one))).collect()
+    all.filter_map(|one| one.as_str().or_else(|| as_text(one)))
+        .collect()
 }
 
 /// Whether a text fits a pattern: `*` stands for any characters, `?` for one.
@@ -179,7 +197,11 @@ mod tests {
     const RENEW: &str = "arn:aws:iam::123456789012:role/certloop-renew";
     const OTHER: &str = "arn:aws:iam::123456789012:role/other";
 
-    fn request<'r>(action: &'r str, resource: &'r str, context: &'r [(&'r str, &'r str)]) -> Request<'r> {
+    fn request<'r>(
+        action: &'r str,
+        resource: &'r str,
+        context: &'r [(&'r str, &'r str)],
+    ) -> Request<'r> {
         Request {
             action,
             resource,
@@ -213,12 +235,28 @@ mod tests {
             "Condition": {"StringNotEquals": {"aws:PrincipalArn": [RENEW]}},
         }]});
         let of = |action, resource, who| {
-            says(&policy, "Deny", &request(action, resource, &[("aws:principalarn", who)]))
+            says(
+                &policy,
+                "Deny",
+                &request(action, resource, &[("aws:principalarn", who)]),
+            )
         };
-        assert_eq!(of("s3:PutObject", "arn:aws:s3:::b/state/x.json", OTHER), Is::Yes);
-        assert_eq!(of("s3:PutObject", "arn:aws:s3:::b/state/x.json", RENEW), Is::No);
-        assert_eq!(of("s3:PutObject", "arn:aws:s3:::b/certificates/x.json", OTHER), Is::No);
-        assert_eq!(of("s3:GetObject", "arn:aws:s3:::b/state/x.json", OTHER), Is::No);
+        assert_eq!(
+            of("s3:PutObject", "arn:aws:s3:::b/state/x.json", OTHER),
+            Is::Yes
+        );
+        assert_eq!(
+            of("s3:PutObject", "arn:aws:s3:::b/state/x.json", RENEW),
+            Is::No
+        );
+        assert_eq!(
+            of("s3:PutObject", "arn:aws:s3:::b/certificates/x.json", OTHER),
+            Is::No
+        );
+        assert_eq!(
+            of("s3:GetObject", "arn:aws:s3:::b/state/x.json", OTHER),
+            Is::No
+        );
     }
 
     #[test]
@@ -227,10 +265,19 @@ mod tests {
             "Effect": "Deny", "Principal": {"AWS": "*"}, "Action": ["s3:*"], "Resource": "*",
             "Condition": {"StringEquals": {"aws:SourceVpc": "vpc-1"}, "Bool": {"aws:SecureTransport": false}},
         }});
-        let over = |tls| says(&policy, "Deny", &request("s3:GetObject", "x", &[("aws:securetransport", tls)]));
+        let over = |tls| {
+            says(
+                &policy,
+                "Deny",
+                &request("s3:GetObject", "x", &[("aws:securetransport", tls)]),
+            )
+        };
         assert_eq!(over("false"), Is::Perhaps);
         assert_eq!(over("true"), Is::No);
-        assert_eq!(says(&policy, "Allow", &request("s3:GetObject", "x", &[])), Is::No);
+        assert_eq!(
+            says(&policy, "Allow", &request("s3:GetObject", "x", &[])),
+            Is::No
+        );
     }
 
     #[test]
@@ -251,7 +298,13 @@ mod tests {
         };
         let rule = "arn:aws:events:us-east-1:123456789012:rule/certloop-document";
         assert_eq!(of("events.amazonaws.com", rule), Is::Yes);
-        assert_eq!(of("events.amazonaws.com", "arn:aws:events:us-east-1:123456789012:rule/x"), Is::No);
+        assert_eq!(
+            of(
+                "events.amazonaws.com",
+                "arn:aws:events:us-east-1:123456789012:rule/x"
+            ),
+            Is::No
+        );
         assert_eq!(of("s3.amazonaws.com", rule), Is::No);
     }
 }

@@ -36,7 +36,11 @@ pub(crate) struct Look<'a> {
 }
 
 /// Returns what was asked for, or `None` where the service says by this code that it is not there.
-fn unless<T, E>(operation: &'static str, sent: Result<T, SdkError<E>>, absent: &str) -> Seen<Option<T>>
+fn unless<T, E>(
+    operation: &'static str,
+    sent: Result<T, SdkError<E>>,
+    absent: &str,
+) -> Seen<Option<T>>
 where
     E: ProvideErrorMetadata + Error + 'static,
 {
@@ -58,7 +62,8 @@ impl<'a> Look<'a> {
     pub(crate) fn new(aws: &'a Aws) -> Self {
         let config = aws.config();
         // An endpoint of one's own rarely has a host name per bucket.
-        let of_s3 = aws_sdk_s3::config::Builder::from(config).force_path_style(config.endpoint_url().is_some());
+        let of_s3 = aws_sdk_s3::config::Builder::from(config)
+            .force_path_style(config.endpoint_url().is_some());
         Self {
             aws,
             s3: aws_sdk_s3::Client::from_conf(of_s3.build()),
@@ -78,33 +83,67 @@ impl<'a> Look<'a> {
             s3.get_public_access_block().bucket(name).send(),
             s3.get_bucket_ownership_controls().bucket(name).send(),
             s3.get_bucket_lifecycle_configuration().bucket(name).send(),
-            s3.get_bucket_notification_configuration().bucket(name).send(),
+            s3.get_bucket_notification_configuration()
+                .bucket(name)
+                .send(),
             s3.get_bucket_policy().bucket(name).send(),
         );
-        let encryption = unless("GetBucketEncryption", encryption, "ServerSideEncryptionConfigurationNotFoundError");
-        let blocked = unless("GetPublicAccessBlock", blocked, "NoSuchPublicAccessBlockConfiguration");
-        let ownership = unless("GetBucketOwnershipControls", ownership, "OwnershipControlsNotFoundError");
-        let lifecycle = unless("GetBucketLifecycleConfiguration", lifecycle, "NoSuchLifecycleConfiguration");
+        let encryption = unless(
+            "GetBucketEncryption",
+            encryption,
+            "ServerSideEncryptionConfigurationNotFoundError",
+        );
+        let blocked = unless(
+            "GetPublicAccessBlock",
+            blocked,
+            "NoSuchPublicAccessBlockConfiguration",
+        );
+        let ownership = unless(
+            "GetBucketOwnershipControls",
+            ownership,
+            "OwnershipControlsNotFoundError",
+        );
+        let lifecycle = unless(
+            "GetBucketLifecycleConfiguration",
+            lifecycle,
+            "NoSuchLifecycleConfiguration",
+        );
         Bucket {
             name: name.to_owned(),
-            versioning: seen("GetBucketVersioning", versioning)
-                .map(|it| it.status().is_some_and(|status| status.as_str() == "Enabled")),
+            versioning: seen("GetBucketVersioning", versioning).map(|it| {
+                it.status()
+                    .is_some_and(|status| status.as_str() == "Enabled")
+            }),
             encryption: encryption.map(|it| {
                 let configuration = it?.server_side_encryption_configuration?;
                 let rule = configuration.rules.into_iter().next()?;
                 let default = rule.apply_server_side_encryption_by_default?;
-                Some((default.sse_algorithm.as_str().to_owned(), default.kms_master_key_id))
+                Some((
+                    default.sse_algorithm.as_str().to_owned(),
+                    default.kms_master_key_id,
+                ))
             }),
             is_blocked: blocked.map(|it| {
                 let block = it.and_then(|it| it.public_access_block_configuration);
                 block.is_some_and(|block| {
-                    [block.block_public_acls, block.block_public_policy, block.ignore_public_acls, block.restrict_public_buckets]
-                        == [Some(true); 4]
+                    [
+                        block.block_public_acls,
+                        block.block_public_policy,
+                        block.ignore_public_acls,
+                        block.restrict_public_buckets,
+                    ] == [Some(true); 4]
                 })
             }),
             ownership: ownership.map(|it| {
                 let rules = it?.ownership_controls?.rules;
-                Some(rules.into_iter().next()?.object_ownership.as_str().to_owned())
+                Some(
+                    rules
+                        .into_iter()
+                        .next()?
+                        .object_ownership
+                        .as_str()
+                        .to_owned(),
+                )
             }),
             expiries: lifecycle.map(|it| {
                 let rules = it.and_then(|it| it.rules).unwrap_or_default();
@@ -121,7 +160,11 @@ impl<'a> Look<'a> {
         let sent = OffsetDateTime::now_utc();
         let configured = async {
             let asked = lambda.get_function_configuration().function_name(name);
-            let told = asked.customize().interceptor(self.dated.clone()).send().await;
+            let told = asked
+                .customize()
+                .interceptor(self.dated.clone())
+                .send()
+                .await;
             self.dated.answered(sent, OffsetDateTime::now_utc());
             told
         };
@@ -137,15 +180,24 @@ impl<'a> Look<'a> {
                 let it = it?;
                 let variables = it.environment.and_then(|environment| environment.variables);
                 Some(Configuration {
-                    runtime: it.runtime.map(|runtime| runtime.as_str().to_owned()).unwrap_or_default(),
+                    runtime: it
+                        .runtime
+                        .map(|runtime| runtime.as_str().to_owned())
+                        .unwrap_or_default(),
                     architecture: (it.architectures.unwrap_or_default().first())
                         .map(|architecture| architecture.as_str().to_owned())
                         .unwrap_or_default(),
                     timeout: it.timeout.unwrap_or_default(),
                     memory: it.memory_size.unwrap_or_default(),
                     bucket: variables.and_then(|mut all| all.remove("CERTLOOP_BUCKET")),
-                    state: it.state.map(|state| state.as_str().to_owned()).unwrap_or_default(),
-                    last_update: it.last_update_status.map(|status| status.as_str().to_owned()).unwrap_or_default(),
+                    state: it
+                        .state
+                        .map(|state| state.as_str().to_owned())
+                        .unwrap_or_default(),
+                    last_update: it
+                        .last_update_status
+                        .map(|status| status.as_str().to_owned())
+                        .unwrap_or_default(),
                     reason: it.state_reason.or(it.last_update_status_reason),
                     modified: text(it.last_modified),
                     arn: unversioned(&text(it.function_arn)),
@@ -160,7 +212,13 @@ impl<'a> Look<'a> {
 
     /// Returns the version that an alias stands for.
     pub(crate) async fn alias(&self, function: &str, name: &str) -> Seen<Option<String>> {
-        let sent = self.lambda.get_alias().function_name(function).name(name).send().await;
+        let sent = self
+            .lambda
+            .get_alias()
+            .function_name(function)
+            .name(name)
+            .send()
+            .await;
         unless("GetAlias", sent, NOT_FOUND).map(|it| it?.function_version)
     }
 
@@ -168,15 +226,27 @@ impl<'a> Look<'a> {
         let Some((group, name)) = named else {
             return Ok(None);
         };
-        let sent = self.scheduler.get_schedule().group_name(group).name(name).send().await;
+        let sent = self
+            .scheduler
+            .get_schedule()
+            .group_name(group)
+            .name(name)
+            .send()
+            .await;
         unless("GetSchedule", sent, NOT_FOUND).map(|it| {
             let it = it?;
             Some(Schedule {
                 is_enabled: it.state.is_none_or(|state| state.as_str() == "ENABLED"),
                 expression: it.schedule_expression.unwrap_or_default(),
-                target: it.target.as_ref().map(|target| target.arn.clone()).unwrap_or_default(),
+                target: it
+                    .target
+                    .as_ref()
+                    .map(|target| target.arn.clone())
+                    .unwrap_or_default(),
                 input: it.target.and_then(|target| target.input),
-                ends: it.end_date.and_then(|end| OffsetDateTime::from_unix_timestamp(end.secs()).ok()),
+                ends: it
+                    .end_date
+                    .and_then(|end| OffsetDateTime::from_unix_timestamp(end.secs()).ok()),
             })
         })
     }
@@ -238,7 +308,9 @@ impl<'a> Look<'a> {
             .statistics(statistic)
             .send()
             .await;
-        let points = seen("GetMetricStatistics", sent)?.datapoints.unwrap_or_default();
+        let points = seen("GetMetricStatistics", sent)?
+            .datapoints
+            .unwrap_or_default();
         let point = |point: aws_sdk_cloudwatch::types::Datapoint| {
             let at = OffsetDateTime::from_unix_timestamp(point.timestamp?.secs()).ok()?;
             Some((at, point.sum.or(point.maximum)?))
@@ -247,9 +319,17 @@ impl<'a> Look<'a> {
     }
 
     /// Looks at a load balancer, at the rules of its ports and at what these listeners of it hold.
-    pub(crate) async fn balancer(&self, arn: &LoadBalancerArn, listeners: &BTreeSet<ListenerArn>) -> Balancer {
+    pub(crate) async fn balancer(
+        &self,
+        arn: &LoadBalancerArn,
+        listeners: &BTreeSet<ListenerArn>,
+    ) -> Balancer {
         let region = self.aws.load_balancer(arn.region());
-        let (exists, http, https) = tokio::join!(region.balancer(arn), region.rules_on(arn, 80), region.rules_on(arn, 443));
+        let (exists, http, https) = tokio::join!(
+            region.balancer(arn),
+            region.rules_on(arn, 80),
+            region.rules_on(arn, 443)
+        );
         let mut held = Ok(Vec::new());
         for listener in listeners {
             match region.certificates(listener).await {
@@ -263,12 +343,20 @@ impl<'a> Look<'a> {
                 Err(error) => held = Err(error),
             }
         }
-        let known = self.functions.lock().unwrap_or_else(PoisonError::into_inner).get(arn.region()).cloned();
+        let known = self
+            .functions
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(arn.region())
+            .cloned();
         let functions = match known {
             Some(known) => known,
             None => {
                 let found = region.function_groups().await;
-                let mut all = self.functions.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut all = self
+                    .functions
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner);
                 all.insert(arn.region().to_owned(), found.clone());
                 found
             }
@@ -285,7 +373,11 @@ impl<'a> Look<'a> {
 
     /// Returns what AWS's clock said.
     pub(crate) fn clock(&self) -> Option<Reading> {
-        *self.dated.reading.lock().unwrap_or_else(PoisonError::into_inner)
+        *self
+            .dated
+            .reading
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -297,7 +389,8 @@ fn expiry(rule: &LifecycleRule) -> Option<Expiry> {
     let filter = rule.filter.as_ref();
     let and = filter.and_then(|filter| filter.and.as_ref());
     // Nothing of ours has tags.
-    let is_by_tag = filter.is_some_and(|filter| filter.tag.is_some()) || and.is_some_and(|and| and.tags.is_some());
+    let is_by_tag = filter.is_some_and(|filter| filter.tag.is_some())
+        || and.is_some_and(|and| and.tags.is_some());
     if is_by_tag {
         return None;
     }
@@ -307,8 +400,12 @@ fn expiry(rule: &LifecycleRule) -> Option<Expiry> {
     let prefix = prefix.or_else(|| rule.prefix.clone());
     Some(Expiry {
         prefix: prefix.unwrap_or_default(),
-        days: rule.expiration.as_ref().and_then(|expiration| expiration.days),
-        noncurrent_days: (rule.noncurrent_version_expiration.as_ref()).and_then(|expiration| expiration.noncurrent_days),
+        days: rule
+            .expiration
+            .as_ref()
+            .and_then(|expiration| expiration.days),
+        noncurrent_days: (rule.noncurrent_version_expiration.as_ref())
+            .and_then(|expiration| expiration.noncurrent_days),
     })
 }
 
@@ -326,9 +423,17 @@ struct Dated {
 
 impl Dated {
     fn answered(&self, sent: OffsetDateTime, answered: OffsetDateTime) {
-        let said = self.said.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let said = self
+            .said
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
         if let Some(said) = said {
-            *self.reading.lock().unwrap_or_else(PoisonError::into_inner) = Some(Reading { sent, answered, said });
+            *self.reading.lock().unwrap_or_else(PoisonError::into_inner) = Some(Reading {
+                sent,
+                answered,
+                said,
+            });
         }
     }
 }

@@ -41,7 +41,8 @@ pub(crate) struct Expiry {
 /// Returns that there is no such bucket, if that is so.
 fn missing(bucket: &Bucket) -> Option<Finding> {
     let gone = |error: &ServiceError| error.code.as_deref() == Some("NoSuchBucket");
-    let is_gone = bucket.policy.as_ref().is_err_and(gone) || bucket.versioning.as_ref().is_err_and(gone);
+    let is_gone =
+        bucket.policy.as_ref().is_err_and(gone) || bucket.versioning.as_ref().is_err_and(gone);
     is_gone.then(|| {
         finding::wrong(ABOUT, format!("there is no bucket {}", bucket.name))
             .with("another --bucket, --region or --profile")
@@ -83,15 +84,21 @@ fn blocked(bucket: &Bucket) -> Finding {
 
 fn owned(ownership: &Seen<Option<String>>) -> Finding {
     match ownership {
-        Ok(Some(kind)) if kind == "BucketOwnerEnforced" => {
-            finding::ok(ABOUT, "access control lists do not count (BucketOwnerEnforced)")
-        }
+        Ok(Some(kind)) if kind == "BucketOwnerEnforced" => finding::ok(
+            ABOUT,
+            "access control lists do not count (BucketOwnerEnforced)",
+        ),
         Ok(_) => finding::warning(
             ABOUT,
             "access control lists count: whoever may write them can show an object to others",
         )
         .with(APPLY),
-        Err(error) => finding::could_not_tell(ABOUT, "whether access control lists count", "s3:GetBucketOwnershipControls", error),
+        Err(error) => finding::could_not_tell(
+            ABOUT,
+            "whether access control lists count",
+            "s3:GetBucketOwnershipControls",
+            error,
+        ),
     }
 }
 
@@ -123,19 +130,37 @@ fn versioned(bucket: &Bucket) -> Finding {
     match (&bucket.versioning, &bucket.expiries) {
         (Ok(false), _) => finding::ok(ABOUT, "no versions are kept"),
         (Ok(true), Ok(expiries)) => {
-            let is_kept = |prefix: &&str| !expiries.iter().any(|it| it.noncurrent_days.is_some() && prefix.starts_with(&it.prefix));
-            let kept: Vec<&str> = ["accounts/", "vault/"].into_iter().filter(is_kept).collect();
+            let is_kept = |prefix: &&str| {
+                !expiries
+                    .iter()
+                    .any(|it| it.noncurrent_days.is_some() && prefix.starts_with(&it.prefix))
+            };
+            let kept: Vec<&str> = ["accounts/", "vault/"]
+                .into_iter()
+                .filter(is_kept)
+                .collect();
             match kept.is_empty() {
-                true => finding::ok(ABOUT, "versions are kept, and those of secrets deleted by age"),
+                true => finding::ok(
+                    ABOUT,
+                    "versions are kept, and those of secrets deleted by age",
+                ),
                 false => finding::warning(
                     ABOUT,
-                    format!("versions are kept for ever, and in {} they are old private keys", kept.join(" and ")),
+                    format!(
+                        "versions are kept for ever, and in {} they are old private keys",
+                        kept.join(" and ")
+                    ),
                 )
                 .with("a lifecycle rule that deletes noncurrent versions there after a day"),
             }
         }
         (Ok(true), Err(_)) => finding::ok(ABOUT, "versions are kept"),
-        (Err(error), _) => finding::could_not_tell(ABOUT, "whether versions are kept", "s3:GetBucketVersioning", error),
+        (Err(error), _) => finding::could_not_tell(
+            ABOUT,
+            "whether versions are kept",
+            "s3:GetBucketVersioning",
+            error,
+        ),
     }
 }
 
@@ -155,16 +180,27 @@ fn expiring(expiries: &Seen<Vec<Expiry>>) -> Vec<Finding> {
     let expiries = match expiries {
         Ok(expiries) => expiries,
         Err(error) => {
-            return vec![finding::could_not_tell(ABOUT, "what it deletes by age", "s3:GetLifecycleConfiguration", error)];
+            return vec![finding::could_not_tell(
+                ABOUT,
+                "what it deletes by age",
+                "s3:GetLifecycleConfiguration",
+                error,
+            )];
         }
     };
     let within = |key: &str| {
-        let days = expiries.iter().filter(|it| key.starts_with(&it.prefix)).filter_map(|it| it.days);
+        let days = expiries
+            .iter()
+            .filter(|it| key.starts_with(&it.prefix))
+            .filter_map(|it| it.days);
         days.min()
     };
     // A rule for a part of a prefix deletes there as well.
     let about = |prefix: &str| {
-        let below = expiries.iter().filter(|it| it.prefix.starts_with(prefix)).filter_map(|it| it.days);
+        let below = expiries
+            .iter()
+            .filter(|it| it.prefix.starts_with(prefix))
+            .filter_map(|it| it.days);
         below.chain(within(prefix)).min()
     };
     let mut findings = Vec::new();
@@ -177,8 +213,11 @@ fn expiring(expiries: &Seen<Vec<Expiry>>) -> Vec<Finding> {
     ] {
         if let Some(days) = about(prefix) {
             findings.push(
-                finding::wrong(ABOUT, format!("a lifecycle rule deletes {what} after {}", days_of(days)))
-                    .with(format!("take {prefix} out of that rule")),
+                finding::wrong(
+                    ABOUT,
+                    format!("a lifecycle rule deletes {what} after {}", days_of(days)),
+                )
+                .with(format!("take {prefix} out of that rule")),
             );
         }
     }
@@ -192,7 +231,10 @@ fn expiring(expiries: &Seen<Vec<Expiry>>) -> Vec<Finding> {
         );
     }
     findings.push(match within("challenges/") {
-        Some(days) => finding::ok(ABOUT, format!("tokens that were left over go after {}", days_of(days))),
+        Some(days) => finding::ok(
+            ABOUT,
+            format!("tokens that were left over go after {}", days_of(days)),
+        ),
         None => finding::warning(ABOUT, "tokens that were left over stay for ever").with(APPLY),
     });
     findings
@@ -215,7 +257,14 @@ fn guarded(bucket: &Bucket, roles: [Option<&str>; 2]) -> Vec<Finding> {
                 .with(APPLY),
             ];
         }
-        Err(error) => return vec![finding::could_not_tell(POLICY, "what it forbids", "s3:GetBucketPolicy", error)],
+        Err(error) => {
+            return vec![finding::could_not_tell(
+                POLICY,
+                "what it forbids",
+                "s3:GetBucketPolicy",
+                error,
+            )];
+        }
     };
     let Ok(policy) = serde_json::from_str::<Value>(text) else {
         return vec![finding::wrong(POLICY, "is no JSON").with(APPLY)];
@@ -233,7 +282,10 @@ fn guarded(bucket: &Bucket, roles: [Option<&str>; 2]) -> Vec<Finding> {
     };
     let mut findings = trial.strangers();
     findings.extend(trial.own(challenge));
-    if !findings.iter().any(|found| found.verdict > super::Verdict::Ok) {
+    if !findings
+        .iter()
+        .any(|found| found.verdict > super::Verdict::Ok)
+    {
         findings.push(finding::ok(
             POLICY,
             "keeps records, keys and tokens for renew, tokens for challenge, and asks for TLS",
@@ -271,7 +323,11 @@ impl Trial<'_> {
         };
         let mut findings = Vec::new();
         for (what, actions, prefixes) in [
-            ("read private keys and records", &["s3:GetObject"][..], &["vault/", "accounts/", "state/", "limits/"][..]),
+            (
+                "read private keys and records",
+                &["s3:GetObject"][..],
+                &["vault/", "accounts/", "state/", "limits/"][..],
+            ),
             (
                 "have any name validated, by a token of theirs",
                 &["s3:PutObject"],
@@ -286,7 +342,9 @@ impl Trial<'_> {
             let mut worst: Option<(Is, Vec<&str>)> = None;
             for prefix in prefixes {
                 let key = format!("{prefix}shop/1.json");
-                let denied = actions.iter().map(|action| self.denied(&stranger, action, &key, true));
+                let denied = actions
+                    .iter()
+                    .map(|action| self.denied(&stranger, action, &key, true));
                 let denied = denied.min().unwrap_or(Is::No);
                 if denied < Is::Yes {
                     let (so_far, open) = worst.get_or_insert((Is::Perhaps, Vec::new()));
@@ -307,7 +365,9 @@ impl Trial<'_> {
             }
         }
         if self.denied(self.renew, "s3:GetObject", "vault/shop/1.json", false) < Is::Yes {
-            findings.push(finding::warning(POLICY, "lets private keys be read without TLS").with(APPLY));
+            findings.push(
+                finding::warning(POLICY, "lets private keys be read without TLS").with(APPLY),
+            );
         }
         let nobody = Request {
             action: "s3:GetObject",
@@ -324,19 +384,37 @@ impl Trial<'_> {
     /// What the functions must be able to do.
     fn own(&self, challenge: &str) -> Vec<Finding> {
         let mut findings = Vec::new();
-        let acts = [("s3:PutObject", "state/shop.json"), ("s3:GetObject", "vault/shop/1.json"), ("s3:PutObject", "challenges/x")];
-        let refused = acts.into_iter().filter(|(action, key)| self.denied(self.renew, action, key, true) == Is::Yes);
-        let refused: Vec<String> = refused.map(|(action, key)| format!("{action} of {key}")).collect();
+        let acts = [
+            ("s3:PutObject", "state/shop.json"),
+            ("s3:GetObject", "vault/shop/1.json"),
+            ("s3:PutObject", "challenges/x"),
+        ];
+        let refused = acts
+            .into_iter()
+            .filter(|(action, key)| self.denied(self.renew, action, key, true) == Is::Yes);
+        let refused: Vec<String> = refused
+            .map(|(action, key)| format!("{action} of {key}"))
+            .collect();
         if !refused.is_empty() {
             findings.push(
-                finding::wrong(POLICY, format!("denies renew ({}) {}: nothing can be renewed", self.renew, refused.join(", ")))
-                    .with(APPLY),
+                finding::wrong(
+                    POLICY,
+                    format!(
+                        "denies renew ({}) {}: nothing can be renewed",
+                        self.renew,
+                        refused.join(", ")
+                    ),
+                )
+                .with(APPLY),
             );
         }
         if self.denied(challenge, "s3:GetObject", "challenges/x", true) == Is::Yes {
             findings.push(
-                finding::wrong(POLICY, format!("denies challenge ({challenge}) the tokens: no name can be validated"))
-                    .with(APPLY),
+                finding::wrong(
+                    POLICY,
+                    format!("denies challenge ({challenge}) the tokens: no name can be validated"),
+                )
+                .with(APPLY),
             );
         }
         findings
@@ -439,18 +517,34 @@ mod tests {
             assert_eq!(found, verdict);
             assert!(said.contains(words), "{said}");
         }
-        let said: Vec<_> = judged(&without("OnlyRenewWrites")).into_iter().map(|it| it.found).collect();
-        assert!(said[0].contains("validated") && said[1].contains("write records"), "{said:?}");
-        let none = Bucket { policy: Ok(None), ..good() };
+        let said: Vec<_> = judged(&without("OnlyRenewWrites"))
+            .into_iter()
+            .map(|it| it.found)
+            .collect();
+        assert!(
+            said[0].contains("validated") && said[1].contains("write records"),
+            "{said:?}"
+        );
+        let none = Bucket {
+            policy: Ok(None),
+            ..good()
+        };
         assert!(one(&none).1.contains("there is none"));
     }
 
     #[test]
     fn a_policy_that_denies_its_own_functions_is_wrong() {
-        let text = policy().to_string().replace("certloop-renew", "certloop-former");
+        let text = policy()
+            .to_string()
+            .replace("certloop-renew", "certloop-former");
         let said: Vec<_> = judged(&with_policy(&serde_json::from_str(&text).unwrap()));
-        assert!(said.iter().any(|it| it.found.contains("denies renew")), "{said:#?}");
-        let text = policy().to_string().replace("certloop-challenge", "certloop-former");
+        assert!(
+            said.iter().any(|it| it.found.contains("denies renew")),
+            "{said:#?}"
+        );
+        let text = policy()
+            .to_string()
+            .replace("certloop-challenge", "certloop-former");
         let (_, said) = one(&with_policy(&serde_json::from_str(&text).unwrap()));
         assert!(said.contains("denies challenge"), "{said}");
     }
@@ -460,7 +554,10 @@ mod tests {
         let mut open = policy();
         let statement = json!({"Effect": "Allow", "Principal": "*", "Action": "s3:GetObject", "Resource": "arn:aws:s3:::b/*"});
         open["Statement"].as_array_mut().unwrap().push(statement);
-        assert_eq!(one(&with_policy(&open)), (Verdict::Wrong, "lets everybody read".to_owned()));
+        assert_eq!(
+            one(&with_policy(&open)),
+            (Verdict::Wrong, "lets everybody read".to_owned())
+        );
     }
 
     #[test]
@@ -474,20 +571,40 @@ mod tests {
             });
             bucket
         };
-        assert!(one(&with("vault/", 30)).1.contains("private keys after 30 days"));
-        assert!(one(&with("state/shop", 1000)).1.contains("known of each certificate"));
+        assert!(
+            one(&with("vault/", 30))
+                .1
+                .contains("private keys after 30 days")
+        );
+        assert!(
+            one(&with("state/shop", 1000))
+                .1
+                .contains("known of each certificate")
+        );
         assert_eq!(judged(&with("", 90)).len(), 6);
-        let none = Bucket { expiries: Ok(Vec::new()), ..good() };
+        let none = Bucket {
+            expiries: Ok(Vec::new()),
+            ..good()
+        };
         assert_eq!(one(&none).0, Verdict::Warning);
     }
 
     #[test]
     fn settings_of_the_bucket_are_judged_one_by_one() {
-        let open = Bucket { is_blocked: Ok(false), ..good() };
+        let open = Bucket {
+            is_blocked: Ok(false),
+            ..good()
+        };
         assert_eq!(one(&open).0, Verdict::Wrong);
-        let lists = Bucket { ownership: Ok(Some("ObjectWriter".to_owned())), ..good() };
+        let lists = Bucket {
+            ownership: Ok(Some("ObjectWriter".to_owned())),
+            ..good()
+        };
         assert_eq!(one(&lists).0, Verdict::Warning);
-        let silent = Bucket { tells_event_bridge: Ok(false), ..good() };
+        let silent = Bucket {
+            tells_event_bridge: Ok(false),
+            ..good()
+        };
         assert_eq!(one(&silent).0, Verdict::Warning);
         let keyed = |key: Option<&str>| Bucket {
             encryption: Ok(Some(("aws:kms".to_owned(), key.map(str::to_owned)))),
@@ -495,9 +612,16 @@ mod tests {
         };
         assert_eq!(one(&keyed(Some("arn:aws:kms:key/1"))).0, Verdict::Wrong);
         assert_eq!(one(&keyed(None)).0, Verdict::Warning);
-        let mut versioned = Bucket { versioning: Ok(true), ..good() };
+        let mut versioned = Bucket {
+            versioning: Ok(true),
+            ..good()
+        };
         assert_eq!(judged(&versioned), []);
-        versioned.expiries = Ok(vec![Expiry { prefix: "challenges/".to_owned(), days: Some(1), noncurrent_days: None }]);
+        versioned.expiries = Ok(vec![Expiry {
+            prefix: "challenges/".to_owned(),
+            days: Some(1),
+            noncurrent_days: None,
+        }]);
         assert!(one(&versioned).1.contains("accounts/ and vault/"));
     }
 
@@ -509,16 +633,29 @@ mod tests {
             message: "no".to_owned(),
             status: Some(403),
         };
-        let blind = Bucket { policy: Err(denied()), ..good() };
+        let blind = Bucket {
+            policy: Err(denied()),
+            ..good()
+        };
         let [found] = judged(&blind).try_into().unwrap();
         assert_eq!(found.verdict, Verdict::CouldNotTell);
-        assert!(found.remedy.is_some_and(|remedy| remedy.contains("s3:GetBucketPolicy")));
+        assert!(
+            found
+                .remedy
+                .is_some_and(|remedy| remedy.contains("s3:GetBucketPolicy"))
+        );
         let gone = ServiceError {
             code: Some("NoSuchBucket".to_owned()),
             status: Some(404),
             ..denied()
         };
-        let gone = Bucket { policy: Err(gone), ..good() };
-        assert_eq!(one(&gone), (Verdict::Wrong, "there is no bucket b".to_owned()));
+        let gone = Bucket {
+            policy: Err(gone),
+            ..good()
+        };
+        assert_eq!(
+            one(&gone),
+            (Verdict::Wrong, "there is no bucket b".to_owned())
+        );
     }
 }

@@ -19,7 +19,10 @@ impl Reading {
     /// Returns how far this machine's clock is ahead, at least: what lies between asking and answering excuses it.
     fn ahead(&self) -> Duration {
         // Clocks elsewhere are told in whole seconds.
-        let (earliest, latest) = (self.sent - Duration::SECOND, self.answered + Duration::SECOND);
+        let (earliest, latest) = (
+            self.sent - Duration::SECOND,
+            self.answered + Duration::SECOND,
+        );
         if self.said < earliest {
             earliest - self.said
         } else if self.said > latest {
@@ -35,20 +38,37 @@ pub(crate) fn judge(aws: Option<Reading>, function: Option<Reading>) -> Vec<Find
     let mut findings = Vec::new();
     let here = aws.map(|reading| reading.ahead());
     match here {
-        Some(ahead) => findings.push(of(ahead, "this machine's clock", "AWS's", "set the clock of this machine (NTP)")),
-        None => findings.push(finding::unknown(ABOUT, "what AWS's clock says: no answer had a date")),
+        Some(ahead) => findings.push(of(
+            ahead,
+            "this machine's clock",
+            "AWS's",
+            "set the clock of this machine (NTP)",
+        )),
+        None => findings.push(finding::unknown(
+            ABOUT,
+            "what AWS's clock says: no answer had a date",
+        )),
     }
     if let Some(reading) = function {
         // The function's clock against AWS's, if that is known; an error of ours is none of the function's.
         let ahead = here.unwrap_or_default() - reading.ahead();
-        findings.push(of(ahead, "the function's clock", "AWS's", "nothing on your side sets it: report it to AWS"));
+        findings.push(of(
+            ahead,
+            "the function's clock",
+            "AWS's",
+            "nothing on your side sets it: report it to AWS",
+        ));
     }
     findings
 }
 
 fn of(ahead: Duration, whose: &str, others: &str, remedy: &str) -> Finding {
     let by = ahead.abs();
-    let side = if ahead.is_negative() { "behind" } else { "ahead of" };
+    let side = if ahead.is_negative() {
+        "behind"
+    } else {
+        "ahead of"
+    };
     match by {
         by if by > REFUSED => finding::wrong(
             ABOUT,
@@ -99,10 +119,19 @@ mod tests {
     #[test]
     fn which_clock_is_ahead_is_said() {
         let found = judge(Some(reading(61)), Some(reading(61)));
-        assert_eq!(found[0].found, "this machine's clock is 60 seconds ahead of AWS's");
+        assert_eq!(
+            found[0].found,
+            "this machine's clock is 60 seconds ahead of AWS's"
+        );
         let found = judge(Some(reading(-603)), None);
-        assert!(found[0].found.contains("10 minutes behind AWS's"), "{found:?}");
+        assert!(
+            found[0].found.contains("10 minutes behind AWS's"),
+            "{found:?}"
+        );
         let found = judge(Some(reading(0)), Some(reading(61)));
-        assert_eq!(found[1].found, "the function's clock is 60 seconds behind AWS's");
+        assert_eq!(
+            found[1].found,
+            "the function's clock is 60 seconds behind AWS's"
+        );
     }
 }

@@ -75,7 +75,12 @@ pub(crate) fn unknown(about: &str, found: impl Into<String>) -> Finding {
 }
 
 /// Says what could not be told since AWS did not answer, and which permission it takes where that is why.
-pub(crate) fn could_not_tell(about: &str, what: &str, permission: &str, error: &ServiceError) -> Finding {
+pub(crate) fn could_not_tell(
+    about: &str,
+    what: &str,
+    permission: &str,
+    error: &ServiceError,
+) -> Finding {
     let found = unknown(about, format!("{what}: {error}"));
     match is_denied(error) {
         true => found.with(format!(
@@ -88,7 +93,9 @@ pub(crate) fn could_not_tell(about: &str, what: &str, permission: &str, error: &
 /// Whether the call was refused for want of a permission.
 pub(crate) fn is_denied(error: &ServiceError) -> bool {
     let code = error.code.as_deref().unwrap_or_default();
-    code.starts_with("AccessDenied") || code == "UnauthorizedOperation" || error.status == Some(403) && code.is_empty()
+    code.starts_with("AccessDenied")
+        || code == "UnauthorizedOperation"
+        || error.status == Some(403) && code.is_empty()
 }
 
 /// What most often puts something right.

@@ -78,7 +78,13 @@ const CHALLENGE: Needs = Needs {
 };
 
 /// Judges both, and the alias by which renew only looks: the version that it stands for.
-pub(crate) fn judge(renew: &Function, challenge: Option<&Function>, view: &Seen<Option<String>>, bucket: &str, names: &Names) -> Vec<Finding> {
+pub(crate) fn judge(
+    renew: &Function,
+    challenge: Option<&Function>,
+    view: &Seen<Option<String>>,
+    bucket: &str,
+    names: &Names,
+) -> Vec<Finding> {
     let mut findings = configured(renew, &RENEW, bucket);
     findings.extend(documents(renew, names));
     findings.push(viewed(view));
@@ -86,7 +92,10 @@ pub(crate) fn judge(renew: &Function, challenge: Option<&Function>, view: &Seen<
         Some(challenge) => findings.extend(configured(challenge, &CHALLENGE, bucket)),
         None => findings.push(finding::unknown(
             CHALLENGE.about,
-            format!("what it is called: {} does not end in -renew, as the module's does", names.function),
+            format!(
+                "what it is called: {} does not end in -renew, as the module's does",
+                names.function
+            ),
         )),
     }
     findings
@@ -97,19 +106,40 @@ fn configured(function: &Function, needs: &Needs, bucket: &str) -> Vec<Finding> 
     let found = match &function.configuration {
         Ok(Some(found)) => found,
         Ok(None) => {
-            let missing = finding::wrong(about, format!("there is none called {name}: {}", needs.otherwise));
-            return vec![missing.with("another --function, --region or --profile; or terraform apply")];
+            let missing = finding::wrong(
+                about,
+                format!("there is none called {name}: {}", needs.otherwise),
+            );
+            return vec![
+                missing.with("another --function, --region or --profile; or terraform apply"),
+            ];
         }
-        Err(error) => return vec![finding::could_not_tell(about, "how it is configured", "lambda:GetFunctionConfiguration", error)],
+        Err(error) => {
+            return vec![finding::could_not_tell(
+                about,
+                "how it is configured",
+                "lambda:GetFunctionConfiguration",
+                error,
+            )];
+        }
     };
     let mut findings = Vec::new();
     let mut is_wrong = |said: String| findings.push(finding::wrong(about, said).with(APPLY));
     match &found.bucket {
         Some(named) if named == bucket => {}
-        Some(named) => is_wrong(format!("{name} works with the bucket {named}, not with {bucket} (CERTLOOP_BUCKET)")),
-        None => is_wrong(format!("{name} knows no bucket (CERTLOOP_BUCKET): {}", needs.otherwise)),
+        Some(named) => is_wrong(format!(
+            "{name} works with the bucket {named}, not with {bucket} (CERTLOOP_BUCKET)"
+        )),
+        None => is_wrong(format!(
+            "{name} knows no bucket (CERTLOOP_BUCKET): {}",
+            needs.otherwise
+        )),
     }
-    let reason = found.reason.as_deref().map(|reason| format!(": {reason}")).unwrap_or_default();
+    let reason = found
+        .reason
+        .as_deref()
+        .map(|reason| format!(": {reason}"))
+        .unwrap_or_default();
     if !matches!(found.state.as_str(), "Active" | "Inactive" | "") {
         is_wrong(format!("{name} is {}{reason}", found.state));
     }
@@ -117,16 +147,29 @@ fn configured(function: &Function, needs: &Needs, bucket: &str) -> Vec<Finding> 
         is_wrong(format!("the last update of {name} failed{reason}"));
     }
     if found.runtime != "provided.al2023" {
-        is_wrong(format!("{name} runs on {}; it is built for provided.al2023", found.runtime));
+        is_wrong(format!(
+            "{name} runs on {}; it is built for provided.al2023",
+            found.runtime
+        ));
     }
     if found.timeout < needs.timeout {
-        is_wrong(format!("{name} has {} only, and needs {} at least", counted(found.timeout.into(), "second"), needs.timeout));
+        is_wrong(format!(
+            "{name} has {} only, and needs {} at least",
+            counted(found.timeout.into(), "second"),
+            needs.timeout
+        ));
     }
     if found.last_update == "InProgress" {
-        findings.push(finding::warning(about, format!("{name} is being updated")).with("certloop doctor, in a minute"));
+        findings.push(
+            finding::warning(about, format!("{name} is being updated"))
+                .with("certloop doctor, in a minute"),
+        );
     }
     if found.memory < needs.memory {
-        let said = format!("{name} has {} MB, less than the {} it is tried with", found.memory, needs.memory);
+        let said = format!(
+            "{name} has {} MB, less than the {} it is tried with",
+            found.memory, needs.memory
+        );
         findings.push(finding::warning(about, said).with(APPLY));
     }
     findings.extend(reserved(function, needs));
@@ -148,13 +191,32 @@ fn reserved(function: &Function, needs: &Needs) -> Option<Finding> {
     match &function.reserved {
         Ok(None) => None,
         Ok(Some(0)) => Some(
-            finding::wrong(about, format!("{name} is switched off: 0 executions are reserved for it, and {}", needs.otherwise)).with(free),
+            finding::wrong(
+                about,
+                format!(
+                    "{name} is switched off: 0 executions are reserved for it, and {}",
+                    needs.otherwise
+                ),
+            )
+            .with(free),
         ),
         Ok(Some(count)) if *count < needs.at_once => Some(
-            finding::warning(about, format!("{name} runs {count} times at once at most, and {} may be needed", needs.at_once)).with(free),
+            finding::warning(
+                about,
+                format!(
+                    "{name} runs {count} times at once at most, and {} may be needed",
+                    needs.at_once
+                ),
+            )
+            .with(free),
         ),
         Ok(Some(_)) => None,
-        Err(error) => Some(finding::could_not_tell(about, "whether executions are reserved", "lambda:GetFunctionConcurrency", error)),
+        Err(error) => Some(finding::could_not_tell(
+            about,
+            "whether executions are reserved",
+            "lambda:GetFunctionConcurrency",
+            error,
+        )),
     }
 }
 
@@ -201,10 +263,17 @@ pub(crate) fn challenged(challenge: &Function, group: &str) -> Option<Finding> {
 
 /// Returns what follows `targetgroup/`.
 fn short(group: &str) -> &str {
-    group.rsplit_once(":targetgroup/").map_or(group, |(_, name)| name)
+    group
+        .rsplit_once(":targetgroup/")
+        .map_or(group, |(_, name)| name)
 }
 
-fn may_invoke<'e>(policy: &'e Seen<Option<String>>, service: &str, source: &str, function: &str) -> Result<Is, &'e certificates::problem::ServiceError> {
+fn may_invoke<'e>(
+    policy: &'e Seen<Option<String>>,
+    service: &str,
+    source: &str,
+    function: &str,
+) -> Result<Is, &'e certificates::problem::ServiceError> {
     let Some(text) = policy.as_ref()? else {
         return Ok(Is::No);
     };
@@ -225,10 +294,20 @@ fn may_invoke<'e>(policy: &'e Seen<Option<String>>, service: &str, source: &str,
 fn viewed(view: &Seen<Option<String>>) -> Finding {
     const ABOUT: &str = "alias view";
     match view {
-        Ok(Some(version)) if version == "$LATEST" => finding::ok(ABOUT, "stands for what is deployed"),
-        Ok(Some(version)) => finding::warning(ABOUT, format!("stands for version {version}: status, plan and check are of another build")).with(APPLY),
-        Ok(None) => finding::warning(ABOUT, "is not there: whoever may only look cannot").with(APPLY),
-        Err(error) if is_denied(error) => finding::could_not_tell(ABOUT, "what it stands for", "lambda:GetAlias", error),
+        Ok(Some(version)) if version == "$LATEST" => {
+            finding::ok(ABOUT, "stands for what is deployed")
+        }
+        Ok(Some(version)) => finding::warning(
+            ABOUT,
+            format!("stands for version {version}: status, plan and check are of another build"),
+        )
+        .with(APPLY),
+        Ok(None) => {
+            finding::warning(ABOUT, "is not there: whoever may only look cannot").with(APPLY)
+        }
+        Err(error) if is_denied(error) => {
+            finding::could_not_tell(ABOUT, "what it stands for", "lambda:GetAlias", error)
+        }
         Err(error) => finding::unknown(ABOUT, error.to_string()),
     }
 }
@@ -285,7 +364,13 @@ mod tests {
 
     fn judged(renew: &Function) -> Vec<(Verdict, String)> {
         let latest = Ok(Some("$LATEST".to_owned()));
-        let found = judge(renew, Some(&super::tests::renew()), &latest, "b", &Names::of("certloop-renew"));
+        let found = judge(
+            renew,
+            Some(&super::tests::renew()),
+            &latest,
+            "b",
+            &Names::of("certloop-renew"),
+        );
         let worse = found.into_iter().filter(|it| it.verdict > Verdict::Ok);
         worse.map(|it| (it.verdict, it.found)).collect()
     }
@@ -298,18 +383,70 @@ mod tests {
     #[test]
     fn each_thing_that_is_off_is_named() {
         for (changed, verdict, words) in [
-            (change(|it| it.bucket = Some("other".to_owned())), Verdict::Wrong, "not with b"),
-            (change(|it| it.bucket = None), Verdict::Wrong, "knows no bucket"),
+            (
+                change(|it| it.bucket = Some("other".to_owned())),
+                Verdict::Wrong,
+                "not with b",
+            ),
+            (
+                change(|it| it.bucket = None),
+                Verdict::Wrong,
+                "knows no bucket",
+            ),
             (change(|it| it.timeout = 3), Verdict::Wrong, "needs 60"),
             (change(|it| it.memory = 128), Verdict::Warning, "128 MB"),
-            (change(|it| it.runtime = "provided.al2".to_owned()), Verdict::Wrong, "provided.al2;"),
-            (change(|it| it.last_update = "Failed".to_owned()), Verdict::Wrong, "last update"),
-            (change(|it| it.last_update = "InProgress".to_owned()), Verdict::Warning, "being updated"),
-            (change(|it| it.state = "Failed".to_owned()), Verdict::Wrong, "is Failed"),
-            (Function { reserved: Ok(Some(0)), ..renew() }, Verdict::Wrong, "switched off"),
-            (Function { reserved: Ok(Some(1)), ..renew() }, Verdict::Warning, "1 times at once"),
-            (Function { policy: Ok(None), ..renew() }, Verdict::Warning, "EventBridge may not invoke"),
-            (Function { configuration: Ok(None), ..renew() }, Verdict::Wrong, "there is none called"),
+            (
+                change(|it| it.runtime = "provided.al2".to_owned()),
+                Verdict::Wrong,
+                "provided.al2;",
+            ),
+            (
+                change(|it| it.last_update = "Failed".to_owned()),
+                Verdict::Wrong,
+                "last update",
+            ),
+            (
+                change(|it| it.last_update = "InProgress".to_owned()),
+                Verdict::Warning,
+                "being updated",
+            ),
+            (
+                change(|it| it.state = "Failed".to_owned()),
+                Verdict::Wrong,
+                "is Failed",
+            ),
+            (
+                Function {
+                    reserved: Ok(Some(0)),
+                    ..renew()
+                },
+                Verdict::Wrong,
+                "switched off",
+            ),
+            (
+                Function {
+                    reserved: Ok(Some(1)),
+                    ..renew()
+                },
+                Verdict::Warning,
+                "1 times at once",
+            ),
+            (
+                Function {
+                    policy: Ok(None),
+                    ..renew()
+                },
+                Verdict::Warning,
+                "EventBridge may not invoke",
+            ),
+            (
+                Function {
+                    configuration: Ok(None),
+                    ..renew()
+                },
+                Verdict::Wrong,
+                "there is none called",
+            ),
         ] {
             let found = judged(&changed);
             let [(is, said)] = found.as_slice() else {
@@ -328,7 +465,10 @@ mod tests {
                 "Resource": ARN, "Condition": {"ArnLike": {"AWS:SourceArn": group}},
             }]))
         };
-        assert_eq!(challenged(&let_in(GROUP), GROUP).unwrap().verdict, Verdict::Ok);
+        assert_eq!(
+            challenged(&let_in(GROUP), GROUP).unwrap().verdict,
+            Verdict::Ok
+        );
         let other = challenged(&let_in(&GROUP.replace("certloop-1", "other")), GROUP).unwrap();
         assert_eq!(other.verdict, Verdict::Wrong);
         assert!(other.remedy.unwrap().contains("add-permission"));
@@ -338,7 +478,10 @@ mod tests {
             message: "no".to_owned(),
             status: Some(403),
         };
-        let blind = Function { policy: Err(denied), ..renew() };
+        let blind = Function {
+            policy: Err(denied),
+            ..renew()
+        };
         let found = challenged(&blind, GROUP).unwrap();
         assert_eq!(found.verdict, Verdict::CouldNotTell);
         assert!(found.remedy.unwrap().contains("lambda:GetPolicy"));

@@ -30,7 +30,11 @@ use crate::trouble::{Ends, Trouble};
 use crate::words::wrapped;
 
 /// Looks at the installation and tells what was found, the worst first.
-pub(crate) async fn doctor(here: &Installation, screen: Screen, as_json: bool) -> Result<Ends, Trouble> {
+pub(crate) async fn doctor(
+    here: &Installation,
+    screen: Screen,
+    as_json: bool,
+) -> Result<Ends, Trouble> {
     let (bucket, function) = (here.config().bucket()?, here.config().function()?);
     let spinner = Spinner::start("looking at the installation");
     let mut findings = examine(here, &bucket, &function).await?;
@@ -84,18 +88,27 @@ impl Names {
     }
 
     fn queue(&self) -> Option<String> {
-        self.base.as_ref().map(|base| format!("{base}-dead-letters"))
+        self.base
+            .as_ref()
+            .map(|base| format!("{base}-dead-letters"))
     }
 
     /// Returns the ARN of the rule that is told of new documents; `function` is renew's ARN.
     fn document_rule(&self, function: &str) -> Option<String> {
         let base = self.base.as_ref()?;
         let (before, _) = function.split_once(":function:")?;
-        Some(format!("{}:rule/{base}-document", before.replacen(":lambda:", ":events:", 1)))
+        Some(format!(
+            "{}:rule/{base}-document",
+            before.replacen(":lambda:", ":events:", 1)
+        ))
     }
 }
 
-async fn examine(here: &Installation, bucket: &str, function: &str) -> Result<Vec<Finding>, Trouble> {
+async fn examine(
+    here: &Installation,
+    bucket: &str,
+    function: &str,
+) -> Result<Vec<Finding>, Trouble> {
     let names = Names::of(function);
     let look = Look::new(here.aws().await);
     let store = here.bucket().await?;
@@ -122,9 +135,18 @@ async fn examine(here: &Installation, bucket: &str, function: &str) -> Result<Ve
     let role = |function: &functions::Function| function.known().map(|known| known.role.clone());
     let (renew_role, challenge_role) = (role(&renew), challenge.as_ref().and_then(role));
 
-    let mut findings = bucket::judge(&seen_bucket, [renew_role.as_deref(), challenge_role.as_deref()]);
+    let mut findings = bucket::judge(
+        &seen_bucket,
+        [renew_role.as_deref(), challenge_role.as_deref()],
+    );
     findings.push(settings_found(&settings));
-    findings.extend(functions::judge(&renew, challenge.as_ref(), &view, bucket, &names));
+    findings.extend(functions::judge(
+        &renew,
+        challenge.as_ref(),
+        &view,
+        bucket,
+        &names,
+    ));
     let renew_arn = renew.known().map(|known| known.arn.as_str());
     findings.extend(schedule::judge(&seen_schedule, &names, renew_arn, now));
     findings.extend(passes(&look, &seen_schedule, &names, now).await);
@@ -132,7 +154,11 @@ async fn examine(here: &Installation, bucket: &str, function: &str) -> Result<Ve
     let mut function_clock = None;
     match &told {
         Ok((told, answered)) => {
-            function_clock = told.at.map(|said| clock::Reading { sent, answered: *answered, said });
+            function_clock = told.at.map(|said| clock::Reading {
+                sent,
+                answered: *answered,
+                said,
+            });
             findings.extend(quotas::judge(&told.limits));
             findings.extend(routes(&look, told, challenge.as_ref()).await);
         }
@@ -149,13 +175,22 @@ fn settings_found(settings: &Result<Settings, Problem>) -> Finding {
     match settings {
         Ok(settings) => {
             let authorities: Vec<&str> = settings.authorities.keys().map(String::as_str).collect();
-            finding::ok(ABOUT, format!("is understood; authorities: {}", authorities.join(", ")))
+            finding::ok(
+                ABOUT,
+                format!("is understood; authorities: {}", authorities.join(", ")),
+            )
         }
         Err(problem) if problem.kind == Problem::kind_of(Ours::StoreDenied) => {
-            finding::unknown(ABOUT, format!("what it says: {}", problem.detail)).with("needs s3:GetObject of settings.json, and s3:ListBucket")
+            finding::unknown(ABOUT, format!("what it says: {}", problem.detail))
+                .with("needs s3:GetObject of settings.json, and s3:ListBucket")
         }
-        Err(problem) if [Ours::Settings, Ours::SettingsMissing].map(Problem::kind_of).contains(&problem.kind) => {
-            finding::wrong(ABOUT, format!("{}: no pass can be made", problem.detail)).with("correct it where it is written, in Terraform or in the bucket")
+        Err(problem)
+            if [Ours::Settings, Ours::SettingsMissing]
+                .map(Problem::kind_of)
+                .contains(&problem.kind) =>
+        {
+            finding::wrong(ABOUT, format!("{}: no pass can be made", problem.detail))
+                .with("correct it where it is written, in Terraform or in the bucket")
         }
         Err(problem) => finding::unknown(ABOUT, problem.detail.clone()),
     }
@@ -167,8 +202,20 @@ fn no_inventory(trouble: &Trouble) -> Finding {
         .filter(|next| *next != "certloop doctor")
         .collect();
     let found = match trouble.what.contains("AccessDenied") {
-        true => finding::unknown(ABOUT, format!("{}; so neither the rules on port 80 nor quotas were looked at", trouble.what)),
-        false => finding::wrong(ABOUT, format!("{}; so neither the rules on port 80 nor quotas were looked at", trouble.what)),
+        true => finding::unknown(
+            ABOUT,
+            format!(
+                "{}; so neither the rules on port 80 nor quotas were looked at",
+                trouble.what
+            ),
+        ),
+        false => finding::wrong(
+            ABOUT,
+            format!(
+                "{}; so neither the rules on port 80 nor quotas were looked at",
+                trouble.what
+            ),
+        ),
     };
     match next.is_empty() {
         true => found.with("its log in CloudWatch"),
@@ -177,22 +224,48 @@ fn no_inventory(trouble: &Trouble) -> Finding {
 }
 
 /// When the last pass was, and what the machinery counted.
-async fn passes(look: &Look<'_>, schedule: &Seen<Option<schedule::Schedule>>, names: &Names, now: OffsetDateTime) -> Vec<Finding> {
-    let expression = schedule.as_ref().ok().and_then(Option::as_ref).map(|schedule| schedule.expression.as_str());
+async fn passes(
+    look: &Look<'_>,
+    schedule: &Seen<Option<schedule::Schedule>>,
+    names: &Names,
+    now: OffsetDateTime,
+) -> Vec<Finding> {
+    let expression = schedule
+        .as_ref()
+        .ok()
+        .and_then(Option::as_ref)
+        .map(|schedule| schedule.expression.as_str());
     let interval = expression.and_then(schedule::interval);
     let since = now - schedule::patience(interval).max(Duration::DAY);
     let day = now - Duration::DAY;
     let hour = now - Duration::HOUR;
     let (renew, challenge, queue) = (&names.function, names.challenge(), names.queue());
-    let count = async |about, what: &str, metric: (&str, &str), dimension: (&str, Option<&str>), since, remedy: String| {
+    let count = async |about,
+                       what: &str,
+                       metric: (&str, &str),
+                       dimension: (&str, Option<&str>),
+                       since,
+                       remedy: String| {
         let (dimension, value) = (dimension.0, dimension.1?);
         let seen = look.total(metric, (dimension, value), since, now).await;
-        Some(schedule::Count { about, what: what.to_owned(), seen, remedy })
+        Some(schedule::Count {
+            about,
+            what: what.to_owned(),
+            seen,
+            remedy,
+        })
     };
     let log = |name: &str| format!("aws logs tail --since 1d /aws/lambda/{name}");
     let (last, errors, throttles, unanswered, dead, untold) = tokio::join!(
         look.last(("certloop", "Passes"), ("Function", renew), since, now),
-        count("function renew", "invocations failed in the last day", ("AWS/Lambda", "Errors"), ("FunctionName", Some(renew)), day, log(renew)),
+        count(
+            "function renew",
+            "invocations failed in the last day",
+            ("AWS/Lambda", "Errors"),
+            ("FunctionName", Some(renew)),
+            day,
+            log(renew)
+        ),
         count(
             "function renew",
             "invocations were not let run in the last day",
@@ -215,7 +288,10 @@ async fn passes(look: &Look<'_>, schedule: &Seen<Option<schedule::Schedule>>, na
             ("AWS/SQS", "ApproximateNumberOfMessagesVisible"),
             ("QueueName", queue.as_deref()),
             hour,
-            format!("a message of the queue {} says why (ERROR_MESSAGE)", queue.as_deref().unwrap_or_default())
+            format!(
+                "a message of the queue {} says why (ERROR_MESSAGE)",
+                queue.as_deref().unwrap_or_default()
+            )
         ),
         count(
             "messages",
@@ -226,14 +302,21 @@ async fn passes(look: &Look<'_>, schedule: &Seen<Option<schedule::Schedule>>, na
             format!("{}: which, and why", log(renew))
         ),
     );
-    let counts: Vec<schedule::Count> = [errors, throttles, unanswered, dead, untold].into_iter().flatten().collect();
+    let counts: Vec<schedule::Count> = [errors, throttles, unanswered, dead, untold]
+        .into_iter()
+        .flatten()
+        .collect();
     let mut findings = vec![schedule::last_pass(&last, interval, since, now)];
     findings.extend(schedule::counts(&counts));
     findings
 }
 
 /// The way of challenges on each load balancer, and how full it is.
-async fn routes(look: &Look<'_>, told: &Inventory, challenge: Option<&functions::Function>) -> Vec<Finding> {
+async fn routes(
+    look: &Look<'_>,
+    told: &Inventory,
+    challenge: Option<&functions::Function>,
+) -> Vec<Finding> {
     let mut findings = Vec::new();
     let mut groups = std::collections::BTreeSet::new();
     for (arn, served) in route::served(told) {
@@ -244,7 +327,11 @@ async fn routes(look: &Look<'_>, told: &Inventory, challenge: Option<&functions:
         findings.push(quotas::certificates(&balancer));
     }
     if let Some(challenge) = challenge {
-        findings.extend(groups.iter().filter_map(|group| functions::challenged(challenge, group)));
+        findings.extend(
+            groups
+                .iter()
+                .filter_map(|group| functions::challenged(challenge, group)),
+        );
     }
     findings
 }
@@ -253,21 +340,43 @@ fn rendered(findings: &[Finding], screen: Screen) -> String {
     let mut text = String::new();
     for found in findings {
         let (mark, ink) = mark(found.verdict);
-        let lines = wrapped(&format!("{}: {}", found.about, found.found), screen.width, INDENT);
+        let lines = wrapped(
+            &format!("{}: {}", found.about, found.found),
+            screen.width,
+            INDENT,
+        );
         let lines = lines.strip_prefix(INDENT).unwrap_or(&lines);
         text += &format!("{} {lines}", screen.ink(ink, &format!("{mark:<MARK$}")));
         if let Some(remedy) = &found.remedy {
-            text += &screen.ink(Ink::Faint, wrapped(&format!("try: {remedy}"), screen.width, INDENT).trim_end());
+            text += &screen.ink(
+                Ink::Faint,
+                wrapped(&format!("try: {remedy}"), screen.width, INDENT).trim_end(),
+            );
             text.push('\n');
         }
     }
-    let count = |verdict| findings.iter().filter(|found| found.verdict == verdict).count();
-    let (wrong, unknown, warnings) = (count(Verdict::Wrong), count(Verdict::CouldNotTell), count(Verdict::Warning));
+    let count = |verdict| {
+        findings
+            .iter()
+            .filter(|found| found.verdict == verdict)
+            .count()
+    };
+    let (wrong, unknown, warnings) = (
+        count(Verdict::Wrong),
+        count(Verdict::CouldNotTell),
+        count(Verdict::Warning),
+    );
     let summary = match (wrong, unknown) {
         (0, 0) if warnings == 0 => screen.ink(Ink::Good, "The installation is as it should be."),
-        (0, 0) => screen.ink(Ink::Good, &format!("The installation works; {warnings} could be better.")),
+        (0, 0) => screen.ink(
+            Ink::Good,
+            &format!("The installation works; {warnings} could be better."),
+        ),
         (0, unknown) => format!("Nothing is wrong as far as could be told; {unknown} could not."),
-        (wrong, unknown) => screen.ink(Ink::Bad, &format!("{wrong} wrong, {unknown} could not be told, {warnings} could be better.")),
+        (wrong, unknown) => screen.ink(
+            Ink::Bad,
+            &format!("{wrong} wrong, {unknown} could not be told, {warnings} could be better."),
+        ),
     };
     text + "\n" + &summary + "\n"
 }
@@ -291,12 +400,23 @@ mod tests {
 
     #[test]
     fn names_are_read_off_the_function() {
-        let names = Names::of("arn:aws:lambda:us-east-1:123456789012:function:certloop-dev-renew:view");
+        let names =
+            Names::of("arn:aws:lambda:us-east-1:123456789012:function:certloop-dev-renew:view");
         assert_eq!(names.function, "certloop-dev-renew");
         assert_eq!(names.challenge().as_deref(), Some("certloop-dev-challenge"));
-        assert_eq!(names.schedule(), Some(("certloop-dev".to_owned(), "certloop-dev-reconcile".to_owned())));
-        let rule = names.document_rule("arn:aws:lambda:us-east-1:123456789012:function:certloop-dev-renew");
-        assert_eq!(rule.as_deref(), Some("arn:aws:events:us-east-1:123456789012:rule/certloop-dev-document"));
+        assert_eq!(
+            names.schedule(),
+            Some((
+                "certloop-dev".to_owned(),
+                "certloop-dev-reconcile".to_owned()
+            ))
+        );
+        let rule = names
+            .document_rule("arn:aws:lambda:us-east-1:123456789012:function:certloop-dev-renew");
+        assert_eq!(
+            rule.as_deref(),
+            Some("arn:aws:events:us-east-1:123456789012:rule/certloop-dev-document")
+        );
         assert_eq!(Names::of("mine").challenge(), None);
     }
 
@@ -312,9 +432,16 @@ mod tests {
 
     #[test]
     fn findings_are_told_in_lines_with_what_to_do() {
-        let screen = Screen { colours: false, width: 60 };
+        let screen = Screen {
+            colours: false,
+            width: 60,
+        };
         let findings = [
-            finding::wrong("schedule", "certloop-reconcile is switched off: nothing is renewed").with(APPLY),
+            finding::wrong(
+                "schedule",
+                "certloop-reconcile is switched off: nothing is renewed",
+            )
+            .with(APPLY),
             finding::ok("bucket", "public access is blocked"),
         ];
         assert_eq!(
@@ -327,9 +454,14 @@ mod tests {
 
     #[test]
     fn a_function_that_does_not_answer_is_wrong_and_one_that_may_not_be_asked_is_unknown() {
-        let denied = Trouble::unknown("the function f could not be asked: Invoke: AccessDeniedException: no").try_next("other credentials");
+        let denied = Trouble::unknown(
+            "the function f could not be asked: Invoke: AccessDeniedException: no",
+        )
+        .try_next("other credentials");
         assert_eq!(no_inventory(&denied).verdict, Verdict::CouldNotTell);
-        let broken = Trouble::unknown("the function f cannot run: settings.json is not in the bucket").try_next("certloop doctor");
+        let broken =
+            Trouble::unknown("the function f cannot run: settings.json is not in the bucket")
+                .try_next("certloop doctor");
         let found = no_inventory(&broken);
         assert_eq!(found.verdict, Verdict::Wrong);
         assert_eq!(found.remedy.as_deref(), Some("its log in CloudWatch"));

@@ -13,7 +13,10 @@ const LIMITS: &str = "limits";
 pub(crate) fn judge(left: &LimitsLeft) -> Vec<Finding> {
     let mut findings = Vec::new();
     if let Some(problem) = &left.problem {
-        findings.push(finding::unknown(LIMITS, format!("what is left of them: {}", problem.detail)));
+        findings.push(finding::unknown(
+            LIMITS,
+            format!("what is left of them: {}", problem.detail),
+        ));
     }
     for (region, imports) in &left.imports {
         let (left, of) = (imports.left, imports.of);
@@ -21,7 +24,11 @@ pub(crate) fn judge(left: &LimitsLeft) -> Vec<Finding> {
         let words = format!("{used} of {of} imports within 365 days are used in {region}");
         let remedy = "Service Quotas, ACM, imported certificates in the last year: ask for more, then raise limits.importsPerYear in settings.json";
         findings.push(match left {
-            0 => finding::wrong(ABOUT, format!("{words}: nothing can be renewed there any more")).with(remedy),
+            0 => finding::wrong(
+                ABOUT,
+                format!("{words}: nothing can be renewed there any more"),
+            )
+            .with(remedy),
             left if is_scarce(left, of) => finding::warning(ABOUT, words).with(remedy),
             _ => finding::ok(ABOUT, words),
         });
@@ -30,19 +37,35 @@ pub(crate) fn judge(left: &LimitsLeft) -> Vec<Finding> {
     for (authority, left) in &left.authorities {
         for hold in &left.holds {
             let subject = hold.subject.as_deref().unwrap_or("everything");
-            scarce.push(format!("{authority} wants to be left alone with {subject} until {}: {}", minute(hold.until), hold.problem.detail));
+            scarce.push(format!(
+                "{authority} wants to be left alone with {subject} until {}: {}",
+                minute(hold.until),
+                hold.problem.detail
+            ));
         }
-        for limit in left.limits.iter().filter(|limit| is_scarce(limit.left, limit.of)) {
-            let next = limit.next_at.map(|at| format!(", the next at {}", minute(at))).unwrap_or_default();
+        for limit in left
+            .limits
+            .iter()
+            .filter(|limit| is_scarce(limit.left, limit.of))
+        {
+            let next = limit
+                .next_at
+                .map(|at| format!(", the next at {}", minute(at)))
+                .unwrap_or_default();
             scarce.push(format!("{authority}: {}{next}", limit.in_words()));
         }
     }
     let more = scarce.len().saturating_sub(MOST);
     findings.extend(scarce.into_iter().take(MOST).map(|words| {
-        finding::warning(LIMITS, words).with("nothing, if it can wait; otherwise a second authority, or a higher limit of this one")
+        finding::warning(LIMITS, words).with(
+            "nothing, if it can wait; otherwise a second authority, or a higher limit of this one",
+        )
     }));
     if more > 0 {
-        findings.push(finding::warning(LIMITS, format!("and {more} more of this kind")).with("certloop status"));
+        findings.push(
+            finding::warning(LIMITS, format!("and {more} more of this kind"))
+                .with("certloop status"),
+        );
     }
     findings
 }
@@ -54,10 +77,20 @@ pub(crate) fn certificates(balancer: &Balancer) -> Finding {
         Ok(held) => held,
         Err(error) => {
             let what = format!("how many certificates {name} holds");
-            return finding::could_not_tell(ABOUT, &what, "elasticloadbalancing:DescribeListenerCertificates", error);
+            return finding::could_not_tell(
+                ABOUT,
+                &what,
+                "elasticloadbalancing:DescribeListenerCertificates",
+                error,
+            );
         }
     };
-    let besides = held.iter().map(|one| one.list.iter().filter(|arn| one.default.as_ref() != Some(arn)).count());
+    let besides = held.iter().map(|one| {
+        one.list
+            .iter()
+            .filter(|arn| one.default.as_ref() != Some(arn))
+            .count()
+    });
     let count = besides.sum::<usize>();
     let words = format!(
         "{name} holds {} beside the defaults on listeners of ours, of {QUOTA} that AWS gives by default",
@@ -92,7 +125,11 @@ mod tests {
     use super::*;
 
     fn imports(left: u32) -> Vec<Finding> {
-        let of_region = ImportsLeft { left, of: 5_000, next_at: None };
+        let of_region = ImportsLeft {
+            left,
+            of: 5_000,
+            next_at: None,
+        };
         judge(&LimitsLeft {
             imports: BTreeMap::from([("us-east-1".to_owned(), of_region)]),
             ..LimitsLeft::default()
@@ -103,7 +140,13 @@ mod tests {
     fn imports_of_the_year_are_watched() {
         assert_eq!(imports(1_000)[0].verdict, Verdict::Ok);
         let near = &imports(999)[0];
-        assert_eq!((near.verdict, near.found.as_str()), (Verdict::Warning, "4001 of 5000 imports within 365 days are used in us-east-1"));
+        assert_eq!(
+            (near.verdict, near.found.as_str()),
+            (
+                Verdict::Warning,
+                "4001 of 5000 imports within 365 days are used in us-east-1"
+            )
+        );
         assert_eq!(imports(0)[0].verdict, Verdict::Wrong);
     }
 
@@ -119,7 +162,13 @@ mod tests {
         };
         let of = |limits: Vec<Left>| {
             judge(&LimitsLeft {
-                authorities: BTreeMap::from([("letsencrypt".to_owned(), AuthorityLeft { limits, holds: Vec::new() })]),
+                authorities: BTreeMap::from([(
+                    "letsencrypt".to_owned(),
+                    AuthorityLeft {
+                        limits,
+                        holds: Vec::new(),
+                    },
+                )]),
                 ..LimitsLeft::default()
             })
         };
@@ -134,7 +183,10 @@ mod tests {
     fn a_full_load_balancer_is_told() {
         let of = |count: usize| {
             let list: Vec<String> = (0..count).map(|number| format!("arn:{number}")).collect();
-            let held = Holding { default: Some("arn:0".to_owned()), list };
+            let held = Holding {
+                default: Some("arn:0".to_owned()),
+                list,
+            };
             let arn = "arn:aws:elasticloadbalancing:us-east-1:123456789012:loadbalancer/app/web/0123456789abcdef";
             certificates(&Balancer {
                 arn: arn.parse().unwrap(),

@@ -41,7 +41,11 @@ pub(crate) struct Balancer {
 pub(crate) fn served(inventory: &Inventory) -> BTreeMap<LoadBalancerArn, Served> {
     let mut all: BTreeMap<LoadBalancerArn, Served> = BTreeMap::new();
     for standing in &inventory.certificates {
-        for arn in standing.targets.iter().filter_map(|target| target.entry.arn.as_deref()) {
+        for arn in standing
+            .targets
+            .iter()
+            .filter_map(|target| target.entry.arn.as_deref())
+        {
             let listener: Option<ListenerArn> = arn.parse().ok();
             let balancer = listener.as_ref().and_then(ListenerArn::load_balancer);
             // One that is yet to be made is known by its load balancer.
@@ -57,7 +61,10 @@ pub(crate) fn served(inventory: &Inventory) -> BTreeMap<LoadBalancerArn, Served>
 }
 
 /// Judges one load balancer for the names that are served there; returns the target groups that challenges lead to, too.
-pub(crate) fn judge(balancer: &Balancer, names: &BTreeSet<String>) -> (Vec<Finding>, BTreeSet<String>) {
+pub(crate) fn judge(
+    balancer: &Balancer,
+    names: &BTreeSet<String>,
+) -> (Vec<Finding>, BTreeSet<String>) {
     let mut groups = BTreeSet::new();
     let name = short(&balancer.arn);
     let blind = |error| {
@@ -67,11 +74,19 @@ pub(crate) fn judge(balancer: &Balancer, names: &BTreeSet<String>) -> (Vec<Findi
     };
     let (http, functions) = match (&balancer.exists, &balancer.http, &balancer.functions) {
         (Ok(false), ..) => {
-            let gone = finding::wrong(ABOUT, format!("the load balancer {name} does not exist any more, and {} are to be served there", few(names.iter())));
+            let gone = finding::wrong(
+                ABOUT,
+                format!(
+                    "the load balancer {name} does not exist any more, and {} are to be served there",
+                    few(names.iter())
+                ),
+            );
             return (vec![gone.with("other targets: certloop edit NAME")], groups);
         }
         (Ok(true), Ok(http), Ok(functions)) => (http, functions),
-        (Err(error), ..) | (_, Err(error), _) | (_, _, Err(error)) => return (blind(error), groups),
+        (Err(error), ..) | (_, Err(error), _) | (_, _, Err(error)) => {
+            return (blind(error), groups);
+        }
     };
     let mut said: BTreeMap<String, Vec<&String>> = BTreeMap::new();
     let mut right = 0_i64;
@@ -86,13 +101,18 @@ pub(crate) fn judge(balancer: &Balancer, names: &BTreeSet<String>) -> (Vec<Findi
         {
             match &balancer.https {
                 Ok(Some(https)) => {
-                    found = challenge_rule::behind_redirect(http, https, functions, &name).unwrap_or(found);
+                    found = challenge_rule::behind_redirect(http, https, functions, &name)
+                        .unwrap_or(found);
                 }
                 Ok(None) => {}
                 Err(error) => return (blind(error), groups),
             }
         }
-        if let Rule::Right { group, some_taken_by } = &found {
+        if let Rule::Right {
+            group,
+            some_taken_by,
+        } = &found
+        {
             right += 1;
             groups.insert(group.clone());
             taken.extend(*some_taken_by);
@@ -104,7 +124,10 @@ pub(crate) fn judge(balancer: &Balancer, names: &BTreeSet<String>) -> (Vec<Findi
     let mut findings: Vec<Finding> = (said.into_iter())
         .map(|(words, names)| {
             let (found, repair) = words.split_once("; to repair it: ").unwrap_or((&words, ""));
-            let found = finding::wrong(ABOUT, format!("{name}, for {}: {found}", few(names.into_iter())));
+            let found = finding::wrong(
+                ABOUT,
+                format!("{name}, for {}: {found}", few(names.into_iter())),
+            );
             match repair {
                 "" => found,
                 repair => found.with(format!("terraform apply; or {repair}")),
@@ -118,7 +141,13 @@ pub(crate) fn judge(balancer: &Balancer, names: &BTreeSet<String>) -> (Vec<Findi
         ));
     }
     if findings.is_empty() && right > 0 {
-        findings.push(finding::ok(ABOUT, format!("{name} leads challenges for {} to the function", counted(right, "name"))));
+        findings.push(finding::ok(
+            ABOUT,
+            format!(
+                "{name} leads challenges for {} to the function",
+                counted(right, "name")
+            ),
+        ));
     }
     (findings, groups)
 }
@@ -147,7 +176,8 @@ mod tests {
     use super::super::Verdict;
     use super::*;
 
-    const BALANCER: &str = "arn:aws:elasticloadbalancing:us-east-1:123456789012:loadbalancer/app/web/0123456789abcdef";
+    const BALANCER: &str =
+        "arn:aws:elasticloadbalancing:us-east-1:123456789012:loadbalancer/app/web/0123456789abcdef";
     const GROUP: &str = "arn:aws:elasticloadbalancing:us-east-1:123456789012:targetgroup/certloop-1/0123456789abcdef";
 
     fn rule(priority: Option<u32>, conditions: Vec<Condition>, action: Action) -> ListenerRule {
@@ -162,15 +192,28 @@ mod tests {
 
     fn balancer(with_rule: bool) -> Balancer {
         let path = Condition::Path(vec!["/.well-known/acme-challenge/*".to_owned()]);
-        let mut rules = vec![rule(None, Vec::new(), Action::FixedResponse("404".to_owned()))];
+        let mut rules = vec![rule(
+            None,
+            Vec::new(),
+            Action::FixedResponse("404".to_owned()),
+        )];
         if with_rule {
-            rules.push(rule(Some(1), vec![path], Action::Forward(vec![GROUP.to_owned()])));
+            rules.push(rule(
+                Some(1),
+                vec![path],
+                Action::Forward(vec![GROUP.to_owned()]),
+            ));
         }
         Balancer {
             arn: BALANCER.parse().unwrap(),
             exists: Ok(true),
             http: Ok(Some(RuledListener {
-                arn: format!("{}/fedcba9876543210", BALANCER.replace(":loadbalancer/", ":listener/")).parse().unwrap(),
+                arn: format!(
+                    "{}/fedcba9876543210",
+                    BALANCER.replace(":loadbalancer/", ":listener/")
+                )
+                .parse()
+                .unwrap(),
                 protocol: "HTTP".to_owned(),
                 rules,
             })),
@@ -181,13 +224,18 @@ mod tests {
     }
 
     fn names(count: usize) -> BTreeSet<String> {
-        (0..count).map(|number| format!("n{number}.example.com")).collect()
+        (0..count)
+            .map(|number| format!("n{number}.example.com"))
+            .collect()
     }
 
     #[test]
     fn a_rule_that_leads_to_the_function_is_right() {
         let (found, groups) = judge(&balancer(true), &names(2));
-        assert_eq!(found[0].found, "app/web leads challenges for 2 names to the function");
+        assert_eq!(
+            found[0].found,
+            "app/web leads challenges for 2 names to the function"
+        );
         assert_eq!(groups.into_iter().collect::<Vec<_>>(), [GROUP]);
         assert_eq!(judge(&balancer(true), &BTreeSet::new()).0, []);
     }
@@ -197,14 +245,23 @@ mod tests {
         let (found, groups) = judge(&balancer(false), &names(5));
         let [found] = found.try_into().unwrap();
         assert_eq!(found.verdict, Verdict::Wrong);
-        assert!(found.found.contains("n0.example.com, n1.example.com, n2.example.com and 2 more"), "{found:?}");
+        assert!(
+            found
+                .found
+                .contains("n0.example.com, n1.example.com, n2.example.com and 2 more"),
+            "{found:?}"
+        );
         assert!(found.remedy.unwrap().contains("aws elbv2 create-rule"));
         assert!(groups.is_empty());
     }
 
     #[test]
     fn what_cannot_be_read_and_what_is_gone_differ() {
-        let gone = Balancer { exists: Ok(false), http: Ok(None), ..balancer(true) };
+        let gone = Balancer {
+            exists: Ok(false),
+            http: Ok(None),
+            ..balancer(true)
+        };
         assert_eq!(judge(&gone, &names(1)).0[0].verdict, Verdict::Wrong);
         let denied = ServiceError {
             operation: "DescribeRules",
@@ -212,15 +269,26 @@ mod tests {
             message: "no".to_owned(),
             status: Some(403),
         };
-        let blind = Balancer { http: Err(denied), ..balancer(true) };
+        let blind = Balancer {
+            http: Err(denied),
+            ..balancer(true)
+        };
         let found = &judge(&blind, &names(1)).0[0];
         assert_eq!(found.verdict, Verdict::CouldNotTell);
-        assert!(found.remedy.as_ref().is_some_and(|it| it.contains("DescribeRules")));
+        assert!(
+            found
+                .remedy
+                .as_ref()
+                .is_some_and(|it| it.contains("DescribeRules"))
+        );
     }
 
     #[test]
     fn load_balancers_are_those_of_the_inventory() {
-        let listener = format!("{}/fedcba9876543210", BALANCER.replace(":loadbalancer/", ":listener/"));
+        let listener = format!(
+            "{}/fedcba9876543210",
+            BALANCER.replace(":loadbalancer/", ":listener/")
+        );
         let inventory: Inventory = serde_json::from_value(serde_json::json!({"certificates": [
             {"name": "a", "domains": ["a.example.com"], "targets": [
                 {"type": "listener", "arn": listener, "state": "attached"},

@@ -23,9 +23,17 @@ pub(crate) struct Schedule {
 }
 
 /// Judges the schedule; `None` where there is none. `function` is renew's ARN.
-pub(crate) fn judge(schedule: &Seen<Option<Schedule>>, names: &Names, function: Option<&str>, now: OffsetDateTime) -> Vec<Finding> {
+pub(crate) fn judge(
+    schedule: &Seen<Option<Schedule>>,
+    names: &Names,
+    function: Option<&str>,
+    now: OffsetDateTime,
+) -> Vec<Finding> {
     let Some((group, name)) = names.schedule() else {
-        let said = format!("what it is called: {} does not end in -renew, as the module's does", names.function);
+        let said = format!(
+            "what it is called: {} does not end in -renew, as the module's does",
+            names.function
+        );
         return vec![finding::unknown(ABOUT, said)];
     };
     let schedule = match schedule {
@@ -33,7 +41,14 @@ pub(crate) fn judge(schedule: &Seen<Option<Schedule>>, names: &Names, function: 
         Ok(None) => {
             return vec![finding::wrong(ABOUT, format!("there is none called {name} in the group {group}: no pass is made by itself")).with(APPLY)];
         }
-        Err(error) => return vec![finding::could_not_tell(ABOUT, "whether it is on", "scheduler:GetSchedule", error)],
+        Err(error) => {
+            return vec![finding::could_not_tell(
+                ABOUT,
+                "whether it is on",
+                "scheduler:GetSchedule",
+                error,
+            )];
+        }
     };
     let mut findings = Vec::new();
     let mut is_wrong = |said: String| findings.push(finding::wrong(ABOUT, said).with(APPLY));
@@ -45,17 +60,29 @@ pub(crate) fn judge(schedule: &Seen<Option<Schedule>>, names: &Names, function: 
     }
     // With a version or an alias behind it, it is not what is deployed.
     if let Some(function) = function.filter(|function| *function != schedule.target) {
-        is_wrong(format!("{name} invokes {}, not {function}", schedule.target));
+        is_wrong(format!(
+            "{name} invokes {}, not {function}",
+            schedule.target
+        ));
     }
-    let input = schedule.input.as_deref().and_then(|text| serde_json::from_str::<Value>(text).ok());
+    let input = schedule
+        .input
+        .as_deref()
+        .and_then(|text| serde_json::from_str::<Value>(text).ok());
     let is_a_pass = input.as_ref().is_some_and(|event| {
-        event["action"] == "reconcile" && event.get("certificates").is_none() || event["detail-type"] == "Scheduled Event"
+        event["action"] == "reconcile" && event.get("certificates").is_none()
+            || event["detail-type"] == "Scheduled Event"
     });
     if !is_a_pass {
-        is_wrong(format!("{name} does not ask for a full pass: its input is not {{\"action\":\"reconcile\"}}"));
+        is_wrong(format!(
+            "{name} does not ask for a full pass: its input is not {{\"action\":\"reconcile\"}}"
+        ));
     }
     if findings.is_empty() {
-        findings.push(finding::ok(ABOUT, format!("{name} is on, {}", schedule.expression)));
+        findings.push(finding::ok(
+            ABOUT,
+            format!("{name} is on, {}", schedule.expression),
+        ));
     }
     findings
 }
@@ -80,19 +107,50 @@ pub(crate) fn patience(interval: Option<Duration>) -> Duration {
 }
 
 /// Judges when the last full pass was; `None` where none was seen since `since`.
-pub(crate) fn last_pass(seen: &Seen<Option<OffsetDateTime>>, interval: Option<Duration>, since: OffsetDateTime, now: OffsetDateTime) -> Finding {
+pub(crate) fn last_pass(
+    seen: &Seen<Option<OffsetDateTime>>,
+    interval: Option<Duration>,
+    since: OffsetDateTime,
+    now: OffsetDateTime,
+) -> Finding {
     const ABOUT: &str = "last pass";
     let remedy = "certloop renew --all, and what it says; then the log of the function, and the queue of what could not be delivered";
     match seen {
-        Ok(Some(at)) if now - *at > patience(interval) => {
-            finding::wrong(ABOUT, format!("the last full pass was {}: nothing is renewed", relative(*at, now))).with(remedy)
+        Ok(Some(at)) if now - *at > patience(interval) => finding::wrong(
+            ABOUT,
+            format!(
+                "the last full pass was {}: nothing is renewed",
+                relative(*at, now)
+            ),
+        )
+        .with(remedy),
+        Ok(Some(at))
+            if interval.is_some_and(|interval| now - *at > interval.saturating_mul(3) + SLACK) =>
+        {
+            finding::warning(
+                ABOUT,
+                format!(
+                    "the last full pass was {}, more than three times what is scheduled",
+                    relative(*at, now)
+                ),
+            )
+            .with(remedy)
         }
-        Ok(Some(at)) if interval.is_some_and(|interval| now - *at > interval.saturating_mul(3) + SLACK) => {
-            finding::warning(ABOUT, format!("the last full pass was {}, more than three times what is scheduled", relative(*at, now))).with(remedy)
-        }
-        Ok(Some(at)) => finding::ok(ABOUT, format!("a full pass was made {}", relative(*at, now))),
-        Ok(None) => finding::wrong(ABOUT, format!("no full pass for {}: nothing is renewed", span(now - since))).with(remedy),
-        Err(error) => finding::could_not_tell(ABOUT, "when it was", "cloudwatch:GetMetricStatistics", error),
+        Ok(Some(at)) => finding::ok(
+            ABOUT,
+            format!("a full pass was made {}", relative(*at, now)),
+        ),
+        Ok(None) => finding::wrong(
+            ABOUT,
+            format!("no full pass for {}: nothing is renewed", span(now - since)),
+        )
+        .with(remedy),
+        Err(error) => finding::could_not_tell(
+            ABOUT,
+            "when it was",
+            "cloudwatch:GetMetricStatistics",
+            error,
+        ),
     }
 }
 
@@ -110,15 +168,24 @@ pub(crate) struct Count {
 pub(crate) fn counts(counts: &[Count]) -> Vec<Finding> {
     let mut findings: Vec<Finding> = (counts.iter())
         .filter_map(|count| match &count.seen {
-            Ok(Some(many)) if *many > 0.0 => {
-                Some(finding::warning(count.about, format!("{many} {}", count.what)).with(count.remedy.clone()))
-            }
+            Ok(Some(many)) if *many > 0.0 => Some(
+                finding::warning(count.about, format!("{many} {}", count.what))
+                    .with(count.remedy.clone()),
+            ),
             Ok(_) => None,
-            Err(error) => Some(finding::could_not_tell(count.about, &count.what, "cloudwatch:GetMetricStatistics", error)),
+            Err(error) => Some(finding::could_not_tell(
+                count.about,
+                &count.what,
+                "cloudwatch:GetMetricStatistics",
+                error,
+            )),
         })
         .collect();
     if findings.is_empty() {
-        findings.push(finding::ok("machinery", "no errors, throttles, undelivered invocations or channels that could not be told"));
+        findings.push(finding::ok(
+            "machinery",
+            "no errors, throttles, undelivered invocations or channels that could not be told",
+        ));
     }
     findings
 }
@@ -157,11 +224,41 @@ mod tests {
     fn a_schedule_that_makes_no_passes_is_wrong() {
         assert_eq!(one(Some(good())).verdict, Verdict::Ok);
         for (schedule, words) in [
-            (Some(Schedule { is_enabled: false, ..good() }), "switched off"),
-            (Some(Schedule { target: format!("{ARN}:view"), ..good() }), ":view"),
-            (Some(Schedule { input: Some(r#"{"action":"status"}"#.to_owned()), ..good() }), "full pass"),
-            (Some(Schedule { input: Some(r#"{"action":"reconcile","certificates":["a"]}"#.to_owned()), ..good() }), "full pass"),
-            (Some(Schedule { ends: Some(NOW), ..good() }), "has ended"),
+            (
+                Some(Schedule {
+                    is_enabled: false,
+                    ..good()
+                }),
+                "switched off",
+            ),
+            (
+                Some(Schedule {
+                    target: format!("{ARN}:view"),
+                    ..good()
+                }),
+                ":view",
+            ),
+            (
+                Some(Schedule {
+                    input: Some(r#"{"action":"status"}"#.to_owned()),
+                    ..good()
+                }),
+                "full pass",
+            ),
+            (
+                Some(Schedule {
+                    input: Some(r#"{"action":"reconcile","certificates":["a"]}"#.to_owned()),
+                    ..good()
+                }),
+                "full pass",
+            ),
+            (
+                Some(Schedule {
+                    ends: Some(NOW),
+                    ..good()
+                }),
+                "has ended",
+            ),
             (None, "there is none"),
         ] {
             let found = one(schedule);
@@ -194,7 +291,13 @@ mod tests {
         assert_eq!(of(Some(61), Some(Duration::HOUR)).verdict, Verdict::Ok);
         assert_eq!(of(Some(61), None).verdict, Verdict::Wrong);
         let never = of(None, ten);
-        assert_eq!((never.verdict, never.found.as_str()), (Verdict::Wrong, "no full pass for 24 hours: nothing is renewed"));
+        assert_eq!(
+            (never.verdict, never.found.as_str()),
+            (
+                Verdict::Wrong,
+                "no full pass for 24 hours: nothing is renewed"
+            )
+        );
     }
 
     #[test]
@@ -209,6 +312,9 @@ mod tests {
         };
         assert_eq!(of(None)[0].verdict, Verdict::Ok);
         assert_eq!(of(Some(0.0))[0].verdict, Verdict::Ok);
-        assert_eq!(of(Some(3.0))[0].found, "3 invocations failed in the last day");
+        assert_eq!(
+            of(Some(3.0))[0].found,
+            "3 invocations failed in the last day"
+        );
     }
 }

@@ -13,16 +13,28 @@ pub(crate) async fn play(cloud: &LocalCloud, site: &Installation) -> bool {
     let operator = cloud.operator(site).await;
     heading("The operator wants to be told: settings.json names a chat, whose address is a secret");
     let secret = json!({"Name": "chat", "SecretString": chat.url("/hook"), "ClientRequestToken": "0".repeat(32)});
-    let secret = cloud.aws().json("secretsmanager", "secretsmanager.CreateSecret", &secret);
+    let secret = cloud
+        .aws()
+        .json("secretsmanager", "secretsmanager.CreateSecret", &secret);
     let mut settings = site.settings();
-    settings["notify"] = json!({"webhooks": [{"secretArn": secret.await["ARN"], "format": "mattermost"}]});
+    settings["notify"] =
+        json!({"webhooks": [{"secretArn": secret.await["ARN"], "format": "mattermost"}]});
     site.put_settings(&settings).await;
     println!("   \"notify\": {{\"webhooks\": [{{\"secretArn\": …, \"format\": \"mattermost\"}}]}}");
 
     heading("The operator adds a certificate and waits for it");
     site.point(NAME).await;
     let listener = site.listener.as_str();
-    let add = ["add", "orders", "--domain", NAME, "--listener", listener, "--wait", "--yes"];
+    let add = [
+        "add",
+        "orders",
+        "--domain",
+        NAME,
+        "--listener",
+        listener,
+        "--wait",
+        "--yes",
+    ];
     let mut good = run(&operator, &add, 0).await;
     browse(site, NAME).await;
     let mut heard = 0;
