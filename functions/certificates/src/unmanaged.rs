@@ -124,7 +124,10 @@ impl<P: Ports> Cycle<'_, P> {
             }
         }
         Ok(Some(Unmanaged {
-            domains: described.names,
+            // A common name need not be a domain.
+            domains: (described.names.into_iter())
+                .filter(|name| name.contains('.') && !name.contains(' '))
+                .collect(),
             not_after: described.not_after.map(whole_seconds),
             issuer: described.issuer,
             in_use_by: users,
