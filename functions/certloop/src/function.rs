@@ -85,7 +85,7 @@ impl Function {
                     function: "certloop",
                     arn: "",
                 };
-                let answer = installation.answer(event, clock, invoked).await;
+                let answer = installation.answer_compiled(event, clock, invoked).await;
                 let answer = answer.map_err(|failure| {
                     Trouble::unknown(format!(
                         "in this process, bucket {}: {failure}",

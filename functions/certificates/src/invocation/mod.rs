@@ -6,6 +6,8 @@
 
 mod event;
 
+use std::pin::Pin;
+
 use serde_json::{Value, json};
 use thiserror::Error;
 use time::{Duration, OffsetDateTime};
@@ -14,6 +16,7 @@ use crate::classes::Ours;
 use crate::clock::Clock;
 use crate::cycle::{Cycle, Ports, store_problem};
 use crate::document::Wanted;
+use crate::live::Live;
 use crate::metrics::Metrics;
 use crate::names::CertificateName;
 use crate::pass::{Pass, list_known, read_settings};
@@ -318,6 +321,19 @@ fn report(clock: &Clock, function: &str, pass: Pass, fleet: Option<Fleet>) -> An
     Answer {
         result: json!(report),
         metrics: Some(line),
+    }
+}
+
+impl Installation<Live> {
+    /// Answers one invocation as [`answer`](Self::answer) does. All that it takes is compiled with this library, and not once more with
+    /// whoever asks.
+    pub fn answer_compiled<'i>(
+        &'i self,
+        payload: &'i Value,
+        clock: Clock,
+        invoked: Invoked<'i>,
+    ) -> Pin<Box<dyn Future<Output = Result<Answer, Failure>> + 'i>> {
+        Box::pin(self.answer(payload, clock, invoked))
     }
 }
 
