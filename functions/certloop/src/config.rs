@@ -89,7 +89,7 @@ impl Config {
         let found = known.or_else(|| self.stack().function.clone());
         found.ok_or_else(|| {
             self.missing("function", "--function NAME", "CERTLOOP_FUNCTION")
-                .try_next("or --local, which does it in this process with your own credentials")
+                .try_next("--local, which does it in this process with your own credentials")
         })
     }
 

@@ -170,6 +170,11 @@ impl Document {
             wait,
         } = change;
         self.check(&after)?;
+        // Nothing is written that could not be followed.
+        let function = match wait {
+            true => Some(here.function().await?),
+            false => None,
+        };
         let before = self.there.as_ref().map(text_of);
         let changes = before
             .as_ref()
@@ -190,10 +195,6 @@ impl Document {
                 None => trouble,
             })?;
         }
-        let function = match wait {
-            true => Some(here.function().await?),
-            false => None,
-        };
         let name = &self.name;
         match (function, changes) {
             (Some(function), _) => {

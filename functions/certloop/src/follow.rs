@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use certificates::state::{Step, TargetState};
-use certificates::status::Standing;
+use certificates::status::{Inventory, Standing};
 use serde_json::json;
 use time::OffsetDateTime;
 use tokio::time::{Instant, sleep};
@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep};
 use crate::function::{Function, read};
 use crate::history::line;
 use crate::report::Report;
-use crate::status::{inventory, name_of};
+use crate::status::{inventory, name_of, rendered};
 use crate::terminal::{Ink, Screen, Spinner, say, tell};
 use crate::trouble::{Ends, Trouble};
 use crate::words::{relative, second};
@@ -42,10 +42,10 @@ impl<'a> Following<'a> {
     pub(crate) async fn to_the_end(mut self) -> Result<Ends, Trouble> {
         let until = Instant::now() + LONGEST;
         // What happened long before is no news; what the bucket's own event has begun meanwhile is.
-        let just_now = OffsetDateTime::now_utc() - JUST_NOW;
-        let mut before = self.standing().await?.history;
-        before.retain(|step| step.at < just_now);
-        self.seen = before;
+        let before = self.inventory().await?;
+        let just_now = before.at.unwrap_or_else(OffsetDateTime::now_utc) - JUST_NOW;
+        let steps = before.certificates.into_iter().flat_map(|one| one.history);
+        self.seen = steps.filter(|step| step.at < just_now).collect();
         let event = json!({"action": "reconcile", "certificates": [self.name]});
         let function = self.function;
         let report = {
@@ -63,7 +63,7 @@ impl<'a> Following<'a> {
             self.spin(&standing).await;
             standing = self.look().await?;
         }
-        self.conclude(&standing, &report)
+        self.conclude(standing, report.ends())
     }
 
     /// Looks once a second, and shows each new step.
@@ -89,15 +89,14 @@ impl<'a> Following<'a> {
         sleep(SECOND).await;
     }
 
-    async fn standing(&self) -> Result<Standing, Trouble> {
-        let inventory = inventory(self.function, std::slice::from_ref(&self.name)).await?;
-        let mut certificates = inventory.certificates.into_iter();
-        Ok(certificates.next().unwrap_or_default())
+    async fn inventory(&self) -> Result<Inventory, Trouble> {
+        inventory(self.function, std::slice::from_ref(&self.name)).await
     }
 
     /// Shows the steps that are new.
     async fn look(&mut self) -> Result<Standing, Trouble> {
-        let standing = self.standing().await?;
+        let mut certificates = self.inventory().await?.certificates.into_iter();
+        let standing = certificates.next().unwrap_or_default();
         for step in &standing.history {
             let is_new = !self.seen.iter().any(|seen| is_same(seen, step));
             if is_new {
@@ -112,20 +111,24 @@ impl<'a> Following<'a> {
         Ok(standing)
     }
 
-    fn conclude(&self, standing: &Standing, report: &Report) -> Result<Ends, Trouble> {
+    fn conclude(&self, standing: Standing, ends: Ends) -> Result<Ends, Trouble> {
         let now = OffsetDateTime::now_utc();
-        let ends = match (report.ends(), is_served(standing)) {
-            (Ends::Well, true) => Ends::Well,
-            _ => Ends::NeedsPerson,
-        };
+        let is_served = is_served(&standing);
         if self.as_json {
             say(&format!("{:#}\n", json!(standing)))?;
-        } else if is_served(standing) {
-            say(&self.leaf(standing, now))?;
+        } else if is_served {
+            say(&self.leaf(&standing, now))?;
         } else {
-            say(&report.rendered(now, self.screen))?;
+            let inventory = Inventory {
+                certificates: vec![standing],
+                ..Inventory::default()
+            };
+            say(&format!("\n{}", rendered(&inventory, now, self.screen, 1)))?;
         }
-        Ok(ends)
+        Ok(match is_served {
+            true => ends,
+            false => Ends::NeedsPerson,
+        })
     }
 
     /// Renders what is served.
@@ -190,4 +193,4 @@ const JUST_NOW: Duration = Duration::from_secs(30);
 /// No invocation takes longer.
 const LONGEST: Duration = Duration::from_secs(15 * 60);
 /// As long as most steps' words.
-const WIDEST: usize = 10;
+const WIDEST: usize = 16;

@@ -12,7 +12,7 @@ use crate::installation::Installation;
 use crate::status::inventory;
 use crate::terminal::{Ink, Screen, say, tell};
 use crate::trouble::{Ends, Trouble};
-use crate::words::{relative, second, wrapped};
+use crate::words::{cut, relative, second, wrapped};
 
 /// Shows all that is remembered where the bucket can be read, else the steps that the inventory has.
 pub(crate) async fn history(
@@ -94,21 +94,17 @@ fn rendered(
     text
 }
 
-/// Renders one step; the detail is broken under itself.
+/// Renders one step: one line, however long its detail is.
 pub(crate) fn line(step: &Step, widest: usize, screen: Screen) -> String {
-    let at = second(step.at);
-    let indent = " ".repeat(at.len() + 2 + widest + 2);
+    let at = screen.ink(Ink::Faint, &second(step.at));
     let ink = match step.step.as_str() {
         "issued" | "proved" | "attached" | "imported" => Ink::Good,
         "failed" | "deployment failed" | "not proved" => Ink::Bad,
         _ => Ink::Strong,
     };
-    let room = screen.width.max(indent.len() + 30);
-    let detail = wrapped(&step.detail, room, &indent);
+    let word = screen.ink(ink, &cut(&step.step, usize::MAX));
     let padding = " ".repeat(widest.saturating_sub(step.step.chars().count()));
-    let word = screen.ink(ink, &step.step);
-    let first = detail.strip_prefix(indent.as_str()).unwrap_or(&detail);
-    let line = format!("{}  {word}{padding}  {first}", screen.ink(Ink::Faint, &at));
+    let line = format!("{at}  {word}{padding}  {}", cut(&step.detail, usize::MAX));
     format!("{}\n", line.trim_end())
 }
 
@@ -127,7 +123,7 @@ mod tests {
     };
 
     #[test]
-    fn each_step_is_a_line_and_its_detail_stays_in_its_column() {
+    fn each_step_is_a_line() {
         let at = datetime!(2026-01-08 16:53:04 UTC);
         let step = |step: &str, detail: &str| Step {
             at,
@@ -141,7 +137,7 @@ mod tests {
         assert_eq!(
             rendered(&steps, None, "shop", at + time::Duration::minutes(5), PLAIN),
             "2026-01-08 16:53:04 UTC  ordered\n\
-             2026-01-08 16:53:04 UTC  issued   serial 03ab, valid until\n                                  2026-04-08T15:53:05Z\n\
+             2026-01-08 16:53:04 UTC  issued   serial 03ab, valid until 2026-04-08T15:53:05Z\n\
              The last step was 5 minutes ago.\n"
         );
     }

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use time::OffsetDateTime;
 
 pub(crate) use health::{Health, by_urgency, is_running_out};
-pub(crate) use table::{command, name_of, word_of};
+pub(crate) use table::{command, name_of, rendered, word_of};
 
 use crate::cli;
 use crate::function::{Function, read};
@@ -27,7 +27,6 @@ pub(crate) async fn status(
     let spinner = Spinner::start("asking for the inventory");
     let answer = whole(function, &asked.names, asked.unmanaged).await?;
     drop(spinner);
-    let unmanaged = unmanaged::of(&answer)?;
     let inventory: Inventory = read(answer.clone())?;
     let now = inventory.at.unwrap_or_else(OffsetDateTime::now_utc);
     match as_json {
@@ -35,8 +34,8 @@ pub(crate) async fn status(
         false => {
             let most = if asked.all { usize::MAX } else { table::MOST };
             say(&table::rendered(&inventory, now, screen, most))?;
-            if let Some(unmanaged) = unmanaged {
-                say(&unmanaged::rendered(&unmanaged, now, screen))?;
+            if let Some(unmanaged) = &inventory.unmanaged {
+                say(&unmanaged::rendered(unmanaged, now, screen))?;
             }
         }
     }

@@ -385,3 +385,121 @@ const LONGEST_NAME: usize = 32;
 const LONGEST_DOMAIN: usize = 34;
 const SHORTEST_DOMAINS: usize = 12;
 const INDENT: &str = "    ";
+
+#[cfg(test)]
+mod tests {
+    use time::macros::datetime;
+
+    use super::*;
+
+    const NOW: OffsetDateTime = datetime!(2026-01-08 16:54:20 UTC);
+
+    fn screen(width: usize) -> Screen {
+        Screen {
+            colours: false,
+            width,
+        }
+    }
+
+    fn sample() -> Inventory {
+        serde_json::from_str(include_str!("../../../../events/status.sample.json")).unwrap()
+    }
+
+    #[test]
+    fn the_sample_is_one_line_and_a_summary() {
+        assert_eq!(
+            rendered(&sample(), NOW, screen(120), MOST),
+            "  NAME  DOMAINS              SERVED UNTIL       LIFETIME LEFT  RENEWS      TARGETS\n  \
+             shop  shop.example.com +1  2026-04-08 (89 d)  ######## 100%  2026-03-09  proved\n\n\
+             1 certificate: 1 is fine; next renewal in 59 days (shop, 2026-03-09)\n"
+        );
+    }
+
+    #[test]
+    fn on_a_narrow_terminal_the_bar_goes_and_the_domains_are_cut() {
+        let text = rendered(&sample(), NOW, screen(70), MOST);
+        assert!(
+            text.lines().all(|line| line.chars().count() <= 70),
+            "{text}"
+        );
+        assert!(
+            !text.contains('#') && text.contains("2026-04-08 (89 d)"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn of_many_that_are_fine_some_are_shown_and_all_are_counted() {
+        let mut inventory = sample();
+        let one = inventory.certificates.remove(0);
+        inventory.certificates = (0..5_000)
+            .map(|n| Standing {
+                name: format!("c{n}"),
+                ..one.clone()
+            })
+            .collect();
+        let text = rendered(&inventory, NOW, screen(120), MOST);
+        assert_eq!(text.lines().count(), MOST + 4, "{text}");
+        assert!(
+            text.contains("and 4960 more that are fine (--all"),
+            "{text}"
+        );
+        assert!(text.contains("5000 certificates: 5000 are fine"), "{text}");
+        let all = rendered(&inventory, NOW, screen(120), usize::MAX);
+        assert_eq!(all.lines().count(), 5_003);
+    }
+
+    #[test]
+    fn a_problem_is_told_in_words_with_the_next_attempt_and_the_command() {
+        let mut inventory = sample();
+        let problem = serde_json::json!({
+            "type": "certloop:challengePath",
+            "detail": "the rule of priority 5 redirects\u{1b}[2J; to repair it: aws elbv2 set-rule-priorities --rule-priorities x=1",
+            "retry": "person",
+        });
+        inventory.certificates[0].problem = Some(serde_json::from_value(problem).unwrap());
+        inventory.certificates[0].next_attempt = Some(NOW + time::Duration::minutes(9));
+        let text = rendered(&inventory, NOW, screen(80), MOST);
+        assert!(text.contains("! shop"), "{text}");
+        assert!(
+            text.contains(
+                "    the rule of priority 5 redirects[2J\n    repair: aws elbv2 set-rule-priorities --rule-priorities x=1\n    \
+                 next attempt in 9 minutes (2026-01-08 17:03 UTC)\n    try: certloop check shop\n"
+            ),
+            "{text}"
+        );
+        assert!(text.contains("1 certificate: 1 needs a person;"), "{text}");
+    }
+
+    #[test]
+    fn limits_that_are_nearly_used_up_and_names_without_a_document_are_told() {
+        let mut inventory = sample();
+        assert!(!rendered(&inventory, NOW, screen(100), MOST).contains("Also"));
+        inventory.orphans = vec!["old".to_owned()];
+        inventory.removing = vec!["gone".to_owned()];
+        for imports in inventory.limits.imports.values_mut() {
+            imports.left = 7;
+        }
+        let text = rendered(&inventory, NOW, screen(100), MOST);
+        for words in [
+            "being removed: gone",
+            "certloop remove old",
+            "7 of 5000 imports",
+        ] {
+            assert!(text.contains(words), "{words} is not in {text}");
+        }
+    }
+
+    #[test]
+    fn targets_are_counted_by_how_they_stand() {
+        let one = sample().certificates[0].targets[0].clone();
+        let mut wrong = one.clone();
+        wrong.entry.proved = Some(false);
+        assert_eq!(targets(&[]), "none");
+        assert_eq!(targets(std::slice::from_ref(&one)), "proved");
+        assert_eq!(
+            targets(&[one.clone(), one, wrong]),
+            "2 proved, 1 NOT PROVED"
+        );
+    }
+}

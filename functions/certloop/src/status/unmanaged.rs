@@ -1,45 +1,15 @@
 //! Pure: the certificates that are not ours, and how to take them over.
 
-use serde::Deserialize;
-use serde_json::Value;
+use certificates::unmanaged::Unmanaged;
 use time::OffsetDateTime;
 
-use crate::function::read;
 use crate::terminal::{Ink, Screen};
-use crate::trouble::Trouble;
-use crate::words::{cut, day, relative, wrapped};
-
-/// A certificate that is in the certificate manager or on a listener, and not ours.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-pub(crate) struct Unmanaged {
-    /// Its ARN.
-    arn: String,
-    /// The names it holds.
-    domains: Vec<String>,
-    /// End of its validity.
-    #[serde(with = "time::serde::rfc3339::option")]
-    not_after: Option<OffsetDateTime>,
-    /// ARNs of what uses it.
-    in_use_by: Vec<String>,
-    /// Who issued it.
-    issuer: Option<String>,
-    /// The command that takes it over, or why nothing has to be.
-    how_to_take_over: Option<String>,
-}
-
-/// Reads them from the answer, where they were asked for.
-pub(super) fn of(answer: &Value) -> Result<Option<Vec<Unmanaged>>, Trouble> {
-    match answer.get("unmanaged") {
-        None | Some(Value::Null) => Ok(None),
-        Some(listed) => read(listed.clone()).map(Some),
-    }
-}
+use crate::words::{cut, day, relative};
 
 /// Lists them, those that end soonest first.
 pub(super) fn rendered(all: &[Unmanaged], now: OffsetDateTime, screen: Screen) -> String {
     if all.is_empty() {
-        return "\nNo certificates that are not ours.\n".to_owned();
+        return "\nNo certificate here is not ours.\n".to_owned();
     }
     let mut sorted: Vec<&Unmanaged> = all.iter().collect();
     sorted.sort_by(|a, b| (a.not_after, &a.arn).cmp(&(b.not_after, &b.arn)));
@@ -73,9 +43,8 @@ fn entry(one: &Unmanaged, now: OffsetDateTime, screen: Screen) -> String {
     for user in &one.in_use_by {
         text += &format!("    in use by {}\n", cut(user, usize::MAX));
     }
-    let take_over = one.how_to_take_over.clone().or_else(|| command(one));
-    if let Some(take_over) = take_over {
-        text += &wrapped(&format!("take over: {take_over}"), screen.width, "    ");
+    if let Some(command) = command(one) {
+        text += &format!("    take over: {}\n", cut(&command, usize::MAX));
     }
     text
 }
@@ -113,21 +82,15 @@ mod tests {
     };
 
     #[test]
-    fn what_was_not_asked_for_is_not_there() {
-        assert_eq!(of(&json!({"certificates": []})).unwrap(), None);
-        assert!(of(&json!({"unmanaged": 7})).is_err());
-    }
-
-    #[test]
     fn each_is_shown_with_its_end_and_the_command_that_takes_it_over() {
         let listener = "arn:aws:elasticloadbalancing:eu-west-1:123456789012:listener/app/web/1/2";
         let arn = "arn:aws:acm:eu-west-1:123456789012:certificate/1";
-        let answer = json!({"unmanaged": [
+        let listed = json!([
             {"arn": "arn:later", "domains": ["later.example.com"], "notAfter": "2027-01-01T00:00:00Z", "inUseBy": []},
             {"arn": arn, "domains": ["old.example.com", "www.old.example.com"], "notAfter": "2026-03-14T09:20:00Z",
              "inUseBy": [listener], "issuer": "Some CA"},
-        ]});
-        let listed = of(&answer).unwrap().unwrap();
+        ]);
+        let listed: Vec<Unmanaged> = serde_json::from_value(listed).unwrap();
         let text = rendered(&listed, NOW, PLAIN);
         let (first, second) = text.split_once("later.example.com").unwrap();
         assert!(
