@@ -291,6 +291,11 @@ impl Proxy {
         }
     }
 
+    /// Returns where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     /// Takes the service down: connections are closed, and new ones refused, until it is [`Self::up`].
     pub async fn down(&self) {
         lock(&self.serving).take();
