@@ -171,8 +171,8 @@ async fn nginx_serves_what_is_pulled_and_drops_nobody_when_it_changes() {
     let first = host.pull(&[]);
     assert_eq!(first.status, Some(0), "{first:?}");
     let at = |name: &str| host.directory().join(name);
-    let nginx = cloud.nginx_over_tls(&at("fullchain.pem"), &at("privkey.pem"));
-    let nginx = Arc::new(nginx.await);
+    let (chain, key) = (at("fullchain.pem"), at("privkey.pem"));
+    let nginx = Arc::new(cloud.nginx_over_tls(&chain, &key).await);
     let roots = site.roots.clone();
     let one = serial(&site).await;
     assert_eq!(served(&nginx, &roots).await, one);
