@@ -1,10 +1,13 @@
 //! Pure: the next command to try, for somebody who reads of a problem.
 
 use crate::classes::Ours;
+use crate::names::CertificateName;
 use crate::problem::{Problem, Retry};
 
-/// Returns the command that helps most with a problem of a certificate; `None` where nothing has to be typed.
+/// Returns the command that helps most with a problem of a certificate; `None` where nothing has to be typed, and for a name that is none:
+/// what people copy must not be of somebody else's making.
 pub fn command(problem: &Problem, name: &str) -> Option<String> {
+    let name: CertificateName = name.parse().ok()?;
     let is = |ours: Ours| problem.kind == Problem::kind_of(ours);
     let any = |of: &[Ours]| of.iter().any(|ours| is(*ours));
     let command = if any(&PATH) || AUTHORITY_ABOUT_NAMES.contains(&problem.word()) {
@@ -13,6 +16,8 @@ pub fn command(problem: &Problem, name: &str) -> Option<String> {
         format!("certloop edit {name}")
     } else if any(&INSTALLATION) {
         "certloop doctor".to_owned()
+    } else if is(Ours::ListenerFull) {
+        "certloop status --unmanaged".to_owned()
     } else if is(Ours::Revoked) {
         format!("certloop resume {name}")
     } else if is(Ours::UnknownCertificate) {
@@ -34,10 +39,9 @@ const PATH: [Ours; 5] = [
     Ours::SelfCheckUnreachable,
 ];
 /// What another document ends.
-const DOCUMENT: [Ours; 8] = [
+const DOCUMENT: [Ours; 7] = [
     Ours::ArnWouldChange,
     Ours::InvalidDocument,
-    Ours::ListenerFull,
     Ours::ListenerGone,
     Ours::ListenerNotHttps,
     Ours::ListenerNotMade,
@@ -95,6 +99,12 @@ mod tests {
     }
 
     #[test]
+    fn a_name_that_is_none_gets_into_no_command() {
+        let problem = Problem::ours(Ours::InvalidDocument, "");
+        assert_eq!(command(&problem, "x; rm -rf ~"), None);
+    }
+
+    #[test]
     fn the_command_fits_the_problem() {
         let of = |kind: &str, retry| {
             let problem = Problem {
@@ -118,7 +128,7 @@ mod tests {
             (
                 "certloop:listenerFull",
                 Retry::Person,
-                Some("certloop edit shop"),
+                Some("certloop status --unmanaged"),
             ),
             (
                 "certloop:storeDenied",

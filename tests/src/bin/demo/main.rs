@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use tests::http::{self, Request, Response};
-use tests::{Installation, Invocation, LocalCloud, tool};
+use tests::{Installation, Invocation, LocalCloud, Plan, tool};
 use tokio::net::{TcpListener, TcpStream};
 
 const NAME: &str = "landing.example.com";
@@ -58,20 +58,20 @@ async fn story() -> ExitCode {
     );
 
     heading("The schedule fires");
-    let ok = tell(&cloud, &site).await;
+    let ok = tell(&cloud, &site, Plan::default()).await;
     browse(&site, NAME).await;
 
     heading("The schedule fires again");
-    let ok = tell(&cloud, &site).await && ok;
+    let ok = tell(&cloud, &site, Plan::default()).await && ok;
 
     heading("Somebody changes the key type: ACM wants a new ARN for that");
     document["keyType"] = "rsa-2048".into();
     site.put_document("landing", &document).await;
-    let ok = tell(&cloud, &site).await && ok;
+    let ok = tell(&cloud, &site, Plan::default()).await && ok;
     browse(&site, NAME).await;
 
     heading("The next pass cleans up");
-    let ok = tell(&cloud, &site).await && ok;
+    let ok = tell(&cloud, &site, Plan::default()).await && ok;
     println!(
         "   certificates in ACM: {} (ours and the placeholder)",
         site.imported().await.len()
@@ -109,7 +109,7 @@ async fn browse(site: &Installation, name: &str) {
 }
 
 /// Runs a pass and tells what happens while it happens.
-async fn tell(cloud: &LocalCloud, site: &Installation) -> bool {
+async fn tell(cloud: &LocalCloud, site: &Installation, plan: Plan) -> bool {
     let begun = Instant::now();
     let mut seen = Seen {
         printed: cloud.lambda().printed(&site.renew).len(),
@@ -117,7 +117,7 @@ async fn tell(cloud: &LocalCloud, site: &Installation) -> bool {
         sent: cloud.to_aws().sent().len(),
         asked: Vec::new(),
     };
-    let mut pass = pin!(site.pass());
+    let mut pass = pin!(site.pass_with(plan));
     let invocation = loop {
         tokio::select! {
             invocation = &mut pass => break invocation,

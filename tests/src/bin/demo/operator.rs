@@ -1,7 +1,9 @@
 //! The second act: an operator adds a certificate, somebody breaks the listener, a chat hears of it, and a pass repairs it.
 
+use std::time::Duration;
+
 use serde_json::json;
-use tests::{Installation, LocalCloud, Operator, Receiver};
+use tests::{Installation, LocalCloud, Operator, Plan, Receiver};
 
 use crate::{browse, heading, tell};
 
@@ -53,15 +55,19 @@ pub(crate) async fn play(cloud: &LocalCloud, site: &Installation) -> bool {
     browse(site, NAME).await;
 
     heading("The schedule fires: no place is left, which only a person can change");
-    tell(cloud, site).await;
+    tell(cloud, site, Plan::default()).await;
     listen(&chat, &mut heard);
     good &= run(&operator, &["status"], 1).await;
 
-    heading("The operator makes room; the next pass repairs it");
+    heading("The operator makes room; a minute later the schedule repairs it");
     for other in others.iter().take(2) {
         site.remove_from_listener(other).await;
     }
-    good &= run(&operator, &["renew", "orders"], 0).await;
+    let later = Plan {
+        clock: Duration::from_secs(90),
+        ..Plan::default()
+    };
+    good &= tell(cloud, site, later).await;
     browse(site, NAME).await;
     listen(&chat, &mut heard);
     good &= run(&operator, &["status"], 0).await;
