@@ -54,6 +54,25 @@ async fn status_tells_at_a_glance_who_has_to_act() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_is_not_ours_is_shown_with_the_command_that_takes_it_over() {
+    let cloud = LocalCloud::start().await;
+    let shop = cloud.install("shop").await;
+    let mut operator = cloud.operator(&shop).await;
+    operator.set("NO_COLOR", "1");
+    shop.want("shop", &["shop.example.com"]).await;
+    shop.pass().await;
+    let shown = operator.in_terminal(&["status", "--unmanaged", "--local"], "");
+    let shown = shown.await;
+    assert_eq!(shown.status, 0, "{}", shown.out);
+    assert!(!shown.out.contains("\u{1b}[0m"), "colours: {:?}", shown.out);
+    let command = format!(
+        "take over: certloop add placeholder-invalid --domain placeholder.invalid --listener {} --supersedes {}",
+        shop.listener, shop.placeholder
+    );
+    assert!(shown.seen().contains(&command), "{}", shown.seen());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_certificate_that_runs_out_unrenewed_needs_a_person() {
     let cloud = LocalCloud::start().await;
     let shop = cloud.install("shop").await;

@@ -51,11 +51,14 @@ fn entry(one: &Unmanaged, now: OffsetDateTime, screen: Screen) -> String {
 
 /// Returns the command that takes it over from the listeners it is on.
 fn command(one: &Unmanaged) -> Option<String> {
-    let listeners = one
-        .in_use_by
-        .iter()
-        .filter(|arn| arn.contains(":listener/"));
-    let listeners: Vec<_> = listeners.map(|arn| format!(" --listener {arn}")).collect();
+    let of = |kind: &'static str| one.in_use_by.iter().filter(move |arn| arn.contains(kind));
+    let mut listeners: Vec<_> = of(":listener/")
+        .map(|arn| format!(" --listener {arn}"))
+        .collect();
+    // Which of its listeners it is on is not known before one of ours is there.
+    if listeners.is_empty() && of(":loadbalancer/app/").next().is_some() {
+        listeners.push(" --listener ARN-OF-THE-LISTENER".to_owned());
+    }
     let first = one.domains.first().filter(|_| !listeners.is_empty())?;
     let name = first.trim_start_matches("*.").replace('.', "-");
     let domains: String = (one.domains.iter())
