@@ -11,7 +11,7 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use serde_json::{Value, json};
 
-use crate::{Directory, tool};
+use crate::{Directory, root, tool};
 
 /// A running Chromium with one page open.
 #[derive(Debug)]
@@ -180,7 +180,8 @@ impl Chromium {
         );
     }
 
-    /// Returns for how long the page has kept a processor busy, in seconds: other tests at the same time do not change that.
+    /// Returns for how long pages have kept a processor busy in the browser's present process, in seconds: other tests at the same
+    /// time do not change that. A new page may have begun a new process.
     pub fn seconds_of_work(&mut self) -> f64 {
         let metrics = self.call("Performance.getMetrics", json!({}));
         let metrics = metrics["metrics"].as_array().unwrap();
@@ -203,19 +204,18 @@ impl Chromium {
 
     /// Keeps what is seen of the page as a PNG, for somebody who wants to look at it: in the folder that `PAGES` names.
     pub fn keep_picture(&mut self, name: &str) {
-        let Some(folder) = std::env::var_os("PAGES") else {
-            return;
-        };
-        let picture = self.call("Page.captureScreenshot", json!({"format": "png"}));
-        keep(Path::new(&folder), &format!("{name}.png"), &picture["data"]);
+        if let Some(folder) = kept_in() {
+            let picture = self.call("Page.captureScreenshot", json!({"format": "png"}));
+            keep(&folder, &format!("{name}.png"), &picture["data"]);
+        }
     }
 
     /// Prints the page on paper of the format A4 and returns the PDF.
     pub fn print(&mut self, name: &str) -> Vec<u8> {
         let paper = json!({"paperWidth": 8.27, "paperHeight": 11.69, "printBackground": false});
         let printed = self.call("Page.printToPDF", paper);
-        if let Some(folder) = std::env::var_os("PAGES") {
-            keep(Path::new(&folder), &format!("{name}.pdf"), &printed["data"]);
+        if let Some(folder) = kept_in() {
+            keep(&folder, &format!("{name}.pdf"), &printed["data"]);
         }
         decoded(&printed["data"])
     }
@@ -241,6 +241,11 @@ impl Drop for Chromium {
 fn messages(from: impl Read) -> impl Iterator<Item = Value> {
     let parts = BufReader::new(from).split(0);
     parts.map_while(|part| serde_json::from_slice(&part.ok()?).ok())
+}
+
+fn kept_in() -> Option<PathBuf> {
+    let folder = std::env::var_os("PAGES").filter(|folder| !folder.is_empty());
+    folder.map(|folder| root().join(folder))
 }
 
 fn keep(folder: &Path, name: &str, data: &Value) {
