@@ -1,5 +1,11 @@
 //! `certloop page` in a browser: searched, on a phone, in the dark, printed, and with names that want to be more than names.
 
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "what was skipped, and figures, are told where they show"
+)]
+
 use std::path::Path;
 use std::process::{Command, Output};
 use std::sync::Arc;

@@ -201,7 +201,7 @@ fn what_follows(problem: &Problem) -> &'static str {
 /// Writes what is unusual and no problem.
 fn notes(out: &mut String, standing: &Standing) {
     let mut note = |text: &dyn std::fmt::Display| {
-        let _ = write!(out, "<p class=\"note\">{text}</p>\n");
+        let _ = writeln!(out, "<p class=\"note\">{text}</p>");
     };
     if standing.paused {
         note(&"Paused: nothing is ordered for it.");
@@ -231,9 +231,9 @@ fn more(out: &mut String, standing: &Standing, now: OffsetDateTime) {
     if !is_known && standing.history.is_empty() {
         return;
     }
-    let _ = write!(
+    let _ = writeln!(
         out,
-        "<details class=\"more\"><summary>{}</summary>\n",
+        "<details class=\"more\"><summary>{}</summary>",
         targets_in_a_line(&standing.targets)
     );
     if !standing.targets.is_empty() {
@@ -254,9 +254,9 @@ fn more(out: &mut String, standing: &Standing, now: OffsetDateTime) {
     if !standing.history.is_empty() {
         out.push_str("<h4>Last steps</h4>\n<ol class=\"steps\">\n");
         for step in standing.history.iter().rev() {
-            let _ = write!(
+            let _ = writeln!(
                 out,
-                "<li><span>{}</span> <b>{}</b> {}</li>\n",
+                "<li><span>{}</span> <b>{}</b> {}</li>",
                 minute(step.at),
                 Text(&step.step),
                 Text(&step.detail)
@@ -269,7 +269,7 @@ fn more(out: &mut String, standing: &Standing, now: OffsetDateTime) {
 
 fn facts(out: &mut String, standing: &Standing) {
     let mut fact = |term: &str, text: &dyn std::fmt::Display| {
-        let _ = write!(out, "<div><dt>{term}</dt><dd>{text}</dd></div>\n");
+        let _ = writeln!(out, "<div><dt>{term}</dt><dd>{text}</dd></div>");
     };
     for (term, text) in [
         ("Authority", &standing.authority),

@@ -189,9 +189,9 @@ fn header(out: &mut String, inventory: &Inventory, installation: &str, verdict: 
         Text(installation)
     );
     if let Some(at) = inventory.at {
-        let _ = write!(
+        let _ = writeln!(
             out,
-            "<p id=\"as-of\">As of {}<span id=\"age\"></span></p>\n",
+            "<p id=\"as-of\">As of {}<span id=\"age\"></span></p>",
             Instant(at)
         );
     }
