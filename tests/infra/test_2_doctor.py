@@ -73,7 +73,7 @@ def test_who_may_read_nothing_is_told_what_it_takes(world: World) -> None:
     assert status == 2, findings
     assert not those(findings, "wrong"), findings
     needed = " ".join(one["remedy"] or "" for one in findings if one["verdict"] == "couldNotTell")
-    for permission in ("s3:GetBucketPolicy", "lambda:GetFunctionConfiguration", "scheduler:GetSchedule", "cloudwatch:GetMetricStatistics"):
+    for permission in ("s3:GetBucketPolicy", "lambda:GetFunctionConfiguration", "lambda:InvokeFunction", "scheduler:GetSchedule"):
         assert permission in needed, findings
 
 

@@ -65,7 +65,19 @@ def resource(
         if qualifier and found.count(":") == 6 and path.endswith("/invocations"):
             return f"{found}:{qualifier}"
         return found
+    if service == "scheduler" and (group := iam_actions._query_param(query, "groupName")):
+        found = _resource(service, method, path, headers, body, query, region, account)
+        return found.replace(":schedule/default/", f":schedule/{group}/", 1)
     return _resource(service, method, path, headers, body, query, region, account)
+
+
+def lambda_action(method: str, path: str) -> str | None:
+    """ministack takes a look at these for a change, or for another look."""
+    if method == "GET" and path.endswith("/concurrency"):
+        return "GetFunctionConcurrency"
+    if method == "GET" and "/aliases/" in path:
+        return "GetAlias"
+    return _lambda_action(method, path)
 
 
 def newborn(operation: str, query: Any, region: str, account: str) -> str:
@@ -227,6 +239,7 @@ async def s3_request(method: str, path: str, headers: Any, body: bytes, query: A
 
 
 _resource = iam_actions.extract_resource_arn
+_lambda_action = iam_actions._lambda_action
 _additional_checks = iam_actions.s3_additional_checks
 _access_denied = iam_actions.access_denied_response
 _request_keys = iam_actions.request_tag_context
@@ -238,6 +251,7 @@ _s3_request = s3.handle_request
 
 def install() -> None:
     iam_actions.extract_resource_arn = resource
+    iam_actions._lambda_action = lambda_action
     iam_actions.s3_additional_checks = additional_checks
     iam_actions.access_denied_response = access_denied
     iam_actions.request_tag_context = request_keys

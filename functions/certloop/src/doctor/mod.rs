@@ -13,6 +13,7 @@ mod quotas;
 mod route;
 mod schedule;
 
+use certificates::arn::TargetGroupArn;
 use certificates::classes::Ours;
 use certificates::pass::read_settings;
 use certificates::problem::Problem;
@@ -320,7 +321,14 @@ async fn routes(
     let mut findings = Vec::new();
     let mut groups = std::collections::BTreeSet::new();
     for (arn, served) in route::served(told) {
-        let balancer = look.balancer(&arn, &served.listeners).await;
+        let mut balancer = look.balancer(&arn, &served.listeners).await;
+        if let (Ok(groups), Some(challenge)) = (&mut balancer.functions, challenge) {
+            // A site may be a function as well, and must not be taken for challenge.
+            let is_ours = |group: &TargetGroupArn| functions::is_of_challenge(challenge, group.as_str());
+            if groups.iter().any(is_ours) {
+                groups.retain(is_ours);
+            }
+        }
         let (found, to) = route::judge(&balancer, &served.names);
         findings.extend(found);
         groups.extend(to);
