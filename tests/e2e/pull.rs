@@ -192,7 +192,8 @@ async fn nginx_serves_what_is_pulled_and_drops_nobody_when_it_changes() {
             let mut seen = vec![];
             while !ended.load(Ordering::Relaxed) {
                 let serial = served(&nginx, &roots).await;
-                if seen.last() != Some(&serial) {
+                // For a moment after a reload old workers and new ones take turns.
+                if !seen.contains(&serial) {
                     seen.push(serial);
                 }
                 visits.fetch_add(1, Ordering::Relaxed);

@@ -199,7 +199,7 @@ impl Document {
         match (function, changes) {
             (Some(function), _) => {
                 Following::of(&function, name.as_str(), self.screen, self.as_json)
-                    .to_the_end()
+                    .follow()
                     .await
             }
             (None, _) if self.as_json => {

@@ -39,7 +39,7 @@ impl<'a> Following<'a> {
     }
 
     /// Has what is due done, and tells what happens until the certificate is served or somebody has to act.
-    pub(crate) async fn to_the_end(mut self) -> Result<Ends, Trouble> {
+    pub(crate) async fn follow(mut self) -> Result<Ends, Trouble> {
         let until = Instant::now() + LONGEST;
         // What happened long before is no news; what the bucket's own event has begun meanwhile is.
         let before = self.inventory().await?;

@@ -193,7 +193,11 @@ fn little_left_is_told_once_for_each_certificate_if_nothing_has_worked() {
     late.renewal.at = end - Duration::days(5);
     story.state.certificate = Some(late);
     story.now = end - Duration::days(10);
-    assert_eq!(story.kinds(entry(Outcome::Kept)), [Kind::Renewed], "the all-clear");
+    assert_eq!(
+        story.kinds(entry(Outcome::Kept)),
+        [Kind::Renewed],
+        "the all-clear"
+    );
     assert_eq!(story.kinds(entry(Outcome::Kept)), []);
     story.now = end - Duration::days(4);
     assert_eq!(story.kinds(entry(Outcome::Waiting)), [Kind::RunningOut]);

@@ -263,8 +263,16 @@ pub(crate) fn challenged(challenge: &Function, group: &str) -> Option<Finding> {
 
 /// Whether load balancers may surely invoke challenge for a target group: then it is challenge's, and not that of another function.
 pub(crate) fn is_of_challenge(challenge: &Function, group: &str) -> bool {
-    let arn = challenge.known().map(|known| known.arn.as_str()).unwrap_or_default();
-    let may = may_invoke(&challenge.policy, "elasticloadbalancing.amazonaws.com", group, arn);
+    let arn = challenge
+        .known()
+        .map(|known| known.arn.as_str())
+        .unwrap_or_default();
+    let may = may_invoke(
+        &challenge.policy,
+        "elasticloadbalancing.amazonaws.com",
+        group,
+        arn,
+    );
     matches!(may, Ok(Is::Yes))
 }
 
@@ -289,7 +297,11 @@ fn may_invoke<'e>(
     };
     let account = function.split(':').nth(4).unwrap_or_default();
     // What opens the function URL is no permission for anybody else.
-    let context = [("aws:sourcearn", source), ("aws:sourceaccount", account), ("lambda:invokedviafunctionurl", "false")];
+    let context = [
+        ("aws:sourcearn", source),
+        ("aws:sourceaccount", account),
+        ("lambda:invokedviafunctionurl", "false"),
+    ];
     let request = Request {
         action: "lambda:InvokeFunction",
         resource: function,
@@ -480,7 +492,9 @@ mod tests {
         let other = challenged(&let_in(&GROUP.replace("certloop-1", "other")), GROUP).unwrap();
         assert_eq!(other.verdict, Verdict::Wrong);
         assert!(other.remedy.unwrap().contains("add-permission"));
-        assert!(is_of_challenge(&let_in(GROUP), GROUP) && !is_of_challenge(&let_in("arn:other"), GROUP));
+        assert!(
+            is_of_challenge(&let_in(GROUP), GROUP) && !is_of_challenge(&let_in("arn:other"), GROUP)
+        );
         // The function URL's opening is for all the world, but for nobody who does not come by it.
         let by_url = function(json!([{
             "Effect": "Allow", "Principal": "*", "Action": "lambda:InvokeFunction", "Resource": ARN,

@@ -324,7 +324,8 @@ async fn routes(
         let mut balancer = look.balancer(&arn, &served.listeners).await;
         if let (Ok(groups), Some(challenge)) = (&mut balancer.functions, challenge) {
             // A site may be a function as well, and must not be taken for challenge.
-            let is_ours = |group: &TargetGroupArn| functions::is_of_challenge(challenge, group.as_str());
+            let is_ours =
+                |group: &TargetGroupArn| functions::is_of_challenge(challenge, group.as_str());
             if groups.iter().any(is_ours) {
                 groups.retain(is_ours);
             }

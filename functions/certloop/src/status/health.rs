@@ -110,7 +110,7 @@ mod tests {
             fine("fine-short", 40),
             new,
             with_problem(fine("retried-long", 70), Retry::Soon),
-            with_problem(fine("retried-short", 20), Retry::At),
+            with_problem(fine("retried-short", 35), Retry::At),
             with_problem(fine("person", 85), Retry::Person),
         ];
         let inventory = Inventory {

@@ -44,6 +44,7 @@ pub(crate) async fn status(
     let is_blind = inventory.limits.problem.is_some();
     Ok(match worst {
         Some(Health::NeedsPerson) => Ends::NeedsPerson,
+        _ if !inventory.orphans.is_empty() => Ends::NeedsPerson,
         _ if is_blind => Ends::Unknown,
         _ => Ends::Well,
     })

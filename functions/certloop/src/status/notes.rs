@@ -1,5 +1,7 @@
 //! Pure: what the inventory says beside the certificates: limits, names without a document, removals.
 
+use std::collections::BTreeMap;
+
 use certificates::budget::LimitsLeft;
 use certificates::status::Inventory;
 use time::OffsetDateTime;
@@ -10,6 +12,7 @@ use crate::words::{minute, relative, wrapped};
 /// Renders what is to be known, nothing where there is nothing.
 pub(super) fn rendered(inventory: &Inventory, now: OffsetDateTime, screen: Screen) -> String {
     let mut notes = limits(&inventory.limits, now);
+    notes.extend(untold(inventory));
     if !inventory.removing.is_empty() {
         notes.push(format!("being removed: {}", listed(&inventory.removing)));
     }
@@ -72,6 +75,26 @@ fn limits(limits: &LimitsLeft, now: OffsetDateTime) -> Vec<String> {
         }
     }
     notes
+}
+
+/// Says which channels have not taken messages, and why.
+fn untold(inventory: &Inventory) -> Vec<String> {
+    let mut by_channel = BTreeMap::<&str, (usize, &str)>::new();
+    let all = inventory.certificates.iter();
+    for untold in all.flat_map(|standing| &standing.untold) {
+        let Some(why) = &untold.failure else {
+            continue;
+        };
+        for channel in &untold.to {
+            let (count, last) = by_channel.entry(channel).or_default();
+            *count += 1;
+            *last = why;
+        }
+    }
+    let line = |(channel, (count, why)): (&str, (usize, &str))| {
+        format!("messages that {channel} has not taken: {count}; {why}")
+    };
+    by_channel.into_iter().map(line).collect()
 }
 
 /// A fifth or less.
