@@ -4,30 +4,32 @@ use crate::classes::Ours;
 use crate::names::CertificateName;
 use crate::problem::{Problem, Retry};
 
-/// Returns the command that helps most with a problem of a certificate; `None` where nothing has to be typed, and for a name that is none:
-/// what people copy must not be of somebody else's making.
+/// Returns the command that helps most with a problem of a certificate; `None` where nothing has to be typed, or where it would hold a
+/// name that is none: what people copy must not be of somebody else's making.
 pub fn command(problem: &Problem, name: &str) -> Option<String> {
-    let name: CertificateName = name.parse().ok()?;
     let is = |ours: Ours| problem.kind == Problem::kind_of(ours);
     let any = |of: &[Ours]| of.iter().any(|ours| is(*ours));
-    let command = if any(&PATH) || AUTHORITY_ABOUT_NAMES.contains(&problem.word()) {
-        format!("certloop check {name}")
-    } else if any(&DOCUMENT) || AUTHORITY_ABOUT_DOCUMENT.contains(&problem.word()) {
-        format!("certloop edit {name}")
-    } else if any(&INSTALLATION) {
-        "certloop doctor".to_owned()
-    } else if is(Ours::ListenerFull) {
-        "certloop status --unmanaged".to_owned()
-    } else if is(Ours::Revoked) {
-        format!("certloop resume {name}")
-    } else if is(Ours::UnknownCertificate) {
-        "certloop status".to_owned()
-    } else if any(&DEPLOYMENT) || problem.retry == Retry::Person {
-        format!("certloop history {name}")
-    } else {
-        return None;
+    let about_it = |verb: &str| {
+        let name: CertificateName = name.parse().ok()?;
+        Some(format!("certloop {verb} {name}"))
     };
-    Some(command)
+    if any(&PATH) || AUTHORITY_ABOUT_NAMES.contains(&problem.word()) {
+        about_it("check")
+    } else if any(&DOCUMENT) || AUTHORITY_ABOUT_DOCUMENT.contains(&problem.word()) {
+        about_it("edit")
+    } else if any(&INSTALLATION) {
+        Some("certloop doctor".to_owned())
+    } else if is(Ours::ListenerFull) {
+        Some("certloop status --unmanaged".to_owned())
+    } else if is(Ours::Revoked) {
+        about_it("resume")
+    } else if is(Ours::UnknownCertificate) {
+        Some("certloop status".to_owned())
+    } else if any(&DEPLOYMENT) || problem.retry == Retry::Person {
+        about_it("history")
+    } else {
+        None
+    }
 }
 
 /// What the way from the authority to the challenge function has to do with.
