@@ -355,7 +355,7 @@ pub(crate) struct Schema {
 /// What there are schemas of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum SchemaOf {
-    /// certificates/<name>.json
+    /// certificates/NAME.json
     Certificate,
     /// settings.json
     Settings,

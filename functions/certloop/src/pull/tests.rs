@@ -523,7 +523,8 @@ async fn files_that_were_there_before_are_left_at_one_instant_and_can_come_back(
 async fn nothing_of_anybody_elses_is_touched() {
     let store = Memory::default();
     store.serve(&issue(1));
-    let places: [(&str, &dyn Fn(&Path)); 4] = [
+    type Place<'p> = (&'p str, &'p dyn Fn(&Path));
+    let places: [Place<'_>; 4] = [
         ("a link to ../elsewhere", &|directory| {
             symlink("../elsewhere", directory.join("cert.pem")).unwrap();
         }),
