@@ -71,7 +71,7 @@ ours! {
     "keyLost" KeyLost Soon;
     /// A limit leaves nothing for now: the detail says which, and until when.
     "limit" Limit At;
-    /// The listener's certificate list is full. It serves what it served.
+    /// The listener's certificate list is full. Nothing is taken off to make room.
     "listenerFull" ListenerFull Person;
     /// The listener does not exist.
     "listenerGone" ListenerGone Person;

@@ -281,7 +281,7 @@ impl<P: Ports> Work<'_, '_, P> {
             Ok(()) => Ok(Applied::Done),
             Err(AttachError::Full(error)) => Err(Problem::ours(
                 Ours::ListenerFull,
-                format!("{arn} has no room for {certificate} ({error}); it serves what it served: raise the listener's certificate quota or take one off"),
+                format!("{arn} has no room for {certificate} ({error}); nothing was taken off for it: raise the listener's certificate quota or take one off"),
             )
             .into()),
             Err(AttachError::NotYetKnown(error) | AttachError::Service(error)) => {

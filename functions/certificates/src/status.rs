@@ -17,7 +17,7 @@ use crate::pass::{Known, list_known};
 use crate::problem::Problem;
 use crate::renewal::Decision;
 use crate::report::{TargetEntry, fitting, target_entries, whole_seconds};
-use crate::state::{RenewalInformation, RolledBack, Stage, State, Step};
+use crate::state::{HISTORY, RenewalInformation, RolledBack, Stage, State, Step};
 use crate::store::{self, Store, read_record};
 use crate::unmanaged::Unmanaged;
 
@@ -232,8 +232,11 @@ impl<P: Ports> Cycle<'_, P> {
         let limit = selection.limit.unwrap_or(PAGE).clamp(1, PAGE);
         let more = chosen.len() > limit;
         chosen.truncate(limit);
+        // Whoever asks for one wants to know all of it.
+        let asked_for = selection.certificates.as_ref().map(Vec::len);
+        let steps = if asked_for == Some(1) { HISTORY } else { STEPS };
         let mut certificates: Vec<Standing> = stream::iter(&chosen)
-            .map(|name| self.standing_of(name))
+            .map(|name| self.standing_of(name, steps))
             .buffered(self.settings.limits.concurrency)
             .collect()
             .await;
@@ -275,14 +278,14 @@ impl<P: Ports> Cycle<'_, P> {
         )
     }
 
-    async fn standing_of(&self, name: &str) -> Standing {
-        match self.read_standing(name).await {
+    async fn standing_of(&self, name: &str, steps: usize) -> Standing {
+        match self.read_standing(name, steps).await {
             Ok(standing) => standing,
             Err(problem) => Standing::of_problem(name, problem),
         }
     }
 
-    async fn read_standing(&self, name: &str) -> Result<Standing, Problem> {
+    async fn read_standing(&self, name: &str, steps: usize) -> Result<Standing, Problem> {
         let invalid = |detail: String| {
             Problem::ours(
                 Ours::InvalidDocument,
@@ -304,7 +307,7 @@ impl<P: Ports> Cycle<'_, P> {
             (None, Some(state)) => {
                 let is_orphan = state.removing.is_none();
                 let problem = is_orphan.then(|| self.orphan_problem(&parsed, &state));
-                return Ok(self.describe(name, &state, None, problem));
+                return Ok(self.describe(name, &state, steps, None, problem));
             }
             (None, None) => return Err(unknown(&parsed)),
         };
@@ -317,10 +320,12 @@ impl<P: Ports> Cycle<'_, P> {
         );
         match wanted {
             Ok(wanted) => {
-                let standing = self.describe(name, &state, Some(&wanted), None);
+                let standing = self.describe(name, &state, steps, Some(&wanted), None);
                 Ok(self.with_limits(standing, &wanted, &state).await)
             }
-            Err(error) => Ok(self.describe(name, &state, None, Some(invalid(error.to_string())))),
+            Err(error) => {
+                Ok(self.describe(name, &state, steps, None, Some(invalid(error.to_string()))))
+            }
         }
     }
 
@@ -355,6 +360,7 @@ impl<P: Ports> Cycle<'_, P> {
         &self,
         name: &str,
         state: &State,
+        steps: usize,
         wanted: Option<&Wanted>,
         invalid: Option<Problem>,
     ) -> Standing {
@@ -446,7 +452,7 @@ impl<P: Ports> Cycle<'_, P> {
                 .history
                 .iter()
                 .rev()
-                .take(STEPS)
+                .take(steps)
                 .rev()
                 .cloned()
                 .collect(),
@@ -466,5 +472,5 @@ impl Standing {
 
 /// The largest and the usual number of certificates in one answer: with their history they stay below 5 MB.
 const PAGE: usize = 500;
-/// How many steps of the history an answer holds.
+/// How many steps of the history an answer about several holds.
 const STEPS: usize = 10;

@@ -6,12 +6,17 @@ use time::OffsetDateTime;
 use crate::check::Check;
 use crate::cli;
 use crate::document;
+use crate::documents::parsed;
 use crate::function::{Function, read};
 use crate::installation::Installation;
 use crate::plan::Forecast;
 use crate::report::Report;
 use crate::terminal::{Screen, Spinner, confirm, say};
 use crate::trouble::{Ends, Trouble};
+
+fn names_of(all: &[String]) -> Result<(), Trouble> {
+    all.iter().try_for_each(|name| parsed(name).map(drop))
+}
 
 /// Asks the function, and shows its answer for a person or as it is.
 pub(crate) struct Asking {
@@ -36,7 +41,15 @@ impl Asking {
 
     /// Writes a document through the function, and waits for its certificate.
     pub(crate) async fn issue(&self, asked: &cli::Issue) -> Result<Ends, Trouble> {
+        parsed(&asked.name)?;
         let document = document::given(&asked.name, &asked.document)?;
+        if asked.replace && !asked.yes {
+            let question = format!(
+                "Replace the document of {}, whatever it says now? (certloop edit {} shows the difference.)",
+                asked.name, asked.name
+            );
+            confirm(&question, "--yes")?;
+        }
         let event = json!({
             "action": "issue", "name": asked.name, "certificate": document, "replace": asked.replace,
         });
@@ -46,6 +59,7 @@ impl Asking {
 
     /// Does what is due.
     pub(crate) async fn renew(&self, asked: &cli::Renew) -> Result<Ends, Trouble> {
+        names_of(&asked.names)?;
         let mut event = json!({"action": "reconcile"});
         if !asked.all {
             event["certificates"] = json!(asked.names);
@@ -60,6 +74,7 @@ impl Asking {
 
     /// Shows what the next pass would do.
     pub(crate) async fn plan(&self, asked: &cli::Plan) -> Result<Ends, Trouble> {
+        names_of(&asked.names)?;
         let mut event = json!({"action": "plan"});
         if !asked.names.is_empty() {
             event["certificates"] = json!(asked.names);
@@ -75,6 +90,7 @@ impl Asking {
 
     /// Checks whether authorities could validate the names.
     pub(crate) async fn check(&self, name: &str) -> Result<Ends, Trouble> {
+        parsed(name)?;
         let event = json!({"action": "check", "name": name});
         let answer = self.ask(&event, &format!("checking {name}")).await?;
         let check: Check = read(answer.clone())?;
@@ -84,6 +100,7 @@ impl Asking {
 
     /// Serves the certificate before again.
     pub(crate) async fn roll_back(&self, asked: &cli::Rollback) -> Result<Ends, Trouble> {
+        parsed(&asked.name)?;
         let mut event = json!({"action": "rollback", "name": asked.name});
         if let Some(serial) = &asked.serial {
             event["serial"] = json!(serial);
@@ -100,6 +117,7 @@ impl Asking {
             serial,
             yes,
         } = asked;
+        parsed(name)?;
         if !yes {
             let which = match serial {
                 Some(serial) => format!("the certificate {serial} of {name}"),
@@ -117,6 +135,7 @@ impl Asking {
     /// Takes a certificate off everywhere.
     pub(crate) async fn remove(&self, asked: &cli::Remove) -> Result<Ends, Trouble> {
         let cli::Remove { name, yes } = asked;
+        parsed(name)?;
         if !yes {
             let question = format!(
                 "Take {name} off its listeners and out of the certificate manager, and delete its document? (Whatever writes \

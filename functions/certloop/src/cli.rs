@@ -218,11 +218,14 @@ pub(crate) struct Issue {
     /// Replace a document that is there and different
     #[arg(long)]
     pub(crate) replace: bool,
+    /// Do not ask whether to replace it
+    #[arg(short, long)]
+    pub(crate) yes: bool,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct Renew {
-    /// The certificates; left out, all of them
+    /// The certificates; for all of them, --all
     #[arg(value_name = "NAME", required_unless_present = "all")]
     pub(crate) names: Vec<String>,
     /// All certificates: one pass, as the schedule makes it

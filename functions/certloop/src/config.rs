@@ -4,6 +4,7 @@ use std::cell::OnceCell;
 use std::env;
 use std::fs;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -78,14 +79,27 @@ impl Config {
 
     /// Returns the bucket.
     pub(crate) fn bucket(&self) -> Result<String, Trouble> {
-        let known = self.options.bucket.clone().or(self.file.bucket.clone());
+        if let Some(named) = &self.options.bucket {
+            return Ok(named.clone());
+        }
+        // Half of one installation and half of another would be written here and followed there.
+        if let Some(function) = &self.options.function {
+            return Err(half_named("function", function, "bucket"));
+        }
+        let known = self.file.bucket.clone();
         let found = known.or_else(|| self.stack().bucket.clone());
         found.ok_or_else(|| self.missing("bucket", "--bucket NAME", "CERTLOOP_BUCKET"))
     }
 
     /// Returns the name or ARN of the renewing function.
     pub(crate) fn function(&self) -> Result<String, Trouble> {
-        let known = self.options.function.clone().or(self.file.function.clone());
+        if let Some(named) = &self.options.function {
+            return Ok(named.clone());
+        }
+        if let Some(bucket) = &self.options.bucket {
+            return Err(half_named("bucket", bucket, "function"));
+        }
+        let known = self.file.function.clone();
         let found = known.or_else(|| self.stack().function.clone());
         found.ok_or_else(|| {
             self.missing("function", "--function NAME", "CERTLOOP_FUNCTION")
@@ -146,6 +160,18 @@ impl Config {
     }
 }
 
+/// Makes the trouble of an installation of which a flag or variable names one half, and the other is needed.
+fn half_named(what: &str, name: &str, other: &str) -> Trouble {
+    let (flag, variable) = (
+        format!("--{other}"),
+        format!("CERTLOOP_{}", other.to_uppercase()),
+    );
+    Trouble::unknown(format!(
+        "which {other}? The {what} {name} was named by a flag or in the environment: what is found elsewhere may be of another installation"
+    ))
+    .try_next(format!("{flag} NAME, or the environment variable {variable}"))
+}
+
 /// Returns the region that an ARN names.
 fn region_of(arn: &str) -> Option<String> {
     let mut parts = arn.split(':');
@@ -157,6 +183,9 @@ fn region_of(arn: &str) -> Option<String> {
 fn read_file(directory: &Path, home: Option<&Path>) -> Result<File, Trouble> {
     let above = directory.ancestors().map(|above| above.join(NAME));
     for path in above.chain(home.map(|home| home.join(NAME))) {
+        if is_anybodys(&path) {
+            continue;
+        }
         let text = match fs::read_to_string(&path) {
             Ok(text) => text,
             Err(error) if is_absence(&error) => continue,
@@ -169,6 +198,15 @@ fn read_file(directory: &Path, home: Option<&Path>) -> Result<File, Trouble> {
         });
     }
     Ok(File::default())
+}
+
+/// Whether somebody else than root and us may have written a file: one in a directory that all may write to says nothing.
+fn is_anybodys(path: &Path) -> bool {
+    let Ok(file) = fs::metadata(path) else {
+        return false;
+    };
+    let ours = nix::unistd::Uid::effective().as_raw();
+    (file.uid() != 0 && file.uid() != ours) || file.mode() & 0o002 != 0
 }
 
 fn is_absence(error: &io::Error) -> bool {

@@ -20,6 +20,7 @@ use crate::follow::Following;
 use crate::installation::Installation;
 use crate::terminal::{Ink, Screen, can_ask, confirm, say, tell};
 use crate::trouble::{Ends, Trouble};
+use crate::words::clean;
 
 /// Asks for a certificate.
 pub(crate) async fn add(
@@ -225,7 +226,11 @@ impl Document {
     fn shown(&self, before: Option<&str>, after: &str) -> String {
         match before {
             Some(before) => self.difference(before, after),
-            None => format!("{}\n{after}", self.screen.ink(Ink::Strong, &self.key)),
+            None => format!(
+                "{}\n{}",
+                self.screen.ink(Ink::Strong, &self.key),
+                clean(after)
+            ),
         }
     }
 
@@ -284,7 +289,7 @@ impl Document {
     fn difference(&self, before: &str, after: &str) -> String {
         let difference = TextDiff::from_lines(before, after);
         let mut difference = difference.unified_diff();
-        let text = difference.header(&self.key, "new").to_string();
+        let text = clean(&difference.header(&self.key, "new").to_string());
         let lines = text.lines().map(|line| match line.bytes().next() {
             Some(b'+') => self.screen.ink(Ink::Good, line),
             Some(b'-') => self.screen.ink(Ink::Bad, line),

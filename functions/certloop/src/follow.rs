@@ -14,7 +14,7 @@ use crate::report::Report;
 use crate::status::{inventory, name_of, rendered};
 use crate::terminal::{Ink, Screen, Spinner, say, tell};
 use crate::trouble::{Ends, Trouble};
-use crate::words::{relative, second};
+use crate::words::{cut, relative, second};
 
 /// Follows one certificate.
 pub(crate) struct Following<'a> {
@@ -48,16 +48,23 @@ impl<'a> Following<'a> {
         self.seen = steps.filter(|step| step.at < just_now).collect();
         let event = json!({"action": "reconcile", "certificates": [self.name]});
         let function = self.function;
-        let report = {
-            let mut asked = std::pin::pin!(function.ask(&event));
-            // Both go on at the same time: with --local the work is done in this process.
-            tokio::select! {
-                answer = &mut asked => answer,
-                () = self.watch() => watching_ended(),
+        let (report, mut standing) = loop {
+            let answer = {
+                let mut asked = std::pin::pin!(function.ask(&event));
+                // Both go on at the same time: with --local the work is done in this process.
+                tokio::select! {
+                    answer = &mut asked => answer,
+                    () = self.watch() => watching_ended(),
+                }
+            };
+            let report: Report = read(answer?)?;
+            let standing = self.look().await?;
+            // Whoever is at work on it may have begun with the document before.
+            if !report.only_waits() || standing.paused || Instant::now() >= until {
+                break (report, standing);
             }
+            self.spin(&standing).await;
         };
-        let report: Report = read(report?)?;
-        let mut standing = self.look().await?;
         // Somebody else may be at work on it: the bucket's own event, for one.
         while is_under_way(&standing) && report.ends() == Ends::Well && Instant::now() < until {
             self.spin(&standing).await;
@@ -134,7 +141,8 @@ impl<'a> Following<'a> {
     /// Renders what is served.
     fn leaf(&self, standing: &Standing, now: OffsetDateTime) -> String {
         let mut text = format!("{}\n", self.screen.ink(Ink::Good, "Served:"));
-        let mut add = |what: &str, words: &str| text += &format!("  {what:12}{words}\n");
+        let mut add =
+            |what: &str, words: &str| text += &format!("  {what:12}{}\n", cut(words, usize::MAX));
         add("names", &standing.domains.join(", "));
         add("issuer", standing.authority.as_deref().unwrap_or("unknown"));
         add("serial", standing.serial.as_deref().unwrap_or("unknown"));

@@ -2,26 +2,25 @@
 
 use certificates::problem::Problem;
 use certificates::remedy;
-use certificates::state::{State, Step};
-use certificates::store::{Store, read_record, state_key};
+use certificates::state::Step;
 use serde_json::json;
 use time::OffsetDateTime;
 
 use crate::documents::parsed;
 use crate::installation::Installation;
 use crate::status::inventory;
-use crate::terminal::{Ink, Screen, say, tell};
+use crate::terminal::{Ink, Screen, say};
 use crate::trouble::{Ends, Trouble};
 use crate::words::{cut, relative, second, wrapped};
 
-/// Shows all that is remembered where the bucket can be read, else the steps that the inventory has.
+/// Shows all steps that are remembered.
 pub(crate) async fn history(
     here: &Installation,
     name: &str,
     screen: Screen,
     as_json: bool,
 ) -> Result<Ends, Trouble> {
-    let parsed = parsed(name)?;
+    parsed(name)?;
     let inventory = inventory(&here.function().await?, &[name.to_owned()]).await?;
     let now = inventory.at.unwrap_or_else(OffsetDateTime::now_utc);
     let standing = inventory
@@ -29,17 +28,7 @@ pub(crate) async fn history(
         .into_iter()
         .find(|one| one.name == name);
     let standing = standing.unwrap_or_default();
-    let mut steps = standing.history;
-    if steps.len() >= TOLD {
-        let all = match here.bucket().await {
-            Ok(bucket) => all_steps(&bucket, &state_key(&parsed)).await,
-            Err(trouble) => Err(trouble.what),
-        };
-        match all {
-            Ok(all) => steps = all,
-            Err(why) => tell(&format!("only the last {TOLD} steps: {why}")),
-        }
-    }
+    let steps = standing.history;
     match as_json {
         true => say(&format!("{:#}\n", json!({"name": name, "history": steps})))?,
         false => say(&rendered(
@@ -55,14 +44,6 @@ pub(crate) async fn history(
         true => Ends::NeedsPerson,
         false => Ends::Well,
     })
-}
-
-async fn all_steps(store: &impl Store, key: &str) -> Result<Vec<Step>, String> {
-    match read_record::<State>(store, key).await {
-        Ok(Some((state, _))) => Ok(state.history),
-        Ok(None) => Err(format!("{key} is not in the bucket")),
-        Err(error) => Err(error.to_string()),
-    }
 }
 
 fn rendered(
@@ -107,9 +88,6 @@ pub(crate) fn line(step: &Step, widest: usize, screen: Screen) -> String {
     let line = format!("{at}  {word}{padding}  {}", cut(&step.detail, usize::MAX));
     format!("{}\n", line.trim_end())
 }
-
-/// So many steps the inventory has at most.
-const TOLD: usize = 10;
 
 #[cfg(test)]
 mod tests {

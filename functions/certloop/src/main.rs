@@ -24,21 +24,29 @@ mod words;
 use std::process::ExitCode;
 
 use clap::Parser;
+use serde_json::json;
 
 use crate::actions::Asking;
 use crate::cli::{Cli, Command};
 use crate::config::Config;
 use crate::installation::Installation;
-use crate::terminal::{Screen, tell};
+use crate::terminal::{Screen, say, tell};
 use crate::trouble::{Ends, Trouble};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
     let cli = Cli::parse();
+    let as_json = cli.options.json;
     let ends = match run(cli).await {
         Ok(ends) => ends,
         Err(trouble) => {
             tell(&trouble.to_string());
+            if as_json {
+                let _ = say(&format!(
+                    "{:#}\n",
+                    json!({"error": trouble.what, "try": trouble.next})
+                ));
+            }
             trouble.ends
         }
     };

@@ -51,6 +51,12 @@ impl Report {
         }
     }
 
+    /// Whether nothing was done and nothing is wrong: somebody else is at work, or the authority is.
+    pub(crate) fn only_waits(&self) -> bool {
+        let mut entries = self.certificates.iter();
+        entries.any(|entry| entry.outcome == "waiting" && entry.problem.is_none())
+    }
+
     /// Renders it; where there are many, those that were kept are counted only.
     pub(crate) fn rendered(&self, now: OffsetDateTime, screen: Screen) -> String {
         let few = self.certificates.len() <= FEW;

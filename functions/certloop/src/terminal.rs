@@ -10,6 +10,7 @@ use clap::builder::styling::{AnsiColor, Style};
 use tokio::task::JoinHandle;
 
 use crate::trouble::Trouble;
+use crate::words::clean;
 
 /// How to write for whoever reads standard output.
 #[derive(Clone, Copy, Debug)]
@@ -75,7 +76,7 @@ pub(crate) fn say(text: &str) -> Result<(), Trouble> {
 /// Writes what is no result to standard error.
 pub(crate) fn tell(text: &str) {
     // Nobody is left to be told where this fails.
-    let _ = writeln!(io::stderr(), "{text}");
+    let _ = writeln!(io::stderr(), "{}", clean(text));
 }
 
 /// Whether somebody is there who can be asked.

@@ -72,7 +72,7 @@ pub(crate) fn wrapped(text: &str, width: usize, indent: &str) -> String {
             columns += 1;
         }
         // What others wrote may not move the cursor.
-        line.extend(word.chars().filter(|c| !c.is_control()));
+        line.extend(word.chars().filter(|c| is_plain(*c)));
         columns += length;
     }
     lines.push(line);
@@ -97,9 +97,22 @@ pub(crate) fn detailed(detail: &str, width: usize, indent: &str) -> String {
 /// What stands before a command in the details of problems and checks.
 const REPAIR: &str = "; to repair it: ";
 
+/// Whether a character is one that is seen where it stands: controls move the cursor, and marks of direction turn what others read.
+pub(crate) fn is_plain(c: char) -> bool {
+    let turns = matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    !c.is_control() && !turns
+}
+
+/// Returns the text without what would move the cursor, but for its line breaks.
+pub(crate) fn clean(text: &str) -> String {
+    text.chars()
+        .filter(|c| *c == '\n' || is_plain(*c))
+        .collect()
+}
+
 /// Returns the text without what would move the cursor, cut to so many columns.
 pub(crate) fn cut(text: &str, columns: usize) -> String {
-    let clean: Vec<char> = text.chars().filter(|c| !c.is_control()).collect();
+    let clean: Vec<char> = text.chars().filter(|c| is_plain(*c)).collect();
     if clean.len() <= columns {
         return clean.into_iter().collect();
     }

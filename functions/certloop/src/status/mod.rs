@@ -5,7 +5,9 @@ mod notes;
 mod table;
 mod unmanaged;
 
-use certificates::status::Inventory;
+use certificates::classes::Ours;
+use certificates::problem::Problem;
+use certificates::status::{Inventory, Standing};
 use serde_json::{Value, json};
 use time::OffsetDateTime;
 
@@ -41,7 +43,13 @@ pub(crate) async fn status(
     }
     let worst = inventory.certificates.iter();
     let worst = worst.map(|standing| Health::of(standing, now)).min();
-    let is_blind = inventory.limits.problem.is_some();
+    // What could not be read is neither fine nor wrong.
+    let store = Problem::kind_of(Ours::Store);
+    let is_unread = |standing: &Standing| {
+        (standing.problem.as_ref()).is_some_and(|problem| problem.kind == store)
+    };
+    let is_blind =
+        inventory.limits.problem.is_some() || inventory.certificates.iter().any(is_unread);
     Ok(match worst {
         Some(Health::NeedsPerson) => Ends::NeedsPerson,
         _ if !inventory.orphans.is_empty() => Ends::NeedsPerson,

@@ -64,7 +64,15 @@ impl Row {
             [one] => one.clone(),
             [first, others @ ..] => format!("{} +{}", cut(first, LONGEST_DOMAIN), others.len()),
         };
+        // What a target serves that does not hold it is not known.
+        let is_sure = (standing.targets.iter()).all(|target| {
+            matches!(
+                target.entry.state,
+                TargetState::Attached | TargetState::Imported
+            )
+        });
         let until = match standing.not_after {
+            Some(end) if !is_sure => format!("unsure ({})", day(end)),
             Some(end) if end <= now => format!("{} (ended)", day(end)),
             Some(end) => format!("{} ({})", day(end), left_of(end, now)),
             None => nothing(),
@@ -79,7 +87,9 @@ impl Row {
             name: cut(&standing.name, LONGEST_NAME),
             domains: cut(&domains, LONGEST_DOMAIN + 6),
             until,
-            left: standing.lifetime_left_share.map_or_else(nothing, bar),
+            left: (standing.lifetime_left_share)
+                .filter(|_| is_sure)
+                .map_or_else(nothing, bar),
             renews,
             targets: targets(&standing.targets),
         }

@@ -1,5 +1,6 @@
 //! Pure: the certificates that are not ours, and how to take them over.
 
+use certificates::names::{CertificateName, DnsName};
 use certificates::unmanaged::Unmanaged;
 use time::OffsetDateTime;
 
@@ -59,8 +60,16 @@ fn command(one: &Unmanaged) -> Option<String> {
     if listeners.is_empty() && of(":loadbalancer/app/").next().is_some() {
         listeners.push(" --listener ARN-OF-THE-LISTENER".to_owned());
     }
-    let first = one.domains.first().filter(|_| !listeners.is_empty())?;
-    let name = first.trim_start_matches("*.").replace('.', "-");
+    // What others have written into a certificate gets into no command unless it is a name.
+    let are_names = one
+        .domains
+        .iter()
+        .all(|domain| domain.parse::<DnsName>().is_ok());
+    let first = one
+        .domains
+        .first()
+        .filter(|_| !listeners.is_empty() && are_names)?;
+    let name: CertificateName = first.replace('.', "-").parse().ok()?;
     let domains: String = (one.domains.iter())
         .map(|domain| format!(" --domain {domain}"))
         .collect();
