@@ -79,31 +79,33 @@ impl Config {
 
     /// Returns the bucket.
     pub(crate) fn bucket(&self) -> Result<String, Trouble> {
-        if let Some(named) = &self.options.bucket {
-            return Ok(named.clone());
-        }
-        // Half of one installation and half of another would be written here and followed there.
-        if let Some(function) = &self.options.function {
-            return Err(half_named("function", function, "bucket"));
-        }
-        let known = self.file.bucket.clone();
-        let found = known.or_else(|| self.stack().bucket.clone());
-        found.ok_or_else(|| self.missing("bucket", "--bucket NAME", "CERTLOOP_BUCKET"))
+        let named = |bucket: &Option<String>, function: &Option<String>| match (bucket, function) {
+            (Some(bucket), _) => Some(Ok(bucket.clone())),
+            // Half of one installation and half of another would be written here and followed there.
+            (None, Some(function)) => Some(Err(half_named("function", function, "bucket"))),
+            (None, None) => None,
+        };
+        named(&self.options.bucket, &self.options.function)
+            .or_else(|| named(&self.file.bucket, &self.file.function))
+            .or_else(|| self.stack().bucket.clone().map(Ok))
+            .unwrap_or_else(|| Err(self.missing("bucket", "--bucket NAME", "CERTLOOP_BUCKET")))
     }
 
     /// Returns the name or ARN of the renewing function.
     pub(crate) fn function(&self) -> Result<String, Trouble> {
-        if let Some(named) = &self.options.function {
-            return Ok(named.clone());
-        }
-        if let Some(bucket) = &self.options.bucket {
-            return Err(half_named("bucket", bucket, "function"));
-        }
-        let known = self.file.function.clone();
-        let found = known.or_else(|| self.stack().function.clone());
-        found.ok_or_else(|| {
-            self.missing("function", "--function NAME", "CERTLOOP_FUNCTION")
-                .try_next("--local, which does it in this process with your own credentials")
+        let named = |function: &Option<String>, bucket: &Option<String>| match (function, bucket) {
+            (Some(function), _) => Some(Ok(function.clone())),
+            (None, Some(bucket)) => Some(Err(half_named("bucket", bucket, "function"))),
+            (None, None) => None,
+        };
+        let found = named(&self.options.function, &self.options.bucket)
+            .or_else(|| named(&self.file.function, &self.file.bucket))
+            .or_else(|| self.stack().function.clone().map(Ok))
+            .unwrap_or_else(|| {
+                Err(self.missing("function", "--function NAME", "CERTLOOP_FUNCTION"))
+            });
+        found.map_err(|trouble| {
+            trouble.try_next("--local, which does it in this process with your own credentials")
         })
     }
 
@@ -160,16 +162,17 @@ impl Config {
     }
 }
 
-/// Makes the trouble of an installation of which a flag or variable names one half, and the other is needed.
+/// Makes the trouble of an installation of which one half is named, and the other is needed.
 fn half_named(what: &str, name: &str, other: &str) -> Trouble {
     let (flag, variable) = (
         format!("--{other}"),
         format!("CERTLOOP_{}", other.to_uppercase()),
     );
     Trouble::unknown(format!(
-        "which {other}? The {what} {name} was named by a flag or in the environment: what is found elsewhere may be of another installation"
+        "which {other}? The {what} {name} is named, and what is found elsewhere may be of another installation"
     ))
     .try_next(format!("{flag} NAME, or the environment variable {variable}"))
+    .try_next(format!("{other} = \"...\" beside it in {NAME}"))
 }
 
 /// Returns the region that an ARN names.
@@ -313,6 +316,24 @@ mod tests {
         assert_eq!(of(Some("typed")).unwrap(), "typed");
         assert_eq!(of(None).unwrap(), "of-the-file");
         assert_eq!(of(Some("")).unwrap(), "of-the-file");
+    }
+
+    #[test]
+    fn one_installation_is_not_put_together_from_two() {
+        let file = || File {
+            function: Some("of-the-file".to_owned()),
+            ..File::default()
+        };
+        let typed = Config::of(options(Some("typed")), file(), PathBuf::new());
+        assert_eq!(typed.bucket().unwrap(), "typed");
+        let trouble = typed.function().unwrap_err().to_string();
+        assert!(
+            trouble.contains("bucket typed") && trouble.contains("--function"),
+            "{trouble}"
+        );
+        let half = Config::of(options(None), file(), PathBuf::new());
+        assert_eq!(half.function().unwrap(), "of-the-file");
+        assert!(half.bucket().unwrap_err().to_string().contains("--bucket"));
     }
 
     #[test]
