@@ -132,8 +132,12 @@ async fn what_could_not_be_told_is_said_with_what_to_try() {
     assert_eq!(unnamed.status, 2);
     assert!(unnamed.err.contains("CERTLOOP_FUNCTION"), "{}", unnamed.err);
 
-    // The nearest certloop.toml names it; a flag comes before that.
+    // The nearest certloop.toml names it, unless that may be another installation than the one that is named; a flag comes before that.
     operator.write("certloop.toml", &format!("function = \"{}\"\n", shop.renew));
+    let half = operator.run(&["status"]).await;
+    assert_eq!(half.status, 2, "{half:?}");
+    assert!(half.err.contains("another installation"), "{}", half.err);
+    operator.set("CERTLOOP_BUCKET", "");
     assert_eq!(operator.run(&["status"]).await.status, 0);
     assert_eq!(
         operator
