@@ -139,16 +139,18 @@ impl<P: Ports> Work<'_, '_, P> {
     /// Deletes the document that the removal was asked for; returns whether another one was put since.
     async fn delete_document(&mut self) -> Result<bool, Halt> {
         let removing = self.state.removing.as_ref();
-        let Some(etag) = removing.and_then(|removing| removing.document.clone()) else {
-            return Ok(false);
-        };
+        let asked_for = removing.and_then(|removing| removing.document.clone());
         let key = store::certificate_key(&self.wanted.name);
         let store = self.cycle.ports.store();
+        // Under the lease, since it may have been put after the look that led here.
         let there = store.read(&key).await?;
-        let deleted = match &there {
-            None => Ok(()),
-            Some(object) if object.etag == etag => store.delete_matching(&key, &etag).await,
-            Some(_) => Err(StoreError::ConditionFailed { key: key.clone() }),
+        let deleted = match (&there, &asked_for) {
+            (None, None) => return Ok(false),
+            (None, Some(_)) => Ok(()),
+            (Some(object), Some(etag)) if object.etag == *etag => {
+                store.delete_matching(&key, etag).await
+            }
+            (Some(_), _) => Err(StoreError::ConditionFailed { key: key.clone() }),
         };
         match deleted {
             Ok(()) => {}
