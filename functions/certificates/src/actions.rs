@@ -65,7 +65,12 @@ impl<P: Ports> Cycle<'_, P> {
         action: &Action,
     ) -> Result<Entry, Problem> {
         loop {
-            let entry = match self.prepared(name, action).await? {
+            // What does not answer in time was asked for nothing.
+            let prepared = self.prepared(name, action);
+            let Ok(prepared) = tokio::time::timeout(self.clock.left(), prepared).await else {
+                return Ok(self.busy(name));
+            };
+            let entry = match prepared? {
                 Prepared::Work(to_do) => match self.begin(*to_do).await? {
                     Some(entry) => return Ok(entry),
                     None => self.busy(name),

@@ -151,7 +151,8 @@ impl<P: Ports> Work<'_, '_, P> {
         let planned = self
             .cycle
             .plan(&self.wanted, &self.document, &self.state, false);
-        planned.await.ok()
+        let left = self.cycle.clock.left();
+        tokio::time::timeout(left, planned).await.ok()?.ok()
     }
 
     async fn act(&mut self, plan: &Plan, force: bool, done: &mut Done) -> Result<(), Halt> {
