@@ -280,14 +280,20 @@ impl Found<'_> {
             let before = told.serial.replace(held.serial.clone());
             match before {
                 None => messages.push(self.message(Kind::Issued, None)),
-                Some(_)
-                    if (notify.renewals || told.running_out.is_some())
-                        && self.state.rolled_back.is_none() =>
-                {
-                    told.running_out = None;
+                Some(_) if notify.renewals && self.state.rolled_back.is_none() => {
                     messages.push(self.message(Kind::Renewed, None));
                 }
                 Some(_) => {}
+            }
+        }
+        // What was said to run out has a successor: that is told whether or not renewals are.
+        let served = self.served().map(|(not_after, _)| not_after);
+        let is_clear =
+            (told.running_out).is_some_and(|known| served.is_some_and(|end| end != known));
+        if self.is_settled() && is_clear {
+            told.running_out = None;
+            if messages.is_empty() {
+                messages.push(self.message(Kind::Renewed, None));
             }
         }
         if notify.channels.is_empty() {

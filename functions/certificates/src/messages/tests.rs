@@ -189,7 +189,7 @@ fn little_left_is_told_once_for_each_certificate_if_nothing_has_worked() {
     story.now = end;
     assert_eq!(story.kinds(entry(Outcome::Waiting)), []);
     // A window of the authority's that lies late is no failure.
-    let mut late = held("02", Duration::days(30));
+    let mut late = held("02", Duration::days(31));
     late.renewal.at = end - Duration::days(5);
     story.state.certificate = Some(late);
     story.now = end - Duration::days(10);
