@@ -326,6 +326,7 @@ fn draw_targets(world: &mut World) -> Vec<Target> {
 /// Puts a document, or takes it away.
 pub(crate) fn want(world: &mut World, name: &str, wish: Option<Wish>) {
     let now = world.now();
+    world.acted_at = now;
     let key = format!("certificates/{name}.json");
     match &wish {
         Some(wish) => {

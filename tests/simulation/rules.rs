@@ -26,6 +26,8 @@ use crate::world::{ACCOUNT_KEY, EPOCH, HOME, Met, THUMBPRINT, Wished, World, nam
 pub(crate) struct Book {
     /// When a pass with a wrong clock was last alive.
     skewed_at: Option<OffsetDateTime>,
+    /// When one was wrong by more than the count of what the authorities allow puts up with.
+    miscounted_at: Option<OffsetDateTime>,
     /// Until when the authority told a certificate to wait, by whom it was heard, and whether that pass ended well.
     told: BTreeMap<(String, Site), Told>,
     /// When ours was last taken off a listener, by ARN.
@@ -90,6 +92,12 @@ impl World {
         self.book
             .skewed_at
             .is_none_or(|at| now - at > Duration::hours(2))
+    }
+
+    /// Whether what is counted of the authorities' limits was counted by clocks that were right: a bucket fills in a week.
+    fn is_well_counted(&self) -> bool {
+        let wrong_at = self.book.miscounted_at;
+        self.is_steady() && wrong_at.is_none_or(|at| self.now() - at > Duration::days(8))
     }
 
     fn pass_from(&self, pass: u32) -> OffsetDateTime {
@@ -180,6 +188,9 @@ pub(crate) fn call_begins(world: &mut World, pass: u32, operation: &str) {
     };
     if running.skew.abs() >= Duration::seconds(4) {
         world.book.skewed_at = Some(now);
+    }
+    if running.skew.abs() > Duration::minutes(5) {
+        world.book.miscounted_at = Some(now);
     }
     let elapsed = running.started.elapsed();
     let remaining = running.remaining;
@@ -415,8 +426,10 @@ fn goes_back(world: &mut World, pass: u32, name: &str, new: &State) {
     let serial = |state: &State| Some(state.certificate.as_ref()?.serial.clone());
     let holds = new.rolled_back.as_ref().map(|back| back.document.clone());
     if holds.is_none() && world.passes.get(&pass).is_some_and(|pass| pass.force) {
-        // Whoever forces a renewal ends the hold, whether or not it comes off at once.
-        world.book.rolled_back.remove(name);
+        // Whoever forces a renewal ends the hold, whether or not it comes off at once; what is wanted is wanted from now on.
+        if world.book.rolled_back.remove(name).is_some() {
+            world.disturb_certificate(name);
+        }
     }
     let (Some(before), Some(new)) = (world.states.get(name).and_then(serial), serial(new)) else {
         return;
@@ -1245,7 +1258,7 @@ pub(crate) fn order_answered(
 /// A limit of the authority was met: the names' certificates may have to wait.
 pub(crate) fn limit_met(world: &mut World, site: Site, bucket: &str, names: &[String]) {
     world.book.limits_met += 1;
-    if site == Site::First && world.limits_kept && world.is_steady() {
+    if site == Site::First && world.limits_kept && world.is_well_counted() {
         world.broken(format!("the authority's limit is met: {bucket}"));
     }
     world.tally.count(&format!(

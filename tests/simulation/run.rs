@@ -317,6 +317,10 @@ impl Driver {
                 }
             }
         }
+        if world.acted_at == now {
+            self.due = true;
+            self.tick = self.tick.min(next_tick(now));
+        }
         self.looked = now;
         world.disturbed = disturbed;
         rules::time_passes(world);
@@ -418,12 +422,15 @@ impl Driver {
         let Some(entries) = report.filter(|_| self.running.is_empty()) else {
             return soon;
         };
-        let last = world.passes.get(&self.pass);
-        let asked = last.is_none_or(|pass| pass.from <= world.acted_at);
-        if asked
-            || !world.errands.is_empty()
-            || last.is_some_and(|pass| pass.wrote || pass.met_fault)
-        {
+        // One for a single certificate saw nothing of what was asked of another.
+        let mut whole = world.passes.values().rev().filter(|pass| pass.whole);
+        let asked = whole.next().is_none_or(|pass| pass.from <= world.acted_at);
+        // Of those that ran at once any may have left something to do.
+        let this_tick = StdDuration::from_secs(630);
+        let mut passes = world.passes.values();
+        let stirred =
+            passes.any(|pass| pass.started.elapsed() < this_tick && (pass.wrote || pass.met_fault));
+        if asked || !world.errands.is_empty() || stirred {
             return soon;
         }
         // A document that no pass has seen stands in no state.
@@ -740,6 +747,7 @@ fn begin(
         What::Errand(errand) => Some((errand.name.clone(), errand.action.clone())),
         _ => None,
     };
+    let whole = matches!(what, What::All);
     let what = match what {
         What::All => "all".to_owned(),
         What::One(name) => name.clone(),
@@ -758,6 +766,7 @@ fn begin(
             started: Instant::now(),
             remaining,
             force,
+            whole,
             dead: false,
             death: death.clone(),
             owner: None,

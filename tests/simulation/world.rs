@@ -130,6 +130,8 @@ pub(crate) struct Running {
     pub(crate) started: Instant,
     pub(crate) remaining: std::time::Duration,
     pub(crate) force: bool,
+    /// Whether it is for every certificate.
+    pub(crate) whole: bool,
     pub(crate) dead: bool,
     pub(crate) death: Rc<Notify>,
     /// The word in its leases, once it has taken one.
