@@ -3,6 +3,7 @@
 use serde_json::json;
 use tests::{Installation, Listed, LocalCloud, PebbleOptions, Plan};
 
+use crate::evidence::NEW_ORDER;
 use crate::helpers::{
     acme, arn, changing, changing_a_listener, describe, hours_later, text, two_minutes_later,
     watched, with,
@@ -166,7 +167,7 @@ async fn on_a_full_listener_a_renewal_works_and_a_key_type_change_fails_safely()
     );
     assert_eq!(
         (
-            finished.count(acme),
+            finished.count(|sent| sent.is_acme(NEW_ORDER)),
             finished.count(|sent| sent.is("ImportCertificate"))
         ),
         (0, 0)
