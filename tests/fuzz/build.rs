@@ -27,4 +27,4 @@ fn main() {
 }
 
 /// The adapters to AWS, and what needs them or nothing here needs.
-const LEFT_OUT: [&str; 3] = ["aws", "live", "log"];
+const LEFT_OUT: [&str; 4] = ["aws", "invocation", "live", "log"];

@@ -16,6 +16,10 @@ include!(concat!(env!("OUT_DIR"), "/library.rs"));
 #[path = "../../../functions/certificates/src/authority/answer.rs"]
 mod answer;
 
+// What answers an event needs the adapters.
+#[path = "../../../functions/certificates/src/invocation/event.rs"]
+pub mod event;
+
 mod check_answers;
 mod check_names;
 mod check_pem;

@@ -2,7 +2,7 @@
 
 #![no_main]
 
-use certificates::invocation::Event;
+use certificates::event::Event;
 use serde_json::Value;
 
 libfuzzer_sys::fuzz_target!(|json: &[u8]| {
