@@ -162,6 +162,9 @@ pub struct Told {
     /// The problem that people know of.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub problem: Option<Said>,
+    /// Others that they know of and that stand: of several a pass tells one.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub others: Vec<Said>,
     /// The end of validity of which they know that it comes near.
     #[serde(
         with = "time::serde::rfc3339::option",
@@ -227,6 +230,18 @@ impl Found<'_> {
         problem.map(Said::from)
     }
 
+    /// Whether what people know of is still in the way, whatever else is told of.
+    fn stands(&self, known: &Said) -> bool {
+        let state = self.state;
+        let revoking = state.revoking.iter();
+        let failures = (state.order_failure.iter())
+            .chain(&state.failures_elsewhere)
+            .chain(&state.deployment_failure)
+            .chain(revoking.filter_map(|revoking| revoking.failure.as_ref()));
+        let mut problems = failures.map(|failure| Said::from(&failure.problem));
+        problems.any(|problem| !problem.is_other_than(known))
+    }
+
     /// Returns the end of validity and the share left of what is served: until a new certificate is deployed, the one before it may be.
     fn served(&self) -> Option<(OffsetDateTime, f64)> {
         let held = self.state.certificate.as_ref()?.validity();
@@ -274,22 +289,25 @@ impl Found<'_> {
         let mut told = told.clone();
         let mut messages = Vec::new();
         let held = self.state.certificate.as_ref();
+        // What is gone back to is no news, and what is gone back from none either once it is served again.
         if let Some(held) = held.filter(|held| {
-            self.is_settled() && told.serial.as_ref().is_none_or(|told| *told != held.serial)
+            self.is_settled()
+                && self.state.rolled_back.is_none()
+                && told.serial.as_ref().is_none_or(|told| *told != held.serial)
         }) {
             let before = told.serial.replace(held.serial.clone());
             match before {
                 None => messages.push(self.message(Kind::Issued, None)),
-                Some(_) if notify.renewals && self.state.rolled_back.is_none() => {
+                Some(_) if notify.renewals => {
                     messages.push(self.message(Kind::Renewed, None));
                 }
                 Some(_) => {}
             }
         }
-        // What was said to run out has a successor: that is told whether or not renewals are.
-        let served = self.served().map(|(not_after, _)| not_after);
-        let is_clear =
-            (told.running_out).is_some_and(|known| served.is_some_and(|end| end != known));
+        // What was said to run out has a successor that does not: that is told whether or not renewals are.
+        let is_clear = told.running_out.is_some_and(|known| {
+            (self.served()).is_some_and(|(not_after, share)| not_after != known && share >= LITTLE)
+        });
         if self.is_settled() && is_clear {
             told.running_out = None;
             if messages.is_empty() {
@@ -307,16 +325,25 @@ impl Found<'_> {
                 Vec::new(),
             );
         }
+        told.others.retain(|other| self.stands(other));
         match (told.problem.take(), self.problem()) {
             (None, Some(problem)) => {
                 messages.push(self.message(Kind::ProblemStarted, None));
                 told.problem = Some(problem);
             }
             (Some(known), Some(problem)) if problem.is_other_than(&known) => {
-                messages.push(self.message(Kind::ProblemChanged, Some(known)));
+                let mut others = told.others.iter();
+                match others.position(|other| !problem.is_other_than(other)) {
+                    Some(index) => drop(told.others.swap_remove(index)),
+                    None => {
+                        messages.push(self.message(Kind::ProblemChanged, Some(known.clone())));
+                    }
+                }
+                told.others.extend(self.stands(&known).then_some(known));
                 told.problem = Some(problem);
             }
             (Some(known), None) if self.is_over() => {
+                told.others.clear();
                 messages.push(self.message(Kind::ProblemEnded, Some(known)));
             }
             (known, _) => told.problem = known,
@@ -324,7 +351,7 @@ impl Found<'_> {
         if let Some((not_after, _)) = self.served().filter(|(_, share)| *share < LITTLE) {
             let is_due = self.entry.renew_at.is_none_or(|at| at <= self.now);
             let has_failed = is_due || self.entry.problem.is_some();
-            let is_told = told.running_out == Some(not_after);
+            let is_told = told.running_out.is_some_and(|known| known >= not_after);
             if has_failed && !is_told && self.state.removing.is_none() {
                 messages.push(self.message(Kind::RunningOut, None));
                 told.running_out = Some(not_after);

@@ -188,19 +188,96 @@ fn little_left_is_told_once_for_each_certificate_if_nothing_has_worked() {
     assert_eq!(story.kinds(entry(Outcome::Waiting)), []);
     story.now = end;
     assert_eq!(story.kinds(entry(Outcome::Waiting)), []);
-    // A window of the authority's that lies late is no failure.
+    // A window of the authority's that lies late is no failure, and no all-clear either.
     let mut late = held("02", Duration::days(31));
     late.renewal.at = end - Duration::days(5);
     story.state.certificate = Some(late);
     story.now = end - Duration::days(10);
+    assert_eq!(story.kinds(entry(Outcome::Kept)), []);
+    story.now = end - Duration::days(4);
+    assert_eq!(story.kinds(entry(Outcome::Waiting)), [Kind::RunningOut]);
+    // Whoever goes back to what ends even earlier knows.
+    story.state.certificate = Some(held("01", Duration::days(30)));
+    assert_eq!(story.kinds(entry(Outcome::Deployed)), []);
+    story.state.certificate = Some(held("03", Duration::days(110)));
     assert_eq!(
-        story.kinds(entry(Outcome::Kept)),
+        story.kinds(entry(Outcome::Renewed)),
         [Kind::Renewed],
         "the all-clear"
     );
     assert_eq!(story.kinds(entry(Outcome::Kept)), []);
-    story.now = end - Duration::days(4);
-    assert_eq!(story.kinds(entry(Outcome::Waiting)), [Kind::RunningOut]);
+}
+
+#[test]
+fn two_problems_that_stand_are_not_told_in_turns() {
+    let mut story = Story::new();
+    let order = || Problem::ours(Ours::Authority, "a");
+    let deployment = || Problem::ours(Ours::ListenerGone, "b");
+    let failure = |problem| crate::problem::Failure {
+        problem,
+        attempts: 1,
+        at: NOW,
+        next_attempt: NOW,
+        identifiers: Vec::new(),
+        binding: false,
+        document: String::new(),
+        directory: String::new(),
+        unavailable: false,
+    };
+    story.state.order_failure = Some(failure(order()));
+    assert_eq!(
+        story.kinds(Entry::failed("shop", order(), None)),
+        [Kind::ProblemStarted]
+    );
+    story.state.deployment_failure = Some(failure(deployment()));
+    assert_eq!(
+        story.kinds(Entry::failed("shop", deployment(), None)),
+        [Kind::ProblemChanged]
+    );
+    for _ in 0..3 {
+        assert_eq!(story.kinds(Entry::failed("shop", order(), None)), []);
+        assert_eq!(story.kinds(Entry::failed("shop", deployment(), None)), []);
+    }
+    story.state.deployment_failure = None;
+    assert_eq!(
+        story.kinds(Entry::failed("shop", order(), None)),
+        [],
+        "known before"
+    );
+    story.state.deployment_failure = Some(failure(deployment()));
+    assert_eq!(
+        story.kinds(Entry::failed("shop", deployment(), None)),
+        [Kind::ProblemChanged],
+        "it was over"
+    );
+    story.state.order_failure = None;
+    story.state.deployment_failure = None;
+    assert_eq!(story.kinds(entry(Outcome::Kept)), [Kind::ProblemEnded]);
+    assert_eq!(
+        story.kinds(Entry::failed("shop", order(), None)),
+        [Kind::ProblemStarted]
+    );
+}
+
+#[test]
+fn what_is_gone_back_to_or_from_is_no_renewal() {
+    let mut story = Story::new();
+    story.state.told = None;
+    story.notify = notify(true);
+    story.state.certificate = Some(held("01", Duration::days(70)));
+    assert_eq!(story.kinds(entry(Outcome::Kept)), []);
+    story.state.certificate = Some(held("02", Duration::days(80)));
+    assert_eq!(story.kinds(entry(Outcome::Renewed)), [Kind::Renewed]);
+    story.state.certificate = Some(held("01", Duration::days(70)));
+    story.state.rolled_back = Some(crate::state::RolledBack {
+        from: "02".to_owned(),
+        at: NOW,
+        document: String::new(),
+    });
+    assert_eq!(story.kinds(entry(Outcome::Deployed)), []);
+    story.state.certificate = Some(held("02", Duration::days(80)));
+    story.state.rolled_back = None;
+    assert_eq!(story.kinds(entry(Outcome::Deployed)), []);
 }
 
 #[test]
