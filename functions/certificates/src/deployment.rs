@@ -68,6 +68,9 @@ impl<P: Ports> Cycle<'_, P> {
         if state.deployment_failure.is_some() {
             return Some("the last deployment did not succeed".to_owned());
         }
+        if state.still_served.is_some() {
+            return Some("the last deployment was not finished".to_owned());
+        }
         if let Some(stray) = stray_targets(wanted, state, &self.home).first() {
             return Some(format!("the document does not name {stray} any more"));
         }
