@@ -68,25 +68,26 @@ impl<P: Ports> Work<'_, '_, P> {
             let reread = tokio::time::timeout(left, self.reread_document()).await;
             let again = std::mem::take(&mut done.decide_again);
             match reread.unwrap_or(Ok(false)).map(|changed| changed || again) {
-                Ok(true) if round + 1 < ROUNDS => match self
-                    .cycle
-                    .plan(
-                        &self.wanted,
-                        &self.document,
-                        &self.state,
-                        force && done.obtained.is_none(),
-                    )
-                    .await
-                {
-                    Ok(next) => {
-                        done.reason = next.order.clone().or(next.deploy.clone()).or(done.reason);
-                        plan = next;
+                Ok(true) if round + 1 < ROUNDS => {
+                    let force = force && done.obtained.is_none();
+                    let next = (self.cycle).plan(&self.wanted, &self.document, &self.state, force);
+                    match tokio::time::timeout(self.cycle.clock.left(), next).await {
+                        Ok(Ok(next)) => {
+                            done.reason =
+                                next.order.clone().or(next.deploy.clone()).or(done.reason);
+                            plan = next;
+                        }
+                        Ok(Err(problem)) => {
+                            done.halt = Some(problem.into());
+                            break;
+                        }
+                        Err(_) => {
+                            let late = self.out_of_time("what is to be done after that");
+                            done.halt = done.halt.or(Some(late));
+                            break;
+                        }
                     }
-                    Err(problem) => {
-                        done.halt = Some(problem.into());
-                        break;
-                    }
-                },
+                }
                 Ok(_) => break,
                 Err(halt) => {
                     done.halt = done.halt.or(Some(halt));
