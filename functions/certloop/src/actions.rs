@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 
 use crate::check::Check;
 use crate::cli;
@@ -80,6 +81,10 @@ impl Asking {
             event["certificates"] = json!(asked.names);
         }
         if let Some(at) = &asked.at {
+            OffsetDateTime::parse(at, &Rfc3339).map_err(|error| {
+                Trouble::refused(format!("--at {at} is no instant of RFC 3339: {error}"))
+                    .try_next("--at 2026-12-24T18:00:00Z")
+            })?;
             event["at"] = json!(at);
         }
         let answer = self.ask(&event, "planning").await?;

@@ -230,7 +230,8 @@ impl Foreseen {
 }
 
 fn one_decimal(number: f64) -> f64 {
-    (number * 10.0).round() / 10.0
+    // The sum of nothing is -0.
+    (number * 10.0).round() / 10.0 + 0.0
 }
 
 const YEAR: Duration = Duration::days(365);
