@@ -9,6 +9,9 @@ use std::error::Error;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use aws_config::default_provider::region::DefaultRegionChain;
+use aws_config::profile::ProfileFileCredentialsProvider;
+use aws_config::provider_config::ProviderConfig;
 use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
@@ -39,14 +42,25 @@ impl Aws {
         Self::load_as(None, None).await
     }
 
-    /// Reads the standard environment as [`load`](Self::load) does, but with this profile and region where they are given.
+    /// Reads the standard environment as [`load`](Self::load) does, but with this profile and region where they are given. The profile
+    /// goes before keys in the environment, as with the AWS command line.
     pub async fn load_as(profile: Option<&str>, region: Option<&str>) -> Self {
         let mut loader = aws_config::defaults(BehaviorVersion::v2026_01_12());
-        if let Some(profile) = profile {
-            loader = loader.profile_name(profile);
+        let region = region.map(|region| Region::new(region.to_owned()));
+        if let Some(region) = &region {
+            loader = loader.region(region.clone());
         }
-        if let Some(region) = region {
-            loader = loader.region(Region::new(region.to_owned()));
+        if let Some(profile) = profile {
+            let chain = DefaultRegionChain::builder().profile_name(profile).build();
+            let region = match region {
+                Some(region) => Some(region),
+                None => chain.region().await,
+            };
+            let credentials = ProfileFileCredentialsProvider::builder()
+                .configure(&ProviderConfig::without_region().with_region(region))
+                .profile_name(profile)
+                .build();
+            loader = (loader.profile_name(profile)).credentials_provider(credentials);
         }
         let config = loader
             .timeout_config(
