@@ -104,8 +104,12 @@ impl Config {
             .unwrap_or_else(|| {
                 Err(self.missing("function", "--function NAME", "CERTLOOP_FUNCTION"))
             });
-        found.map_err(|trouble| {
-            trouble.try_next("--local, which does it in this process with your own credentials")
+        found.map_err(|trouble| match self.local() {
+            // Only what must have the function asks for it all the same.
+            true => trouble,
+            false => {
+                trouble.try_next("--local, which does it in this process with your own credentials")
+            }
         })
     }
 

@@ -157,8 +157,9 @@ impl Document {
 
     /// Returns the document that is there as somebody changes it in an editor.
     fn typed_text(&self) -> Result<(String, Option<Draft>), Trouble> {
+        let editor = editor()?;
         let draft = Draft::new(&self.name, &text_of(self.there()?))?;
-        let (draft, text) = draft.typed(|text| self.check(text))?;
+        let (draft, text) = draft.typed(&editor, |text| self.check(text))?;
         Ok((text, Some(draft)))
     }
 
@@ -315,6 +316,21 @@ fn is_same(before: &str, after: &str) -> bool {
     before == after || (read(before).is_some() && read(before) == read(after))
 }
 
+/// Returns the editor that is named, or the usual one where somebody can type.
+fn editor() -> Result<String, Trouble> {
+    let named = ["VISUAL", "EDITOR"]
+        .into_iter()
+        .find_map(|name| env::var(name).ok().filter(|value| !value.trim().is_empty()));
+    match named {
+        Some(editor) => Ok(editor),
+        None if can_ask() => Ok("vi".to_owned()),
+        None => Err(
+            Trouble::refused("nobody can type here, and no editor is named")
+                .try_next("--set FIELD=JSON, or EDITOR"),
+        ),
+    }
+}
+
 /// What is being typed in an editor: it stays until it is written, whatever goes wrong.
 struct Draft {
     file: tempfile::NamedTempFile,
@@ -337,10 +353,14 @@ impl Draft {
     }
 
     /// Opens the editor, again and again until what is typed passes.
-    fn typed(self, check: impl Fn(&str) -> Result<(), Trouble>) -> Result<(Self, String), Trouble> {
+    fn typed(
+        self,
+        editor: &str,
+        check: impl Fn(&str) -> Result<(), Trouble>,
+    ) -> Result<(Self, String), Trouble> {
         loop {
             // By its path: most editors write another file in its place.
-            let typed = self.open_editor().and_then(|()| {
+            let typed = self.open(editor).and_then(|()| {
                 let path = self.file.path();
                 fs::read_to_string(path)
                     .map_err(|error| Trouble::unknown(format!("{}: {error}", path.display())))
@@ -362,14 +382,10 @@ impl Draft {
         }
     }
 
-    fn open_editor(&self) -> Result<(), Trouble> {
-        let named = ["VISUAL", "EDITOR"]
-            .into_iter()
-            .find_map(|name| env::var(name).ok().filter(|value| !value.trim().is_empty()));
-        let editor = named.unwrap_or_else(|| "vi".to_owned());
+    fn open(&self, editor: &str) -> Result<(), Trouble> {
         // As git does it: the variable may hold arguments.
         let ran = Command::new("sh")
-            .args(["-c", &format!("{editor} \"$@\""), &editor])
+            .args(["-c", &format!("{editor} \"$@\""), editor])
             .arg(self.file.path())
             .status();
         match ran {

@@ -119,11 +119,11 @@ impl Remote {
                 Err(Refusal::Service(error)) if is_about_the_alias(&error) => {
                     self.has_view.store(false, Ordering::Relaxed);
                 }
-                outcome => return outcome.map_err(|refusal| self.trouble(refusal)),
+                outcome => return outcome.map_err(|refusal| self.trouble(refusal, looks)),
             }
         }
         let outcome = self.invoke(client, event, None).await;
-        outcome.map_err(|refusal| self.trouble(refusal))
+        outcome.map_err(|refusal| self.trouble(refusal, looks))
     }
 
     async fn invoke(
@@ -147,13 +147,13 @@ impl Remote {
         }
     }
 
-    fn trouble(&self, refusal: Refusal) -> Trouble {
+    fn trouble(&self, refusal: Refusal, looks: bool) -> Trouble {
         let name = &self.name;
         match refusal {
             Refusal::Service(error) => {
                 let trouble =
                     Trouble::unknown(format!("the function {name} could not be asked: {error}"));
-                trouble_of_service(trouble, &error)
+                trouble_of_service(trouble, &error, looks)
             }
             Refusal::Function(error) => trouble_of_function(name, &error),
         }
@@ -219,7 +219,8 @@ fn trouble_of_function(name: &str, error: &FunctionError) -> Trouble {
     }
 }
 
-fn trouble_of_service(trouble: Trouble, error: &ServiceError) -> Trouble {
+/// `looks`: nothing was asked to be done.
+fn trouble_of_service(trouble: Trouble, error: &ServiceError, looks: bool) -> Trouble {
     match error.code.as_deref() {
         Some("ResourceNotFoundException") => trouble
             .try_next("another --function, --region or --profile: there is none of this name"),
@@ -238,6 +239,9 @@ fn trouble_of_service(trouble: Trouble, error: &ServiceError) -> Trouble {
         None if error.message.contains("egion") => {
             trouble.try_next("--region REGION, or the environment variable AWS_REGION")
         }
+        None if looks => trouble
+            .try_next("it again, if --region is right: the network may have failed")
+            .try_next("--local, which does the same in this process"),
         None => trouble
             .try_next("certloop status, before you repeat it: it may have been done")
             .try_next("--local, which does the same in this process"),
@@ -312,7 +316,7 @@ mod tests {
     #[test]
     fn each_refusal_of_the_service_is_told_with_what_to_try() {
         let of = |error: &ServiceError| {
-            let trouble = trouble_of_service(Trouble::unknown("x"), error);
+            let trouble = trouble_of_service(Trouble::unknown("x"), error, false);
             trouble.next.join(" ")
         };
         let missing = service(Some("ResourceNotFoundException"), "Function not found");
@@ -322,5 +326,8 @@ mod tests {
         let nobody = service(None, "no answer: no credentials provider");
         assert!(of(&service(None, "no answer")).contains("certloop status"));
         assert!(of(&nobody).contains("aws sso login"));
+        let unanswered = service(None, "no answer");
+        let looking = trouble_of_service(Trouble::unknown("x"), &unanswered, true);
+        assert!(!looking.next.join(" ").contains("certloop status"));
     }
 }

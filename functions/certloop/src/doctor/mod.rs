@@ -202,7 +202,10 @@ fn no_inventory(trouble: &Trouble) -> Finding {
     let next: Vec<&str> = (trouble.next.iter().map(String::as_str))
         .filter(|next| *next != "certloop doctor")
         .collect();
-    let found = match trouble.what.contains("AccessDenied") {
+    let has = |words| trouble.what.contains(words);
+    let is_unasked =
+        has("AccessDenied") || has("could not be asked") && !has("ResourceNotFoundException");
+    let found = match is_unasked {
         true => finding::unknown(
             ABOUT,
             format!(

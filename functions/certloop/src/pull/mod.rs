@@ -189,7 +189,9 @@ enum PullError {
         vault: StoreError,
     },
     /// There is nothing to pull yet, or any more.
-    #[error("{name} has no certificate in this bucket: `certloop status {name}` says why")]
+    #[error(
+        "{name} has no certificate in this bucket: either it is called otherwise, or `certloop status {name}`, where the fleet is operated, says why"
+    )]
     NoCertificate {
         /// The certificate's name.
         name: CertificateName,

@@ -225,7 +225,9 @@ fn details(health: Health, standing: &Standing, now: OffsetDateTime, screen: Scr
     let mut text = String::new();
     let mut add = |words: &str| text += &detailed(words, screen.width, INDENT);
     if let Some(problem) = &standing.problem {
-        add(&problem.detail);
+        // The word by which the page for the person on call has it.
+        let class = problem.kind.rsplit(':').next().unwrap_or_default();
+        add(&format!("{class}: {}", problem.detail));
     }
     for missing in &standing.missing {
         let next = relative(missing.next_attempt, now);
@@ -473,7 +475,7 @@ mod tests {
         assert!(text.contains("! shop"), "{text}");
         assert!(
             text.contains(
-                "    the rule of priority 5 redirects[2J\n    repair: aws elbv2 set-rule-priorities --rule-priorities x=1\n    \
+                "    challengePath: the rule of priority 5 redirects[2J\n    repair: aws elbv2 set-rule-priorities --rule-priorities x=1\n    \
                  next attempt in 9 minutes (2026-01-08 17:03 UTC)\n    try: certloop check shop\n"
             ),
             "{text}"
