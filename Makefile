@@ -34,7 +34,7 @@ test: setup build ## Every test: unit, adapter, handler, end to end, the AWS sta
 
 soak: ## Simulated years with new seeds: make soak YEARS=5000; one world again: make soak SEED=n TRACE=trace.txt
 	@YEARS=$(YEARS) SEED=$(SEED) FIRST=$(FIRST) TRACE=$(abspath $(TRACE)) \
-		cargo test --release --quiet -p tests --test simulation -- --ignored --exact --nocapture soak
+		cargo test --release --quiet --workspace --test simulation -- --ignored --exact --nocapture soak
 
 fuzz: ## Feeds all that reads what others wrote: make fuzz SECONDS=60 (each) TARGETS="pem names" (else all)
 	@tests/fuzz/run $(SECONDS) $(TARGETS)
@@ -43,13 +43,13 @@ test-infra: ## The Terraform module: checked, then deployed to a local AWS and u
 	@tests/infra/run
 
 demo: setup build ## The cycle in the terminal, on this machine; KEEP=1 leaves it running.
-	@KEEP=$(KEEP) cargo run --release --quiet -p tests --bin demo
+	@KEEP=$(KEEP) $${CARGO_TARGET_DIR:-target}/release/demo
 
 invoke: ## One event to the running demo: make invoke EVENT=events/issue.json
 	@$${CARGO_TARGET_DIR:-target}/release/demo invoke $(EVENT)
 
 bench: setup build ## What things cost, as a table.
-	@cargo run --release --quiet -p tests --bin bench
+	@$${CARGO_TARGET_DIR:-target}/release/bench
 
 lint: ## Clippy, with warnings as errors.
 	cargo clippy --release --workspace --all-targets -- -D warnings

@@ -66,6 +66,11 @@ impl Operator {
         }
     }
 
+    /// Returns the environment in which its commands find the installation.
+    pub fn environment(&self) -> &[(String, String)] {
+        &self.environment
+    }
+
     /// Returns the working directory.
     pub fn directory(&self) -> &Path {
         &self.files.0

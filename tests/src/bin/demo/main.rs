@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use tests::http::{self, Request, Response};
-use tests::{Installation, Invocation, LocalCloud, Plan, tool};
+use tests::{Installation, Invocation, LocalCloud, Operator, Plan, tool};
 use tokio::net::{TcpListener, TcpStream};
 
 const NAME: &str = "landing.example.com";
@@ -77,11 +77,12 @@ async fn story() -> ExitCode {
         site.imported().await.len()
     );
 
-    let ok = operator::play(&cloud, &site).await && ok;
+    let (played, cast) = operator::play(&cloud, &site).await;
+    let ok = ok && played;
 
     println!("\nDone in {:.1} s.", begun.elapsed().as_secs_f64());
     if std::env::var("KEEP").is_ok_and(|keep| !keep.is_empty() && keep != "0") {
-        keep(cloud, site).await;
+        keep(cloud, site, &cast.operator).await;
     }
     if ok {
         ExitCode::SUCCESS
@@ -234,7 +235,7 @@ fn address_file() -> PathBuf {
 }
 
 /// Answers `make invoke` until the terminal has had enough.
-async fn keep(cloud: LocalCloud, site: Installation) {
+async fn keep(cloud: LocalCloud, site: Installation, operator: &Operator) {
     let root = tool("demo-root.pem");
     std::fs::write(&root, cloud.pebble().root().await).unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -260,6 +261,11 @@ async fn keep(cloud: LocalCloud, site: Installation) {
         "   (any credentials will do; a listener for documents is {})",
         site.listener
     );
+    println!("   and, for certloop in that terminal:");
+    for (name, value) in operator.environment() {
+        println!("   export {name}={value}");
+    }
+    println!("   {} status", tests::binary("certloop").display());
     println!("Ctrl-C ends it.");
 
     let site = Arc::new(site);

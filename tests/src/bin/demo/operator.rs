@@ -9,8 +9,14 @@ use crate::{browse, heading, tell};
 
 const NAME: &str = "orders.example.com";
 
+/// Who has to stay where the demo is kept.
+pub(crate) struct Cast {
+    pub(crate) operator: Operator,
+    _chat: Receiver,
+}
+
 /// Plays it; returns whether all went as it should.
-pub(crate) async fn play(cloud: &LocalCloud, site: &Installation) -> bool {
+pub(crate) async fn play(cloud: &LocalCloud, site: &Installation) -> (bool, Cast) {
     let chat = Receiver::start().await;
     let operator = cloud.operator(site).await;
     heading("The operator wants to be told: settings.json names a chat, whose address is a secret");
@@ -71,7 +77,11 @@ pub(crate) async fn play(cloud: &LocalCloud, site: &Installation) -> bool {
     browse(site, NAME).await;
     listen(&chat, &mut heard);
     good &= run(&operator, &["status"], 0).await;
-    good && heard >= 3
+    let cast = Cast {
+        operator,
+        _chat: chat,
+    };
+    (good && heard >= 3, cast)
 }
 
 /// Shows a command and what it prints; returns whether it ended so.
