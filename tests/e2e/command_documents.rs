@@ -163,6 +163,29 @@ async fn an_edit_shows_the_difference_and_never_overwrites_another_change() {
     assert!(kept_text.contains("rsa-4096"), "{kept_text}");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_done_with_other_credentials_or_in_an_editor_that_nobody_sees() {
+    let cloud = LocalCloud::start().await;
+    let shop = cloud.install("shop").await;
+    let document = shop.document(&["shop.example.com"]);
+    shop.put_document("shop", &document).await;
+    let operator = cloud.operator(&shop).await;
+
+    // Its environment has keys that would do.
+    assert_eq!(operator.run(&["status"]).await.status, 0);
+    let other = operator.run(&["status", "--profile", "nosuch"]).await;
+    assert_eq!(other.status, 2, "{other:?}");
+    assert!(other.err.contains("--profile"), "{}", other.err);
+
+    let typed = operator.run(&["edit", "shop"]).await;
+    assert_eq!(typed.status, 1, "{typed:?}");
+    assert!(typed.err.contains("--set FIELD=JSON"), "{}", typed.err);
+
+    let late = operator.run(&["plan", "--at", "tomorrow"]).await;
+    assert_eq!(late.status, 1, "{late:?}");
+    assert!(late.err.contains("RFC 3339"), "{}", late.err);
+}
+
 async fn put_pretty(shop: &Installation, document: &Value) {
     shop.put(DOCUMENT, format!("{document:#}\n")).await;
 }

@@ -471,6 +471,12 @@ mod tests {
         )
         .try_next("other credentials");
         assert_eq!(no_inventory(&denied).verdict, Verdict::CouldNotTell);
+        let nobody = Trouble::unknown("the function f could not be asked: Invoke: no answer");
+        assert_eq!(no_inventory(&nobody).verdict, Verdict::CouldNotTell);
+        let gone = Trouble::unknown(
+            "the function f could not be asked: Invoke: ResourceNotFoundException: f",
+        );
+        assert_eq!(no_inventory(&gone).verdict, Verdict::Wrong);
         let broken =
             Trouble::unknown("the function f cannot run: settings.json is not in the bucket")
                 .try_next("certloop doctor");
