@@ -129,7 +129,7 @@ impl<P: Ports> Cycle<'_, P> {
             let detail = format!("certificates/{name}.json: {invalid}");
             Problem::ours(Ours::InvalidDocument, detail)
         })?;
-        state.note_document(&object.etag);
+        state.note_document(&object.etag, Some(&wanted));
         self.look_up_previous(name, &mut state).await?;
         let mut plan = Plan::default();
         match action {

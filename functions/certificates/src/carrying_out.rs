@@ -274,7 +274,7 @@ impl<P: Ports> Work<'_, '_, P> {
         let wanted = parsed
             .map_err(|invalid| Problem::ours(Ours::InvalidDocument, format!("{key}: {invalid}")))?;
         self.note("document changed", "it was edited while it was worked on");
-        self.state.note_document(&object.etag);
+        self.state.note_document(&object.etag, Some(&wanted));
         self.wanted = wanted;
         self.document = object.etag;
         Ok(true)

@@ -57,6 +57,9 @@ ours! {
     "chain" Chain Soon;
     /// The next challenge would not be answered; the detail says what stands before it, and the command that repairs it.
     "challengePath" ChallengePath Person;
+    /// Another document wants the same place on a listener, and holds it: the default, or a name with the same key type. The detail
+    /// names both.
+    "contended" Contended Person;
     /// Another document of this name is there; say `"replace": true`.
     "documentExists" DocumentExists Never;
     /// The secret of the external account cannot be read or is no key.
@@ -103,7 +106,7 @@ ours! {
     "record" Record Person;
     /// The authority made an order that is no successor.
     "replacesNotEchoed" ReplacesNotEchoed Soon;
-    /// The certificate was revoked, and it is paused: nothing replaces it.
+    /// The certificate that is served was revoked, and nothing has replaced it yet: the detail says why.
     "revoked" Revoked Person;
     /// Our own fetch of a challenge got something else.
     "selfCheck" SelfCheck Soon;
@@ -121,6 +124,10 @@ ours! {
     "store" Store Soon;
     /// The bucket refuses: it is missing, or a permission is.
     "storeDenied" StoreDenied Person;
+    /// A certificate that the document supersedes stays on the listener: without it visitors would lose names. The detail says which.
+    "supersedes" Supersedes Person;
+    /// A certificate of ours lost its tags, so nothing is imported over it; the detail has the command that puts them back.
+    "tagsLost" TagsLost Person;
     /// There is no such document.
     "unknownCertificate" UnknownCertificate Never;
     /// Something else is served than was deployed; what was served before is back.

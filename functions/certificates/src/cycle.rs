@@ -93,6 +93,9 @@ pub struct Cycle<'p, P: Ports> {
     pub clock: Clock,
     /// Whether nothing is removed because its document is gone: so many are that it may be a mistake.
     pub keeps_orphans: bool,
+    /// Whether what is forced is ordered also where the certificate that is to be served is not on
+    /// its targets yet.
+    pub reissue: bool,
     pub(crate) owner: String,
     pub(crate) accounts: Memo<Result<Opened, Failing>>,
     /// The directories that could not answer a question for renewal information.
@@ -122,6 +125,7 @@ impl<'p, P: Ports> Cycle<'p, P> {
             account_id,
             clock,
             keeps_orphans: false,
+            reissue: false,
             owner: format!("{:032x}", fastrand::u128(..)),
             accounts: Memo::default(),
             silent: RefCell::default(),
@@ -138,6 +142,7 @@ impl<'p, P: Ports> Cycle<'p, P> {
         self.settings.notify.channels.clear();
         Cycle {
             keeps_orphans: self.keeps_orphans,
+            reissue: self.reissue,
             ..Cycle::new(
                 ports,
                 self.settings,

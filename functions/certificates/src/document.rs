@@ -66,7 +66,7 @@ impl Wanted {
 
         let domains = check_domains(&document.domains, profile.as_deref(), settings)?;
         let targets = check_targets(document.targets, settings, account)?;
-        let supersedes = check_supersedes(&document.supersedes)?;
+        let supersedes = check_supersedes(&document.supersedes, settings)?;
         check_tags(&document.tags)?;
 
         Ok(Self {
@@ -85,13 +85,15 @@ impl Wanted {
 }
 
 /// Where a certificate goes.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "camelCase")]
 pub enum Target {
     /// An HTTPS listener of an Application Load Balancer of our account, in any region.
     Listener {
         /// Which listener.
         at: ListenerAt,
         /// How the listener holds the certificate.
+        #[serde(rename = "as")]
         placement: Placement,
     },
     /// An import into AWS Certificate Manager alone, for whatever follows its ARN.
@@ -122,7 +124,8 @@ impl Target {
 }
 
 /// Which listener.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+#[serde(untagged)]
 pub enum ListenerAt {
     /// The one of this ARN, which somebody else made.
     Arn(ListenerArn),
@@ -141,7 +144,8 @@ impl ListenerAt {
 }
 
 /// A listener as it is to be made; one that is there already gets the certificate and stays as it is otherwise.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct NewListener {
     /// Its load balancer.
     pub load_balancer: LoadBalancerArn,
@@ -575,7 +579,10 @@ fn is_planned(kind: &str) -> bool {
     PLANNED_TARGETS.contains(&letters.as_str())
 }
 
-fn check_supersedes(written: &[String]) -> Result<Vec<CertificateArn>, Invalid> {
+fn check_supersedes(
+    written: &[String],
+    settings: &Settings,
+) -> Result<Vec<CertificateArn>, Invalid> {
     let mut arns = Vec::with_capacity(written.len());
     for (index, text) in written.iter().enumerate() {
         let field = format!("supersedes[{index}]");
@@ -586,6 +593,15 @@ fn check_supersedes(written: &[String]) -> Result<Vec<CertificateArn>, Invalid> 
             return Err(Invalid::at(
                 field,
                 format!("is the same certificate as supersedes[{earlier}]: remove one of the two"),
+            ));
+        }
+        if !settings.permit.permits_superseding(arn.as_str()) {
+            return Err(Invalid::at(
+                field,
+                format!(
+                    "{arn} is not permitted by permit.supersedes of settings.json: remove it here, \
+                     or add a pattern there"
+                ),
             ));
         }
         arns.push(arn);

@@ -33,10 +33,12 @@ impl State {
         if to.is_some_and(|serial| serial == current.serial) {
             return Ok(None);
         }
+        let (word, holds) = (self.says.clone(), self.held_back().is_some());
         if let (None, Some(back)) = (to, &mut self.rolled_back) {
             // It is gone back from already. An edit since then ended that: from here on it holds again.
-            let ended = back.document != document;
+            let ended = !holds;
             document.clone_into(&mut back.document);
+            back.word = word;
             return Ok(ended.then(|| format!("from {} again", back.from)));
         }
         let previous = self.previous_held.as_deref();
@@ -63,6 +65,7 @@ impl State {
             from: current.serial.clone(),
             at: whole_seconds(now),
             document: document.to_owned(),
+            word,
         });
         self.still_served = Some(current.validity());
         if let Some(left) = self.certificate.replace(previous) {

@@ -124,3 +124,5 @@ mod targets;
 pub mod unmanaged;
 #[cfg(feature = "cycle")]
 mod webhook;
+#[cfg(feature = "cycle")]
+pub mod word;

@@ -160,7 +160,7 @@ impl<P: Ports> Cycle<'_, P> {
         if is_revived {
             state.removing = None;
         }
-        state.note_document(&object.etag);
+        state.note_document(&object.etag, wanted.as_ref().ok());
         let is_free = state.lease_in_force(self.clock.now()).is_none();
         if is_free && wanted.is_ok() && self.update_renewal(&mut state).await {
             let key = store::state_key(name);

@@ -41,13 +41,15 @@ const PATH: [Ours; 5] = [
     Ours::SelfCheckUnreachable,
 ];
 /// What another document ends.
-const DOCUMENT: [Ours; 7] = [
+const DOCUMENT: [Ours; 9] = [
     Ours::ArnWouldChange,
+    Ours::Contended,
     Ours::InvalidDocument,
     Ours::ListenerGone,
     Ours::ListenerNotHttps,
     Ours::ListenerNotMade,
     Ours::NoChallenge,
+    Ours::Supersedes,
     Ours::Untrusted,
 ];
 /// What is wrong with more than one certificate.

@@ -14,7 +14,7 @@ use time::{Duration, OffsetDateTime};
 
 use crate::arn::{CertificateArn, ListenerArn};
 use crate::certificate::Leaf;
-use crate::document::ListenerAt;
+use crate::document::{ListenerAt, Wanted};
 use crate::key::KeyType;
 use crate::limits::Reserved;
 use crate::messages::Told;
@@ -22,6 +22,7 @@ use crate::names::DnsName;
 use crate::problem::{Failure, Problem};
 use crate::renewal::urgent;
 use crate::store::Record;
+use crate::word::Word;
 
 /// The record of one certificate.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -56,6 +57,22 @@ pub struct State {
     /// The last set of names that was ordered for nothing, and passed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rehearsed: Option<Rehearsed>,
+    /// What is served, as far as that was looked at; `None` where it is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub served: Option<Served>,
+    /// Since when it is wanted and nothing of it is served.
+    #[serde(
+        default,
+        with = "time::serde::rfc3339::option",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub unserved_since: Option<OffsetDateTime>,
+    /// What the document said when a leaf for it was issued last: that is in force.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub in_force: Option<Box<Word>>,
+    /// The listeners on which another document holds the place that this one wants, by target id.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub contended: BTreeMap<String, Contended>,
     /// The validity of the one before, while it may still be what is served.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub still_served: Option<Validity>,
@@ -86,6 +103,9 @@ pub struct State {
     /// The ETag of the document as it was last read; not stored.
     #[serde(skip)]
     pub document: Option<String>,
+    /// What the document said as it was last read, where it was valid; not stored.
+    #[serde(skip)]
+    pub says: Option<Box<Word>>,
     /// What still has to be deleted from the bucket.
     #[serde(default)]
     pub leftovers: Leftovers,
@@ -118,6 +138,10 @@ impl Default for State {
             removing: None,
             missing: BTreeMap::new(),
             rehearsed: None,
+            served: None,
+            unserved_since: None,
+            in_force: None,
+            contended: BTreeMap::new(),
             still_served: None,
             order: None,
             imports: BTreeMap::new(),
@@ -128,6 +152,7 @@ impl Default for State {
             deployment_failure: None,
             preflight: None,
             document: None,
+            says: None,
             leftovers: Leftovers::default(),
             told: Some(Told::default()),
             history: Vec::new(),
@@ -198,15 +223,22 @@ impl State {
         self.failures_elsewhere.retain(stays);
     }
 
-    /// Notes the ETag of the document as it was read now.
-    pub fn note_document(&mut self, etag: &str) {
+    /// Notes the document as it was read now: its ETag, and what it says where it is valid.
+    pub fn note_document(&mut self, etag: &str, wanted: Option<&Wanted>) {
         self.document = Some(etag.to_owned());
+        self.says = wanted.map(|wanted| Box::new(Word::from(wanted)));
     }
 
-    /// Returns the rollback that holds as far as the document goes.
+    /// Returns the rollback that holds as far as the document goes: only another word of the
+    /// document ends it.
     pub fn held_back(&self) -> Option<&RolledBack> {
         let back = self.rolled_back.as_ref();
-        back.filter(|back| self.document.as_ref() == Some(&back.document))
+        back.filter(|back| match (&back.word, &self.says) {
+            (Some(word), Some(says)) => word == says,
+            // Nobody acts on a document that cannot be read.
+            (Some(_), None) => true,
+            (None, _) => self.document.as_ref() == Some(&back.document),
+        })
     }
 
     /// Returns the certificate of this serial, the one to be served or the one before.
@@ -249,6 +281,9 @@ impl State {
                     detail: None,
                     stuck: BTreeSet::new(),
                     standby: Standby::default(),
+                    since: None,
+                    stays: BTreeMap::new(),
+                    undone: None,
                 });
                 self.targets.len() - 1
             });
@@ -336,8 +371,46 @@ pub struct RolledBack {
     /// When.
     #[serde(with = "time::serde::rfc3339")]
     pub at: OffsetDateTime,
-    /// The ETag of the document at that time: while it is another one this holds nothing.
+    /// The ETag of the document at that time.
     pub document: String,
+    /// What it said. While it says the same this holds; records of older builds go by the ETag.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub word: Option<Box<Word>>,
+}
+
+/// What is served, as far as that was looked at.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Served {
+    /// Lower-case hex.
+    pub serial: String,
+    /// End of its validity.
+    #[serde(with = "time::serde::rfc3339")]
+    pub not_after: OffsetDateTime,
+    /// How that is known.
+    pub by: SeenBy,
+    /// When it was seen.
+    #[serde(with = "time::serde::rfc3339")]
+    pub at: OffsetDateTime,
+}
+
+/// How it is known what is served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SeenBy {
+    /// A TLS handshake was answered with it.
+    Handshake,
+    /// The targets hold it.
+    Held,
+}
+
+/// A place that another document holds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Contended {
+    /// The document that holds it.
+    pub holder: String,
+    /// What both want, for a person.
+    pub what: String,
 }
 
 /// A revocation (RFC 8555 section 7.6) that was asked for.
@@ -605,6 +678,21 @@ pub struct Import {
     /// Our certificates that this one took over from.
     #[serde(default)]
     pub superseded: Vec<Superseded>,
+    /// The serial for which the one before was imported back: once is enough.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub undone: Option<String>,
+    /// Certificates that we imported and that carry our tags no more.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub untagged: Vec<Untagged>,
+}
+
+/// A certificate that we imported and that carries our tags no more: it is not ours to change.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Untagged {
+    /// Its ARN.
+    pub arn: CertificateArn,
+    /// What we imported there last.
+    pub serial: String,
 }
 
 /// The intent of a first import.
@@ -685,6 +773,19 @@ pub struct TargetRecord {
     /// What was taken off for ours and comes back if ours is not proved.
     #[serde(default, skip_serializing_if = "Standby::is_empty")]
     pub standby: Standby,
+    /// Since when it holds ours without a break.
+    #[serde(
+        default,
+        with = "time::serde::rfc3339::option",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub since: Option<OffsetDateTime>,
+    /// What the document supersedes and yet stays here, by ARN, each with why (rule 12).
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub stays: BTreeMap<String, Problem>,
+    /// The serial for which what was there before was put back: once is enough.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub undone: Option<String>,
 }
 
 /// Certificates that ours took over from on a listener, until ours is proved; written down before they are taken off.

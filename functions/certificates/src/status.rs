@@ -17,7 +17,7 @@ use crate::pass::{Known, list_known};
 use crate::problem::Problem;
 use crate::renewal::Decision;
 use crate::report::{TargetEntry, fitting, target_entries, whole_seconds};
-use crate::state::{HISTORY, RenewalInformation, RolledBack, Stage, State, Step};
+use crate::state::{HISTORY, RenewalInformation, RolledBack, Served, Stage, State, Step};
 use crate::store::{self, Store, read_record};
 use crate::unmanaged::Unmanaged;
 
@@ -69,6 +69,8 @@ pub struct Standing {
     /// End of its validity.
     #[serde(with = "time::serde::rfc3339::option")]
     pub not_after: Option<OffsetDateTime>,
+    /// What is served, as far as that was looked at; null where it is not known.
+    pub served: Option<Served>,
     /// 1 for a fresh certificate, 0 for one that has ended.
     pub lifetime_left_share: Option<f64>,
     /// When it will be renewed.
@@ -311,13 +313,13 @@ impl<P: Ports> Cycle<'_, P> {
             }
             (None, None) => return Err(unknown(&parsed)),
         };
-        state.note_document(&object.etag);
         let wanted = Wanted::parse(
             &parsed,
             &object.body,
             &self.settings,
             self.account_id.as_deref(),
         );
+        state.note_document(&object.etag, wanted.as_ref().ok());
         match wanted {
             Ok(wanted) => {
                 let standing = self.describe(name, &state, steps, Some(&wanted), None);
@@ -394,9 +396,13 @@ impl<P: Ports> Cycle<'_, P> {
             serial: held.map(|held| held.serial.clone()),
             not_before: held.map(|held| held.not_before),
             not_after: held.map(|held| held.not_after),
+            served: state.served.clone(),
             lifetime_left_share: held.map(|held| (held.share_left(now) * 1000.0).round() / 1000.0),
             renew_at: state.renew_at().map(whole_seconds),
-            rolled_back: state.held_back().cloned(),
+            rolled_back: state.held_back().map(|back| RolledBack {
+                word: None,
+                ..back.clone()
+            }),
             revoking: (state.revoking.iter())
                 .map(|revocation| revocation.serial.clone())
                 .collect(),

@@ -64,7 +64,7 @@ fn state(mut state: State, now: OffsetDateTime) {
     for failure in failures.chain(&state.failures_elsewhere) {
         of_failure(failure, now);
     }
-    state.note_document("etag");
+    state.note_document("etag", None);
     state.is_held_back(now);
     state.missing.values().for_each(|missing| {
         missing.waits(now);

@@ -25,15 +25,19 @@ libfuzzer_sys::fuzz_target!(|json: &[u8]| {
         Ok(Event::Reconcile {
             certificates,
             force,
+            reissue,
         }) => match event.get("action") {
             Some(action) => {
                 assert_eq!(action, "reconcile");
                 let asked = event.get("certificates").filter(|asked| !asked.is_null());
                 assert_eq!(certificates.map(Value::from).as_ref(), asked);
                 assert_eq!(event.get("force").is_some_and(|asked| asked == true), force);
+                let asked = event.get("reissue").is_some_and(|asked| asked == true);
+                assert_eq!(asked, reissue);
+                assert!(force || !reissue);
             }
             None => {
-                assert!(!force);
+                assert!(!force && !reissue);
                 if let Some(names) = certificates {
                     assert_eq!(event["detail"]["bucket"]["name"], BUCKET);
                     let [name] = &names[..] else {

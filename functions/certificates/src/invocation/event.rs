@@ -20,6 +20,8 @@ pub enum Event {
         certificates: Option<Vec<String>>,
         /// Also what is not due, and what waits by our own ladder.
         force: bool,
+        /// With `force`: also where the certificate that is to be served is not deployed yet.
+        reissue: bool,
     },
     /// First issuance by hand: store the document, then reconcile it.
     Issue {
@@ -69,7 +71,7 @@ impl Event {
 #[error(
     "{}. Understood are: an EventBridge event of detail-type \"Scheduled Event\" (source aws.events or aws.scheduler); an \
          EventBridge event of detail-type \"Object Created\" (source aws.s3) for certificates/<name>.json; \
-         {{\"action\":\"reconcile\"}} with optional \"certificates\" and \"force\"; \
+         {{\"action\":\"reconcile\"}} with optional \"certificates\", \"force\" and \"reissue\"; \
          {{\"action\":\"issue\",\"name\":...,\"certificate\":{{...}}}} with optional \"replace\"; {{\"action\":\"plan\"}} with optional \
          \"certificates\" and \"at\"; {{\"action\":\"status\"}} with optional \
          \"certificates\", \"limit\", \"after\" and \"unmanaged\"; {{\"action\":\"rollback\",\"name\":...}} with optional \"serial\"; \
@@ -103,6 +105,8 @@ enum Request {
         certificates: Option<Vec<String>>,
         #[serde(default)]
         force: bool,
+        #[serde(default)]
+        reissue: bool,
     },
     Issue {
         name: String,
@@ -153,6 +157,7 @@ impl Event {
             ("Scheduled Event", "aws.events" | "aws.scheduler") => Ok(Self::Reconcile {
                 certificates: None,
                 force: false,
+                reissue: false,
             }),
             ("Object Created", "aws.s3") => {
                 let (named, key) = (text("/detail/bucket/name"), text("/detail/object/key"));
@@ -169,6 +174,7 @@ impl Event {
                 Ok(Self::Reconcile {
                     certificates: Some(vec![name.to_owned()]),
                     force: false,
+                    reissue: false,
                 })
             }
             ("", "") if event.get("Records").is_some() => Err(NotUnderstood(
@@ -195,11 +201,22 @@ impl Event {
             .map_err(|error| NotUnderstood(format!("the request {action} is wrong: {error}")))?;
         Ok(match request {
             Request::Reconcile {
+                reissue: true,
+                force: false,
+                ..
+            } => {
+                return Err(NotUnderstood(
+                    "reissue: goes with \"force\": true; add that, or leave reissue out".to_owned(),
+                ));
+            }
+            Request::Reconcile {
                 certificates,
                 force,
+                reissue,
             } => Self::Reconcile {
                 certificates,
                 force,
+                reissue,
             },
             Request::Issue {
                 name,
@@ -259,6 +276,7 @@ mod tests {
     const EVERYTHING: Event = Event::Reconcile {
         certificates: None,
         force: false,
+        reissue: false,
     };
 
     #[test]
@@ -284,9 +302,18 @@ mod tests {
             sample(include_str!("../../../../events/reconcile-some.json")),
             Event::Reconcile {
                 certificates: names,
-                force: true
+                force: true,
+                reissue: false
             }
         );
+    }
+
+    #[test]
+    fn a_reissue_has_to_be_forced() {
+        let both = "{\"action\":\"reconcile\",\"force\":true,\"reissue\":true}";
+        assert!(matches!(parse(both), Ok(Event::Reconcile { reissue: true, .. })));
+        let alone = parse("{\"action\":\"reconcile\",\"reissue\":true}").unwrap_err();
+        assert!(alone.to_string().starts_with("reissue: "), "{alone}");
     }
 
     #[test]
@@ -296,7 +323,8 @@ mod tests {
             sample(include_str!("../../../../events/object-created.json")),
             Event::Reconcile {
                 certificates: names,
-                force: false
+                force: false,
+                reissue: false
             }
         );
     }

@@ -137,7 +137,9 @@ impl<P: Ports> Installation<P> {
             Event::Reconcile {
                 certificates,
                 force,
+                reissue,
             } => {
+                cycle.reissue = reissue;
                 let full = certificates.is_none();
                 let names = self.names(certificates, &mut cycle).await?;
                 let pass = cycle.run(&names, force).await;

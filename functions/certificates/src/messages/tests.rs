@@ -273,6 +273,7 @@ fn what_is_gone_back_to_or_from_is_no_renewal() {
         from: "02".to_owned(),
         at: NOW,
         document: String::new(),
+        word: None,
     });
     assert_eq!(story.kinds(entry(Outcome::Deployed)), []);
     story.state.certificate = Some(held("02", Duration::days(80)));

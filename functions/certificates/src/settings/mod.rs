@@ -108,6 +108,14 @@ impl Settings {
             1,
             MAX_COUNT,
         )?;
+        if let Some(most) = limits.certificates_per_load_balancer {
+            check_range(
+                "limits.certificatesPerLoadBalancer",
+                most,
+                1,
+                MAX_CERTIFICATES_PER_LOAD_BALANCER,
+            )?;
+        }
 
         let share = document.fallback.0.share;
         if !(0.0..=1.0).contains(&share) {
@@ -150,6 +158,8 @@ impl Settings {
                 overlap_seconds: limits.overlap_seconds,
                 // Checked above to be at most a million.
                 imports_per_year: u32::try_from(limits.imports_per_year).unwrap_or(u32::MAX),
+                certificates_per_load_balancer: (limits.certificates_per_load_balancer)
+                    .map(|most| usize::try_from(most).unwrap_or(usize::MAX)),
             },
         })
     }
@@ -348,6 +358,8 @@ pub struct Permit {
     /// Patterns of ARNs. A listener is matched by its ARN, a `certificateManager` target by
     /// `arn:aws:acm:<region>:<account>:certificate/*`, in which `*` stands for a region or account not given.
     pub targets: Option<Vec<Pattern>>,
+    /// Patterns of the ARNs of certificates that documents may take over from (`supersedes`).
+    pub supersedes: Option<Vec<Pattern>>,
 }
 
 impl Permit {
@@ -361,6 +373,16 @@ impl Permit {
         permits(self.targets.as_deref(), arn)
     }
 
+    /// Returns whether a document may take over from the certificate of this ARN. Left out, it may
+    /// from any where nothing else is restricted, and from none where something is.
+    pub fn permits_superseding(&self, arn: &str) -> bool {
+        let is_restricted = self.domains.is_some() || self.targets.is_some();
+        match &self.supersedes {
+            None => !is_restricted,
+            patterns => permits(patterns.as_deref(), arn),
+        }
+    }
+
     fn check(document: PermitDocument) -> Result<Self, Invalid> {
         let domains = document.domains.map(|patterns| {
             patterns
@@ -369,21 +391,26 @@ impl Permit {
                 .map(|(index, text)| domain_pattern(&format!("permit.domains[{index}]"), text))
                 .collect::<Result<Vec<_>, _>>()
         });
-        let targets = document.targets.map(|patterns| {
-            patterns
-                .into_iter()
-                .enumerate()
-                .map(|(index, text)| match text.is_empty() {
-                    true => Err(empty_pattern(format!("permit.targets[{index}]"))),
-                    false => Ok(Pattern(text)),
-                })
-                .collect::<Result<Vec<_>, _>>()
-        });
         Ok(Self {
             domains: domains.transpose()?,
-            targets: targets.transpose()?,
+            targets: arn_patterns("permit.targets", document.targets)?,
+            supersedes: arn_patterns("permit.supersedes", document.supersedes)?,
         })
     }
+}
+
+fn arn_patterns(field: &str, written: Option<Vec<String>>) -> Result<Option<Vec<Pattern>>, Invalid> {
+    let patterns = written.map(|patterns| {
+        patterns
+            .into_iter()
+            .enumerate()
+            .map(|(index, text)| match text.is_empty() {
+                true => Err(empty_pattern(format!("{field}[{index}]"))),
+                false => Ok(Pattern(text)),
+            })
+            .collect()
+    });
+    patterns.transpose()
 }
 
 /// A text in which `*` stands for any run of characters, also none.
@@ -442,6 +469,9 @@ pub struct Limits {
     pub overlap_seconds: u64,
     /// Imports into the certificate manager of each region in any 365 days, 1 to 1,000,000.
     pub imports_per_year: u32,
+    /// Certificates beside the defaults on one load balancer; `None` for AWS's 25 until a load
+    /// balancer is seen to hold more.
+    pub certificates_per_load_balancer: Option<usize>,
 }
 
 /// Why a document was refused: the field, and a reason that ends with what to do.
@@ -1305,6 +1335,11 @@ struct PermitDocument {
     /// permits any target, an empty list none.
     #[schemars(inner(length(min = 1)))]
     targets: Option<Vec<String>>,
+    /// Patterns of the ARNs of certificates that documents may take over from (`supersedes`), *
+    /// standing for any run of characters. Left out or null: any where nothing else is restricted
+    /// here, else none.
+    #[schemars(inner(length(min = 1)))]
+    supersedes: Option<Vec<String>>,
 }
 
 /// How names are resolved by the checks.
@@ -1349,6 +1384,10 @@ struct LimitsDocument {
     /// Imports into the certificate manager of each region in any 365 days: the account's quota.
     #[schemars(range(min = 1, max = 1_000_000))]
     imports_per_year: u64,
+    /// Certificates beside the defaults that one load balancer takes: the account's quota. Left out
+    /// or null: AWS's 25, until a load balancer is seen to hold more.
+    #[schemars(range(min = 1, max = 100_000))]
+    certificates_per_load_balancer: Option<u64>,
 }
 
 impl Default for LimitsDocument {
@@ -1357,6 +1396,7 @@ impl Default for LimitsDocument {
             concurrency: 16,
             overlap_seconds: 3600,
             imports_per_year: 5000,
+            certificates_per_load_balancer: None,
         }
     }
 }
@@ -1379,6 +1419,8 @@ pub(crate) const WHOLE: &str = "document";
 const MAX_CONCURRENCY: u64 = 64;
 
 const MAX_PROOF_SECONDS: u64 = 600;
+
+const MAX_CERTIFICATES_PER_LOAD_BALANCER: u64 = 100_000;
 
 /// Thirty days.
 const MAX_OVERLAP_SECONDS: u64 = 2_592_000;
@@ -1462,12 +1504,15 @@ pub(crate) mod tests {
             "selfCheck": {"mode": "require", "connectTo": null},
             "proof": {"mode": "warn", "connectTo": null, "seconds": 120},
             "notify": {"topicArn": null, "eventBus": null, "webhooks": [], "renewals": false},
-            "permit": {"domains": null, "targets": null},
+            "permit": {"domains": null, "targets": null, "supersedes": null},
             "roles": {},
             "dns": {"servers": null},
             "fallback": {"share": 0.1},
             "orphans": "report",
-            "limits": {"concurrency": 16, "overlapSeconds": 3600, "importsPerYear": 5000}
+            "limits": {
+                "concurrency": 16, "overlapSeconds": 3600, "importsPerYear": 5000,
+                "certificatesPerLoadBalancer": null
+            }
         })
     }
 
@@ -1558,6 +1603,7 @@ pub(crate) mod tests {
                     concurrency: 16,
                     overlap_seconds: 3600,
                     imports_per_year: 5000,
+                    certificates_per_load_balancer: None,
                 },
             }
         );
@@ -1588,6 +1634,8 @@ pub(crate) mod tests {
             ("/proof/seconds", json!(600)),
             ("/permit/domains", json!([])),
             ("/permit/targets", json!(["arn:aws:acm:*"])),
+            ("/permit/supersedes", json!(["arn:aws:acm:*"])),
+            ("/limits/certificatesPerLoadBalancer", json!(100)),
             ("/fallback/share", json!(0)),
             ("/fallback/share", json!(1)),
             ("/limits/concurrency", json!(64)),

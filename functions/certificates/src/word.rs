@@ -1,0 +1,157 @@
+//! Pure: a document's word, which is what it says of what is certified and of where that goes;
+//! and whether it counts yet (rule 12).
+//!
+//! A word counts once a leaf for that very document is issued. Until then the leaf that is there
+//! stays as it was placed, with what it took over from.
+
+use std::borrow::Cow;
+
+use serde::{Deserialize, Serialize};
+
+use crate::arn::CertificateArn;
+use crate::document::{Placement, Target, Wanted};
+use crate::key::KeyType;
+use crate::names::DnsName;
+use crate::state::{Held, State, TargetKind, TargetState};
+
+/// What a document says of what is certified and of where that goes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Word {
+    /// The names, sorted.
+    pub domains: Vec<DnsName>,
+    /// Keys of the authorities, in order of preference.
+    pub authorities: Vec<String>,
+    /// The profile asked for.
+    #[serde(default)]
+    pub profile: Option<String>,
+    /// The kind of key.
+    pub key_type: KeyType,
+    /// Where the certificate goes.
+    #[serde(default)]
+    pub targets: Vec<Target>,
+    /// The certificates that it takes over from.
+    #[serde(default)]
+    pub supersedes: Vec<CertificateArn>,
+}
+
+impl From<&Wanted> for Word {
+    fn from(wanted: &Wanted) -> Self {
+        Self {
+            domains: wanted.domains.clone(),
+            authorities: wanted.authorities.clone(),
+            profile: wanted.profile.clone(),
+            key_type: wanted.key_type,
+            targets: wanted.targets.clone(),
+            supersedes: wanted.supersedes.clone(),
+        }
+    }
+}
+
+impl Word {
+    /// Returns the fields in which another word differs, by their names.
+    pub fn changed(&self, other: &Self) -> Vec<&'static str> {
+        let fields = [
+            ("domains", self.domains == other.domains),
+            ("authority", self.authorities == other.authorities),
+            ("profile", self.profile == other.profile),
+            ("keyType", self.key_type == other.key_type),
+            ("targets", self.targets == other.targets),
+            ("supersedes", self.supersedes == other.supersedes),
+        ];
+        let changed = fields.into_iter().filter(|(_, same)| !same);
+        changed.map(|(field, _)| field).collect()
+    }
+}
+
+impl State {
+    /// Whether the certificate that is to be served is one for this very document.
+    ///
+    /// `directories` are those of the document's authorities. A changed profile waits for the next
+    /// renewal, so it does not count here.
+    pub(crate) fn is_for(&self, wanted: &Wanted, directories: &[&str]) -> bool {
+        self.certificate.as_ref().is_some_and(|held| {
+            held.key_type == wanted.key_type
+                && directories.contains(&held.directory.as_str())
+                && self.names_fit(held, wanted)
+        })
+    }
+
+    /// A certificate that lacks names is for the document where those stood in the way.
+    fn names_fit(&self, held: &Held, wanted: &Wanted) -> bool {
+        let stood_in_the_way = |name: &&DnsName| self.missing.contains_key(*name);
+        let mut lacking = (wanted.domains.iter()).filter(|name| !held.domains.contains(name));
+        match wanted.partial {
+            true => {
+                held.domains.iter().all(|name| wanted.domains.contains(name))
+                    && lacking.all(|name| stood_in_the_way(&name))
+            }
+            false => held.domains == wanted.domains,
+        }
+    }
+
+    /// Returns what is in force for a document: what it says itself where its word counts, else
+    /// what it said when a leaf for it was issued last.
+    pub(crate) fn in_force<'w>(
+        &self,
+        wanted: &'w Wanted,
+        directories: &[&str],
+        home: &str,
+    ) -> Cow<'w, Wanted> {
+        if self.certificate.is_none() || self.is_for(wanted, directories) {
+            return Cow::Borrowed(wanted);
+        }
+        let (targets, supersedes) = match &self.in_force {
+            Some(word) => (word.targets.clone(), word.supersedes.clone()),
+            // A record from before this was kept: what it is known to stand on goes on standing.
+            None => (self.targets_held(wanted, home), Vec::new()),
+        };
+        Cow::Owned(Wanted {
+            targets,
+            supersedes,
+            ..wanted.clone()
+        })
+    }
+
+    /// Returns the targets that hold ours, of a record that does not say how they were asked for.
+    fn targets_held(&self, wanted: &Wanted, home: &str) -> Vec<Target> {
+        let held = self.targets.iter().filter(|target| {
+            target.certificate_arn.is_some() && target.state != TargetState::Detached
+        });
+        held.filter_map(|record| {
+            let asked = wanted.targets.iter().find(|target| {
+                crate::targets::target_id(target, self, home).1 == record.id
+            });
+            match (asked, record.kind) {
+                (Some(Target::Listener { at, .. }), _) => Some(Target::Listener {
+                    at: at.clone(),
+                    placement: Placement::Sni,
+                }),
+                (Some(target), _) => Some(target.clone()),
+                (None, TargetKind::Listener) => Some(Target::Listener {
+                    at: crate::document::ListenerAt::Arn(record.id.parse().ok()?),
+                    placement: Placement::Sni,
+                }),
+                (None, TargetKind::CertificateManager) => Some(Target::CertificateManager {
+                    region: record.id.split_once(':').map(|(_, region)| region.to_owned()),
+                }),
+            }
+        })
+        .collect()
+    }
+
+    /// Returns what ended a rollback, in words, where it was the document.
+    pub(crate) fn rollback_ended_by(&self) -> Option<String> {
+        let back = self.rolled_back.as_ref()?;
+        if self.held_back().is_some() {
+            return None;
+        }
+        let says = self.says.as_ref()?;
+        let changed = match &back.word {
+            Some(word) => word.changed(says).join(", "),
+            None => "something".to_owned(),
+        };
+        let from = &back.from;
+        Some(format!("the document says another {changed} now, which ends the rollback from {from}"))
+    }
+}
