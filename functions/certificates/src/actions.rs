@@ -184,9 +184,10 @@ impl<P: Ports> Cycle<'_, P> {
             plan,
         } = to_do;
         let begun = Work::begin(self, wanted, document, state, etag).await;
-        let Some(work) = begun.map_err(|error| store_problem(&error))? else {
+        let Some(mut work) = begun.map_err(|error| store_problem(&error))? else {
             return Ok(None);
         };
+        work.by_hand = true;
         let Some(step) = plan.remove else {
             return Ok(Some(work.carry_out(plan, false).await));
         };

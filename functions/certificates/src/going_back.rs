@@ -161,6 +161,7 @@ impl<P: Ports> Cycle<'_, P> {
             identifier: leaf.identifier(),
             renewal: renewal::draw(leaf.not_before, leaf.not_after, None, self.clock.now(), 0.0),
             public: None,
+            adopted: false,
             revoked_at: None,
             ..current.clone()
         }));

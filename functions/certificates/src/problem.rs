@@ -240,7 +240,12 @@ pub fn backoff(attempts: u32, urgent: bool, luck: f64) -> Duration {
 impl Failure {
     /// Whether the authority is left alone at this instant because it was down or limiting.
     pub fn is_unavailable(&self, now: OffsetDateTime) -> bool {
-        self.unavailable && self.next_attempt > now && self.next_attempt <= now + self.longest()
+        self.unavailable && self.is_planned(now)
+    }
+
+    /// Whether the next attempt is to come. One too far ahead was written by a clock that was wrong.
+    pub fn is_planned(&self, now: OffsetDateTime) -> bool {
+        self.next_attempt > now && self.next_attempt <= now + self.longest()
     }
 
     fn longest(&self) -> Duration {
@@ -262,7 +267,7 @@ impl Failure {
         if !self.directory.is_empty() && self.directory != directory {
             return None;
         }
-        if self.next_attempt <= now || self.next_attempt > now + self.longest() {
+        if !self.is_planned(now) {
             return None;
         }
         let about_these_names =
