@@ -386,10 +386,10 @@ async fn neither_a_pause_nor_its_end_ends_a_rollback() {
             assert_eq!(seen.serial, first.serial, "{told}");
             assert_eq!(evidence::orders(&cloud, &site), orders, "{told}");
         }
-        let status = json!({"action": "status", "certificates": ["shop"]});
-        let status = shown(&site.invoke(&status).await, "shop");
-        assert!(status["rolledBack"].is_object(), "{status:#}");
     }
+    let status = json!({"action": "status", "certificates": ["shop"]});
+    let status = shown(&site.invoke(&status).await, "shop");
+    assert!(status["rolledBack"].is_object(), "{status:#}");
     // As it was, to the letter.
     site.put_document("shop", &document).await;
     let pass = site.pass_with(later(2 * HOUR)).await;

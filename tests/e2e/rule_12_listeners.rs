@@ -1,7 +1,7 @@
 //! Rule 12 on a listener: neither an edit nor a takeover nor a default takes from the visitors of others.
 
 use serde_json::{Value, json};
-use tests::{Installation, Invocation, LocalCloud, tls};
+use tests::{Installation, Invocation, tls};
 
 use crate::evidence::{self, DAY, MINUTE, NEW_ORDER, later};
 use crate::helpers::{
@@ -50,114 +50,138 @@ enum Edit {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_edit_that_is_not_issued_yet_leaves_the_listener_as_it_stood() {
-    let cloud = steady().await;
-    let second = cloud.install("second").await;
-    for edit in [Edit::Default, Edit::Supersedes, Edit::Both, Edit::Moves] {
-        let label = format!("{edit:?}").to_lowercase();
-        let site = cloud.install(&label).await;
-        let own = format!("{label}.example.com");
-        let more = format!("more.{label}.example.com");
-        site.want("web", &[&own]).await;
-        let ours = arn(&first_pass(&site, "web").await, "web");
-        let theirs = Foreign::import(&cloud, &[&more]).await;
-        match edit {
-            Edit::Default | Edit::Both => site.set_default(&theirs.arn).await,
-            Edit::Supersedes | Edit::Moves => site.add_to_listener(&theirs.arn).await,
-        }
-        let mut document = match edit {
-            Edit::Default | Edit::Both => as_default(&site, &[&own, &more]),
-            Edit::Supersedes | Edit::Moves => site.document(&[&own, &more]),
-        };
-        match edit {
-            Edit::Supersedes | Edit::Both => document["supersedes"] = json!([theirs.arn]),
-            Edit::Moves => document["targets"][0]["arn"] = json!(second.listener),
-            Edit::Default => {}
-        }
-        let before = (site.listed().await, second.listed().await);
-
-        cloud.to_acme().down().await;
-        site.put_document("web", &document).await;
-        // Also when the ladder tries again, and when the daily look repairs drift.
-        for clock in [0 * MINUTE, 2 * MINUTE, 2 * HOUR, 25 * HOUR] {
-            let pass = site.pass_with(later(clock)).await;
-            let told = format!("{edit:?} after {clock:?}: {:#}", pass.report());
-            assert_eq!(
-                (site.listed().await, second.listed().await),
-                before,
-                "{told}"
-            );
-            assert!(theirs.is_seen(&site, &more).await, "{told}");
-            assert!(site.browser_trusts(&own).await.is_ok(), "{told}");
-        }
-
-        // Once it is issued the document's word counts.
-        cloud.to_acme().up().await;
-        let pass = site.pass_with(later(4 * DAY)).await;
-        let told = format!("{edit:?}: {:#}", pass.report());
-        assert_eq!(pass.outcome("web"), "renewed", "{told}");
-        let ours_now = arn(&pass, "web");
-        let listed = site.listed().await;
-        match edit {
-            Edit::Default | Edit::Both => {
-                assert_eq!(listed.default, ours_now, "{told}");
-                assert!(!listed.sni.contains(&theirs.arn), "{told}");
-            }
-            Edit::Supersedes => assert_eq!(listed.sni, [ours_now].into(), "{told}"),
-            Edit::Moves => {
-                assert!(!listed.sni.contains(&ours), "{told}");
-                assert!(second.listed().await.sni.contains(&ours_now), "{told}");
-                continue;
-            }
-        }
-        let leaf = site.browser_trusts(&more).await;
-        assert!(leaf.is_ok(), "{told}: {leaf:?}");
-    }
+async fn an_edit_to_the_default_takes_nothing_before_it_is_issued() {
+    edit_while_the_authority_is_down(Edit::Default).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_name_that_partial_leaves_out_is_not_taken_from_who_serves_it() {
+async fn an_edit_that_supersedes_takes_nothing_before_it_is_issued() {
+    edit_while_the_authority_is_down(Edit::Supersedes).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_edit_that_supersedes_the_default_takes_nothing_before_it_is_issued() {
+    edit_while_the_authority_is_down(Edit::Both).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_edit_to_another_listener_takes_nothing_before_it_is_issued() {
+    edit_while_the_authority_is_down(Edit::Moves).await;
+}
+
+async fn edit_while_the_authority_is_down(edit: Edit) {
     let cloud = steady().await;
-    for wants_default in [true, false] {
-        let label = format!("partial-{wants_default}");
-        let site = cloud.install(&label).await;
-        let own = format!("{label}.example.com");
-        let lost = format!("lost.{label}.example.com");
-        site.want("web", &[&own]).await;
-        let ours = arn(&first_pass(&site, "web").await, "web");
-        let theirs = Foreign::import(&cloud, &[&lost]).await;
-        let mut document = match wants_default {
-            true => as_default(&site, &[&own, &lost]),
-            false => superseding(&site, &[&own, &lost], &[&theirs.arn]),
-        };
-        document["partial"] = json!(true);
-        match wants_default {
-            true => site.set_default(&theirs.arn).await,
-            false => site.add_to_listener(&theirs.arn).await,
-        }
-        site.put_document("web", &document).await;
-        cloud.dns().set_servfail(&lost).await;
-
-        for round in 0..3 {
-            let pass = site.pass_with(later(2 * round * MINUTE)).await;
-            let told = format!("{label}, pass {round}: {:#}", pass.report());
-            assert!(theirs.is_seen(&site, &lost).await, "{told}");
-            // Somebody takes ours off by mistake, and it is put back.
-            if round == 1 && site.listed().await.sni.contains(&ours) {
-                site.remove_from_listener(&ours).await;
-            }
-        }
-        assert!(site.browser_trusts(&own).await.is_ok(), "{label}");
-
-        cloud.dns().clear_servfail(&lost).await;
-        let pass = site.pass_with(later(3 * HOUR)).await;
-        let told = format!("{label}: {:#}", pass.report());
-        assert_eq!(pass.outcome("web"), "renewed", "{told}");
-        assert!(site.browser_trusts(&lost).await.is_ok(), "{told}");
-        let listed = site.listed().await;
-        assert!(!listed.sni.contains(&theirs.arn), "{told}");
-        assert_ne!(listed.default, theirs.arn, "{told}");
+    let second = cloud.install("second").await;
+    let label = format!("{edit:?}").to_lowercase();
+    let site = cloud.install(&label).await;
+    let own = format!("{label}.example.com");
+    let more = format!("more.{label}.example.com");
+    site.want("web", &[&own]).await;
+    let ours = arn(&first_pass(&site, "web").await, "web");
+    let theirs = Foreign::import(&cloud, &[&more]).await;
+    match edit {
+        Edit::Default | Edit::Both => site.set_default(&theirs.arn).await,
+        Edit::Supersedes | Edit::Moves => site.add_to_listener(&theirs.arn).await,
     }
+    let mut document = match edit {
+        Edit::Default | Edit::Both => as_default(&site, &[&own, &more]),
+        Edit::Supersedes | Edit::Moves => site.document(&[&own, &more]),
+    };
+    match edit {
+        Edit::Supersedes | Edit::Both => document["supersedes"] = json!([theirs.arn]),
+        Edit::Moves => document["targets"][0]["arn"] = json!(second.listener),
+        Edit::Default => {}
+    }
+    let before = (site.listed().await, second.listed().await);
+
+    cloud.to_acme().down().await;
+    site.put_document("web", &document).await;
+    // Also when the ladder tries again, and when the daily look repairs drift.
+    for clock in [0 * MINUTE, 2 * MINUTE, 2 * HOUR, 25 * HOUR] {
+        let pass = site.pass_with(later(clock)).await;
+        let told = format!("{edit:?} after {clock:?}: {:#}", pass.report());
+        assert_eq!(
+            (site.listed().await, second.listed().await),
+            before,
+            "{told}"
+        );
+        assert!(theirs.is_seen(&site, &more).await, "{told}");
+        assert!(site.browser_trusts(&own).await.is_ok(), "{told}");
+    }
+
+    // Once it is issued the document's word counts.
+    cloud.to_acme().up().await;
+    let pass = site.pass_with(later(4 * DAY)).await;
+    let told = format!("{edit:?}: {:#}", pass.report());
+    assert_eq!(pass.outcome("web"), "renewed", "{told}");
+    let ours_now = arn(&pass, "web");
+    let listed = site.listed().await;
+    match edit {
+        Edit::Default | Edit::Both => {
+            assert_eq!(listed.default, ours_now, "{told}");
+            assert!(!listed.sni.contains(&theirs.arn), "{told}");
+        }
+        Edit::Supersedes => assert_eq!(listed.sni, [ours_now].into(), "{told}"),
+        Edit::Moves => {
+            assert!(!listed.sni.contains(&ours), "{told}");
+            assert!(second.listed().await.sni.contains(&ours_now), "{told}");
+            return;
+        }
+    }
+    let leaf = site.browser_trusts(&more).await;
+    assert!(leaf.is_ok(), "{told}: {leaf:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_that_partial_leaves_out_is_not_taken_from_a_default() {
+    leave_a_name_out(true).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_that_partial_leaves_out_is_not_taken_from_what_is_superseded() {
+    leave_a_name_out(false).await;
+}
+
+async fn leave_a_name_out(wants_default: bool) {
+    let cloud = steady().await;
+    let label = format!("partial-{wants_default}");
+    let site = cloud.install(&label).await;
+    let own = format!("{label}.example.com");
+    let lost = format!("lost.{label}.example.com");
+    site.want("web", &[&own]).await;
+    let ours = arn(&first_pass(&site, "web").await, "web");
+    let theirs = Foreign::import(&cloud, &[&lost]).await;
+    let mut document = match wants_default {
+        true => as_default(&site, &[&own, &lost]),
+        false => superseding(&site, &[&own, &lost], &[&theirs.arn]),
+    };
+    document["partial"] = json!(true);
+    match wants_default {
+        true => site.set_default(&theirs.arn).await,
+        false => site.add_to_listener(&theirs.arn).await,
+    }
+    site.put_document("web", &document).await;
+    cloud.dns().set_servfail(&lost).await;
+
+    for round in 0..3 {
+        let pass = site.pass_with(later(2 * round * MINUTE)).await;
+        let told = format!("{label}, pass {round}: {:#}", pass.report());
+        assert!(theirs.is_seen(&site, &lost).await, "{told}");
+        // Somebody takes ours off by mistake, and it is put back.
+        if round == 1 && site.listed().await.sni.contains(&ours) {
+            site.remove_from_listener(&ours).await;
+        }
+    }
+    assert!(site.browser_trusts(&own).await.is_ok(), "{label}");
+
+    cloud.dns().clear_servfail(&lost).await;
+    let pass = site.pass_with(later(3 * HOUR)).await;
+    let told = format!("{label}: {:#}", pass.report());
+    assert_eq!(pass.outcome("web"), "renewed", "{told}");
+    assert!(site.browser_trusts(&lost).await.is_ok(), "{told}");
+    let listed = site.listed().await;
+    assert!(!listed.sni.contains(&theirs.arn), "{told}");
+    assert_ne!(listed.default, theirs.arn, "{told}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -201,33 +225,40 @@ async fn a_foreign_leaf_with_a_name_that_the_placed_one_lacks_stays() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_foreign_leaf_of_the_other_kind_of_key_stays() {
+async fn a_foreign_rsa_leaf_stays_beside_an_ecdsa_one() {
+    supersede_another_kind_of_key("ecdsa-p256").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_foreign_ecdsa_leaf_stays_beside_an_rsa_one() {
+    supersede_another_kind_of_key("rsa-2048").await;
+}
+
+async fn supersede_another_kind_of_key(key_type: &str) {
     let cloud = steady().await;
     let own = "shop.example.com";
-    for key_type in ["ecdsa-p256", "rsa-2048"] {
-        let site = cloud.install(key_type).await;
-        let theirs = match key_type {
-            "ecdsa-p256" => Foreign::import_rsa(&cloud, &[own]).await,
-            _ => Foreign::import(&cloud, &[own]).await,
-        };
-        site.add_to_listener(&theirs.arn).await;
-        let mut document = superseding(&site, &[own], &[&theirs.arn]);
-        document["keyType"] = json!(key_type);
-        site.put_document("shop", &document).await;
+    let site = cloud.install(key_type).await;
+    let theirs = match key_type {
+        "ecdsa-p256" => Foreign::import_rsa(&cloud, &[own]).await,
+        _ => Foreign::import(&cloud, &[own]).await,
+    };
+    site.add_to_listener(&theirs.arn).await;
+    let mut document = superseding(&site, &[own], &[&theirs.arn]);
+    document["keyType"] = json!(key_type);
+    site.put_document("shop", &document).await;
 
-        let pass = site.pass().await;
+    let pass = site.pass().await;
 
-        let told = format!("{key_type}: {:#}", pass.report());
-        let listed = site.listed().await.sni;
-        assert!(listed.contains(&theirs.arn), "{told}");
-        assert!(listed.contains(&arn(&pass, "shop")), "{told}");
-        let kind = if key_type == "rsa-2048" {
-            "ECDSA"
-        } else {
-            "RSA"
-        };
-        assert_person(&pass, "shop", SUPERSEDES, &[&theirs.arn, own, kind]);
-    }
+    let told = format!("{key_type}: {:#}", pass.report());
+    let listed = site.listed().await.sni;
+    assert!(listed.contains(&theirs.arn), "{told}");
+    assert!(listed.contains(&arn(&pass, "shop")), "{told}");
+    let kind = if key_type == "rsa-2048" {
+        "ECDSA"
+    } else {
+        "RSA"
+    };
+    assert_person(&pass, "shop", SUPERSEDES, &[&theirs.arn, own, kind]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -296,38 +327,72 @@ async fn a_displaced_default_of_the_other_kind_of_key_moves_to_the_list() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_document_cannot_supersede_what_another_document_holds() {
+async fn a_new_document_cannot_supersede_what_another_document_holds() {
     let cloud = steady().await;
     let site = cloud.install("shop").await;
     site.want("shop", &["shop.example.com"]).await;
     let shop = arn(&first_pass(&site, "shop").await, "shop");
+    let document = superseding(&site, &["shop.example.com"], &[&shop]);
+    site.put_document("other", &document).await;
+    assert_refuses(&site, "other", &shop).await;
+}
 
-    // One that was never issued.
-    let document = superseding(&site, &["new.example.com"], &[&shop]);
-    site.put_document("new", &document).await;
-    // One that stands there already, and would cover the other.
-    site.want("old", &["old.example.com"]).await;
-    let pass = site.pass().await;
-    assert_eq!(pass.outcome("old"), "issued", "{:#}", pass.report());
-    let document = superseding(&site, &["old.example.com", "shop.example.com"], &[&shop]);
-    site.put_document("old", &document).await;
+#[tokio::test(flavor = "multi_thread")]
+async fn a_document_cannot_take_over_from_another_document() {
+    let cloud = steady().await;
+    let site = cloud.install("shop").await;
+    site.want("shop", &["shop.example.com"]).await;
+    let shop = arn(&first_pass(&site, "shop").await, "shop");
+    site.want("other", &["other.example.com"]).await;
+    first_pass(&site, "other").await;
+    // Names and key type stay: nothing is to be issued for it.
+    let document = superseding(&site, &["other.example.com"], &[&shop]);
+    site.put_document("other", &document).await;
+    assert_refuses(&site, "other", &shop).await;
+    assert!(site.browser_trusts("other.example.com").await.is_ok());
+}
 
+#[tokio::test(flavor = "multi_thread")]
+async fn two_documents_cannot_supersede_each_other() {
+    let cloud = steady().await;
+    let site = cloud.install("shop").await;
+    let mut arns = Vec::new();
+    for name in ["one", "two"] {
+        site.want(name, &[&format!("{name}.example.com")]).await;
+        arns.push(arn(&first_pass(&site, name).await, name));
+    }
+    for (name, theirs) in [("one", &arns[1]), ("two", &arns[0])] {
+        let domain = format!("{name}.example.com");
+        let document = superseding(&site, &[&domain], &[theirs]);
+        site.put_document(name, &document).await;
+    }
+    let before = site.listed().await;
+    for clock in [0 * MINUTE, 2 * MINUTE, 25 * HOUR] {
+        let pass = site.pass_with(later(clock)).await;
+        for (name, owner, theirs) in [("one", "two", &arns[1]), ("two", "one", &arns[0])] {
+            let words = ["supersedes[0]", theirs.as_str(), owner];
+            assert_problem(&pass, name, (INVALID, "never"), &words);
+            let domain = format!("{name}.example.com");
+            assert!(site.browser_trusts(&domain).await.is_ok());
+        }
+        assert_eq!(site.listed().await, before, "{:#}", pass.report());
+    }
+}
+
+/// Asserts that a document which supersedes the certificate of `shop` changes nothing.
+async fn assert_refuses(site: &Installation, name: &str, shop: &str) {
     let before = site.listed().await;
     for clock in [0 * MINUTE, 2 * MINUTE, 25 * HOUR] {
         let pass = site.pass_with(later(clock)).await;
         let told = format!("after {clock:?}: {:#}", pass.report());
-        for name in ["new", "old"] {
-            let words = ["supersedes[0]", shop.as_str(), "shop"];
-            assert_problem(&pass, name, (INVALID, "never"), &words);
-        }
+        assert_eq!(site.listed().await, before, "{told}");
+        let words = ["supersedes[0]", shop, "shop"];
+        assert_problem(&pass, name, (INVALID, "never"), &words);
         assert_eq!(pass.certificate("shop")["problem"], Value::Null, "{told}");
         assert_eq!(new_orders(&pass), 0, "{told}");
         assert_eq!(pass.count(changing_a_listener), 0, "{told}");
-        assert_eq!(site.listed().await, before, "{told}");
-        assert!(
-            site.browser_trusts("shop.example.com").await.is_ok(),
-            "{told}"
-        );
+        let seen = site.browser_trusts("shop.example.com").await;
+        assert!(seen.is_ok(), "{told}");
     }
 }
 

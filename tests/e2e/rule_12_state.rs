@@ -6,7 +6,7 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use serde_json::{Value, json};
 use tests::http::{self, Response};
-use tests::{Fault, Installation, Invocation, Leaf, LocalCloud, PrivateAuthority, Sent, tls};
+use tests::{Fault, Installation, Invocation, Leaf, PrivateAuthority, Sent, tls};
 use time::OffsetDateTime;
 use tokio::net::TcpListener;
 
