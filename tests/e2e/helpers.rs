@@ -142,7 +142,8 @@ pub(crate) fn assert_problem(
     assert_eq!(told["problem"]["retry"], retry, "{told:#}");
     let detail = told["problem"]["detail"].as_str().unwrap_or_default();
     for word in words {
-        assert!(detail.contains(word), "no {word:?} in {detail:?}");
+        let is_there = detail.to_lowercase().contains(&word.to_lowercase());
+        assert!(is_there, "no {word:?} in {detail:?}");
     }
 }
 

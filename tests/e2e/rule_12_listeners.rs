@@ -615,19 +615,36 @@ async fn what_cannot_be_attached_is_neither_ordered_nor_imported() {
         assert!(!calls.contains(call), "{:#}", planned.report());
     }
 
-    // One of two targets is enough to keep it from being ordered for nothing.
-    document["targets"] = json!([
-        {"type": "listener", "arn": site.listener},
-        {"type": "listener", "arn": mistyped},
-    ]);
-    site.put_document("shop", &document).await;
-    let pass = site.pass().await;
-    assert_person(&pass, "shop", gone, &[&mistyped]);
-    assert_eq!(new_orders(&pass), 0, "{:#}", pass.report());
-
     site.want("shop", &["shop.example.com"]).await;
     first_pass(&site, "shop").await;
     assert!(site.browser_trusts("shop.example.com").await.is_ok());
+}
+
+/// A look at the targets must keep back no renewal: this holds today, and has to go on holding.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_renewal_waits_neither_for_a_missing_listener_nor_for_a_full_one() {
+    let cloud = steady().await;
+    let site = cloud.install("shop").await;
+    let second = cloud.install("second").await;
+    let mut document = site.document(&["shop.example.com"]);
+    let on = |listener: &str| json!({"type": "listener", "arn": listener});
+    document["targets"] = json!([on(&site.listener), on(&second.listener)]);
+    site.put_document("shop", &document).await;
+    first_pass(&site, "shop").await;
+    let before = site.browser_trusts("shop.example.com").await.unwrap();
+    let delete = cloud.aws().elb().delete_listener();
+    let delete = delete.listener_arn(&second.listener);
+    delete.send().await.unwrap();
+    fill(&site, 24).await;
+    assert_eq!(site.listed().await.sni.len(), 25);
+
+    let pass = site.pass_with(later(75 * DAY)).await;
+
+    let told = format!("{:#}", pass.report());
+    let seen = site.browser_trusts("shop.example.com").await.unwrap();
+    assert_ne!(seen.serial, before.serial, "{told}");
+    let gone = "certloop:listenerGone";
+    assert_person(&pass, "shop", gone, &[&second.listener]);
 }
 
 /// Fills the listener's list with others' certificates.

@@ -256,7 +256,8 @@ async fn tags_that_somebody_removes_are_told_and_put_back_on_request() {
     let add = add.certificate_arn(&ours).set_tags(Some(tags));
     add.send().await.unwrap();
     let orders = evidence::orders(&cloud, &site);
-    let pass = site.pass_with(later(27 * HOUR)).await;
+    // Later than the ladder's next attempt.
+    let pass = site.pass_with(later(75 * HOUR)).await;
     assert_eq!(
         pass.certificate("shop")["problem"],
         Value::Null,
@@ -264,7 +265,7 @@ async fn tags_that_somebody_removes_are_told_and_put_back_on_request() {
         pass.report()
     );
     assert_eq!(evidence::orders(&cloud, &site), orders, "nothing is lost");
-    site.pass_with(later(28 * HOUR)).await;
+    site.pass_with(later(76 * HOUR)).await;
     let served = site.browser_trusts(&domain).await.unwrap();
     let state = site.read_json("state/shop.json").await;
     assert_eq!(
