@@ -108,7 +108,7 @@ fn put_on(world: &mut World, listener: &str, theirs: String, default: bool) {
 pub(crate) fn provoke(world: &mut World, name: &str) -> Option<Errand> {
     let wish = world.wishes[name].now()?.clone();
     let listener = wish.listeners().next().map(|(arn, _)| arn.to_owned());
-    let counted = match world.rng.u8(..20) {
+    let counted = match world.rng.u8(..21) {
         0..=2 => restore(world)?,
         3 => take_tags(world, name)?,
         4 | 5 => supersede_ours(world, name, wish)?,
@@ -124,6 +124,10 @@ pub(crate) fn provoke(world: &mut World, name: &str) -> Option<Errand> {
         }
         16 => supersede_theirs(world, name, wish)?,
         17 => see_nothing(world, name)?,
+        20 => {
+            world.next_skew = Some(Duration::days(100));
+            "rule 12: one pass with a clock months ahead"
+        }
         _ => fill_up(world, name, wish)?,
     };
     world.disturb_certificate(name);

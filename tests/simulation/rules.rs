@@ -1487,10 +1487,17 @@ pub(crate) fn time_passes(world: &mut World) {
         let sound = world.calm_but_for_others_since(name);
         let replaced = others_replaced(world, name, wish, now);
         let calm = world.calm_since(name) + Duration::days(3) < now;
-        if let Some(why) = replaced {
+        if let Some(why) = replaced
+            && !(world.visitors.is_on() && needs_person(world, name, wish))
+        {
             broken = Some(why);
         }
+        // Where a person is needed first, nothing may be ordered.
+        let waits = world.visitors.is_on() && needs_person(world, name, wish);
         for (domain, why) in unprovided(world, name, wish, sound, now) {
+            if waits {
+                break;
+            }
             broken = Some(format!("partial: {domain} of {name} {why}"));
         }
         for (listener, _) in wish.listeners() {

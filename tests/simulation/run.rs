@@ -755,6 +755,11 @@ fn begin(
         skew = Duration::seconds(world.rng.i64(-240..240));
         world.tally.count("passes with a clock minutes off");
     }
+    if let Some(wrong) = world.next_skew.take().filter(|_| !lull) {
+        skew = wrong;
+        world.disturb();
+        world.tally.count("passes with a clock months ahead");
+    }
     let short = !lull && world.rng.f64() < world.weather.short;
     let seconds = if short {
         world.tally.count("passes with little time");

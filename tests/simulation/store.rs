@@ -202,12 +202,9 @@ fn remember(world: &mut World, key: &str, before: Option<Stored>) {
 /// Makes the bucket what it was at an instant.
 pub(crate) fn restore(world: &mut World, to: OffsetDateTime) {
     let mut old: BTreeMap<String, Option<Stored>> = BTreeMap::new();
-    for (at, key, before) in std::mem::take(&mut world.journal).into_iter().rev() {
-        if at > to {
-            old.insert(key, before);
-        } else {
-            world.journal.push_front((at, key, before));
-        }
+    let changes = world.journal.iter().rev();
+    for (_, key, before) in changes.take_while(|(at, ..)| *at > to) {
+        old.insert(key.clone(), before.clone());
     }
     for (key, before) in old {
         remove(world, &key);

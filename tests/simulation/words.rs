@@ -76,6 +76,11 @@ pub(crate) fn covers_loss(
     if went_back(world, owner, &lost.leaf) {
         return Some("rolled back");
     }
+    let taken = matches!(call.touch, Touch::SetDefault { arn, .. } if world.owner_of(arn).as_ref() != Some(owner));
+    // Who holds a place is what the states say, and these are of another day.
+    if taken && !visitor.sni && is_restored(world) {
+        return Some("restored");
+    }
     for wish in counting(world, call.pass, owner) {
         let place = wish.listeners().find(|(arn, _)| *arn == listener);
         let wanted = wish.domains.contains(&visitor.name)
@@ -260,11 +265,16 @@ pub(crate) fn is_followed(world: &World, name: &str, arn: &str) -> bool {
     wish.is_some_and(|wish| names_arn(world, wish, arn) && current_arn(world, name, arn))
 }
 
+/// Whether the bucket became that of another day some days ago.
+pub(crate) fn is_restored(world: &World) -> bool {
+    let restored = world.visitors.restored_at;
+    restored.is_some_and(|at| world.now() - at < Duration::days(14))
+}
+
 /// Returns which of the kinds known so far a finding is, by its circumstances.
 pub(crate) fn case(world: &World, call: &Call<'_>, lost: &Standing) -> String {
     let arn = call.touch.arn();
-    let restored = world.visitors.restored_at;
-    let restored = restored.is_some_and(|at| world.now() - at < Duration::days(14));
+    let restored = is_restored(world);
     let actors = actors(world, call);
     let issued = actors.iter().all(|name| {
         let wish = world.wishes.get(name).and_then(Wished::now);

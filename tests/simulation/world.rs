@@ -89,12 +89,15 @@ pub(crate) struct World {
     pub(crate) plans: Vec<(OffsetDateTime, Plan)>,
     /// Whether the next pass renews by force.
     pub(crate) force_next: bool,
+    /// By how much the clock of the next pass is wrong.
+    pub(crate) next_skew: Option<Duration>,
     next: u64,
     /// The first broken rule.
     pub(crate) broken: Option<String>,
 }
 
 /// An object.
+#[derive(Clone)]
 pub(crate) struct Stored {
     pub(crate) body: Vec<u8>,
     pub(crate) etag: String,
@@ -214,6 +217,7 @@ impl World {
             kept_full: BTreeSet::new(),
             plans: Vec::new(),
             force_next: false,
+            next_skew: None,
             next: 0,
             broken: None,
             rng,
