@@ -7,7 +7,7 @@ use time::{Duration, OffsetDateTime};
 use crate::classes::Ours;
 use crate::document::Wanted;
 use crate::names::DnsName;
-use crate::problem::{LONGEST_RETRY_AFTER, Problem, Retry, backoff};
+use crate::problem::{LONGEST_RETRY_AFTER, LONGEST_WAIT, Problem, Retry, backoff};
 use crate::report::whole_seconds;
 use crate::state::{Missing, OrderRecord, State};
 
@@ -25,7 +25,11 @@ pub struct Blame {
 impl Missing {
     /// Whether the name is left out of orders. An instant too far ahead was written by a clock that was wrong.
     pub fn waits(&self, now: OffsetDateTime) -> bool {
-        self.next_attempt > now && self.next_attempt <= now + LONGEST_RETRY_AFTER
+        let longest = match self.binding {
+            true => LONGEST_RETRY_AFTER,
+            false => LONGEST_WAIT,
+        };
+        self.next_attempt > now && self.next_attempt <= now + longest
     }
 }
 
@@ -120,6 +124,7 @@ pub fn leave_out(
             problem: blame.problem.clone(),
             attempts,
             next_attempt: whole_seconds(next_attempt) + Duration::SECOND,
+            binding: blame.not_before.is_some(),
         };
         state.missing.insert(blame.name.clone(), missing);
     }

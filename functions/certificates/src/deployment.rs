@@ -250,7 +250,7 @@ impl<P: Ports> Work<'_, '_, P> {
         arn: &CertificateArn,
         leaf: Leaf,
     ) -> Result<(), Halt> {
-        let (Some(before), Some(key_type)) = (self.state.certificate.clone(), leaf.key_type) else {
+        let Some(before) = self.state.certificate.clone() else {
             return Ok(());
         };
         let now = self.cycle.clock.now();
@@ -262,18 +262,13 @@ impl<P: Ports> Work<'_, '_, P> {
                 leaf.serial, before.serial
             ),
         );
+        let Some(held) = before.like(&leaf, now) else {
+            return Ok(());
+        };
         self.state.certificate = Some(Held {
-            serial: leaf.serial.clone(),
-            fingerprint: leaf.fingerprint.clone(),
-            not_before: leaf.not_before,
-            not_after: leaf.not_after,
-            domains: leaf.names.clone(),
-            key_type,
-            identifier: leaf.identifier(),
-            renewal: renewal::draw(leaf.not_before, leaf.not_after, None, now, fastrand::f64()),
             adopted: true,
-            revoked_at: None,
-            ..before.clone()
+            renewal: renewal::draw(leaf.not_before, leaf.not_after, None, now, fastrand::f64()),
+            ..held
         });
         self.state.supersede(before);
         self.state.rolled_back = None;

@@ -384,6 +384,10 @@ impl<P: Ports> Cycle<'_, P> {
         let standing = wanted.and_then(|wanted| self.standing_problem(wanted, state));
         let mut entry = entry.with_state(state, wanted, &self.home);
         entry.is_untrusted = self.untrusted(state).is_some();
+        // Nothing is worse than what is served and revoked.
+        if let Some(problem) = revoked(wanted, state, entry.problem.as_ref()) {
+            entry.problem = Some(problem);
+        }
         if let (None, Some((problem, next))) = (&entry.problem, standing) {
             entry.problem = Some(problem);
             entry.next_attempt = entry.next_attempt.or(next);
@@ -397,7 +401,7 @@ impl<P: Ports> Cycle<'_, P> {
         wanted: &Wanted,
         state: &State,
     ) -> Option<(Problem, Option<OffsetDateTime>)> {
-        if let Some(problem) = revoked(Some(wanted), state) {
+        if let Some(problem) = revoked(Some(wanted), state, None) {
             return Some((problem, None));
         }
         let stands = contended(wanted, state)
@@ -414,6 +418,20 @@ impl<P: Ports> Cycle<'_, P> {
             let preflight = state.preflight.as_ref().filter(|_| !wanted.paused)?;
             Some((preflight.problem.clone()?, None))
         })
+    }
+
+    /// Returns the problem of a certificate that we imported and that lost its tags.
+    fn tags_lost(&self, name: &CertificateName, state: &State) -> Option<Problem> {
+        let (region, lost) = (state.imports.iter())
+            .find_map(|(region, import)| Some((region, import.untagged.first()?)))?;
+        let (arn, serial, installation) = (&lost.arn, &lost.serial, &self.installation);
+        let detail = format!(
+            "{arn} holds {serial}, which we imported there, and does not carry our tags any more: it is not renewed, and \
+             another one takes its place; put the tags back (aws acm add-tags-to-certificate --region {region} \
+             --certificate-arn {arn} --tags Key=certloop:installation,Value={installation} \
+             Key=certloop:certificate,Value={name}) or delete it there"
+        );
+        Some(Problem::ours(Ours::TagsLost, detail))
     }
 
     /// Returns why the certificate that is to be served takes nobody's place: the public does not trust it, and trusts what is
@@ -661,7 +679,11 @@ pub(crate) fn unknown(name: &CertificateName) -> Problem {
 }
 
 /// Returns what is wrong where a revoked certificate is served, or one is not to be replaced.
-pub(crate) fn revoked(wanted: Option<&Wanted>, state: &State) -> Option<Problem> {
+pub(crate) fn revoked(
+    wanted: Option<&Wanted>,
+    state: &State,
+    why: Option<&Problem>,
+) -> Option<Problem> {
     let is_paused = wanted.is_some_and(|wanted| wanted.paused);
     let paused = state.certificate.as_ref().filter(|_| is_paused);
     if let Some((held, at)) = paused.and_then(|held| Some((held, held.revoked_at?))) {
@@ -706,19 +728,6 @@ fn stays(state: &State) -> Option<Problem> {
         .iter()
         .flat_map(|target| target.stays.values());
     stays.next().cloned()
-}
-
-/// Returns the problem of a certificate that we imported and that lost its tags.
-fn tags_lost(state: &State) -> Option<Problem> {
-    let (region, lost) = (state.imports.iter())
-        .find_map(|(region, import)| Some((region, import.untagged.first()?)))?;
-    let (arn, serial) = (&lost.arn, &lost.serial);
-    let detail = format!(
-        "{arn} holds {serial}, which we imported there, and does not carry our tags any more: it is not renewed, and \
-         another one took its place; put the tags back (aws acm add-tags-to-certificate --region {region} --certificate-arn \
-         {arn} --tags Key=certloop:installation,Value=INSTALLATION Key=certloop:certificate,Value=NAME) or delete it there"
-    );
-    Some(Problem::ours(Ours::TagsLost, detail))
 }
 
 /// Returns when the authority wants its order to be looked at again, if that is still to come.

@@ -290,14 +290,16 @@ impl<P: Ports> Work<'_, '_, P> {
         if lost.is_empty() {
             return None;
         }
-        let kind = match takeover::same_kind(&leaf, ours) {
-            true => "without it visitors would lose",
-            false => "its key is of another kind, and visitors that know only that would lose",
-        };
-        stays(format!(
-            "{theirs} stays on the listener: {kind} {}; add these names here, or take it off by hand",
-            lost.join(", ")
-        ))
+        let lost = lost.join(", ");
+        let names = format!("{theirs} stays on the listener: without it visitors would lose {lost}");
+        stays(match (takeover::same_kind(&leaf, ours), takeover::kind(&leaf)) {
+            (true, _) => format!("{names}; add these names here, or take it off by hand"),
+            (false, Some(kind)) => format!(
+                "{names}, if they speak {kind} alone, as its key does and ours does not; have a document with a \
+                 key type of that kind as well, or take it off by hand"
+            ),
+            (false, None) => format!("{names}: its key is of a kind that certloop does not know"),
+        })
     }
 
     /// Returns a leaf of others as the certificate manager holds it; `None` where it cannot be read.

@@ -223,7 +223,7 @@ const LADDER: [Duration; 4] = [
     Duration::days(1),
 ];
 /// A next attempt of ours further ahead than this is void (a clock that was wrong once).
-const LONGEST_WAIT: Duration = Duration::hours(25);
+pub(crate) const LONGEST_WAIT: Duration = Duration::hours(25);
 /// What an authority asked for is never further ahead than this; if it is, a clock was wrong.
 pub(crate) const LONGEST_RETRY_AFTER: Duration = Duration::hours(8 * 24 + 1);
 /// Our waits when little of the lifetime is left.

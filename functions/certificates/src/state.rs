@@ -597,6 +597,9 @@ pub struct Missing {
     /// It is not ordered before this instant.
     #[serde(with = "time::serde::rfc3339")]
     pub next_attempt: OffsetDateTime,
+    /// Whether the authority named the instant.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub binding: bool,
 }
 
 /// A set of names that was ordered for nothing, and passed.

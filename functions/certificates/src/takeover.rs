@@ -34,6 +34,14 @@ pub(crate) fn same_kind(one: &Leaf, other: &Leaf) -> bool {
     is_ecdsa(one).is_some() && is_ecdsa(one) == is_ecdsa(other)
 }
 
+/// Returns the kind of a leaf's key, as people call it.
+pub(crate) fn kind(leaf: &Leaf) -> Option<&'static str> {
+    leaf.key_type.map(|key| match key.is_ecdsa() {
+        true => "ECDSA",
+        false => "RSA",
+    })
+}
+
 /// Whether a leaf of ours may take the place of another one of ours: it ends later, or it begins
 /// later and has half of its lifetime left, or the other one serves nobody any more.
 pub(crate) fn may_follow(new: &Leaf, old: &Leaf, now: OffsetDateTime) -> bool {
