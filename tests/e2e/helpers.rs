@@ -147,7 +147,7 @@ pub(crate) fn assert_problem(
     }
 }
 
-/// Whether a request makes or changes a certificate in the certificate manager.
+/// Whether a request imports a certificate.
 pub(crate) fn importing(sent: &Sent) -> bool {
     sent.is("ImportCertificate")
 }

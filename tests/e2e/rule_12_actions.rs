@@ -442,7 +442,7 @@ async fn another_name_or_another_place_ends_a_rollback_and_says_so() {
     }
 }
 
-/// An attempt by hand is still no way around what somebody else asked for, and imports nothing twice.
+/// An attempt by hand imports nothing twice.
 #[tokio::test(flavor = "multi_thread")]
 async fn force_on_a_full_listener_imports_nothing_again() {
     let stuck = Stuck::on_a_full_listener().await;

@@ -1,4 +1,6 @@
-//! Rule 12 on a listener: neither an edit nor a takeover nor a default takes from the visitors of others.
+//! Rule 12 on a listener: no edit, takeover or default takes from the visitors of others.
+
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use tests::{Installation, Invocation, tls};
@@ -97,7 +99,7 @@ async fn edit_while_the_authority_is_down(edit: Edit) {
     cloud.to_acme().down().await;
     site.put_document("web", &document).await;
     // Also when the ladder tries again, and when the daily look repairs drift.
-    for clock in [0 * MINUTE, 2 * MINUTE, 2 * HOUR, 25 * HOUR] {
+    for clock in [Duration::ZERO, 2 * MINUTE, 2 * HOUR, 25 * HOUR] {
         let pass = site.pass_with(later(clock)).await;
         let told = format!("{edit:?} after {clock:?}: {:#}", pass.report());
         assert_eq!(
@@ -367,7 +369,7 @@ async fn two_documents_cannot_supersede_each_other() {
         site.put_document(name, &document).await;
     }
     let before = site.listed().await;
-    for clock in [0 * MINUTE, 2 * MINUTE, 25 * HOUR] {
+    for clock in [Duration::ZERO, 2 * MINUTE, 25 * HOUR] {
         let pass = site.pass_with(later(clock)).await;
         for (name, owner, theirs) in [("one", "two", &arns[1]), ("two", "one", &arns[0])] {
             let words = ["supersedes[0]", theirs.as_str(), owner];
@@ -382,7 +384,7 @@ async fn two_documents_cannot_supersede_each_other() {
 /// Asserts that a document which supersedes the certificate of `shop` changes nothing.
 async fn assert_refuses(site: &Installation, name: &str, shop: &str) {
     let before = site.listed().await;
-    for clock in [0 * MINUTE, 2 * MINUTE, 25 * HOUR] {
+    for clock in [Duration::ZERO, 2 * MINUTE, 25 * HOUR] {
         let pass = site.pass_with(later(clock)).await;
         let told = format!("after {clock:?}: {:#}", pass.report());
         assert_eq!(site.listed().await, before, "{told}");
@@ -452,10 +454,10 @@ async fn a_permit_names_what_may_be_superseded() {
     assert_eq!(site.listed().await.sni, [arn(&pass, "shop")].into());
 }
 
-/// Asserts that nobody orders, imports or changes a listener, and that the loser says whose place it wants.
+/// Asserts that nobody orders, imports or changes a listener, and that the loser names the holder.
 async fn assert_quiet(site: &Installation, (holder, loser): (&str, &str), words: &[&str]) {
     let before = site.listed().await;
-    for clock in [0 * MINUTE, 2 * HOUR, 2 * HOUR] {
+    for clock in [Duration::ZERO, 2 * HOUR, 2 * HOUR] {
         let quiet = site.pass_with(later(clock)).await;
         let told = format!("after {clock:?}: {:#}", quiet.report());
         assert_person(&quiet, loser, CONTENDED, words);
@@ -717,7 +719,7 @@ async fn a_refusal_for_want_of_room_is_believed_for_a_while() {
 
     let mut imports = 0;
     let mut orders = 0;
-    for clock in [0 * MINUTE, 10 * MINUTE, 20 * MINUTE] {
+    for clock in [Duration::ZERO, 10 * MINUTE, 20 * MINUTE] {
         let pass = site.pass_with(later(clock)).await;
         imports += pass.count(importing);
         orders += new_orders(&pass);

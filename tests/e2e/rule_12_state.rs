@@ -1,4 +1,5 @@
-//! Rule 12 and what the state knows: what is served, what is to be served, and a state that is older than what stands in AWS.
+//! Rule 12 and the state: what is served, what is to be served, and a state that is older than
+//! what stands in AWS.
 
 use std::time::Duration;
 
@@ -17,10 +18,8 @@ use crate::helpers::{
 };
 use crate::renewal_information::{HOUR, issued, steady};
 
-const STATUS: &str = r#"{"action": "status"}"#;
-
 async fn status_of(site: &Installation, name: &str, clock: Duration) -> Value {
-    let event = serde_json::from_str(STATUS).unwrap();
+    let event = json!({"action": "status"});
     shown(&site.invoke_with(&event, later(clock)).await, name)
 }
 
@@ -151,7 +150,7 @@ async fn a_restored_bucket_takes_off_no_newer_certificate_of_another_key_type() 
     assert_eq!(status["served"]["serial"], newer.serial, "{status:#}");
 }
 
-/// Returns the members of a record that say when something is tried again, with those far ahead alone.
+/// Finds the members of a record that put an attempt far ahead.
 fn far_ahead(record: &Value, path: &str, limit: OffsetDateTime, found: &mut Vec<String>) {
     let format = &time::format_description::well_known::Rfc3339;
     match record {
@@ -197,7 +196,7 @@ async fn a_pass_with_a_clock_far_ahead_leaves_no_attempt_far_ahead() {
         let limit = OffsetDateTime::now_utc() + 25 * HOUR;
         let mut found = Vec::new();
         far_ahead(pass.report(), "report", limit, &mut found);
-        let status = site.invoke(&serde_json::from_str(STATUS).unwrap()).await;
+        let status = site.invoke(&json!({"action": "status"})).await;
         far_ahead(status.report(), "status", limit, &mut found);
         for name in ["shop", "new"] {
             let state = site.read_json(&format!("state/{name}.json")).await;
@@ -444,14 +443,14 @@ async fn what_is_served_and_what_is_to_be_served_are_two_facts() {
     assert_eq!(status["served"], Value::Null, "{status:#}");
 }
 
-/// Whoever reads the three facts reads them from the record alone: a status changes nothing and asks no authority.
+/// The facts come from the record alone: a status changes nothing and asks no authority.
 #[tokio::test(flavor = "multi_thread")]
 async fn telling_what_is_served_costs_nothing() {
     let cloud = steady().await;
     let (site, _, leaf) = issued(&cloud, "shop").await;
     let fault = Fault::when(acme).always();
     cloud.to_acme().inject(fault.hang_up());
-    let event = serde_json::from_str(STATUS).unwrap();
+    let event = json!({"action": "status"});
     let status = site.invoke(&event).await;
     assert_eq!(
         status.certificate("shop")["served"]["serial"],
