@@ -456,10 +456,19 @@ fn own_left(
         if after.all().any(stays) || words::went_back(world, owner, &old.leaf) {
             continue;
         }
-        let names = &old.leaf.names;
+        // What a word lets go needs no heir.
+        let names = old.leaf.names.iter().filter(|name| {
+            let visitor = Visitor {
+                name: name.to_string(),
+                ecdsa: is_ecdsa(&old.leaf),
+                sni: true,
+            };
+            words::covers_loss(world, call, listener, &visitor, old, after).is_none()
+        });
+        let names: Vec<&str> = names.map(|name| name.as_str()).collect();
         let heirs: Vec<&Standing> = (after.all())
             .filter(|it| it.owner.as_ref() == Some(owner))
-            .filter(|it| names.iter().any(|name| covers(&it.leaf, name.as_str())))
+            .filter(|it| names.iter().any(|name| covers(&it.leaf, name)))
             .collect();
         if heirs.is_empty()
             || heirs
