@@ -700,7 +700,8 @@ async fn twenty_documents_for_a_full_listener_cost_nothing() {
     site.put_settings(&settings).await;
     let pass = site.pass_with(later(5 * HOUR)).await;
     assert_eq!(pass.report()["summary"]["issued"], 1, "{:#}", pass.report());
-    assert!(pass.count(importing) <= 1, "{:#}", pass.report());
+    // One more shows whether the quota was raised.
+    assert!(pass.count(importing) <= 2, "{:#}", pass.report());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -737,7 +738,7 @@ async fn a_raised_quota_is_a_setting() {
         .aws()
         .options(json!({"listenerCertificates": 40}))
         .await;
-    fill(&site, 26).await;
+    fill(&site, 25).await;
     site.want("shop", &["shop.example.com"]).await;
     let refused = site.pass().await;
     assert_person(&refused, "shop", "certloop:listenerFull", &[&site.listener]);

@@ -174,7 +174,10 @@ impl<P: Ports> Cycle<'_, P> {
         state: &State,
         serial: &str,
     ) -> Result<Option<Held>, Problem> {
-        let Some(current) = state.certificate.as_ref().filter(|_| state.held(serial).is_none())
+        let Some(current) = state
+            .certificate
+            .as_ref()
+            .filter(|_| state.held(serial).is_none())
         else {
             return Ok(None);
         };

@@ -25,11 +25,16 @@ pub struct Blame {
 impl Missing {
     /// Whether the name is left out of orders. An instant too far ahead was written by a clock that was wrong.
     pub fn waits(&self, now: OffsetDateTime) -> bool {
+        self.next_attempt > now && !self.is_too_far_ahead(now)
+    }
+
+    /// Whether the next attempt is so far ahead that a clock that was wrong wrote it down.
+    pub fn is_too_far_ahead(&self, now: OffsetDateTime) -> bool {
         let longest = match self.binding {
             true => LONGEST_RETRY_AFTER,
             false => LONGEST_WAIT,
         };
-        self.next_attempt > now && self.next_attempt <= now + longest
+        self.next_attempt > now + longest
     }
 }
 

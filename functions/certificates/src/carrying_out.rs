@@ -158,7 +158,11 @@ impl<P: Ports> Work<'_, '_, P> {
 
     async fn act(&mut self, plan: &Plan, force: bool, done: &mut Done) -> Result<(), Halt> {
         if plan.revoke {
-            let serials = self.state.revoking.iter().map(|revocation| revocation.serial.as_str());
+            let serials = self
+                .state
+                .revoking
+                .iter()
+                .map(|revocation| revocation.serial.as_str());
             let asked = format!("asked to revoke {}", serials.collect::<Vec<_>>().join(", "));
             match self.revoke().await {
                 Ok(revoked) => {

@@ -63,7 +63,11 @@ pub(crate) fn resolve(claims: &[Claim]) -> Lost {
                     .map(|holder| (name, *holder))
             });
             if let Some((name, holder)) = taken {
-                lose(&mut lost, claim, holder, name.as_str(), listener);
+                let what = match claim.is_ecdsa {
+                    true => format!("{name} with an ECDSA key"),
+                    false => format!("{name} with an RSA key"),
+                };
+                lose(&mut lost, claim, holder, &what, listener);
                 continue;
             }
             for name in &claim.names {

@@ -7,7 +7,7 @@ use crate::certificate::{Chain, Leaf};
 use crate::certificate_manager::{CertificateManager, same_serial};
 use crate::classes::Ours;
 use crate::cycle::{Cycle, Halt, Ports, Work};
-use crate::document::{ListenerAt, Target, Wanted};
+use crate::document::{ListenerAt, Placement, Target, Wanted};
 use crate::import::{Imported, Issued};
 use crate::listener;
 use crate::placement::{Placed, placing};
@@ -60,7 +60,16 @@ impl<P: Ports> Cycle<'_, P> {
             if state.contended.contains_key(&id) {
                 continue;
             }
-            let placing = placing(wanted, state, listener, *placement, arn.clone(), now);
+            if record.stays_are_old(now) {
+                return Some(format!("what stays on {listener} is looked at again"));
+            }
+            let keeps_default = (holding.default.as_ref())
+                .is_some_and(|default| record.stays.contains_key(default));
+            let placement = match keeps_default {
+                true => Placement::Sni,
+                false => *placement,
+            };
+            let placing = placing(wanted, state, listener, placement, arn.clone(), now);
             let holding = holding.without(&record.stuck);
             let holding = holding.without(&record.stays.keys().cloned().collect());
             if !listener::is_as_wanted(&holding, &placing.wish()) {
@@ -370,6 +379,10 @@ impl<P: Ports> Work<'_, '_, P> {
                             let (kind, id) = target_id(target, &self.state, &home);
                             let record = self.state.target_mut(kind, &id);
                             record.state = TargetState::Failed;
+                            if failing.problem.kind == Problem::kind_of(Ours::ListenerGone) {
+                                // What it held nobody is served any more.
+                                (record.certificate_arn, record.serial) = (None, None);
+                            }
                             record.detail = Some(failing.problem.detail.clone());
                             deployed.note(failing.problem);
                         }

@@ -83,7 +83,9 @@ impl State {
     /// not known what is to be served.
     pub(crate) fn serial_to_revoke(&self) -> Option<String> {
         let served = self.served.as_ref().map(|served| &served.serial);
-        served.or(self.certificate.as_ref().map(|held| &held.serial)).cloned()
+        served
+            .or(self.certificate.as_ref().map(|held| &held.serial))
+            .cloned()
     }
 
     /// Writes down that a certificate is to be revoked. `found`: what is known of it where the
@@ -183,8 +185,11 @@ impl<P: Ports> Cycle<'_, P> {
         for (region, import) in &state.imports {
             let superseded = import.superseded.iter().map(|old| &old.arn);
             for arn in import.arn.iter().chain(superseded) {
-                let leaf = self.leaf_in_certificate_manager(name, region, arn, serial).await;
-                let failed = |error: ServiceError| error.problem(Ours::CertificateManager, arn.as_str());
+                let leaf = self
+                    .leaf_in_certificate_manager(name, region, arn, serial)
+                    .await;
+                let failed =
+                    |error: ServiceError| error.problem(Ours::CertificateManager, arn.as_str());
                 if let Some(leaf) = leaf.map_err(failed)? {
                     return Ok(Some(leaf));
                 }

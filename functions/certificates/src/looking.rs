@@ -2,6 +2,7 @@
 
 use time::OffsetDateTime;
 
+use crate::arn::ListenerArn;
 use crate::asking;
 use crate::classes::Ours;
 use crate::cycle::{Cycle, Ports, state_problem, store_problem};
@@ -79,8 +80,8 @@ pub(crate) struct Plan {
     pub(crate) order: Option<String>,
     /// Why a deployment is needed and may be tried now.
     pub(crate) deploy: Option<String>,
-    /// The load balancers on which what is ordered takes a place in a certificate list.
-    pub(crate) places: Vec<String>,
+    /// The listeners on which what is ordered takes a place in the certificate list.
+    pub(crate) places: Vec<ListenerArn>,
     /// Why the bucket has to be swept, or the record written.
     pub(crate) sweep: bool,
     /// Whether everything of ours is to go.
@@ -160,7 +161,7 @@ impl<P: Ports> Cycle<'_, P> {
         if goes_on == Some(true) {
             return Ok(self.look_at_orphan(name, state, etag.unwrap_or_default()));
         }
-        let is_news = self.apply_contention(name, &mut state);
+        let is_news = self.apply_contention(name, &mut state) | state.set_right(self.clock.now());
         let is_revived = goes_on == Some(false);
         if is_revived {
             state.removing = None;

@@ -17,34 +17,36 @@ use crate::targets::{target_id, target_region};
 pub(crate) struct Outlook {
     /// Why the certificate could go on none of its targets.
     pub(crate) problem: Option<Problem>,
-    /// The load balancers on which it takes a place in a certificate list.
-    pub(crate) places: Vec<String>,
+    /// The listeners on which it takes a place in the certificate list.
+    pub(crate) places: Vec<ListenerArn>,
 }
 
 /// The state of one target.
 enum Ahead {
     /// The certificate can go there.
     Open,
-    /// It can, and takes a place in the list of this load balancer.
-    TakesPlace(String),
+    /// It can, and takes a place in the list of this listener.
+    TakesPlace(ListenerArn),
     Closed(Problem),
 }
 
 impl<P: Ports> Cycle<'_, P> {
-    /// Looks at all targets of a document for which a certificate is about to be ordered.
+    /// Looks at all targets of a document whose first certificate is about to be ordered. What
+    /// there is already is renewed whatever its targets look like: it may be in use elsewhere.
     pub(crate) async fn outlook(&self, wanted: &Wanted, state: &State) -> Outlook {
-        if state.certificate.is_none() {
-            for arn in &wanted.supersedes {
-                match self.may_supersede(wanted, arn).await {
-                    Err(problem) if problem.kind == Problem::kind_of(Ours::InvalidDocument) => {
-                        return Outlook {
-                            problem: Some(problem),
-                            places: Vec::new(),
-                        };
-                    }
-                    // A call that failed says nothing against it.
-                    Ok(()) | Err(_) => {}
+        if state.certificate.is_some() {
+            return Outlook::default();
+        }
+        for arn in &wanted.supersedes {
+            match self.may_supersede(wanted, arn).await {
+                Err(problem) if problem.kind == Problem::kind_of(Ours::InvalidDocument) => {
+                    return Outlook {
+                        problem: Some(problem),
+                        places: Vec::new(),
+                    };
                 }
+                // A call that failed says nothing against it.
+                Ok(()) | Err(_) => {}
             }
         }
         let mut outlook = Outlook::default();
@@ -52,7 +54,7 @@ impl<P: Ports> Cycle<'_, P> {
         for target in &wanted.targets {
             match self.ahead(wanted, state, target).await {
                 Ahead::Open => {}
-                Ahead::TakesPlace(balancer) => outlook.places.push(balancer),
+                Ahead::TakesPlace(listener) => outlook.places.push(listener),
                 Ahead::Closed(problem) => {
                     closed += 1;
                     first.get_or_insert(problem);
@@ -68,9 +70,7 @@ impl<P: Ports> Cycle<'_, P> {
             return Ahead::Open;
         };
         let id = target_id(target, state, &self.home).1;
-        if let Some(contended) = state.contended.get(&id)
-            && state.certificate.is_none()
-        {
+        if let Some(contended) = state.contended.get(&id) {
             return Ahead::Closed(contended.problem(wanted.name.as_str(), &id));
         }
         let listener = match (state.listener(at), at) {
@@ -82,9 +82,7 @@ impl<P: Ports> Cycle<'_, P> {
             },
             (None, ListenerAt::Arn(arn)) => arn.clone(),
         };
-        if state.target(&id).is_none_or(|record| !record.holds_ours())
-            && let Some(problem) = self.cannot_hold(&listener).await
-        {
+        if let Some(problem) = self.cannot_hold(&listener).await {
             return Ahead::Closed(problem);
         }
         let holding = match self.holding_seen(&listener).await {
@@ -95,12 +93,12 @@ impl<P: Ports> Cycle<'_, P> {
             Err(_) => return Ahead::Open,
         };
         let region = target_region(target, &self.home);
-        if !takes_place(wanted, state, region, *placement, &holding) {
+        if !takes_place(state, region, *placement, &holding) {
             return Ahead::Open;
         }
         match self.is_full(&listener) {
             Some(problem) => Ahead::Closed(problem),
-            None => Ahead::TakesPlace(balancer_of(&listener)),
+            None => Ahead::TakesPlace(listener),
         }
     }
 
@@ -129,7 +127,7 @@ impl<P: Ports> Cycle<'_, P> {
     }
 
     /// Returns why a load balancer takes no further certificate, as far as that is known.
-    fn is_full(&self, listener: &ListenerArn) -> Option<Problem> {
+    pub(crate) fn is_full(&self, listener: &ListenerArn) -> Option<Problem> {
         let held = self.certificates_by_load_balancer();
         let balancer = balancer_of(listener);
         let count = held.get(&balancer).copied().unwrap_or_default();
@@ -150,6 +148,12 @@ impl<P: Ports> Cycle<'_, P> {
         })
     }
 
+    /// Returns why a listener takes no further certificate, where its load balancer refused one.
+    pub(crate) fn refused_room(&self, listener: &ListenerArn) -> Option<Problem> {
+        let was_refused = self.full.borrow().contains(&balancer_of(listener));
+        was_refused.then(|| self.is_full(listener)).flatten()
+    }
+
     /// Returns how many certificates beside the defaults load balancers hold, on the listeners seen
     /// in this pass.
     pub(crate) fn certificates_by_load_balancer(&self) -> BTreeMap<String, usize> {
@@ -162,11 +166,11 @@ impl<P: Ports> Cycle<'_, P> {
 
     /// Lets so many certificates be ordered as load balancers have room for, by name, and one more
     /// where the quota is not known: that one shows whether it was raised. Returns the names that wait.
-    pub(crate) fn without_a_place(&self, wishes: &[(&str, &[String])]) -> Vec<String> {
+    pub(crate) fn without_a_place(&self, wishes: &[(&str, Vec<String>)]) -> Vec<String> {
         let held = self.certificates_by_load_balancer();
         let known = self.settings.limits.certificates_per_load_balancer;
         let is_raised = known.is_none() && held.values().any(|count| *count > QUOTA);
-        let mut left = BTreeMap::<&str, usize>::new();
+        let mut left = BTreeMap::<String, usize>::new();
         let mut sorted: Vec<_> = wishes.to_vec();
         sorted.sort();
         let mut waiting = Vec::new();
@@ -176,13 +180,17 @@ impl<P: Ports> Cycle<'_, P> {
                 Some(quota) => quota.saturating_sub(held.get(balancer).copied().unwrap_or(0)),
                 None => (QUOTA + 1).saturating_sub(held.get(balancer).copied().unwrap_or(0)),
             };
-            let fits = (balancers.iter())
-                .all(|balancer| *left.entry(balancer).or_insert_with(|| room(balancer)) > 0);
+            let fits = (balancers.iter()).all(|balancer| {
+                *left
+                    .entry(balancer.clone())
+                    .or_insert_with(|| room(balancer))
+                    > 0
+            });
             if !fits {
                 waiting.push(name.to_owned());
                 continue;
             }
-            for balancer in balancers {
+            for balancer in &balancers {
                 if let Some(left) = left.get_mut(balancer.as_str()) {
                     *left -= 1;
                 }
@@ -192,27 +200,12 @@ impl<P: Ports> Cycle<'_, P> {
     }
 }
 
-/// Whether the next certificate takes a place in the list: ours is not there yet, or another key
-/// type needs an ARN beside the present one.
-fn takes_place(
-    wanted: &Wanted,
-    state: &State,
-    region: &str,
-    placement: Placement,
-    holding: &Holding,
-) -> bool {
-    let ours = state
-        .imports
-        .get(region)
-        .and_then(|import| import.arn.as_ref());
+/// Whether the certificate takes a place in the list: as the default it takes the default's.
+fn takes_place(state: &State, region: &str, placement: Placement, holding: &Holding) -> bool {
+    let import = state.imports.get(region);
+    let ours = import.and_then(|import| import.arn.as_ref());
     let is_listed = ours.is_some_and(|ours| holding.list.iter().any(|held| *held == ours.as_str()));
-    let changes_key =
-        (state.certificate.as_ref()).is_some_and(|held| held.key_type != wanted.key_type);
-    match placement {
-        Placement::Sni => !is_listed || changes_key,
-        // It takes the default's place.
-        Placement::Default => false,
-    }
+    placement == Placement::Sni && !is_listed
 }
 
 pub(crate) fn listener_gone(arn: &ListenerArn) -> Problem {

@@ -10,6 +10,7 @@ use crate::cycle::{Cycle, Ports, Work, store_problem};
 use crate::looking::{Look, Plan, ToDo};
 use crate::messages::Sent;
 use crate::names::CertificateName;
+use crate::outlook::balancer_of;
 use crate::problem::Problem;
 use crate::report::{Entry, Outcome};
 use crate::settings::Settings;
@@ -173,8 +174,11 @@ impl<P: Ports> Cycle<'_, P> {
     /// Lets no more be ordered than load balancers have room for; the rest waits for the next pass.
     fn keep_back_what_has_no_place(&self, due: &mut Vec<ToDo>, entries: &mut Vec<Entry>) {
         let wishes = due.iter().filter(|to_do| to_do.plan.order.is_some());
-        let wishes: Vec<(&str, &[String])> = wishes
-            .map(|to_do| (to_do.wanted.name.as_str(), to_do.plan.places.as_slice()))
+        let wishes: Vec<(&str, Vec<String>)> = wishes
+            .map(|to_do| {
+                let places = to_do.plan.places.iter().map(balancer_of);
+                (to_do.wanted.name.as_str(), places.collect())
+            })
             .collect();
         let waiting = self.without_a_place(&wishes);
         for to_do in due.extract_if(.., |to_do| {
@@ -217,6 +221,11 @@ impl<P: Ports> Cycle<'_, P> {
         let found = to_do.plan.tell.clone();
         if let Some(found) = found.clone().filter(|_| !self.may_tell()) {
             return reported(*found);
+        }
+        // A load balancer that another certificate of this pass found full has no room for this one either.
+        let mut places = to_do.plan.places.iter();
+        if let Some(problem) = places.find_map(|listener| self.refused_room(listener)) {
+            return Some(Entry::failed(name.as_str(), problem, None));
         }
         let or_found = |entry: Entry| found.clone().map_or(Some(entry), |found| reported(*found));
         // Whoever is not faster with the lease looks again: the winner may have settled everything.

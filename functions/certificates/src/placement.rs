@@ -111,6 +111,16 @@ impl<P: Ports> Work<'_, '_, P> {
         let displaced = self
             .displaced(arn.region(), &before, &placing, issued.leaf())
             .await;
+        if let Some(default) = before.default.as_ref().filter(|_| displaced.keep)
+            && self.lacks_names(issued.leaf())
+        {
+            // What lacks names does not displace a default that may serve them.
+            let detail = format!(
+                "{default} stays the default of {arn} until the certificate holds all names of the document"
+            );
+            stays.insert(default.clone(), Problem::ours(Ours::Supersedes, detail));
+            placing.placement = Placement::Sni;
+        }
         let mut changes = listener::establish(&before, &placing.wish(), displaced.keep);
         self.set_aside(arn, &before, &placing, &displaced, &changes)
             .await?;
@@ -143,6 +153,7 @@ impl<P: Ports> Work<'_, '_, P> {
             .deployment_failure
             .as_ref()
             .is_some_and(|failure| failure.problem.kind == "certloop:unproved");
+        let clock = self.cycle.clock.now();
         let record = self.state.target_mut(TargetKind::Listener, arn.as_str());
         let previously = (record.certificate_arn.clone(), record.serial.clone());
         let now = (Some(ours.clone()), Some(issued.leaf().serial.clone()));
@@ -156,9 +167,10 @@ impl<P: Ports> Work<'_, '_, P> {
             record.checked_at.is_none() && self.cycle.settings.proof.mode != CheckMode::Off;
         deployed.changed |= touched || unseen;
         record.stuck = stuck;
+        record.stays_seen_at = (!stays.is_empty()).then(|| crate::report::whole_seconds(clock));
         record.stays = stays;
         if !record.holds_ours() {
-            record.since = Some(crate::report::whole_seconds(self.cycle.clock.now()));
+            record.since = Some(crate::report::whole_seconds(clock));
         }
         record.state = TargetState::Attached;
         (record.certificate_arn, record.serial) = now;
@@ -251,6 +263,11 @@ impl<P: Ports> Work<'_, '_, P> {
         Ok(placed)
     }
 
+    /// Whether a leaf lacks names that the document wants (`partial`).
+    fn lacks_names(&self, leaf: &Leaf) -> bool {
+        (self.in_force.domains.iter()).any(|name| !leaf.names.iter().any(|held| held.covers(name)))
+    }
+
     /// Returns which of the certificates that ours would take over from stay on a listener, each
     /// with why: what carries our tags, what cannot be read, and what visitors would lose.
     async fn what_stays(
@@ -291,15 +308,20 @@ impl<P: Ports> Work<'_, '_, P> {
             return None;
         }
         let lost = lost.join(", ");
-        let names = format!("{theirs} stays on the listener: without it visitors would lose {lost}");
-        stays(match (takeover::same_kind(&leaf, ours), takeover::kind(&leaf)) {
-            (true, _) => format!("{names}; add these names here, or take it off by hand"),
-            (false, Some(kind)) => format!(
-                "{names}, if they speak {kind} alone, as its key does and ours does not; have a document with a \
+        let names =
+            format!("{theirs} stays on the listener: without it visitors would lose {lost}");
+        stays(
+            match (takeover::same_kind(&leaf, ours), takeover::kind(&leaf)) {
+                (true, _) => format!("{names}; add these names here, or take it off by hand"),
+                (false, Some(kind)) => format!(
+                    "{names}, if they speak {kind} alone, as its key does and ours does not; have a document with a \
                  key type of that kind as well, or take it off by hand"
-            ),
-            (false, None) => format!("{names}: its key is of a kind that certloop does not know"),
-        })
+                ),
+                (false, None) => {
+                    format!("{names}: its key is of a kind that certloop does not know")
+                }
+            },
+        )
     }
 
     /// Returns a leaf of others as the certificate manager holds it; `None` where it cannot be read.

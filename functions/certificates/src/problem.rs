@@ -245,7 +245,12 @@ impl Failure {
 
     /// Whether the next attempt is to come. One too far ahead was written by a clock that was wrong.
     pub fn is_planned(&self, now: OffsetDateTime) -> bool {
-        self.next_attempt > now && self.next_attempt <= now + self.longest()
+        self.next_attempt > now && !self.is_too_far_ahead(now)
+    }
+
+    /// Whether the next attempt is so far ahead that a clock that was wrong wrote it down.
+    pub fn is_too_far_ahead(&self, now: OffsetDateTime) -> bool {
+        self.next_attempt > now + self.longest()
     }
 
     fn longest(&self) -> Duration {

@@ -182,6 +182,30 @@ impl State {
         self.history.drain(..surplus);
     }
 
+    /// Sets right what a clock wrote that was far ahead: no attempt of ours lies further ahead than
+    /// a day. Returns whether there was any.
+    pub fn set_right(&mut self, now: OffsetDateTime) -> bool {
+        let revoking = self.revoking.iter_mut();
+        let failures = (self.order_failure.iter_mut())
+            .chain(&mut self.failures_elsewhere)
+            .chain(&mut self.deployment_failure)
+            .chain(revoking.filter_map(|revocation| revocation.failure.as_mut()));
+        let mut any = false;
+        for failure in failures.filter(|failure| failure.is_too_far_ahead(now)) {
+            (failure.at, failure.next_attempt) = (now, now);
+            any = true;
+        }
+        for missing in self
+            .missing
+            .values_mut()
+            .filter(|missing| missing.is_too_far_ahead(now))
+        {
+            missing.next_attempt = now;
+            any = true;
+        }
+        any
+    }
+
     /// Returns the lease that keeps others away now. One that ends too far ahead is void: the clock that wrote it was wrong.
     pub fn lease_in_force(&self, now: OffsetDateTime) -> Option<&Lease> {
         self.lease
@@ -316,8 +340,10 @@ impl State {
             let known = before.filter(|served| served.serial == serial);
             let not_after = (self.held(serial).map(|held| held.not_after))
                 .or(known.map(|served| served.not_after))?;
-            let (by, at) = match (target.proved, target.checked_at) {
-                (Some(true), Some(at)) => (SeenBy::Handshake, at),
+            let (by, at) = match (target.proved, target.checked_at, known) {
+                (Some(true), Some(at), _) => (SeenBy::Handshake, at),
+                // It was not looked at now.
+                (_, _, Some(known)) if target.state == TargetState::Failed => (known.by, known.at),
                 _ => (SeenBy::Held, now),
             };
             Some(Served {
@@ -367,6 +393,7 @@ impl State {
                     standby: Standby::default(),
                     since: None,
                     stays: BTreeMap::new(),
+                    stays_seen_at: None,
                     undone: None,
                 });
                 self.targets.len() - 1
@@ -886,6 +913,13 @@ pub struct TargetRecord {
     /// What the document supersedes and yet stays here, by ARN, each with why (rule 12).
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub stays: BTreeMap<String, Problem>,
+    /// When that was looked at last.
+    #[serde(
+        default,
+        with = "time::serde::rfc3339::option",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub stays_seen_at: Option<OffsetDateTime>,
     /// The serial for which what was there before was put back: once is enough.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub undone: Option<String>,
@@ -894,8 +928,17 @@ pub struct TargetRecord {
 impl TargetRecord {
     /// Whether it holds a certificate of ours.
     pub fn holds_ours(&self) -> bool {
-        matches!(self.state, TargetState::Attached | TargetState::Imported)
+        // One on which another could not be put goes on holding what it held.
+        !matches!(self.state, TargetState::Detached | TargetState::Pending)
             && self.certificate_arn.is_some()
+    }
+}
+
+impl TargetRecord {
+    /// Whether what stays there is to be looked at again: it may be readable by now, or have ended.
+    pub fn stays_are_old(&self, now: OffsetDateTime) -> bool {
+        let is_old = |at: OffsetDateTime| (now - at).abs() >= Duration::HOUR;
+        !self.stays.is_empty() && self.stays_seen_at.is_none_or(is_old)
     }
 }
 
