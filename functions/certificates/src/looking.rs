@@ -407,7 +407,7 @@ impl<P: Ports> Cycle<'_, P> {
         }
         let stands = contended(wanted, state)
             .or_else(|| stays(state))
-            .or_else(|| tags_lost(state));
+            .or_else(|| self.tags_lost(&wanted.name, state));
         if let Some(problem) = stands {
             return Some((problem, None));
         }
@@ -699,14 +699,11 @@ pub(crate) fn revoked(
     let served = state.served.as_ref()?;
     let at = state.held(&served.serial)?.revoked_at?;
     let failures = [&state.deployment_failure, &state.order_failure];
-    let why = failures.into_iter().flatten().next().map_or_else(
+    let failures = failures.into_iter().flatten();
+    let failed = failures.map(|failure| &failure.problem);
+    let why = why.into_iter().chain(failed).next().map_or_else(
         || "its replacement is not there yet".to_owned(),
-        |failure| {
-            format!(
-                "its replacement is not there yet, because {}",
-                failure.problem.detail
-            )
-        },
+        |problem| format!("its replacement is not there yet: {}", problem.detail),
     );
     let detail = format!(
         "{} is served and was revoked at {}: browsers may refuse it; {why}",

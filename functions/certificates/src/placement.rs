@@ -102,7 +102,7 @@ impl<P: Ports> Work<'_, '_, P> {
             ours.clone(),
             now,
         );
-        let stays = self
+        let mut stays = self
             .what_stays(arn.region(), &before, &placing, issued.leaf())
             .await;
         placing
