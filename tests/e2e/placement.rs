@@ -153,7 +153,7 @@ async fn others_stay_and_what_is_superseded_is_detached_but_never_deleted() {
 
     // The default: only whoever made it the default, or a document that wants to be it, may replace it.
     let club = cloud.install("club").await;
-    let theirs = import_foreign(&cloud, &["club.example.net"]).await;
+    let theirs = import_foreign(&cloud, &["club.example.com"]).await;
     club.set_default(&theirs).await;
     club.add_to_listener(&theirs).await;
     let mut document = club.document(&["club.example.com"]);
