@@ -24,6 +24,7 @@ use crate::self_check::Fetched;
 use crate::settings::CheckMode;
 use crate::state::{AskedFor, Held, PendingKey, Rehearsed, Stage, VaultEntry};
 use crate::store::{self, Condition, Store, read_record, write_record};
+use crate::word::Word;
 
 type OrderOf<P> = <<<P as Ports>::Authorities as Authorities>::Account as Account>::Order;
 
@@ -463,6 +464,7 @@ impl<P: Ports> Work<'_, '_, P> {
             self.state.supersede(before);
         }
         self.state.rolled_back = None;
+        self.state.in_force = Some(Box::new(Word::from(&self.wanted)));
         self.state.still_served = replaced;
         self.state.leftovers.pending_key = true;
         self.state.deployment_failure = None;

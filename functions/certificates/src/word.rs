@@ -77,15 +77,20 @@ impl State {
         })
     }
 
-    /// A certificate that lacks names is for the document where those stood in the way.
+    /// A certificate that lacks names is for the document where it was issued for these very names
+    /// and the others stood in the way.
     fn names_fit(&self, held: &Held, wanted: &Wanted) -> bool {
         let stood_in_the_way = |name: &&DnsName| self.missing.contains_key(*name);
         let mut lacking = (wanted.domains.iter()).filter(|name| !held.domains.contains(name));
         match wanted.partial {
             true => {
-                held.domains
-                    .iter()
-                    .all(|name| wanted.domains.contains(name))
+                let issued_for = self.in_force.as_ref().map(|word| &word.domains);
+                let is_whole = held.domains == wanted.domains;
+                (is_whole || issued_for == Some(&wanted.domains))
+                    && held
+                        .domains
+                        .iter()
+                        .all(|name| wanted.domains.contains(name))
                     && lacking.all(|name| stood_in_the_way(&name))
             }
             false => held.domains == wanted.domains,
