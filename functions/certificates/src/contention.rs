@@ -104,7 +104,9 @@ fn lose(lost: &mut Lost, loser: &Claim, holder: &Claim, what: &str, listener: &s
 /// Returns what a document wants of its listeners.
 pub(crate) fn claims(wanted: &Wanted, state: &State, home: &str) -> Vec<Claim> {
     let in_force = state.in_force.as_deref();
-    let targets = wanted.targets.iter();
+    // One that is paused before it had a certificate is in nobody's way.
+    let is_idle = wanted.paused && state.certificate.is_none();
+    let targets = wanted.targets.iter().filter(|_| !is_idle);
     targets
         .filter_map(|target| {
             let Target::Listener { placement, .. } = target else {
@@ -144,12 +146,19 @@ impl<P: Ports> Cycle<'_, P> {
 
     /// Decides who holds what, from all documents that were looked at, and returns the names for
     /// which that is another than their record says. `is_full`: whether all documents were.
+    ///
+    /// What could not be told of a document leaves those alone that it was in the way of.
     pub(crate) async fn settle_contention(
         &self,
-        is_full: bool,
+        names: &[&str],
         due: &[CertificateName],
     ) -> Vec<CertificateName> {
-        if !is_full {
+        if self.is_full {
+            let known = self.claims.borrow();
+            let unknown = names.iter().filter(|name| !known.contains_key(**name));
+            let unknown = unknown.map(|name| (*name).to_owned());
+            self.unknown_claims.borrow_mut().extend(unknown);
+        } else {
             self.look_at_neighbours(due).await;
         }
         let known = self.claims.borrow();
@@ -157,7 +166,17 @@ impl<P: Ports> Cycle<'_, P> {
             .values()
             .flat_map(|(claims, _)| claims.clone())
             .collect();
-        let lost = resolve(&all);
+        let mut lost = resolve(&all);
+        let unknown = self.unknown_claims.borrow();
+        for (name, (_, recorded)) in known.iter() {
+            for (listener, contended) in recorded {
+                if unknown.contains(&contended.holder) {
+                    let of_name = lost.entry(name.clone()).or_default();
+                    of_name.insert(listener.clone(), contended.clone());
+                }
+            }
+        }
+        drop(unknown);
         let changed = known.iter().filter_map(|(name, (_, recorded))| {
             let found = lost.get(name).cloned().unwrap_or_default();
             (found != *recorded).then(|| name.parse().ok()).flatten()
@@ -244,17 +263,24 @@ impl<P: Ports> Cycle<'_, P> {
 
     async fn look_at_neighbour(&self, name: &CertificateName) {
         let store = self.ports.store();
-        let Ok(Some(object)) = store.read(&store::certificate_key(name)).await else {
-            return;
+        let object = match store.read(&store::certificate_key(name)).await {
+            Ok(Some(object)) => Some(object),
+            // Its certificate stands there without a document: it wants nothing any more.
+            Ok(None) => return,
+            Err(_) => None,
         };
         let account = self.account_id.as_deref();
-        let Ok(wanted) = Wanted::parse(name, &object.body, &self.settings, account) else {
-            return;
-        };
-        let read = read_record::<State>(store, &store::state_key(name)).await;
-        if let Ok(state) = read {
-            let state = state.map(|(state, _)| state).unwrap_or_default();
-            self.note_claims(&wanted, &state);
+        let wanted = object
+            .and_then(|object| Wanted::parse(name, &object.body, &self.settings, account).ok());
+        let state = read_record::<State>(store, &store::state_key(name)).await;
+        match (wanted, state) {
+            (Some(wanted), Ok(state)) => {
+                let state = state.map(|(state, _)| state).unwrap_or_default();
+                self.note_claims(&wanted, &state);
+            }
+            _ => {
+                self.unknown_claims.borrow_mut().insert(name.to_string());
+            }
         }
     }
 

@@ -109,6 +109,8 @@ pub struct Cycle<'p, P: Ports> {
     pub(crate) sights: Sights<P::Resolver>,
     /// What documents want of listeners, and what their records say of that, by name.
     pub(crate) claims: RefCell<BTreeMap<String, (Vec<Claim>, BTreeMap<String, Contended>)>>,
+    /// The documents of which that could not be told.
+    pub(crate) unknown_claims: RefCell<BTreeSet<String>>,
     /// What was decided of that; `None` before all were looked at.
     pub(crate) contention: RefCell<Option<Lost>>,
     /// The load balancers that refused a certificate for want of room.
@@ -144,6 +146,7 @@ impl<'p, P: Ports> Cycle<'p, P> {
             channels: RefCell::default(),
             sights: Sights::default(),
             claims: RefCell::default(),
+            unknown_claims: RefCell::default(),
             contention: RefCell::default(),
             full: RefCell::default(),
             holdings: Memo::default(),
@@ -437,6 +440,10 @@ impl<'c, 'p, P: Ports> Work<'c, 'p, P> {
     /// Gives the lease back together with everything not yet saved.
     pub(crate) async fn end(&mut self) -> Result<(), Halt> {
         self.state.lease = None;
+        if !self.document.is_empty() {
+            let now = renewal_second(self.cycle.clock.now());
+            self.state.note_unserved(now);
+        }
         match self.save().await {
             Err(Halt::LeaseLost) => {}
             outcome => return outcome,

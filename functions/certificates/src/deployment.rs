@@ -7,7 +7,7 @@ use crate::certificate::{Chain, Leaf};
 use crate::certificate_manager::{CertificateManager, same_serial};
 use crate::classes::Ours;
 use crate::cycle::{Cycle, Halt, Ports, Work};
-use crate::document::{ListenerAt, Placement, Target, Wanted};
+use crate::document::{Placement, Target, Wanted};
 use crate::import::{Imported, Issued};
 use crate::listener;
 use crate::placement::{Placed, placing};
@@ -35,6 +35,9 @@ impl<P: Ports> Cycle<'_, P> {
             let Some(arn) = import.and_then(|import| import.arn.as_ref()) else {
                 return Some(format!("the certificate is not yet imported in {region}"));
             };
+            if state.contended.contains_key(&id) {
+                continue;
+            }
             let Some(record) = state.target(&id).filter(|record| {
                 record.serial.as_ref() == Some(&held.serial)
                     && record.certificate_arn.as_ref() == Some(arn)
@@ -57,9 +60,6 @@ impl<P: Ports> Cycle<'_, P> {
             let Ok(holding) = self.holding_seen(listener).await else {
                 return Some(format!("{listener} could not be read"));
             };
-            if state.contended.contains_key(&id) {
-                continue;
-            }
             if record.stays_are_old(now) {
                 return Some(format!("what stays on {listener} is looked at again"));
             }
@@ -348,7 +348,14 @@ impl<P: Ports> Work<'_, '_, P> {
                     record.checked_at = Some(crate::report::whole_seconds(self.cycle.clock.now()));
                     record.detail = None;
                 }
-                Target::Listener { at, .. } if self.is_contended(at) => {}
+                Target::Listener { .. } if self.is_contended(target) => {
+                    // What is there goes on being renewed there.
+                    let (kind, id) = target_id(target, &self.state, &home);
+                    let record = self.state.target_mut(kind, &id);
+                    if record.certificate_arn.as_ref() == Some(&arn) {
+                        record.serial = Some(issued.leaf().serial.clone());
+                    }
+                }
                 Target::Listener { at, placement } => {
                     let placed = match self.listener_at(at, &arn).await {
                         Ok((listener, made)) => {
@@ -392,7 +399,7 @@ impl<P: Ports> Work<'_, '_, P> {
             }
         }
         if placed_on.iter().any(|placed| *placed != Placed::Proved) {
-            self.undo_import(region, &arn, &targets).await?;
+            self.undo_import(region, &arn, &targets, deployed).await?;
         }
         if deployed.problem.is_none()
             && let Some(import) = self.state.imports.get_mut(region)
@@ -405,9 +412,9 @@ impl<P: Ports> Work<'_, '_, P> {
     }
 
     /// Whether another document holds the place on a listener: then it is left as it is.
-    fn is_contended(&self, at: &ListenerAt) -> bool {
-        let listener = self.state.listener(at);
-        listener.is_some_and(|listener| self.state.contended.contains_key(listener.as_str()))
+    fn is_contended(&self, target: &Target) -> bool {
+        let id = target_id(target, &self.state, &self.cycle.home).1;
+        self.state.contended.contains_key(&id)
     }
 
     /// Puts back what stood under the ARN before, where the proof has to succeed and did not: once
@@ -417,6 +424,7 @@ impl<P: Ports> Work<'_, '_, P> {
         region: &str,
         arn: &CertificateArn,
         targets: &[Target],
+        deployed: &mut Deployed,
     ) -> Result<(), Halt> {
         let import = self.state.imports.get(region);
         let Some(before) = import.and_then(|import| import.replaced.clone()) else {
@@ -424,11 +432,11 @@ impl<P: Ports> Work<'_, '_, P> {
         };
         let new = import.and_then(|import| import.serial.clone());
         let was_undone = new.is_some() && import.is_some_and(|import| import.undone == new);
-        if self.cycle.settings.proof.mode != CheckMode::Require
-            || self.replaces_revoked()
-            || was_undone
-            || !self.lasts_long_enough(&before)
-        {
+        if self.cycle.settings.proof.mode != CheckMode::Require || self.replaces_revoked() {
+            return Ok(());
+        }
+        if was_undone || !self.lasts_long_enough(&before) {
+            deployed.stays_unproved();
             return Ok(());
         }
         if !self.import_back(region, arn, &before).await? {

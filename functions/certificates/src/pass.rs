@@ -159,7 +159,8 @@ impl<P: Ports> Cycle<'_, P> {
             Look::Nothing | Look::Settled(_) => None,
         });
         let due: Vec<CertificateName> = due.collect();
-        let changed = self.settle_contention(self.is_full, &due).await;
+        let names: Vec<&str> = looks.iter().map(|(name, _)| name.as_str()).collect();
+        let changed = self.settle_contention(&names, &due).await;
         let mut settled = Vec::with_capacity(looks.len());
         for (name, look) in looks {
             let is_concerned = changed.iter().any(|changed| changed.as_str() == name);

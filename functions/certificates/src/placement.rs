@@ -15,7 +15,7 @@ use crate::import::Issued;
 use crate::listener::{self, Change, Wish};
 use crate::load_balancer::{AttachError, Holding, Listener, LoadBalancer};
 use crate::outlook::listener_gone;
-use crate::problem::{Problem, Retry, ServiceError};
+use crate::problem::{Problem, ServiceError};
 use crate::proving::Verdict;
 use crate::settings::CheckMode;
 use crate::state::{Standby, State, TargetKind, TargetState};
@@ -235,9 +235,11 @@ impl<P: Ports> Work<'_, '_, P> {
             record.standby = Standby::default();
         }
         let comes_back = !record.standby.is_empty();
-        record.undone = Some(serial);
+        if comes_back {
+            record.undone = Some(serial);
+        }
         let held = self.put_back(balancer, arn, ours).await?;
-        let mut detail = format!("{arn}: {why}");
+        let detail = format!("{arn}: {why}");
         let record = self.state.target_mut(TargetKind::Listener, arn.as_str());
         let placed = match held.has(ours.as_str()) && !comes_back {
             true => Placed::Stays,
@@ -247,19 +249,11 @@ impl<P: Ports> Work<'_, '_, P> {
             record.state = TargetState::Failed;
             (record.certificate_arn, record.serial) = previously;
         }
-        if was_undone {
-            detail += "; what was there before was put back once already, so this one stays: look \
-                       at what else answers there, or set proof.mode to off";
-        }
         record.detail = Some(detail.clone());
-        let problem = Problem::ours(Ours::Unproved, detail);
-        deployed.note(match was_undone {
-            true => Problem {
-                retry: Retry::Person,
-                ..problem
-            },
-            false => problem,
-        });
+        deployed.note(Problem::ours(Ours::Unproved, detail));
+        if was_undone {
+            deployed.stays_unproved();
+        }
         Ok(placed)
     }
 

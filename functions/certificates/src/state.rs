@@ -317,12 +317,13 @@ impl State {
     pub fn note_served(&mut self, now: OffsetDateTime) {
         let served = self.served_by_targets(now);
         self.served = served;
-        match self.lacks_service() {
-            true => {
-                self.unserved_since.get_or_insert(now);
-            }
-            false => self.unserved_since = None,
-        }
+        self.note_unserved(now);
+    }
+
+    /// Notes since when it is wanted and nothing of it is served.
+    pub fn note_unserved(&mut self, now: OffsetDateTime) {
+        let since = self.unserved_since.filter(|since| *since <= now);
+        self.unserved_since = self.lacks_service().then(|| since.unwrap_or(now));
     }
 
     /// Whether nothing of it is served; where it has no targets, whether there is none.

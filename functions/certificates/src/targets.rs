@@ -1,7 +1,8 @@
 //! Pure: a document's targets, by kind, id and region; and what dealing with them came to.
 
+use crate::classes::Ours;
 use crate::document::{ListenerAt, Target, Wanted};
-use crate::problem::Problem;
+use crate::problem::{Problem, Retry};
 use crate::state::{State, TargetKind, TargetState};
 
 /// What a deployment did.
@@ -18,11 +19,29 @@ pub(crate) struct Deployed {
 }
 
 impl Deployed {
+    /// Notes that an unproved certificate stays all the same: only a person can tell what is right.
+    pub(crate) fn stays_unproved(&mut self) {
+        let unproved = Problem::kind_of(Ours::Unproved);
+        let problem = self
+            .problem
+            .as_mut()
+            .filter(|problem| problem.kind == unproved);
+        if let Some(problem) = problem {
+            problem.retry = Retry::Person;
+            if !problem.detail.ends_with(STAYS) {
+                problem.detail += STAYS;
+            }
+        }
+    }
+
     /// Remembers the first thing that went wrong.
     pub(crate) fn note(&mut self, problem: Problem) {
         self.problem.get_or_insert(problem);
     }
 }
+
+const STAYS: &str = "; what was there before was put back once, or ends too soon to come back, so this one stays: look \
+                     at what else answers there, or set proof.mode to off";
 
 /// Returns a target's kind and the id under which the state keeps it.
 pub(crate) fn target_id(target: &Target, state: &State, home: &str) -> (TargetKind, String) {
