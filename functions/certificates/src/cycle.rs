@@ -564,4 +564,4 @@ const ENOUGH_FOR_AN_ANSWER: Duration = Duration::from_secs(10);
 /// The tag naming the installation, by its bucket.
 pub(crate) const TAG_INSTALLATION: &str = "certloop:installation";
 /// The tag naming the certificate, by its document.
-const TAG_CERTIFICATE: &str = "certloop:certificate";
+pub(crate) const TAG_CERTIFICATE: &str = "certloop:certificate";
