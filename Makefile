@@ -6,11 +6,15 @@ ENV ?= dev
 SECONDS ?= 60
 ROOT ?= infra/examples/existing-load-balancer
 
-.PHONY: help setup build package test soak fuzz test-infra demo invoke bench lint fmt deny doc ci clean \
+.PHONY: help tools setup build package test soak fuzz test-infra demo invoke bench lint fmt deny doc ci clean \
 	plan deploy destroy
 
 help: ## What there is.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /  \1\t/' | expand -t 14
+
+tools:
+	@tests/summary begin
+	@tests/setup tools
 
 setup: ## What the local cloud needs, into .tools/ (make says what).
 	@tests/setup
@@ -21,7 +25,7 @@ build: ## The functions, into target/release.
 package: ## The functions for AWS Lambda, into target/package: make package ARCH=arm64 (the default), x86_64 or all.
 	@infra/package $(ARCH)
 
-test: setup build ## Every test: unit, adapter, handler, end to end, the AWS stand-ins' own, and test-infra.
+test: tools setup build ## Every test: unit, adapter, handler, end to end, the AWS stand-ins' own, the scripts', and test-infra.
 	@if cargo nextest --version >/dev/null 2>&1; then \
 		cargo nextest run --release --workspace; \
 	else \
@@ -29,8 +33,9 @@ test: setup build ## Every test: unit, adapter, handler, end to end, the AWS sta
 		cargo test --release --workspace -- --test-threads 2; \
 	fi
 	cargo test --release --workspace --doc
-	$(PYTHON) -m pytest -q -p no:cacheprovider tests/aws
+	$(PYTHON) -m pytest -q -p no:cacheprovider tests/aws tests/scripts
 	@tests/infra/run
+	@tests/summary
 
 soak: ## Simulated years with new seeds: make soak YEARS=5000; one world again: make soak SEED=n TRACE=trace.txt
 	@YEARS=$(YEARS) SEED=$(SEED) FIRST=$(FIRST) TRACE=$(abspath $(TRACE)) \

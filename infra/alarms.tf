@@ -146,18 +146,6 @@ data "aws_iam_policy_document" "topic" {
       values   = [local.account]
     }
   }
-
-  # Without a condition: EventBridge gives SNS nothing a condition could look at, and would silently be refused.
-  statement {
-    sid       = "ExpiringCertificates"
-    actions   = ["sns:Publish"]
-    resources = ["arn:${local.partition}:sns:${local.region}:${local.account}:${var.name}-alarms"]
-
-    principals {
-      type        = "Service"
-      identifiers = ["events.amazonaws.com"]
-    }
-  }
 }
 
 resource "aws_sns_topic_policy" "this" {
@@ -376,9 +364,10 @@ resource "aws_cloudwatch_event_rule" "expiring" {
 }
 
 resource "aws_cloudwatch_event_target" "expiring" {
-  count = length(aws_cloudwatch_event_rule.expiring)
-  rule  = aws_cloudwatch_event_rule.expiring[0].name
-  arn   = local.topic_arn
+  count    = length(aws_cloudwatch_event_rule.expiring)
+  rule     = aws_cloudwatch_event_rule.expiring[0].name
+  arn      = local.topic_arn
+  role_arn = aws_iam_role.expiring[0].arn
 
   input_transformer {
     input_paths = {
@@ -389,5 +378,58 @@ resource "aws_cloudwatch_event_target" "expiring" {
     input_template = "\"The certificate <arn> (<name>) expires in <days> days, says ACM. If its tag certloop:installation is ${local.bucket}, it should have been renewed: ask renew for its status. If not, it belongs to somebody else.\""
   }
 
-  depends_on = [aws_sns_topic_policy.this]
+  # Else nobody would hear of what the topic refuses; the queue has an alarm.
+  dead_letter_config {
+    arn = aws_sqs_queue.dead_letters.arn
+  }
+
+  depends_on = [aws_iam_role_policy.expiring, aws_sqs_queue_policy.dead_letters, aws_sns_topic_policy.this]
+}
+
+# A role, because a statement for EventBridge in the topic's policy can have no condition: EventBridge
+# gives SNS neither aws:SourceAccount nor aws:SourceArn, so a rule of any account could publish. When
+# it assumes a role it gives both.
+resource "aws_iam_role" "expiring" {
+  count                = length(aws_cloudwatch_event_rule.expiring)
+  name                 = "${var.name}-expiring"
+  description          = "certloop: lets the rule on certificates that expire publish to the topic"
+  assume_role_policy   = data.aws_iam_policy_document.expiring_trust.json
+  permissions_boundary = var.permissions_boundary
+  tags                 = local.tags
+}
+
+data "aws_iam_policy_document" "expiring_trust" {
+  statement {
+    actions = ["sts:AssumeRole"]
+
+    principals {
+      type        = "Service"
+      identifiers = ["events.amazonaws.com"]
+    }
+    condition {
+      test     = "StringEquals"
+      variable = "aws:SourceAccount"
+      values   = [local.account]
+    }
+    condition {
+      test     = "ArnEquals"
+      variable = "aws:SourceArn"
+      values   = ["arn:${local.partition}:events:${local.region}:${local.account}:rule/${var.name}-expiring"]
+    }
+  }
+}
+
+resource "aws_iam_role_policy" "expiring" {
+  count  = length(aws_iam_role.expiring)
+  name   = "expiring"
+  role   = aws_iam_role.expiring[0].id
+  policy = data.aws_iam_policy_document.expiring.json
+}
+
+data "aws_iam_policy_document" "expiring" {
+  statement {
+    sid       = "TellWhatExpires"
+    actions   = ["sns:Publish"]
+    resources = [local.message_topic_arn]
+  }
 }

@@ -148,7 +148,7 @@ data "aws_iam_policy_document" "dead_letters" {
     condition {
       test     = "ArnEquals"
       variable = "aws:SourceArn"
-      values   = ["arn:${local.partition}:events:${local.region}:${local.account}:rule/${var.name}-document"]
+      values   = [for rule in ["document", "expiring"] : "arn:${local.partition}:events:${local.region}:${local.account}:rule/${var.name}-${rule}"]
     }
   }
 

@@ -396,7 +396,7 @@ variable "permissions_boundary" {
 }
 
 variable "topic_arn" {
-  description = "ARN of an existing SNS topic for alarms, in place of one of the module's own. Its policy must let CloudWatch and EventBridge publish."
+  description = "ARN of an existing SNS topic for alarms, in place of one of the module's own. Its policy must let CloudWatch publish."
   type        = string
   default     = null
 

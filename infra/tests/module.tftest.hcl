@@ -100,6 +100,7 @@ run "everything_bears_the_environment_s_name" {
         aws_iam_role.renew.name,
         aws_iam_role.challenge.name,
         aws_iam_role.schedule.name,
+        aws_iam_role.expiring[0].name,
         aws_iam_policy.operate.name,
         aws_iam_policy.view.name,
         aws_iam_policy.edit.name,

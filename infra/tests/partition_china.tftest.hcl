@@ -62,6 +62,8 @@ run "every_arn_is_of_the_partition" {
         data.aws_iam_policy_document.dead_letters.json,
         data.aws_iam_policy_document.schedule.json,
         data.aws_iam_policy_document.topic[0].json,
+        data.aws_iam_policy_document.expiring.json,
+        data.aws_iam_policy_document.expiring_trust.json,
       ] : !strcontains(policy, "arn:aws:") && strcontains(policy, "arn:aws-cn:")
     ])
     error_message = "A policy speaks of another partition."

@@ -211,6 +211,7 @@ run "nothing_is_allowed_by_wildcard" {
         aws_iam_policy.doctor.policy,
         aws_iam_policy.pull["shop"].policy,
         data.aws_iam_policy_document.schedule.json,
+        data.aws_iam_policy_document.expiring.json,
         data.aws_iam_policy_document.dead_letters.json,
         data.aws_iam_policy_document.topic[0].json,
         data.aws_iam_policy_document.bucket.json,
@@ -226,6 +227,68 @@ run "nothing_is_allowed_by_wildcard" {
   assert {
     condition     = alltrue([for statement in jsondecode(data.aws_iam_policy_document.bucket.json).Statement : statement.Effect == "Deny"])
     error_message = "The bucket's policy grants something; it is there to deny."
+  }
+}
+
+# EventBridge gives SNS nothing a condition could look at, so no statement of the topic's may name it.
+run "only_alarms_of_this_account_and_one_rule_reach_the_topic" {
+  command = plan
+
+  assert {
+    condition = jsonencode([
+      for statement in jsondecode(data.aws_iam_policy_document.topic[0].json).Statement :
+      [statement.Effect, statement.Principal, statement.Action, statement.Resource, try(statement.Condition, null)]
+      ]) == jsonencode([
+      ["Allow", { Service = "cloudwatch.amazonaws.com" }, "sns:Publish", "arn:aws:sns:eu-central-1:123456789012:certloop-alarms", { StringEquals = { "aws:SourceAccount" = "123456789012" } }],
+    ])
+    error_message = "Something else: ${data.aws_iam_policy_document.topic[0].json}"
+  }
+
+  assert {
+    condition = jsonencode([
+      for statement in jsondecode(aws_iam_role.expiring[0].assume_role_policy).Statement :
+      [statement.Principal, statement.Action, try(statement.Condition, null)]
+      ]) == jsonencode([
+      [
+        { Service = "events.amazonaws.com" },
+        "sts:AssumeRole",
+        {
+          ArnEquals    = { "aws:SourceArn" = "arn:aws:events:eu-central-1:123456789012:rule/${aws_cloudwatch_event_rule.expiring[0].name}" }
+          StringEquals = { "aws:SourceAccount" = "123456789012" }
+        },
+      ],
+    ])
+    error_message = "Something else: ${aws_iam_role.expiring[0].assume_role_policy}"
+  }
+
+  assert {
+    condition = jsonencode([
+      for statement in jsondecode(aws_iam_role_policy.expiring[0].policy).Statement :
+      [statement.Effect, statement.Action, statement.Resource]
+    ]) == jsonencode([["Allow", "sns:Publish", "arn:aws:sns:eu-central-1:123456789012:certloop-alarms"]])
+    error_message = "Something else: ${aws_iam_role_policy.expiring[0].policy}"
+  }
+
+  # What it does not let in would be lost without a word.
+  assert {
+    condition = toset(jsondecode(data.aws_iam_policy_document.dead_letters.json).Statement[0].Condition.ArnEquals["aws:SourceArn"]) == toset([
+      "arn:aws:events:eu-central-1:123456789012:rule/${aws_cloudwatch_event_rule.document.name}",
+      "arn:aws:events:eu-central-1:123456789012:rule/${aws_cloudwatch_event_rule.expiring[0].name}",
+    ])
+    error_message = "Something else: ${data.aws_iam_policy_document.dead_letters.json}"
+  }
+}
+
+run "the_rule_reaches_a_topic_that_was_given" {
+  command = plan
+
+  variables {
+    topic_arn = "arn:aws:sns:eu-central-1:210987654321:ops"
+  }
+
+  assert {
+    condition     = jsondecode(aws_iam_role_policy.expiring[0].policy).Statement[0].Resource == "arn:aws:sns:eu-central-1:210987654321:ops"
+    error_message = "Something else: ${aws_iam_role_policy.expiring[0].policy}"
   }
 }
 

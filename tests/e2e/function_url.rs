@@ -1,11 +1,6 @@
 //! Challenges answered where no load balancer can reach the function: over its URL, behind an nginx that proxies or
 //! redirects. The nginx configurations are the very ones of infra/README.md.
 
-#![allow(
-    clippy::print_stderr,
-    reason = "what is left out has to be seen to be left out"
-)]
-
 use std::net::SocketAddr;
 
 use serde_json::{Value, json};
@@ -45,15 +40,6 @@ fn snippet(name: &str, url: &FunctionUrl) -> String {
             }),
     };
     format!("{USUAL}{snippet}")
-}
-
-/// Without nginx there is nothing to try: says so where it shows.
-fn nginx_is_missing(test: &str) -> bool {
-    let missing = !Nginx::installed();
-    if missing {
-        eprintln!("SKIPPED {test}: there is no nginx, and tests/setup could not get one");
-    }
-    missing
 }
 
 /// The internet as `connectTo` reaches it: encrypted connections lead to the function URL, others to nginx.
@@ -211,7 +197,7 @@ async fn the_challenge_function_answers_over_its_url() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nginx_proxies_challenges_to_the_function_url() {
-    if nginx_is_missing("nginx_proxies_challenges_to_the_function_url") {
+    if Nginx::is_missing("nginx_proxies_challenges_to_the_function_url") {
         return;
     }
     let cloud = LocalCloud::start().await;
@@ -257,7 +243,7 @@ async fn nginx_proxies_challenges_to_the_function_url() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn each_line_of_the_proxying_nginx_is_needed() {
-    if nginx_is_missing("each_line_of_the_proxying_nginx_is_needed") {
+    if Nginx::is_missing("each_line_of_the_proxying_nginx_is_needed") {
         return;
     }
     let cloud = LocalCloud::start().await;
@@ -299,7 +285,7 @@ async fn each_line_of_the_proxying_nginx_is_needed() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_proxy_that_sends_the_names_own_host_is_told_so() {
-    if nginx_is_missing("a_proxy_that_sends_the_names_own_host_is_told_so") {
+    if Nginx::is_missing("a_proxy_that_sends_the_names_own_host_is_told_so") {
         return;
     }
     let cloud = LocalCloud::start().await;
@@ -328,7 +314,7 @@ async fn a_proxy_that_sends_the_names_own_host_is_told_so() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nginx_redirects_challenges_to_the_function_url() {
-    if nginx_is_missing("nginx_redirects_challenges_to_the_function_url") {
+    if Nginx::is_missing("nginx_redirects_challenges_to_the_function_url") {
         return;
     }
     let cloud = LocalCloud::start().await;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use aws_sdk_acm::primitives::Blob;
 use aws_sdk_acm::types::CertificateDetail;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tests::{
     Fault, Installation, Invocation, Listed, LocalCloud, Plan, PrivateAuthority, Sent, Service,
 };
@@ -62,6 +62,108 @@ pub(crate) async fn import_foreign(cloud: &LocalCloud, names: &[&str]) -> String
     let import = import.certificate_chain(Blob::new(authority.root_pem()));
     let imported = import.private_key(Blob::new(key)).send().await.unwrap();
     imported.certificate_arn.unwrap()
+}
+
+/// A certificate of somebody else, and the root that its visitors trust.
+#[derive(Debug)]
+pub(crate) struct Foreign {
+    pub(crate) arn: String,
+    root: String,
+}
+
+impl Foreign {
+    /// Imports one with an ECDSA key for a month: a newer one of ours is preferred to it.
+    pub(crate) async fn import(cloud: &LocalCloud, names: &[&str]) -> Self {
+        Self::import_for(cloud, names, time::Duration::days(30)).await
+    }
+
+    /// Imports one with an ECDSA key that ends after a while.
+    pub(crate) async fn import_for(
+        cloud: &LocalCloud,
+        names: &[&str],
+        lifetime: time::Duration,
+    ) -> Self {
+        let authority = PrivateAuthority::new();
+        let issued = authority.issue_for(names, lifetime);
+        Self::of(cloud, &authority, issued).await
+    }
+
+    /// Imports one with an RSA key.
+    pub(crate) async fn import_rsa(cloud: &LocalCloud, names: &[&str]) -> Self {
+        let authority = PrivateAuthority::new();
+        let issued = authority.issue_rsa(names);
+        Self::of(cloud, &authority, issued).await
+    }
+
+    async fn of(
+        cloud: &LocalCloud,
+        authority: &PrivateAuthority,
+        (leaf, key): (String, String),
+    ) -> Self {
+        let root = authority.root_pem();
+        let import = cloud.aws().acm().import_certificate();
+        let import = import.certificate(Blob::new(leaf));
+        let import = import.certificate_chain(Blob::new(root.clone()));
+        let imported = import.private_key(Blob::new(key)).send().await.unwrap();
+        Self {
+            arn: imported.certificate_arn.unwrap(),
+            root,
+        }
+    }
+
+    /// Whether a visitor of this name gets it.
+    pub(crate) async fn is_seen(&self, site: &Installation, name: &str) -> bool {
+        site.browser_with(name, &self.root).await.is_ok()
+    }
+}
+
+/// Returns what `status` says of one certificate.
+#[track_caller]
+pub(crate) fn shown(status: &Invocation, name: &str) -> Value {
+    status.certificate(name).clone()
+}
+
+/// Asserts that a report tells of this problem in these words, and that a person has to act.
+#[track_caller]
+pub(crate) fn assert_person(pass: &Invocation, name: &str, kind: &str, words: &[&str]) {
+    assert_problem(pass, name, (kind, "person"), words);
+}
+
+/// Asserts that a report tells of this problem of this class in these words.
+#[track_caller]
+pub(crate) fn assert_problem(
+    pass: &Invocation,
+    name: &str,
+    (kind, retry): (&str, &str),
+    words: &[&str],
+) {
+    let told = pass.certificate(name);
+    assert_eq!(told["problem"]["type"], kind, "{told:#}");
+    assert_eq!(told["problem"]["retry"], retry, "{told:#}");
+    let detail = told["problem"]["detail"].as_str().unwrap_or_default();
+    for word in words {
+        let is_there = detail.to_lowercase().contains(&word.to_lowercase());
+        assert!(is_there, "no {word:?} in {detail:?}");
+    }
+}
+
+/// Whether a request imports a certificate.
+pub(crate) fn importing(sent: &Sent) -> bool {
+    sent.is("ImportCertificate")
+}
+
+/// Lets listeners refuse every certificate that is added to their lists, with an error code of AWS.
+pub(crate) async fn refuse_to_add(cloud: &LocalCloud, code: &str) {
+    let fault = json!({
+        "service": "elbv2", "operation": "AddListenerCertificates", "status": 400, "code": code,
+        "count": null,
+    });
+    cloud.aws().fault(fault).await;
+}
+
+/// Lets listeners take certificates again.
+pub(crate) async fn take_more_certificates(cloud: &LocalCloud) {
+    cloud.aws().admin("DELETE", "faults", None).await;
 }
 
 /// Returns a certificate's tags by key.

@@ -1,10 +1,6 @@
 //! `certloop page` in a browser: searched, on a phone, in the dark, printed, and with names that want to be more than names.
 
-#![allow(
-    clippy::print_stdout,
-    clippy::print_stderr,
-    reason = "what was skipped, and figures, are told where they show"
-)]
+#![allow(clippy::print_stdout, reason = "figures are told where they show")]
 
 use std::path::Path;
 use std::process::{Command, Output};
@@ -14,15 +10,6 @@ use serde_json::{Value, json};
 use tests::chromium::Chromium;
 use tests::http::{self, Request, Response};
 use tokio::net::TcpListener;
-
-/// Without Chromium there is nothing to try: says so where it shows.
-fn chromium_is_missing(test: &str) -> bool {
-    let missing = !Chromium::installed();
-    if missing {
-        eprintln!("SKIPPED {test}: there is no Chromium, and tests/setup could not get one");
-    }
-    missing
-}
 
 /// Runs `certloop page` against a function that answers with this inventory, 500 certificates at a time.
 async fn run(inventory: &Value, arguments: &[&str], path: Option<&Path>) -> Output {
@@ -165,7 +152,7 @@ fn search(browser: &mut Chromium, text: &str) -> (String, Vec<String>) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_search_finds_names_domains_and_problems() {
-    if chromium_is_missing("the_search_finds_names_domains_and_problems") {
+    if Chromium::is_missing("the_search_finds_names_domains_and_problems") {
         return;
     }
     let page = page(&varied()).await;
@@ -220,7 +207,7 @@ async fn the_search_finds_names_domains_and_problems() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_hostile_name_is_shown_and_does_nothing() {
-    if chromium_is_missing("a_hostile_name_is_shown_and_does_nothing") {
+    if Chromium::is_missing("a_hostile_name_is_shown_and_does_nothing") {
         return;
     }
     let hostile = [
@@ -295,7 +282,7 @@ async fn a_hostile_name_is_shown_and_does_nothing() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn everything_is_there_without_scripts() {
-    if chromium_is_missing("everything_is_there_without_scripts") {
+    if Chromium::is_missing("everything_is_there_without_scripts") {
         return;
     }
     let page = page(&varied()).await;
@@ -326,7 +313,7 @@ async fn everything_is_there_without_scripts() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_phone_needs_no_scrolling_to_the_side() {
-    if chromium_is_missing("a_phone_needs_no_scrolling_to_the_side") {
+    if Chromium::is_missing("a_phone_needs_no_scrolling_to_the_side") {
         return;
     }
     let page = page(&varied()).await;
@@ -361,7 +348,7 @@ async fn a_phone_needs_no_scrolling_to_the_side() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_text_can_be_read_by_day_by_night_and_on_paper() {
-    if chromium_is_missing("every_text_can_be_read_by_day_by_night_and_on_paper") {
+    if Chromium::is_missing("every_text_can_be_read_by_day_by_night_and_on_paper") {
         return;
     }
     let page = page(&varied()).await;
@@ -429,7 +416,7 @@ const CONTRASTS: &str = r"(() => {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn none_one_and_five_thousand_certificates_are_shown() {
-    if chromium_is_missing("none_one_and_five_thousand_certificates_are_shown") {
+    if Chromium::is_missing("none_one_and_five_thousand_certificates_are_shown") {
         return;
     }
     let mut browser = Chromium::start();

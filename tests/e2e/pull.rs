@@ -1,9 +1,6 @@
 //! Hosts outside AWS: the real command brings a certificate to the real nginx.
 
-#![allow(
-    clippy::print_stderr,
-    reason = "what is left out has to be seen to be left out"
-)]
+#![allow(clippy::print_stderr, reason = "figures are told where they show")]
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -151,18 +148,9 @@ async fn comes_to_serve(nginx: &Nginx, roots: &str, serial: &str) {
     }
 }
 
-/// Without nginx there is nothing to try: says so where it shows.
-fn nginx_is_missing(test: &str) -> bool {
-    let missing = !Nginx::installed();
-    if missing {
-        eprintln!("SKIPPED {test}: there is no nginx, and tests/setup could not get one");
-    }
-    missing
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn nginx_serves_what_is_pulled_and_drops_nobody_when_it_changes() {
-    if nginx_is_missing("nginx_serves_what_is_pulled_and_drops_nobody_when_it_changes") {
+    if Nginx::is_missing("nginx_serves_what_is_pulled_and_drops_nobody_when_it_changes") {
         return;
     }
     let cloud = LocalCloud::start().await;
@@ -243,7 +231,7 @@ async fn nginx_serves_what_is_pulled_and_drops_nobody_when_it_changes() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_configuration_nginx_refuses_brings_the_old_files_back() {
-    if nginx_is_missing("a_configuration_nginx_refuses_brings_the_old_files_back") {
+    if Nginx::is_missing("a_configuration_nginx_refuses_brings_the_old_files_back") {
         return;
     }
     let cloud = LocalCloud::start().await;

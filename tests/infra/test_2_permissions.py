@@ -16,7 +16,7 @@ from typing import Any, Callable, Iterator
 import pytest
 from botocore.exceptions import ClientError
 
-from cloud import ACCOUNT, ROOT, issue, until
+from cloud import ACCOUNT, REGION, ROOT, issue, until
 from conftest import World
 
 RENEW, CHALLENGE = "certloop-dev-renew", "certloop-dev-challenge"
@@ -213,6 +213,43 @@ def test_the_schedule_needs_both_of_its_statements(world: World) -> None:
             time.sleep(1)
             assert undelivered() == 1
     sqs.purge_queue(QueueUrl=queue)
+
+
+def test_what_acm_says_of_expiry_reaches_the_topic_by_the_role_of_its_rule_alone(world: World) -> None:
+    sns, sqs = world.aws.client("sns"), world.aws.client("sqs")
+    lost = sqs.get_queue_url(QueueName="certloop-dev-dead-letters")["QueueUrl"]
+    mail = sqs.create_queue(QueueName="mail")["QueueUrl"]
+    queue = sqs.get_queue_attributes(QueueUrl=mail, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+    letter_box = {"Effect": "Allow", "Principal": {"Service": "sns.amazonaws.com"}, "Action": "sqs:SendMessage", "Resource": queue}
+    policy = json.dumps({"Version": "2012-10-17", "Statement": [letter_box]})
+    sqs.set_queue_attributes(QueueUrl=mail, Attributes={"Policy": policy})
+    [topic] = [one["TopicArn"] for one in sns.list_topics()["Topics"] if one["TopicArn"].endswith(":certloop-dev-alarms")]
+    plain = {"RawMessageDelivery": "true"}
+    subscription = sns.subscribe(
+        TopicArn=topic, Protocol="sqs", Endpoint=queue, Attributes=plain, ReturnSubscriptionArn=True
+    )["SubscriptionArn"]
+    arn = f"arn:aws:acm:{REGION}:{ACCOUNT}:certificate/0123"
+    detail = json.dumps({"DaysToExpiry": 3, "CommonName": "shop.example.com"})
+    entry = {"Source": "aws.acm", "DetailType": "ACM Certificate Approaching Expiration", "Resources": [arn], "Detail": detail}
+
+    def messages(url: str) -> list[str]:
+        found = sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10).get("Messages", [])
+        for one in found:
+            sqs.delete_message(QueueUrl=url, ReceiptHandle=one["ReceiptHandle"])
+        return [one["Body"] for one in found]
+
+    world.aws.local("POST", "event", {"region": REGION, "entry": entry})
+    [told] = until("ACM's event as a message", lambda: messages(mail), 10)
+    # The ARN is missing there: the stand-in's transformer reads no element of a list.
+    assert "(shop.example.com) expires in 3 days" in told, told
+    assert messages(lost) == []
+    with Without(world, "certloop-dev-expiring", "TellWhatExpires"):
+        world.aws.local("POST", "event", {"region": REGION, "entry": entry})
+        [letter] = until("a dead letter", lambda: messages(lost), 10)
+        assert "shop.example.com" in letter, letter
+        assert messages(mail) == []
+    sns.unsubscribe(SubscriptionArn=subscription)
+    sqs.delete_queue(QueueUrl=mail)
 
 
 # Who may do what, beside what the functions do

@@ -2,6 +2,7 @@
 
 ministack invokes whatever a target names. Here the load balancer, EventBridge and the function URL need a permission in the
 function's policy, Scheduler a role that lets it in, and asynchronous invocations retry and end at the dead-letter queue.
+EventBridge publishes to a topic with its target's role, or by a statement of the topic's policy.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from ministack.core import iam_evaluator, lambda_runtime
 from ministack.core.arn import ArnParseError, parse_arn
 from ministack.core.iam_evaluator import EvalContext
 from ministack.core.responses import error_response_json, get_account_id, get_region, json_response, new_uuid, request_scope
-from ministack.services import cloudwatch, eventbridge, iam, lambda_svc, scheduler, sqs
+from ministack.services import cloudwatch, eventbridge, iam, lambda_svc, scheduler, sns, sqs
 
 logger = logging.getLogger("local")
 
@@ -158,6 +159,31 @@ def dispatch_to_lambda(arn: str, payload: str) -> None:
         to_dead_letters(target, payload, str(problem), source.get("Arn", ""))
 
 
+def dispatch_to_sns(arn: str, payload: str) -> None:
+    target, _, rule = _delivery.get() or ({}, {}, {})
+    role = target.get("RoleArn")
+    if role:
+        keys = {"aws:SourceArn": rule.get("Arn", ""), "aws:SourceAccount": get_account_id()}
+        found = find_role(role)
+        allowed = found is not None and trusts(found, "events.amazonaws.com", **keys) and role_may(role, "sns:Publish", arn)
+    else:
+        allowed = topic_lets_events_in(arn)
+    if allowed or not gateway.AUTH:
+        _dispatch_to_sns(arn, payload)
+        return
+    problem = f"{role or 'events.amazonaws.com'} may not publish to {arn}"
+    logger.warning("not delivered: %s", problem)
+    to_dead_letters(target, payload, problem, rule.get("Arn", ""))
+
+
+def topic_lets_events_in(arn: str) -> bool:
+    """Without a role EventBridge tells SNS neither rule nor account: no condition ever fits."""
+    topic = sns._topic_by_arn_any_scope(arn)
+    policy = (topic or {}).get("attributes", {}).get("Policy") or '{"Statement": []}'
+    asked = context("*", "sns:Publish", arn)
+    return iam_evaluator.evaluate_resource_policy(policy, asked, service="events.amazonaws.com").decision == "Allow"
+
+
 def source_of_schedule(schedule: dict[str, Any]) -> str:
     """A role's trust names the schedule's group."""
     return schedule.get("Arn", "").replace(":schedule/", ":schedule-group/").rpartition("/")[0]
@@ -167,9 +193,9 @@ def to_dead_letters(target: dict[str, Any], payload: str, problem: str, source: 
     queue = (target.get("DeadLetterConfig") or {}).get("Arn")
     if not queue:
         return
-    if target.get("RoleArn"):
+    if target.get("RoleArn") and ":rule/" not in source:
         allowed = role_may(target["RoleArn"], "sqs:SendMessage", queue) or not gateway.AUTH
-    else:
+    else:  # EventBridge writes it as itself, whatever role the target has.
         allowed = sqs.queue_policy_allows(queue, "events.amazonaws.com", source, get_account_id())
     if not allowed or sqs._queue_by_arn(queue) is None:
         logger.warning("the dead-letter queue %s cannot be written", queue)
@@ -208,6 +234,13 @@ def fire(name: str, group: str = "default") -> dict[str, Any]:
     with request_scope(account, region):
         eventbridge._invoke_target(schedule["Target"], event, schedule)
     return {"target": schedule["Target"]["Arn"]}
+
+
+def emit(region: str, entry: dict[str, Any]) -> dict[str, Any]:
+    """An event of a service of AWS, which nobody else may put on the bus."""
+    with request_scope(get_account_id(), region):
+        _, _, answer = eventbridge._put_events({"Entries": [entry]}, allow_aws_source=True)
+    return json.loads(answer)
 
 
 # Refusals
@@ -326,6 +359,7 @@ def worker_environment(config: dict[str, Any], folder: str, port: int) -> dict[s
 
 _route_failure = lambda_svc._route_async_failure
 _invoke_target = eventbridge._invoke_target
+_dispatch_to_sns = eventbridge._dispatch_to_sns
 _create_schedule = scheduler._create_schedule
 _update_schedule = scheduler._update_schedule
 _lambda_request = lambda_svc.handle_request
@@ -344,6 +378,7 @@ def install() -> None:
     lambda_svc._provided_worker_env = worker_environment
     eventbridge._invoke_target = invoke_target
     eventbridge._dispatch_to_lambda = dispatch_to_lambda
+    eventbridge._dispatch_to_sns = dispatch_to_sns
     scheduler._create_schedule = create_schedule
     scheduler._update_schedule = update_schedule
 

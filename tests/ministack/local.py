@@ -69,6 +69,8 @@ async def route(asked: str, query: dict[str, str], body: bytes) -> tuple[int, An
                 return 200, alarms.states(*where, *when)
             case "POST schedule":
                 return 200, functions.fire(given["name"], given.get("group", "default"))
+            case "POST event":
+                return 200, functions.emit(given["region"], given["entry"])
         return 404, {"error": f"no {asked}"}
     except LookupError as error:
         return 404, {"error": str(error)}

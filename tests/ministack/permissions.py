@@ -106,6 +106,8 @@ def condition_key(key: str, ctx: EvalContext) -> Any:
         return role["Arn"] if role else ctx.principal_arn
     if name in ("aws:principalisawsservice", "aws:viaawsservice"):
         return str(ctx.principal_type == "Service").lower()
+    if name == "aws:securetransport" and ctx.principal_type == "Service":
+        return "true"
     if name == "kms:calleraccount":
         return ctx.principal_account
     return _condition_key(key, ctx)

@@ -823,6 +823,56 @@ def test_a_new_object_invokes_what_its_rule_names_and_is_permitted(cloud: Cloud)
     assert eventually(lambda: "shop.json" in "".join(cloud.received(url)))
 
 
+def open_to(cloud: Cloud, service: str, **condition: Any) -> tuple[str, str]:
+    """A queue that this service may write, over TLS."""
+    url, queue = cloud.queue()
+    statement = {"Principal": {"Service": service}, **allow("sqs:SendMessage", on=queue, **condition)}
+    plain = {"Effect": "Deny", "Principal": "*", "Action": "sqs:*", "Resource": queue}
+    plain["Condition"] = {"Bool": {"aws:SecureTransport": "false"}}
+    cloud.sqs.set_queue_attributes(QueueUrl=url, Attributes={"Policy": document(statement, plain)})
+    return url, queue
+
+
+@pytest.mark.parametrize(
+    ("statement", "trust", "may", "arrives"),
+    [
+        ({}, None, None, True),
+        ({"StringEquals": {"aws:SourceAccount": ACCOUNT}}, None, None, False),
+        ({"ArnEquals": {"aws:SourceArn": "<rule>"}}, None, None, False),
+        (None, None, None, False),
+        (None, "<rule>", "<topic>", True),
+        (None, "<rule>-other", "<topic>", False),
+        (None, "<rule>", "<topic>-other", False),
+    ],
+)
+def test_a_rule_publishes_with_its_role_or_by_a_statement_without_conditions(
+    cloud: Cloud, statement: dict[str, Any] | None, trust: str | None, may: str | None, arrives: bool
+) -> None:
+    name = cloud.name("rule")
+    rule = cloud.events.put_rule(Name=name, EventPattern=json.dumps({"source": [f"aws.{name}"]}))["RuleArn"]
+    topic = cloud.sns.create_topic(Name=cloud.name("topic"))["TopicArn"]
+    url, queue = open_to(cloud, "sns.amazonaws.com")
+    lost_url, lost = open_to(cloud, "events.amazonaws.com", ArnEquals={"aws:SourceArn": rule})
+    cloud.sns.subscribe(TopicArn=topic, Protocol="sqs", Endpoint=queue, Attributes={"RawMessageDelivery": "true"})
+    policy = {"Principal": {"Service": "cloudwatch.amazonaws.com"}, **allow("sns:Publish", on=topic)}
+    if statement is not None:
+        condition = json.loads(json.dumps(statement).replace("<rule>", rule))
+        policy = {"Principal": {"Service": "events.amazonaws.com"}, **allow("sns:Publish", on=topic, **condition)}
+    cloud.sns.set_topic_attributes(TopicArn=topic, AttributeName="Policy", AttributeValue=document(policy))
+    role = {}
+    if trust and may:
+        source = {"ArnEquals": {"aws:SourceArn": trust.replace("<rule>", rule)}, "StringEquals": {"aws:SourceAccount": ACCOUNT}}
+        allowed = allow("sns:Publish", on=may.replace("<topic>", topic))
+        role = {"RoleArn": cloud.role(allowed, service="events.amazonaws.com", Condition=source)}
+    target = {"Id": "a", "Arn": topic, "Input": '"expires"', "DeadLetterConfig": {"Arn": lost}, **role}
+    cloud.events.put_targets(Rule=name, Targets=[target])
+    entry = {"Source": f"aws.{name}", "DetailType": "t", "Detail": "{}"}
+    cloud.local("POST", "event", {"region": REGION, "entry": entry})
+    there, elsewhere = (url, lost_url) if arrives else (lost_url, url)
+    assert eventually(lambda: cloud.received(there) == ['"expires"'])
+    assert cloud.received(elsewhere) == []
+
+
 def schedule(cloud: Cloud, function: str, role: str, expression: str = "rate(1 minute)", **target: Any) -> str:
     name = cloud.name("schedule")
     cloud.scheduler.create_schedule(

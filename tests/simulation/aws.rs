@@ -21,6 +21,7 @@ use time::{Duration, OffsetDateTime};
 
 use crate::faults::Service;
 use crate::rules;
+use crate::visitors::{Touch, around};
 use crate::world::{ACCOUNT, Handle, World};
 
 /// A certificate in the certificate manager.
@@ -139,7 +140,7 @@ impl CertificateManager for SimCertificateManager {
                     let leaf = checked(world, material)?;
                     rules::before_reimport(world, pass, arn.as_str(), &leaf, material);
                     let now = world.now();
-                    let Some(held) = world.manager.get_mut(arn.as_str()) else {
+                    let Some(held) = world.manager.get(arn.as_str()) else {
                         return Err(service_error(
                             "ImportCertificate",
                             "ResourceNotFoundException",
@@ -154,18 +155,23 @@ impl CertificateManager for SimCertificateManager {
                             why,
                         ));
                     }
-                    held.leaf = Rc::new(leaf);
-                    held.leaf_pem = material.certificate.to_owned();
-                    held.imported_at = now;
-                    held.lag = Duration::milliseconds(world.rng.i64(0..20_000));
-                    held.versions.push((now, held.leaf.clone()));
-                    if held.versions.len() > 3 {
-                        held.versions.remove(0);
-                    }
-                    world.imports += 1;
-                    let serial = &held.leaf.serial;
-                    let line = format!("pass#{pass} acm.importOver: {serial} is {arn}");
-                    world.say(format_args!("{line}"));
+                    let line = format!("pass#{pass} acm.importOver: {} is {arn}", leaf.serial);
+                    let touch = Touch::ReImport { arn: arn.as_str() };
+                    around(world, pass, touch, |world| {
+                        let Some(held) = world.manager.get_mut(arn.as_str()) else {
+                            return;
+                        };
+                        held.leaf = Rc::new(leaf);
+                        held.leaf_pem = material.certificate.to_owned();
+                        held.imported_at = now;
+                        held.lag = Duration::milliseconds(world.rng.i64(0..20_000));
+                        held.versions.push((now, held.leaf.clone()));
+                        if held.versions.len() > 3 {
+                            held.versions.remove(0);
+                        }
+                        world.imports += 1;
+                        world.say(format_args!("{line}"));
+                    });
                     Ok(())
                 },
             )
@@ -273,7 +279,9 @@ impl CertificateManager for SimCertificateManager {
                         world.tally.count("deletion refused: in use");
                         return Ok(Deletion::InUse);
                     }
-                    world.manager.remove(arn.as_str());
+                    around(world, pass, Touch::Delete { arn: arn.as_str() }, |world| {
+                        world.manager.remove(arn.as_str());
+                    });
                     Ok(Deletion::Done)
                 },
             )
@@ -416,12 +424,19 @@ impl SimLoadBalancer {
                     )));
                 }
                 rules::before_attach(world, pass, listener.as_str(), certificate, default);
-                change(world, listener.as_str(), |holding| {
-                    if default {
-                        holding.default = Some(certificate.to_owned());
-                    } else if !holding.list.iter().any(|it| it == certificate) {
-                        holding.list.push(certificate.to_owned());
-                    }
+                let (listener, arn) = (listener.as_str(), certificate);
+                let touch = match default {
+                    true => Touch::SetDefault { listener, arn },
+                    false => Touch::Add { listener, arn },
+                };
+                around(world, pass, touch, |world| {
+                    change(world, listener, |holding| {
+                        if default {
+                            holding.default = Some(certificate.to_owned());
+                        } else if !holding.list.iter().any(|it| it == certificate) {
+                            holding.list.push(certificate.to_owned());
+                        }
+                    });
                 });
                 Ok(())
             })
@@ -532,8 +547,14 @@ impl LoadBalancer for SimLoadBalancer {
                     ));
                 }
                 rules::before_detach(world, pass, arn.as_str(), certificate);
-                change(world, arn.as_str(), |holding| {
-                    holding.list.retain(|it| it != certificate);
+                let touch = Touch::Remove {
+                    listener: arn.as_str(),
+                    arn: certificate,
+                };
+                around(world, pass, touch, |world| {
+                    change(world, arn.as_str(), |holding| {
+                        holding.list.retain(|it| it != certificate);
+                    });
                 });
                 Ok(())
             })
@@ -649,5 +670,11 @@ pub(crate) fn served<'w>(
 }
 
 pub(crate) fn covers(leaf: &Leaf, name: &str) -> bool {
-    leaf.names.iter().any(|held| held.as_str() == name)
+    leaf.names.iter().any(|held| {
+        // A wildcard stands for one label.
+        let below = held.as_str().strip_prefix("*.");
+        held.as_str() == name
+            || below
+                .is_some_and(|below| name.split_once('.').is_some_and(|(_, rest)| rest == below))
+    })
 }

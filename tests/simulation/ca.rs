@@ -25,6 +25,7 @@ use zeroize::Zeroizing;
 
 use crate::faults::{Disorder, Service};
 use crate::rules;
+use crate::run::RSA;
 use crate::world::{ACCOUNT_KEY, Handle, Shared, THUMBPRINT, World, refusal};
 
 /// The authorities: the one preferred, one to fall back on, and one for rehearsals.
@@ -718,6 +719,17 @@ pub(crate) fn foreign(
     not_after: OffsetDateTime,
     self_signed: bool,
 ) -> String {
+    foreign_with(names, not_before, not_after, self_signed, false)
+}
+
+/// Signs one with a key of either kind.
+pub(crate) fn foreign_with(
+    names: &[&str],
+    not_before: OffsetDateTime,
+    not_after: OffsetDateTime,
+    self_signed: bool,
+    rsa: bool,
+) -> String {
     let mut params = CertificateParams::new(
         names
             .iter()
@@ -729,8 +741,20 @@ pub(crate) fn foreign(
     params.distinguished_name.push(DnType::CommonName, names[0]);
     params.not_before = not_before;
     params.not_after = not_after;
+    // By what it is, not by its key: the same seed tells the same serials.
+    let mut serial = [0x5a_u8; 16];
+    for (n, byte) in format!("{names:?} {not_before} {not_after} {rsa}")
+        .bytes()
+        .enumerate()
+    {
+        serial[1 + n % 15] = serial[1 + n % 15].wrapping_mul(31) ^ byte;
+    }
+    params.serial_number = Some(SerialNumber::from(serial.to_vec()));
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-    let key = KeyPair::generate().unwrap();
+    let key = match rsa {
+        true => RSA.with(|pem| KeyPair::from_pem(pem).unwrap()),
+        false => KeyPair::generate().unwrap(),
+    };
     if self_signed {
         return params.self_signed(&key).unwrap().pem();
     }

@@ -1,7 +1,8 @@
 //! The cycle in simulated worlds, in virtual time, each from a seed: what can go wrong does, and the rules are watched from outside.
 //!
 //! [`world`] is what is true; [`store`], [`ca`] and [`aws`] are the services in it; [`people`] change their minds; [`faults`] is what goes wrong
-//! by itself; [`rules`] says what may never happen; [`run`] lets time pass. Nothing here is real but the cycle, the keys and the
+//! by itself; [`rules`] says what may never happen, [`visitors`] and [`words`] say it of
+//! visitors; [`provocations`] are what people do about that; [`run`] lets time pass. Nothing here is real but the cycle, the keys and the
 //! certificates, and no key decides anything: a seed lives the same life each time.
 
 #![allow(
@@ -16,10 +17,13 @@ mod aws;
 mod ca;
 mod faults;
 mod people;
+mod provocations;
 mod rules;
 mod run;
 mod store;
 mod trace;
+mod visitors;
+mod words;
 mod world;
 
 use std::time::Instant;
@@ -71,7 +75,10 @@ fn shard(number: u64) {
     let mut tally = live_years(YEARS / SHARDS as f64, &mut seeds);
     let never = |tally: &Tally| -> Vec<&str> {
         let met = |what: &&str| tally.under(what) > 0;
-        COVERED.into_iter().filter(|what| !met(what)).collect()
+        let provoked = COVERED_OF_RULE_12.into_iter();
+        let provoked = provoked.filter(|_| visitors::Visitors::default().is_on());
+        let all = COVERED.into_iter().chain(provoked);
+        all.filter(|what| !met(what)).collect()
     };
     // What is rare may take a few years more.
     for _ in 0..MORE {
@@ -196,6 +203,27 @@ const COVERED: [&str; 104] = [
     "told: RunningOut",
 ];
 
+/// What they must have met of rule 12.
+const COVERED_OF_RULE_12: [&str; 17] = [
+    "passes with a clock months ahead",
+    "people: rule 12: bucket of another day restored",
+    "people: rule 12: our tags taken away",
+    "people: rule 12: one of ours superseded",
+    "people: rule 12: one default wanted twice",
+    "people: rule 12: name and key type shared",
+    "people: rule 12: edited while the authority is down",
+    "people: rule 12: one of others put on a listener",
+    "people: rule 12: one of others superseded",
+    "people: rule 12: behind a proof that never comes",
+    "people: rule 12: listener full for days",
+    "proof: something else for days",
+    "rule 12: a way back",
+    "word: as default",
+    "word: document",
+    "word: removed",
+    "word: rolled back",
+];
+
 #[test]
 fn a_thousand_certificate_years_first_quarter() {
     shard(0);
@@ -258,4 +286,27 @@ fn soak() {
     );
     println!("seeds from {first} on");
     println!("{}", live_years(years, first..).table());
+}
+
+/// What breaks rule 12, seed by seed: `RULE12=list FIRST=0 LAST=60`, one line for each seed and case.
+#[test]
+#[ignore = "a table for people: RULE12=list FIRST=0 LAST=60 cargo test --release --test simulation -- --ignored --exact --nocapture rule_12_table"]
+fn rule_12_table() {
+    let number =
+        |name: &str, other: u64| std::env::var(name).map_or(other, |text| text.parse().unwrap());
+    for seed in number("FIRST", 0)..number("LAST", 60) {
+        let ended = run::live(seed, None);
+        for (case, first) in &ended.found {
+            let times = ended.tally.of(&format!("rule 12: {case}"));
+            println!("| {seed} | {case} | {times} | {first} |");
+        }
+        let broken = ended.broken.unwrap_or_default();
+        let broken = broken
+            .lines()
+            .next()
+            .unwrap_or("lives to its end")
+            .to_owned();
+        let years = ended.certificate_years;
+        println!("| {seed} | end | | {years:.1} certificate-years; {broken} |");
+    }
 }

@@ -14,6 +14,7 @@ use time::{Duration, OffsetDateTime};
 use crate::aws::{SimListener, add_certificate, change, covers};
 use crate::ca::{self, Site, Window};
 use crate::faults::Roughness;
+use crate::provocations;
 use crate::rules;
 use crate::store;
 use crate::world::{ACCOUNT, Astray, HOME, Wished, World};
@@ -375,6 +376,9 @@ pub(crate) fn act(world: &mut World) -> Option<Errand> {
         put_again(world);
         return None;
     };
+    if provocations::is_due(world) {
+        return provocations::provoke(world, &name);
+    }
     let now = world.now();
     let mut wish = world.wishes[&name].now().unwrap().clone();
     let mut errand = None;
@@ -518,6 +522,7 @@ pub(crate) fn act(world: &mut World) -> Option<Errand> {
             world.book.touched.insert(arn.clone(), now);
             let held = world.manager.get_mut(&arn)?;
             held.tags.remove("certloop:certificate");
+            (world.visitors.was_ours).insert(arn, (name.clone(), now));
             "our tags taken away"
         }
         17 | 18 => {
@@ -736,6 +741,9 @@ pub(crate) fn mend(world: &mut World) {
         .map(|(arn, _)| arn.clone())
         .collect();
     for arn in full {
+        if world.kept_full.contains(&arn) {
+            continue;
+        }
         if world.rng.u8(..4) == 0 {
             let listener = world.listeners.get_mut(&arn).unwrap();
             listener.quota += 5;
@@ -794,7 +802,7 @@ fn heed_what_needs_a_person(world: &mut World) {
                 .tally
                 .count("people: certificateManager target given up");
             want(world, &name, Some(wish));
-        } else if kind == "certloop:unproved" {
+        } else if kind == "certloop:unproved" || kind == "certloop:contended" {
             take_off_rivals(world, &name, &wish);
             give_up_shared_names(world, &name, wish);
         }

@@ -19,6 +19,7 @@ use time::{Duration, OffsetDateTime};
 use crate::aws::{covers, reimport, served};
 use crate::ca::{Site, Window};
 use crate::people::{Target, Wish};
+use crate::words;
 use crate::world::{ACCOUNT_KEY, EPOCH, HOME, Met, THUMBPRINT, Wished, World, name_in};
 
 /// What the rules remember.
@@ -73,6 +74,8 @@ struct Heard {
     /// The messages of the last pass that told something: should it die before they are marked, all of them are told again.
     last: BTreeSet<String>,
     last_pass: u32,
+    /// What a pass told again, before anything new.
+    retold: (u32, BTreeSet<String>),
     has_problem: bool,
     was_issued: bool,
     running_out: BTreeSet<OffsetDateTime>,
@@ -105,7 +108,7 @@ impl World {
     }
 
     /// Returns what was wanted of a certificate while a pass ran.
-    fn wishes_during(&self, name: &str, pass: u32) -> Vec<Option<&Wish>> {
+    pub(crate) fn wishes_during(&self, name: &str, pass: u32) -> Vec<Option<&Wish>> {
         let from = self.pass_from(pass);
         self.wishes
             .get(name)
@@ -135,11 +138,19 @@ pub(crate) fn told(world: &mut World, pass: u32, channel: &str, message: &Messag
     world.tally.count(&format!("told: {:?}", message.kind));
     // With wrong clocks two can hold the lease at once.
     let is_steady = world.is_steady();
+    // A bucket of another day does not know what was told since.
+    if world.visitors.restored_at.is_some() {
+        return;
+    }
     let key = (name.clone(), channel.to_owned());
     let heard = world.book.heard.entry(key).or_default();
     if let Some(before) = heard.messages.get(&message.id) {
         let is_same = before == message;
         let is_last = heard.last.contains(&message.id);
+        if heard.retold.0 != pass {
+            heard.retold = (pass, BTreeSet::new());
+        }
+        heard.retold.1.insert(message.id.clone());
         world.tally.count("told again");
         if is_steady && !(is_same && is_last) {
             world.broken(format!(
@@ -163,6 +174,9 @@ pub(crate) fn told(world: &mut World, pass: u32, channel: &str, message: &Messag
     };
     if std::mem::replace(&mut heard.last_pass, pass) != pass {
         heard.last.clear();
+        if heard.retold.0 == pass {
+            heard.last.clone_from(&heard.retold.1);
+        }
     }
     heard.last.insert(message.id.clone());
     heard.messages.insert(message.id.clone(), message.clone());
@@ -236,7 +250,7 @@ pub(crate) fn after_event(world: &mut World) {
                     .is_some_and(|known| known.as_str() == arn)
                 || import.superseded.iter().any(|old| old.arn.as_str() == arn)
         });
-        if !known {
+        if !known && !world.visitors.older.contains(arn) {
             broken = Some(format!(
                 "rule 4: {arn} is {name}'s and its state does not know of it: it has leaked"
             ));
@@ -346,6 +360,7 @@ fn state_write(world: &mut World, pass: u32, name: &str, new: &State) {
         }
     }
     windows(world, pass, name, new);
+    words::state_written(world, pass, name, new);
     goes_back(world, pass, name, new);
     for revoking in &new.revoking {
         let intents = &mut world.book.revoking;
@@ -606,7 +621,8 @@ pub(crate) fn before_object_deletion(world: &mut World, pass: u32, key: &str) {
         let owned = world.manager.keys().cloned().collect::<Vec<_>>();
         let left = owned
             .iter()
-            .find(|arn| world.owner_of(arn).as_deref() == Some(&name));
+            .find(|arn| world.owner_of(arn).as_deref() == Some(&name))
+            .filter(|arn| !world.visitors.older.contains(*arn));
         if let Some(left) = left {
             world.broken(format!("rule 4: {key} is deleted and {left} stays"));
         }
@@ -843,7 +859,8 @@ pub(crate) fn before_attach(
     let holding = world.listeners[listener].holding.clone();
     match world.owner_of(certificate) {
         Some(name) => {
-            if !knows_arn(world, &name, certificate) {
+            let forgotten = world.visitors.older.contains(certificate);
+            if !knows_arn(world, &name, certificate) && !forgotten {
                 world.broken(format!(
                     "rule 2: {certificate} is attached and no state knows its ARN"
                 ));
@@ -907,7 +924,9 @@ pub(crate) fn before_attach(
         .flatten()
         .cloned()
         .collect();
-    let gives_way = held.leaf.self_signed
+    // Whether ours serves all that it serves is asked by rule 12, where that is looked at.
+    let gives_way = world.visitors.is_on()
+        || held.leaf.self_signed
         || held.leaf.not_after <= clock
         || wishes.iter().any(|wish| {
             wish.supersedes.contains(&old)
@@ -1000,7 +1019,8 @@ fn stands_on(world: &World, name: &str, listener: &str, but: &str, now: OffsetDa
 
 /// Rule 6: an account is made once.
 pub(crate) fn before_registration(world: &mut World, site: Site, key: &str) {
-    if world.ca.accounts.keys().any(|(other, _)| *other == site) {
+    let is_known = world.ca.accounts.keys().any(|(other, _)| *other == site);
+    if is_known && world.visitors.restored_at.is_none() {
         world.broken("rule 6: a second account is made");
     }
     let stored = world.objects.iter().any(|(object, stored)| {
@@ -1477,10 +1497,17 @@ pub(crate) fn time_passes(world: &mut World) {
         let sound = world.calm_but_for_others_since(name);
         let replaced = others_replaced(world, name, wish, now);
         let calm = world.calm_since(name) + Duration::days(3) < now;
-        if let Some(why) = replaced {
+        if let Some(why) = replaced
+            && !(world.visitors.is_on() && needs_person(world, name, wish))
+        {
             broken = Some(why);
         }
+        // Where a person is needed first, nothing may be ordered.
+        let waits = world.visitors.is_on() && needs_person(world, name, wish);
         for (domain, why) in unprovided(world, name, wish, sound, now) {
+            if waits {
+                break;
+            }
             broken = Some(format!("partial: {domain} of {name} {why}"));
         }
         for (listener, _) in wish.listeners() {
@@ -1624,6 +1651,7 @@ pub(crate) fn all_is_well(world: &mut World) {
     let mut problems = Vec::new();
     let mut looked_at = 0;
     let mut all_calm = true;
+    let mut calm = Vec::new();
     for (name, wished) in &world.wishes {
         let Some(wish) = wished.now().filter(|wish| !wish.paused) else {
             all_calm = false;
@@ -1633,6 +1661,9 @@ pub(crate) fn all_is_well(world: &mut World) {
             continue;
         };
         let is_settled = world.calm_since(name) + CALM <= now;
+        if is_settled {
+            calm.push((name.clone(), wish.clone()));
+        }
         if !is_settled || needs_person(world, name, wish) || went_back_onto_another(world, name) {
             all_calm = false;
             continue;
@@ -1663,6 +1694,9 @@ pub(crate) fn all_is_well(world: &mut World) {
             "not well a day after things calmed down: {}",
             problems.join("; ")
         ));
+    }
+    for (name, wish) in calm {
+        words::calm(world, &name, &wish);
     }
 }
 
@@ -1698,7 +1732,8 @@ fn not_gone(world: &World, name: &str, now: OffsetDateTime) -> Vec<String> {
     };
     for (listener, it) in &world.listeners {
         for held in &it.holding.list {
-            if world.owner_of(held).as_deref() == Some(name) && !is_default(held) {
+            let older = world.visitors.older.contains(held) && !knows_arn(world, name, held);
+            if world.owner_of(held).as_deref() == Some(name) && !is_default(held) && !older {
                 problems.push(format!("{name}: {held} is left on {listener}"));
             }
         }
@@ -1709,7 +1744,8 @@ fn not_gone(world: &World, name: &str, now: OffsetDateTime) -> Vec<String> {
         .keys()
         .any(|arn| is_default(arn) && knows_arn(world, name, arn));
     for arn in world.manager.keys() {
-        if world.owner_of(arn).as_deref() != Some(name) {
+        let older = world.visitors.older.contains(arn) && !knows_arn(world, name, arn);
+        if world.owner_of(arn).as_deref() != Some(name) || older {
             continue;
         }
         if is_default(arn) {
@@ -1768,7 +1804,80 @@ fn needs_person(world: &World, name: &str, wish: &Wish) -> bool {
                 })
         })
     });
-    full || refused || rivalled
+    full || refused || rivalled || needs_person_by_rule_12(world, name, wish)
+}
+
+/// Another document wants the same place, one of others that is superseded serves more than ours does, or the bucket does not know
+/// of one of ours.
+fn needs_person_by_rule_12(world: &World, name: &str, wish: &Wish) -> bool {
+    if !world.visitors.is_on() {
+        return false;
+    }
+    let stays = wish.listeners().any(|(arn, _)| {
+        let holding = &world.listeners[arn].holding;
+        holding.list.iter().chain(&holding.default).any(|held| {
+            let forgotten = world.visitors.older.contains(held)
+                && world.owner_of(held).as_deref() == Some(name)
+                && !knows_arn(world, name, held);
+            let theirs = world.owner_of(held).is_none() && wish.supersedes.contains(held);
+            forgotten
+                || theirs
+                    && world.manager.get(held).is_some_and(|held| {
+                        wish.domains.iter().any(|name| covers(&held.leaf, name))
+                    })
+        })
+    });
+    stays || words::rival(world, name, wish).is_some()
+}
+
+/// The bucket is that of another day: what is remembered of later ones is held against nobody.
+pub(crate) fn restored(world: &mut World) {
+    let now = world.now();
+    let ours: Vec<String> = world.manager.keys().cloned().collect();
+    let ours = ours.into_iter().filter(|arn| world.owner_of(arn).is_some());
+    let ours: Vec<String> = ours.collect();
+    world.visitors.restored_at = Some(now);
+    world.visitors.older.extend(ours);
+    let states = &world.states;
+    let book = &mut world.book;
+    (book.skewed_at, book.miscounted_at) = (Some(now), Some(now));
+    book.told.clear();
+    book.heard.clear();
+    book.rolled_back.clear();
+    for (name, state) in states {
+        let held = state.certificate.as_ref();
+        if let (Some(back), Some(held)) = (&state.rolled_back, held) {
+            let back = RolledBack {
+                serial: held.serial.clone(),
+                document: Some(back.document.clone()),
+            };
+            book.rolled_back.insert(name.clone(), back);
+        }
+    }
+    book.revoking.retain(|serial, (name, _)| {
+        let state = states.get(name);
+        state.is_some_and(|state| state.is_to_be_revoked(serial))
+    });
+    book.removing.retain(|name, _| {
+        let state = states.get(name);
+        state.is_some_and(|state| state.removing.is_some())
+    });
+    for (name, state) in states {
+        if let Some(removing) = &state.removing {
+            book.removing.entry(name.clone()).or_insert(removing.at);
+        }
+    }
+}
+
+/// Whether a removal goes on.
+pub(crate) fn is_removed(world: &World, name: &str) -> bool {
+    world.book.removing.contains_key(name)
+}
+
+/// Returns the serial to which somebody went back.
+pub(crate) fn went_back_to<'w>(world: &'w World, name: &str) -> Option<&'w str> {
+    let back = world.book.rolled_back.get(name);
+    back.map(|back| back.serial.as_str())
 }
 
 fn not_well(world: &World, name: &str, wish: &Wish, now: OffsetDateTime) -> Vec<String> {
@@ -1887,6 +1996,9 @@ fn not_well(world: &World, name: &str, wish: &Wish, now: OffsetDateTime) -> Vec<
         // A switch that was put off until now: the overlap has only begun.
         let left_at = world.book.detached.get(arn);
         if left_at.is_some_and(|at| now - *at < Duration::DAY) {
+            continue;
+        }
+        if world.visitors.older.contains(arn) && !knows_arn(world, name, arn) {
             continue;
         }
         if (!current || !regions.contains(&it.region.as_str())) && !used {

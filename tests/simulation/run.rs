@@ -5,6 +5,7 @@
 //! What does not stand in a state (people, the weather, revocations) brings the next pass forward; and even in the deepest calm one is run
 //! every few hours to some days, whose finding nothing to do is what the skipping relies on.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration as StdDuration;
@@ -32,6 +33,7 @@ use crate::aws::{SimCertificateManager, SimLoadBalancer, SimResolver, served};
 use crate::ca::{Limits, SimAuthorities, Site, read_challenge};
 use crate::faults::{Disorder, Roughness, Service};
 use crate::people::{self, Errand};
+use crate::provocations;
 use crate::rules;
 use crate::store::{self, SimStore};
 use crate::trace::Tally;
@@ -44,6 +46,8 @@ pub(crate) struct Ended {
     pub(crate) hash: u64,
     pub(crate) lines: u64,
     pub(crate) tally: Tally,
+    /// The first finding of each case of rule 12, where they are listed.
+    pub(crate) found: BTreeMap<String, String>,
     /// The broken rule, with the last lines.
     pub(crate) broken: Option<String>,
 }
@@ -81,6 +85,7 @@ pub(crate) fn live(seed: u64, whole_trace: Option<&str>) -> Ended {
         hash: world.trace.hash(),
         lines: world.trace.lines(),
         tally: std::mem::take(&mut world.tally),
+        found: std::mem::take(&mut world.visitors.found),
         broken,
     }
 }
@@ -213,6 +218,7 @@ async fn life(seed: u64, whole_trace: Option<&str>) -> Shared {
     ));
     store::put(&mut world, "settings.json", body);
     people::settle(&mut world);
+    provocations::settle(&mut world);
     let edits_a_year = match roughness {
         Roughness::Calm => 2.0,
         Roughness::Light => 10.0,
@@ -268,13 +274,18 @@ impl Driver {
                     return;
                 }
                 let mut next = self.tick.min(self.next_edit).min(self.end);
-                if let Some(at) = people::mends_at(&world) {
+                let mends = people::mends_at(&world);
+                for at in mends.into_iter().chain(provocations::planned_at(&world)) {
                     next = next.min(at.max(world.now()));
                 }
                 world.moment(next)
             };
             tokio::time::sleep_until(until + StdDuration::from_millis(1)).await;
             let now = self.world.borrow().now();
+            let asked = provocations::carry_on(&mut self.world.borrow_mut());
+            for errand in asked {
+                send(&self.world, errand);
+            }
             self.look();
             if now >= self.end {
                 return;
@@ -294,6 +305,7 @@ impl Driver {
         let now = world.now();
         people::mend(world);
         people::still_astray(world);
+        provocations::still_provoked(world);
         let mut disturbed = world.disturbed;
         for (from, _) in &self.lulls.0 {
             if *from <= now {
@@ -366,10 +378,10 @@ impl Driver {
             } else {
                 0
             };
-            (
-                company,
-                !lull && world.weather.roughness > Roughness::Calm && world.rng.u16(..600) == 0,
-            )
+            let force =
+                !lull && world.weather.roughness > Roughness::Calm && world.rng.u16(..600) == 0;
+            let asked_for = std::mem::take(&mut world.force_next) && !lull;
+            (company, force || asked_for)
         };
         let report = Rc::new(std::cell::RefCell::new(None));
         self.launch(None, force, StdDuration::ZERO, Some(report.clone()));
@@ -545,13 +557,17 @@ fn act(shared: &Shared) {
         world.acted_at = world.now();
     }
     if let Some(errand) = asked {
-        *shared
-            .borrow_mut()
-            .errands
-            .entry(errand.name.clone())
-            .or_default() += 1;
-        tokio::task::spawn_local(ask(shared.clone(), errand));
+        send(shared, errand);
     }
+}
+
+fn send(shared: &Shared, errand: Errand) {
+    *shared
+        .borrow_mut()
+        .errands
+        .entry(errand.name.clone())
+        .or_default() += 1;
+    tokio::task::spawn_local(ask(shared.clone(), errand));
 }
 
 /// Asks until there is an answer: people do not know what became of what they asked for when an invocation dies.
@@ -699,6 +715,10 @@ async fn pass(shared: Shared, id: u32, what: What, force: bool, lull: bool) -> O
                     world.tally.count(&format!("problem: {}", problem.kind));
                 }
             }
+            for entry in &entries {
+                let report = serde_json::to_string(entry).unwrap_or_default();
+                world.visitors.reports.insert(entry.name.clone(), report);
+            }
             rules::pass_ended(world, id, &entries, full);
             world.tally.count("passes");
             if full && lull {
@@ -734,6 +754,11 @@ fn begin(
     } else if a_minute_off {
         skew = Duration::seconds(world.rng.i64(-240..240));
         world.tally.count("passes with a clock minutes off");
+    }
+    if let Some(wrong) = world.next_skew.take().filter(|_| !lull) {
+        skew = wrong;
+        world.disturb();
+        world.tally.count("passes with a clock months ahead");
     }
     let short = !lull && world.rng.f64() < world.weather.short;
     let seconds = if short {
@@ -805,7 +830,7 @@ impl SimPorts {
 
 thread_local! {
     /// Keys that take long to make, made once.
-    static RSA: String = PrivateKey::generate(KeyType::Rsa2048).unwrap().to_pem().to_string();
+    pub(crate) static RSA: String = PrivateKey::generate(KeyType::Rsa2048).unwrap().to_pem().to_string();
 }
 
 impl Ports for SimPorts {
@@ -926,6 +951,11 @@ impl Ports for SimPorts {
                 let Some(listener) = listener else {
                     return Ok(Proven::CouldNotTell("no such host".to_owned()));
                 };
+                if world.unseen.contains(&listener) {
+                    world.tally.count("proof: something else for days");
+                    let wrong = "something else in front is served";
+                    return Ok::<_, ServiceError>(Proven::Wrong(wrong.to_owned()));
+                }
                 for name in question.names {
                     match served(
                         world,

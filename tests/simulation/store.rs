@@ -1,12 +1,17 @@
 //! The bucket: strong, with conditional writes.
 
+use std::collections::BTreeMap;
+
 use certificates::key::PrivateKey;
 use certificates::state::{PendingKey, State, VaultEntry};
 use certificates::store::{Condition, Entry, Object, Store, StoreError, parse_record};
+use time::{Duration, OffsetDateTime};
 
 use crate::faults::Service;
 use crate::people;
+use crate::provocations;
 use crate::rules;
+use crate::visitors;
 use crate::world::{Handle, Stored, World, name_in};
 
 pub(crate) struct SimStore(pub(crate) Handle);
@@ -148,16 +153,16 @@ fn put_known(world: &mut World, key: &str, body: Vec<u8>, state: Option<State>) 
             && let Ok(entry) = parse_record::<VaultEntry>(key, &body)
         {
             let private = entry.private_key.to_string();
+            visitors::stored(world, key, &entry.chain);
             world.vault.insert(key.to_owned(), (entry.chain, private));
         }
     }
-    world.objects.insert(
-        key.to_owned(),
-        Stored {
-            body,
-            etag: etag.clone(),
-        },
-    );
+    let stored = Stored {
+        body,
+        etag: etag.clone(),
+    };
+    let before = world.objects.insert(key.to_owned(), stored);
+    remember(world, key, before);
     etag
 }
 
@@ -169,7 +174,8 @@ fn hash(body: &[u8]) -> u64 {
 
 /// Takes an object away.
 pub(crate) fn remove(world: &mut World, key: &str) {
-    world.objects.remove(key);
+    let before = world.objects.remove(key);
+    remember(world, key, before);
     world.vault.remove(key);
     if let Some(name) = name_in(key) {
         if key.starts_with("state/") {
@@ -180,3 +186,38 @@ pub(crate) fn remove(world: &mut World, key: &str) {
         }
     }
 }
+
+/// Remembers what an object was before a change, for the days to which people restore.
+fn remember(world: &mut World, key: &str, before: Option<Stored>) {
+    if !world.visitors.is_on() || !provocations::is_restored(key) {
+        return;
+    }
+    let now = world.now();
+    world.journal.push_back((now, key.to_owned(), before));
+    while (world.journal.front()).is_some_and(|(at, ..)| now - *at > REMEMBERED) {
+        world.journal.pop_front();
+    }
+}
+
+/// Makes the bucket what it was at an instant.
+pub(crate) fn restore(world: &mut World, to: OffsetDateTime) {
+    let mut old: BTreeMap<String, Option<Stored>> = BTreeMap::new();
+    let changes = world.journal.iter().rev();
+    for (_, key, before) in changes.take_while(|(at, ..)| *at > to) {
+        old.insert(key.clone(), before.clone());
+    }
+    for (key, before) in old {
+        remove(world, &key);
+        let Some(Stored { body, etag }) = before else {
+            continue;
+        };
+        let state = read_state(world, &key, &body);
+        put_known(world, &key, body, state);
+        // The same content has the same ETag.
+        if let Some(stored) = world.objects.get_mut(&key) {
+            stored.etag = etag;
+        }
+    }
+}
+
+const REMEMBERED: Duration = Duration::days(11);

@@ -80,7 +80,7 @@ impl Trace {
 }
 
 /// Writes ARNs as a reader wants them: `certificate/12`, `listener/web0`.
-fn shorten(line: &str) -> String {
+pub(crate) fn shorten(line: &str) -> String {
     let mut short = String::with_capacity(line.len());
     let mut rest = line;
     while let Some(at) = rest.find("arn:aws:") {

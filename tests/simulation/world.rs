@@ -1,7 +1,7 @@
 //! What is true in one simulated world, and the gate through which every call of the cycle goes.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt::Display;
 use std::rc::Rc;
 
@@ -19,8 +19,10 @@ use crate::aws::{AcmCertificate, SimListener};
 use crate::ca::{Ca, Site};
 use crate::faults::{Fate, Fault, Roughness, Service, Weather};
 use crate::people::Wish;
+use crate::provocations::Plan;
 use crate::rules;
 use crate::trace::{Tally, Trace};
+use crate::visitors::Visitors;
 
 /// A world, shared by the passes in it and by what goes on outside of them.
 pub(crate) type Shared = Rc<RefCell<World>>;
@@ -75,12 +77,27 @@ pub(crate) struct World {
     /// and when somebody last had one, or did something else.
     pub(crate) acted_at: OffsetDateTime,
     pub(crate) last_pass: u32,
+    /// What the oracle of rule 12 remembers.
+    pub(crate) visitors: Visitors,
+    /// What stood in the bucket before each change of the last days.
+    pub(crate) journal: VecDeque<(OffsetDateTime, String, Option<Stored>)>,
+    /// Listeners whose handshakes show something else,
+    pub(crate) unseen: BTreeSet<String>,
+    /// and those that people leave full.
+    pub(crate) kept_full: BTreeSet<String>,
+    /// What people mean to do, and when.
+    pub(crate) plans: Vec<(OffsetDateTime, Plan)>,
+    /// Whether the next pass renews by force.
+    pub(crate) force_next: bool,
+    /// By how much the clock of the next pass is wrong.
+    pub(crate) next_skew: Option<Duration>,
     next: u64,
     /// The first broken rule.
     pub(crate) broken: Option<String>,
 }
 
 /// An object.
+#[derive(Clone)]
 pub(crate) struct Stored {
     pub(crate) body: Vec<u8>,
     pub(crate) etag: String,
@@ -194,6 +211,13 @@ impl World {
             errands: BTreeMap::new(),
             acted_at: EPOCH,
             last_pass: 0,
+            visitors: Visitors::default(),
+            journal: VecDeque::new(),
+            unseen: BTreeSet::new(),
+            kept_full: BTreeSet::new(),
+            plans: Vec::new(),
+            force_next: false,
+            next_skew: None,
             next: 0,
             broken: None,
             rng,
@@ -246,6 +270,9 @@ impl World {
     pub(crate) fn broken(&mut self, what: impl Display) {
         if self.broken.is_none() {
             let what = what.to_string();
+            if self.lists(&what) {
+                return;
+            }
             let now = self.now();
             self.trace.line(now, format_args!("BROKEN: {what}"));
             self.broken = Some(format!("{now}: {what}"));

@@ -11,7 +11,7 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use serde_json::{Value, json};
 
-use crate::{Directory, root, tool};
+use crate::{Directory, is_missing, root, tool};
 
 /// A running Chromium with one page open.
 #[derive(Debug)]
@@ -26,12 +26,11 @@ pub struct Chromium {
 }
 
 impl Chromium {
-    /// Returns whether there is one to run.
-    pub fn installed() -> bool {
-        let mut version = Command::new(program());
-        let version = version.arg("--version").stdout(Stdio::null());
-        let status = version.stderr(Stdio::null()).status();
-        status.is_ok_and(|status| status.success())
+    /// Returns whether there is none to run, so that the test has nothing to try. With `CI=true` it
+    /// fails instead.
+    #[track_caller]
+    pub fn is_missing(test: &str) -> bool {
+        is_missing("Chromium", Command::new(program()).arg("--version"), test)
     }
 
     /// Starts one with an empty page.

@@ -35,6 +35,7 @@ pub mod tls;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
@@ -277,6 +278,26 @@ pub fn root() -> &'static Path {
 /// Returns a file the set-up installs.
 pub fn tool(path: &str) -> PathBuf {
     root().join(".tools").join(path)
+}
+
+/// Returns whether a program that `tests/setup` may do without does not run, and says which test is
+/// left out for that. Where nothing may be left out (`CI=true`) the test fails.
+#[track_caller]
+#[allow(
+    clippy::print_stderr,
+    reason = "what is left out has to be seen to be left out"
+)]
+fn is_missing(program: &str, version: &mut Command, test: &str) -> bool {
+    let version = version.stdout(Stdio::null()).stderr(Stdio::null());
+    let missing = !version.status().is_ok_and(|status| status.success());
+    if missing {
+        let left_out =
+            format!("SKIPPED {test}: there is no {program}, and tests/setup could not get one");
+        let ci = std::env::var_os("CI").is_some_and(|ci| ci == "true");
+        assert!(!ci, "{left_out}; with CI=true nothing may be left out");
+        eprintln!("{left_out}");
+    }
+    missing
 }
 
 /// Returns a program of the workspace.

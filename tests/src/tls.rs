@@ -41,13 +41,35 @@ impl PrivateAuthority {
 
     /// Issues a server certificate; returns chain and key as PEM.
     pub fn issue(&self, names: &[&str]) -> (String, String) {
-        let names = names.iter().map(|name| (*name).to_owned());
-        let mut params = CertificateParams::new(names.collect::<Vec<_>>()).unwrap();
-        params.distinguished_name = common_name("local cloud");
-        let key = KeyPair::generate().unwrap();
-        let certificate = params.signed_by(&key, &self.issuer).unwrap();
+        self.sign(server(names), &KeyPair::generate().unwrap())
+    }
+
+    /// Issues one for an RSA key.
+    pub fn issue_rsa(&self, names: &[&str]) -> (String, String) {
+        let key = KeyPair::generate_for(&rcgen::PKCS_RSA_SHA256).unwrap();
+        self.sign(server(names), &key)
+    }
+
+    /// Issues one that ends after a while.
+    pub fn issue_for(&self, names: &[&str], lifetime: time::Duration) -> (String, String) {
+        let mut params = server(names);
+        let now = time::OffsetDateTime::now_utc();
+        params.not_before = now - time::Duration::days(1);
+        params.not_after = now + lifetime;
+        self.sign(params, &KeyPair::generate().unwrap())
+    }
+
+    fn sign(&self, params: CertificateParams, key: &KeyPair) -> (String, String) {
+        let certificate = params.signed_by(key, &self.issuer).unwrap();
         (certificate.pem(), key.serialize_pem())
     }
+}
+
+fn server(names: &[&str]) -> CertificateParams {
+    let names = names.iter().map(|name| (*name).to_owned());
+    let mut params = CertificateParams::new(names.collect::<Vec<_>>()).unwrap();
+    params.distinguished_name = common_name("local cloud");
+    params
 }
 
 impl Default for PrivateAuthority {

@@ -11,7 +11,7 @@ use crate::pass::{Pass, log};
 use crate::problem::Problem;
 use crate::removal::wanted_nowhere;
 use crate::report::{Entry, Outcome, whole_seconds};
-use crate::state::{Reason, Removal, State, VaultEntry};
+use crate::state::{Held, Reason, Removal, State, VaultEntry};
 use crate::store::{self, Store, read_record};
 
 /// What is asked for.
@@ -146,7 +146,13 @@ impl<P: Ports> Cycle<'_, P> {
                 plan.deploy = Some(words);
             }
             Action::Revoke { serial, reason } => {
-                state.ask_for_revocation(serial.as_deref(), *reason, now)?;
+                let serial = serial.clone().or_else(|| state.serial_to_revoke());
+                let serial = serial.ok_or_else(|| {
+                    let detail = "there is no certificate to revoke";
+                    Problem::ours(Ours::NoCertificate, detail)
+                })?;
+                let found = self.held_by_serial(name, &state, &serial).await?;
+                state.ask_for_revocation(&serial, found.as_ref(), *reason, now)?;
                 plan = self.plan(&wanted, &object.etag, &state, false).await?;
                 plan.sweep = true;
             }
@@ -159,6 +165,24 @@ impl<P: Ports> Cycle<'_, P> {
             etag,
             plan,
         })))
+    }
+
+    /// Returns what is known of a certificate that the record names no more.
+    async fn held_by_serial(
+        &self,
+        name: &CertificateName,
+        state: &State,
+        serial: &str,
+    ) -> Result<Option<Held>, Problem> {
+        let Some(current) = state
+            .certificate
+            .as_ref()
+            .filter(|_| state.held(serial).is_none())
+        else {
+            return Ok(None);
+        };
+        let leaf = self.leaf_of_ours(name, state, serial).await?;
+        Ok(leaf.and_then(|leaf| current.like(&leaf, self.clock.now())))
     }
 
     async fn must_be_in_vault(&self, name: &CertificateName, serial: &str) -> Result<(), Problem> {
@@ -184,9 +208,10 @@ impl<P: Ports> Cycle<'_, P> {
             plan,
         } = to_do;
         let begun = Work::begin(self, wanted, document, state, etag).await;
-        let Some(work) = begun.map_err(|error| store_problem(&error))? else {
+        let Some(mut work) = begun.map_err(|error| store_problem(&error))? else {
             return Ok(None);
         };
+        work.by_hand = true;
         let Some(step) = plan.remove else {
             return Ok(Some(work.carry_out(plan, false).await));
         };

@@ -7,7 +7,7 @@ use time::{Duration, OffsetDateTime};
 use crate::classes::Ours;
 use crate::document::Wanted;
 use crate::names::DnsName;
-use crate::problem::{LONGEST_RETRY_AFTER, Problem, Retry, backoff};
+use crate::problem::{LONGEST_RETRY_AFTER, LONGEST_WAIT, Problem, Retry, backoff};
 use crate::report::whole_seconds;
 use crate::state::{Missing, OrderRecord, State};
 
@@ -25,14 +25,22 @@ pub struct Blame {
 impl Missing {
     /// Whether the name is left out of orders. An instant too far ahead was written by a clock that was wrong.
     pub fn waits(&self, now: OffsetDateTime) -> bool {
-        self.next_attempt > now && self.next_attempt <= now + LONGEST_RETRY_AFTER
+        self.next_attempt > now && !self.is_too_far_ahead(now)
+    }
+
+    /// Whether the next attempt is so far ahead that a clock that was wrong wrote it down.
+    pub fn is_too_far_ahead(&self, now: OffsetDateTime) -> bool {
+        let longest = match self.binding {
+            true => LONGEST_RETRY_AFTER,
+            false => LONGEST_WAIT,
+        };
+        self.next_attempt > now + longest
     }
 }
 
 /// Returns the names that an order made now is for: all that are wanted, but for those that stood in the way and wait.
 ///
-/// A name that the present certificate serves is given up only when that is to be renewed and several attempts have failed, or
-/// when little of its lifetime is left.
+/// A name that the present certificate serves is given up only when a tenth of its lifetime is left, or it was revoked (rule 12).
 pub fn names_now(wanted: &Wanted, state: &State, now: OffsetDateTime) -> Vec<DnsName> {
     let names: Vec<DnsName> = (wanted.domains.iter())
         .filter(|name| !is_left_out(name, wanted, state, now))
@@ -46,22 +54,14 @@ pub fn names_now(wanted: &Wanted, state: &State, now: OffsetDateTime) -> Vec<Dns
 
 fn is_left_out(name: &DnsName, wanted: &Wanted, state: &State, now: OffsetDateTime) -> bool {
     let missing = state.missing.get(name).filter(|missing| missing.waits(now));
-    missing.is_some_and(|missing| may_be_given_up(name, wanted, state, missing.attempts, now))
+    missing.is_some() && may_be_given_up(name, wanted, state, now)
 }
 
-fn may_be_given_up(
-    name: &DnsName,
-    wanted: &Wanted,
-    state: &State,
-    attempts: u32,
-    now: OffsetDateTime,
-) -> bool {
+fn may_be_given_up(name: &DnsName, wanted: &Wanted, state: &State, now: OffsetDateTime) -> bool {
     let held = state.certificate.as_ref();
     let held = held.filter(|held| held.domains.contains(name));
     wanted.partial
-        && held.is_none_or(|held| {
-            held.cannot_wait(now) || (held.renew_at() <= now && attempts >= GIVEN_UP_AFTER)
-        })
+        && held.is_none_or(|held| held.revoked_at.is_some() || held.share_left(now) <= A_TENTH)
 }
 
 /// Whether an order can be made without these names when they stand in the way once more.
@@ -72,13 +72,7 @@ pub fn can_go_without(
     state: &State,
     now: OffsetDateTime,
 ) -> bool {
-    let may = |name: &DnsName| {
-        let before = state
-            .missing
-            .get(name)
-            .map_or(0, |missing| missing.attempts);
-        may_be_given_up(name, wanted, state, before + 1, now)
-    };
+    let may = |name: &DnsName| may_be_given_up(name, wanted, state, now);
     !names.is_empty() && names.len() < ordered.len() && names.iter().all(may)
 }
 
@@ -107,14 +101,15 @@ pub fn fits(
 }
 
 /// Leaves these names out of orders until their next attempt, where the document allows that and others remain. Returns whether
-/// an order without all of them can be made now. `luck` in 0..1 shortens the waits, see [`backoff`].
+/// an order without all of them can be made now. `luck` in 0..1 shortens the waits, see [`backoff`]; an attempt by hand does not
+/// climb the ladder.
 pub fn leave_out(
     state: &mut State,
     wanted: &Wanted,
     ordered: &[DnsName],
     blamed: &[Blame],
     now: OffsetDateTime,
-    luck: f64,
+    (luck, by_hand): (f64, bool),
 ) -> bool {
     let blamed: Vec<&Blame> = (blamed.iter())
         .filter(|blame| ordered.contains(&blame.name))
@@ -124,13 +119,17 @@ pub fn leave_out(
     }
     for blame in &blamed {
         let before = state.missing.get(&blame.name);
-        let attempts = before.map_or(0, |missing| missing.attempts) + 1;
+        let attempts = match before {
+            Some(before) if by_hand => before.attempts.max(1),
+            before => before.map_or(0, |missing| missing.attempts) + 1,
+        };
         let ours = now + backoff(attempts, blame.problem.costs_nobody(), luck);
         let next_attempt = blame.not_before.map_or(ours, |instant| instant.max(now));
         let missing = Missing {
             problem: blame.problem.clone(),
             attempts,
             next_attempt: whole_seconds(next_attempt) + Duration::SECOND,
+            binding: blame.not_before.is_some(),
         };
         state.missing.insert(blame.name.clone(), missing);
     }
@@ -182,8 +181,8 @@ pub fn little_is_left(state: &State, share: f64, now: OffsetDateTime) -> bool {
     held.map_or(0.0, |held| held.share_left(now)) < share
 }
 
-/// A name that is served is given up after so many attempts in a row: 1, 10 and 100 minutes apart.
-const GIVEN_UP_AFTER: u32 = 4;
+/// A name that is served is given up below this share of the lifetime.
+const A_TENTH: f64 = 0.1;
 
 #[cfg(test)]
 mod tests {
@@ -231,7 +230,7 @@ mod tests {
             &all,
             &[blame("b.example.com")],
             NOW,
-            0.0
+            (0.0, false)
         ));
         let rest = names(&["a.example.com", "c.example.com"]);
         assert_eq!(names_now(&wanted, &state, NOW), rest);
@@ -246,7 +245,7 @@ mod tests {
             &all,
             &[blame("b.example.com")],
             NOW,
-            0.0
+            (0.0, false)
         ));
         assert_eq!(names_now(&wanted, &state, NOW + Duration::minutes(9)), rest);
     }
@@ -264,7 +263,7 @@ mod tests {
             &whole.domains,
             &bad[..1],
             NOW,
-            0.0
+            (0.0, false)
         ));
         let partial = wanted(true);
         assert!(!leave_out(
@@ -273,7 +272,7 @@ mod tests {
             &partial.domains,
             &bad,
             NOW,
-            0.0
+            (0.0, false)
         ));
         assert_eq!(state.missing, BTreeMap::new());
     }

@@ -158,12 +158,22 @@ impl<P: Ports> Work<'_, '_, P> {
 
     async fn act(&mut self, plan: &Plan, force: bool, done: &mut Done) -> Result<(), Halt> {
         if plan.revoke {
+            let serials = self
+                .state
+                .revoking
+                .iter()
+                .map(|revocation| revocation.serial.as_str());
+            let asked = format!("asked to revoke {}", serials.collect::<Vec<_>>().join(", "));
             match self.revoke().await {
-                Ok(any) => {
-                    done.reason
-                        .get_or_insert("a revocation was asked for".to_owned());
-                    if any {
-                        done.remarks.push("it is revoked".to_owned());
+                Ok(revoked) => {
+                    done.reason.get_or_insert(asked);
+                    for serial in revoked {
+                        let is_served = (self.state.served.as_ref())
+                            .is_some_and(|served| served.serial == serial);
+                        done.remarks.push(match is_served {
+                            true => format!("{serial}, which is served, is revoked"),
+                            false => format!("{serial}, which is not served, is revoked"),
+                        });
                     }
                     // What has no document is not replaced.
                     if !self.document.is_empty() {

@@ -9,8 +9,9 @@ use crate::classes::Ours;
 use crate::cycle::{Cycle, Halt, Ports, Work};
 use crate::document::Target;
 use crate::load_balancer::LoadBalancer;
+use crate::names::CertificateName;
 use crate::problem::ServiceError;
-use crate::state::{Superseded, TargetKind, TargetState};
+use crate::state::{Superseded, TargetKind, TargetState, Untagged};
 use crate::targets::{Deployed, stray_targets, uses_region};
 
 /// What is left of ours on a listener.
@@ -30,11 +31,56 @@ impl<P: Ports> Cycle<'_, P> {
     }
 }
 
+impl<P: Ports> Cycle<'_, P> {
+    /// Whether a certificate that had lost our tags has them again or is gone. What cannot be told
+    /// stays as it is.
+    pub(crate) async fn is_settled(
+        &self,
+        region: &str,
+        lost: &Untagged,
+        name: &CertificateName,
+    ) -> bool {
+        let tags = self.ports.certificate_manager(region).tags(&lost.arn).await;
+        match tags {
+            Ok(None) => true,
+            Ok(Some(tags)) => self.is_ours(&tags, name),
+            Err(_) => false,
+        }
+    }
+}
+
 impl<P: Ports> Work<'_, '_, P> {
+    /// Takes up again what has our tags again, as superseded, and forgets what is gone.
+    pub(crate) async fn settle_untagged(&mut self) {
+        for (region, mut import) in self.state.imports.clone() {
+            let lost = std::mem::take(&mut import.untagged);
+            for lost in lost {
+                if !self
+                    .cycle
+                    .is_settled(&region, &lost, &self.wanted.name)
+                    .await
+                {
+                    continue;
+                }
+                self.note("tags settled", lost.arn.to_string());
+                let Some(import) = self.state.imports.get_mut(&region) else {
+                    continue;
+                };
+                import.untagged.retain(|known| known.arn != lost.arn);
+                if import.arn.as_ref() != Some(&lost.arn) {
+                    import.superseded.push(Superseded {
+                        arn: lost.arn,
+                        detached_at: None,
+                    });
+                }
+            }
+        }
+    }
+
     /// Takes ours off the listeners that the document does not name any more, and lets go of what stands in regions without
     /// targets. One listener that cannot be dealt with stops no other.
     pub(crate) async fn take_off_strays(&mut self, deployed: &mut Deployed) -> Result<(), Halt> {
-        for id in stray_targets(&self.wanted, &self.state, &self.cycle.home) {
+        for id in stray_targets(&self.in_force, &self.state, &self.cycle.home) {
             let Ok(listener) = id.parse::<ListenerArn>() else {
                 // An import nobody asks for any more is dealt with below, by region.
                 self.state.targets.retain(|target| target.id != id);
@@ -61,7 +107,7 @@ impl<P: Ports> Work<'_, '_, P> {
             .state
             .imports
             .keys()
-            .filter(|region| !uses_region(&self.wanted, region, &self.cycle.home))
+            .filter(|region| !uses_region(&self.in_force, region, &self.cycle.home))
             .cloned()
             .collect();
         let now = self.cycle.clock.now();
@@ -72,7 +118,7 @@ impl<P: Ports> Work<'_, '_, P> {
                 .get(&region)
                 .is_some_and(|import| import.importing.is_some());
             if undecided {
-                self.gather_lost(&region, "", None).await?;
+                self.gather(&region, None, None).await?;
             }
             if let Some(import) = self.state.imports.get_mut(&region) {
                 if let Some(arn) = import.arn.take() {
@@ -170,7 +216,7 @@ impl<P: Ports> Work<'_, '_, P> {
             );
         }
         let listeners = self
-            .wanted
+            .in_force
             .targets
             .iter()
             .filter_map(|target| match target {
@@ -247,8 +293,12 @@ impl<P: Ports> Work<'_, '_, P> {
                     .push(format!("{arn} is still in use by {}", users.join(", "))),
             }
         }
+        let is_going = self.state.removing.is_some();
         self.state.imports.retain(|_, import| {
-            import.arn.is_some() || import.importing.is_some() || !import.superseded.is_empty()
+            import.arn.is_some()
+                || import.importing.is_some()
+                || !import.superseded.is_empty()
+                || !(import.untagged.is_empty() || is_going)
         });
     }
 

@@ -16,6 +16,7 @@ use crate::budget::Budget;
 use crate::certificate_manager::{CertificateManager, Listed};
 use crate::classes::{self, Ours};
 use crate::clock::Clock;
+use crate::contention::{Claim, Lost};
 use crate::dns::Resolver;
 use crate::document::Wanted;
 use crate::key::{KeyType, PrivateKey};
@@ -23,13 +24,14 @@ use crate::load_balancer::{Holding, LoadBalancer};
 use crate::memo::Memo;
 use crate::messages::{Channels, Message};
 use crate::names::{CertificateName, DnsName};
+use crate::outlook::balancer_of;
 use crate::preflight::Sights;
 use crate::problem::{Failure, Problem, Refusal, ServiceError, backoff};
 use crate::proof::{Proven, Question};
 use crate::renewal;
 use crate::self_check::Fetched;
 use crate::settings::{Channel, Settings};
-use crate::state::{Held, LONGEST_LEASE, Lease, Leftovers, State};
+use crate::state::{Contended, Held, LONGEST_LEASE, Lease, Leftovers, State};
 use crate::store::{self, Condition, Store, StoreError, write_record};
 
 /// Everything outside that a pass talks to.
@@ -93,6 +95,8 @@ pub struct Cycle<'p, P: Ports> {
     pub clock: Clock,
     /// Whether nothing is removed because its document is gone: so many are that it may be a mistake.
     pub keeps_orphans: bool,
+    /// Whether all documents are looked at, so that who wants what is known without asking further.
+    pub is_full: bool,
     /// Whether what is forced is ordered also where the certificate that is to be served is not on
     /// its targets yet.
     pub reissue: bool,
@@ -103,6 +107,12 @@ pub struct Cycle<'p, P: Ports> {
     pub(crate) budget: Budget,
     pub(crate) channels: RefCell<Channels>,
     pub(crate) sights: Sights<P::Resolver>,
+    /// What documents want of listeners, and what their records say of that, by name.
+    pub(crate) claims: RefCell<BTreeMap<String, (Vec<Claim>, BTreeMap<String, Contended>)>>,
+    /// What was decided of that; `None` before all were looked at.
+    pub(crate) contention: RefCell<Option<Lost>>,
+    /// The load balancers that refused a certificate for want of room.
+    pub(crate) full: RefCell<BTreeSet<String>>,
     holdings: Memo<Result<Holding, ServiceError>>,
     listings: Memo<(OffsetDateTime, Rc<Vec<Listed>>)>,
 }
@@ -125,6 +135,7 @@ impl<'p, P: Ports> Cycle<'p, P> {
             account_id,
             clock,
             keeps_orphans: false,
+            is_full: false,
             reissue: false,
             owner: format!("{:032x}", fastrand::u128(..)),
             accounts: Memo::default(),
@@ -132,6 +143,9 @@ impl<'p, P: Ports> Cycle<'p, P> {
             budget: Budget::default(),
             channels: RefCell::default(),
             sights: Sights::default(),
+            claims: RefCell::default(),
+            contention: RefCell::default(),
+            full: RefCell::default(),
             holdings: Memo::default(),
             listings: Memo::default(),
         }
@@ -142,6 +156,7 @@ impl<'p, P: Ports> Cycle<'p, P> {
         self.settings.notify.channels.clear();
         Cycle {
             keeps_orphans: self.keeps_orphans,
+            is_full: self.is_full,
             reissue: self.reissue,
             ..Cycle::new(
                 ports,
@@ -217,17 +232,25 @@ impl<'p, P: Ports> Cycle<'p, P> {
         ]
     }
 
+    /// Returns what the listeners that were looked at hold, by ARN.
+    pub(crate) fn holdings_seen(&self) -> Vec<(String, Holding)> {
+        let answers = self.holdings.answers().into_iter();
+        let held = answers.filter_map(|(listener, cell)| {
+            let holding = cell.get()?.as_ref().ok()?;
+            Some((listener, holding.clone()))
+        });
+        held.collect()
+    }
+
+    /// Notes that a load balancer refused a certificate for want of room.
+    pub(crate) fn note_full(&self, listener: &ListenerArn) {
+        self.full.borrow_mut().insert(balancer_of(listener));
+    }
+
     /// Returns how many certificates the fullest load balancer holds beside the defaults, on its listeners seen in this pass:
     /// the quota is the load balancer's.
     pub fn most_certificates_on_a_load_balancer(&self) -> Option<usize> {
-        let mut held = BTreeMap::<String, usize>::new();
-        for (listener, cell) in self.holdings.answers() {
-            let (balancer, _) = listener.rsplit_once('/').unwrap_or((&listener, ""));
-            if let Some(Ok(holding)) = cell.get() {
-                *held.entry(balancer.to_owned()).or_default() += holding.list.len();
-            }
-        }
-        held.into_values().max()
+        self.certificates_by_load_balancer().into_values().max()
     }
 
     /// Whether these tags say that a certificate is this one of ours.
@@ -343,10 +366,14 @@ pub fn state_problem(error: &StoreError) -> Problem {
 pub struct Work<'c, 'p, P: Ports> {
     pub(crate) cycle: &'c Cycle<'p, P>,
     pub(crate) wanted: Wanted,
+    /// What is in force for it: the document's word, once that counts (rule 12).
+    pub(crate) in_force: Wanted,
     pub(crate) document: String,
     pub(crate) state: State,
     /// What was put back on a listener in this pass: it may not be listed there for a while.
     pub(crate) put_back: BTreeSet<String>,
+    /// Whether a person asked for what is done: then a failure does not climb the ladder.
+    pub(crate) by_hand: bool,
     etag: Option<String>,
 }
 
@@ -361,10 +388,12 @@ impl<'c, 'p, P: Ports> Work<'c, 'p, P> {
     ) -> Result<Option<Self>, StoreError> {
         let mut work = Self {
             cycle,
+            in_force: wanted.clone(),
             wanted,
             document,
             state,
             put_back: BTreeSet::new(),
+            by_hand: false,
             etag,
         };
         if work.state.told.is_none() {
@@ -444,7 +473,12 @@ impl<'c, 'p, P: Ports> Work<'c, 'p, P> {
         directory: &str,
     ) -> Failure {
         let now = self.cycle.clock.now();
-        let attempts = before.map_or(0, |failure| failure.attempts) + 1;
+        // What a person asks for, also by an edit, puts no attempt of our own off.
+        let asked_for = before.filter(|before| self.by_hand || before.document != self.document);
+        let attempts = match asked_for {
+            Some(before) => before.attempts.max(1),
+            None => before.map_or(0, |failure| failure.attempts) + 1,
+        };
         // Until a new certificate is deployed, the one before it may be what is served.
         let held = self.state.certificate.as_ref().map(Held::validity);
         let urgent = [held, self.state.still_served]
@@ -462,6 +496,8 @@ impl<'c, 'p, P: Ports> Work<'c, 'p, P> {
         } else {
             now + backoff(attempts, urgent, fastrand::f64())
         };
+        let planned = asked_for.filter(|before| before.is_planned(now));
+        let ours = planned.map_or(ours, |before| before.next_attempt.min(ours));
         // What the authority asks for always wins over our own ladder.
         let next_attempt = failing.not_before.map_or(ours, |instant| instant.max(now));
         Failure {

@@ -2,24 +2,28 @@
 //!
 //! A deployment can be repeated from any point. It never needs the authority.
 
+use crate::arn::CertificateArn;
+use crate::certificate::{Chain, Leaf};
+use crate::certificate_manager::{CertificateManager, same_serial};
 use crate::classes::Ours;
 use crate::cycle::{Cycle, Halt, Ports, Work};
-use crate::document::{Target, Wanted};
+use crate::document::{ListenerAt, Placement, Target, Wanted};
 use crate::import::{Imported, Issued};
 use crate::listener;
-use crate::placement::placing;
-use crate::problem::Problem;
+use crate::placement::{Placed, placing};
+use crate::problem::{Problem, backoff};
 use crate::proving::{is_old, proof_is_due};
+use crate::renewal::{self, rfc3339};
 use crate::settings::CheckMode;
-use crate::state::{State, TargetKind, TargetState};
+use crate::state::{Held, State, TargetKind, TargetState};
 use crate::targets::{Deployed, regions, stray_targets, target_id, target_region, uses_region};
+use crate::word::Word;
 
 impl<P: Ports> Cycle<'_, P> {
     /// Returns why a deployment is needed, or `None` when everything is as wanted. Reads each listener once per pass.
     pub(crate) async fn deployment_needed(&self, wanted: &Wanted, state: &State) -> Option<String> {
-        let Some(held) = &state.certificate else {
-            return None;
-        };
+        let held = state.certificate.as_ref()?;
+        let wanted = &*state.in_force(wanted, &self.directories(wanted), &self.home);
         let now = self.clock.now();
         for target in &wanted.targets {
             let (_, id) = target_id(target, state, &self.home);
@@ -53,8 +57,21 @@ impl<P: Ports> Cycle<'_, P> {
             let Ok(holding) = self.holding_seen(listener).await else {
                 return Some(format!("{listener} could not be read"));
             };
-            let placing = placing(wanted, state, listener, *placement, arn.clone(), now);
+            if state.contended.contains_key(&id) {
+                continue;
+            }
+            if record.stays_are_old(now) {
+                return Some(format!("what stays on {listener} is looked at again"));
+            }
+            let keeps_default = (holding.default.as_ref())
+                .is_some_and(|default| record.stays.contains_key(default));
+            let placement = match keeps_default {
+                true => Placement::Sni,
+                false => *placement,
+            };
+            let placing = placing(wanted, state, listener, placement, arn.clone(), now);
             let holding = holding.without(&record.stuck);
+            let holding = holding.without(&record.stays.keys().cloned().collect());
             if !listener::is_as_wanted(&holding, &placing.wish()) {
                 return Some(format!("{listener} does not hold what it should"));
             }
@@ -73,6 +90,13 @@ impl<P: Ports> Cycle<'_, P> {
         }
         if let Some(stray) = stray_targets(wanted, state, &self.home).first() {
             return Some(format!("the document does not name {stray} any more"));
+        }
+        for (region, import) in &state.imports {
+            for lost in &import.untagged {
+                if self.is_settled(region, lost, &wanted.name).await {
+                    return Some(format!("{} has its tags again, or is gone", lost.arn));
+                }
+            }
         }
         if self.has_let_go(wanted, state).await {
             return Some("a superseded certificate is on no listener any more".to_owned());
@@ -128,38 +152,142 @@ impl<P: Ports> Cycle<'_, P> {
     }
 }
 
+/// What came of bringing a certificate to its regions.
+enum Brought {
+    /// It stands where it can stand.
+    Done,
+    /// A newer one of ours was found and taken over: that one is to be served.
+    Adopted,
+}
+
 impl<P: Ports> Work<'_, '_, P> {
-    /// Puts the certificate of the vault on all its targets and takes everything else of ours off.
+    /// Puts the certificate that is to be served on all targets in force and takes everything else of ours off.
     pub(crate) async fn deploy(&mut self) -> Result<Deployed, Halt> {
         let mut deployed = Deployed::default();
-        let Some(serial) = self
-            .state
-            .certificate
-            .as_ref()
-            .map(|held| held.serial.clone())
-        else {
-            return Ok(deployed);
-        };
-        if !self.wanted.targets.is_empty() {
-            let Some(issued) = self.issued(&serial).await? else {
-                self.note("vault entry lost", serial.clone());
-                self.state.certificate = None;
-                let detail = format!(
-                    "the vault does not hold {serial} any more; a new certificate will be ordered"
-                );
-                return Err(Problem::ours(Ours::VaultEntryLost, detail).into());
-            };
-            for region in regions(&self.wanted, &self.cycle.home) {
-                self.deploy_in(&region, &issued, &mut deployed).await?;
+        self.take_the_documents_word();
+        let outcome = self.deploy_in_force(&mut deployed).await;
+        self.state
+            .note_served(crate::report::whole_seconds(self.cycle.clock.now()));
+        outcome.map(|()| deployed)
+    }
+
+    /// From here on the document's word is in force, if a leaf for it is issued (rule 12).
+    pub(crate) fn take_the_documents_word(&mut self) {
+        let directories = self.cycle.directories(&self.wanted);
+        if self.state.is_for(&self.wanted, &directories) {
+            self.state.in_force = Some(Box::new(Word::from(&self.wanted)));
+        }
+        let in_force = (self.state).in_force(&self.wanted, &directories, &self.cycle.home);
+        self.in_force = in_force.into_owned();
+    }
+
+    async fn deploy_in_force(&mut self, deployed: &mut Deployed) -> Result<(), Halt> {
+        if self.state.certificate.is_none() {
+            return Ok(());
+        }
+        if let Some(problem) = self.cycle.distrusts(&self.in_force, &self.state) {
+            deployed.note(problem);
+            return Ok(());
+        }
+        self.settle_untagged().await;
+        for _ in 0..MOST_ADOPTIONS {
+            match self.bring_to_regions(deployed).await? {
+                Brought::Done => break,
+                Brought::Adopted => {}
             }
         }
         self.forget_listeners();
         // What is served elsewhere stays there until it stands where it is wanted: never remove before add.
         if deployed.problem.is_none() {
-            self.take_off_strays(&mut deployed).await?;
+            self.take_off_strays(deployed).await?;
         }
-        self.delete_superseded(&mut deployed).await;
-        Ok(deployed)
+        self.delete_superseded(deployed).await;
+        Ok(())
+    }
+
+    async fn bring_to_regions(&mut self, deployed: &mut Deployed) -> Result<Brought, Halt> {
+        if self.in_force.targets.is_empty() {
+            return Ok(Brought::Done);
+        }
+        let Some(held) = self.state.certificate.clone() else {
+            return Ok(Brought::Done);
+        };
+        let serial = &held.serial;
+        let issued = match self.issued(serial).await? {
+            None if held.adopted => self.issued_in_use(serial).await?,
+            issued => issued,
+        };
+        let Some(issued) = issued else {
+            self.note("vault entry lost", serial.clone());
+            self.state.certificate = None;
+            let detail = format!(
+                "the vault does not hold {serial} any more; a new certificate will be ordered"
+            );
+            return Err(Problem::ours(Ours::VaultEntryLost, detail).into());
+        };
+        for region in regions(&self.in_force, &self.cycle.home) {
+            if let Brought::Adopted = self.deploy_in(&region, &issued, deployed).await? {
+                return Ok(Brought::Adopted);
+            }
+        }
+        Ok(Brought::Done)
+    }
+
+    /// Returns a certificate without its key, as the certificate manager of a region holds it.
+    async fn issued_in_use(&self, serial: &str) -> Result<Option<Issued>, Halt> {
+        for (region, import) in &self.state.imports {
+            if import.serial.as_deref() != Some(serial) {
+                continue;
+            }
+            let Some(arn) = &import.arn else { continue };
+            let manager = self.cycle.ports.certificate_manager(region);
+            let pem = manager.leaf_pem(arn).await;
+            let pem = pem.map_err(|error| error.problem(Ours::CertificateManager, arn.as_str()))?;
+            let chain = pem.and_then(|pem| Chain::parse(&pem).ok());
+            if let Some(chain) = chain.filter(|chain| same_serial(&chain.leaf().serial, serial)) {
+                return Ok(Some(Issued::without_key(chain)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Takes over a newer certificate of ours that the certificate manager holds and no record
+    /// knows: it is served on, its key is not needed for that, and a new order follows in time.
+    async fn adopt_newer(
+        &mut self,
+        region: &str,
+        arn: &CertificateArn,
+        leaf: Leaf,
+    ) -> Result<(), Halt> {
+        let Some(before) = self.state.certificate.clone() else {
+            return Ok(());
+        };
+        let now = self.cycle.clock.now();
+        let until = rfc3339(leaf.not_after);
+        self.note(
+            "adopted",
+            format!(
+                "{arn} holds {} of ours, valid until {until}, which is newer than {} of the bucket",
+                leaf.serial, before.serial
+            ),
+        );
+        let Some(held) = before.like(&leaf, now) else {
+            return Ok(());
+        };
+        self.state.certificate = Some(Held {
+            adopted: true,
+            renewal: renewal::draw(leaf.not_before, leaf.not_after, None, now, fastrand::f64()),
+            ..held
+        });
+        self.state.supersede(before);
+        self.state.rolled_back = None;
+        let import = self.state.imports.entry(region.to_owned()).or_default();
+        import.arn = Some(arn.clone());
+        import.serial = Some(leaf.serial);
+        import.importing = None;
+        import.replaced = None;
+        import.superseded.retain(|old| old.arn != *arn);
+        self.save().await
     }
 
     async fn deploy_in(
@@ -167,10 +295,10 @@ impl<P: Ports> Work<'_, '_, P> {
         region: &str,
         issued: &Issued,
         deployed: &mut Deployed,
-    ) -> Result<(), Halt> {
+    ) -> Result<Brought, Halt> {
         let home = self.cycle.home.clone();
         let targets: Vec<Target> = self
-            .wanted
+            .in_force
             .targets
             .iter()
             .filter(|target| target_region(target, &home) == region)
@@ -180,6 +308,15 @@ impl<P: Ports> Work<'_, '_, P> {
             .iter()
             .any(|target| matches!(target, Target::CertificateManager { .. }));
         let (arn, how) = match self.import(region, issued, others_hold_arn).await {
+            Ok((arn, Imported::Newer(leaf))) => {
+                deployed.changed = true;
+                deployed.remarks.push(format!(
+                    "{arn} holds {}, a newer certificate of ours that the bucket did not know: it was adopted",
+                    leaf.serial
+                ));
+                self.adopt_newer(region, &arn, *leaf).await?;
+                return Ok(Brought::Adopted);
+            }
             Ok(imported) => imported,
             Err(Halt::Failed(failing)) => {
                 for target in &targets {
@@ -192,12 +329,12 @@ impl<P: Ports> Work<'_, '_, P> {
                     record.detail = Some(failing.problem.detail.clone());
                 }
                 deployed.note(failing.problem);
-                return Ok(());
+                return Ok(Brought::Done);
             }
             Err(halt) => return Err(halt),
         };
         deployed.changed |= how != Imported::Before;
-        let mut unproved = false;
+        let mut placed_on = Vec::new();
         for target in &targets {
             match target {
                 Target::CertificateManager { .. } => {
@@ -211,6 +348,7 @@ impl<P: Ports> Work<'_, '_, P> {
                     record.checked_at = Some(crate::report::whole_seconds(self.cycle.clock.now()));
                     record.detail = None;
                 }
+                Target::Listener { at, .. } if self.is_contended(at) => {}
                 Target::Listener { at, placement } => {
                     let placed = match self.listener_at(at, &arn).await {
                         Ok((listener, made)) => {
@@ -236,11 +374,15 @@ impl<P: Ports> Work<'_, '_, P> {
                         Err(halt) => Err(halt),
                     };
                     match placed {
-                        Ok(proved) => unproved |= !proved,
+                        Ok(placed) => placed_on.push(placed),
                         Err(Halt::Failed(failing)) => {
                             let (kind, id) = target_id(target, &self.state, &home);
                             let record = self.state.target_mut(kind, &id);
                             record.state = TargetState::Failed;
+                            if failing.problem.kind == Problem::kind_of(Ours::ListenerGone) {
+                                // What it held nobody is served any more.
+                                (record.certificate_arn, record.serial) = (None, None);
+                            }
                             record.detail = Some(failing.problem.detail.clone());
                             deployed.note(failing.problem);
                         }
@@ -249,24 +391,74 @@ impl<P: Ports> Work<'_, '_, P> {
                 }
             }
         }
-        let replaced = (self.state.imports.get(region)).and_then(|import| import.replaced.clone());
-        if let Some(before) = replaced.filter(|_| unproved)
-            && self.cycle.settings.proof.mode == CheckMode::Require
-            && !self.replaces_revoked()
-        {
-            if !self.import_back(region, &arn, &before).await? {
-                self.note("not undone", format!("{arn}: {before} cannot be put back"));
-            }
-            for target in &targets {
-                let (kind, id) = target_id(target, &self.state, &home);
-                self.state.target_mut(kind, &id).checked_at = None;
-            }
+        if placed_on.iter().any(|placed| *placed != Placed::Proved) {
+            self.undo_import(region, &arn, &targets).await?;
         }
         if deployed.problem.is_none()
             && let Some(import) = self.state.imports.get_mut(region)
         {
             import.replaced = None;
+            import.undone = None;
         }
-        self.mark_detached(region).await
+        self.mark_detached(region).await?;
+        Ok(Brought::Done)
+    }
+
+    /// Whether another document holds the place on a listener: then it is left as it is.
+    fn is_contended(&self, at: &ListenerAt) -> bool {
+        let listener = self.state.listener(at);
+        listener.is_some_and(|listener| self.state.contended.contains_key(listener.as_str()))
+    }
+
+    /// Puts back what stood under the ARN before, where the proof has to succeed and did not: once
+    /// for one leaf, and only what lasts until a person has had time to look.
+    async fn undo_import(
+        &mut self,
+        region: &str,
+        arn: &CertificateArn,
+        targets: &[Target],
+    ) -> Result<(), Halt> {
+        let import = self.state.imports.get(region);
+        let Some(before) = import.and_then(|import| import.replaced.clone()) else {
+            return Ok(());
+        };
+        let new = import.and_then(|import| import.serial.clone());
+        let was_undone = new.is_some() && import.is_some_and(|import| import.undone == new);
+        if self.cycle.settings.proof.mode != CheckMode::Require
+            || self.replaces_revoked()
+            || was_undone
+            || !self.lasts_long_enough(&before)
+        {
+            return Ok(());
+        }
+        if !self.import_back(region, arn, &before).await? {
+            self.note("not undone", format!("{arn}: {before} cannot be put back"));
+            return Ok(());
+        }
+        if let Some(import) = self.state.imports.get_mut(region) {
+            import.undone = new;
+            import.replaced = None;
+        }
+        for target in targets {
+            let (kind, id) = target_id(target, &self.state, &self.cycle.home);
+            let record = self.state.target_mut(kind, &id);
+            record.checked_at = None;
+            if record.certificate_arn.as_ref() == Some(arn) {
+                record.serial = Some(before.clone());
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a certificate before does not end before the next attempt but one.
+    pub(crate) fn lasts_long_enough(&self, serial: &str) -> bool {
+        let attempts =
+            (self.state.deployment_failure.as_ref()).map_or(0, |failure| failure.attempts);
+        let two_more = backoff(attempts + 1, false, 0.0) + backoff(attempts + 2, false, 0.0);
+        let now = self.cycle.clock.now();
+        (self.state.held(serial)).is_some_and(|held| held.not_after > now + two_more)
     }
 }
+
+/// A newer certificate may stand in each of a few regions.
+const MOST_ADOPTIONS: usize = 4;

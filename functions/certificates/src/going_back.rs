@@ -2,12 +2,14 @@
 
 use time::OffsetDateTime;
 
+use crate::arn::CertificateArn;
 use crate::authority::Account;
-use crate::certificate::Chain;
+use crate::certificate::{Chain, Leaf};
+use crate::certificate_manager::{CertificateManager, same_serial};
 use crate::classes::Ours;
 use crate::cycle::{Cycle, Halt, Ports, Work};
 use crate::names::CertificateName;
-use crate::problem::{Problem, Retry};
+use crate::problem::{Problem, Retry, ServiceError};
 use crate::renewal::{self, rfc3339};
 use crate::report::whole_seconds;
 use crate::state::{Held, Reason, Revocation, RolledBack, State, VaultEntry};
@@ -77,32 +79,40 @@ impl State {
         Ok(Some(words))
     }
 
-    /// Writes down that a certificate is to be revoked, the one to be served where no serial is given.
+    /// Returns the serial that a revocation without one means: what is served, or where that is
+    /// not known what is to be served.
+    pub(crate) fn serial_to_revoke(&self) -> Option<String> {
+        let served = self.served.as_ref().map(|served| &served.serial);
+        served
+            .or(self.certificate.as_ref().map(|held| &held.serial))
+            .cloned()
+    }
+
+    /// Writes down that a certificate is to be revoked. `found`: what is known of it where the
+    /// record names it no more.
     ///
     /// # Errors
     ///
     /// There is no such certificate.
-    pub fn ask_for_revocation(
+    pub(crate) fn ask_for_revocation(
         &mut self,
-        serial: Option<&str>,
+        serial: &str,
+        found: Option<&Held>,
         reason: Reason,
         now: OffsetDateTime,
     ) -> Result<(), Problem> {
         let refused = |detail: String| Problem::ours(Ours::NoCertificate, detail);
-        let serial = serial.or(self.certificate.as_ref().map(|held| held.serial.as_str()));
-        let serial = serial.map(str::to_owned);
-        let serial = serial.as_deref();
         let mut pending = self.revoking.iter_mut();
-        if let Some(pending) = pending.find(|known| Some(known.serial.as_str()) == serial) {
+        if let Some(pending) = pending.find(|known| known.serial == serial) {
             pending.reason = reason;
             // What the authority asked for stays.
             pending.failure.take_if(|failure| !failure.binding);
             return Ok(());
         }
-        let serial =
-            serial.ok_or_else(|| refused("there is no certificate to revoke".to_owned()))?;
-        let held = self.held(serial).ok_or_else(|| {
-            refused(format!("the vault does not hold {serial}; only the certificate to be served and the one before can be revoked"))
+        let held = self.held(serial).or(found).ok_or_else(|| {
+            refused(format!(
+                "neither the vault nor the certificate manager holds {serial} under our tags: only what they hold can be revoked"
+            ))
         })?;
         if held.revoked_at.is_some() {
             return Ok(());
@@ -141,55 +151,120 @@ impl<P: Ports> Cycle<'_, P> {
         else {
             return Ok(());
         };
+        let Some(leaf) = self.leaf_in_vault(name, serial).await? else {
+            return Ok(());
+        };
+        let held = current.like(&leaf, self.clock.now());
+        state.previous_held = held.map(Box::new);
+        Ok(())
+    }
+
+    async fn leaf_in_vault(
+        &self,
+        name: &CertificateName,
+        serial: &str,
+    ) -> Result<Option<Leaf>, Problem> {
         let object = store::vault_key(name, serial);
         let read = read_record::<VaultEntry>(self.ports.store(), &object).await;
         let entry = read.map_err(|error| crate::cycle::store_problem(&error))?;
-        let Some(chain) = entry.and_then(|(entry, _)| Chain::parse(&entry.chain).ok()) else {
-            return Ok(());
-        };
-        let leaf = chain.leaf();
-        let Some(key_type) = leaf.key_type else {
-            return Ok(());
-        };
-        state.previous_held = Some(Box::new(Held {
+        let chain = entry.and_then(|(entry, _)| Chain::parse(&entry.chain).ok());
+        Ok(chain.map(|chain| chain.leaf().clone()))
+    }
+
+    /// Returns a leaf of ours by its serial, from the vault or as a certificate manager holds it
+    /// under our tags. What has no key any more can still be revoked.
+    pub(crate) async fn leaf_of_ours(
+        &self,
+        name: &CertificateName,
+        state: &State,
+        serial: &str,
+    ) -> Result<Option<Leaf>, Problem> {
+        if let Some(leaf) = self.leaf_in_vault(name, serial).await? {
+            return Ok(Some(leaf));
+        }
+        for (region, import) in &state.imports {
+            let superseded = import.superseded.iter().map(|old| &old.arn);
+            for arn in import.arn.iter().chain(superseded) {
+                let leaf = self
+                    .leaf_in_certificate_manager(name, region, arn, serial)
+                    .await;
+                let failed =
+                    |error: ServiceError| error.problem(Ours::CertificateManager, arn.as_str());
+                if let Some(leaf) = leaf.map_err(failed)? {
+                    return Ok(Some(leaf));
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    async fn leaf_in_certificate_manager(
+        &self,
+        name: &CertificateName,
+        region: &str,
+        arn: &CertificateArn,
+        serial: &str,
+    ) -> Result<Option<Leaf>, ServiceError> {
+        let manager = self.ports.certificate_manager(region);
+        let described = manager.describe(arn).await?;
+        let held = described.and_then(|described| described.serial);
+        if held.is_none_or(|held| !same_serial(&held, serial)) {
+            return Ok(None);
+        }
+        let tags = manager.tags(arn).await?.unwrap_or_default();
+        if !self.is_ours(&tags, name) {
+            return Ok(None);
+        }
+        let pem = manager.leaf_pem(arn).await?;
+        let chain = pem.and_then(|pem| Chain::parse(&pem).ok());
+        Ok(chain.map(|chain| chain.leaf().clone()))
+    }
+}
+
+impl Held {
+    /// Returns what is known of another leaf of the same certificate; `None` for a kind of key that
+    /// is none of ours.
+    pub(crate) fn like(&self, leaf: &Leaf, now: OffsetDateTime) -> Option<Self> {
+        Some(Self {
             serial: leaf.serial.clone(),
             fingerprint: leaf.fingerprint.clone(),
             not_before: leaf.not_before,
             not_after: leaf.not_after,
             domains: leaf.names.clone(),
-            key_type,
+            key_type: leaf.key_type?,
             identifier: leaf.identifier(),
-            renewal: renewal::draw(leaf.not_before, leaf.not_after, None, self.clock.now(), 0.0),
+            renewal: renewal::draw(leaf.not_before, leaf.not_after, None, now, 0.0),
             public: None,
+            adopted: false,
             revoked_at: None,
-            ..current.clone()
-        }));
-        Ok(())
+            ..self.clone()
+        })
     }
 }
 
 impl<P: Ports> Work<'_, '_, P> {
-    /// Has all revoked that is to be and may be tried now; returns whether any was. What fails is remembered and tried again.
-    pub(crate) async fn revoke(&mut self) -> Result<bool, Halt> {
+    /// Has all revoked that is to be and may be tried now; returns the serials. What fails is remembered and tried again.
+    pub(crate) async fn revoke(&mut self) -> Result<Vec<String>, Halt> {
         let now = self.cycle.clock.now();
-        let (mut any, mut failed) = (false, None);
+        let (mut revoked, mut failed) = (Vec::new(), None);
         let due = (self.state.revoking.iter()).filter(|revocation| revocation.waits(now).is_none());
         for revocation in due.cloned().collect::<Vec<_>>() {
             match self.revoke_or_remember(&revocation).await {
-                Ok(revoked) => any |= revoked,
+                Ok(true) => revoked.push(revocation.serial),
+                Ok(false) => {}
                 Err(Halt::Failed(failing)) => failed = failed.or(Some(failing)),
                 Err(halt) => return Err(halt),
             }
         }
         match failed {
             Some(failing) => Err(Halt::Failed(failing)),
-            None => Ok(any),
+            None => Ok(revoked),
         }
     }
 
     async fn revoke_or_remember(&mut self, revocation: &Revocation) -> Result<bool, Halt> {
-        let outcome = self.revoke_held(revocation).await;
-        if let Err(Halt::Failed(failing)) = &outcome {
+        let mut outcome = self.revoke_held(revocation).await;
+        if let Err(Halt::Failed(failing)) = &mut outcome {
             let Revocation {
                 serial,
                 directory,
@@ -197,6 +272,7 @@ impl<P: Ports> Work<'_, '_, P> {
                 ..
             } = revocation;
             let detail = format!("{serial}: {}", failing.problem.detail);
+            failing.problem.detail.clone_from(&detail);
             if failing.problem.retry == Retry::Never {
                 self.note("not revoked", detail);
                 self.state.end_revocation(serial);
@@ -222,9 +298,7 @@ impl<P: Ports> Work<'_, '_, P> {
             ..
         } = revocation;
         let gone = || {
-            let detail = format!(
-                "the vault does not hold {serial} any more, so it cannot be revoked from here"
-            );
+            let detail = "neither the vault nor the certificate manager holds it any more, so it cannot be revoked from here";
             Halt::from(Problem::ours(Ours::NoCertificate, detail))
         };
         if *not_after <= self.cycle.clock.now() {
@@ -237,14 +311,16 @@ impl<P: Ports> Work<'_, '_, P> {
         let authority = authorities.find(|authority| authority.directory == *directory);
         let authority = authority.ok_or_else(|| {
             let detail = format!(
-                "{serial} was issued by {directory}, which is no authority of settings.json any more; add it there again"
+                "it was issued by {directory}, which is no authority of settings.json any more; add it there again"
             );
             Problem::ours(Ours::Settings, detail)
         })?;
-        let issued = self.issued(serial).await?.ok_or_else(gone)?;
+        let name = &self.wanted.name;
+        let leaf = self.cycle.leaf_of_ours(name, &self.state, serial).await?;
+        let leaf = leaf.ok_or_else(gone)?;
         self.grant("revoking", LEAST, LEAST)?;
         let account = self.cycle.account(authority).await?;
-        let asked = account.revoke(&issued.leaf().der, *reason);
+        let asked = account.revoke(&leaf.der, *reason);
         match self.answered(asked).await {
             Ok(()) => {}
             // By an earlier visit whose answer was lost, or by somebody else.

@@ -14,23 +14,42 @@ use crate::classes::Ours;
 use crate::cycle::{Halt, Ports, Work};
 use crate::problem::{Problem, ServiceError};
 use crate::renewal;
-use crate::state::{Import, Importing, Superseded, VaultEntry};
+use crate::state::{Import, Importing, Superseded, Untagged, VaultEntry};
 use crate::store::{self, read_record};
+use crate::takeover;
 
 /// An issued certificate as the vault has it.
 pub(crate) struct Issued {
     pub(crate) chain: Chain,
-    private_key: zeroize::Zeroizing<String>,
+    /// None of one that was taken over from the certificate manager.
+    private_key: Option<zeroize::Zeroizing<String>>,
     intermediates: String,
 }
 
 impl Issued {
-    fn material(&self) -> Material<'_> {
-        Material {
+    /// Makes what the certificate manager holds usable: it can be attached, and not imported.
+    pub(crate) fn without_key(chain: Chain) -> Self {
+        Self {
+            intermediates: chain.intermediates_pem(),
+            chain,
+            private_key: None,
+        }
+    }
+
+    fn material(&self) -> Result<Material<'_>, Halt> {
+        let private_key = self.private_key.as_ref().ok_or_else(|| {
+            let serial = &self.leaf().serial;
+            let detail = format!(
+                "the vault does not hold the key of {serial}, so it cannot be imported anew: \
+                 another certificate is ordered"
+            );
+            Problem::ours(Ours::VaultEntryLost, detail)
+        })?;
+        Ok(Material {
             certificate: self.chain.leaf_pem(),
             chain: &self.intermediates,
-            private_key: &self.private_key,
-        }
+            private_key,
+        })
     }
 
     pub(crate) fn leaf(&self) -> &Leaf {
@@ -39,7 +58,7 @@ impl Issued {
 }
 
 /// How a certificate came to stand in the certificate manager.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Imported {
     /// It stood there already.
     Before,
@@ -47,6 +66,8 @@ pub(crate) enum Imported {
     New,
     /// In the place of another.
     Over,
+    /// Not at all: a newer one of ours stands there, which no record knows.
+    Newer(Box<Leaf>),
 }
 
 /// What is known about the certificate that stands under an ARN.
@@ -74,7 +95,7 @@ impl<P: Ports> Work<'_, '_, P> {
         Ok(Some(Issued {
             intermediates: chain.intermediates_pem(),
             chain,
-            private_key: entry.private_key,
+            private_key: Some(entry.private_key),
         }))
     }
 
@@ -95,7 +116,7 @@ impl<P: Ports> Work<'_, '_, P> {
             // What became of an import whose answer was lost is found out before anything else is imported.
             if !gathered && (record.arn.is_none() || record.importing.is_some()) {
                 gathered = true;
-                self.gather_lost(region, &serial, None).await?;
+                self.gather_lost(region, issued.leaf(), None).await?;
                 continue;
             }
             let Some(arn) = record.arn else {
@@ -112,6 +133,9 @@ impl<P: Ports> Work<'_, '_, P> {
                         Imported::Over
                     };
                     return Ok((arn, how));
+                }
+                Standing::Other(old) if self.is_newer(&old, issued.leaf()) => {
+                    return Ok((arn, Imported::Newer(old)));
                 }
                 Standing::Other(old) => {
                     let now = self.cycle.clock.now();
@@ -136,6 +160,7 @@ impl<P: Ports> Work<'_, '_, P> {
                         return Err(arn_would_change(&arn, why));
                     }
                     self.forget(region);
+                    self.note_untagged(region, arn, record.serial);
                 }
             }
         }
@@ -162,16 +187,39 @@ impl<P: Ports> Work<'_, '_, P> {
                     self.save().await?;
                     return Ok(Some((arn, Imported::Over)));
                 }
-                Standing::Other(old) => {
+                Standing::Other(old) if !self.is_newer(&old, issued.leaf()) => {
                     let refused = self.import_in_place(region, &arn, &old, issued).await?;
                     if refused.is_none() {
                         return Ok(Some((arn, Imported::Over)));
                     }
                 }
-                Standing::Gone | Standing::NotOurs => {}
+                Standing::Other(_) | Standing::Gone | Standing::NotOurs => {}
             }
         }
         Ok(None)
+    }
+
+    /// Whether what the certificate manager holds under our tags is newer than what the vault has,
+    /// and no record knows of it: the bucket is older than the world. It is not written over.
+    fn is_newer(&self, theirs: &Leaf, ours: &Leaf) -> bool {
+        let serial = &theirs.serial;
+        let is_known = self.state.held(serial).is_some()
+            || (self.state.imports.values()).any(|import| import.replaced.as_ref() == Some(serial));
+        let now = self.cycle.clock.now();
+        let holds_all =
+            (ours.names.iter()).all(|name| theirs.names.iter().any(|held| held.covers(name)));
+        !is_known && holds_all && !takeover::may_follow(ours, theirs, now)
+    }
+
+    /// Remembers a certificate that we imported and that lost its tags, to tell of it.
+    fn note_untagged(&mut self, region: &str, arn: CertificateArn, serial: Option<String>) {
+        let Some(serial) = serial else {
+            return;
+        };
+        let import = self.state.imports.entry(region.to_owned()).or_default();
+        import.superseded.retain(|old| old.arn != arn);
+        import.untagged.retain(|known| known.arn != arn);
+        import.untagged.push(Untagged { arn, serial });
     }
 
     /// Counts an import before it is made, since the certificate manager has a yearly quota. In place of one that is about to end or
@@ -262,6 +310,7 @@ impl<P: Ports> Work<'_, '_, P> {
         if let Err(why) = may_reimport(old, issued.leaf()) {
             return Ok(Some(why));
         }
+        let material = issued.material()?;
         let left = self.grant("importing", LEAST, LONGEST)?;
         // The certificate manager knows no way back: what is replaced is written down first.
         let record = self.state.imports.entry(region.to_owned()).or_default();
@@ -276,7 +325,7 @@ impl<P: Ports> Work<'_, '_, P> {
             || self.replaces_revoked();
         self.count_import(region, urgent).await?;
         let import = self.cycle.ports.certificate_manager(region);
-        match tokio::time::timeout(left, import.import_over(arn, &issued.material())).await {
+        match tokio::time::timeout(left, import.import_over(arn, &material)).await {
             Err(_) => Err(self.out_of_time("the import's answer")),
             Ok(Ok(())) => {
                 self.adopt(region, arn.clone(), &issued.leaf().serial);
@@ -304,9 +353,20 @@ impl<P: Ports> Work<'_, '_, P> {
     pub(crate) async fn gather_lost(
         &mut self,
         region: &str,
-        serial: &str,
+        leaf: &Leaf,
         listed_since: Option<OffsetDateTime>,
     ) -> Result<(), Halt> {
+        self.gather(region, Some(leaf), listed_since).await
+    }
+
+    /// Does so without a certificate that is to be served: all that is found is superseded.
+    pub(crate) async fn gather(
+        &mut self,
+        region: &str,
+        leaf: Option<&Leaf>,
+        listed_since: Option<OffsetDateTime>,
+    ) -> Result<(), Halt> {
+        let serial = leaf.map_or("", |leaf| leaf.serial.as_str());
         let record = self.state.imports.get(region).cloned().unwrap_or_default();
         let since = listed_since.or(record.importing.as_ref().map(|intent| intent.at));
         let manager = self.cycle.ports.certificate_manager(region);
@@ -346,7 +406,11 @@ impl<P: Ports> Work<'_, '_, P> {
             }
             let (right, held) = match self.standing(region, &listed.arn, serial).await? {
                 Standing::Right => (true, serial.to_owned()),
-                Standing::Other(old) => (false, old.serial),
+                // A newer one is never let go of for one that ends before it.
+                Standing::Other(old) => (
+                    leaf.is_some_and(|leaf| self.is_newer(&old, leaf)),
+                    old.serial,
+                ),
                 Standing::Gone | Standing::NotOurs => continue,
             };
             strays.push((right, listed.imported_at, listed.arn.clone(), held));
@@ -378,6 +442,7 @@ impl<P: Ports> Work<'_, '_, P> {
         urgent: bool,
     ) -> Result<CertificateArn, Halt> {
         let serial = issued.leaf().serial.clone();
+        let material = issued.material()?;
         let left = self.grant("importing", LEAST, LONGEST)?;
         self.count_import(region, urgent).await?;
         let at = crate::report::whole_seconds(self.cycle.clock.now());
@@ -392,38 +457,37 @@ impl<P: Ports> Work<'_, '_, P> {
         self.save().await?;
         let tags = self.cycle.tags(&self.wanted);
         let manager = self.cycle.ports.certificate_manager(region);
-        let arn =
-            match tokio::time::timeout(left, manager.import_new(&issued.material(), &tags)).await {
-                Ok(Ok(arn)) => arn,
-                Ok(Err(error)) if error.may_have_happened() => {
-                    // Perhaps it did happen. What is not found now is looked for again by the next pass: the intent stays.
-                    self.gather_lost(region, &serial, Some(self.cycle.clock.now()))
-                        .await?;
-                    let import = self.state.imports.get(region);
-                    let holds_it = |import: &&Import| import.serial.as_ref() == Some(&serial);
-                    match import
-                        .filter(holds_it)
-                        .and_then(|import| import.arn.clone())
-                    {
-                        Some(arn) => arn,
-                        None => {
-                            let about = format!("first import in {region}");
-                            return Err(error.problem(Ours::Import, &about).into());
-                        }
+        let arn = match tokio::time::timeout(left, manager.import_new(&material, &tags)).await {
+            Ok(Ok(arn)) => arn,
+            Ok(Err(error)) if error.may_have_happened() => {
+                // Perhaps it did happen. What is not found now is looked for again by the next pass: the intent stays.
+                self.gather_lost(region, issued.leaf(), Some(self.cycle.clock.now()))
+                    .await?;
+                let import = self.state.imports.get(region);
+                let holds_it = |import: &&Import| import.serial.as_ref() == Some(&serial);
+                match import
+                    .filter(holds_it)
+                    .and_then(|import| import.arn.clone())
+                {
+                    Some(arn) => arn,
+                    None => {
+                        let about = format!("first import in {region}");
+                        return Err(error.problem(Ours::Import, &about).into());
                     }
                 }
-                Ok(Err(error)) => {
-                    // It did not happen: there is nothing to look for.
-                    self.uncount_import(region, &error).await;
-                    if let Some(import) = self.state.imports.get_mut(region) {
-                        import.importing = None;
-                    }
-                    return Err(error
-                        .problem(Ours::Import, &format!("first import in {region}"))
-                        .into());
+            }
+            Ok(Err(error)) => {
+                // It did not happen: there is nothing to look for.
+                self.uncount_import(region, &error).await;
+                if let Some(import) = self.state.imports.get_mut(region) {
+                    import.importing = None;
                 }
-                Err(_) => return Err(self.out_of_time("the import's answer")),
-            };
+                return Err(error
+                    .problem(Ours::Import, &format!("first import in {region}"))
+                    .into());
+            }
+            Err(_) => return Err(self.out_of_time("the import's answer")),
+        };
         self.adopt(region, arn.clone(), &serial);
         self.note("imported", format!("{serial} as {arn}"));
         // The ARN is written down before it is attached anywhere.
@@ -449,7 +513,7 @@ impl<P: Ports> Work<'_, '_, P> {
         }
         self.count_import(region, true).await?;
         manager
-            .import_over(arn, &issued.material())
+            .import_over(arn, &issued.material()?)
             .await
             .map_err(failed)?;
         self.adopt(region, arn.clone(), serial);

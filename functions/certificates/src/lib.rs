@@ -43,6 +43,8 @@ mod cleanup;
 #[cfg(feature = "cycle")]
 pub mod clock;
 #[cfg(feature = "cycle")]
+mod contention;
+#[cfg(feature = "cycle")]
 pub mod cycle;
 #[cfg(feature = "cycle")]
 mod deployment;
@@ -87,6 +89,8 @@ mod order;
 #[cfg(feature = "cycle")]
 mod ordering;
 #[cfg(feature = "cycle")]
+mod outlook;
+#[cfg(feature = "cycle")]
 pub mod pass;
 #[cfg(feature = "cycle")]
 mod placement;
@@ -122,6 +126,8 @@ pub mod status;
 pub mod store;
 #[cfg(feature = "cycle")]
 mod strays;
+#[cfg(feature = "cycle")]
+mod takeover;
 #[cfg(feature = "cycle")]
 mod targets;
 #[cfg(feature = "cycle")]

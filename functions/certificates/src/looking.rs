@@ -2,6 +2,7 @@
 
 use time::OffsetDateTime;
 
+use crate::arn::ListenerArn;
 use crate::asking;
 use crate::classes::Ours;
 use crate::cycle::{Cycle, Ports, state_problem, store_problem};
@@ -79,6 +80,8 @@ pub(crate) struct Plan {
     pub(crate) order: Option<String>,
     /// Why a deployment is needed and may be tried now.
     pub(crate) deploy: Option<String>,
+    /// The listeners on which what is ordered takes a place in the certificate list.
+    pub(crate) places: Vec<ListenerArn>,
     /// Why the bucket has to be swept, or the record written.
     pub(crate) sweep: bool,
     /// Whether everything of ours is to go.
@@ -103,6 +106,8 @@ pub(crate) struct Waits {
     reason: String,
     until: Option<OffsetDateTime>,
     problem: Option<Problem>,
+    /// Whether it waits for a person, who has to change something first.
+    is_failure: bool,
 }
 
 impl Plan {
@@ -156,6 +161,7 @@ impl<P: Ports> Cycle<'_, P> {
         if goes_on == Some(true) {
             return Ok(self.look_at_orphan(name, state, etag.unwrap_or_default()));
         }
+        let is_news = self.apply_contention(name, &mut state) | state.set_right(self.clock.now());
         let is_revived = goes_on == Some(false);
         if is_revived {
             state.removing = None;
@@ -198,6 +204,8 @@ impl<P: Ports> Cycle<'_, P> {
                 );
             }
         };
+        self.note_claims(&wanted, &state);
+        self.note_refusals(&state);
         let now = self.clock.now();
         if let Some(lease) = state.lease_in_force(now) {
             let mut entry = Entry::bare(
@@ -211,7 +219,8 @@ impl<P: Ports> Cycle<'_, P> {
         }
         let plan = match self.plan(&wanted, &object.etag, &state, force).await {
             Ok(plan) => Plan {
-                sweep: plan.sweep || is_revived,
+                // One that never was written down begins to count the time for which it is not served.
+                sweep: plan.sweep || is_revived || is_news || etag.is_none(),
                 ..plan
             },
             Err(problem) => {
@@ -377,6 +386,10 @@ impl<P: Ports> Cycle<'_, P> {
         entry.is_untrusted = self.untrusted(state).is_some();
         entry.is_failing =
             wanted.is_some_and(|wanted| self.is_failing(entry.outcome, wanted, state));
+        // Nothing is worse than what is served and revoked.
+        if let Some(problem) = revoked(wanted, state, entry.problem.as_ref()) {
+            entry.problem = Some(problem);
+        }
         if let (None, Some((problem, next))) = (&entry.problem, standing) {
             entry.problem = Some(problem);
             entry.next_attempt = entry.next_attempt.or(next);
@@ -390,7 +403,13 @@ impl<P: Ports> Cycle<'_, P> {
         wanted: &Wanted,
         state: &State,
     ) -> Option<(Problem, Option<OffsetDateTime>)> {
-        if let Some(problem) = revoked(wanted, state) {
+        if let Some(problem) = revoked(Some(wanted), state, None) {
+            return Some((problem, None));
+        }
+        let stands = contended(wanted, state)
+            .or_else(|| stays(state))
+            .or_else(|| self.tags_lost(&wanted.name, state));
+        if let Some(problem) = stands {
             return Some((problem, None));
         }
         if let Some((problem, next)) = asking::missing_problem(wanted, state) {
@@ -403,16 +422,55 @@ impl<P: Ports> Cycle<'_, P> {
         })
     }
 
+    /// Returns the problem of a certificate that we imported and that lost its tags.
+    fn tags_lost(&self, name: &CertificateName, state: &State) -> Option<Problem> {
+        let (region, lost) = (state.imports.iter())
+            .find_map(|(region, import)| Some((region, import.untagged.first()?)))?;
+        let (arn, serial, installation) = (&lost.arn, &lost.serial, &self.installation);
+        let detail = format!(
+            "{arn} holds {serial}, which we imported there, and does not carry our tags any more: it is not renewed, and \
+             another one takes its place; put the tags back (aws acm add-tags-to-certificate --region {region} \
+             --certificate-arn {arn} --tags Key=certloop:installation,Value={installation} \
+             Key=certloop:certificate,Value={name}) or delete it there"
+        );
+        Some(Problem::ours(Ours::TagsLost, detail))
+    }
+
+    /// Returns why the certificate that is to be served takes nobody's place: the public does not trust it, and trusts what is
+    /// served (rule 12).
+    pub(crate) fn distrusts(&self, wanted: &Wanted, state: &State) -> Option<Problem> {
+        let new = state.certificate.as_ref()?;
+        let served = state.held(&state.served.as_ref()?.serial)?;
+        let is_worse = new.public == Some(false)
+            && served.public == Some(true)
+            && served.serial != new.serial
+            && served.revoked_at.is_none()
+            && served.not_after > self.clock.now()
+            && !self.is_private(new)
+            && !wanted.targets.is_empty();
+        let detail = format!(
+            "{} of {} is trusted by no public root, and {}, which is served, is: it stays until {}; name another authority in \
+             the document, or set authorities.{}.private to true if only machines of your own are to trust it",
+            new.serial,
+            new.directory,
+            served.serial,
+            rfc3339(served.not_after),
+            new.authority
+        );
+        is_worse.then(|| Problem::ours(Ours::Untrusted, detail))
+    }
+
+    fn is_private(&self, held: &Held) -> bool {
+        let mut authorities = self.settings.authorities.values();
+        authorities.any(|authority| authority.directory == held.directory && authority.private)
+    }
+
     /// Returns the problem of a certificate that is served and that the public does not trust, unless its authority is private.
     fn untrusted(&self, state: &State) -> Option<Problem> {
-        let is_private = |held: &Held| {
-            let mut authorities = self.settings.authorities.values();
-            authorities.any(|authority| authority.directory == held.directory && authority.private)
-        };
         // What is served may still be the one before.
         let served = |target: &TargetRecord| {
             let held = state.held(target.serial.as_deref()?)?.clone();
-            let is_untrusted = held.public == Some(false) && !is_private(&held);
+            let is_untrusted = held.public == Some(false) && !self.is_private(&held);
             let is_served = target.state == TargetState::Attached;
             (is_served && is_untrusted).then_some(held)
         };
@@ -424,6 +482,22 @@ impl<P: Ports> Cycle<'_, P> {
             served.id, held.directory, held.authority
         );
         Some(Problem::ours(Ours::Untrusted, detail))
+    }
+
+    /// Notes which load balancer refused a certificate of this document for want of room.
+    fn note_refusals(&self, state: &State) {
+        let full = Problem::kind_of(Ours::ListenerFull);
+        let failure = state.deployment_failure.as_ref();
+        if failure.is_none_or(|failure| failure.problem.kind != full) {
+            return;
+        }
+        let failed = state
+            .targets
+            .iter()
+            .filter(|target| target.state == TargetState::Failed);
+        for listener in failed.filter_map(|target| target.id.parse().ok()) {
+            self.note_full(&listener);
+        }
     }
 
     /// Decides what is to be done about a certificate, and what of it may be done now.
@@ -467,15 +541,28 @@ impl<P: Ports> Cycle<'_, P> {
                     _ => reason,
                 })
             }
-            Decision::Order { reason } => Some(reason),
+            Decision::Order { reason } => Some(match state.rollback_ended_by() {
+                Some(ended) => format!("{reason}; {ended}"),
+                None => reason,
+            }),
             Decision::Keep => under_way.map(|order| order.reason.clone()),
         };
+        let is_deployed = crate::targets::is_deployed(wanted, state, &self.home);
+        if force && !self.reissue && order.is_none() && state.certificate.is_some() && !is_deployed
+        {
+            plan.deploy = Some(
+                "forced: the certificate that is to be served is not on all its targets yet, so it is deployed again and \
+                 none is ordered; say \"reissue\": true to order in any case"
+                    .to_owned(),
+            );
+        }
         if let Some(reason) = order {
             let held = if wanted.paused {
                 Some(Waits {
                     reason: format!("paused; otherwise: {reason}"),
                     until: None,
                     problem: None,
+                    is_failure: false,
                 })
             } else if let Some(held) = holds(state.failure_at(&authority.directory)) {
                 Some(held)
@@ -484,6 +571,7 @@ impl<P: Ports> Cycle<'_, P> {
                     reason: "the authority is at work on the order".to_owned(),
                     until: Some(until),
                     problem: None,
+                    is_failure: false,
                 })
             } else if under_way.is_none() {
                 // What cannot be told keeps back the order, not the deployment of what is there.
@@ -495,10 +583,18 @@ impl<P: Ports> Cycle<'_, P> {
                 };
                 let blocked =
                     blocked.map(|blocked| blocked.filter(|blocked| !goes_without(blocked)));
-                blocked.map_or_else(
+                let blocked = blocked.map_or_else(
                     |problem| Some(Waits::from(problem)),
                     |blocked| blocked.map(Waits::from),
-                )
+                );
+                match blocked {
+                    Some(blocked) => Some(blocked),
+                    None => {
+                        let outlook = self.outlook(wanted, state).await;
+                        plan.places = outlook.places;
+                        outlook.problem.map(Waits::for_person)
+                    }
+                }
             } else {
                 None
             };
@@ -513,7 +609,7 @@ impl<P: Ports> Cycle<'_, P> {
             if let Some(reason) = needed {
                 match holds(state.deployment_failure.as_ref()) {
                     Some(held) => plan.waiting = plan.waiting.or(Some(held)),
-                    None => plan.deploy = Some(reason),
+                    None => plan.deploy = plan.deploy.or(Some(reason)),
                 }
             }
         }
@@ -530,6 +626,7 @@ impl From<Problem> for Waits {
             reason: problem.detail.clone(),
             until: None,
             problem: Some(problem),
+            is_failure: false,
         }
     }
 }
@@ -540,6 +637,7 @@ impl From<Blocked> for Waits {
             problem: Some(blocked.problem()),
             reason: blocked.what,
             until: Some(blocked.until),
+            is_failure: false,
         }
     }
 }
@@ -551,11 +649,24 @@ impl Waits {
             reason: format!("backing off until {} after: {detail}", rfc3339(until)),
             until: Some(until),
             problem: Some(failure.problem.clone()),
+            is_failure: false,
+        }
+    }
+
+    /// Makes what a person has to change before an order makes sense.
+    fn for_person(problem: Problem) -> Self {
+        Self {
+            is_failure: true,
+            ..Self::from(problem)
         }
     }
 
     pub(crate) fn entry(self, name: &CertificateName) -> Entry {
-        let mut entry = Entry::bare(name.as_str(), Outcome::Waiting, self.reason);
+        let outcome = match self.is_failure {
+            true => Outcome::Failed,
+            false => Outcome::Waiting,
+        };
+        let mut entry = Entry::bare(name.as_str(), outcome, self.reason);
         entry.next_attempt = self.until;
         entry.problem = self.problem;
         entry
@@ -569,16 +680,53 @@ pub(crate) fn unknown(name: &CertificateName) -> Problem {
     Problem::ours(Ours::UnknownCertificate, detail)
 }
 
-/// Returns what is wrong with a revoked certificate that is not to be replaced.
-fn revoked(wanted: &Wanted, state: &State) -> Option<Problem> {
-    let held = state.certificate.as_ref().filter(|_| wanted.paused)?;
+/// Returns what is wrong where a revoked certificate is served, or one is not to be replaced.
+pub(crate) fn revoked(
+    wanted: Option<&Wanted>,
+    state: &State,
+    why: Option<&Problem>,
+) -> Option<Problem> {
+    let is_paused = wanted.is_some_and(|wanted| wanted.paused);
+    let paused = state.certificate.as_ref().filter(|_| is_paused);
+    if let Some((held, at)) = paused.and_then(|held| Some((held, held.revoked_at?))) {
+        let name = wanted.map_or("NAME", |wanted| wanted.name.as_str());
+        let detail = format!(
+            "{} was revoked at {} and is not replaced while it is paused: set paused to false in certificates/{name}.json",
+            held.serial,
+            rfc3339(at),
+        );
+        return Some(Problem::ours(Ours::Revoked, detail));
+    }
+    let served = state.served.as_ref()?;
+    let at = state.held(&served.serial)?.revoked_at?;
+    let failures = [&state.deployment_failure, &state.order_failure];
+    let failures = failures.into_iter().flatten();
+    let failed = failures.map(|failure| &failure.problem);
+    let why = why.into_iter().chain(failed).next().map_or_else(
+        || "its replacement is not there yet".to_owned(),
+        |problem| format!("its replacement is not there yet: {}", problem.detail),
+    );
     let detail = format!(
-        "{} was revoked at {} and is not replaced while it is paused: set paused to false in certificates/{}.json",
-        held.serial,
-        rfc3339(held.revoked_at?),
-        wanted.name
+        "{} is served and was revoked at {}: browsers may refuse it; {why}",
+        served.serial,
+        rfc3339(at)
     );
     Some(Problem::ours(Ours::Revoked, detail))
+}
+
+/// Returns the problem of a place that another document holds.
+fn contended(wanted: &Wanted, state: &State) -> Option<Problem> {
+    let (listener, contended) = state.contended.iter().next()?;
+    Some(contended.problem(wanted.name.as_str(), listener))
+}
+
+/// Returns why something that is superseded stays on a listener.
+fn stays(state: &State) -> Option<Problem> {
+    let mut stays = state
+        .targets
+        .iter()
+        .flat_map(|target| target.stays.values());
+    stays.next().cloned()
 }
 
 /// Returns when the authority wants its order to be looked at again, if that is still to come.

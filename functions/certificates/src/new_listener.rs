@@ -38,7 +38,7 @@ impl<P: Ports> Work<'_, '_, P> {
 
     /// Forgets the listeners on ports that the document does not name any more; what they hold of ours is taken off as a stray.
     pub(crate) fn forget_listeners(&mut self) {
-        let named: Vec<String> = (self.wanted.targets.iter())
+        let named: Vec<String> = (self.in_force.targets.iter())
             .filter_map(|target| match target {
                 Target::Listener {
                     at: ListenerAt::Port(new),
@@ -89,7 +89,7 @@ impl<P: Ports> Work<'_, '_, P> {
 }
 
 /// Returns the problem of a listener that could not be found or made: what the document asks for, or else what any call meets.
-fn not_made(new: &NewListener, error: &ServiceError) -> Problem {
+pub(crate) fn not_made(new: &NewListener, error: &ServiceError) -> Problem {
     let remedy = match error.code.as_deref() {
         Some("LoadBalancerNotFound") => "name an existing load balancer in loadBalancer",
         Some(

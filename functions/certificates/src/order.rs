@@ -448,6 +448,7 @@ impl<P: Ports> Work<'_, '_, P> {
                 fastrand::f64(),
             ),
             public,
+            adopted: false,
             revoked_at: None,
         };
         // What an earlier one that was never deployed left to be served ends first.
@@ -459,14 +460,7 @@ impl<P: Ports> Work<'_, '_, P> {
         let before =
             (self.state.certificate.replace(held)).filter(|before| before.serial != leaf.serial);
         if let Some(before) = before {
-            let oldest = self.state.previous.replace(before.serial.clone());
-            let oldest = oldest.filter(|oldest| {
-                *oldest != leaf.serial
-                    && *oldest != before.serial
-                    && !self.state.is_to_be_revoked(oldest)
-            });
-            self.state.leftovers.serials.extend(oldest);
-            self.state.previous_held = Some(Box::new(before));
+            self.state.supersede(before);
         }
         self.state.rolled_back = None;
         self.state.still_served = replaced;
@@ -711,6 +705,7 @@ impl<P: Ports> Work<'_, '_, P> {
             .iter()
             .filter_map(|entry| store::serial_of_vault_key(name, &entry.key))
             .filter(|serial| ![current, previous].contains(&Some(serial)))
+            .filter(|serial| !self.state.is_held_somewhere(serial))
             .filter(|serial| !self.state.is_to_be_revoked(serial));
         let strays: Vec<String> = strays.map(str::to_owned).collect();
         self.state.leftovers.serials.extend(strays);

@@ -8,6 +8,7 @@ use crate::problem::{Failure, Problem};
 use crate::renewal::{Decision, Situation, decide};
 use crate::settings::Authority;
 use crate::state::State;
+use crate::targets::is_deployed;
 
 /// Where the next order goes.
 #[derive(Clone, Copy, Debug)]
@@ -38,8 +39,10 @@ impl<P: Ports> Cycle<'_, P> {
         })
     }
 
-    /// Decides whether a certificate is to be ordered.
+    /// Decides whether a certificate is to be ordered. Issued is not deployed (rule 1): what is not on its targets yet is no
+    /// reason for another order, also where one is forced, unless it is to be reissued.
     pub(crate) fn decide(&self, wanted: &Wanted, state: &State, force: bool) -> Decision {
+        let force = force && (self.reissue || is_deployed(wanted, state, &self.home));
         let situation = Situation {
             wanted,
             state,
@@ -237,7 +240,7 @@ impl<P: Ports> Work<'_, '_, P> {
             Some(order) => order.domains.clone(),
             None => asking::names_now(&self.wanted, &self.state, now),
         };
-        let luck = fastrand::f64();
+        let luck = (fastrand::f64(), self.by_hand);
         let blamed = &failing.blamed;
         let changed = asking::leave_out(&mut self.state, &self.wanted, &ordered, blamed, now, luck);
         for Blame { name, problem, .. } in blamed {

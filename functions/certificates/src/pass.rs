@@ -10,6 +10,7 @@ use crate::cycle::{Cycle, Ports, Work, store_problem};
 use crate::looking::{Look, Plan, ToDo};
 use crate::messages::Sent;
 use crate::names::CertificateName;
+use crate::outlook::balancer_of;
 use crate::problem::Problem;
 use crate::report::{Entry, Outcome};
 use crate::settings::Settings;
@@ -106,19 +107,24 @@ impl<P: Ports> Cycle<'_, P> {
         names.rotate_left(first);
         // Half of the time, so that what is found to be due gets done.
         let until = self.clock.elapsed() + self.clock.left() / 2;
-        let looks: Vec<Look> = stream::iter(names)
-            .map(|name| self.look_until(name, force, until))
+        let looks: Vec<(&String, Look)> = stream::iter(names)
+            .map(|name| async move { (name, self.look_until(name, force, until).await) })
             .buffer_unordered(concurrency)
             .collect()
             .await;
+        let looks = self.with_neighbours_in_mind(looks, force, until).await;
         let (mut entries, mut due) = (Vec::new(), Vec::new());
         for look in looks {
             match look {
                 Look::Nothing => {}
-                Look::Settled(entry) => entries.push(*entry),
+                Look::Settled(entry) => {
+                    log(&entry);
+                    entries.push(*entry);
+                }
                 Look::Work(to_do) => due.push(*to_do),
             }
         }
+        self.keep_back_what_has_no_place(&mut due, &mut entries);
         let now = self.clock.now();
         due.sort_by_key(|to_do| to_do.urgency(now));
         let worked_off: Vec<Option<Entry>> = stream::iter(due)
@@ -141,9 +147,57 @@ impl<P: Ports> Cycle<'_, P> {
         }
     }
 
+    /// Looks again at those whose place another document holds, or holds no more.
+    async fn with_neighbours_in_mind(
+        &self,
+        looks: Vec<(&String, Look)>,
+        force: bool,
+        until: Duration,
+    ) -> Vec<Look> {
+        let due = looks.iter().filter_map(|(_, look)| match look {
+            Look::Work(to_do) => Some(to_do.wanted.name.clone()),
+            Look::Nothing | Look::Settled(_) => None,
+        });
+        let due: Vec<CertificateName> = due.collect();
+        let changed = self.settle_contention(self.is_full, &due).await;
+        let mut settled = Vec::with_capacity(looks.len());
+        for (name, look) in looks {
+            let is_concerned = changed.iter().any(|changed| changed.as_str() == name);
+            settled.push(match is_concerned {
+                true => self.look_until(name, force, until).await,
+                false => look,
+            });
+        }
+        settled
+    }
+
+    /// Lets no more be ordered than load balancers have room for; the rest waits for the next pass.
+    fn keep_back_what_has_no_place(&self, due: &mut Vec<ToDo>, entries: &mut Vec<Entry>) {
+        let wishes = due.iter().filter(|to_do| to_do.plan.order.is_some());
+        let wishes: Vec<(&str, Vec<String>)> = wishes
+            .map(|to_do| {
+                let places = to_do.plan.places.iter().map(balancer_of);
+                (to_do.wanted.name.as_str(), places.collect())
+            })
+            .collect();
+        let waiting = self.without_a_place(&wishes);
+        for to_do in due.extract_if(.., |to_do| {
+            waiting
+                .iter()
+                .any(|name| name == to_do.wanted.name.as_str())
+        }) {
+            let reason =
+                "its load balancer may be full: the next pass orders it where there is room";
+            let mut entry = Entry::bare(to_do.wanted.name.as_str(), Outcome::Waiting, reason);
+            entry.next_attempt = Some(crate::report::whole_seconds(self.clock.now()));
+            log(&entry);
+            entries.push(entry);
+        }
+    }
+
     /// Looks at a certificate, if that can be done until so long after the pass began.
     async fn look_until(&self, name: &str, force: bool, until: Duration) -> Look {
-        let looked = match name.parse::<CertificateName>() {
+        match name.parse::<CertificateName>() {
             Ok(parsed) => {
                 let left = until.saturating_sub(self.clock.elapsed());
                 match tokio::time::timeout(left, self.look(&parsed, force)).await {
@@ -155,11 +209,7 @@ impl<P: Ports> Cycle<'_, P> {
                 let detail = format!("certificates/{name}.json: {error}; rename the object");
                 Look::failed(name, Problem::ours(Ours::InvalidDocument, detail))
             }
-        };
-        if let Look::Settled(entry) = &looked {
-            log(entry);
         }
-        looked
     }
 
     /// Works a certificate off; `None` where there is nothing to tell.
@@ -171,6 +221,11 @@ impl<P: Ports> Cycle<'_, P> {
         let found = to_do.plan.tell.clone();
         if let Some(found) = found.clone().filter(|_| !self.may_tell()) {
             return reported(*found);
+        }
+        // A load balancer that another certificate of this pass found full has no room for this one either.
+        let mut places = to_do.plan.places.iter();
+        if let Some(problem) = places.find_map(|listener| self.refused_room(listener)) {
+            return Some(Entry::failed(name.as_str(), problem, None));
         }
         let or_found = |entry: Entry| found.clone().map_or(Some(entry), |found| reported(*found));
         // Whoever is not faster with the lease looks again: the winner may have settled everything.
@@ -190,7 +245,8 @@ impl<P: Ports> Cycle<'_, P> {
                 return or_found(self.out_of_time(&name));
             };
             match begun {
-                Ok(Some(work)) => {
+                Ok(Some(mut work)) => {
+                    work.by_hand = force;
                     return match plan {
                         Plan {
                             remove: Some(step), ..

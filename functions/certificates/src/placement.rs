@@ -1,31 +1,47 @@
 //! Putting a certificate on one listener, and taking it back if the proof fails (rule 3).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use time::OffsetDateTime;
 
 use crate::arn::{CertificateArn, ListenerArn};
-use crate::certificate::Chain;
+use crate::certificate::{Chain, Leaf};
 use crate::certificate_manager::CertificateManager;
 use crate::classes::Ours;
 use crate::cycle::{Halt, Ports, Work};
 use crate::document::{Placement, Wanted};
 use crate::import::Issued;
 use crate::listener::{self, Change, Wish};
-use crate::load_balancer::{AttachError, Holding, LoadBalancer};
-use crate::problem::{Problem, ServiceError};
+use crate::load_balancer::{AttachError, Holding, Listener, LoadBalancer};
+use crate::outlook::listener_gone;
+use crate::problem::{Problem, Retry, ServiceError};
 use crate::proving::Verdict;
 use crate::settings::CheckMode;
 use crate::state::{Standby, State, TargetKind, TargetState};
+use crate::takeover;
 use crate::targets::Deployed;
 
 /// What is to be attached where, and what it takes over from.
 pub(crate) struct Placing {
     placement: Placement,
     ours: CertificateArn,
+    /// Ours that it takes over from.
     old: Vec<String>,
+    /// Others' that it takes over from: those that the document supersedes, and what was ours
+    /// until it lost its tags.
     supersedes: Vec<String>,
+}
+
+/// What became of one certificate on one listener.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Placed {
+    /// It is there, and the proof let it pass.
+    Proved,
+    /// The proof failed, and what was there before is back.
+    Undone,
+    /// The proof failed, and it stays all the same.
+    Stays,
 }
 
 impl Placing {
@@ -56,7 +72,7 @@ enum Applied {
 }
 
 impl<P: Ports> Work<'_, '_, P> {
-    /// Puts the certificate on one listener; returns whether the proof let it pass.
+    /// Puts the certificate on one listener.
     pub(crate) async fn place_on(
         &mut self,
         arn: &ListenerArn,
@@ -65,27 +81,46 @@ impl<P: Ports> Work<'_, '_, P> {
         issued: &Issued,
         changed_in_place: bool,
         deployed: &mut Deployed,
-    ) -> Result<bool, Halt> {
+    ) -> Result<Placed, Halt> {
         self.grant("switching a listener", LEAST_TO_SWITCH, LEAST_TO_SWITCH)?;
         let balancer = self.cycle.ports.load_balancer(arn.region());
         let failed =
             |error: ServiceError| Halt::from(error.problem(Ours::LoadBalancer, arn.as_str()));
-        let listener = balancer.listener(arn).await.map_err(failed)?.ok_or_else(|| {
-            Problem::ours(Ours::ListenerGone, format!("{arn} does not exist; name an existing listener in targets or remove it there"))
-        })?;
+        let found = balancer.listener(arn).await.map_err(failed)?;
+        let listener = found.ok_or_else(|| listener_gone(arn))?;
         if listener.protocol != "HTTPS" {
-            let detail = format!(
-                "{arn} on port {} speaks {} and holds no certificates; name an HTTPS listener or another port in targets, or delete it \
-                 there to have one made by loadBalancer and port",
-                listener.port, listener.protocol
-            );
-            return Err(Problem::ours(Ours::ListenerNotHttps, detail).into());
+            return Err(not_https(arn, &listener).into());
         }
         let before = balancer.certificates(arn).await.map_err(failed)?;
         self.cycle.note_holding(arn, &before);
         let now = self.cycle.clock.now();
-        let placing = placing(&self.wanted, &self.state, arn, placement, ours.clone(), now);
-        let displaced = self.displaced(arn.region(), &before, &placing).await?;
+        let mut placing = placing(
+            &self.in_force,
+            &self.state,
+            arn,
+            placement,
+            ours.clone(),
+            now,
+        );
+        let mut stays = self
+            .what_stays(arn.region(), &before, &placing, issued.leaf())
+            .await;
+        placing
+            .supersedes
+            .retain(|theirs| !stays.contains_key(theirs));
+        let displaced = self
+            .displaced(arn.region(), &before, &placing, issued.leaf())
+            .await;
+        if let Some(default) = before.default.as_ref().filter(|_| displaced.keep)
+            && self.lacks_names(issued.leaf())
+        {
+            // What lacks names does not displace a default that may serve them.
+            let detail = format!(
+                "{default} stays the default of {arn} until the certificate holds all names of the document"
+            );
+            stays.insert(default.clone(), Problem::ours(Ours::Supersedes, detail));
+            placing.placement = Placement::Sni;
+        }
         let mut changes = listener::establish(&before, &placing.wish(), displaced.keep);
         self.set_aside(arn, &before, &placing, &displaced, &changes)
             .await?;
@@ -97,6 +132,7 @@ impl<P: Ports> Work<'_, '_, P> {
         } else {
             self.wait_until_listed(&balancer, arn, &placing).await?
         };
+        self.cycle.note_holding(arn, &now_held);
         // Ours is there now: only from here on is anything taken off.
         let mut stuck = BTreeSet::new();
         for removal in listener::clear(&now_held, &placing.wish()) {
@@ -117,6 +153,7 @@ impl<P: Ports> Work<'_, '_, P> {
             .deployment_failure
             .as_ref()
             .is_some_and(|failure| failure.problem.kind == "certloop:unproved");
+        let clock = self.cycle.clock.now();
         let record = self.state.target_mut(TargetKind::Listener, arn.as_str());
         let previously = (record.certificate_arn.clone(), record.serial.clone());
         let now = (Some(ours.clone()), Some(issued.leaf().serial.clone()));
@@ -130,6 +167,11 @@ impl<P: Ports> Work<'_, '_, P> {
             record.checked_at.is_none() && self.cycle.settings.proof.mode != CheckMode::Off;
         deployed.changed |= touched || unseen;
         record.stuck = stuck;
+        record.stays_seen_at = (!stays.is_empty()).then(|| crate::report::whole_seconds(clock));
+        record.stays = stays;
+        if !record.holds_ours() {
+            record.since = Some(crate::report::whole_seconds(clock));
+        }
         record.state = TargetState::Attached;
         (record.certificate_arn, record.serial) = now;
         record.detail = None;
@@ -141,24 +183,13 @@ impl<P: Ports> Work<'_, '_, P> {
             self.note("attached", format!("{} on {arn}", ours.as_str()));
         }
         if let Verdict::NotProved(why) = self.prove(&listener, arn, issued, touched).await? {
-            if self.replaces_revoked() {
-                self.state
-                    .target_mut(TargetKind::Listener, arn.as_str())
-                    .standby = Standby::default();
-            }
-            let held = self.put_back(&balancer, arn, ours).await?;
-            let detail = format!("{arn}: {why}");
-            let record = self.state.target_mut(TargetKind::Listener, arn.as_str());
-            record.detail = Some(detail.clone());
-            if !held.has(ours.as_str()) {
-                record.state = TargetState::Failed;
-                (record.certificate_arn, record.serial) = previously;
-            }
-            deployed.note(Problem::ours(Ours::Unproved, detail));
-            return Ok(false);
+            return self
+                .not_proved(&balancer, arn, issued, (ours, previously), why, deployed)
+                .await;
         }
         let record = self.state.target_mut(TargetKind::Listener, arn.as_str());
         record.standby = Standby::default();
+        record.undone = None;
         // What had not come off has now, even if there was nothing left to change.
         deployed.changed |= unproved;
         if record.trusted == Some(false)
@@ -171,7 +202,134 @@ impl<P: Ports> Work<'_, '_, P> {
                 "{default} is superseded but stays the default of {arn}; whoever made it default has to choose another, or set \"as\": \"default\" here"
             ));
         }
-        Ok(true)
+        Ok(Placed::Proved)
+    }
+
+    /// After a proof that failed: what was there before comes back, once for one leaf, and only
+    /// what lasts until a person has had time to look. Else ours stays, and a person is needed.
+    async fn not_proved(
+        &mut self,
+        balancer: &P::LoadBalancer,
+        arn: &ListenerArn,
+        issued: &Issued,
+        (ours, previously): (&CertificateArn, (Option<CertificateArn>, Option<String>)),
+        why: String,
+        deployed: &mut Deployed,
+    ) -> Result<Placed, Halt> {
+        let serial = issued.leaf().serial.clone();
+        let superseded = (self.state.imports.get(arn.region()))
+            .map(|import| import.superseded.clone())
+            .unwrap_or_default();
+        let previous = self.state.previous.clone();
+        let ends_soon = previous.is_some_and(|previous| !self.lasts_long_enough(&previous));
+        let revoked = self.replaces_revoked();
+        let record = self.state.target_mut(TargetKind::Listener, arn.as_str());
+        if ends_soon {
+            // What is ours and about to end is never served again.
+            let is_ours = |arn: &String| superseded.iter().any(|old| old.arn.as_str() == arn);
+            record.standby.list.retain(|arn| !is_ours(arn));
+            record.standby.default.take_if(|arn| is_ours(arn));
+        }
+        let was_undone = record.undone.as_ref() == Some(&serial);
+        if revoked || was_undone {
+            record.standby = Standby::default();
+        }
+        let comes_back = !record.standby.is_empty();
+        record.undone = Some(serial);
+        let held = self.put_back(balancer, arn, ours).await?;
+        let mut detail = format!("{arn}: {why}");
+        let record = self.state.target_mut(TargetKind::Listener, arn.as_str());
+        let placed = match held.has(ours.as_str()) && !comes_back {
+            true => Placed::Stays,
+            false => Placed::Undone,
+        };
+        if !held.has(ours.as_str()) {
+            record.state = TargetState::Failed;
+            (record.certificate_arn, record.serial) = previously;
+        }
+        if was_undone {
+            detail += "; what was there before was put back once already, so this one stays: look \
+                       at what else answers there, or set proof.mode to off";
+        }
+        record.detail = Some(detail.clone());
+        let problem = Problem::ours(Ours::Unproved, detail);
+        deployed.note(match was_undone {
+            true => Problem {
+                retry: Retry::Person,
+                ..problem
+            },
+            false => problem,
+        });
+        Ok(placed)
+    }
+
+    /// Whether a leaf lacks names that the document wants (`partial`).
+    fn lacks_names(&self, leaf: &Leaf) -> bool {
+        (self.in_force.domains.iter()).any(|name| !leaf.names.iter().any(|held| held.covers(name)))
+    }
+
+    /// Returns which of the certificates that ours would take over from stay on a listener, each
+    /// with why: what carries our tags, what cannot be read, and what visitors would lose.
+    async fn what_stays(
+        &self,
+        region: &str,
+        holding: &Holding,
+        placing: &Placing,
+        ours: &Leaf,
+    ) -> BTreeMap<String, Problem> {
+        let mut stays = BTreeMap::new();
+        for theirs in placing
+            .supersedes
+            .iter()
+            .filter(|theirs| holding.has(theirs))
+        {
+            if let Some(problem) = self.why_it_stays(region, theirs, ours).await {
+                stays.insert(theirs.clone(), problem);
+            }
+        }
+        stays
+    }
+
+    async fn why_it_stays(&self, region: &str, theirs: &str, ours: &Leaf) -> Option<Problem> {
+        if let Ok(arn) = theirs.parse()
+            && let Err(problem) = self.cycle.may_supersede(&self.in_force, &arn).await
+        {
+            return Some(problem);
+        }
+        let stays = |why: String| Some(Problem::ours(Ours::Supersedes, why));
+        let Some(leaf) = self.leaf_of_others(region, theirs).await else {
+            return stays(format!(
+                "{theirs} stays on the listener: it cannot be read, so nobody knows whom it serves; \
+                 take it off by hand if it serves nobody"
+            ));
+        };
+        let lost = takeover::lost(&leaf, ours, self.cycle.clock.now());
+        if lost.is_empty() {
+            return None;
+        }
+        let lost = lost.join(", ");
+        let names =
+            format!("{theirs} stays on the listener: without it visitors would lose {lost}");
+        stays(
+            match (takeover::same_kind(&leaf, ours), takeover::kind(&leaf)) {
+                (true, _) => format!("{names}; add these names here, or take it off by hand"),
+                (false, Some(kind)) => format!(
+                    "{names}, if they speak {kind} alone, as its key does and ours does not; have a document with a \
+                 key type of that kind as well, or take it off by hand"
+                ),
+                (false, None) => {
+                    format!("{names}: its key is of a kind that certloop does not know")
+                }
+            },
+        )
+    }
+
+    /// Returns a leaf of others as the certificate manager holds it; `None` where it cannot be read.
+    async fn leaf_of_others(&self, region: &str, arn: &str) -> Option<Leaf> {
+        let arn = arn.parse::<CertificateArn>().ok()?;
+        let manager = self.cycle.ports.certificate_manager(region);
+        let pem = manager.leaf_pem(&arn).await.ok()??;
+        Some(Chain::parse(&pem).ok()?.leaf().clone())
     }
 
     /// Writes down what is about to be taken off, so that it can come back even after a stop.
@@ -211,47 +369,36 @@ impl<P: Ports> Work<'_, '_, P> {
         region: &str,
         holding: &Holding,
         placing: &Placing,
-    ) -> Result<Displaced, Halt> {
-        let must_stay = Displaced {
-            keep: true,
-            restore: true,
-        };
+        ours: &Leaf,
+    ) -> Displaced {
         let gives_way = |restore| Displaced {
             keep: false,
             restore,
         };
         let Some(default) = &holding.default else {
-            return Ok(gives_way(false));
+            return gives_way(false);
         };
         if placing.placement == Placement::Sni
             || *default == *placing.ours.as_str()
             || placing.old.contains(default)
             || placing.supersedes.contains(default)
         {
-            return Ok(gives_way(true));
+            return gives_way(true);
         }
-        let Ok(arn) = default.parse::<CertificateArn>() else {
-            return Ok(must_stay);
+        let Some(leaf) = self.leaf_of_others(region, default).await else {
+            return Displaced {
+                keep: true,
+                restore: true,
+            };
         };
-        let manager = self.cycle.ports.certificate_manager(region);
-        let pem = match manager.leaf_pem(&arn).await {
-            Ok(Some(pem)) => pem,
-            Ok(None) | Err(_) => return Ok(must_stay),
-        };
-        let Ok(chain) = Chain::parse(&pem) else {
-            return Ok(must_stay);
-        };
-        let leaf = chain.leaf();
-        if leaf.self_signed || leaf.not_after <= self.cycle.clock.now() {
-            return Ok(gives_way(false));
+        let now = self.cycle.clock.now();
+        if leaf.self_signed || leaf.not_after <= now {
+            return gives_way(false);
         }
-        let covered = !leaf.names.is_empty()
-            && leaf.other_names.is_empty()
-            && leaf
-                .names
-                .iter()
-                .all(|name| self.wanted.domains.iter().any(|ours| ours.covers(name)));
-        Ok(if covered { gives_way(true) } else { must_stay })
+        Displaced {
+            keep: leaf.names.is_empty() || !takeover::lost(&leaf, ours, now).is_empty(),
+            restore: true,
+        }
     }
 
     async fn apply(
@@ -279,14 +426,17 @@ impl<P: Ports> Work<'_, '_, P> {
         };
         match self.until_known(attach).await? {
             Ok(()) => Ok(Applied::Done),
-            Err(AttachError::Full(error)) => Err(Problem::ours(
+            Err(AttachError::Full(error)) => {
+                self.cycle.note_full(arn);
+                Err(Problem::ours(
                 Ours::ListenerFull,
                 format!("{arn} has no room for {certificate} ({error}); nothing was taken off for it: raise the listener's certificate quota or take one off"),
-            )
-            .into()),
-            Err(AttachError::NotYetKnown(error) | AttachError::Service(error)) => {
-                Err(error.problem(Ours::LoadBalancer, &format!("{certificate} on {arn}")).into())
+                )
+                .into())
             }
+            Err(AttachError::NotYetKnown(error) | AttachError::Service(error)) => Err(error
+                .problem(Ours::LoadBalancer, &format!("{certificate} on {arn}"))
+                .into()),
         }
     }
 
@@ -382,6 +532,16 @@ impl<P: Ports> Work<'_, '_, P> {
     }
 }
 
+/// Returns the problem of a listener that holds no certificates.
+pub(crate) fn not_https(arn: &ListenerArn, listener: &Listener) -> Problem {
+    let detail = format!(
+        "{arn} on port {} speaks {} and holds no certificates; name an HTTPS listener or another port in targets, or delete it \
+         there to have one made by loadBalancer and port",
+        listener.port, listener.protocol
+    );
+    Problem::ours(Ours::ListenerNotHttps, detail)
+}
+
 /// Returns what this document wants of a listener. A certificate of ours that has ended takes nobody's place.
 pub(crate) fn placing(
     wanted: &Wanted,
@@ -405,7 +565,11 @@ pub(crate) fn placing(
                 .collect()
         })
         .unwrap_or_default();
-    let supersedes = wanted.supersedes.iter().filter(|_| !has_ended);
+    let untagged = state.imports.get(listener.region());
+    let untagged = untagged.into_iter().flat_map(|import| &import.untagged);
+    let supersedes = (wanted.supersedes.iter())
+        .chain(untagged.map(|lost| &lost.arn))
+        .filter(|_| !has_ended);
     let supersedes = supersedes.map(ToString::to_string).collect();
     Placing {
         placement: match has_ended {

@@ -223,7 +223,7 @@ const LADDER: [Duration; 4] = [
     Duration::days(1),
 ];
 /// A next attempt of ours further ahead than this is void (a clock that was wrong once).
-const LONGEST_WAIT: Duration = Duration::hours(25);
+pub(crate) const LONGEST_WAIT: Duration = Duration::hours(25);
 /// What an authority asked for is never further ahead than this; if it is, a clock was wrong.
 pub(crate) const LONGEST_RETRY_AFTER: Duration = Duration::hours(8 * 24 + 1);
 /// Our waits when little of the lifetime is left.
@@ -240,7 +240,17 @@ pub fn backoff(attempts: u32, urgent: bool, luck: f64) -> Duration {
 impl Failure {
     /// Whether the authority is left alone at this instant because it was down or limiting.
     pub fn is_unavailable(&self, now: OffsetDateTime) -> bool {
-        self.unavailable && self.next_attempt > now && self.next_attempt <= now + self.longest()
+        self.unavailable && self.is_planned(now)
+    }
+
+    /// Whether the next attempt is to come. One too far ahead was written by a clock that was wrong.
+    pub fn is_planned(&self, now: OffsetDateTime) -> bool {
+        self.next_attempt > now && !self.is_too_far_ahead(now)
+    }
+
+    /// Whether the next attempt is so far ahead that a clock that was wrong wrote it down.
+    pub fn is_too_far_ahead(&self, now: OffsetDateTime) -> bool {
+        self.next_attempt > now + self.longest()
     }
 
     fn longest(&self) -> Duration {
@@ -262,7 +272,7 @@ impl Failure {
         if !self.directory.is_empty() && self.directory != directory {
             return None;
         }
-        if self.next_attempt <= now || self.next_attempt > now + self.longest() {
+        if !self.is_planned(now) {
             return None;
         }
         let about_these_names =

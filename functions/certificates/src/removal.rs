@@ -9,7 +9,8 @@ use crate::key::KeyType;
 use crate::names::CertificateName;
 use crate::preflight;
 use crate::problem::Problem;
-use crate::state::{State, TargetState};
+use crate::report::whole_seconds;
+use crate::state::{Removal, State, TargetState};
 use crate::store::{self, Store, StoreError};
 use crate::targets::Deployed;
 
@@ -21,6 +22,13 @@ pub(crate) enum Removed {
     Wholly,
     /// Another document of this name was put: the certificate lives on.
     Revived,
+}
+
+impl Removal {
+    /// Whether it lies ahead: then a clock that was wrong wrote it down.
+    fn is_to_come(&self, now: OffsetDateTime) -> bool {
+        self.at > now + Duration::HOUR
+    }
 }
 
 impl State {
@@ -35,6 +43,7 @@ impl State {
         };
         let imports = || self.imports.values();
         removing.document.is_some()
+            || removing.is_to_come(now)
             || self.order.is_some()
             || !self.leftovers.is_empty(now)
             || (self.targets.iter()).any(|target| target.state != TargetState::Detached)
@@ -90,6 +99,11 @@ pub(crate) fn wanted_nowhere(name: &CertificateName, state: &State) -> Wanted {
 impl<P: Ports> Work<'_, '_, P> {
     /// Takes the next steps of a removal. Each can be repeated after a stop.
     pub(crate) async fn take_away(&mut self) -> Result<Removed, Halt> {
+        let now = self.cycle.clock.now();
+        let removing = self.state.removing.as_mut();
+        if let Some(removing) = removing.filter(|removing| removing.is_to_come(now)) {
+            removing.at = whole_seconds(now);
+        }
         if self.delete_document().await? {
             return Ok(Removed::Revived);
         }

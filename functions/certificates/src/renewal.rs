@@ -398,6 +398,7 @@ mod tests {
             identifier: Some("aa.01".to_owned()),
             renewal: draw(issued, not_after, before, issued, 0.0),
             public: None,
+            adopted: false,
             revoked_at: None,
         }
     }

@@ -14,6 +14,7 @@ use time::{Duration, OffsetDateTime};
 
 use crate::arn::{CertificateArn, ListenerArn};
 use crate::certificate::Leaf;
+use crate::classes::Ours;
 use crate::document::{ListenerAt, Wanted};
 use crate::key::KeyType;
 use crate::limits::Reserved;
@@ -181,6 +182,30 @@ impl State {
         self.history.drain(..surplus);
     }
 
+    /// Sets right what a clock wrote that was far ahead: no attempt of ours lies further ahead than
+    /// a day. Returns whether there was any.
+    pub fn set_right(&mut self, now: OffsetDateTime) -> bool {
+        let revoking = self.revoking.iter_mut();
+        let failures = (self.order_failure.iter_mut())
+            .chain(&mut self.failures_elsewhere)
+            .chain(&mut self.deployment_failure)
+            .chain(revoking.filter_map(|revocation| revocation.failure.as_mut()));
+        let mut any = false;
+        for failure in failures.filter(|failure| failure.is_too_far_ahead(now)) {
+            (failure.at, failure.next_attempt) = (now, now);
+            any = true;
+        }
+        for missing in self
+            .missing
+            .values_mut()
+            .filter(|missing| missing.is_too_far_ahead(now))
+        {
+            missing.next_attempt = now;
+            any = true;
+        }
+        any
+    }
+
     /// Returns the lease that keeps others away now. One that ends too far ahead is void: the clock that wrote it was wrong.
     pub fn lease_in_force(&self, now: OffsetDateTime) -> Option<&Lease> {
         self.lease
@@ -223,6 +248,30 @@ impl State {
         self.failures_elsewhere.retain(stays);
     }
 
+    /// Makes a certificate the one before. One that was never served takes nobody's place: a
+    /// rollback goes to what was served last.
+    pub fn supersede(&mut self, before: Held) {
+        let stays = match &self.previous_held {
+            Some(previous) => self.is_in_use(&previous.serial) && !self.is_in_use(&before.serial),
+            None => false,
+        };
+        let goes = match stays {
+            true => Some(before.serial),
+            false => {
+                let oldest = self.previous.replace(before.serial.clone());
+                self.previous_held = Some(Box::new(before));
+                oldest
+            }
+        };
+        let is_needed = |serial: &String| {
+            self.held(serial).is_some()
+                || self.is_to_be_revoked(serial)
+                || self.is_held_somewhere(serial)
+        };
+        let goes = goes.filter(|serial| !is_needed(serial));
+        self.leftovers.serials.extend(goes);
+    }
+
     /// Notes the document as it was read now: its ETag, and what it says where it is valid.
     pub fn note_document(&mut self, etag: &str, wanted: Option<&Wanted>) {
         self.document = Some(etag.to_owned());
@@ -247,6 +296,67 @@ impl State {
         (self.certificate.iter())
             .chain(previous)
             .find(|held| held.serial == serial)
+    }
+
+    /// Whether a target holds the certificate of this serial, by what is known of it.
+    pub fn is_held_somewhere(&self, serial: &str) -> bool {
+        let mut holding = self.targets.iter().filter(|target| target.holds_ours());
+        holding.any(|target| target.serial.as_deref() == Some(serial))
+    }
+
+    /// Whether the certificate of this serial is served, or is what those follow who read the vault.
+    pub fn is_in_use(&self, serial: &str) -> bool {
+        let is_served = self
+            .served
+            .as_ref()
+            .is_some_and(|served| served.serial == serial);
+        is_served || self.is_held_somewhere(serial) || self.targets.is_empty()
+    }
+
+    /// Notes what is served, as the targets were found now: of several the one that ends first.
+    pub fn note_served(&mut self, now: OffsetDateTime) {
+        let served = self.served_by_targets(now);
+        self.served = served;
+        match self.lacks_service() {
+            true => {
+                self.unserved_since.get_or_insert(now);
+            }
+            false => self.unserved_since = None,
+        }
+    }
+
+    /// Whether nothing of it is served; where it has no targets, whether there is none.
+    fn lacks_service(&self) -> bool {
+        match self.targets.is_empty() {
+            true => self.certificate.is_none(),
+            false => self.served.is_none(),
+        }
+    }
+
+    fn served_by_targets(&self, now: OffsetDateTime) -> Option<Served> {
+        let before = self.served.as_ref();
+        let of_target = |target: &TargetRecord| {
+            let serial = target.serial.as_deref()?;
+            let known = before.filter(|served| served.serial == serial);
+            let not_after = (self.held(serial).map(|held| held.not_after))
+                .or(known.map(|served| served.not_after))?;
+            let (by, at) = match (target.proved, target.checked_at, known) {
+                (Some(true), Some(at), _) => (SeenBy::Handshake, at),
+                // It was not looked at now.
+                (_, _, Some(known)) if target.state == TargetState::Failed => (known.by, known.at),
+                _ => (SeenBy::Held, now),
+            };
+            Some(Served {
+                serial: serial.to_owned(),
+                not_after,
+                by,
+                at,
+            })
+        };
+        let holding = self.targets.iter().filter(|target| target.holds_ours());
+        holding
+            .filter_map(of_target)
+            .min_by_key(|served| served.not_after)
     }
 
     /// Returns the ARN of a listener, once it has one.
@@ -283,6 +393,7 @@ impl State {
                     standby: Standby::default(),
                     since: None,
                     stays: BTreeMap::new(),
+                    stays_seen_at: None,
                     undone: None,
                 });
                 self.targets.len() - 1
@@ -354,6 +465,10 @@ pub struct Held {
     /// Whether the platform's trust roots know its chain; `None` where that was not looked at.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub public: Option<bool>,
+    /// Whether it was taken over as the certificate manager held it under our tags: the vault does
+    /// not hold its key.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub adopted: bool,
     /// When we had it revoked.
     #[serde(
         default,
@@ -411,6 +526,18 @@ pub struct Contended {
     pub holder: String,
     /// What both want, for a person.
     pub what: String,
+}
+
+impl Contended {
+    /// Returns the problem of a document that does not get what it wants of a listener.
+    pub fn problem(&self, ours: &str, listener: &str) -> Problem {
+        let Self { holder, what } = self;
+        let detail = format!(
+            "{holder} and {ours} both want {what} on {listener}, and {holder} holds it: nothing is \
+             changed there; change certificates/{ours}.json, or remove {holder}"
+        );
+        Problem::ours(Ours::Contended, detail)
+    }
 }
 
 /// A revocation (RFC 8555 section 7.6) that was asked for.
@@ -497,6 +624,9 @@ pub struct Missing {
     /// It is not ordered before this instant.
     #[serde(with = "time::serde::rfc3339")]
     pub next_attempt: OffsetDateTime,
+    /// Whether the authority named the instant.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub binding: bool,
 }
 
 /// A set of names that was ordered for nothing, and passed.
@@ -783,9 +913,33 @@ pub struct TargetRecord {
     /// What the document supersedes and yet stays here, by ARN, each with why (rule 12).
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub stays: BTreeMap<String, Problem>,
+    /// When that was looked at last.
+    #[serde(
+        default,
+        with = "time::serde::rfc3339::option",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub stays_seen_at: Option<OffsetDateTime>,
     /// The serial for which what was there before was put back: once is enough.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub undone: Option<String>,
+}
+
+impl TargetRecord {
+    /// Whether it holds a certificate of ours.
+    pub fn holds_ours(&self) -> bool {
+        // One on which another could not be put goes on holding what it held.
+        !matches!(self.state, TargetState::Detached | TargetState::Pending)
+            && self.certificate_arn.is_some()
+    }
+}
+
+impl TargetRecord {
+    /// Whether what stays there is to be looked at again: it may be readable by now, or have ended.
+    pub fn stays_are_old(&self, now: OffsetDateTime) -> bool {
+        let is_old = |at: OffsetDateTime| (now - at).abs() >= Duration::HOUR;
+        !self.stays.is_empty() && self.stays_seen_at.is_none_or(is_old)
+    }
 }
 
 /// Certificates that ours took over from on a listener, until ours is proved; written down before they are taken off.

@@ -9,7 +9,7 @@ use crate::budget::LimitsLeft;
 use crate::classes::Ours;
 use crate::cycle::{Cycle, Ports, state_problem, store_problem};
 use crate::document::Wanted;
-use crate::looking::unknown;
+use crate::looking::{revoked, unknown};
 use crate::messages;
 use crate::names::CertificateName;
 use crate::ordering::Course;
@@ -426,6 +426,7 @@ impl<P: Ports> Cycle<'_, P> {
                 order_url: order.url.clone(),
             }),
             next_attempt: failure
+                .filter(|failure| failure.is_planned(now) || failure.next_attempt <= now)
                 .map(|failure| failure.next_attempt)
                 .or(state.order.as_ref().and_then(|order| order.not_before))
                 .or(standing.as_ref().and_then(|(_, next)| *next)),
@@ -441,9 +442,12 @@ impl<P: Ports> Cycle<'_, P> {
                     }
                 })
                 .collect(),
-            problem: invalid
-                .or_else(|| failure.map(|failure| failure.problem.clone()))
-                .or(standing.map(|(problem, _)| problem)),
+            problem: match revoked(wanted, state, invalid.as_ref()) {
+                Some(problem) => Some(problem),
+                None => invalid
+                    .or_else(|| failure.map(|failure| failure.problem.clone()))
+                    .or(standing.map(|(problem, _)| problem)),
+            },
             untold: (state.told.iter())
                 .flat_map(|told| &told.outbox)
                 .map(|outgoing| Untold {

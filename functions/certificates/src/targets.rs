@@ -41,6 +41,15 @@ pub(crate) fn target_id(target: &Target, state: &State, home: &str) -> (TargetKi
     }
 }
 
+/// Whether all targets hold the certificate that is to be served.
+pub(crate) fn is_deployed(wanted: &Wanted, state: &State, home: &str) -> bool {
+    let serial = state.certificate.as_ref().map(|held| &held.serial);
+    wanted.targets.iter().all(|target| {
+        let record = state.target(&target_id(target, state, home).1);
+        record.is_some_and(|record| record.holds_ours() && record.serial.as_ref() == serial)
+    })
+}
+
 /// Returns the region a target is in.
 pub(crate) fn target_region<'t>(target: &'t Target, home: &'t str) -> &'t str {
     match target {

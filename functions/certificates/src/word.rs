@@ -83,7 +83,9 @@ impl State {
         let mut lacking = (wanted.domains.iter()).filter(|name| !held.domains.contains(name));
         match wanted.partial {
             true => {
-                held.domains.iter().all(|name| wanted.domains.contains(name))
+                held.domains
+                    .iter()
+                    .all(|name| wanted.domains.contains(name))
                     && lacking.all(|name| stood_in_the_way(&name))
             }
             false => held.domains == wanted.domains,
@@ -119,9 +121,10 @@ impl State {
             target.certificate_arn.is_some() && target.state != TargetState::Detached
         });
         held.filter_map(|record| {
-            let asked = wanted.targets.iter().find(|target| {
-                crate::targets::target_id(target, self, home).1 == record.id
-            });
+            let asked = wanted
+                .targets
+                .iter()
+                .find(|target| crate::targets::target_id(target, self, home).1 == record.id);
             match (asked, record.kind) {
                 (Some(Target::Listener { at, .. }), _) => Some(Target::Listener {
                     at: at.clone(),
@@ -133,7 +136,10 @@ impl State {
                     placement: Placement::Sni,
                 }),
                 (None, TargetKind::CertificateManager) => Some(Target::CertificateManager {
-                    region: record.id.split_once(':').map(|(_, region)| region.to_owned()),
+                    region: record
+                        .id
+                        .split_once(':')
+                        .map(|(_, region)| region.to_owned()),
                 }),
             }
         })
@@ -152,6 +158,8 @@ impl State {
             None => "something".to_owned(),
         };
         let from = &back.from;
-        Some(format!("the document says another {changed} now, which ends the rollback from {from}"))
+        Some(format!(
+            "the document says another {changed} now, which ends the rollback from {from}"
+        ))
     }
 }

@@ -311,7 +311,10 @@ mod tests {
     #[test]
     fn a_reissue_has_to_be_forced() {
         let both = "{\"action\":\"reconcile\",\"force\":true,\"reissue\":true}";
-        assert!(matches!(parse(both), Ok(Event::Reconcile { reissue: true, .. })));
+        assert!(matches!(
+            parse(both),
+            Ok(Event::Reconcile { reissue: true, .. })
+        ));
         let alone = parse("{\"action\":\"reconcile\",\"reissue\":true}").unwrap_err();
         assert!(alone.to_string().starts_with("reissue: "), "{alone}");
     }

@@ -166,6 +166,7 @@ impl<P: Ports> Installation<P> {
             } => {
                 cycle.reissue = reissue;
                 let full = certificates.is_none();
+                cycle.is_full = full;
                 let (names, orphans) = self.names(certificates, &mut cycle).await?;
                 let pass = cycle.run(&names, force).await;
                 let fleet = if full {

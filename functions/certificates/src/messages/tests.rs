@@ -27,6 +27,7 @@ fn held(serial: &str, left: Duration) -> Held {
             replaces_refused: false,
         },
         public: None,
+        adopted: false,
         revoked_at: None,
     }
 }

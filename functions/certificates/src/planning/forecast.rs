@@ -156,10 +156,10 @@ impl<P: Ports> Cycle<'_, P> {
         let until = self.clock.elapsed() + self.clock.left() / 4;
         let urgencies = stream::iter(names).map(|name| async move {
             let held = match self.clock.elapsed() < until {
-                true => self
-                    .read(name)
-                    .await
-                    .and_then(|(_, state)| state.certificate),
+                true => self.read(name).await.and_then(|(wanted, state)| {
+                    self.note_claims(&wanted, &state);
+                    state.certificate
+                }),
                 false => None,
             };
             let now = self.clock.now();

@@ -399,7 +399,10 @@ impl Permit {
     }
 }
 
-fn arn_patterns(field: &str, written: Option<Vec<String>>) -> Result<Option<Vec<Pattern>>, Invalid> {
+fn arn_patterns(
+    field: &str,
+    written: Option<Vec<String>>,
+) -> Result<Option<Vec<Pattern>>, Invalid> {
     let patterns = written.map(|patterns| {
         patterns
             .into_iter()

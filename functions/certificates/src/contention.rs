@@ -1,0 +1,355 @@
+//! What documents of one installation want of each other (rule 12): nobody takes from a neighbour.
+//!
+//! Two documents that want one default, or a name with the same kind of key on one listener, would
+//! take it from each other at each pass. The one that was deployed there first holds it, ties by
+//! name; the other changes nothing there and says so.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use time::OffsetDateTime;
+
+use crate::arn::{CertificateArn, ListenerArn};
+use crate::certificate_manager::CertificateManager;
+use crate::classes::Ours;
+use crate::cycle::{Cycle, Ports, TAG_CERTIFICATE, TAG_INSTALLATION};
+use crate::document::{Placement, Target, Wanted};
+use crate::names::{CertificateName, DnsName};
+use crate::problem::Problem;
+use crate::state::{Contended, State};
+use crate::store::{self, Store, read_record};
+use crate::targets::target_id;
+
+/// What one document wants of one listener.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Claim {
+    /// The document.
+    pub(crate) name: String,
+    /// The id of its target.
+    pub(crate) listener: String,
+    /// Whether it wants to be the default.
+    pub(crate) wants_default: bool,
+    /// Its names.
+    pub(crate) names: Vec<DnsName>,
+    /// Whether its key is ECDSA.
+    pub(crate) is_ecdsa: bool,
+    /// Since when it stands there; `None` where it does not.
+    pub(crate) since: Option<OffsetDateTime>,
+    /// Since when it stands there as the default; `None` where it does not.
+    pub(crate) default_since: Option<OffsetDateTime>,
+}
+
+/// What a document does not get, by its name and the id of the target.
+pub(crate) type Lost = BTreeMap<String, BTreeMap<String, Contended>>;
+
+/// Decides who holds which place.
+pub(crate) fn resolve(claims: &[Claim]) -> Lost {
+    let mut by_listener = BTreeMap::<&str, Vec<&Claim>>::new();
+    for claim in claims {
+        by_listener.entry(&claim.listener).or_default().push(claim);
+    }
+    let mut lost = Lost::new();
+    for (listener, claims) in by_listener {
+        let defaults = by_age(&claims, |claim| claim.default_since);
+        let mut defaults = defaults.into_iter().filter(|claim| claim.wants_default);
+        if let Some(holder) = defaults.next() {
+            for other in defaults {
+                lose(&mut lost, other, holder, "the default", listener);
+            }
+        }
+        let mut held = BTreeMap::<(&DnsName, bool), &Claim>::new();
+        for claim in by_age(&claims, |claim| claim.since) {
+            let taken = claim.names.iter().find_map(|name| {
+                held.get(&(name, claim.is_ecdsa))
+                    .map(|holder| (name, *holder))
+            });
+            if let Some((name, holder)) = taken {
+                let what = match claim.is_ecdsa {
+                    true => format!("{name} with an ECDSA key"),
+                    false => format!("{name} with an RSA key"),
+                };
+                lose(&mut lost, claim, holder, &what, listener);
+                continue;
+            }
+            for name in &claim.names {
+                held.insert((name, claim.is_ecdsa), claim);
+            }
+        }
+    }
+    lost
+}
+
+/// Who stands there comes first, the longest first; then by name.
+fn by_age<'c>(
+    claims: &[&'c Claim],
+    since: impl Fn(&Claim) -> Option<OffsetDateTime>,
+) -> Vec<&'c Claim> {
+    let mut claims = claims.to_vec();
+    claims.sort_by(|one, other| {
+        let key = |claim: &Claim| (since(claim).is_none(), since(claim), claim.name.clone());
+        key(one).cmp(&key(other))
+    });
+    claims
+}
+
+fn lose(lost: &mut Lost, loser: &Claim, holder: &Claim, what: &str, listener: &str) {
+    let of_loser = lost.entry(loser.name.clone()).or_default();
+    of_loser
+        .entry(listener.to_owned())
+        .or_insert_with(|| Contended {
+            holder: holder.name.clone(),
+            what: what.to_owned(),
+        });
+}
+
+/// Returns what a document wants of its listeners.
+pub(crate) fn claims(wanted: &Wanted, state: &State, home: &str) -> Vec<Claim> {
+    let in_force = state.in_force.as_deref();
+    let targets = wanted.targets.iter();
+    targets
+        .filter_map(|target| {
+            let Target::Listener { placement, .. } = target else {
+                return None;
+            };
+            let listener = target_id(target, state, home).1;
+            let record = state.target(&listener).filter(|record| record.holds_ours());
+            // Records of older builds do not say since when: they come first.
+            let since = record.map(|record| record.since.unwrap_or(OffsetDateTime::UNIX_EPOCH));
+            let stands_as = |held: &&Target| target_id(held, state, home).1 == listener;
+            let stood = in_force.and_then(|word| word.targets.iter().find(stands_as));
+            let was_default = match stood.unwrap_or(target) {
+                Target::Listener { placement, .. } => *placement == Placement::Default,
+                Target::CertificateManager { .. } => false,
+            };
+            Some(Claim {
+                name: wanted.name.to_string(),
+                wants_default: *placement == Placement::Default,
+                names: wanted.domains.clone(),
+                is_ecdsa: wanted.key_type.is_ecdsa(),
+                since,
+                default_since: since
+                    .filter(|_| was_default && !state.contended.contains_key(&listener)),
+                listener,
+            })
+        })
+        .collect()
+}
+
+impl<P: Ports> Cycle<'_, P> {
+    /// Notes what a document wants of its listeners.
+    pub(crate) fn note_claims(&self, wanted: &Wanted, state: &State) {
+        let claims = claims(wanted, state, &self.home);
+        let mut known = self.claims.borrow_mut();
+        known.insert(wanted.name.to_string(), (claims, state.contended.clone()));
+    }
+
+    /// Decides who holds what, from all documents that were looked at, and returns the names for
+    /// which that is another than their record says. `is_full`: whether all documents were.
+    pub(crate) async fn settle_contention(
+        &self,
+        is_full: bool,
+        due: &[CertificateName],
+    ) -> Vec<CertificateName> {
+        if !is_full {
+            self.look_at_neighbours(due).await;
+        }
+        let known = self.claims.borrow();
+        let all: Vec<Claim> = known
+            .values()
+            .flat_map(|(claims, _)| claims.clone())
+            .collect();
+        let lost = resolve(&all);
+        let changed = known.iter().filter_map(|(name, (_, recorded))| {
+            let found = lost.get(name).cloned().unwrap_or_default();
+            (found != *recorded).then(|| name.parse().ok()).flatten()
+        });
+        let changed: Vec<CertificateName> = changed.collect();
+        drop(known);
+        *self.contention.borrow_mut() = Some(lost);
+        changed
+    }
+
+    /// Brings what is known of contention into a record that was read; returns whether that is news.
+    pub(crate) fn apply_contention(&self, name: &CertificateName, state: &mut State) -> bool {
+        let lost = self.contention.borrow();
+        let Some(lost) = lost.as_ref() else {
+            return false;
+        };
+        let found = lost.get(name.as_str()).cloned().unwrap_or_default();
+        let is_news = found != state.contended;
+        state.contended = found;
+        is_news
+    }
+
+    /// Looks at the documents whose certificates stand where a named one is to go, or that hold
+    /// what it wants: only these can be in its way.
+    async fn look_at_neighbours(&self, due: &[CertificateName]) {
+        let mut owners = BTreeSet::new();
+        for name in due {
+            let (claims, recorded) = match self.claims.borrow().get(name.as_str()) {
+                Some(known) => known.clone(),
+                None => continue,
+            };
+            owners.extend(recorded.into_values().map(|contended| contended.holder));
+            for claim in claims.iter().filter(|claim| claim.since.is_none()) {
+                owners.extend(self.owners_on(claim).await);
+            }
+        }
+        for owner in owners {
+            let is_known = self.claims.borrow().contains_key(&owner);
+            if let (false, Ok(name)) = (is_known, owner.parse::<CertificateName>()) {
+                self.look_at_neighbour(&name).await;
+            }
+        }
+    }
+
+    /// Returns the documents whose certificates on a listener share a name with a claim, or are its
+    /// default. What cannot be told is in nobody's way.
+    async fn owners_on(&self, claim: &Claim) -> Vec<String> {
+        let Ok(listener) = claim.listener.parse::<ListenerArn>() else {
+            return Vec::new();
+        };
+        let Ok(holding) = self.holding_seen(&listener).await else {
+            return Vec::new();
+        };
+        let region = listener.region();
+        let Ok(listing) = self.listing(region, None).await else {
+            return Vec::new();
+        };
+        let shares_a_name = |arn: &str| {
+            let listed = listing.iter().find(|listed| listed.arn.as_str() == arn);
+            listed.is_some_and(|listed| match &listed.names {
+                Some(names) => {
+                    (claim.names.iter()).any(|name| names.iter().any(|held| held == name.as_str()))
+                }
+                None => true,
+            })
+        };
+        let default = holding.default.as_ref().filter(|_| claim.wants_default);
+        let near = holding
+            .list
+            .iter()
+            .filter(|arn| shares_a_name(arn))
+            .chain(default);
+        let near: BTreeSet<CertificateArn> = near.filter_map(|arn| arn.parse().ok()).collect();
+        let mut owners = Vec::new();
+        for arn in near {
+            let tags = self.ports.certificate_manager(region).tags(&arn).await;
+            let tags = tags.ok().flatten().unwrap_or_default();
+            if tags.get(TAG_INSTALLATION) == Some(&self.installation) {
+                owners.extend(tags.get(TAG_CERTIFICATE).cloned());
+            }
+        }
+        owners
+    }
+
+    async fn look_at_neighbour(&self, name: &CertificateName) {
+        let store = self.ports.store();
+        let Ok(Some(object)) = store.read(&store::certificate_key(name)).await else {
+            return;
+        };
+        let account = self.account_id.as_deref();
+        let Ok(wanted) = Wanted::parse(name, &object.body, &self.settings, account) else {
+            return;
+        };
+        let read = read_record::<State>(store, &store::state_key(name)).await;
+        if let Ok(state) = read {
+            let state = state.map(|(state, _)| state).unwrap_or_default();
+            self.note_claims(&wanted, &state);
+        }
+    }
+
+    /// Refuses what a document must not supersede: a certificate of this installation. Documents
+    /// take over from each other by `remove`.
+    pub(crate) async fn may_supersede(
+        &self,
+        wanted: &Wanted,
+        arn: &CertificateArn,
+    ) -> Result<(), Problem> {
+        let Some(index) = wanted.supersedes.iter().position(|known| known == arn) else {
+            return Ok(());
+        };
+        let tags = self.ports.certificate_manager(arn.region()).tags(arn).await;
+        let tags = tags.map_err(|error| error.problem(Ours::CertificateManager, arn.as_str()))?;
+        let tags = tags.unwrap_or_default();
+        if tags.get(TAG_INSTALLATION) != Some(&self.installation) {
+            return Ok(());
+        }
+        let owner = tags.get(TAG_CERTIFICATE).map_or("?", String::as_str);
+        let detail = format!(
+            "certificates/{}.json: supersedes[{index}]: {arn} is the certificate {owner} of this \
+             installation: remove it here, and invoke {{\"action\":\"remove\",\"name\":\"{owner}\"}} \
+             if {owner} is no longer wanted",
+            wanted.name
+        );
+        Err(Problem::ours(Ours::InvalidDocument, detail))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use time::Duration;
+
+    use super::*;
+
+    fn claim(name: &str, names: &[&str], since: Option<i64>) -> Claim {
+        let since = since.map(|hours| OffsetDateTime::UNIX_EPOCH + Duration::hours(hours));
+        Claim {
+            name: name.to_owned(),
+            listener: "listener".to_owned(),
+            wants_default: false,
+            names: names.iter().map(|name| name.parse().unwrap()).collect(),
+            is_ecdsa: true,
+            since,
+            default_since: None,
+        }
+    }
+
+    fn losers(claims: &[Claim]) -> Vec<(String, String)> {
+        let lost = resolve(claims);
+        let of = |(name, lost): (&String, &BTreeMap<String, Contended>)| {
+            (name.clone(), lost["listener"].holder.clone())
+        };
+        lost.iter().map(of).collect()
+    }
+
+    #[test]
+    fn who_stood_there_first_holds_a_name_and_ties_go_by_name() {
+        let names = ["a.example.com"];
+        let (a, b) = (claim("a", &names, None), claim("b", &names, None));
+        assert_eq!(
+            losers(&[b.clone(), a.clone()]),
+            [("b".to_owned(), "a".to_owned())]
+        );
+        let b = claim("b", &names, Some(1));
+        assert_eq!(
+            losers(&[a.clone(), b.clone()]),
+            [("a".to_owned(), "b".to_owned())]
+        );
+        let a = claim("a", &names, Some(2));
+        assert_eq!(losers(&[a, b]), [("a".to_owned(), "b".to_owned())]);
+    }
+
+    #[test]
+    fn another_kind_of_key_or_other_names_are_in_nobodys_way() {
+        let a = claim("a", &["a.example.com", "b.example.com"], None);
+        let rsa = Claim {
+            is_ecdsa: false,
+            ..claim("b", &["a.example.com"], None)
+        };
+        assert_eq!(losers(&[a, rsa, claim("c", &["c.example.com"], None)]), []);
+    }
+
+    #[test]
+    fn one_default_is_for_one() {
+        let wants = |name: &str, since: Option<i64>| {
+            let claim = claim(name, &[&format!("{name}.example.com")], since);
+            Claim {
+                wants_default: true,
+                default_since: claim.since,
+                ..claim
+            }
+        };
+        let (a, b) = (wants("a", Some(5)), wants("b", Some(3)));
+        assert_eq!(losers(&[a, b]), [("a".to_owned(), "b".to_owned())]);
+    }
+}

@@ -1,0 +1,228 @@
+//! Looks at the targets before an order is made: what cannot be deployed is neither ordered nor
+//! imported (rule 12). What cannot be told stands in nobody's way.
+
+use std::collections::BTreeMap;
+
+use crate::arn::ListenerArn;
+use crate::classes::Ours;
+use crate::cycle::{Cycle, Ports};
+use crate::document::{ListenerAt, NewListener, Placement, Target, Wanted};
+use crate::load_balancer::{Holding, LoadBalancer};
+use crate::problem::Problem;
+use crate::state::State;
+use crate::targets::{target_id, target_region};
+
+/// What an order is ahead of.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Outlook {
+    /// Why the certificate could go on none of its targets.
+    pub(crate) problem: Option<Problem>,
+    /// The listeners on which it takes a place in the certificate list.
+    pub(crate) places: Vec<ListenerArn>,
+}
+
+/// The state of one target.
+enum Ahead {
+    /// The certificate can go there.
+    Open,
+    /// It can, and takes a place in the list of this listener.
+    TakesPlace(ListenerArn),
+    Closed(Problem),
+}
+
+impl<P: Ports> Cycle<'_, P> {
+    /// Looks at all targets of a document whose first certificate is about to be ordered. What
+    /// there is already is renewed whatever its targets look like: it may be in use elsewhere.
+    pub(crate) async fn outlook(&self, wanted: &Wanted, state: &State) -> Outlook {
+        if state.certificate.is_some() {
+            return Outlook::default();
+        }
+        for arn in &wanted.supersedes {
+            match self.may_supersede(wanted, arn).await {
+                Err(problem) if problem.kind == Problem::kind_of(Ours::InvalidDocument) => {
+                    return Outlook {
+                        problem: Some(problem),
+                        places: Vec::new(),
+                    };
+                }
+                // A call that failed says nothing against it.
+                Ok(()) | Err(_) => {}
+            }
+        }
+        let mut outlook = Outlook::default();
+        let (mut closed, mut first) = (0, None);
+        for target in &wanted.targets {
+            match self.ahead(wanted, state, target).await {
+                Ahead::Open => {}
+                Ahead::TakesPlace(listener) => outlook.places.push(listener),
+                Ahead::Closed(problem) => {
+                    closed += 1;
+                    first.get_or_insert(problem);
+                }
+            }
+        }
+        outlook.problem = first.filter(|_| closed == wanted.targets.len());
+        outlook
+    }
+
+    async fn ahead(&self, wanted: &Wanted, state: &State, target: &Target) -> Ahead {
+        let Target::Listener { at, placement } = target else {
+            return Ahead::Open;
+        };
+        let id = target_id(target, state, &self.home).1;
+        if let Some(contended) = state.contended.get(&id) {
+            return Ahead::Closed(contended.problem(wanted.name.as_str(), &id));
+        }
+        let listener = match (state.listener(at), at) {
+            (Some(listener), _) => listener.clone(),
+            (None, ListenerAt::Port(new)) => match self.on_port(new).await {
+                Ok(Some(listener)) => listener,
+                Ok(None) => return Ahead::Open,
+                Err(problem) => return Ahead::Closed(problem),
+            },
+            (None, ListenerAt::Arn(arn)) => arn.clone(),
+        };
+        if let Some(problem) = self.cannot_hold(&listener).await {
+            return Ahead::Closed(problem);
+        }
+        let holding = match self.holding_seen(&listener).await {
+            Ok(holding) => holding,
+            Err(error) if error.code.as_deref() == Some("ListenerNotFound") => {
+                return Ahead::Closed(listener_gone(&listener));
+            }
+            Err(_) => return Ahead::Open,
+        };
+        let region = target_region(target, &self.home);
+        if !takes_place(state, region, *placement, &holding) {
+            return Ahead::Open;
+        }
+        match self.is_full(&listener) {
+            Some(problem) => Ahead::Closed(problem),
+            None => Ahead::TakesPlace(listener),
+        }
+    }
+
+    /// Returns the listener on a port, where there is one; an error only where the load balancer
+    /// itself is surely not there.
+    async fn on_port(&self, new: &NewListener) -> Result<Option<ListenerArn>, Problem> {
+        let balancer = self.ports.load_balancer(new.load_balancer.region());
+        match balancer.on_port(&new.load_balancer, new.port).await {
+            Err(error) if error.code.as_deref() == Some("LoadBalancerNotFound") => {
+                Err(crate::new_listener::not_made(new, &error))
+            }
+            found => Ok(found.unwrap_or_default()),
+        }
+    }
+
+    /// Returns why a listener can hold no certificate, where that is certain.
+    async fn cannot_hold(&self, arn: &ListenerArn) -> Option<Problem> {
+        let balancer = self.ports.load_balancer(arn.region());
+        match balancer.listener(arn).await {
+            Ok(None) => Some(listener_gone(arn)),
+            Ok(Some(listener)) if listener.protocol != "HTTPS" => {
+                Some(crate::placement::not_https(arn, &listener))
+            }
+            Ok(Some(_)) | Err(_) => None,
+        }
+    }
+
+    /// Returns why a load balancer takes no further certificate, as far as that is known.
+    pub(crate) fn is_full(&self, listener: &ListenerArn) -> Option<Problem> {
+        let held = self.certificates_by_load_balancer();
+        let balancer = balancer_of(listener);
+        let count = held.get(&balancer).copied().unwrap_or_default();
+        let was_refused = self.full.borrow().contains(&balancer);
+        let quota = match self.settings.limits.certificates_per_load_balancer {
+            Some(quota) => quota,
+            // One that holds more shows that the account's quota was raised.
+            None if held.values().any(|count| *count > QUOTA) => usize::MAX,
+            None => QUOTA,
+        };
+        (was_refused || count >= quota).then(|| {
+            let detail = format!(
+                "{listener} has no room for another certificate: its load balancer holds {count} beside \
+                 the defaults, so nothing is ordered; take one off, or raise the quota and name it in \
+                 limits.certificatesPerLoadBalancer of settings.json"
+            );
+            Problem::ours(Ours::ListenerFull, detail)
+        })
+    }
+
+    /// Returns why a listener takes no further certificate, where its load balancer refused one.
+    pub(crate) fn refused_room(&self, listener: &ListenerArn) -> Option<Problem> {
+        let was_refused = self.full.borrow().contains(&balancer_of(listener));
+        was_refused.then(|| self.is_full(listener)).flatten()
+    }
+
+    /// Returns how many certificates beside the defaults load balancers hold, on the listeners seen
+    /// in this pass.
+    pub(crate) fn certificates_by_load_balancer(&self) -> BTreeMap<String, usize> {
+        let mut held = BTreeMap::<String, usize>::new();
+        for (listener, holding) in self.holdings_seen() {
+            *held.entry(balancer_of_text(&listener)).or_default() += holding.list.len();
+        }
+        held
+    }
+
+    /// Lets so many certificates be ordered as load balancers have room for, by name, and one more
+    /// where the quota is not known: that one shows whether it was raised. Returns the names that wait.
+    pub(crate) fn without_a_place(&self, wishes: &[(&str, Vec<String>)]) -> Vec<String> {
+        let held = self.certificates_by_load_balancer();
+        let known = self.settings.limits.certificates_per_load_balancer;
+        let is_raised = known.is_none() && held.values().any(|count| *count > QUOTA);
+        let mut left = BTreeMap::<String, usize>::new();
+        let mut sorted: Vec<_> = wishes.to_vec();
+        sorted.sort();
+        let mut waiting = Vec::new();
+        for (name, balancers) in sorted {
+            let room = |balancer: &str| match known {
+                _ if is_raised => usize::MAX,
+                Some(quota) => quota.saturating_sub(held.get(balancer).copied().unwrap_or(0)),
+                None => (QUOTA + 1).saturating_sub(held.get(balancer).copied().unwrap_or(0)),
+            };
+            let fits = (balancers.iter()).all(|balancer| {
+                *left
+                    .entry(balancer.clone())
+                    .or_insert_with(|| room(balancer))
+                    > 0
+            });
+            if !fits {
+                waiting.push(name.to_owned());
+                continue;
+            }
+            for balancer in &balancers {
+                if let Some(left) = left.get_mut(balancer.as_str()) {
+                    *left -= 1;
+                }
+            }
+        }
+        waiting
+    }
+}
+
+/// Whether the certificate takes a place in the list: as the default it takes the default's.
+fn takes_place(state: &State, region: &str, placement: Placement, holding: &Holding) -> bool {
+    let import = state.imports.get(region);
+    let ours = import.and_then(|import| import.arn.as_ref());
+    let is_listed = ours.is_some_and(|ours| holding.list.iter().any(|held| *held == ours.as_str()));
+    placement == Placement::Sni && !is_listed
+}
+
+pub(crate) fn listener_gone(arn: &ListenerArn) -> Problem {
+    let detail =
+        format!("{arn} does not exist; name an existing listener in targets or remove it there");
+    Problem::ours(Ours::ListenerGone, detail)
+}
+
+/// Returns the text by which the listeners of one load balancer are known to belong together.
+pub(crate) fn balancer_of(listener: &ListenerArn) -> String {
+    balancer_of_text(listener.as_str())
+}
+
+fn balancer_of_text(listener: &str) -> String {
+    let (balancer, _) = listener.rsplit_once('/').unwrap_or((listener, ""));
+    balancer.to_owned()
+}
+
+/// AWS's quota of certificates beside the defaults on one Application Load Balancer, unless raised.
+const QUOTA: usize = 25;

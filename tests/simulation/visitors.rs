@@ -1,0 +1,677 @@
+//! Rule 12: nothing that certloop does may take from a visitor.
+//!
+//! A visitor has a name, a kind of key, and sends the name (SNI) or not. Around each call of certloop that changes a
+//! listener or what an ARN holds, this looks at what every visitor gets before and after. Nothing here asks the library
+//! what is allowed; [`words`](crate::words) says what a person's word covers.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
+
+use certificates::certificate::{Chain, Leaf};
+use certificates::key::KeyType;
+use time::{Duration, OffsetDateTime};
+
+use crate::aws::covers;
+use crate::trace::shorten;
+use crate::words;
+use crate::world::{World, name_in};
+
+/// What the oracle remembers.
+pub(crate) struct Visitors {
+    mode: Mode,
+    /// What was issued for our documents, by serial.
+    pub(crate) issued: BTreeMap<String, Issued>,
+    /// Serials of ours that some place held.
+    served: BTreeSet<String>,
+    /// How often a place went back from a serial.
+    ways_back: BTreeMap<(String, String), u32>,
+    /// ARNs whose tags people took away, with the document and since when.
+    pub(crate) was_ours: BTreeMap<String, (String, OffsetDateTime)>,
+    /// When the bucket last became that of another day,
+    pub(crate) restored_at: Option<OffsetDateTime>,
+    /// and which ARNs of ours there were then.
+    pub(crate) older: BTreeSet<String>,
+    /// The last report of each certificate, as text.
+    pub(crate) reports: BTreeMap<String, String>,
+    /// The first finding of each case.
+    pub(crate) found: BTreeMap<String, String>,
+}
+
+/// Whether the oracle looks, and what comes of what it finds.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Mode {
+    /// The old rules alone, and the old people.
+    Off,
+    /// Findings are listed, and the world lives on.
+    List,
+    /// A finding is a broken rule.
+    On,
+}
+
+/// A certificate that was issued for a document.
+pub(crate) struct Issued {
+    pub(crate) document: String,
+    pub(crate) leaf: Rc<Leaf>,
+}
+
+impl Default for Visitors {
+    fn default() -> Self {
+        let mode = std::env::var("RULE12").unwrap_or_default();
+        Self {
+            mode: match mode.as_str() {
+                "off" => Mode::Off,
+                "list" => Mode::List,
+                _ => Mode::On,
+            },
+            issued: BTreeMap::new(),
+            served: BTreeSet::new(),
+            ways_back: BTreeMap::new(),
+            was_ours: BTreeMap::new(),
+            restored_at: None,
+            older: BTreeSet::new(),
+            reports: BTreeMap::new(),
+            found: BTreeMap::new(),
+        }
+    }
+}
+
+impl Visitors {
+    /// Whether rule 12 is looked at, and people provoke it.
+    pub(crate) fn is_on(&self) -> bool {
+        self.mode != Mode::Off
+    }
+}
+
+impl World {
+    /// Notes that something was taken from a visitor.
+    pub(crate) fn takes(&mut self, case: &str, what: &str) {
+        match self.visitors.mode {
+            Mode::Off => {}
+            Mode::On => self.broken(format!("rule 12, {case}: {}", shorten(what))),
+            Mode::List => self.list(case, what),
+        }
+    }
+
+    /// Lists a finding instead of ending the world, where that is asked for.
+    pub(crate) fn lists(&mut self, what: &str) -> bool {
+        let is_listed = self.visitors.mode == Mode::List && !what.contains("does not end");
+        if is_listed {
+            let rule = what.split(':').next().unwrap_or_default();
+            self.list(&format!("the others, {rule}"), what);
+        }
+        is_listed
+    }
+
+    fn list(&mut self, case: &str, what: &str) {
+        let what = shorten(what);
+        self.tally.count(&format!("rule 12: {case}"));
+        self.say(format_args!("RULE 12, {case}: {what}"));
+        let first = format!("{}: {what}", self.now());
+        self.visitors.found.entry(case.to_owned()).or_insert(first);
+        // What flips in each pass for ever is told often enough.
+        if self.tally.of(&format!("rule 12: {case}")) > LISTED && self.broken.is_none() {
+            self.broken = Some(format!("{case} was listed {LISTED} times"));
+        }
+    }
+}
+
+/// After so many findings of one case a world that lists them ends.
+const LISTED: u64 = 300;
+
+/// A call of certloop that changes what visitors get.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Touch<'t> {
+    Add { listener: &'t str, arn: &'t str },
+    SetDefault { listener: &'t str, arn: &'t str },
+    Remove { listener: &'t str, arn: &'t str },
+    ReImport { arn: &'t str },
+    Delete { arn: &'t str },
+}
+
+impl Touch<'_> {
+    pub(crate) fn arn(&self) -> &str {
+        match self {
+            Self::Add { arn, .. }
+            | Self::SetDefault { arn, .. }
+            | Self::Remove { arn, .. }
+            | Self::ReImport { arn }
+            | Self::Delete { arn } => arn,
+        }
+    }
+}
+
+/// A certificate that stands in a place.
+#[derive(Clone)]
+pub(crate) struct Standing {
+    pub(crate) arn: String,
+    pub(crate) leaf: Rc<Leaf>,
+    /// The document it belongs to, by its tags, or by what our state and vault know where people took them away.
+    pub(crate) owner: Option<String>,
+}
+
+/// What a listener holds.
+#[derive(Clone, Default)]
+pub(crate) struct View {
+    pub(crate) default: Option<Standing>,
+    pub(crate) list: Vec<Standing>,
+}
+
+impl View {
+    pub(crate) fn all(&self) -> impl Iterator<Item = &Standing> {
+        self.list.iter().chain(&self.default)
+    }
+
+    pub(crate) fn has(&self, arn: &str) -> bool {
+        self.all().any(|standing| standing.arn == arn)
+    }
+
+    /// Returns what a visitor gets. Of several that fit it is a valid one, of the shortest validity, then the first by
+    /// ARN, as in [`served`](crate::aws::served).
+    fn gets(&self, visitor: &Visitor, at: OffsetDateTime) -> Option<&Standing> {
+        let speaks = |standing: &&Standing| is_ecdsa(&standing.leaf) == visitor.ecdsa;
+        let fitting = self.all().filter(speaks);
+        let fitting = fitting.filter(|it| visitor.sni && covers(&it.leaf, &visitor.name));
+        let chosen = fitting.min_by_key(|it| {
+            let leaf = &it.leaf;
+            (
+                leaf.not_after < at,
+                leaf.not_after - leaf.not_before,
+                it.arn.clone(),
+            )
+        });
+        chosen.or_else(|| self.default.as_ref().filter(speaks))
+    }
+
+    /// Returns everybody whom something valid on it is for.
+    fn visitors(&self, world: &World, at: OffsetDateTime) -> BTreeSet<Visitor> {
+        let exact = || self.all().flat_map(|it| &it.leaf.names);
+        let mut visitors = BTreeSet::new();
+        for standing in self.all() {
+            if !is_good(world, &standing.leaf, at) {
+                continue;
+            }
+            let is_default = self.default.as_ref().map(|it| &it.arn) == Some(&standing.arn);
+            let mut come = |name: &str| {
+                for sni in [true, false] {
+                    if sni || is_default {
+                        visitors.insert(Visitor {
+                            name: name.to_owned(),
+                            ecdsa: is_ecdsa(&standing.leaf),
+                            sni,
+                        });
+                    }
+                }
+            };
+            for name in &standing.leaf.names {
+                let Some(parent) = name.as_str().strip_prefix("*.") else {
+                    come(name.as_str());
+                    continue;
+                };
+                come(&format!("visitor.{parent}"));
+                let below = exact().filter(|other| covers(&standing.leaf, other.as_str()));
+                below
+                    .filter(|name| !name.as_str().starts_with("*."))
+                    .for_each(|name| come(name.as_str()));
+            }
+        }
+        visitors
+    }
+}
+
+/// Somebody who visits a listener.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Visitor {
+    pub(crate) name: String,
+    /// Takes ECDSA keys only; else RSA keys only.
+    pub(crate) ecdsa: bool,
+    pub(crate) sni: bool,
+}
+
+impl std::fmt::Display for Visitor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let kind = if self.ecdsa { "ECDSA" } else { "RSA" };
+        let how = if self.sni { "" } else { ", without SNI" };
+        write!(f, "{} ({kind}{how})", self.name)
+    }
+}
+
+pub(crate) fn is_ecdsa(leaf: &Leaf) -> bool {
+    leaf.key_type.is_some_and(KeyType::is_ecdsa)
+}
+
+/// Whether a leaf serves anybody validly. A placeholder does not.
+pub(crate) fn is_good(world: &World, leaf: &Leaf, at: OffsetDateTime) -> bool {
+    let revoked = world.ca.issued.get(&leaf.serial);
+    let revoked = revoked.is_some_and(|issued| issued.revoked.is_some());
+    !leaf.self_signed && !revoked && leaf.not_before <= at && at < leaf.not_after
+}
+
+/// Whether a visitor who gets this is validly served.
+pub(crate) fn serves(world: &World, leaf: &Leaf, visitor: &Visitor, at: OffsetDateTime) -> bool {
+    is_good(world, leaf, at) && is_ecdsa(leaf) == visitor.ecdsa && covers(leaf, &visitor.name)
+}
+
+/// Whether one of ours may take another one's place: it ends later, or it begins later and half of it is left.
+pub(crate) fn succeeds(new: &Leaf, old: &Leaf, at: OffsetDateTime) -> bool {
+    let half = (new.not_after - new.not_before) / 2;
+    new.not_after > old.not_after
+        || new.not_before > old.not_before && new.not_after - at >= half
+        || new.serial == old.serial
+}
+
+/// Returns what stands under an ARN.
+fn standing(world: &World, arn: &str) -> Option<Standing> {
+    let held = world.manager.get(arn)?;
+    let owner = world.owner_of(arn).or_else(|| {
+        let issued = world.visitors.issued.get(&held.leaf.serial)?;
+        let known = crate::rules::knows_arn(world, &issued.document, arn);
+        known.then(|| issued.document.clone())
+    });
+    Some(Standing {
+        arn: arn.to_owned(),
+        leaf: held.leaf.clone(),
+        owner,
+    })
+}
+
+/// Returns what a listener holds now.
+pub(crate) fn view(world: &World, listener: &str) -> View {
+    let Some(it) = world.listeners.get(listener) else {
+        return View::default();
+    };
+    View {
+        default: (it.holding.default.as_ref()).and_then(|arn| standing(world, arn)),
+        list: (it.holding.list.iter())
+            .filter_map(|arn| standing(world, arn))
+            .collect(),
+    }
+}
+
+/// Lets a call take effect, and judges what it did to visitors.
+pub(crate) fn around<T>(
+    world: &mut World,
+    pass: u32,
+    touch: Touch<'_>,
+    act: impl FnOnce(&mut World) -> T,
+) -> T {
+    if !world.visitors.is_on() {
+        return act(world);
+    }
+    let listeners: Vec<String> = match touch {
+        Touch::Add { listener, .. }
+        | Touch::SetDefault { listener, .. }
+        | Touch::Remove { listener, .. } => vec![listener.to_owned()],
+        Touch::ReImport { arn } | Touch::Delete { arn } => (world.listeners.iter())
+            .filter(|(_, it)| it.holding.has(arn))
+            .map(|(listener, _)| listener.clone())
+            .collect(),
+    };
+    let before: Vec<View> = listeners.iter().map(|it| view(world, it)).collect();
+    let content = standing(world, touch.arn());
+    let done = act(world);
+    let call = Call {
+        pass,
+        touch,
+        at: at(world, pass),
+    };
+    let went_back = goes_back(world, &call, content.as_ref(), &listeners, &before);
+    for (listener, before) in listeners.iter().zip(&before) {
+        let after = view(world, listener);
+        if !went_back {
+            judge(world, &call, listener, before, &after);
+        }
+        for standing in after.all().filter(|it| it.owner.is_some()) {
+            world.visitors.served.insert(standing.leaf.serial.clone());
+        }
+    }
+    if let Some(content) = content.filter(|_| !went_back) {
+        judge_content(world, &call, &content);
+    }
+    done
+}
+
+/// A call and who made it.
+pub(crate) struct Call<'t> {
+    pub(crate) pass: u32,
+    pub(crate) touch: Touch<'t>,
+    /// The later of what the clocks say: an end that a wrong clock believes past is not held against it.
+    pub(crate) at: OffsetDateTime,
+}
+
+fn at(world: &World, pass: u32) -> OffsetDateTime {
+    let now = world.now();
+    let clock = world.passes.get(&pass).map(|pass| pass.clock(now));
+    clock.map_or(now, |clock| clock.max(now))
+}
+
+/// What was taken from visitors of a listener.
+fn judge(world: &mut World, call: &Call<'_>, listener: &str, before: &View, after: &View) {
+    let mut findings = losses(world, call, listener, before, after);
+    findings.extend(foreign_left(world, call, listener, before, after));
+    findings.extend(own_left(world, call, listener, before, after));
+    findings.extend(of_another(world, call, listener, before));
+    let touch = call.touch;
+    for (case, what) in findings {
+        let line = format!("pass#{} {touch:?} on {listener}: {what}", call.pass);
+        world.takes(&case, &line);
+    }
+}
+
+type Finding = (String, String);
+
+/// Visitors who were validly served and are not any more, and no word covers it.
+fn losses(
+    world: &mut World,
+    call: &Call<'_>,
+    listener: &str,
+    before: &View,
+    after: &View,
+) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let mut spoken = Vec::new();
+    for visitor in before.visitors(world, call.at) {
+        let good = |it: &&Standing| serves(world, &it.leaf, &visitor, call.at);
+        let Some(lost) = before.gets(&visitor, call.at).filter(good) else {
+            continue;
+        };
+        let now = after.gets(&visitor, call.at);
+        if now.is_some_and(|it| good(&it)) {
+            continue;
+        }
+        if let Some(word) = words::covers_loss(world, call, listener, &visitor, lost, after) {
+            spoken.push(format!("word: {word}"));
+            continue;
+        }
+        let case = words::case(world, call, lost);
+        let got = now.map_or("nothing".to_owned(), |it| {
+            format!("{} ({})", it.leaf.serial, it.arn)
+        });
+        findings.push((
+            case,
+            format!(
+                "{visitor} loses {} ({}, of {}) and gets {got}",
+                lost.leaf.serial,
+                lost.arn,
+                lost.owner.as_deref().unwrap_or("others")
+            ),
+        ));
+    }
+    for word in spoken {
+        world.tally.count(&word);
+    }
+    findings
+}
+
+/// One of others leaves only when ours serves all that it serves, with a key of the same kind.
+fn foreign_left(
+    world: &World,
+    call: &Call<'_>,
+    listener: &str,
+    before: &View,
+    after: &View,
+) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let left = before.all().filter(|it| it.owner.is_none());
+    for theirs in left.filter(|it| !after.has(&it.arn) && is_good(world, &it.leaf, call.at)) {
+        let names = theirs.leaf.names.iter();
+        let bare: Vec<&str> = names
+            .map(|name| name.as_str())
+            .filter(|name| {
+                let name = name.replacen('*', "visitor", 1);
+                !after.all().any(|it| {
+                    it.owner.is_some()
+                        && is_good(world, &it.leaf, call.at)
+                        && is_ecdsa(&it.leaf) == is_ecdsa(&theirs.leaf)
+                        && covers(&it.leaf, &name)
+                })
+            })
+            .collect();
+        if !bare.is_empty() {
+            findings.push((
+                words::case(world, call, theirs),
+                format!(
+                    "{} ({}) of others leaves {listener} and nothing of ours serves {}",
+                    theirs.leaf.serial,
+                    theirs.arn,
+                    bare.join(",")
+                ),
+            ));
+        }
+    }
+    findings
+}
+
+/// One of ours makes way for a later one only.
+fn own_left(
+    world: &World,
+    call: &Call<'_>,
+    listener: &str,
+    before: &View,
+    after: &View,
+) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for old in before.all().filter(|it| is_good(world, &it.leaf, call.at)) {
+        let Some(owner) = &old.owner else { continue };
+        let stays = |it: &Standing| it.arn == old.arn && it.leaf.serial == old.leaf.serial;
+        if after.all().any(stays) || words::went_back(world, owner, &old.leaf) {
+            continue;
+        }
+        // What a word lets go needs no heir.
+        let names = old.leaf.names.iter().filter(|name| {
+            let visitor = Visitor {
+                name: name.to_string(),
+                ecdsa: is_ecdsa(&old.leaf),
+                sni: true,
+            };
+            words::covers_loss(world, call, listener, &visitor, old, after).is_none()
+        });
+        let names: Vec<&str> = names.map(|name| name.as_str()).collect();
+        let heirs: Vec<&Standing> = (after.all())
+            .filter(|it| it.owner.as_ref() == Some(owner))
+            .filter(|it| names.iter().any(|name| covers(&it.leaf, name)))
+            .collect();
+        if heirs.is_empty()
+            || heirs
+                .iter()
+                .any(|it| succeeds(&it.leaf, &old.leaf, call.at))
+        {
+            continue;
+        }
+        findings.push((
+            words::case(world, call, old),
+            format!(
+                "{} of {owner} leaves {listener}, ends at {}, and only {} stays, which ends at {}",
+                old.leaf.serial, old.leaf.not_after, heirs[0].leaf.serial, heirs[0].leaf.not_after
+            ),
+        ));
+    }
+    findings
+}
+
+/// What another document of ours has on a listener is not taken off or displaced.
+fn of_another(world: &World, call: &Call<'_>, listener: &str, before: &View) -> Vec<Finding> {
+    let is_valid = |it: &&Standing| is_good(world, &it.leaf, call.at);
+    match call.touch {
+        Touch::Remove { arn, .. } => {
+            let theirs = before.all().filter(is_valid).find(|it| it.arn == arn);
+            let Some((theirs, owner)) = theirs.and_then(|it| Some((it, it.owner.clone()?))) else {
+                return Vec::new();
+            };
+            let is_current = words::current_arn(world, &owner, arn);
+            let taker = words::who_supersedes(world, call.pass, arn, listener);
+            let taker = taker.into_iter().find(|taker| *taker != owner);
+            match taker.filter(|_| is_current && words::wants(world, call.pass, &owner, listener)) {
+                Some(taker) => vec![(
+                    "case 3".to_owned(),
+                    format!("{taker} takes {} of {owner} off", theirs.leaf.serial),
+                )],
+                None => Vec::new(),
+            }
+        }
+        Touch::SetDefault { arn, .. } => {
+            let Some(theirs) = before.default.as_ref().filter(is_valid) else {
+                return Vec::new();
+            };
+            let (Some(owner), Some(taker)) = (&theirs.owner, world.owner_of(arn)) else {
+                return Vec::new();
+            };
+            let holds = words::wants_default(world, call.pass, owner, listener)
+                && !words::is_restored(world);
+            match holds && *owner != taker {
+                true => vec![(
+                    "case 4".to_owned(),
+                    format!("{taker} takes the default that {owner} wants and holds"),
+                )],
+                false => Vec::new(),
+            }
+        }
+        _ => Vec::new(),
+    }
+}
+
+/// What an ARN holds is what those get who follow it.
+fn judge_content(world: &mut World, call: &Call<'_>, old: &Standing) {
+    let Some(owner) = old.owner.clone() else {
+        return;
+    };
+    let followed = words::is_followed(world, &owner, &old.arn);
+    let new = match call.touch {
+        Touch::ReImport { arn } => world.manager.get(arn).map(|held| held.leaf.clone()),
+        Touch::Delete { .. } => None,
+        _ => return,
+    };
+    if followed && let Some(new) = &new {
+        world.visitors.served.insert(new.serial.clone());
+    }
+    if !followed || !is_good(world, &old.leaf, call.at) {
+        return;
+    }
+    let back = words::went_back(world, &owner, &old.leaf);
+    if let Some(new) = new
+        .as_ref()
+        .filter(|new| !back && !succeeds(new, &old.leaf, call.at))
+    {
+        let what = format!(
+            "pass#{} {:?}: {} of {owner} ends at {}, and {} takes its place, which ends at {}",
+            call.pass, call.touch, old.leaf.serial, old.leaf.not_after, new.serial, new.not_after
+        );
+        let case = words::case(world, call, old);
+        world.takes(&case, &what);
+    }
+    let names = old.leaf.names.iter().map(|name| name.as_str());
+    let kept = |name: &str| new.as_ref().is_some_and(|new| covers(new, name));
+    let lost: Vec<String> = (names.filter(|name| !kept(name)))
+        .filter(|name| !words::content_is_covered(world, call, &owner, name, old, new.as_deref()))
+        .map(str::to_owned)
+        .collect();
+    if !lost.is_empty() {
+        let what = format!(
+            "pass#{} {:?}: followers of {} lose {}",
+            call.pass,
+            call.touch,
+            old.arn,
+            lost.join(",")
+        );
+        let case = words::case(world, call, old);
+        world.takes(&case, &what);
+    }
+}
+
+/// The way back after a proof that failed: taken once for one leaf (twice where a pass died of it), and not to one that ends before
+/// the next attempt but one. Returns whether this call is a step of it.
+fn goes_back(
+    world: &mut World,
+    call: &Call<'_>,
+    old: Option<&Standing>,
+    listeners: &[String],
+    before: &[View],
+) -> bool {
+    let arn = call.touch.arn();
+    let (owner, left, place) = match call.touch {
+        Touch::ReImport { .. } => {
+            let Some((owner, old)) = old.and_then(|old| Some((old.owner.clone()?, old))) else {
+                return false;
+            };
+            let new = world.manager.get(arn).map(|held| held.leaf.serial.clone());
+            if !words::is_way_back(world, &owner, arn, &old.leaf.serial, new.as_deref()) {
+                return false;
+            }
+            (owner, old.leaf.serial.clone(), arn.to_owned())
+        }
+        Touch::Add { listener, .. } | Touch::SetDefault { listener, .. } => {
+            let Some(owner) = words::brings_back(world, call.pass, listener, arn) else {
+                return false;
+            };
+            let held = world.states.get(&owner);
+            let held = held.and_then(|state| state.certificate.as_ref());
+            let Some(left) = held.map(|held| held.serial.clone()) else {
+                return false;
+            };
+            let is_there = match call.touch {
+                // A default that moves to the list on the way does not come back.
+                Touch::Add { .. } => before[0].has(arn),
+                _ => before[0].default.as_ref().is_some_and(|it| it.arn == arn),
+            };
+            if is_there {
+                return false;
+            }
+            (owner, left, format!("{}, {arn}", listeners[0]))
+        }
+        _ => return false,
+    };
+    world.tally.count("rule 12: a way back");
+    let back = world.manager.get(arn).map(|held| held.leaf.clone());
+    let times = (world.visitors.ways_back)
+        .entry((place.clone(), left.clone()))
+        .or_default();
+    *times += 1;
+    let times = *times;
+    if times > 2 {
+        let what = format!("{place} of {owner} goes back from {left} for the {times}th time");
+        world.takes("case 6", &what);
+    }
+    let ends = back.map(|back| back.not_after);
+    if ends.is_some_and(|ends| ends < call.at + NEXT_BUT_ONE) && words::is_fresh(world, &left) {
+        let what = format!("{place} of {owner} goes back from {left} to one that ends at {ends:?}");
+        world.takes("case 6", &what);
+    }
+    true
+}
+
+/// After a failed deployment the next attempt is a minute later, the one after it ten.
+const NEXT_BUT_ONE: Duration = Duration::minutes(11);
+
+/// Notes what the vault got: what was issued for which document.
+pub(crate) fn stored(world: &mut World, key: &str, chain: &str) {
+    let Some(name) = name_in(key).filter(|_| world.visitors.is_on()) else {
+        return;
+    };
+    let Ok(chain) = Chain::parse(chain) else {
+        return;
+    };
+    let leaf = Rc::new(chain.leaf().clone());
+    let issued = Issued {
+        document: name.to_owned(),
+        leaf: leaf.clone(),
+    };
+    world.visitors.issued.insert(leaf.serial.clone(), issued);
+}
+
+/// Whether some place ever held this serial.
+pub(crate) fn was_served(world: &World, serial: &str) -> bool {
+    world.visitors.served.contains(serial)
+}
+
+/// Returns the serials of a document that visitors get now.
+pub(crate) fn served_now(world: &World, name: &str) -> BTreeSet<String> {
+    let at = world.now();
+    let mut serials = BTreeSet::new();
+    for listener in world.listeners.keys() {
+        let view = view(world, listener);
+        let visitors = view.visitors(world, at);
+        let got = visitors.iter().filter_map(|visitor| view.gets(visitor, at));
+        let ours = got.filter(|it| it.owner.as_deref() == Some(name));
+        serials.extend(ours.map(|it| it.leaf.serial.clone()));
+    }
+    serials
+}
