@@ -436,21 +436,22 @@ run "every_alarm_says_what_to_do" {
   }
 
   assert {
-    condition = (
-      aws_cloudwatch_metric_alarm.renew["failing"].period * aws_cloudwatch_metric_alarm.renew["failing"].evaluation_periods == 7200
-      && aws_cloudwatch_metric_alarm.renew["unserved"].period * aws_cloudwatch_metric_alarm.renew["unserved"].evaluation_periods == 3600
-    )
+    condition     = [for key in ["failing", "unserved"] : aws_cloudwatch_metric_alarm.renew[key].period * aws_cloudwatch_metric_alarm.renew[key].evaluation_periods] == [7200, 3600]
     error_message = "What fails rings after other than two hours, or what is not served after other than one hour beyond its day."
   }
 
   assert {
-    condition = (
-      aws_cloudwatch_metric_alarm.managed[0].threshold == -1
-      && aws_cloudwatch_metric_alarm.managed[0].comparison_operator == "LessThanOrEqualToThreshold"
-      && aws_cloudwatch_metric_alarm.managed[0].evaluation_periods == 24 && aws_cloudwatch_metric_alarm.managed[0].datapoints_to_alarm == 1
-      && jsonencode([for query in aws_cloudwatch_metric_alarm.managed[0].metric_query : query.expression if query.return_data == true]) == jsonencode(["DIFF(FILL(managed, REPEAT))"])
-      && jsonencode([for query in aws_cloudwatch_metric_alarm.managed[0].metric_query : "${query.metric[0].metric_name} ${query.metric[0].stat} ${query.metric[0].period}" if length(query.metric) > 0]) == jsonencode(["CertificatesManaged Maximum 3600"])
-    )
+    condition = jsonencode({
+      comparison = "${aws_cloudwatch_metric_alarm.managed[0].comparison_operator} ${aws_cloudwatch_metric_alarm.managed[0].threshold}"
+      periods    = [aws_cloudwatch_metric_alarm.managed[0].datapoints_to_alarm, aws_cloudwatch_metric_alarm.managed[0].evaluation_periods]
+      expression = [for query in aws_cloudwatch_metric_alarm.managed[0].metric_query : query.expression if query.return_data == true]
+      metrics    = [for query in aws_cloudwatch_metric_alarm.managed[0].metric_query : "${query.metric[0].metric_name} ${query.metric[0].stat} ${query.metric[0].period}" if length(query.metric) > 0]
+      }) == jsonencode({
+      comparison = "LessThanOrEqualToThreshold -1"
+      periods    = [1, 24]
+      expression = ["DIFF(FILL(managed, REPEAT))"]
+      metrics    = ["CertificatesManaged Maximum 3600"]
+    })
     error_message = "A fall of the number of certificates is looked for in another way: ${jsonencode(aws_cloudwatch_metric_alarm.managed[0].metric_query)}"
   }
 
