@@ -1,6 +1,7 @@
-# Alarms, all to one topic. Each says in its description what it means and what to do. What a missing value means is decided
-# for each: values that describe a state (lowest share, unproved, quotas) stay what they were last seen to be ("ignore"),
-# events that did not happen are fine ("notBreaching"), and a pass that did not happen is the alarm itself ("breaching").
+# Alarms, all to one topic. Each says in its description what it means and what to do. What a
+# missing value means is decided for each: values that describe a state (lowest share, failing,
+# unproved, quotas) stay what they were last seen to be ("ignore"), events that did not happen are
+# fine ("notBreaching"), and a pass that did not happen is the alarm itself ("breaching").
 
 locals {
   topic_arn  = var.topic_arn != null ? var.topic_arn : one(aws_sns_topic.this[*].arn)
@@ -29,6 +30,39 @@ locals {
       threshold   = 0
       missing     = "ignore"
       description = "A certificate cannot go on without somebody: a document, a permission, a DNS record, the challenge path or the authority's account is wrong, or browsers do not trust what is served, and trying again will not help. Its problem says what. ${local.ask_status}"
+    }
+    # A share of a lifetime needs a certificate: a first one that never comes has none, and is
+    # counted here.
+    unserved = {
+      metric      = "Unserved"
+      period      = 3600
+      statistic   = "Maximum"
+      comparison  = "GreaterThanThreshold"
+      threshold   = 0
+      missing     = "ignore"
+      description = "A certificate has been wanted for a day, and nothing of it is served: its first order or deployment keeps failing, or waits. Its problem says why; pause it, or remove its document, if it is not wanted. ${local.ask_status}"
+    }
+    # The lowest number of each hour: in two hours running no pass was without. Failed counts what
+    # fails in the very pass, and our own waits soon leave a day between two tries.
+    failing = {
+      metric      = "Failing"
+      period      = 3600
+      evaluations = 2
+      statistic   = "Minimum"
+      comparison  = "GreaterThanThreshold"
+      threshold   = 0
+      missing     = "ignore"
+      description = "For two hours a certificate's last order, deployment or revocation has been one that failed, in every pass. certloop tries again by itself, after a minute at first and then more rarely, down to once a day; what is served stays. The problems say what fails. ${local.ask_status}"
+    }
+    # Counted at least once a day; hourly while there is one.
+    strays = {
+      metric      = "Strays"
+      period      = 3600
+      statistic   = "Maximum"
+      comparison  = "GreaterThanThreshold"
+      threshold   = 0
+      missing     = "ignore"
+      description = "ACM holds certificates that carry the tag of this installation and that nothing in the bucket knows: nobody renews them. The bucket was emptied, or put back from another day. Put documents and records back (the bucket's versions, a backup), or delete what nobody needs. Which: aws resourcegroupstaggingapi get-resources --region ${local.region} --resource-type-filters acm:certificate --tag-filters Key=certloop:installation,Values=${local.bucket}; certloop status --unmanaged marks them. Counted once a day, and hourly while there are any."
     }
     # Twice half an hour: the next pass looks again, and may then see what the load balancer had not spread yet.
     unproved = {
@@ -145,22 +179,46 @@ resource "aws_cloudwatch_metric_alarm" "renew" {
   tags                = local.tags
 }
 
+# Without what was asked through the alias view: the right to look must not be the right to ring.
+# Events that are not understood are no errors there anyway; a timeout, or an answer that is too
+# long, could still be brought about.
 resource "aws_cloudwatch_metric_alarm" "errors" {
   for_each            = var.alarms.enabled ? local.functions : {}
   alarm_name          = "${var.name}-${each.key}-errors"
-  alarm_description   = "${each.value} failed. ${each.key == "renew" ? "The pass could not run at all (bucket, settings or credentials): certificates that fail are not counted here." : "The load balancer answered 502 for a challenge."} ${local.read_logs}-${each.key}"
-  namespace           = "AWS/Lambda"
-  metric_name         = "Errors"
-  dimensions          = { FunctionName = each.value }
-  statistic           = "Sum"
+  alarm_description   = "${each.value} failed. ${each.key == "renew" ? "The pass could not run at all (bucket, settings or credentials): certificates that fail are not counted here, nor what was asked through the alias view." : "The load balancer answered 502 for a challenge."} ${local.read_logs}-${each.key}"
   comparison_operator = "GreaterThanThreshold"
   threshold           = 0
-  period              = 300
   evaluation_periods  = 1
   treat_missing_data  = "notBreaching"
   alarm_actions       = [local.topic_arn]
   ok_actions          = [local.topic_arn]
   tags                = local.tags
+
+  metric_query {
+    id          = "failed"
+    label       = "Errors"
+    expression  = each.key == "renew" ? "FILL(all, 0) - FILL(viewed, 0)" : "FILL(all, 0)"
+    return_data = true
+  }
+
+  dynamic "metric_query" {
+    for_each = merge(
+      { all = { FunctionName = each.value } },
+      each.key == "renew" ? { viewed = { FunctionName = each.value, Resource = "${each.value}:${aws_lambda_alias.view.name}" } } : {},
+    )
+
+    content {
+      id = metric_query.key
+
+      metric {
+        namespace   = "AWS/Lambda"
+        metric_name = "Errors"
+        dimensions  = metric_query.value
+        stat        = "Sum"
+        period      = 300
+      }
+    }
+  }
 }
 
 resource "aws_cloudwatch_metric_alarm" "throttles" {
@@ -179,6 +237,44 @@ resource "aws_cloudwatch_metric_alarm" "throttles" {
   alarm_actions       = [local.topic_arn]
   ok_actions          = [local.topic_arn]
   tags                = local.tags
+}
+
+# Fewer certificates from one hour to the next. DIFF of one metric: an alarm's expression is a
+# series of one period, in which no day can be compared with an hour, and there is no maximum of the
+# hours before. The highest number of each hour: what is replaced within it (a document deleted and
+# put again) is no fall. One of the last 24 hours suffices, so it rings for a day after a fall and
+# clears by itself: an alarm of an hour would be over before anybody is awake.
+resource "aws_cloudwatch_metric_alarm" "managed" {
+  count               = var.alarms.enabled && var.alarms.managed_fall > 0 ? 1 : 0
+  alarm_name          = "${var.name}-managed"
+  alarm_description   = "There are documents for ${var.alarms.managed_fall == 1 ? "fewer certificates" : "at least ${var.alarms.managed_fall} certificates fewer"} than an hour before: what has no document is not renewed. Compare with what you expect: aws s3 ls s3://${local.bucket}/certificates/. If it was not meant, put the documents back (the bucket's versions, a backup, Terraform); what is served stays until it ends. If it was meant, do nothing: this rings for a day after the last fall and clears by itself. ${local.ask_status}"
+  comparison_operator = "LessThanOrEqualToThreshold"
+  threshold           = -var.alarms.managed_fall
+  evaluation_periods  = 24
+  datapoints_to_alarm = 1
+  treat_missing_data  = "notBreaching"
+  alarm_actions       = [local.topic_arn]
+  ok_actions          = [local.topic_arn]
+  tags                = local.tags
+
+  metric_query {
+    id          = "change"
+    label       = "Certificates more than in the hour before"
+    expression  = "DIFF(FILL(managed, REPEAT))"
+    return_data = true
+  }
+
+  metric_query {
+    id = "managed"
+
+    metric {
+      namespace   = "certloop"
+      metric_name = "CertificatesManaged"
+      dimensions  = { Function = aws_lambda_function.renew.function_name }
+      stat        = "Maximum"
+      period      = 3600
+    }
+  }
 }
 
 # A queue nobody used for six hours tells nothing at all.
@@ -200,16 +296,19 @@ resource "aws_cloudwatch_metric_alarm" "dead_letters" {
   tags                = local.tags
 }
 
-# S3 says "denied" for every token that is not there, since challenge may not list: any scanner can cause that. It matters
-# when certificates fail and no challenge was answered in the same hour, twice running: a first deployment, whose names do
-# not lead here yet and whose route is tried with a token that is not there, looks the same for one.
+# S3 says "denied" for every token that is not there, since challenge may not list: any scanner can
+# cause that. It matters when certificates are failing and no challenge was answered in the same
+# hour, in two of three hours: a first deployment, whose names do not lead here yet and whose route
+# is tried with a token that is not there, looks the same for one. The authority comes after 0, 1,
+# 11 and 111 minutes and then daily, so a third hour is looked at, and no more.
 resource "aws_cloudwatch_metric_alarm" "denied" {
   count               = local.alarms
   alarm_name          = "${var.name}-challenges-denied"
-  alarm_description   = "If the names lead here at all: certificates fail, and in two hours running every challenge was denied by the bucket, so challenge's role, the bucket's policy or CERTLOOP_BUCKET is wrong. ${local.read_logs}-challenge"
+  alarm_description   = "If the names lead here at all: certificates fail, and in two of three hours every challenge was denied by the bucket, so challenge's role, the bucket's policy or CERTLOOP_BUCKET is wrong. ${local.read_logs}-challenge"
   comparison_operator = "GreaterThanThreshold"
   threshold           = 0
-  evaluation_periods  = 2
+  evaluation_periods  = 3
+  datapoints_to_alarm = 2
   treat_missing_data  = "notBreaching"
   alarm_actions       = [local.topic_arn]
   ok_actions          = [local.topic_arn]
@@ -218,7 +317,7 @@ resource "aws_cloudwatch_metric_alarm" "denied" {
   metric_query {
     id          = "denied_while_failing"
     label       = "Challenges denied while certificates fail"
-    expression  = "IF(FILL(failed, 0) > 0 AND FILL(answered, 0) == 0, FILL(denied, 0), 0)"
+    expression  = "IF(FILL(failing, 0) > 0 AND FILL(answered, 0) == 0, FILL(denied, 0), 0)"
     return_data = true
   }
 
@@ -226,7 +325,7 @@ resource "aws_cloudwatch_metric_alarm" "denied" {
     for_each = {
       answered = { metric = "ChallengeAnswered", function = aws_lambda_function.challenge.function_name }
       denied   = { metric = "ChallengeDenied", function = aws_lambda_function.challenge.function_name }
-      failed   = { metric = "Failed", function = aws_lambda_function.renew.function_name }
+      failing  = { metric = "Failing", function = aws_lambda_function.renew.function_name }
     }
 
     content {
@@ -243,8 +342,14 @@ resource "aws_cloudwatch_metric_alarm" "denied" {
   }
 }
 
-# The alarm that does not depend on certloop: ACM itself tells, once a day, what is about to expire. Its events name no tags,
-# so this is every certificate of the account in this region, ours or not.
+# The alarm that does not depend on certloop: ACM itself tells, once a day, what is about to expire.
+# Its events name no tags, so this is every certificate of the account in this region, ours or not.
+# They name the days left and not the lifetime, and a rule cannot reckon: a share would take a
+# function of its own. So it goes by the one number that is right for all lifetimes. A healthy
+# certificate is never down to a day: one of 90 days is renewed with 30 left, one of six with three.
+# Of six days one is about the quarter at which the alarm on LifetimeLeftShare rings; of 90 it is
+# late, and the second line: that alarm has rung for three weeks by then, or the one on Passes for
+# as long as nothing ran.
 resource "aws_cloudwatch_event_rule" "expiring" {
   count       = var.alarms.enabled && var.alarms.approaching_expiration_days > 0 ? 1 : 0
   name        = "${var.name}-expiring"

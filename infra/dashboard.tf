@@ -11,7 +11,7 @@ locals {
     {
       title = "Certificates"
       metrics = [
-        for metric in ["CertificatesManaged", "Waiting", "Failed", "NeedsPerson", "Unproved"] :
+        for metric in ["CertificatesManaged", "Waiting", "Failed", "Failing", "NeedsPerson", "Unserved", "Unproved", "Strays"] :
         ["certloop", metric, "Function", "${var.name}-renew", { stat = "Maximum" }]
       ]
       bounds = { min = 0, max = null }

@@ -444,7 +444,8 @@ variable "alarms" {
     lifetime_share              = optional(number, 0.25)
     imports_per_year            = optional(number, 5000)
     certificates_per_listener   = optional(number, 25)
-    approaching_expiration_days = optional(number, 7)
+    approaching_expiration_days = optional(number, 1)
+    managed_fall                = optional(number, 1)
     enabled                     = optional(bool, true)
   })
   default  = {}
@@ -458,6 +459,11 @@ variable "alarms" {
   validation {
     condition     = var.alarms.imports_per_year >= 1 && var.alarms.certificates_per_listener >= 1
     error_message = "alarms.imports_per_year and alarms.certificates_per_listener: give your account's quotas, at least 1."
+  }
+
+  validation {
+    condition     = var.alarms.managed_fall >= 0 && floor(var.alarms.managed_fall) == var.alarms.managed_fall
+    error_message = "alarms.managed_fall: is ${var.alarms.managed_fall}: give how many certificates fewer than an hour before ring, a whole number, or 0 for no such alarm."
   }
 
   validation {

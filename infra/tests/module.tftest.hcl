@@ -421,19 +421,59 @@ run "every_alarm_says_what_to_do" {
     condition = jsonencode({
       for key, alarm in aws_cloudwatch_metric_alarm.renew : key => "${alarm.metric_name} ${alarm.statistic} ${alarm.comparison_operator} ${alarm.threshold} ${alarm.treat_missing_data} ${alarm.dimensions.Function}"
       }) == jsonencode({
+      failing   = "Failing Minimum GreaterThanThreshold 0 ignore certloop-renew"
       imports   = "ImportsThisYear Maximum GreaterThanThreshold 800 ignore certloop-renew"
       lifetime  = "LifetimeLeftShare Minimum LessThanThreshold 0.25 ignore certloop-renew"
       listeners = "ListenerCertificates Maximum GreaterThanOrEqualToThreshold 80 ignore certloop-renew"
       messages  = "MessagesFailed Maximum GreaterThanThreshold 0 notBreaching certloop-renew"
       passes    = "Passes Sum LessThanThreshold 1 breaching certloop-renew"
       person    = "NeedsPerson Maximum GreaterThanThreshold 0 ignore certloop-renew"
+      strays    = "Strays Maximum GreaterThanThreshold 0 ignore certloop-renew"
       unproved  = "Unproved Maximum GreaterThanThreshold 0 ignore certloop-renew"
+      unserved  = "Unserved Maximum GreaterThanThreshold 0 ignore certloop-renew"
     })
     error_message = "The alarms are others."
   }
 
   assert {
-    condition     = aws_cloudwatch_metric_alarm.denied[0].evaluation_periods == 2 && startswith(aws_cloudwatch_metric_alarm.denied[0].alarm_description, "If the names lead here at all")
+    condition     = [for key in ["failing", "unserved"] : aws_cloudwatch_metric_alarm.renew[key].period * aws_cloudwatch_metric_alarm.renew[key].evaluation_periods] == [7200, 3600]
+    error_message = "What fails rings after other than two hours, or what is not served after other than one hour beyond its day."
+  }
+
+  assert {
+    condition = jsonencode({
+      comparison = "${aws_cloudwatch_metric_alarm.managed[0].comparison_operator} ${aws_cloudwatch_metric_alarm.managed[0].threshold}"
+      periods    = [aws_cloudwatch_metric_alarm.managed[0].datapoints_to_alarm, aws_cloudwatch_metric_alarm.managed[0].evaluation_periods]
+      expression = [for query in aws_cloudwatch_metric_alarm.managed[0].metric_query : query.expression if query.return_data == true]
+      metrics    = [for query in aws_cloudwatch_metric_alarm.managed[0].metric_query : "${query.metric[0].metric_name} ${query.metric[0].stat} ${query.metric[0].period}" if length(query.metric) > 0]
+      }) == jsonencode({
+      comparison = "LessThanOrEqualToThreshold -1"
+      periods    = [1, 24]
+      expression = ["DIFF(FILL(managed, REPEAT))"]
+      metrics    = ["CertificatesManaged Maximum 3600"]
+    })
+    error_message = "A fall of the number of certificates is looked for in another way: ${jsonencode(aws_cloudwatch_metric_alarm.managed[0].metric_query)}"
+  }
+
+  # Who may only look must not be able to ring.
+  assert {
+    condition = jsonencode({
+      for key, alarm in aws_cloudwatch_metric_alarm.errors : key => sort([
+        for query in alarm.metric_query : try("${query.metric[0].metric_name} ${jsonencode(query.metric[0].dimensions)}", query.expression)
+      ])
+      }) == jsonencode({
+      challenge = ["Errors {\"FunctionName\":\"certloop-challenge\"}", "FILL(all, 0)"]
+      renew = [
+        "Errors {\"FunctionName\":\"certloop-renew\",\"Resource\":\"certloop-renew:view\"}",
+        "Errors {\"FunctionName\":\"certloop-renew\"}",
+        "FILL(all, 0) - FILL(viewed, 0)",
+      ]
+    })
+    error_message = "Errors are counted in another way: ${jsonencode({ for key, alarm in aws_cloudwatch_metric_alarm.errors : key => alarm.metric_query })}"
+  }
+
+  assert {
+    condition     = aws_cloudwatch_metric_alarm.denied[0].datapoints_to_alarm == 2 && aws_cloudwatch_metric_alarm.denied[0].evaluation_periods == 3 && startswith(aws_cloudwatch_metric_alarm.denied[0].alarm_description, "If the names lead here at all")
     error_message = "A first deployment, whose names do not lead there yet, would raise an alarm."
   }
 
@@ -445,6 +485,7 @@ run "every_alarm_says_what_to_do" {
         values(aws_cloudwatch_metric_alarm.throttles)[*].alarm_description,
         aws_cloudwatch_metric_alarm.dead_letters[*].alarm_description,
         aws_cloudwatch_metric_alarm.denied[*].alarm_description,
+        aws_cloudwatch_metric_alarm.managed[*].alarm_description,
       ) : strcontains(description, "aws ") && length(description) <= 1024
     ])
     error_message = "An alarm names no command to run, or says more than CloudWatch takes."
@@ -452,7 +493,7 @@ run "every_alarm_says_what_to_do" {
 
   assert {
     condition = jsonencode(jsondecode(aws_cloudwatch_event_rule.expiring[0].event_pattern)) == jsonencode({
-      detail      = { DaysToExpiry = [{ numeric = ["<=", 7] }] }
+      detail      = { DaysToExpiry = [{ numeric = ["<=", 1] }] }
       detail-type = ["ACM Certificate Approaching Expiration"]
       source      = ["aws.acm"]
     })
@@ -474,8 +515,34 @@ run "alarms_can_be_left_out" {
   }
 
   assert {
-    condition     = length(aws_cloudwatch_metric_alarm.renew) + length(aws_cloudwatch_metric_alarm.errors) + length(aws_cloudwatch_metric_alarm.throttles) + length(aws_cloudwatch_metric_alarm.dead_letters) + length(aws_cloudwatch_metric_alarm.denied) + length(aws_cloudwatch_event_rule.expiring) == 0
+    condition     = length(aws_cloudwatch_metric_alarm.renew) + length(aws_cloudwatch_metric_alarm.errors) + length(aws_cloudwatch_metric_alarm.throttles) + length(aws_cloudwatch_metric_alarm.dead_letters) + length(aws_cloudwatch_metric_alarm.denied) + length(aws_cloudwatch_metric_alarm.managed) + length(aws_cloudwatch_event_rule.expiring) == 0
     error_message = "There are alarms."
+  }
+}
+
+run "where_documents_come_and_go_only_a_larger_fall_rings" {
+  command = plan
+
+  variables {
+    alarms = { managed_fall = 50 }
+  }
+
+  assert {
+    condition     = aws_cloudwatch_metric_alarm.managed[0].threshold == -50 && strcontains(aws_cloudwatch_metric_alarm.managed[0].alarm_description, "at least 50 certificates fewer")
+    error_message = "It rings at ${aws_cloudwatch_metric_alarm.managed[0].threshold}."
+  }
+}
+
+run "a_fall_need_not_ring" {
+  command = plan
+
+  variables {
+    alarms = { managed_fall = 0 }
+  }
+
+  assert {
+    condition     = length(aws_cloudwatch_metric_alarm.managed) == 0
+    error_message = "It rings."
   }
 }
 

@@ -672,6 +672,16 @@ run "a_share_in_per_cent" {
   expect_failures = [var.alarms]
 }
 
+run "half_a_certificate_fewer" {
+  command = plan
+
+  variables {
+    alarms = { managed_fall = 0.5 }
+  }
+
+  expect_failures = [var.alarms]
+}
+
 run "an_environment_of_ours" {
   command = plan
 

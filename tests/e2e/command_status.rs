@@ -109,6 +109,23 @@ async fn what_only_looks_goes_through_the_alias_where_there_is_one() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_refusal_through_the_alias_ends_the_command_as_an_error_does() {
+    let cloud = LocalCloud::start().await;
+    let shop = cloud.install("shop").await;
+    let operator = cloud.operator(&shop).await;
+    let past = ["plan", "--at", "2020-01-01T00:00:00Z"];
+    let viewed = operator.run(&past).await;
+    operator.lambda().without_alias(&shop.renew);
+    let called = operator.run(&past).await;
+    assert_eq!(viewed.status, 2, "{viewed:?}");
+    assert!(viewed.err.contains("at: 2020-01-01"), "{viewed:?}");
+    assert_eq!(
+        (viewed.status, &viewed.out, &viewed.err),
+        (called.status, &called.out, &called.err)
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_could_not_be_told_is_said_with_what_to_try() {
     let cloud = LocalCloud::start().await;
     let shop = cloud.install("shop").await;

@@ -88,10 +88,25 @@ async fn through_the_view_alias_nothing_but_looking_is_possible() {
     ];
     for event in doing {
         let answer = site.invoke_with(&event, Plan::through("view")).await;
-        let error = answer.result.unwrap_err();
-        assert_eq!(error.error_type, "certloop.NotPermitted", "{event}");
-        assert!(error.message.contains("without the alias"), "{error}");
+        // Not an error of the function: who may only look must not raise the alarm on those.
+        let refusal = answer.report();
+        assert_eq!(refusal["errorType"], "certloop.NotPermitted", "{event}");
+        let why = refusal["errorMessage"].as_str().unwrap();
+        assert!(why.contains("without the alias"), "{why}");
         assert!(answer.requests.is_empty(), "{event}: {:?}", answer.requests);
+        assert!(answer.metrics().is_empty(), "{event}: no pass");
+    }
+    for event in [
+        json!({}),
+        json!([1, 2]),
+        json!({"action": "dance"}),
+        json!({"action": "status", "certificats": ["shop"]}),
+        json!({"action": "plan", "at": "2020-01-01T00:00:00Z"}),
+    ] {
+        let answer = site.invoke_with(&event, Plan::through("view")).await;
+        let refusal = answer.report();
+        assert_eq!(refusal["errorType"], "certloop.NotUnderstood", "{event}");
+        assert!(refusal["errorMessage"].is_string(), "{refusal:#}");
     }
     assert_eq!(site.read("certificates/shop.json").await, document);
     assert!(site.keys("state/").await.is_empty());

@@ -226,6 +226,9 @@ fn assert_metrics(metrics: &[Value]) {
             "Failed",
             "NeedsPerson",
             "Unproved",
+            "Failing",
+            "Unserved",
+            "Strays",
         ] {
             let found = declared.iter().any(|metric| metric["Name"] == name);
             assert!(found, "no {name} in {line}");
@@ -256,7 +259,9 @@ async fn a_partial_pass_counts_no_pass() {
     assert_eq!(metrics[0]["Issued"], 1, "{metrics:#?}");
     assert!(metrics[0]["Passes"].is_null(), "{metrics:#?}");
     assert!(metrics[0]["CertificatesManaged"].is_null(), "{metrics:#?}");
-    assert!(metrics[0]["ImportsThisYear"].is_null(), "{metrics:#?}");
+    for name in ["ImportsThisYear", "Failing", "Unserved", "Strays"] {
+        assert!(metrics[0][name].is_null(), "{name} in {metrics:#?}");
+    }
     site.add_foreign("other.example.com").await;
     let whole = site.pass().await.metrics();
     assert_eq!(whole[0]["Passes"], 1, "{whole:#?}");

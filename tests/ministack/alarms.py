@@ -1,4 +1,5 @@
-"""CloudWatch alarms as they were put. ministack describes a third of an alarm in the protocol that Terraform speaks."""
+"""CloudWatch alarms as they were put, refused where CloudWatch would not take them, and the states they would be in. ministack
+describes a third of an alarm in the protocol that Terraform speaks."""
 
 from __future__ import annotations
 
@@ -6,8 +7,10 @@ import re
 from typing import Any
 from xml.sax.saxutils import escape, unescape
 
-from ministack.core.responses import get_account_id, get_region
+from ministack.core.responses import get_account_id, get_region, request_scope
 from ministack.services import cloudwatch
+
+import alarm_states
 
 NOT_SHOWN = ("Action", "Version", "Tags")
 # What was asked for, by account, region and name: the request's parameters.
@@ -15,6 +18,10 @@ asked: dict[tuple[str, str, str], dict[str, list[str]]] = {}
 
 
 def put(params: dict[str, list[str]], cbor: Any, is_cbor: bool, is_json: bool = False) -> Any:
+    if not (is_cbor or is_json):
+        refused = alarm_states.refusal(tree(params))
+        if refused:
+            return cloudwatch._error("ValidationError", refused, 400)
     answer = _put(params, cbor, is_cbor, is_json)
     if not (is_cbor or is_json) and answer[0] == 200:
         asked[get_account_id(), get_region(), params["AlarmName"][0]] = params
@@ -32,6 +39,14 @@ def describe(params: dict[str, list[str]], cbor: Any, is_cbor: bool, is_json: bo
 
     alarm = r"<member><AlarmName>([^<]*)</AlarmName>(<AlarmArn>[^<]*</AlarmArn><StateValue>[^<]*</StateValue>)<MetricName>.*?</member>"
     return status, headers, re.sub(alarm, whole, body.decode(), flags=re.DOTALL).encode()
+
+
+def states(account: str, region: str, names: list[str], begin: float, end: float, step: float) -> dict[str, list[tuple[float, str]]]:
+    """The states that these alarms would be in from one instant to another."""
+    with request_scope(account, region):
+        return {
+            name: alarm_states.states(tree(asked[account, region, name]), cloudwatch._metrics, begin, end, step) for name in names
+        }
 
 
 def tree(params: dict[str, list[str]]) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import options
 from ministack.core.responses import request_scope
 from ministack.services import alb
 
+import alarms
 import balancer
 import certificates
 import functions
@@ -63,6 +64,9 @@ async def route(asked: str, query: dict[str, str], body: bytes) -> tuple[int, An
                 permissions.allowed.clear()
                 permissions.denials.clear()
                 return 200, {}
+            case "POST alarm-states":
+                where, when = (given["account"], given["region"], given["names"]), (given["from"], given["to"], given.get("step", 60))
+                return 200, alarms.states(*where, *when)
             case "POST schedule":
                 return 200, functions.fire(given["name"], given.get("group", "default"))
             case "POST event":

@@ -942,6 +942,98 @@ def test_terraform_reads_an_alarm_as_it_was_put(cloud: Cloud) -> None:
     assert "<Dimensions><member><Name>Function</Name></member></Dimensions>" in described
 
 
+ALARM = {
+    "Action": "PutMetricAlarm",
+    "Version": "2010-08-01",
+    "EvaluationPeriods": "1",
+    "Threshold": "0",
+    "ComparisonOperator": "GreaterThanThreshold",
+}
+
+
+def on_metric(period: int, statistic: str, metric: str = "Failing", **more: str) -> dict[str, str]:
+    dimensions = {"Dimensions.member.1.Name": "Function", "Dimensions.member.1.Value": "renew"}
+    return {**ALARM, "Namespace": "n", "MetricName": metric, "Period": str(period), "Statistic": statistic, **dimensions, **more}
+
+
+def on_math(expression: str, metrics: dict[str, str], period: int = 3600, **more: str) -> dict[str, str]:
+    found = {"Metrics.member.1.Id": "told", "Metrics.member.1.Expression": expression, "Metrics.member.1.ReturnData": "true"}
+    for n, (name, metric) in enumerate(metrics.items(), 2):
+        stat = f"Metrics.member.{n}.MetricStat"
+        found |= {
+            f"Metrics.member.{n}.Id": name,
+            f"Metrics.member.{n}.ReturnData": "false",
+            f"{stat}.Metric.Namespace": "n",
+            f"{stat}.Metric.MetricName": metric,
+            f"{stat}.Metric.Dimensions.member.1.Name": "Function",
+            f"{stat}.Metric.Dimensions.member.1.Value": "renew",
+            f"{stat}.Period": str(period),
+            f"{stat}.Stat": "Maximum",
+        }
+    return {**ALARM, **found, **more}
+
+
+def test_alarms_are_in_the_states_that_cloudwatch_would_put_them_in(cloud: Cloud) -> None:
+    hour, end = 3600, time.time() // 3600 * 3600
+    begin = end - 48 * hour
+
+    def put(metric: str, hours: dict[int, float], function: str = "renew") -> None:
+        data = [
+            {"MetricName": metric, "Timestamp": begin + at * hour + 60, "Value": value, "Dimensions": [{"Name": "Function", "Value": function}]}
+            for at, value in hours.items()
+        ]
+        cloud.cloudwatch.put_metric_data(Namespace="n", MetricData=data)
+
+    # Hour by hour: nothing, twice something, once nothing, missing, something.
+    put("Failing", {0: 0, 1: 1, 2: 2, 3: 0, 6: 1})
+    put("Failing", {0: 9, 1: 9}, "another")
+    put("Managed", {0: 5, 1: 5, 2: 7, 4: 3, 5: 3})
+    given = {
+        "one hour": on_metric(hour, "Maximum", TreatMissingData="ignore"),
+        "two hours": on_metric(hour, "Minimum", TreatMissingData="ignore", EvaluationPeriods="2"),
+        "over at once": on_metric(hour, "Maximum", TreatMissingData="notBreaching"),
+        "missing": on_metric(hour, "Sum", TreatMissingData="breaching", ComparisonOperator="LessThanThreshold", Threshold="1"),
+        "fewer": on_math(
+            "DIFF(FILL(managed, REPEAT))", {"managed": "Managed"}, TreatMissingData="notBreaching", EvaluationPeriods="3",
+            DatapointsToAlarm="1", ComparisonOperator="LessThanOrEqualToThreshold", Threshold="-2",
+        ),
+        "both": on_math("IF(FILL(a, 0) > 0 AND FILL(b, 0) >= 5, a - 1, 0)", {"a": "Failing", "b": "Managed"}, TreatMissingData="notBreaching"),
+    }  # fmt: skip
+    for name, alarm in given.items():
+        cloud.query("monitoring", {**alarm, "AlarmName": name})
+    asked = {"account": ACCOUNT, "region": REGION, "names": list(given), "from": begin + hour, "to": begin + 12 * hour, "step": hour}
+    found = {
+        name: [(round((at - begin) / hour) - 1, state) for at, state in states][1:]
+        for name, states in cloud.local("POST", "alarm-states", asked).items()
+    }
+    assert found == {
+        "one hour": [(0, "OK"), (1, "ALARM"), (3, "OK"), (6, "ALARM")],
+        "two hours": [(0, "OK"), (2, "ALARM"), (3, "OK")],
+        "over at once": [(0, "OK"), (1, "ALARM"), (3, "OK"), (6, "ALARM"), (7, "OK")],
+        "missing": [(0, "ALARM"), (1, "OK"), (3, "ALARM"), (6, "OK"), (7, "ALARM")],
+        "fewer": [(0, "OK"), (4, "ALARM"), (7, "OK")],
+        "both": [(0, "OK"), (2, "ALARM"), (3, "OK")],
+    }
+
+
+@pytest.mark.parametrize(
+    "alarm, why",
+    [
+        (on_math("DIFF(nobody)", {"managed": "Managed"}), "nothing is called nobody"),
+        (on_math("MAXIMUM(managed)", {"managed": "Managed"}), "MAXIMUM is not understood"),
+        (on_math("managed <", {"managed": "Managed"}), "missing"),
+        (on_math("m", {"m": "Managed"}) | {"Metrics.member.2.ReturnData": "true"}, "return data"),
+        (on_math("a - b", {"a": "A", "b": "B"}) | {"Metrics.member.3.MetricStat.Period": "60"}, "different periods"),
+        (on_metric(300, "Sum", EvaluationPeriods="289"), "more than 86400"),
+        (on_metric(3600, "Sum", DatapointsToAlarm="2"), "DatapointsToAlarm"),
+    ],
+)
+def test_an_alarm_that_cloudwatch_would_not_take(cloud: Cloud, alarm: dict[str, str], why: str) -> None:
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        cloud.query("monitoring", {**alarm, "AlarmName": "bad"})
+    assert refused.value.code == 400 and why in refused.value.read().decode()
+
+
 def test_the_age_of_events_is_shown_only_if_it_was_given(cloud: Cloud) -> None:
     function = cloud.deployed()
     cloud.function.put_function_event_invoke_config(FunctionName=function, MaximumRetryAttempts=0)

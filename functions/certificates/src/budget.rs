@@ -398,7 +398,7 @@ impl<P: Ports> Cycle<'_, P> {
     }
 
     /// Returns the regions that something was ever imported into.
-    async fn regions(&self) -> Result<Vec<String>, Problem> {
+    pub(crate) async fn regions(&self) -> Result<Vec<String>, Problem> {
         let listed = self.ports.store().list(store::IMPORTS).await;
         let listed = listed.map_err(|error| store_problem(&error))?;
         let regions = listed.iter();

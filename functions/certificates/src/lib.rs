@@ -53,6 +53,8 @@ pub mod dns;
 #[cfg(feature = "cycle")]
 pub mod document;
 #[cfg(feature = "cycle")]
+mod figures;
+#[cfg(feature = "cycle")]
 mod going_back;
 #[cfg(feature = "cycle")]
 mod import;
@@ -122,6 +124,8 @@ pub mod state;
 pub mod status;
 #[cfg(feature = "cycle")]
 pub mod store;
+#[cfg(feature = "cycle")]
+mod strays;
 #[cfg(feature = "cycle")]
 mod takeover;
 #[cfg(feature = "cycle")]

@@ -358,7 +358,6 @@ impl<P: Ports> Cycle<'_, P> {
         }
         let mut entry = Entry::bare(name.as_str(), Outcome::Kept, problem.detail.clone());
         entry.problem = Some(problem);
-        entry.is_orphan = true;
         let entry = self.with_state(entry, &state, None);
         self.settled(&seen(&state), entry, Some(&wanted))
     }
@@ -385,6 +384,8 @@ impl<P: Ports> Cycle<'_, P> {
         let standing = wanted.and_then(|wanted| self.standing_problem(wanted, state));
         let mut entry = entry.with_state(state, wanted, &self.home);
         entry.is_untrusted = self.untrusted(state).is_some();
+        entry.is_failing =
+            wanted.is_some_and(|wanted| self.is_failing(entry.outcome, wanted, state));
         // Nothing is worse than what is served and revoked.
         if let Some(problem) = revoked(wanted, state, entry.problem.as_ref()) {
             entry.problem = Some(problem);

@@ -292,6 +292,7 @@ impl<P: Ports> Cycle<'_, P> {
         let reason = "out of time; the next pass looks at it";
         let mut entry = Entry::bare(name.as_str(), Outcome::Waiting, reason);
         entry.next_attempt = Some(crate::report::whole_seconds(self.clock.now()));
+        entry.is_unseen = true;
         entry
     }
 

@@ -72,12 +72,18 @@ pub struct Entry {
     pub targets: Vec<TargetEntry>,
     /// What went wrong, or is not as it should be.
     pub problem: Option<Problem>,
-    /// Whether it has no document any more.
-    #[serde(skip)]
-    pub is_orphan: bool,
     /// Whether what it serves is trusted by no public root and of no private authority.
     #[serde(skip)]
     pub is_untrusted: bool,
+    /// Whether what was tried last failed and has not succeeded since.
+    #[serde(skip)]
+    pub is_failing: bool,
+    /// Since when nothing of it is served although that is wanted; `None` while it is paused.
+    #[serde(skip)]
+    pub unserved_since: Option<OffsetDateTime>,
+    /// Whether the pass had no time to look at it.
+    #[serde(skip)]
+    pub is_unseen: bool,
 }
 
 /// What became of a certificate, in one word.
@@ -148,8 +154,10 @@ impl Entry {
             next_attempt: None,
             targets: Vec::new(),
             problem: None,
-            is_orphan: false,
             is_untrusted: false,
+            is_failing: false,
+            unserved_since: None,
+            is_unseen: false,
         }
     }
 
@@ -171,6 +179,9 @@ impl Entry {
             self.not_after = Some(whole_seconds(held.not_after));
             self.renew_at = state.renew_at().map(whole_seconds);
         }
+        self.unserved_since = wanted
+            .filter(|wanted| !wanted.paused)
+            .and(state.unserved_since);
         self.next_attempt = self.next_attempt.map(whole_seconds);
         self.targets = wanted
             .map(|wanted| {

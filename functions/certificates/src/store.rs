@@ -264,6 +264,10 @@ pub fn region_of_imports_key(key: &str) -> Option<&str> {
         .then_some(region)
 }
 
+/// The key of what was found when certificates of ours that no record knows were looked for last.
+/// Every ledger's key has a hyphen.
+pub const STRAYS: &str = "limits/strays.json";
+
 /// Returns 12 hex digits of the SHA-256 of something.
 pub(crate) fn digest(of: &[u8]) -> String {
     let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, of);

@@ -1,5 +1,5 @@
 //! The certificates that are not ours: those of the certificate manager in the regions we work in, and those on the listeners
-//! that hold one of ours. Read when `status` is asked for them.
+//! that hold one of ours; and what carries our tag although no record knows it. Read when `status` is asked for them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,13 +10,14 @@ use time::OffsetDateTime;
 use crate::arn::{CertificateArn, ListenerArn};
 use crate::certificate_manager::CertificateManager;
 use crate::classes::Ours;
-use crate::cycle::{Cycle, Ports, TAG_INSTALLATION, store_problem};
+use crate::cycle::{Cycle, Ports, TAG_CERTIFICATE, TAG_INSTALLATION, store_problem};
 use crate::problem::{Problem, ServiceError};
 use crate::report::whole_seconds;
 use crate::state::State;
 use crate::store::{self, Store, read_record};
+use crate::strays::Known;
 
-/// A certificate that is not ours.
+/// A certificate that is not ours, or that no record knows any more.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct Unmanaged {
@@ -31,12 +32,27 @@ pub struct Unmanaged {
     pub in_use_by: Vec<String>,
     /// Who issued it.
     pub issuer: Option<String>,
+    /// The certificate's name by its tag, where it carries our installation's and no record knows it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stray: Option<String>,
+}
+
+/// What the records name.
+#[derive(Debug, Default)]
+pub(crate) struct Places {
+    pub(crate) listeners: BTreeSet<ListenerArn>,
+    pub(crate) regions: BTreeSet<String>,
+    pub(crate) known: Known,
 }
 
 impl<P: Ports> Cycle<'_, P> {
     /// Returns the certificates that are not ours, by ARN, at most [`MOST`] of them.
     pub(crate) async fn unmanaged(&self) -> Result<Vec<Unmanaged>, Problem> {
-        let (listeners, mut regions) = self.places().await?;
+        let Places {
+            listeners,
+            mut regions,
+            known,
+        } = self.places().await?;
         regions.insert(self.home.clone());
         let mut found = BTreeMap::<String, Vec<String>>::new();
         for region in &regions {
@@ -58,7 +74,7 @@ impl<P: Ports> Cycle<'_, P> {
             }
         }
         let looked: Vec<Result<Option<Unmanaged>, Problem>> = stream::iter(found)
-            .map(|(arn, users)| self.if_not_ours(arn, users))
+            .map(|(arn, users)| self.if_not_ours(arn, users, &known))
             .buffered(AT_ONCE)
             .take(MOST)
             .collect()
@@ -67,33 +83,38 @@ impl<P: Ports> Cycle<'_, P> {
         Ok(looked?.into_iter().flatten().collect())
     }
 
-    /// Returns the listeners and regions that any record names.
-    async fn places(&self) -> Result<(BTreeSet<ListenerArn>, BTreeSet<String>), Problem> {
+    /// Returns what all records name.
+    pub(crate) async fn places(&self) -> Result<Places, Problem> {
         let store = self.ports.store();
         let records = store.list(store::STATE).await;
         let records = records.map_err(|error| store_problem(&error))?;
-        let states: Vec<Option<State>> = stream::iter(&records)
+        let states: Vec<(&str, Option<State>)> = stream::iter(&records)
             .map(async |entry| {
                 // What cannot be read is told with its own certificate.
                 let read = read_record::<State>(store, &entry.key).await;
-                read.ok().flatten().map(|(state, _)| state)
+                let name = entry.key.strip_prefix(store::STATE).unwrap_or_default();
+                let name = name.strip_suffix(".json").unwrap_or_default();
+                (name, read.ok().flatten().map(|(state, _)| state))
             })
             .buffered(self.settings.limits.concurrency)
             .collect()
             .await;
-        let (mut listeners, mut regions) = (BTreeSet::new(), BTreeSet::new());
-        for state in states.into_iter().flatten() {
-            regions.extend(state.imports.into_keys());
+        let mut places = Places::default();
+        for (name, state) in states {
+            places.known.note(name, state.as_ref());
+            let Some(state) = state else { continue };
+            places.regions.extend(state.imports.into_keys());
             let ids = state.targets.iter().map(|target| target.id.parse());
-            listeners.extend(ids.filter_map(Result::ok));
+            places.listeners.extend(ids.filter_map(Result::ok));
         }
-        Ok((listeners, regions))
+        Ok(places)
     }
 
     async fn if_not_ours(
         &self,
         arn: String,
         in_use_by: Vec<String>,
+        known: &Known,
     ) -> Result<Option<Unmanaged>, Problem> {
         let unknown = Unmanaged {
             arn: arn.clone(),
@@ -106,10 +127,11 @@ impl<P: Ports> Cycle<'_, P> {
         let manager = self.ports.certificate_manager(parsed.region());
         let failed = |error: ServiceError| could_not(&arn, &error);
         let tags = manager.tags(&parsed).await.map_err(failed)?;
-        let is_ours = |tags: &BTreeMap<String, String>| {
-            tags.get(TAG_INSTALLATION) == Some(&self.installation)
+        let Some(tags) = tags else {
+            return Ok(None);
         };
-        if tags.is_none_or(|tags| is_ours(&tags)) {
+        let is_ours = tags.get(TAG_INSTALLATION) == Some(&self.installation);
+        if is_ours && known.may_hold(&arn, &tags) {
             return Ok(None);
         }
         let Some(described) = manager.describe(&parsed).await.map_err(failed)? else {
@@ -131,6 +153,7 @@ impl<P: Ports> Cycle<'_, P> {
             not_after: described.not_after.map(whole_seconds),
             issuer: described.issuer,
             in_use_by: users,
+            stray: is_ours.then(|| tags.get(TAG_CERTIFICATE).cloned().unwrap_or_default()),
             ..unknown
         }))
     }

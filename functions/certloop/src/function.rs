@@ -140,8 +140,8 @@ impl Remote {
         let payload = serde_json::from_slice(payload.as_ref())
             .map_err(|error| Refusal::Function(FunctionError::of("the answer", &error)))?;
         match answer.function_error {
-            None => Ok(payload),
-            Some(_) => Err(Refusal::Function(
+            None if !is_refusal(&payload) => Ok(payload),
+            _ => Err(Refusal::Function(
                 serde_json::from_value(payload).unwrap_or_default(),
             )),
         }
@@ -254,6 +254,12 @@ fn only_looks(event: &Value) -> bool {
     matches!(action, Some("status" | "plan" | "check"))
 }
 
+/// Whether an answer says why there is none: what is asked through the alias and not understood or
+/// not permitted is no error of the function.
+fn is_refusal(answer: &Value) -> bool {
+    answer.get("errorType").is_some_and(Value::is_string)
+}
+
 fn is_about_the_alias(error: &ServiceError) -> bool {
     matches!(
         error.code.as_deref(),
@@ -311,6 +317,20 @@ mod tests {
             died.what.contains("Runtime.ExitError: signal: killed"),
             "{died}"
         );
+    }
+
+    #[test]
+    fn a_refusal_through_the_alias_is_told_from_an_answer() {
+        let refusal = json!({"errorType": "certloop.NotUnderstood", "errorMessage": "x"});
+        assert!(is_refusal(&refusal));
+        for answer in [
+            json!({"certificates": []}),
+            json!(null),
+            json!([1]),
+            json!({"errorType": null}),
+        ] {
+            assert!(!is_refusal(&answer), "{answer}");
+        }
     }
 
     #[test]

@@ -6,6 +6,7 @@
 
 mod event;
 
+use std::collections::BTreeSet;
 use std::pin::Pin;
 
 use serde_json::{Value, json};
@@ -16,6 +17,7 @@ use crate::classes::Ours;
 use crate::clock::Clock;
 use crate::cycle::{Cycle, Ports, store_problem};
 use crate::document::Wanted;
+use crate::figures;
 use crate::live::Live;
 use crate::metrics::Metrics;
 use crate::names::CertificateName;
@@ -102,7 +104,30 @@ impl Answer {
 
 impl<P: Ports> Installation<P> {
     /// Answers one invocation.
+    ///
+    /// Through the alias `view` what is not understood or not permitted is a result like any
+    /// other, in the words of an error: an error would count as one of the function, and who may
+    /// only look could raise the alarm on those as often as they like.
     pub async fn answer(
+        &self,
+        payload: &Value,
+        clock: Clock,
+        invoked: Invoked<'_>,
+    ) -> Result<Answer, Failure> {
+        let answer = self.answer_or_fail(payload, clock, invoked).await;
+        let is_viewed = alias_of(invoked.arn) == Some(VIEW);
+        answer.or_else(|failure| match failure {
+            Failure::NotUnderstood(_) | Failure::NotPermitted if is_viewed => {
+                Ok(Answer::only(json!({
+                    "errorType": failure.kind(),
+                    "errorMessage": failure.to_string(),
+                })))
+            }
+            failure => Err(failure),
+        })
+    }
+
+    async fn answer_or_fail(
         &self,
         payload: &Value,
         clock: Clock,
@@ -111,12 +136,12 @@ impl<P: Ports> Installation<P> {
         let event = match Event::parse(payload, &self.bucket) {
             Ok(event) => event,
             Err(error) => {
-                tracing::error!(%error, "event not understood");
+                tracing::warn!(%error, "event not understood");
                 return Err(error.into());
             }
         };
         if alias_of(invoked.arn) == Some(VIEW) && !event.only_looks() {
-            tracing::error!("the alias {VIEW} was asked to do something");
+            tracing::warn!("the alias {VIEW} was asked to do something");
             return Err(Failure::NotPermitted);
         }
         let settings = read_settings(self.ports.store()).await.inspect_err(|problem| {
@@ -142,10 +167,10 @@ impl<P: Ports> Installation<P> {
                 cycle.reissue = reissue;
                 let full = certificates.is_none();
                 cycle.is_full = full;
-                let names = self.names(certificates, &mut cycle).await?;
+                let (names, orphans) = self.names(certificates, &mut cycle).await?;
                 let pass = cycle.run(&names, force).await;
                 let fleet = if full {
-                    Some(Fleet::of(&cycle, &pass).await)
+                    Some(Fleet::of(&cycle, &pass, &orphans).await)
                 } else {
                     None
                 };
@@ -180,7 +205,7 @@ impl<P: Ports> Installation<P> {
             }
             Event::Plan { certificates, at } => {
                 cycle.clock = clock.showing(instant_of_plan(at, clock.now())?);
-                let names = self.names(certificates, &mut cycle).await?;
+                let (names, _) = self.names(certificates, &mut cycle).await?;
                 let forecast = forecast(&self.ports, cycle, &names).await;
                 tracing::info!(certificates = forecast.certificates.len(), "plan made");
                 Ok(Answer::only(json!(forecast)))
@@ -194,18 +219,20 @@ impl<P: Ports> Installation<P> {
         }
     }
 
-    /// Returns the names that a pass looks at: those asked for, or all.
+    /// Returns the names that a pass looks at, those asked for or all, and where all records were
+    /// listed, those of them without a document.
     async fn names(
         &self,
         asked_for: Option<Vec<String>>,
         cycle: &mut Cycle<'_, EitherPorts<'_, P>>,
-    ) -> Result<Vec<String>, Problem> {
+    ) -> Result<(Vec<String>, Vec<String>), Problem> {
         match asked_for {
-            Some(names) if cycle.settings.orphans != Orphans::Remove => Ok(names),
+            Some(names) if cycle.settings.orphans != Orphans::Remove => Ok((names, Vec::new())),
             asked_for => {
                 let known = list_known(self.ports.store()).await?;
                 cycle.keeps_orphans = known.most_are_gone();
-                Ok(asked_for.unwrap_or_else(|| [known.documents, known.orphans].concat()))
+                let all = || [&known.documents[..], &known.orphans].concat();
+                Ok((asked_for.unwrap_or_else(all), known.orphans))
             }
         }
     }
@@ -281,11 +308,8 @@ fn report(clock: &Clock, function: &str, pass: Pass, fleet: Option<Fleet>) -> An
         .count();
     let untrusted = pass.entries.iter().filter(|entry| entry.is_untrusted);
     let untrusted = untrusted.count();
-    let managed = pass
-        .entries
-        .iter()
-        .filter(|entry| entry.outcome != Outcome::Removed && !entry.is_orphan)
-        .count();
+    let failing = figures::failing(&pass.entries);
+    let unserved = figures::unserved(&pass.entries, clock.now());
     let failed_channels = pass.sent.failed.len();
     let report = Report::new(pass.entries, pass.sent);
     let summary = report.summary;
@@ -300,17 +324,28 @@ fn report(clock: &Clock, function: &str, pass: Pass, fleet: Option<Fleet>) -> An
         .count("NeedsPerson", count(needs_person))
         .count("Unproved", count(unproved))
         .count("Untrusted", count(untrusted));
-    // Without certificates nothing runs out: an alarm on the last one that was taken away must clear.
+    // Without certificates nothing runs out: an alarm on the last one that was taken away must
+    // clear. Where one of ours stands that nothing knows any more, nobody knows what runs out.
+    let is_empty = |fleet: &Fleet| fleet.managed == 0 && fleet.strays == Some(0);
     let share = pass.lowest_share_left;
-    if let Some(share) = share.or((fleet.is_some() && managed == 0).then_some(1.0)) {
+    if let Some(share) = share.or(fleet.as_ref().is_some_and(is_empty).then_some(1.0)) {
         metrics = metrics.share("LifetimeLeftShare", share);
     }
     let full = fleet.is_some();
     if let Some(fleet) = fleet {
         metrics = metrics
             .count("Passes", 1)
-            .count("CertificatesManaged", count(managed))
+            .count("CertificatesManaged", count(fleet.managed))
             .count("MessagesFailed", count(failed_channels));
+        for (name, number) in [
+            ("Failing", failing),
+            ("Unserved", unserved),
+            ("Strays", fleet.strays),
+        ] {
+            if let Some(number) = number {
+                metrics = metrics.count(name, count(number));
+            }
+        }
         if let Some(imports) = fleet.imports_of_a_year {
             metrics = metrics.count("ImportsThisYear", imports.into());
         }
@@ -342,12 +377,21 @@ impl Installation<Live> {
 
 /// What only a full pass tells.
 struct Fleet {
+    /// How many certificates there are documents for.
+    managed: usize,
+    /// How many certificates carry our installation's tag and are known by no record; unknown where
+    /// that could not be looked at.
+    strays: Option<usize>,
     /// In the region with the most; unknown where it could not be read.
     imports_of_a_year: Option<u32>,
 }
 
 impl Fleet {
-    async fn of<P: Ports>(cycle: &Cycle<'_, P>, pass: &Pass) -> Self {
+    async fn of<P: Ports>(cycle: &Cycle<'_, P>, pass: &Pass, orphans: &[String]) -> Self {
+        let orphans: BTreeSet<&String> = orphans.iter().collect();
+        let is_managed =
+            |entry: &&Entry| entry.outcome != Outcome::Removed && !orphans.contains(&entry.name);
+        let managed = pass.entries.iter().filter(is_managed).count();
         let targets = pass.entries.iter().flat_map(|entry| &entry.targets);
         let arns = targets.filter_map(|target| target.certificate_arn.as_deref());
         let regions = arns.filter_map(|arn| Some(arn.split(':').nth(3)?.to_owned()));
@@ -355,7 +399,21 @@ impl Fleet {
         if let Err(problem) = &imports {
             tracing::warn!(problem.type = problem.kind, problem.detail = problem.detail, "imports not counted");
         }
+        let time = cycle.clock.left().saturating_sub(TO_REPORT);
+        let strays = match tokio::time::timeout(time, cycle.count_of_strays(managed)).await {
+            Ok(Ok(strays)) => Some(strays),
+            Ok(Err(problem)) => {
+                tracing::warn!(problem.type = problem.kind, problem.detail = problem.detail, "strays not counted");
+                None
+            }
+            Err(_) => {
+                tracing::warn!("strays not counted for want of time");
+                None
+            }
+        };
         Self {
+            managed,
+            strays,
             imports_of_a_year: imports.ok(),
         }
     }
@@ -396,6 +454,8 @@ fn alias_of(function_arn: &str) -> Option<&str> {
 /// The alias that only looks: the right to invoke it is the right to see, not to do.
 const VIEW: &str = "view";
 
+/// What is left for the report when the work is done.
+const TO_REPORT: std::time::Duration = std::time::Duration::from_secs(3);
 const ROUNDS: usize = 4;
 /// Whoever writes down the present instant is late by the time it is read.
 const JUST_NOW: Duration = Duration::MINUTE;

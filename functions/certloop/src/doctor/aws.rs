@@ -466,6 +466,10 @@ impl fmt::Debug for Look<'_> {
 /// Of Lambda and of EventBridge Scheduler.
 const NOT_FOUND: &str = "ResourceNotFoundException";
 /// Metrics that say how something is, not how often it was.
-const IS_A_STATE: [&str; 2] = ["ApproximateNumberOfMessagesVisible", "MessagesFailed"];
+const IS_A_STATE: [&str; 3] = [
+    "ApproximateNumberOfMessagesVisible",
+    "MessagesFailed",
+    "Strays",
+];
 /// In seconds: metrics are kept by the minute for 15 days, and nobody asks more exactly.
 const STEP: i64 = 300;

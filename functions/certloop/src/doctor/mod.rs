@@ -260,7 +260,7 @@ async fn passes(
         })
     };
     let log = |name: &str| format!("aws logs tail --since 1d /aws/lambda/{name}");
-    let (last, errors, throttles, unanswered, dead, untold) = tokio::join!(
+    let (last, errors, throttles, unanswered, dead, untold, strays) = tokio::join!(
         look.last(("certloop", "Passes"), ("Function", renew), since, now),
         count(
             "function renew",
@@ -305,8 +305,17 @@ async fn passes(
             hour,
             format!("{}: which, and why", log(renew))
         ),
+        count(
+            "strays",
+            "certificates carry the tag of this installation, and nothing in the bucket knows them",
+            ("certloop", "Strays"),
+            ("Function", Some(renew)),
+            hour,
+            "certloop status --unmanaged: which; was the bucket emptied, or put back from another day?"
+                .to_owned()
+        ),
     );
-    let counts: Vec<schedule::Count> = [errors, throttles, unanswered, dead, untold]
+    let counts: Vec<schedule::Count> = [errors, throttles, unanswered, dead, untold, strays]
         .into_iter()
         .flatten()
         .collect();

@@ -184,7 +184,7 @@ pub(crate) fn counts(counts: &[Count]) -> Vec<Finding> {
     if findings.is_empty() {
         findings.push(finding::ok(
             "machinery",
-            "no errors, throttles, undelivered invocations or channels that could not be told",
+            "no errors, throttles, undelivered invocations, channels that could not be told or certificates that nothing knows",
         ));
     }
     findings

@@ -35,16 +35,22 @@ fn entry(one: &Unmanaged, now: OffsetDateTime, screen: Screen) -> String {
         }
         None => "end unknown".to_owned(),
     };
+    let stray = one.stray.as_ref().map(|name| {
+        let words = format!("once {name:?} of this installation: nothing in the bucket knows it, and nobody renews it");
+        format!("    {}\n", screen.ink(Ink::Bad, &cut(&words, usize::MAX)))
+    });
     let issuer = one.issuer.as_deref().unwrap_or("unknown issuer");
     let mut text = format!("  {}  {ends}  {}\n", cut(&names, 60), cut(issuer, 40));
     text += &format!("    {}\n", cut(&one.arn, usize::MAX));
+    text += stray.as_deref().unwrap_or_default();
     if one.in_use_by.is_empty() {
         text += "    in use by nothing\n";
     }
     for user in &one.in_use_by {
         text += &format!("    in use by {}\n", cut(user, usize::MAX));
     }
-    if let Some(command) = command(one) {
+    // What carries our tag is no other's to take over from.
+    if let Some(command) = command(one).filter(|_| one.stray.is_none()) {
         text += &format!("    take over: {}\n", cut(&command, usize::MAX));
     }
     text
@@ -101,6 +107,8 @@ mod tests {
             {"arn": "arn:later", "domains": ["later.example.com"], "notAfter": "2027-01-01T00:00:00Z", "inUseBy": []},
             {"arn": arn, "domains": ["old.example.com", "www.old.example.com"], "notAfter": "2026-03-14T09:20:00Z",
              "inUseBy": [listener], "issuer": "Some CA"},
+            {"arn": "arn:stray", "domains": ["lost.example.com"], "notAfter": "2028-01-01T00:00:00Z", "inUseBy": [listener],
+             "stray": "lost"},
         ]);
         let listed: Vec<Unmanaged> = serde_json::from_value(listed).unwrap();
         let text = rendered(&listed, NOW, PLAIN);
@@ -115,5 +123,12 @@ mod tests {
         );
         assert!(first.contains(&command), "{text}");
         assert!(second.contains("in use by nothing"), "{text}");
+        let (before, stray) = text.split_once("arn:stray").unwrap();
+        assert!(!before.contains("nothing in the bucket knows it"), "{text}");
+        assert!(
+            stray.contains("once \"lost\" of this installation: nothing in the bucket knows it"),
+            "{text}"
+        );
+        assert!(!stray.contains("take over"), "{text}");
     }
 }
