@@ -38,6 +38,9 @@ pub(crate) struct Claim {
     pub(crate) default_since: Option<OffsetDateTime>,
 }
 
+/// What documents want of listeners, and what their records say of that, by name.
+pub(crate) type Claims = BTreeMap<String, (Vec<Claim>, BTreeMap<String, Contended>)>;
+
 /// What a document does not get, by its name and the id of the target.
 pub(crate) type Lost = BTreeMap<String, BTreeMap<String, Contended>>;
 

@@ -16,7 +16,7 @@ use crate::budget::Budget;
 use crate::certificate_manager::{CertificateManager, Listed};
 use crate::classes::{self, Ours};
 use crate::clock::Clock;
-use crate::contention::{Claim, Lost};
+use crate::contention::{Claims, Lost};
 use crate::dns::Resolver;
 use crate::document::Wanted;
 use crate::key::{KeyType, PrivateKey};
@@ -31,7 +31,7 @@ use crate::proof::{Proven, Question};
 use crate::renewal;
 use crate::self_check::Fetched;
 use crate::settings::{Channel, Settings};
-use crate::state::{Contended, Held, LONGEST_LEASE, Lease, Leftovers, State};
+use crate::state::{Held, LONGEST_LEASE, Lease, Leftovers, State};
 use crate::store::{self, Condition, Store, StoreError, write_record};
 
 /// Everything outside that a pass talks to.
@@ -108,7 +108,7 @@ pub struct Cycle<'p, P: Ports> {
     pub(crate) channels: RefCell<Channels>,
     pub(crate) sights: Sights<P::Resolver>,
     /// What documents want of listeners, and what their records say of that, by name.
-    pub(crate) claims: RefCell<BTreeMap<String, (Vec<Claim>, BTreeMap<String, Contended>)>>,
+    pub(crate) claims: RefCell<Claims>,
     /// The documents of which that could not be told.
     pub(crate) unknown_claims: RefCell<BTreeSet<String>>,
     /// What was decided of that; `None` before all were looked at.

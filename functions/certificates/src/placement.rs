@@ -93,6 +93,16 @@ impl<P: Ports> Work<'_, '_, P> {
         }
         let before = balancer.certificates(arn).await.map_err(failed)?;
         self.cycle.note_holding(arn, &before);
+        let record = self.state.target_mut(TargetKind::Listener, arn.as_str());
+        let holds = |held: &CertificateArn| before.has(held.as_str());
+        if record
+            .certificate_arn
+            .as_ref()
+            .is_some_and(|held| !holds(held))
+        {
+            // Somebody took it off: it is not served there any more.
+            (record.certificate_arn, record.serial, record.since) = (None, None, None);
+        }
         let now = self.cycle.clock.now();
         let mut placing = placing(
             &self.in_force,
