@@ -167,7 +167,7 @@ async fn a_cloud_tells_in_the_end_what_certloop_took_from_visitors() {
         assert_eq!((&*loss.caller, &*loss.name), (caller, "other.example.net"));
         assert_eq!((&*loss.key_type, loss.sni), ("ECDSA", true));
         assert_eq!(loss.listener.as_ref(), Some(&site.listener));
-        assert_eq!(loss.instead, [site.placeholder.clone()]);
+        assert_eq!(loss.instead, [&*site.placeholder]);
     }
 
     let ended = catch_unwind(AssertUnwindSafe(|| drop(cloud))).unwrap_err();
