@@ -42,7 +42,7 @@ INSTALLATION, CERTIFICATE = "certloop:installation", "certloop:certificate"
 
 @dataclass(frozen=True)
 class Leaf:
-    """What a visitor can see of a certificate. Its common name is not looked at: visitors do not."""
+    """What a visitor sees of a certificate: not its common name, which visitors do not look at."""
 
     names: tuple[str, ...]
     key_type: str

@@ -462,7 +462,8 @@ impl Lambda {
             command
                 .env("LD_PRELOAD", &self.shared.faketime)
                 .env("FAKETIME", format!("+{}", clock.as_secs()))
-                // Signatures tell the stand-in for AWS what the time is; else the SDK takes the services' time for them.
+                // By signatures the stand-in for AWS knows this clock; the SDK would else sign with
+                // the time of the services.
                 .env("AWS_DISABLE_CLOCK_SKEW_CORRECTION", "true")
                 // Timeouts run on the monotonic clock, which never jumps.
                 .env("FAKETIME_DONT_FAKE_MONOTONIC", "1")

@@ -69,8 +69,8 @@ const HTTP_PORT: u16 = 8080;
 const HTTPS_PORT: u16 = 8443;
 const ACME_PORT: u16 = 14000;
 
-/// A cloud on this machine; everything in it ends when it is dropped. It panics then if certloop took from a visitor what
-/// was not its own, unless the test said [`LocalCloud::may_lose`].
+/// A cloud on this machine; everything in it ends when it is dropped. It panics then if certloop
+/// took from a visitor what was not its own, unless the test said [`LocalCloud::may_lose`].
 #[derive(Debug)]
 pub struct LocalCloud {
     shared: Arc<Shared>,
@@ -152,7 +152,8 @@ impl LocalCloud {
         }
     }
 
-    /// Lets certloop take from visitors in this cloud what is not its own (rule 12), without a word at the end.
+    /// Lets certloop take from visitors in this cloud what is not its own (rule 12), without a word
+    /// at the end.
     pub fn may_lose(&self) {
         self.may_lose.store(true, Ordering::Relaxed);
     }

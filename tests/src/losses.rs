@@ -1,5 +1,7 @@
-//! What visitors lost, by rule 12: nothing that certloop does may take from a visitor. The stand-in for AWS compares what
-//! each visitor gets before and after each call; a cloud that ends tells of what nobody's word covers.
+//! What visitors lost, by rule 12: nothing that certloop does may take from a visitor.
+//!
+//! The stand-in for AWS compares what each visitor gets before and after each call; a cloud that
+//! ends tells of what nobody's word covers.
 
 use std::fmt;
 use std::io::{self, Read, Write};
@@ -70,7 +72,8 @@ impl Loss {
         self.caller != HANDS
     }
 
-    /// Tells whether the leaf was not the caller's own: without both tags, or another installation's.
+    /// Tells whether the leaf was not the caller's own: without both tags, or another
+    /// installation's.
     pub fn is_foreign(&self) -> bool {
         let own = |name| Some(format!("{name}-certificates")) == self.installation;
         !self.ours
@@ -80,7 +83,8 @@ impl Loss {
                 .is_some_and(|name| !own(name))
     }
 
-    /// Tells whether no person's word covers it: certloop took a foreign leaf from visitors who send its name.
+    /// Tells whether no person's word covers it: certloop took a foreign leaf from visitors who
+    /// send its name.
     pub fn breaks_rule_12(&self) -> bool {
         self.lost && self.sni && self.is_foreign() && self.is_certloops()
     }
