@@ -34,6 +34,8 @@ class Admin:
             "DELETE faults": self.clear_faults,
             "GET requests": self.requests,
             "DELETE requests": self.clear_requests,
+            "GET losses": self.losses,
+            "DELETE losses": self.clear_losses,
             "GET options": lambda query, body: options.change({}),
             "POST options": lambda query, body: options.change(body or {}),
             "POST reset": self.reset,
@@ -73,11 +75,21 @@ class Admin:
         self.gateway.recorder.clear()
         return {}
 
+    def losses(self, *_: Any) -> Any:
+        with state.lock:
+            return {"losses": list(self.gateway.losses.entries)}
+
+    def clear_losses(self, *_: Any) -> Any:
+        with state.lock:
+            self.gateway.losses.entries.clear()
+        return {}
+
     def reset(self, *_: Any) -> Any:
         with state.lock:
             self.gateway.faults.clear()
             self.gateway.rates.reset()
             self.gateway.recorder.clear()
+            self.gateway.losses.entries.clear()
             options.reset()
             elbv2.history.snapshots.clear()
             forget_all()

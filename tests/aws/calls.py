@@ -6,6 +6,7 @@ import json
 import re
 import uuid
 from dataclasses import dataclass
+from datetime import datetime, timezone
 from typing import Any
 from urllib.parse import parse_qsl
 from xml.sax.saxutils import escape
@@ -91,6 +92,15 @@ def parse(request: Request) -> Call:
         return Call(service, form["Action"], first(form), detail, access_key, region, "query")
     path = request.path
     return Call(service, f"{request.method} {path}", path, path, access_key, region, "json")
+
+
+def signed_at(request: Request) -> float | None:
+    """The caller's own time, which its signature names (X-Amz-Date); None where there is none."""
+    try:
+        signed = datetime.strptime(request.headers["x-amz-date"], "%Y%m%dT%H%M%SZ")
+    except (KeyError, ValueError):
+        return None
+    return signed.replace(tzinfo=timezone.utc).timestamp()
 
 
 def parse_s3(request: Request, service: str, access_key: str, region: str) -> Call:

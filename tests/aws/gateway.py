@@ -21,10 +21,12 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.wrappers import Request as WerkzeugRequest
 
 import calls
+import options
 import s3
 import state
 from calls import Call
 from faults import Faults, Rates
+from losses import Losses
 from server import Request, Response
 
 CHANGING_SERVICES = ("acm", "elbv2", "elb")
@@ -80,6 +82,7 @@ class Gateway:
         self.port = str(port)
         self.recorder = Recorder()
         self.faults = Faults()
+        self.losses = Losses()
         self.rates = Rates()
         self.others = DomainDispatcherApplication(create_backend_app)
 
@@ -95,7 +98,7 @@ class Gateway:
                 response = fault.response(call)
                 self.recorder.leave(entry, response)
                 return response
-        response = self.rates.exceeded(call) or self.perform(call, request)
+        response = self.rates.exceeded(call) or self.perform(call, request, entry["number"])
         if fault and fault.kind == "after":
             entry["performed"] = response.status
             self.faults.suffer(fault)
@@ -104,12 +107,15 @@ class Gateway:
         self.recorder.leave(entry, response)
         return response
 
-    def perform(self, call: Call, request: Request) -> Response:
+    def perform(self, call: Call, request: Request, number: int) -> Response:
         with state.lock:
             try:
                 if call.service == "s3" and (refusal := s3.refused(call, request, self.account)):
                     return refusal
-                response = self.ask_moto(call, request)
+                now = calls.signed_at(request) or options.now()
+                response = self.losses.watch(
+                    call, number, now, lambda: self.ask_moto(call, request)
+                )
             except Exception:
                 traceback.print_exc(file=sys.stderr)
                 return calls.error(call, 500, "InternalFailure", "the local cloud failed; see its stderr")

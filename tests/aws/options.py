@@ -24,6 +24,8 @@ DEFAULTS: dict[str, Any] = {
     "listenerCertificatesLagSeconds": 0,
     "removingUnlisted": None,
     "unknownCertificate": None,
+    # visitors
+    "revoked": [],
     # S3
     "listObjectsPage": 1000,
     "noListBucket": [],

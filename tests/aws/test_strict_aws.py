@@ -107,6 +107,20 @@ class Cloud:
             ListenerArn=listener, Certificates=[{"CertificateArn": certificate}]
         )
 
+    def put_default(self, listener: str, certificate: str) -> None:
+        self.elb.modify_listener(
+            ListenerArn=listener, Certificates=[{"CertificateArn": certificate}]
+        )
+
+    def losses(self) -> list[dict[str, Any]]:
+        return self.local("GET", "losses")["losses"]
+
+    def lost(self) -> list[tuple[str, str, bool]]:
+        """Name, kind of key and SNI of what was lost since this was asked last."""
+        found = [(loss["name"], loss["keyType"], loss["sni"]) for loss in self.losses() if loss["lost"]]
+        self.local("DELETE", "losses")
+        return found
+
     def held(self, listener: str) -> list[tuple[str, bool]]:
         answer = self.elb.describe_listener_certificates(ListenerArn=listener)
         return [(c["CertificateArn"], c["IsDefault"]) for c in answer["Certificates"]]
@@ -712,6 +726,260 @@ def test_rules_come_in_order_of_priority(cloud: Cloud) -> None:
         )
     rules = cloud.elb.describe_rules(ListenerArn=listener)["Rules"]
     assert [rule["Priority"] for rule in rules] == ["3", "20", "100", "default"]
+
+
+# What visitors lose
+
+OURS = [
+    {"Key": "certloop:installation", "Value": "shop-certificates"},
+    {"Key": "certloop:certificate", "Value": "shop"},
+]
+
+
+@pytest.fixture
+def site(cloud: Cloud) -> str:
+    """A listener whose default is a placeholder that nobody accepts."""
+    return cloud.listener(cloud.balancer(), cloud.load(issue("placeholder.invalid", self_signed=True)))
+
+
+def later(cloud: Cloud, days: int) -> Any:
+    """A client of load balancers whose clock is ahead, as its signatures say."""
+    client = cloud.client("elbv2", access_key=f"AKIDLATER{days}")
+
+    def sign(request: Any, **_: Any) -> None:
+        ahead = time.gmtime(time.time() + days * 86400)
+        request.headers["X-Amz-Date"] = time.strftime("%Y%m%dT%H%M%SZ", ahead)
+
+    client.meta.events.register("before-send.elastic-load-balancing-v2", sign, unique_id="clock")
+    return client
+
+
+def take_off(client: Any, listener: str, certificate: str) -> None:
+    client.remove_listener_certificates(
+        ListenerArn=listener, Certificates=[{"CertificateArn": certificate}]
+    )
+
+
+def test_removing_the_only_one_loses_its_names(cloud: Cloud, site: str) -> None:
+    theirs = issue("a.example.com", "*.example.org", kind="rsa2048", common_name="a.example.com")
+    arn = cloud.load(theirs)
+    cloud.add(site, arn)
+    assert cloud.losses() == []
+    before = cloud.local("GET", "requests")["next"]
+    take_off(cloud.client("elbv2", access_key="shop-renew"), site, arn)
+    wild, exact = cloud.losses()
+    assert 0 <= time.time() - exact.pop("at") < 5
+    placeholder, _ = cloud.held(site)[0]
+    assert exact == {
+        "request": before + 1, "operation": "RemoveListenerCertificates", "caller": "shop-renew",
+        "listener": site, "name": "a.example.com", "keyType": "RSA", "sni": True, "lost": True,
+        "arn": arn, "serial": f"{theirs.leaf.serial_number:x}",
+        "notAfter": theirs.leaf.not_valid_after_utc.timestamp(),
+        "ours": False, "installation": None, "certificate": None, "instead": [placeholder],
+    }
+    assert (wild["name"], wild["keyType"]) == ("*.example.org", "RSA")
+
+
+@pytest.mark.parametrize(
+    ("theirs", "other", "names"),
+    [
+        (issue("a.example.com"), issue("a.example.com", "b.example.com", number=1), []),
+        (issue("A.Example.com"), issue("a.example.COM", number=1), []),
+        (issue("a.example.com"), issue("*.example.com", number=1), []),
+        (issue("a.b.example.com"), issue("*.example.com", number=1), ["a.b.example.com"]),
+        (issue("example.com"), issue("*.example.com", number=1), ["example.com"]),
+        (issue("*.example.com"), issue("a.example.com", number=1), ["*.example.com"]),
+        (issue("*.example.com"), issue("*.example.com", number=1), []),
+        (issue("a.example.com", "b.example.com"), issue("a.example.com", number=1), ["b.example.com"]),
+        (issue("a.example.com"), issue("a.example.com", kind="rsa2048"), ["a.example.com"]),
+        (issue("a.example.com", kind="p384"), issue("a.example.com"), []),
+        (issue("a.example.com", kind="rsa2048"), issue("a.example.com"), ["a.example.com"]),
+        (issue("a.example.com"), issue("a.example.com", number=1, self_signed=True), ["a.example.com"]),
+        (issue("a.example.com"), issue("b.example.com", number=1, common_name="a.example.com"), ["a.example.com"]),
+        (issue("a.example.com", self_signed=True), issue("b.example.com", number=1), []),
+    ],
+)
+def test_what_another_one_covers_is_not_lost(
+    cloud: Cloud, site: str, theirs: Material, other: Material, names: list[str]
+) -> None:
+    arn = cloud.load(theirs)
+    cloud.add(site, arn)
+    cloud.add(site, cloud.load(other))
+    cloud.remove(site, arn)
+    assert [(name, sni) for name, _, sni in cloud.lost()] == [(name, True) for name in names]
+
+
+def test_validity_is_judged_by_the_caller_s_clock(cloud: Cloud, site: str) -> None:
+    theirs = cloud.load(issue("a.example.com"))
+    shorter = cloud.load(issue("a.example.com", number=1, end=10 * DAY))
+    for arn in (theirs, shorter):
+        cloud.add(site, arn)
+    take_off(later(cloud, 9), site, theirs)
+    assert cloud.lost() == []
+    cloud.add(site, theirs)
+    take_off(later(cloud, 11), site, theirs)
+    [loss] = cloud.losses()
+    assert (loss["arn"], loss["instead"]) == (theirs, [shorter])
+    cloud.local("DELETE", "losses")
+    cloud.add(site, theirs)
+    take_off(later(cloud, 91), site, theirs)
+    assert cloud.lost() == []  # it had ended as well
+
+
+def test_what_is_revoked_serves_nobody(cloud: Cloud, site: str) -> None:
+    theirs, other = issue("a.example.com"), issue("a.example.com", number=1)
+    arns = [cloud.load(theirs), cloud.load(other)]
+    for arn in arns:
+        cloud.add(site, arn)
+    cloud.options(revoked=[f"{other.leaf.serial_number:032x}"])
+    cloud.remove(site, arns[0])
+    assert cloud.lost() == [("a.example.com", "ECDSA", True)]
+    cloud.remove(site, arns[1])
+    assert cloud.lost() == []
+
+
+def test_default_is_lost_with_and_without_sni(cloud: Cloud) -> None:
+    theirs, other = cloud.load(issue("a.example.com")), cloud.load(issue("b.example.com"))
+    site = cloud.listener(cloud.balancer(), theirs)
+    cloud.put_default(site, other)
+    assert cloud.lost() == [("a.example.com", "ECDSA", True), ("a.example.com", "ECDSA", False)]
+    # One that moves to the list first is lost only to those who send no name.
+    cloud.put_default(site, theirs)
+    cloud.lost()
+    cloud.add(site, theirs)
+    cloud.put_default(site, other)
+    assert cloud.lost() == [("a.example.com", "ECDSA", False)]
+    cloud.remove(site, theirs)
+    assert cloud.lost() == [("a.example.com", "ECDSA", True)]
+    # One that covers it takes nothing, and what is also the default can leave the list.
+    cloud.put_default(site, theirs)
+    cloud.lost()
+    cloud.add(site, theirs)
+    cloud.remove(site, theirs)
+    cloud.put_default(site, cloud.load(issue("a.example.com", "b.example.com", number=1)))
+    assert cloud.lost() == []
+    # One with another kind of key does.
+    cloud.put_default(site, cloud.load(issue("a.example.com", "b.example.com", kind="rsa2048")))
+    assert cloud.lost() == [
+        ("a.example.com", "ECDSA", True), ("a.example.com", "ECDSA", False),
+        ("b.example.com", "ECDSA", True), ("b.example.com", "ECDSA", False),
+    ]
+
+
+def test_address_is_served_without_sni_only(cloud: Cloud, site: str) -> None:
+    arn = cloud.load(issue("192.0.2.7"))
+    cloud.add(site, arn)
+    cloud.remove(site, arn)
+    assert cloud.lost() == []
+    placeholder, _ = cloud.held(site)[0]
+    cloud.put_default(site, arn)
+    cloud.put_default(site, placeholder)
+    assert cloud.lost() == [("192.0.2.7", "ECDSA", False)]
+
+
+def test_import_over_an_arn_loses_what_it_leaves_out(cloud: Cloud, site: str) -> None:
+    arn = cloud.load(issue("a.example.com", "b.example.com"))
+    elsewhere = cloud.listener(cloud.balancer("second"), arn)
+    cloud.add(site, arn)
+    cloud.load(issue("a.example.com", "b.example.com", "c.example.com", number=1), CertificateArn=arn)
+    assert cloud.lost() == []
+    cloud.add(site, cloud.load(issue("b.example.com", number=2)))
+    cloud.load(issue("a.example.com", "b.example.com", number=3), CertificateArn=arn)
+    cloud.load(issue("a.example.com", number=4), CertificateArn=arn)
+    assert [(x["name"], x["sni"], x["listener"], x["instead"]) for x in cloud.losses()] == [
+        ("c.example.com", True, site, [cloud.held(site)[0][0]]),
+        ("c.example.com", True, elsewhere, [arn]),
+        ("c.example.com", False, elsewhere, [arn]),
+        ("b.example.com", True, elsewhere, [arn]),
+        ("b.example.com", False, elsewhere, [arn]),
+    ]
+    cloud.local("DELETE", "losses")
+    refusal("ValidationException", cloud.load, issue("other.example.com"), CertificateArn=arn)
+    refusal("InvalidArnException", cloud.load, issue("a.example.com"), CertificateArn="no certificate's ARN")
+    assert cloud.lost() == []
+
+
+def test_ours_has_both_tags(cloud: Cloud, site: str) -> None:
+    for tags, ours in ((OURS, True), (OURS[:1], False), (OURS[1:], False)):
+        arn = cloud.load(issue("a.example.com"), Tags=tags)
+        cloud.add(site, arn)
+        cloud.remove(site, arn)
+        [loss] = cloud.losses()
+        assert (loss["ours"], loss["lost"]) == (ours, True)
+        values = {tag["Key"].partition(":")[2]: tag["Value"] for tag in tags}
+        assert (loss["installation"], loss["certificate"]) == (values.get("installation"), values.get("certificate"))
+        cloud.local("DELETE", "losses")
+
+
+def test_what_stands_on_no_listener(cloud: Cloud) -> None:
+    theirs = cloud.load(issue("a.example.com", "b.example.com"))
+    cloud.load(issue("a.example.com", number=1), CertificateArn=theirs)
+    [loss] = cloud.losses()
+    assert (loss["name"], loss["listener"], loss["instead"]) == ("b.example.com", None, [])
+    cloud.acm.delete_certificate(CertificateArn=theirs)
+    assert cloud.lost() == [("b.example.com", "ECDSA", True), ("a.example.com", "ECDSA", True)]
+    ours = cloud.load(issue("a.example.com", "b.example.com"), Tags=OURS)
+    cloud.load(issue("a.example.com", number=1), CertificateArn=ours)
+    cloud.acm.delete_certificate(CertificateArn=ours)
+    refusal("ResourceNotFoundException", cloud.acm.delete_certificate, CertificateArn=ours)
+    assert cloud.losses() == []
+
+
+def test_what_may_be_chosen_wrongly_is_noted(cloud: Cloud, site: str) -> None:
+    theirs = cloud.load(issue("a.example.com"))
+    ended = cloud.load(issue("a.example.com", number=1, end=10 * DAY))
+    cloud.add(site, theirs)
+    add = later(cloud, 11).add_listener_certificates
+    add(ListenerArn=site, Certificates=[{"CertificateArn": ended}])
+    [loss] = cloud.losses()
+    assert (loss["lost"], loss["name"], loss["arn"], loss["instead"]) == (False, "a.example.com", theirs, [ended])
+    # It is noted once, by the call that brought it about.
+    other = cloud.load(issue("a.example.com", number=2))
+    add(ListenerArn=site, Certificates=[{"CertificateArn": other}])
+    assert len(cloud.losses()) == 1
+
+
+def test_listener_that_goes(cloud: Cloud) -> None:
+    theirs = cloud.load(issue("a.example.com"))
+    balancer = cloud.balancer()
+    both = [("a.example.com", "ECDSA", True), ("a.example.com", "ECDSA", False)]
+    site = cloud.listener(balancer, theirs)
+    cloud.elb.modify_listener(ListenerArn=site, Protocol="HTTP", Port=80)
+    assert cloud.lost() == both
+    cloud.elb.delete_listener(ListenerArn=cloud.listener(balancer, theirs))
+    assert cloud.lost() == both
+    cloud.listener(balancer, theirs)
+    cloud.elb.delete_load_balancer(LoadBalancerArn=balancer)
+    assert cloud.lost() == both
+
+
+def test_server_certificate_of_iam_is_foreign(cloud: Cloud, site: str) -> None:
+    made = issue("a.example.com")
+    uploaded = cloud.client("iam").upload_server_certificate(
+        ServerCertificateName="old",
+        CertificateBody=pem(made.leaf).decode(),
+        PrivateKey=key_pem(made.private_key).decode(),
+    )
+    arn = uploaded["ServerCertificateMetadata"]["Arn"]
+    cloud.add(site, arn)
+    cloud.remove(site, arn)
+    assert cloud.lost() == [("a.example.com", "ECDSA", True)]
+
+
+def test_refused_call_loses_nothing(cloud: Cloud) -> None:
+    theirs = cloud.load(issue("a.example.com"))
+    site = cloud.listener(cloud.balancer(), theirs)
+    refusal("OperationNotPermitted", cloud.remove, site, theirs)
+    refusal("ResourceInUseException", cloud.acm.delete_certificate, CertificateArn=theirs)
+    cloud.local("POST", "faults", {"operation": "ModifyListener", "code": "Throttling"})
+    other = cloud.load(issue("b.example.com"))
+    refusal("Throttling", cloud.put_default, site, other)
+    assert cloud.losses() == []
+    cloud.local("POST", "faults", {"operation": "ModifyListener", "kind": "after", "code": "Throttling"})
+    refusal("Throttling", cloud.put_default, site, other)
+    assert len(cloud.losses()) == 2
+    cloud.local("POST", "reset")
+    assert cloud.losses() == []
 
 
 # What settles only after a while

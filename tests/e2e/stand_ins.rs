@@ -1,13 +1,15 @@
 //! The stand-ins themselves: what the other tests believe of them.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use aws_sdk_elasticloadbalancingv2::types::Certificate;
 use serde_json::{Value, json};
 use tests::{Fault, Function, LocalCloud, Moment, PebbleOptions, Plan};
 use tokio::net::UdpSocket;
 
-use crate::helpers::{acme, two_minutes_later};
+use crate::helpers::{Foreign, acme, two_minutes_later};
 
 fn hello(name: &str) -> Function {
     Function::new(name, "hello", Duration::from_secs(5))
@@ -132,6 +134,80 @@ async fn the_load_balancer_follows_rules_and_certificates() {
     assert!(visit("a.b.wild.example.com").await.is_err());
     site.remove_from_listener(&other).await;
     assert!(visit("other.example.com").await.is_err());
+}
+
+/// Takes one of somebody else's from the listener, as a caller of some name would.
+async fn take_off(cloud: &LocalCloud, listener: &str, arn: &str, caller: &'static str) {
+    let remove = cloud.aws().elb_as(caller).remove_listener_certificates();
+    let certificate = Certificate::builder().certificate_arn(arn).build();
+    let remove = remove.listener_arn(listener).certificates(certificate);
+    remove.send().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cloud_tells_in_the_end_what_certloop_took_from_visitors() {
+    let cloud = LocalCloud::start().await;
+    let site = cloud.install("site").await;
+    let theirs = Foreign::import(&cloud, &["other.example.net"]).await.arn;
+    let lost = async |caller| {
+        site.add_to_listener(&theirs).await;
+        take_off(&cloud, &site.listener, &theirs, caller).await;
+        let losses = cloud.aws().losses().await;
+        losses.into_iter().next_back().unwrap()
+    };
+
+    // A person may.
+    let by_hand = lost(tests::aws::HANDS).await;
+    assert!(by_hand.lost && by_hand.is_foreign() && !by_hand.is_certloops());
+    assert!(!by_hand.breaks_rule_12());
+    // Neither a function nor a command may.
+    for caller in ["site-renew", "operator"] {
+        let loss = lost(caller).await;
+        assert!(loss.breaks_rule_12(), "{loss}");
+        assert_eq!((&*loss.caller, &*loss.name), (caller, "other.example.net"));
+        assert_eq!((&*loss.key_type, loss.sni), ("ECDSA", true));
+        assert_eq!(loss.listener.as_ref(), Some(&site.listener));
+        assert_eq!(loss.instead, [&*site.placeholder]);
+    }
+
+    let ended = catch_unwind(AssertUnwindSafe(|| drop(cloud))).unwrap_err();
+    let told = ended.downcast_ref::<String>().unwrap();
+    let line = format!(
+        "RemoveListenerCertificates by site-renew: other.example.net (ECDSA) lost {theirs} on {}",
+        site.listener
+    );
+    assert!(told.contains(&line), "{told}");
+    assert_eq!(told.lines().count(), 3, "{told}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_function_takes_from_visitors_bears_its_name_and_its_clock() {
+    let cloud = LocalCloud::start().await;
+    let shop = cloud.install("shop").await;
+    shop.want("shop", &["shop.example.com"]).await;
+    let issued = shop.pass().await;
+    assert_eq!(issued.outcome("shop"), "issued");
+    let before = cloud.aws().losses().await;
+    assert!(before.is_empty(), "{before:?}");
+
+    let event = json!({"action": "remove", "name": "shop"});
+    let removed = shop.invoke_with(&event, Plan::days_later(1)).await;
+
+    let told = format!("{:#}", removed.report());
+    let answer = cloud.aws().admin("GET", "losses", None).await;
+    let at = answer["losses"][0]["at"].as_f64().expect(&told);
+    let now = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap();
+    let ahead = at - now.as_secs_f64();
+    assert!((86_100.0..86_500.0).contains(&ahead), "{ahead}");
+    let [loss] = &*cloud.aws().losses().await else {
+        panic!("{answer:#}");
+    };
+    // Its own, by a person's word: nothing of rule 12's.
+    assert_eq!(loss.caller, shop.renew);
+    assert_eq!(loss.name, "shop.example.com");
+    assert!(loss.lost && loss.ours && !loss.is_foreign() && !loss.breaks_rule_12());
+    cloud.aws().forget_losses().await;
+    assert!(cloud.aws().losses().await.is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread")]

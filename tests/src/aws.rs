@@ -13,6 +13,9 @@ use crate::http::{Connection, Request, Response};
 use crate::process::{Process, lock};
 use crate::{REGION, root, tool};
 
+/// The access key of the test itself: what people do by hand. A function's is its name.
+pub const HANDS: &str = "local";
+
 /// A running stand-in.
 #[derive(Debug)]
 pub struct Aws {
@@ -47,7 +50,7 @@ impl Aws {
             idle: Mutex::default(),
             s3: s3(&endpoint),
             acm: acm(&endpoint, REGION),
-            elb: elb(&endpoint, REGION),
+            elb: elb(&endpoint, HANDS),
         }
     }
 
@@ -74,6 +77,11 @@ impl Aws {
     /// Returns an Elastic Load Balancing client.
     pub fn elb(&self) -> &aws_sdk_elasticloadbalancingv2::Client {
         &self.elb
+    }
+
+    /// Returns an Elastic Load Balancing client with another access key, such as a function's name.
+    pub fn elb_as(&self, caller: &'static str) -> aws_sdk_elasticloadbalancingv2::Client {
+        elb(&format!("http://{}", self.address), caller)
     }
 
     /// Returns what it printed: its complaints, mostly.
@@ -140,7 +148,7 @@ impl Aws {
         let mut request = Request::get(&self.address.to_string(), "/");
         request.method = "POST".into();
         let authorization = format!(
-            "AWS4-HMAC-SHA256 Credential=local/20260101/{REGION}/{service}/aws4_request, \
+            "AWS4-HMAC-SHA256 Credential={HANDS}/20260101/{REGION}/{service}/aws4_request, \
              SignedHeaders=host, Signature=0"
         );
         request.headers.extend([
@@ -173,14 +181,14 @@ impl Aws {
     }
 }
 
-fn credentials() -> Credentials {
-    Credentials::new("local", "local", None, None, "local cloud")
+fn credentials(key: &'static str) -> Credentials {
+    Credentials::new(key, key, None, None, "local cloud")
 }
 
 fn s3(endpoint: &str) -> aws_sdk_s3::Client {
     let config = aws_sdk_s3::Config::builder()
         .behavior_version(BehaviorVersion::latest())
-        .credentials_provider(credentials())
+        .credentials_provider(credentials(HANDS))
         .endpoint_url(endpoint)
         .force_path_style(true)
         .region(Region::new(REGION))
@@ -191,19 +199,19 @@ fn s3(endpoint: &str) -> aws_sdk_s3::Client {
 fn acm(endpoint: &str, region: &str) -> aws_sdk_acm::Client {
     let config = aws_sdk_acm::Config::builder()
         .behavior_version(BehaviorVersion::latest())
-        .credentials_provider(credentials())
+        .credentials_provider(credentials(HANDS))
         .endpoint_url(endpoint)
         .region(Region::new(region.to_owned()))
         .build();
     aws_sdk_acm::Client::from_conf(config)
 }
 
-fn elb(endpoint: &str, region: &str) -> aws_sdk_elasticloadbalancingv2::Client {
+fn elb(endpoint: &str, caller: &'static str) -> aws_sdk_elasticloadbalancingv2::Client {
     let config = aws_sdk_elasticloadbalancingv2::Config::builder()
         .behavior_version(BehaviorVersion::latest())
-        .credentials_provider(credentials())
+        .credentials_provider(credentials(caller))
         .endpoint_url(endpoint)
-        .region(Region::new(region.to_owned()))
+        .region(Region::new(REGION))
         .build();
     aws_sdk_elasticloadbalancingv2::Client::from_conf(config)
 }

@@ -450,7 +450,8 @@ impl Lambda {
             .env("AWS_EXECUTION_ENV", "AWS_Lambda_provided.al2023")
             .env("AWS_REGION", REGION)
             .env("AWS_DEFAULT_REGION", REGION)
-            .env("AWS_ACCESS_KEY_ID", "local")
+            // By this the stand-in for AWS tells whose call it was.
+            .env("AWS_ACCESS_KEY_ID", &function.name)
             .env("AWS_SECRET_ACCESS_KEY", "local")
             .env("AWS_SESSION_TOKEN", "local")
             .env("TZ", ":UTC")
@@ -461,6 +462,9 @@ impl Lambda {
             command
                 .env("LD_PRELOAD", &self.shared.faketime)
                 .env("FAKETIME", format!("+{}", clock.as_secs()))
+                // By signatures the stand-in for AWS knows this clock; the SDK would else sign with
+                // the time of the services.
+                .env("AWS_DISABLE_CLOCK_SKEW_CORRECTION", "true")
                 // Timeouts run on the monotonic clock, which never jumps.
                 .env("FAKETIME_DONT_FAKE_MONOTONIC", "1")
                 .env("DONT_FAKE_MONOTONIC", "1");

@@ -25,6 +25,7 @@ mod installation;
 pub mod lambda;
 pub mod lambda_api;
 pub mod load_balancer;
+mod losses;
 pub mod nginx;
 pub mod operator;
 pub mod pebble;
@@ -37,7 +38,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
 use tokio::net::TcpListener;
 
@@ -51,6 +52,7 @@ pub use crate::installation::{Installation, Listed};
 pub use crate::lambda::{Function, FunctionError, Invocation, Lambda, Moment, Plan};
 pub use crate::lambda_api::LambdaApi;
 pub use crate::load_balancer::Visit;
+pub use crate::losses::Loss;
 pub use crate::nginx::Nginx;
 pub use crate::operator::{Operator, Ran};
 pub use crate::pebble::{Pebble, PebbleOptions};
@@ -67,10 +69,12 @@ const HTTP_PORT: u16 = 8080;
 const HTTPS_PORT: u16 = 8443;
 const ACME_PORT: u16 = 14000;
 
-/// A cloud on this machine; everything in it ends when it is dropped.
+/// A cloud on this machine; everything in it ends when it is dropped. It panics then if certloop
+/// took from a visitor what was not its own, unless the test said [`LocalCloud::may_lose`].
 #[derive(Debug)]
 pub struct LocalCloud {
     shared: Arc<Shared>,
+    may_lose: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -144,7 +148,14 @@ impl LocalCloud {
                 others: AtomicU8::new(0),
                 files,
             }),
+            may_lose: AtomicBool::new(false),
         }
+    }
+
+    /// Lets certloop take from visitors in this cloud what is not its own (rule 12), without a word
+    /// at the end.
+    pub fn may_lose(&self) {
+        self.may_lose.store(true, Ordering::Relaxed);
     }
 
     /// Installs certloop: bucket, functions, load balancer, settings. The first installation is where every name leads
@@ -241,6 +252,32 @@ impl LocalCloud {
     /// Returns the PEM of the root behind the certificate authority's own HTTPS: what `rootCertificate` is for.
     pub fn directory_root(&self) -> String {
         self.shared.authority.root_pem()
+    }
+}
+
+#[expect(
+    clippy::print_stderr,
+    reason = "a second panic would end the process without the first one's words"
+)]
+impl Drop for LocalCloud {
+    fn drop(&mut self) {
+        if self.may_lose.load(Ordering::Relaxed) {
+            return;
+        }
+        let told = match losses::breaking_rule_12(self.shared.aws.address()) {
+            Ok(losses) if losses.is_empty() => return,
+            Ok(losses) => {
+                let lines = losses.iter().map(|loss| format!("\n  {loss}"));
+                format!("rule 12: visitors lost{}", lines.collect::<String>())
+            }
+            Err(error) => format!("rule 12: what visitors lost is unknown: {error}"),
+        };
+        // A test that fails already says this beside its own words.
+        if std::thread::panicking() {
+            eprintln!("{told}");
+        } else {
+            panic!("{told}");
+        }
     }
 }
 
