@@ -431,6 +431,29 @@ run "a_target_that_is_not_permitted" {
   expect_failures = [var.certificates]
 }
 
+run "a_certificate_that_may_not_be_superseded" {
+  command = plan
+
+  variables {
+    settings     = { permit = { domains = ["*.example.com"] } }
+    certificates = { shop = { domains = ["shop.example.com"], targets = [], supersedes = ["arn:aws:acm:eu-west-1:123456789012:certificate/a"] } }
+  }
+
+  expect_failures = [var.certificates]
+}
+
+run "a_certificate_that_may_be_superseded" {
+  command = plan
+
+  variables {
+    settings = {
+      permit = { domains = ["*.example.com"], supersedes = ["arn:aws:acm:eu-west-1:*"] }
+      limits = { certificatesPerLoadBalancer = 100 }
+    }
+    certificates = { shop = { domains = ["shop.example.com"], targets = [], supersedes = ["arn:aws:acm:eu-west-1:123456789012:certificate/a"] } }
+  }
+}
+
 run "domains_that_are_permitted" {
   command = plan
 
