@@ -77,6 +77,16 @@ fn sample() -> Value {
     serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
 }
 
+/// Says that what is to be served is what is served.
+fn served(certificate: &Value) -> Value {
+    match certificate["serial"].is_string() && certificate["targets"] != json!([]) {
+        true => json!({
+            "serial": certificate["serial"], "notAfter": certificate["notAfter"], "by": "handshake", "at": "2026-01-08T16:53:06Z",
+        }),
+        false => Value::Null,
+    }
+}
+
 /// Returns an inventory of these certificates; each is the sample's with some fields of its own.
 fn inventory(certificates: &[Value]) -> Value {
     let mut inventory = sample();
@@ -86,6 +96,9 @@ fn inventory(certificates: &[Value]) -> Value {
             let mut certificate = one.clone();
             for (field, value) in own.as_object().unwrap() {
                 certificate[field] = value.clone();
+            }
+            if own.get("served").is_none() {
+                certificate["served"] = served(&certificate);
             }
             certificate
         })
@@ -110,7 +123,22 @@ fn varied() -> Value {
     let mut wrong = target.clone();
     wrong["proved"] = json!(false);
     wrong["detail"] = json!("203.0.113.7:443 serves 04ff of CN=Other, valid until 2026-02-01");
+    let other = json!({"serial": "02ff6d0ecf831eec9f01", "notAfter": "2026-03-01T15:53:05Z", "by": "held", "at": "2026-01-08T16:53:06Z"});
+    let revoked = "03ab6d0ecf831eec9f09 is served and was revoked at 2026-01-08T16:50:00Z: browsers may refuse it; its replacement is \
+                   not there yet: the listener is full";
+    let mut waits = target.clone();
+    waits["state"] = json!("pending");
+    waits["proved"] = Value::Null;
+    waits["checkedAt"] = Value::Null;
+    let mut failed = target.clone();
+    failed["state"] = json!("failed");
+    failed["proved"] = Value::Null;
     let mut inventory = inventory(&[
+        json!({"name": "revoked", "domains": ["revoked.example.com"], "problem": problem("certloop:revoked", "person", revoked)}),
+        json!({"name": "stuck", "domains": ["stuck.example.com"], "served": other, "targets": [failed], "problem": problem("certloop:listenerFull", "person", "the listener is full")}),
+        json!({"name": "unseen", "domains": ["unseen.example.com"], "served": null}),
+        json!({"name": "waits", "domains": ["waits.example.com"], "served": null, "targets": [waits]}),
+        json!({"name": "pulled", "domains": ["pulled.example.com"], "targets": []}),
         json!({"name": "shop"}),
         json!({"name": "api", "domains": ["api.example.com"], "problem": problem("certloop:challengePath", "person", &command), "nextAttempt": "2026-01-08T17:54:20Z"}),
         json!({"name": "ended", "domains": ["ended.example.com"], "notAfter": "2026-01-05T15:53:05Z", "notBefore": "2025-10-07T15:53:06Z", "renewAt": "2025-12-05T15:53:05Z", "lifetimeLeftShare": 0.0, "problem": problem("urn:ietf:params:acme:error:dns", "soon", "NXDOMAIN looking up A for ended.example.com"), "nextAttempt": "2026-01-08T17:04:20Z"}),
@@ -159,9 +187,9 @@ async fn the_search_finds_names_domains_and_problems() {
     let mut browser = Chromium::start();
     browser.open(&page, "");
     let all = browser.texts(SHOWN);
-    assert_eq!(all.len(), 14, "{all:?}");
-    let urgent = ["ended", "late", "api", "drift", "gone"];
-    assert_eq!(all[..5], urgent);
+    assert_eq!(all.len(), 19, "{all:?}");
+    let urgent = ["revoked", "ended", "late", "stuck", "api", "drift", "gone"];
+    assert_eq!(all[..7], urgent);
 
     for (text, names) in [
         ("shop", &["shop"][..]),
@@ -177,14 +205,14 @@ async fn the_search_finds_names_domains_and_problems() {
     ] {
         let (found, shown) = search(&mut browser, text);
         assert_eq!(shown, names, "{text}");
-        assert_eq!(found, format!("{} of 15 match.", names.len()), "{text}");
+        assert_eq!(found, format!("{} of 20 match.", names.len()), "{text}");
     }
     // What was found among a hundred folded names can be seen.
     search(&mut browser, "tenant-57.customers");
     let open = "document.querySelector('#certificate-tenants details.rest').open";
     assert_eq!(browser.evaluate(open), json!(true));
     let heading = "document.querySelector('#fine .count').textContent";
-    assert_eq!(browser.evaluate(heading), "1 of 4");
+    assert_eq!(browser.evaluate(heading), "1 of 5");
     browser.keep_picture("search");
 
     let (found, shown) = search(&mut browser, "no such name");
@@ -203,6 +231,81 @@ async fn the_search_finds_names_domains_and_problems() {
     );
     browser.open(&page, "#q=api");
     assert_eq!(browser.texts(SHOWN), ["api"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_served_what_is_to_be_served_and_what_is_unknown_are_three_words() {
+    if Chromium::is_missing(
+        "what_is_served_what_is_to_be_served_and_what_is_unknown_are_three_words",
+    ) {
+        return;
+    }
+    let page = page(&varied()).await;
+    let mut browser = Chromium::start();
+    browser.resize(1200, 900, false);
+    browser.open(&page, "");
+    for name in ["revoked", "stuck", "unseen"] {
+        let card = format!("document.getElementById('certificate-{name}')");
+        browser.evaluate(&format!("{card}.scrollIntoView({{behavior: 'instant'}})"));
+        browser.keep_picture(&format!("three-words-{name}"));
+    }
+    browser.evaluate(UNFOLD);
+    let fine = "rgb(28, 107, 62)";
+    for (name, bar, words) in [
+        ("shop", Some(fine), ", served until 2026-04-08"),
+        ("pulled", Some(fine), ", held ready until 2026-04-08"),
+        (
+            "revoked",
+            Some("rgb(163, 23, 26)"),
+            "Revoked, served until 2026-04-08",
+        ),
+        ("stuck", None, "51 days left, served until 2026-03-01"),
+        (
+            "stuck",
+            None,
+            "To be served: 03ab6d0ecf831eec9f09, valid until 2026-04-08",
+        ),
+        (
+            "unseen",
+            None,
+            "What is served is unknown\n\nTo be served: 03ab6d0ecf831eec9f09, valid until 2026-04-08",
+        ),
+        (
+            "waits",
+            None,
+            "Nothing is served yet\n\nTo be served: 03ab6d0ecf831eec9f09, valid until 2026-04-08",
+        ),
+    ] {
+        let card = format!("document.getElementById('certificate-{name}')");
+        let life = browser.evaluate(&format!("{card}.querySelector('.life').innerText"));
+        let life = life.as_str().unwrap();
+        assert!(life.contains(words), "{name}: {words:?} is not in {life:?}");
+        let fill = format!(
+            "(() => {{ const left = {card}.querySelector('.left'); return left && getComputedStyle(left).fill; }})()"
+        );
+        assert_eq!(browser.evaluate(&fill), json!(bar), "{name}");
+    }
+    let count = "document.querySelector('#unserved .count').textContent";
+    assert_eq!(browser.evaluate(count), "1");
+
+    let healthy: Vec<Value> = (varied()["certificates"].as_array().unwrap().iter())
+        .filter(|one| ["shop", "unseen", "waits"].contains(&one["name"].as_str().unwrap()))
+        .cloned()
+        .collect();
+    for (names, verdict) in [
+        (
+            &["shop", "unseen", "waits"][..],
+            "1 certificate is not known to be served",
+        ),
+        (&["shop", "waits"], "1 certificate is being made"),
+        (&["shop"], "1 certificate, and it is fine"),
+    ] {
+        let of = |one: &&Value| names.contains(&one["name"].as_str().unwrap());
+        let some: Vec<Value> = healthy.iter().filter(of).cloned().collect();
+        browser.open(&self::page(&inventory(&some)).await, "");
+        let told = "document.getElementById('verdict').textContent";
+        assert_eq!(browser.evaluate(told), verdict);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,5 +1,6 @@
 //! What is asked of the function by name: issue, renew, plan, check, rollback, revoke, remove.
 
+use certificates::status::Standing;
 use serde_json::{Value, json};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -8,15 +9,24 @@ use crate::check::Check;
 use crate::cli;
 use crate::document;
 use crate::documents::parsed;
+use crate::fates::{Revocation, of_removal, of_rollback};
 use crate::function::{Function, read};
 use crate::installation::Installation;
 use crate::plan::Forecast;
 use crate::report::Report;
-use crate::terminal::{Screen, Spinner, confirm, say};
+use crate::status::inventory;
+use crate::terminal::{Screen, Spinner, confirm, say, tell};
 use crate::trouble::{Ends, Trouble};
 
 fn names_of(all: &[String]) -> Result<(), Trouble> {
     all.iter().try_for_each(|name| parsed(name).map(drop))
+}
+
+/// Says what becomes of what, before it is done. Standard output is for the answer.
+fn said(name: &str, fates: &[String]) {
+    fates
+        .iter()
+        .for_each(|fate| tell(&format!("{name}: {fate}")));
 }
 
 /// Asks the function, and shows its answer for a person or as it is.
@@ -65,6 +75,9 @@ impl Asking {
         if !asked.all {
             event["certificates"] = json!(asked.names);
             event["force"] = json!(asked.force);
+            if asked.reissue {
+                event["reissue"] = json!(true);
+            }
         }
         let doing = match asked.all {
             true => "a pass over all certificates".to_owned(),
@@ -106,6 +119,10 @@ impl Asking {
     /// Serves the certificate before again.
     pub(crate) async fn roll_back(&self, asked: &cli::Rollback) -> Result<Ends, Trouble> {
         parsed(&asked.name)?;
+        let serial = asked.serial.as_deref();
+        if let Some(standing) = self.standing(&asked.name).await {
+            said(&asked.name, &of_rollback(&standing, serial));
+        }
         let mut event = json!({"action": "rollback", "name": asked.name});
         if let Some(serial) = &asked.serial {
             event["serial"] = json!(serial);
@@ -123,10 +140,19 @@ impl Asking {
             yes,
         } = asked;
         parsed(name)?;
+        let standing = self.standing(name).await;
+        let revocation = (standing.as_ref()).map(|one| Revocation::of(one, serial.as_deref()));
+        if let Some(revocation) = &revocation {
+            said(name, &revocation.fates);
+        }
+        let serial = match revocation {
+            Some(revocation) => revocation.serial,
+            None => serial.clone(),
+        };
         if !yes {
-            let which = match serial {
+            let which = match &serial {
                 Some(serial) => format!("the certificate {serial} of {name}"),
-                None => format!("the certificate that {name} serves, and order another at once"),
+                None => format!("the certificate that {name} serves"),
             };
             confirm(&format!("Revoke {which}? This cannot be undone."), "--yes")?;
         }
@@ -141,6 +167,9 @@ impl Asking {
     pub(crate) async fn remove(&self, asked: &cli::Remove) -> Result<Ends, Trouble> {
         let cli::Remove { name, yes } = asked;
         parsed(name)?;
+        if let Some(standing) = self.standing(name).await {
+            said(name, &of_removal(&standing));
+        }
         if !yes {
             let question = format!(
                 "Take {name} off its listeners and out of the certificate manager, and delete its document? (Whatever writes \
@@ -150,6 +179,25 @@ impl Asking {
         }
         let event = json!({"action": "remove", "name": name});
         self.report(&event, &format!("removing {name}")).await
+    }
+
+    /// Returns how it stands with a certificate.
+    ///
+    /// `None` where that cannot be told: it keeps nobody from acting.
+    async fn standing(&self, name: &str) -> Option<Standing> {
+        let spinner = Spinner::start("asking what is served");
+        let told = inventory(&self.function, &[name.to_owned()]).await;
+        drop(spinner);
+        match told {
+            Ok(told) => told.certificates.into_iter().find(|one| one.name == name),
+            Err(trouble) => {
+                tell(&format!(
+                    "{name}: what is served could not be told: {}",
+                    trouble.what
+                ));
+                None
+            }
+        }
     }
 
     /// Asks for what answers with a report, and shows that.

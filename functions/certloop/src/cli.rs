@@ -81,7 +81,7 @@ pub(crate) enum Command {
     Plan(Plan),
     /// Check whether authorities could validate a certificate's names now
     Check(OneName),
-    /// Serve the certificate before again
+    /// Serve the last certificate again that was served before
     Rollback(Rollback),
     /// Revoke a certificate and replace it
     Revoke(Revoke),
@@ -234,6 +234,9 @@ pub(crate) struct Renew {
     /// Renew now, due or not, and do not wait after failures of ours
     #[arg(long)]
     pub(crate) force: bool,
+    /// With --force: order in any case; without it --force deploys again what is issued and not deployed
+    #[arg(long, requires = "force")]
+    pub(crate) reissue: bool,
 }
 
 #[derive(Debug, Args)]
@@ -250,7 +253,7 @@ pub(crate) struct Plan {
 pub(crate) struct Rollback {
     /// Name of the document
     pub(crate) name: String,
-    /// Serial to go back to; left out, the one before
+    /// Serial to go back to; left out, the last that was served
     #[arg(long)]
     pub(crate) serial: Option<String>,
 }
@@ -262,7 +265,7 @@ pub(crate) struct Revoke {
     /// Why
     #[arg(long, default_value = "unspecified")]
     pub(crate) reason: Reason,
-    /// Serial to revoke; left out, the one that is served
+    /// Serial to revoke, of any certificate that is still held; left out, the one that is served
     #[arg(long)]
     pub(crate) serial: Option<String>,
     /// Do not ask

@@ -10,7 +10,10 @@ use certificates::document::Wanted;
 use certificates::names::CertificateName;
 use certificates::pass::read_settings;
 use certificates::settings::Settings;
-use certificates::store::{Condition, Object, Store, StoreError, certificate_key};
+use certificates::state::State;
+use certificates::store::{
+    Condition, Object, Store, StoreError, certificate_key, read_record, state_key,
+};
 use serde_json::{Value, json};
 use similar::TextDiff;
 
@@ -18,7 +21,9 @@ use crate::cli;
 use crate::document::{changed, completed, given, written};
 use crate::follow::Following;
 use crate::installation::Installation;
-use crate::terminal::{Ink, Screen, can_ask, confirm, say, tell};
+use crate::losses::{Rollback, ends_rollbacks, of_edit};
+use crate::status::inventory;
+use crate::terminal::{Ink, Screen, Spinner, can_ask, confirm, say, tell};
 use crate::trouble::{Ends, Trouble};
 use crate::words::clean;
 
@@ -185,6 +190,13 @@ impl Document {
             if !self.as_json {
                 say(&self.shown(before.as_deref(), &after))?;
             }
+            for loss in self.losses(here, &after).await {
+                let ink = self.screen.ink(Ink::Warning, "note:");
+                match self.as_json {
+                    true => tell(&format!("note: {loss}")),
+                    false => say(&format!("{ink} {}\n", clean(&loss)))?,
+                }
+            }
             let put = async {
                 if !yes && can_ask() {
                     confirm("Write it?", "--yes")?;
@@ -232,6 +244,49 @@ impl Document {
                 self.screen.ink(Ink::Strong, &self.key),
                 clean(after)
             ),
+        }
+    }
+
+    /// Says what visitors lose by a change of what is there, and whether it ends a rollback.
+    async fn losses(&self, here: &Installation, after: &str) -> Vec<String> {
+        let parsed = |text: &[u8]| Wanted::parse(&self.name, text, &self.settings, None).ok();
+        let before = self.there.as_ref();
+        let before = before.and_then(|there| Some((there, parsed(&there.body)?)));
+        // One that is new, or that nobody could use, takes nothing from anybody.
+        let Some(((there, before), after)) = before.zip(parsed(after.as_bytes())) else {
+            return Vec::new();
+        };
+        let rollback = match ends_rollbacks(&before, &after) {
+            true => self.rollback(here, &there.etag, &before).await,
+            false => Rollback::None,
+        };
+        of_edit(&before, &after, rollback)
+    }
+
+    /// Asks the function whether a rollback is in force, or reads it in the state where there is none to ask.
+    async fn rollback(&self, here: &Installation, etag: &str, before: &Wanted) -> Rollback {
+        let _spinner = Spinner::start("asking whether a rollback is in force");
+        let told = async {
+            let names = [self.name.to_string()];
+            inventory(&here.function().await?, &names).await
+        };
+        let in_force = match told.await {
+            Ok(told) => told
+                .certificates
+                .first()
+                .map(|one| one.rolled_back.is_some()),
+            Err(_) => match read_record::<State>(&self.bucket, &state_key(&self.name)).await {
+                Ok(state) => Some(state.is_some_and(|(mut state, _)| {
+                    state.note_document(etag, Some(before));
+                    state.held_back().is_some()
+                })),
+                Err(_) => None,
+            },
+        };
+        match in_force {
+            Some(true) => Rollback::InForce,
+            Some(false) => Rollback::None,
+            None => Rollback::Unknown,
         }
     }
 

@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep};
 use crate::function::{Function, read};
 use crate::history::line;
 use crate::report::Report;
-use crate::status::{inventory, name_of, rendered};
+use crate::status::{Serving, inventory, name_of, rendered};
 use crate::terminal::{Ink, Screen, Spinner, say, tell};
 use crate::trouble::{Ends, Trouble};
 use crate::words::{cut, relative, second};
@@ -65,8 +65,15 @@ impl<'a> Following<'a> {
             }
             self.spin(&standing).await;
         };
-        // Somebody else may be at work on it: the bucket's own event, for one.
-        while is_under_way(&standing) && report.ends() == Ends::Well && Instant::now() < until {
+        // Somebody else may be at work on it: the bucket's own event, for one. What is served is written down last; a function of
+        // an older build never does it.
+        let mut more = SETTLES;
+        while report.ends() == Ends::Well && Instant::now() < until {
+            match is_under_way(&standing) {
+                true => {}
+                false if is_on_targets(&standing) && !is_served(&standing) && more > 0 => more -= 1,
+                false => break,
+            }
             self.spin(&standing).await;
             standing = self.look().await?;
         }
@@ -120,7 +127,9 @@ impl<'a> Following<'a> {
 
     fn conclude(&self, standing: Standing, ends: Ends) -> Result<Ends, Trouble> {
         let now = OffsetDateTime::now_utc();
-        let is_served = is_served(&standing);
+        // Of a function of an older build the targets are all that is known.
+        let is_served = is_served(&standing)
+            || is_on_targets(&standing) && Serving::of(&standing) == Serving::Unknown;
         if self.as_json {
             say(&format!("{:#}\n", json!(standing)))?;
         } else if is_served {
@@ -138,9 +147,18 @@ impl<'a> Following<'a> {
         })
     }
 
-    /// Renders what is served.
+    /// Renders what is served, or held ready.
     fn leaf(&self, standing: &Standing, now: OffsetDateTime) -> String {
-        let mut text = format!("{}\n", self.screen.ink(Ink::Good, "Served:"));
+        let serving = Serving::of(standing);
+        let heading = match serving {
+            Serving::Seen(_) => self.screen.ink(Ink::Good, "Served:"),
+            Serving::Ready(_) => self
+                .screen
+                .ink(Ink::Good, "Held ready for hosts that pull it:"),
+            // A function of an older build does not tell.
+            _ => "On its targets; what is served is unknown:".to_owned(),
+        };
+        let mut text = format!("{heading}\n");
         let mut add =
             |what: &str, words: &str| text += &format!("  {what:12}{}\n", cut(words, usize::MAX));
         add("names", &standing.domains.join(", "));
@@ -180,8 +198,13 @@ fn is_same(one: &Step, other: &Step) -> bool {
     (one.at, &one.step, &one.detail) == (other.at, &other.step, &other.detail)
 }
 
-/// Whether the certificate is on all its targets, and nothing is wrong.
+/// Whether it is what is served, or held ready, and nothing is wrong.
 fn is_served(standing: &Standing) -> bool {
+    is_on_targets(standing) && Serving::of(standing).is_wanted(standing)
+}
+
+/// Whether the certificate is on all its targets, and nothing is wrong.
+fn is_on_targets(standing: &Standing) -> bool {
     let on_target = |state| matches!(state, TargetState::Attached | TargetState::Imported);
     let mut targets = standing.targets.iter();
     let all_on =
@@ -193,11 +216,13 @@ fn is_served(standing: &Standing) -> bool {
 }
 
 fn is_under_way(standing: &Standing) -> bool {
-    !is_served(standing) && standing.problem.is_none() && !standing.paused
+    !is_on_targets(standing) && standing.problem.is_none() && !standing.paused
 }
 
 const SECOND: Duration = Duration::from_secs(1);
 const JUST_NOW: Duration = Duration::from_secs(30);
+/// So many more looks are taken at what is served.
+const SETTLES: u32 = 5;
 /// No invocation takes longer.
 const LONGEST: Duration = Duration::from_secs(15 * 60);
 /// As long as most steps' words.

@@ -1,14 +1,13 @@
 //! `certloop history`: what happened to a certificate, and when.
 
 use certificates::problem::Problem;
-use certificates::remedy;
 use certificates::state::Step;
 use serde_json::json;
 use time::OffsetDateTime;
 
 use crate::documents::parsed;
 use crate::installation::Installation;
-use crate::status::inventory;
+use crate::status::{Serving, helps, inventory};
 use crate::terminal::{Ink, Screen, say};
 use crate::trouble::{Ends, Trouble};
 use crate::words::{cut, relative, second, wrapped};
@@ -28,16 +27,14 @@ pub(crate) async fn history(
         .into_iter()
         .find(|one| one.name == name);
     let standing = standing.unwrap_or_default();
-    let steps = standing.history;
+    let steps = &standing.history;
     match as_json {
         true => say(&format!("{:#}\n", json!({"name": name, "history": steps})))?,
-        false => say(&rendered(
-            &steps,
-            standing.problem.as_ref(),
-            name,
-            now,
-            screen,
-        ))?,
+        false => {
+            let serving = Serving::of(&standing).lines(&standing, now);
+            let problem = standing.problem.as_ref();
+            say(&rendered(steps, problem, &serving, name, now, screen))?;
+        }
     }
     // A name that nobody knows has a problem and no steps.
     Ok(match steps.is_empty() && standing.problem.is_some() {
@@ -49,6 +46,7 @@ pub(crate) async fn history(
 fn rendered(
     steps: &[Step],
     problem: Option<&Problem>,
+    serving: &[String],
     name: &str,
     now: OffsetDateTime,
     screen: Screen,
@@ -64,10 +62,13 @@ fn rendered(
     }
     if let Some(last) = steps.last() {
         text += &format!("The last step was {}.\n", relative(last.at, now));
+        for line in serving {
+            text += &wrapped(line, screen.width, "");
+        }
     }
     if let Some(problem) = problem {
         text += &wrapped(&format!("Now: {}", problem.detail), screen.width, "");
-        let command = remedy::command(problem, name);
+        let command = helps(problem, name);
         if let Some(command) = command.filter(|command| !command.starts_with("certloop history")) {
             text += &format!("  try: {}\n", screen.ink(Ink::Strong, &command));
         }
@@ -113,10 +114,17 @@ mod tests {
             step("issued", "serial 03ab, valid until 2026-04-08T15:53:05Z"),
         ];
         assert_eq!(
-            rendered(&steps, None, "shop", at + time::Duration::minutes(5), PLAIN),
+            rendered(
+                &steps,
+                None,
+                &["What is served is unknown.".to_owned()],
+                "shop",
+                at + time::Duration::minutes(5),
+                PLAIN
+            ),
             "2026-01-08 16:53:04 UTC  ordered\n\
              2026-01-08 16:53:04 UTC  issued   serial 03ab, valid until 2026-04-08T15:53:05Z\n\
-             The last step was 5 minutes ago.\n"
+             The last step was 5 minutes ago.\nWhat is served is unknown.\n"
         );
     }
 }

@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 
 use certificates::problem::{Problem, Retry};
-use certificates::remedy;
 use certificates::report::TargetEntry;
+use certificates::state::TargetState;
 use certificates::status::TargetStanding;
 use serde::Deserialize;
 use time::OffsetDateTime;
 
-use crate::status::{name_of, word_of};
+use crate::status::{helps, name_of, word_of};
 use crate::terminal::{Ink, Screen};
 use crate::trouble::Ends;
 use crate::words::{counted, cut, day, detailed, minute, relative};
@@ -90,8 +90,14 @@ impl Entry {
             add(&self.reason);
         }
         if let (Some(serial), Some(end)) = (&self.serial, self.not_after) {
+            // What is not on all its targets is not told as served.
+            let is_on = |state| matches!(state, TargetState::Attached | TargetState::Imported);
+            let what = match self.targets.iter().all(|target| is_on(target.state)) {
+                true if self.outcome != "failed" => "serial",
+                _ => "to be served: serial",
+            };
             let mut words = format!(
-                "serial {serial}, valid until {} ({})",
+                "{what} {serial}, valid until {} ({})",
                 day(end),
                 relative(end, now)
             );
@@ -120,7 +126,7 @@ impl Entry {
             ));
         }
         let command = self.problem.as_ref();
-        if let Some(command) = command.and_then(|problem| remedy::command(problem, &self.name)) {
+        if let Some(command) = command.and_then(|problem| helps(problem, &self.name)) {
             text += &format!("{INDENT}try: {}\n", screen.ink(Ink::Strong, &command));
         }
         text

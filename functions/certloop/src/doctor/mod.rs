@@ -25,7 +25,7 @@ use time::{Duration, OffsetDateTime};
 use self::aws::Look;
 pub(crate) use self::finding::{APPLY, Finding, Seen, Verdict};
 use crate::installation::Installation;
-use crate::status::inventory;
+use crate::status::{Health, command, inventory, revoked};
 use crate::terminal::{Ink, Screen, Spinner, say};
 use crate::trouble::{Ends, Trouble};
 use crate::words::wrapped;
@@ -160,6 +160,7 @@ async fn examine(
                 answered: *answered,
                 said,
             });
+            findings.extend(revoked_ones(told));
             findings.extend(quotas::judge(&told.limits));
             findings.extend(routes(&look, told, challenge.as_ref()).await);
         }
@@ -169,6 +170,21 @@ async fn examine(
     let function_clock = function_clock.filter(|_| !here.config().local());
     findings.extend(clock::judge(look.clock(), function_clock));
     Ok(findings)
+}
+
+/// Certificates that were revoked and are served, or are not replaced.
+fn revoked_ones(told: &Inventory) -> Vec<Finding> {
+    let found = told.certificates.iter().filter_map(|standing| {
+        let problem = revoked(standing)?;
+        let about = format!("certificate {}", standing.name);
+        let found = finding::wrong(&about, problem.detail.clone());
+        let helps = command(Health::NeedsPerson, standing);
+        Some(match helps {
+            Some(command) => found.with(command),
+            None => found,
+        })
+    });
+    found.collect()
 }
 
 fn settings_found(settings: &Result<Settings, Problem>) -> Finding {
@@ -492,5 +508,21 @@ mod tests {
         let found = no_inventory(&broken);
         assert_eq!(found.verdict, Verdict::Wrong);
         assert_eq!(found.remedy.as_deref(), Some("its log in CloudWatch"));
+    }
+
+    #[test]
+    fn what_is_served_and_revoked_is_wrong() {
+        let sample = include_str!("../../../../events/status.sample.json");
+        let mut told: Inventory = serde_json::from_str(sample).unwrap();
+        assert_eq!(revoked_ones(&told), []);
+        let one = &mut told.certificates[0];
+        one.problem = Some(Problem::ours(
+            Ours::Revoked,
+            "03ab is served and was revoked",
+        ));
+        let found = &revoked_ones(&told)[0];
+        assert_eq!(found.verdict, Verdict::Wrong);
+        assert_eq!(found.about, "certificate shop");
+        assert_eq!(found.remedy.as_deref(), Some("certloop renew shop --force"));
     }
 }

@@ -3,11 +3,11 @@
 use std::fmt::Write as _;
 
 use certificates::problem::{Problem, Retry};
-use certificates::state::{Stage, TargetState};
+use certificates::state::{SeenBy, Stage, TargetState};
 use certificates::status::{Standing, TargetStanding};
 use time::{Duration, OffsetDateTime};
 
-use crate::status::{Health, command, is_running_out, name_of};
+use crate::status::{Health, Serving, command, is_running_out, name_of, to_be_served};
 use crate::words::{minute, span};
 
 use super::what_helps;
@@ -20,7 +20,7 @@ const DOMAINS: usize = 4;
 pub(super) fn card(out: &mut String, standing: &Standing, health: Health, now: OffsetDateTime) {
     let class = match health {
         Health::NeedsPerson => "person",
-        Health::Troubled => "problem",
+        Health::Troubled | Health::Unserved => "problem",
         Health::Working => "working",
         Health::Fine => "fine",
     };
@@ -36,7 +36,7 @@ pub(super) fn card(out: &mut String, standing: &Standing, health: Health, now: O
     if matches!(health, Health::NeedsPerson | Health::Troubled) {
         trouble(out, standing, health, now);
     }
-    notes(out, standing);
+    notes(out, standing, health);
     more(out, standing, now);
     out.push_str("</li>\n");
 }
@@ -68,60 +68,33 @@ fn domains(out: &mut String, standing: &Standing) {
     }
 }
 
-/// Writes how much of the lifetime is left, as a bar and in words, and when the certificate will be renewed.
+/// Writes what is served and until when, what is to be served where that is another one, and when
+/// it will be renewed.
 fn life(out: &mut String, standing: &Standing, now: OffsetDateTime) {
-    let Some(end) = standing.not_after else {
-        let words = if standing.problem.is_some() && standing.domains.is_empty() {
-            "Not known"
-        } else {
-            "No certificate yet"
-        };
-        let _ = write!(out, "<p><b>{words}</b></p>");
-        return;
-    };
-    // The last second counts (RFC 5280 section 4.1.2.5).
-    let whole = (standing.not_before).map(|start| end - start + Duration::SECOND);
-    let share = standing.lifetime_left_share.unwrap_or(0.0).clamp(0.0, 1.0);
-    let class = if end <= now {
-        "ended"
-    } else if is_running_out(standing, now) {
-        "short"
-    } else {
-        "enough"
-    };
-    let mark = (standing.renew_at.zip(whole))
-        .filter(|(_, whole)| whole.is_positive())
-        .map(|(renew, whole)| (end - renew) / whole * 100.0)
-        .filter(|mark| end > now && (0.0..=100.0).contains(mark));
-    let _ = write!(
-        out,
-        "<svg class=\"bar {class}\" viewBox=\"0 0 100 10\" preserveAspectRatio=\"none\" aria-hidden=\"true\">\
-         <rect width=\"100\" height=\"10\"/><rect class=\"left\" width=\"{:.1}\" height=\"10\"/>",
-        share * 100.0
-    );
-    if let Some(mark) = mark {
-        let _ = write!(
-            out,
-            "<path class=\"gap\" d=\"M{mark:.1} 0V10\"/><path d=\"M{mark:.1} 0V10\"/>"
-        );
-    }
-    out.push_str("</svg>\n<p>");
-    let percent = share * 100.0;
-    if end <= now {
-        let _ = write!(
-            out,
-            "<b>Ended {} ago</b>, {}",
-            span(now - end),
-            Instant(end)
-        );
-    } else {
-        let _ = write!(out, "<b>{}</b>", span(end - now));
-        if let Some(whole) = whole {
-            let _ = write!(out, " of {}", span(whole));
+    let serving = Serving::of(standing);
+    match (serving, serving.end()) {
+        (Serving::Nothing, _) => {
+            let words = if standing.problem.is_some() && standing.domains.is_empty() {
+                "Not known"
+            } else {
+                "No certificate yet"
+            };
+            let _ = write!(out, "<p><b>{words}</b></p>");
+            return;
         }
-        let _ = write!(out, " left ({percent:.0}&nbsp;%), until {}", Instant(end));
+        (_, Some(end)) => lifetime(out, standing, serving, end, now),
+        (Serving::NotYet, None) => out.push_str("<p><b>Nothing is served yet</b></p>\n"),
+        (_, None) => out.push_str("<p><b>What is served is unknown</b></p>\n"),
     }
-    out.push_str("</p>\n");
+    if !serving.is_wanted(standing)
+        && let Some(wanted) = to_be_served(standing)
+    {
+        let _ = writeln!(
+            out,
+            "<p class=\"quiet\">To be served: {}</p>",
+            Text(&wanted)
+        );
+    }
     if let Some(at) = standing.renew_at {
         let words = match (standing.paused, at <= now) {
             (true, _) => "Paused; renewal would be",
@@ -132,15 +105,102 @@ fn life(out: &mut String, standing: &Standing, now: OffsetDateTime) {
     }
 }
 
+/// Writes how much is left of what is served or held ready, as a bar and in words.
+///
+/// Of one that is replaced the whole is not known: it has a bar only if it has ended or was revoked.
+fn lifetime(
+    out: &mut String,
+    standing: &Standing,
+    serving: Serving<'_>,
+    end: OffsetDateTime,
+    now: OffsetDateTime,
+) {
+    // The last second counts (RFC 5280 section 4.1.2.5).
+    let whole = (standing.not_before)
+        .filter(|_| serving.is_wanted(standing))
+        .map(|start| end - start + Duration::SECOND);
+    let share = (standing.lifetime_left_share)
+        .filter(|_| serving.is_wanted(standing))
+        .map(|share| share.clamp(0.0, 1.0));
+    let is_revoked = serving.is_revoked(standing);
+    let class = if end <= now || is_revoked {
+        "ended"
+    } else if is_running_out(standing, now) {
+        "short"
+    } else {
+        "enough"
+    };
+    if class == "ended" || share.is_some() {
+        let mark = (standing.renew_at.zip(whole))
+            .filter(|(_, whole)| whole.is_positive())
+            .map(|(renew, whole)| (end - renew) / whole * 100.0)
+            .filter(|mark| class != "ended" && (0.0..=100.0).contains(mark));
+        let _ = write!(
+            out,
+            "<svg class=\"bar {class}\" viewBox=\"0 0 100 10\" preserveAspectRatio=\"none\" aria-hidden=\"true\">\
+             <rect width=\"100\" height=\"10\"/><rect class=\"left\" width=\"{:.1}\" height=\"10\"/>",
+            share.unwrap_or_default() * 100.0
+        );
+        if let Some(mark) = mark {
+            let _ = write!(
+                out,
+                "<path class=\"gap\" d=\"M{mark:.1} 0V10\"/><path d=\"M{mark:.1} 0V10\"/>"
+            );
+        }
+        out.push_str("</svg>\n");
+    }
+    out.push_str("<p>");
+    let until = match serving {
+        Serving::Ready(_) => "held ready until",
+        _ => "served until",
+    };
+    let has = if is_revoked { "<b>Revoked</b>, " } else { "" };
+    if end <= now {
+        let _ = write!(
+            out,
+            "{has}<b>Ended {} ago</b>, {}",
+            span(now - end),
+            Instant(end)
+        );
+    } else if is_revoked {
+        let _ = write!(out, "{has}{until} {}", Instant(end));
+    } else {
+        let _ = write!(out, "<b>{}</b>", span(end - now));
+        if let Some(whole) = whole {
+            let _ = write!(out, " of {}", span(whole));
+        }
+        out.push_str(" left");
+        if let Some(share) = share {
+            let _ = write!(out, " ({:.0}&nbsp;%)", share * 100.0);
+        }
+        let _ = write!(out, ", {until} {}", Instant(end));
+    }
+    out.push_str("</p>\n");
+    if let Serving::Seen(served) = serving
+        && !serving.is_wanted(standing)
+    {
+        let _ = writeln!(
+            out,
+            "<p class=\"quiet\">Served: <code>{}</code></p>",
+            Text(&served.serial)
+        );
+    }
+}
+
 /// Writes what is wrong, what helps and when it is tried again.
 fn trouble(out: &mut String, standing: &Standing, health: Health, now: OffsetDateTime) {
     out.push_str("<div class=\"trouble\">\n");
     let problem = standing.problem.as_ref();
     let silent = problem.is_none();
-    let words = if standing.not_after.is_some_and(|end| end <= now) {
-        Some("The certificate is not valid any more.")
+    let serving = Serving::of(standing);
+    let words = if serving.is_revoked(standing) {
+        Some("What is served was revoked.")
+    } else if serving.end().is_some_and(|end| end <= now) {
+        Some("What is served is not valid any more.")
     } else if !is_running_out(standing, now) {
         None
+    } else if !serving.is_wanted(standing) {
+        Some("What is served ends soon, and the one that is to be served has not taken its place.")
     } else if standing.paused {
         Some("Less than a quarter of the lifetime is left, and it is paused.")
     } else if silent {
@@ -199,12 +259,23 @@ fn what_follows(problem: &Problem) -> &'static str {
 }
 
 /// Writes what is unusual and no problem.
-fn notes(out: &mut String, standing: &Standing) {
+fn notes(out: &mut String, standing: &Standing, health: Health) {
     let mut note = |text: &dyn std::fmt::Display| {
         let _ = writeln!(out, "<p class=\"note\">{text}</p>");
     };
     if standing.paused {
         note(&"Paused: nothing is ordered for it.");
+    }
+    match (health, Serving::of(standing)) {
+        (Health::Unserved, Serving::Unknown) => {
+            note(
+                &"No pass has looked what is served since this was written: they look once a day.",
+            );
+        }
+        (Health::Working, Serving::NotYet) if standing.under_way.is_none() => {
+            note(&"The next pass puts it on its targets.");
+        }
+        _ => {}
     }
     if let Some(under_way) = &standing.under_way {
         let stage = match under_way.stage {
@@ -234,7 +305,10 @@ fn more(out: &mut String, standing: &Standing, now: OffsetDateTime) {
     let _ = writeln!(
         out,
         "<details class=\"more\"><summary>{}</summary>",
-        targets_in_a_line(&standing.targets)
+        match Serving::of(standing) {
+            Serving::Ready(_) => "No targets: held ready for hosts that pull it".to_owned(),
+            _ => targets_in_a_line(&standing.targets),
+        }
     );
     if !standing.targets.is_empty() {
         out.push_str("<ul>\n");
@@ -249,7 +323,7 @@ fn more(out: &mut String, standing: &Standing, now: OffsetDateTime) {
         out.push_str("</ul>\n");
     }
     out.push_str("<dl>\n");
-    facts(out, standing);
+    facts(out, standing, now);
     out.push_str("</dl>\n");
     if !standing.history.is_empty() {
         out.push_str("<h4>Last steps</h4>\n<ol class=\"steps\">\n");
@@ -267,7 +341,7 @@ fn more(out: &mut String, standing: &Standing, now: OffsetDateTime) {
     out.push_str("</details>\n");
 }
 
-fn facts(out: &mut String, standing: &Standing) {
+fn facts(out: &mut String, standing: &Standing, now: OffsetDateTime) {
     let mut fact = |term: &str, text: &dyn std::fmt::Display| {
         let _ = writeln!(out, "<div><dt>{term}</dt><dd>{text}</dd></div>");
     };
@@ -275,12 +349,23 @@ fn facts(out: &mut String, standing: &Standing) {
         ("Authority", &standing.authority),
         ("Profile", &standing.profile),
         ("Key", &standing.key_type),
-        ("Serial", &standing.serial),
+        ("To be served", &standing.serial),
         ("Serial before", &standing.previous),
     ] {
         if let Some(text) = text {
             fact(term, &Text(text));
         }
+    }
+    if let Some(served) = &standing.served {
+        let how = match served.by {
+            SeenBy::Handshake => "seen by a handshake",
+            SeenBy::Held => "held by its targets",
+        };
+        let at = Seen { at: served.at, now };
+        fact(
+            "Served",
+            &format_args!("{}, {how} {at}", Text(&served.serial)),
+        );
     }
     if let Some(start) = standing.not_before {
         fact("Valid from", &Instant(start));

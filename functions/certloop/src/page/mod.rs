@@ -22,7 +22,7 @@ use certificates::remedy;
 use certificates::status::{Inventory, Standing};
 use time::{Duration, OffsetDateTime};
 
-use crate::status::{Health, by_urgency};
+use crate::status::{Health, Serving, by_urgency};
 use crate::words::span;
 
 use self::certificate::card;
@@ -44,11 +44,7 @@ pub(crate) fn page(inventory: &Inventory, installation: &str) -> String {
         let found = groups.iter().filter(|(group, _)| group.health == health);
         found.map(|(_, standings)| standings.len()).sum()
     };
-    let verdict = verdict(
-        inventory,
-        count(Health::NeedsPerson),
-        count(Health::Troubled),
-    );
+    let verdict = verdict(inventory, count);
 
     let mut out = String::with_capacity(8192 + 4096 * sorted.len());
     let _ = write!(
@@ -111,7 +107,7 @@ struct Group {
     heading: &'static str,
 }
 
-const GROUPS: [Group; 4] = [
+const GROUPS: [Group; 5] = [
     Group {
         health: Health::NeedsPerson,
         id: "needs-person",
@@ -121,6 +117,11 @@ const GROUPS: [Group; 4] = [
         health: Health::Troubled,
         id: "problems",
         heading: "Other problems",
+    },
+    Group {
+        health: Health::Unserved,
+        id: "unserved",
+        heading: "Not known to be served",
     },
     Group {
         health: Health::Working,
@@ -157,8 +158,10 @@ fn source(text: &str) -> String {
 }
 
 /// Says in one line how things stand.
-fn verdict(inventory: &Inventory, person: usize, problem: usize) -> String {
-    let needs = person + inventory.orphans.len();
+fn verdict(inventory: &Inventory, count: impl Fn(Health) -> usize) -> String {
+    let needs = count(Health::NeedsPerson) + inventory.orphans.len();
+    let [problem, unserved, working] =
+        [Health::Troubled, Health::Unserved, Health::Working].map(count);
     let plural = |count: usize, one: &str, several: &str| {
         let words = if count == 1 { one } else { several };
         format!("{} {words}", counted(count))
@@ -173,6 +176,18 @@ fn verdict(inventory: &Inventory, person: usize, problem: usize) -> String {
         )
     } else if inventory.certificates.is_empty() {
         "No certificates yet".to_owned()
+    } else if unserved > 0 {
+        plural(
+            unserved,
+            "certificate is not known to be served",
+            "certificates are not known to be served",
+        )
+    } else if working > 0 {
+        plural(
+            working,
+            "certificate is being made",
+            "certificates are being made",
+        )
     } else {
         plural(
             inventory.certificates.len(),
@@ -232,6 +247,12 @@ fn summary(
             "being removed",
             inventory.removing.len(),
         ),
+        (
+            "unserved",
+            "problem",
+            "not known to be served",
+            count(Health::Unserved),
+        ),
         ("under-way", "quiet", "under way", count(Health::Working)),
         ("fine", "fine", "fine", count(Health::Fine)),
     ] {
@@ -248,7 +269,7 @@ fn summary(
     }
     out.push_str("</ul>\n</nav>\n");
     let ends = inventory.certificates.iter().filter_map(|standing| {
-        let end = standing.not_after?;
+        let end = Serving::of(standing).end()?;
         Some((end, &standing.name))
     });
     if let Some((end, name)) = ends.min() {
@@ -498,7 +519,7 @@ mod tests {
             "As of <time datetime=\"2026-01-08T16:54:20Z\">2026-01-08 16:54 UTC</time>",
             "<h3 class=\"f\">shop</h3>",
             "shop.example.com, www.shop.example.com",
-            "<b>89 days</b> of 90 days left (100&nbsp;%), until",
+            "<b>89 days</b> of 90 days left (100&nbsp;%), served until",
             "Renewal in 59 days, ",
             "1 target, proved",
             "listener of app/web (eu-west-1): proved (looked at 74 seconds ago, ",
@@ -528,9 +549,8 @@ mod tests {
         let mut inventory = fleet(4);
         inventory.certificates[3].problem = Some(Problem::ours(Ours::CaaForbids, ""));
         inventory.certificates[2].problem = Some(Problem::ours(Ours::Authority, ""));
-        inventory.certificates[1].not_after = inventory.certificates[1]
-            .not_after
-            .map(|end| end - Duration::days(10));
+        let served = inventory.certificates[1].served.as_mut().unwrap();
+        served.not_after -= Duration::days(10);
         inventory.orphans = vec!["gone".into()];
         inventory.removing = vec!["going".into()];
         let page = page(&inventory, "x");
@@ -661,7 +681,7 @@ mod tests {
                     let is_free = !field.ends_with("At")
                         && !["at", "notBefore", "notAfter", "start", "end", "askAgain"]
                             .contains(&field.as_str())
-                        && !["state", "type", "nextAttempt"].contains(&field.as_str());
+                        && !["state", "type", "nextAttempt", "by"].contains(&field.as_str());
                     if is_free {
                         fill(value, text);
                     }

@@ -2,6 +2,7 @@
 
 mod health;
 mod notes;
+mod serving;
 mod table;
 mod unmanaged;
 
@@ -12,6 +13,7 @@ use serde_json::{Value, json};
 use time::OffsetDateTime;
 
 pub(crate) use health::{Health, by_urgency, is_running_out};
+pub(crate) use serving::{Serving, helps, revoked, to_be_served};
 pub(crate) use table::{command, name_of, rendered, word_of};
 
 use crate::cli;
@@ -43,10 +45,12 @@ pub(crate) async fn status(
     }
     let worst = inventory.certificates.iter();
     let worst = worst.map(|standing| Health::of(standing, now)).min();
-    // What could not be read is neither fine nor wrong.
+    // What could not be read is neither fine nor wrong, and what is served may be unknown as well.
     let store = Problem::kind_of(Ours::Store);
     let is_unread = |standing: &Standing| {
         (standing.problem.as_ref()).is_some_and(|problem| problem.kind == store)
+            || Health::of(standing, now) == Health::Unserved
+                && Serving::of(standing) == Serving::Unknown
     };
     let is_blind =
         inventory.limits.problem.is_some() || inventory.certificates.iter().any(is_unread);

@@ -8,6 +8,7 @@ use time::OffsetDateTime;
 
 use super::health::{Health, by_urgency, is_running_out};
 use super::notes;
+use super::serving::{Serving, helps};
 use crate::terminal::{Ink, Screen};
 use crate::words::{counted, cut, day, detailed, minute, relative};
 
@@ -64,19 +65,18 @@ impl Row {
             [one] => one.clone(),
             [first, others @ ..] => format!("{} +{}", cut(first, LONGEST_DOMAIN), others.len()),
         };
-        // What a target serves that does not hold it is not known.
-        let is_sure = (standing.targets.iter()).all(|target| {
-            matches!(
-                target.entry.state,
-                TargetState::Attached | TargetState::Imported
-            )
-        });
-        let until = match standing.not_after {
-            Some(end) if !is_sure => format!("unsure ({})", day(end)),
-            Some(end) if end <= now => format!("{} (ended)", day(end)),
-            Some(end) => format!("{} ({})", day(end), left_of(end, now)),
-            None => nothing(),
+        let serving = Serving::of(standing);
+        let until = match (serving, serving.end()) {
+            (Serving::Unknown, _) => "unknown".to_owned(),
+            (Serving::NotYet, _) => "not yet".to_owned(),
+            (_, Some(end)) if serving.is_revoked(standing) => format!("REVOKED ({})", day(end)),
+            (_, Some(end)) if end <= now => format!("{} (ended)", day(end)),
+            (Serving::Ready(_), Some(end)) => format!("ready {} ({})", day(end), left_of(end, now)),
+            (_, Some(end)) => format!("{} ({})", day(end), left_of(end, now)),
+            (_, None) => nothing(),
         };
+        // The share is that of the certificate that is to be served.
+        let is_share_of_served = serving.is_wanted(standing) && !serving.is_revoked(standing);
         let renews = match standing.renew_at {
             _ if standing.paused => "paused".to_owned(),
             Some(at) if at <= now => "due".to_owned(),
@@ -88,10 +88,13 @@ impl Row {
             domains: cut(&domains, LONGEST_DOMAIN + 6),
             until,
             left: (standing.lifetime_left_share)
-                .filter(|_| is_sure)
+                .filter(|_| is_share_of_served)
                 .map_or_else(nothing, bar),
             renews,
-            targets: targets(&standing.targets),
+            targets: match serving {
+                Serving::Ready(_) => "held ready".to_owned(),
+                _ => targets(&standing.targets),
+            },
         }
     }
 
@@ -206,6 +209,7 @@ impl Widths {
         let (mark, ink) = match health {
             Health::NeedsPerson => ("!", Ink::Bad),
             Health::Troubled => ("~", Ink::Warning),
+            Health::Unserved => ("?", Ink::Warning),
             Health::Working => ("+", Ink::Warning),
             Health::Fine => (" ", Ink::Good),
         };
@@ -262,10 +266,27 @@ fn details(health: Health, standing: &Standing, now: OffsetDateTime, screen: Scr
             false => "its renewal is overdue, and no pass has said why: does the schedule run?",
         });
     }
+    let serving = Serving::of(standing);
+    let is_another = matches!(serving, Serving::Seen(_)) && !serving.is_wanted(standing);
+    if is_another || matches!(serving, Serving::NotYet | Serving::Unknown) {
+        serving
+            .lines(standing, now)
+            .iter()
+            .for_each(|line| add(line));
+    }
     if health == Health::Working && standing.problem.is_none() {
-        add(&match &standing.under_way {
-            Some(order) => format!("being ordered: {}", order.reason),
-            None => "not issued yet: the next pass orders it".to_owned(),
+        match (&standing.under_way, serving) {
+            (Some(order), _) => add(&format!("being ordered: {}", order.reason)),
+            (None, Serving::Nothing) => add("not issued yet: the next pass orders it"),
+            (None, _) => add("the next pass puts it on its targets"),
+        }
+    }
+    if health == Health::Unserved {
+        add(match serving {
+            Serving::Unknown => {
+                "no pass has looked what is served since this was written: they look once a day"
+            }
+            _ => "it was paused before there was a certificate",
         });
     }
     if let Some(back) = &standing.rolled_back {
@@ -292,12 +313,11 @@ fn details(health: Health, standing: &Standing, now: OffsetDateTime, screen: Scr
 /// Returns the command that helps most with a certificate that is not fine, where there is one.
 pub(crate) fn command(health: Health, standing: &Standing) -> Option<String> {
     let problem = standing.problem.as_ref();
-    let helps = problem.and_then(|problem| remedy::command(problem, &standing.name));
     let missing = standing.missing.first();
-    helps
+    (problem.and_then(|problem| helps(problem, &standing.name)))
         .or_else(|| missing.and_then(|missing| remedy::command(&missing.problem, &standing.name)))
         .or_else(|| match health {
-            Health::NeedsPerson if standing.paused => {
+            Health::NeedsPerson | Health::Unserved if standing.paused => {
                 Some(format!("certloop resume {}", standing.name))
             }
             Health::NeedsPerson if problem.is_none() => Some("certloop doctor".to_owned()),
@@ -346,6 +366,11 @@ fn summary(sorted: &[(Health, &Standing)], now: OffsetDateTime, screen: Screen) 
             Health::Troubled,
             Ink::Warning,
             ["is tried again", "are tried again"],
+        ),
+        (
+            Health::Unserved,
+            Ink::Warning,
+            ["is not known to be served", "are not known to be served"],
         ),
         (
             Health::Working,
@@ -513,5 +538,90 @@ mod tests {
             targets(&[one.clone(), one, wrong]),
             "2 proved, 1 NOT PROVED"
         );
+    }
+
+    fn row(certificate: &Standing) -> String {
+        let inventory = Inventory {
+            certificates: vec![certificate.clone()],
+            ..Inventory::default()
+        };
+        rendered(&inventory, NOW, screen(110), MOST)
+    }
+
+    #[test]
+    fn what_is_to_be_served_has_neither_the_date_nor_the_bar_of_what_is_served() {
+        let mut one = sample().certificates.remove(0);
+        one.served = None;
+        let unknown = row(&one);
+        assert!(
+            unknown.contains("? shop  shop.example.com +1  unknown")
+                && unknown.contains("    What is served is unknown.\n    To be served: 03ab"),
+            "{unknown}"
+        );
+        assert!(
+            unknown.contains("1 is not known to be served") && !unknown.contains("fine"),
+            "{unknown}"
+        );
+        one.targets[0].entry.state = TargetState::Pending;
+        let not_yet = row(&one);
+        assert!(not_yet.contains("  not yet "), "{not_yet}");
+        assert!(not_yet.contains("Nothing is served yet."), "{not_yet}");
+        for text in [unknown, not_yet] {
+            let line = text.lines().nth(1).unwrap();
+            assert!(!line.contains('#') && !line.contains("2026-04"), "{text}");
+        }
+
+        let mut one = sample().certificates.remove(0);
+        if let Some(served) = &mut one.served {
+            served.serial = "02ff".to_owned();
+            served.not_after = NOW + time::Duration::days(30);
+        }
+        let another = row(&one);
+        assert!(another.contains("2026-02-07 (30 d)"), "{another}");
+        let words: Vec<&str> = another.split_whitespace().collect();
+        let words = words.join(" ");
+        for told in [
+            "Served: 02ff, valid until 2026-02-07, seen by a handshake ",
+            "To be served: 03ab6d0ecf831eec9f09, valid until 2026-04-08, not on all its targets",
+        ] {
+            assert!(words.contains(told), "{told}: {another}");
+        }
+        assert!(!another.contains('#'), "{another}");
+    }
+
+    #[test]
+    fn what_hosts_pull_is_held_ready_with_its_own_end() {
+        let mut one = sample().certificates.remove(0);
+        one.served = None;
+        one.targets.clear();
+        let text = row(&one);
+        assert!(
+            text.contains("  ready 2026-04-08 (89 d)  ######## 100%  2026-03-09  held ready"),
+            "{text}"
+        );
+        assert!(text.contains("1 is fine"), "{text}");
+    }
+
+    #[test]
+    fn what_is_served_and_revoked_is_loud() {
+        let mut one = sample().certificates.remove(0);
+        let serial = one.serial.clone().unwrap();
+        one.problem = Some(certificates::problem::Problem::ours(
+            certificates::classes::Ours::Revoked,
+            format!("{serial} is served and was revoked"),
+        ));
+        let text = row(&one);
+        assert!(text.contains("! shop"), "{text}");
+        assert!(text.contains("REVOKED (2026-04-08)"), "{text}");
+        assert!(!text.contains('#'), "{text}");
+        assert!(
+            text.contains("try: certloop renew shop --force\n"),
+            "{text}"
+        );
+        one.paused = true;
+        if let Some(problem) = &mut one.problem {
+            problem.detail += " and is not replaced while it is paused";
+        }
+        assert!(row(&one).contains("try: certloop resume shop\n"));
     }
 }
