@@ -21,8 +21,10 @@ pub fn command(problem: &Problem, name: &str) -> Option<String> {
         Some("certloop doctor".to_owned())
     } else if is(Ours::ListenerFull) {
         Some("certloop status --unmanaged".to_owned())
-    } else if is(Ours::Revoked) {
+    } else if is(Ours::Revoked) && problem.detail.contains("while it is paused") {
         about_it("resume")
+    } else if is(Ours::Revoked) {
+        about_it("renew").map(|command| command + " --force")
     } else if is(Ours::UnknownCertificate) {
         Some("certloop status".to_owned())
     } else if any(&DEPLOYMENT) || problem.retry == Retry::Person {

@@ -313,6 +313,12 @@ impl State {
         is_served || self.is_held_somewhere(serial) || self.targets.is_empty()
     }
 
+    /// Returns what is served; in a record that does not say, what its targets were found to hold.
+    pub fn known_served(&self, now: OffsetDateTime) -> Option<Served> {
+        let known = self.served.clone();
+        known.or_else(|| self.served_by_targets(now))
+    }
+
     /// Notes what is served, as the targets were found now: of several the one that ends first.
     pub fn note_served(&mut self, now: OffsetDateTime) {
         let served = self.served_by_targets(now);

@@ -396,7 +396,7 @@ impl<P: Ports> Cycle<'_, P> {
             serial: held.map(|held| held.serial.clone()),
             not_before: held.map(|held| held.not_before),
             not_after: held.map(|held| held.not_after),
-            served: state.served.clone(),
+            served: state.known_served(whole_seconds(now)),
             lifetime_left_share: held.map(|held| (held.share_left(now) * 1000.0).round() / 1000.0),
             renew_at: state.renew_at().map(whole_seconds),
             rolled_back: state.held_back().map(|back| RolledBack {
