@@ -1,6 +1,6 @@
 //! What documents of one installation want of each other (rule 12): nobody takes from a neighbour.
 //!
-//! Two documents that want one default, or a name with the same kind of key on one listener, would
+//! Two documents that want one default, or a name with the same key type on one listener, would
 //! take it from each other at each pass. The one that was deployed there first holds it, ties by
 //! name; the other changes nothing there and says so.
 
@@ -13,6 +13,7 @@ use crate::certificate_manager::CertificateManager;
 use crate::classes::Ours;
 use crate::cycle::{Cycle, Ports, TAG_CERTIFICATE, TAG_INSTALLATION};
 use crate::document::{Placement, Target, Wanted};
+use crate::key::KeyType;
 use crate::names::{CertificateName, DnsName};
 use crate::problem::Problem;
 use crate::state::{Contended, State};
@@ -30,8 +31,8 @@ pub(crate) struct Claim {
     pub(crate) wants_default: bool,
     /// Its names.
     pub(crate) names: Vec<DnsName>,
-    /// Whether its key is ECDSA.
-    pub(crate) is_ecdsa: bool,
+    /// The kind of key.
+    pub(crate) key_type: KeyType,
     /// Since when it stands there; `None` where it does not.
     pub(crate) since: Option<OffsetDateTime>,
     /// Since when it stands there as the default; `None` where it does not.
@@ -59,22 +60,19 @@ pub(crate) fn resolve(claims: &[Claim]) -> Lost {
                 lose(&mut lost, other, holder, "the default", listener);
             }
         }
-        let mut held = BTreeMap::<(&DnsName, bool), &Claim>::new();
+        let mut held = BTreeMap::<(&DnsName, String), &Claim>::new();
         for claim in by_age(&claims, |claim| claim.since) {
             let taken = claim.names.iter().find_map(|name| {
-                held.get(&(name, claim.is_ecdsa))
+                held.get(&(name, claim.key_type.to_string()))
                     .map(|holder| (name, *holder))
             });
             if let Some((name, holder)) = taken {
-                let what = match claim.is_ecdsa {
-                    true => format!("{name} with an ECDSA key"),
-                    false => format!("{name} with an RSA key"),
-                };
+                let what = format!("{name} with the key type {}", claim.key_type);
                 lose(&mut lost, claim, holder, &what, listener);
                 continue;
             }
             for name in &claim.names {
-                held.insert((name, claim.is_ecdsa), claim);
+                held.insert((name, claim.key_type.to_string()), claim);
             }
         }
     }
@@ -129,7 +127,7 @@ pub(crate) fn claims(wanted: &Wanted, state: &State, home: &str) -> Vec<Claim> {
                 name: wanted.name.to_string(),
                 wants_default: *placement == Placement::Default,
                 names: wanted.domains.clone(),
-                is_ecdsa: wanted.key_type.is_ecdsa(),
+                key_type: wanted.key_type,
                 since,
                 default_since: since
                     .filter(|_| was_default && !state.contended.contains_key(&listener)),
@@ -212,7 +210,7 @@ impl<P: Ports> Cycle<'_, P> {
                 None => continue,
             };
             owners.extend(recorded.into_values().map(|contended| contended.holder));
-            for claim in claims.iter().filter(|claim| claim.since.is_none()) {
+            for claim in &claims {
                 owners.extend(self.owners_on(claim).await);
             }
         }
@@ -327,7 +325,7 @@ mod tests {
             listener: "listener".to_owned(),
             wants_default: false,
             names: names.iter().map(|name| name.parse().unwrap()).collect(),
-            is_ecdsa: true,
+            key_type: KeyType::EcdsaP256,
             since,
             default_since: None,
         }
@@ -362,7 +360,7 @@ mod tests {
     fn another_kind_of_key_or_other_names_are_in_nobodys_way() {
         let a = claim("a", &["a.example.com", "b.example.com"], None);
         let rsa = Claim {
-            is_ecdsa: false,
+            key_type: KeyType::Rsa2048,
             ..claim("b", &["a.example.com"], None)
         };
         assert_eq!(losers(&[a, rsa, claim("c", &["c.example.com"], None)]), []);
