@@ -959,7 +959,12 @@ pub(crate) fn before_detach(world: &mut World, pass: u32, listener: &str, certif
             .states
             .iter()
             .find(|(name, _)| knows_arn(world, name, certificate));
-        if holder.is_some() {
+        // One of ours that lost its tags leaves as the one before does, so that it shadows nothing.
+        let has_lost_tags = |state: &State| {
+            let mut lost = state.imports.values().flat_map(|import| &import.untagged);
+            lost.any(|lost| lost.arn.as_str() == certificate)
+        };
+        if holder.is_some() || world.states.values().any(has_lost_tags) {
             return;
         }
         let successors: Vec<String> = world
