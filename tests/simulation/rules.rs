@@ -1503,12 +1503,14 @@ pub(crate) fn time_passes(world: &mut World) {
         let replaced = others_replaced(world, name, wish, now);
         let calm = world.calm_since(name) + Duration::days(3) < now;
         if let Some(why) = replaced
-            && !(world.visitors.is_on() && needs_person(world, name, wish))
+            && !(is_held_back(world, name)
+                || world.visitors.is_on() && needs_person(world, name, wish))
         {
             broken = Some(why);
         }
         // Where a person is needed first, nothing may be ordered.
-        let waits = world.visitors.is_on() && needs_person(world, name, wish);
+        let waits =
+            is_held_back(world, name) || world.visitors.is_on() && needs_person(world, name, wish);
         for (domain, why) in unprovided(world, name, wish, sound, now) {
             if waits {
                 break;
@@ -1587,7 +1589,8 @@ fn unprovided<'w>(
     now: OffsetDateTime,
 ) -> Vec<(&'w str, String)> {
     // One that others serve as well may be theirs to validate.
-    if !wish.partial || wish.paused || world.book.rolled_back.contains_key(name) {
+    let is_held = world.book.rolled_back.contains_key(name) || is_held_back(world, name);
+    if !wish.partial || wish.paused || is_held {
         return Vec::new();
     }
     let sound = sound.max(world.first_down);
@@ -1809,7 +1812,18 @@ fn needs_person(world: &World, name: &str, wish: &Wish) -> bool {
                 })
         })
     });
-    full || refused || rivalled || needs_person_by_rule_12(world, name, wish)
+    full || refused
+        || rivalled
+        || is_held_back(world, name)
+        || needs_person_by_rule_12(world, name, wish)
+}
+
+/// Whether another document holds the place, or something that is superseded stays: a person has to say what is meant.
+fn is_held_back(world: &World, name: &str) -> bool {
+    world.states.get(name).is_some_and(|state| {
+        let mut targets = state.targets.iter();
+        !state.contended.is_empty() || targets.any(|target| !target.stays.is_empty())
+    })
 }
 
 /// Another document wants the same place, one of others that is superseded serves more than ours does, or the bucket does not know
