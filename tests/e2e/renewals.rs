@@ -45,6 +45,7 @@ async fn a_certificate_is_renewed_two_months_later_under_the_same_arn() {
             "DescribeTargetGroups",
             "GetObject certificates/shop.json",
             "GetObject limits/certificate-manager-us-east-1.json",
+            "GetObject limits/strays.json",
             "GetObject settings.json",
             "GetObject state/shop.json",
             "ListObjectsV2",

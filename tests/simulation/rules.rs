@@ -870,6 +870,13 @@ pub(crate) fn before_attach(
                 .iter()
                 .flatten()
                 .any(|wish| wish.listeners().any(|(arn, _)| arn == listener));
+            // Until a leaf for an edited document is issued, what it said before is in force.
+            let in_force = (world.states.get(&name)).and_then(|state| state.in_force.as_ref());
+            let was_wanted = in_force.is_some_and(|word| {
+                let mut targets = word.targets.iter();
+                targets.any(|target| format!("{target:?}").contains(listener))
+            });
+            let wanted = wanted || was_wanted;
             // Another's certificate may be moved from the default to the list.
             if !wanted && !holding.has(certificate) {
                 world.broken(format!("rule 3: {certificate} of {name} is attached to {listener}, where nobody wants it"));
@@ -1917,8 +1924,19 @@ fn not_well(world: &World, name: &str, wish: &Wish, now: OffsetDateTime) -> Vec<
     let document = world.objects.get(&format!("certificates/{name}.json"));
     let document = document.map(|stored| stored.etag.as_str());
     let back = world.book.rolled_back.get(name);
-    let is_held_back =
-        back.is_some_and(|back| back.serial == held.serial && back.document.as_deref() == document);
+    // A pause, tags or `partial` do not end a rollback: only another word does.
+    let word = (world.states.get(name))
+        .and_then(|state| state.rolled_back.as_ref())
+        .and_then(|back| back.word.as_ref());
+    let says_the_same = word.is_some_and(|word| {
+        word.key_type == wish.key_type
+            && word.domains.len() == wish.domains.len()
+            && (word.domains.iter())
+                .all(|name| wish.domains.iter().any(|wanted| wanted == name.as_str()))
+    });
+    let is_held_back = back.is_some_and(|back| {
+        back.serial == held.serial && (back.document.as_deref() == document || says_the_same)
+    });
     if !is_held_back && (domains != wish.domains || held.key_type != wish.key_type) {
         problems.push(format!(
             "its certificate is not as wanted ({})",

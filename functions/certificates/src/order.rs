@@ -707,7 +707,6 @@ impl<P: Ports> Work<'_, '_, P> {
             .iter()
             .filter_map(|entry| store::serial_of_vault_key(name, &entry.key))
             .filter(|serial| ![current, previous].contains(&Some(serial)))
-            .filter(|serial| !self.state.is_held_somewhere(serial))
             .filter(|serial| !self.state.is_to_be_revoked(serial));
         let strays: Vec<String> = strays.map(str::to_owned).collect();
         self.state.leftovers.serials.extend(strays);

@@ -263,11 +263,9 @@ impl State {
                 oldest
             }
         };
-        let is_needed = |serial: &String| {
-            self.held(serial).is_some()
-                || self.is_to_be_revoked(serial)
-                || self.is_held_somewhere(serial)
-        };
+        // What targets hold besides, the certificate manager holds as well.
+        let is_needed =
+            |serial: &String| self.held(serial).is_some() || self.is_to_be_revoked(serial);
         let goes = goes.filter(|serial| !is_needed(serial));
         self.leftovers.serials.extend(goes);
     }
