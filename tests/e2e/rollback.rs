@@ -103,7 +103,7 @@ async fn what_is_held_ends_with_force_a_document_or_the_other_serial() {
                 "forced" => forced(),
                 "document" => {
                     let mut document = site.document(&[&domain]);
-                    document["profile"] = json!("default");
+                    document["supersedes"] = json!([site.placeholder]);
                     site.put_document("shop", &document).await;
                     json!({"action": "reconcile"})
                 }
@@ -163,7 +163,7 @@ async fn asked_for_again_after_an_edit_it_holds_again() {
     let (site, domain, first, _) = renewed(&cloud, "shop").await;
     site.invoke(&rollback()).await;
     let mut document = site.document(&[&domain]);
-    document["profile"] = json!("default");
+    document["supersedes"] = json!([site.placeholder]);
     site.put_document("shop", &document).await;
     // Nothing is due: what is served stays, and its renewal is planned as ever.
     let pass = site.pass().await;

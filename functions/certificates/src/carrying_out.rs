@@ -292,8 +292,14 @@ impl<P: Ports> Work<'_, '_, P> {
 
     fn conclude(&self, done: Done, waiting: Option<Waits>) -> Entry {
         let name = &self.wanted.name;
+        let with_remarks = |mut entry: Entry| {
+            for remark in &done.remarks {
+                entry.reason = format!("{}; {remark}", entry.reason);
+            }
+            entry
+        };
         if let Some(halt) = done.halt {
-            return self.entry_of_halt(halt);
+            return with_remarks(self.entry_of_halt(halt));
         }
         // What has to wait is told whatever else was done.
         let waiting = waiting.map(|held| held.entry(name));
@@ -305,7 +311,8 @@ impl<P: Ports> Work<'_, '_, P> {
             (None, None) => Outcome::Kept,
         };
         if let (Outcome::Waiting, Some(entry)) = (outcome, &waiting) {
-            return (self.cycle).with_state(entry.clone(), &self.state, Some(&self.wanted));
+            let entry = with_remarks(entry.clone());
+            return (self.cycle).with_state(entry, &self.state, Some(&self.wanted));
         }
         let mut reason = done.reason.unwrap_or_else(|| "tidied up".to_owned());
         for remark in done.remarks {
