@@ -285,6 +285,59 @@ impl<P: Ports> Cycle<'_, P> {
         }
     }
 
+    /// Asks once more, right before a default that is not this document's is replaced, whether
+    /// another document holds it. What cannot be told stays as it is.
+    pub(crate) async fn may_displace(
+        &self,
+        name: &CertificateName,
+        listener: &ListenerArn,
+        default: &str,
+    ) -> Result<(), Problem> {
+        let Ok(arn) = default.parse::<CertificateArn>() else {
+            return Ok(());
+        };
+        let tags = self
+            .ports
+            .certificate_manager(arn.region())
+            .tags(&arn)
+            .await;
+        let tags = tags.map_err(|error| error.problem(Ours::CertificateManager, default))?;
+        let tags = tags.unwrap_or_default();
+        let owner = tags
+            .get(TAG_CERTIFICATE)
+            .filter(|owner| *owner != name.as_str());
+        let (Some(owner), true) = (
+            owner,
+            tags.get(TAG_INSTALLATION) == Some(&self.installation),
+        ) else {
+            return Ok(());
+        };
+        let is_known = self.claims.borrow().contains_key(owner);
+        if let (false, Ok(owner)) = (is_known, owner.parse::<CertificateName>()) {
+            self.look_at_neighbour(&owner).await;
+        }
+        if self.unknown_claims.borrow().contains(owner) {
+            let detail = format!(
+                "{default} is the default of {listener} and belongs to {owner}, whose document or state cannot be read: \
+                 nothing is changed there"
+            );
+            return Err(Problem::ours(Ours::LoadBalancer, detail));
+        }
+        let known = self.claims.borrow();
+        let all: Vec<Claim> = known
+            .values()
+            .flat_map(|(claims, _)| claims.clone())
+            .collect();
+        let lost = resolve(&all);
+        match lost
+            .get(name.as_str())
+            .and_then(|lost| lost.get(listener.as_str()))
+        {
+            Some(contended) => Err(contended.problem(name.as_str(), listener.as_str())),
+            None => Ok(()),
+        }
+    }
+
     /// Refuses what a document must not supersede: a certificate of this installation. Documents
     /// take over from each other by `remove`.
     pub(crate) async fn may_supersede(

@@ -321,6 +321,12 @@ impl<P: Ports> Work<'_, '_, P> {
             }
             Ok(imported) => imported,
             Err(Halt::Failed(failing)) => {
+                if failing.problem.kind == Problem::kind_of(Ours::VaultEntryLost)
+                    && let Some(held) = &mut self.state.certificate
+                {
+                    // Without its key it stands where it stands: another one is due now.
+                    held.renewal.at = crate::report::whole_seconds(self.cycle.clock.now());
+                }
                 for target in &targets {
                     let (kind, id) = target_id(target, &self.state, &home);
                     let record = self.state.target_mut(kind, &id);

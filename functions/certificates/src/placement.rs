@@ -132,6 +132,14 @@ impl<P: Ports> Work<'_, '_, P> {
             placing.placement = Placement::Sni;
         }
         let mut changes = listener::establish(&before, &placing.wish(), displaced.keep);
+        let replaces = |change: &Change| matches!(change, Change::SetDefault(_));
+        if let Some(default) = &before.default
+            && changes.iter().any(replaces)
+            && !placing.old.contains(default)
+        {
+            let name = &self.wanted.name;
+            self.cycle.may_displace(name, arn, default).await?;
+        }
         self.set_aside(arn, &before, &placing, &displaced, &changes)
             .await?;
         for change in &changes {
