@@ -10,7 +10,7 @@ use crate::helpers::{
 };
 
 /// Another server for these names: what a client would see if the load balancer went on serving something else.
-async fn stale_server(names: &[&str]) -> (String, http::Serving) {
+pub(crate) async fn stale_server(names: &[&str]) -> (String, http::Serving) {
     let (chain, key) = PrivateAuthority::new().issue(names);
     let config = tls::server_config(&chain, &key).unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -6,16 +6,16 @@ use std::time::Duration;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use serde_json::{Value, json};
-use tests::http::{self, Response};
-use tests::{Fault, Installation, Invocation, Leaf, PrivateAuthority, Sent, tls};
+use tests::http;
+use tests::{Fault, Installation, Invocation, Leaf, Sent, tls};
 use time::OffsetDateTime;
-use tokio::net::TcpListener;
 
 use crate::evidence::{self, DAY, MINUTE, NEW_ORDER, later};
 use crate::helpers::{
     acme, arn, assert_person, changing_a_listener, importing, refuse_to_add, shown,
     take_more_certificates, with,
 };
+use crate::proofs::stale_server;
 use crate::renewal_information::{HOUR, issued, steady};
 
 async fn status_of(site: &Installation, name: &str, clock: Duration) -> Value {
@@ -276,23 +276,6 @@ async fn tags_that_somebody_removes_are_told_and_put_back_on_request() {
     evidence::assert_at_rest(&cloud, &site, "shop", &domain, 2).await;
 }
 
-/// A server before the load balancer that goes on serving something else.
-async fn something_else(names: &[&str]) -> (String, http::Serving) {
-    let (chain, key) = PrivateAuthority::new().issue(names);
-    let config = tls::server_config(&chain, &key).unwrap();
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap().to_string();
-    let serving = http::listen(listener, move |stream, _| {
-        let acceptor = tokio_rustls::TlsAcceptor::from(config.clone());
-        async move {
-            if let Ok(stream) = acceptor.accept(stream).await {
-                let _ = http::serve(stream, async |_| Some(Response::new(200, "else"))).await;
-            }
-        }
-    });
-    (address, serving)
-}
-
 /// Returns the serials of what an invocation imported, in order.
 fn imported(pass: &Invocation) -> Vec<String> {
     let imports = pass.requests.iter().filter(|sent| importing(sent));
@@ -306,7 +289,7 @@ fn imported(pass: &Invocation) -> Vec<String> {
 }
 
 async fn behind_something_else(site: &Installation, domain: &str) -> http::Serving {
-    let (address, serving) = something_else(&[domain]).await;
+    let (address, serving) = stale_server(&[domain]).await;
     let mut settings = site.settings();
     settings["proof"] = json!({"mode": "require", "connectTo": address, "seconds": 1});
     site.put_settings(&settings).await;

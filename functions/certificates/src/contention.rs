@@ -146,7 +146,7 @@ impl<P: Ports> Cycle<'_, P> {
     }
 
     /// Decides who holds what, from all documents that were looked at, and returns the names for
-    /// which that is another than their record says. `is_full`: whether all documents were.
+    /// which that is another than their record says.
     ///
     /// What could not be told of a document leaves those alone that it was in the way of.
     pub(crate) async fn settle_contention(
@@ -162,12 +162,8 @@ impl<P: Ports> Cycle<'_, P> {
         } else {
             self.look_at_neighbours(due).await;
         }
+        let mut lost = self.decided();
         let known = self.claims.borrow();
-        let all: Vec<Claim> = known
-            .values()
-            .flat_map(|(claims, _)| claims.clone())
-            .collect();
-        let mut lost = resolve(&all);
         let unknown = self.unknown_claims.borrow();
         for (name, (_, recorded)) in known.iter() {
             for (listener, contended) in recorded {
@@ -186,6 +182,13 @@ impl<P: Ports> Cycle<'_, P> {
         drop(known);
         *self.contention.borrow_mut() = Some(lost);
         changed
+    }
+
+    /// Returns what each document does not get, by all that were looked at.
+    fn decided(&self) -> Lost {
+        let known = self.claims.borrow();
+        let all = known.values().flat_map(|(claims, _)| claims.clone());
+        resolve(&all.collect::<Vec<_>>())
     }
 
     /// Brings what is known of contention into a record that was read; returns whether that is news.
@@ -323,12 +326,7 @@ impl<P: Ports> Cycle<'_, P> {
             );
             return Err(Problem::ours(Ours::LoadBalancer, detail));
         }
-        let known = self.claims.borrow();
-        let all: Vec<Claim> = known
-            .values()
-            .flat_map(|(claims, _)| claims.clone())
-            .collect();
-        let lost = resolve(&all);
+        let lost = self.decided();
         match lost
             .get(name.as_str())
             .and_then(|lost| lost.get(listener.as_str()))

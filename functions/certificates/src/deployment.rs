@@ -10,7 +10,7 @@ use crate::cycle::{Cycle, Halt, Ports, Work};
 use crate::document::{Placement, Target, Wanted};
 use crate::import::{Imported, Issued};
 use crate::listener;
-use crate::placement::{Placed, placing};
+use crate::placement::placing;
 use crate::problem::{Problem, backoff};
 use crate::proving::{is_old, proof_is_due};
 use crate::renewal::{self, rfc3339};
@@ -342,7 +342,7 @@ impl<P: Ports> Work<'_, '_, P> {
             Err(halt) => return Err(halt),
         };
         deployed.changed |= how != Imported::Before;
-        let mut placed_on = Vec::new();
+        let mut unproved = false;
         for target in &targets {
             match target {
                 Target::CertificateManager { .. } => {
@@ -389,7 +389,7 @@ impl<P: Ports> Work<'_, '_, P> {
                         Err(halt) => Err(halt),
                     };
                     match placed {
-                        Ok(placed) => placed_on.push(placed),
+                        Ok(proved) => unproved |= !proved,
                         Err(Halt::Failed(failing)) => {
                             let (kind, id) = target_id(target, &self.state, &home);
                             let record = self.state.target_mut(kind, &id);
@@ -406,7 +406,7 @@ impl<P: Ports> Work<'_, '_, P> {
                 }
             }
         }
-        if placed_on.iter().any(|placed| *placed != Placed::Proved) {
+        if unproved {
             self.undo_import(region, &arn, &targets, deployed).await?;
         }
         if deployed.problem.is_none()

@@ -488,7 +488,11 @@ impl<P: Ports> Cycle<'_, P> {
     fn note_refusals(&self, state: &State) {
         let full = Problem::kind_of(Ours::ListenerFull);
         let failure = state.deployment_failure.as_ref();
-        if failure.is_none_or(|failure| failure.problem.kind != full) {
+        // It is believed for an hour: somebody may have made room since.
+        let is_fresh = failure.is_some_and(|failure| {
+            failure.problem.kind == full && self.clock.now() - failure.at < time::Duration::HOUR
+        });
+        if !is_fresh {
             return;
         }
         let failed = state

@@ -132,19 +132,23 @@ impl<P: Ports> Cycle<'_, P> {
         let balancer = balancer_of(listener);
         let count = held.get(&balancer).copied().unwrap_or_default();
         let was_refused = self.full.borrow().contains(&balancer);
-        let quota = match self.settings.limits.certificates_per_load_balancer {
-            Some(quota) => quota,
-            // One that holds more shows that the account's quota was raised.
-            None if held.values().any(|count| *count > QUOTA) => usize::MAX,
-            None => QUOTA,
-        };
-        (was_refused || count >= quota).then(|| {
+        (was_refused || count >= self.quota(&held)).then(|| {
             let detail = format!(
                 "{listener} has no room for another certificate: its load balancer holds {count} beside \
                  the defaults, so nothing is ordered; take one off, or raise the quota and name it in \
                  limits.certificatesPerLoadBalancer of settings.json"
             );
             Problem::ours(Ours::ListenerFull, detail)
+        })
+    }
+
+    /// Returns how many certificates beside the defaults one load balancer takes, as far as that is
+    /// known: one that holds more shows that the account's quota was raised.
+    fn quota(&self, held: &BTreeMap<String, usize>) -> usize {
+        let known = self.settings.limits.certificates_per_load_balancer;
+        known.unwrap_or_else(|| match held.values().any(|count| *count > QUOTA) {
+            true => usize::MAX,
+            false => QUOTA,
         })
     }
 
@@ -168,18 +172,19 @@ impl<P: Ports> Cycle<'_, P> {
     /// where the quota is not known: that one shows whether it was raised. Returns the names that wait.
     pub(crate) fn without_a_place(&self, wishes: &[(&str, Vec<String>)]) -> Vec<String> {
         let held = self.certificates_by_load_balancer();
-        let known = self.settings.limits.certificates_per_load_balancer;
-        let is_raised = known.is_none() && held.values().any(|count| *count > QUOTA);
+        let is_known = self
+            .settings
+            .limits
+            .certificates_per_load_balancer
+            .is_some();
+        let most = self.quota(&held).saturating_add(usize::from(!is_known));
         let mut left = BTreeMap::<String, usize>::new();
         let mut sorted: Vec<_> = wishes.to_vec();
         sorted.sort();
         let mut waiting = Vec::new();
         for (name, balancers) in sorted {
-            let room = |balancer: &str| match known {
-                _ if is_raised => usize::MAX,
-                Some(quota) => quota.saturating_sub(held.get(balancer).copied().unwrap_or(0)),
-                None => (QUOTA + 1).saturating_sub(held.get(balancer).copied().unwrap_or(0)),
-            };
+            let room =
+                |balancer: &str| most.saturating_sub(held.get(balancer).copied().unwrap_or(0));
             let fits = (balancers.iter()).all(|balancer| {
                 *left
                     .entry(balancer.clone())

@@ -33,17 +33,6 @@ pub(crate) struct Placing {
     supersedes: Vec<String>,
 }
 
-/// What became of one certificate on one listener.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Placed {
-    /// It is there, and the proof let it pass.
-    Proved,
-    /// The proof failed, and what was there before is back.
-    Undone,
-    /// The proof failed, and it stays all the same.
-    Stays,
-}
-
 impl Placing {
     pub(crate) fn wish(&self) -> Wish<'_> {
         Wish {
@@ -72,7 +61,7 @@ enum Applied {
 }
 
 impl<P: Ports> Work<'_, '_, P> {
-    /// Puts the certificate on one listener.
+    /// Puts the certificate on one listener; returns whether the proof let it pass.
     pub(crate) async fn place_on(
         &mut self,
         arn: &ListenerArn,
@@ -81,7 +70,7 @@ impl<P: Ports> Work<'_, '_, P> {
         issued: &Issued,
         changed_in_place: bool,
         deployed: &mut Deployed,
-    ) -> Result<Placed, Halt> {
+    ) -> Result<bool, Halt> {
         self.grant("switching a listener", LEAST_TO_SWITCH, LEAST_TO_SWITCH)?;
         let balancer = self.cycle.ports.load_balancer(arn.region());
         let failed =
@@ -201,9 +190,9 @@ impl<P: Ports> Work<'_, '_, P> {
             self.note("attached", format!("{} on {arn}", ours.as_str()));
         }
         if let Verdict::NotProved(why) = self.prove(&listener, arn, issued, touched).await? {
-            return self
-                .not_proved(&balancer, arn, issued, (ours, previously), why, deployed)
-                .await;
+            self.not_proved(&balancer, arn, issued, (ours, previously), why, deployed)
+                .await?;
+            return Ok(false);
         }
         let record = self.state.target_mut(TargetKind::Listener, arn.as_str());
         record.standby = Standby::default();
@@ -220,7 +209,7 @@ impl<P: Ports> Work<'_, '_, P> {
                 "{default} is superseded but stays the default of {arn}; whoever made it default has to choose another, or set \"as\": \"default\" here"
             ));
         }
-        Ok(Placed::Proved)
+        Ok(true)
     }
 
     /// After a proof that failed: what was there before comes back, once for one leaf, and only
@@ -233,7 +222,7 @@ impl<P: Ports> Work<'_, '_, P> {
         (ours, previously): (&CertificateArn, (Option<CertificateArn>, Option<String>)),
         why: String,
         deployed: &mut Deployed,
-    ) -> Result<Placed, Halt> {
+    ) -> Result<(), Halt> {
         let serial = issued.leaf().serial.clone();
         let superseded = (self.state.imports.get(arn.region()))
             .map(|import| import.superseded.clone())
@@ -259,10 +248,6 @@ impl<P: Ports> Work<'_, '_, P> {
         let held = self.put_back(balancer, arn, ours).await?;
         let detail = format!("{arn}: {why}");
         let record = self.state.target_mut(TargetKind::Listener, arn.as_str());
-        let placed = match held.has(ours.as_str()) && !comes_back {
-            true => Placed::Stays,
-            false => Placed::Undone,
-        };
         if !held.has(ours.as_str()) {
             record.state = TargetState::Failed;
             (record.certificate_arn, record.serial) = previously;
@@ -272,7 +257,7 @@ impl<P: Ports> Work<'_, '_, P> {
         if was_undone {
             deployed.stays_unproved();
         }
-        Ok(placed)
+        Ok(())
     }
 
     /// Whether a leaf lacks names that the document wants (`partial`).
