@@ -229,7 +229,7 @@ def test_what_acm_says_of_expiry_reaches_the_topic_by_the_role_of_its_rule_alone
         TopicArn=topic, Protocol="sqs", Endpoint=queue, Attributes=plain, ReturnSubscriptionArn=True
     )["SubscriptionArn"]
     arn = f"arn:aws:acm:{REGION}:{ACCOUNT}:certificate/0123"
-    detail = json.dumps({"DaysToExpiry": 3, "CommonName": "shop.example.com"})
+    detail = json.dumps({"DaysToExpiry": 1, "CommonName": "shop.example.com"})
     entry = {"Source": "aws.acm", "DetailType": "ACM Certificate Approaching Expiration", "Resources": [arn], "Detail": detail}
 
     def messages(url: str) -> list[str]:
@@ -241,7 +241,7 @@ def test_what_acm_says_of_expiry_reaches_the_topic_by_the_role_of_its_rule_alone
     world.aws.local("POST", "event", {"region": REGION, "entry": entry})
     [told] = until("ACM's event as a message", lambda: messages(mail), 10)
     # The ARN is missing there: the stand-in's transformer reads no element of a list.
-    assert "(shop.example.com) expires in 3 days" in told, told
+    assert "(shop.example.com) expires in 1 days" in told, told
     assert messages(lost) == []
     with Without(world, "certloop-dev-expiring", "TellWhatExpires"):
         world.aws.local("POST", "event", {"region": REGION, "entry": entry})
