@@ -1062,6 +1062,7 @@ impl Account for SimAccount {
         let serial: String = (leaf.raw_serial().iter())
             .map(|byte| format!("{byte:02x}"))
             .collect();
+        let ends = leaf.validity().not_after.to_datetime();
         let (site, pass) = (self.1, self.0.0.pass);
         self.0
             .0
@@ -1075,6 +1076,9 @@ impl Account for SimAccount {
                 if issued.revoked.is_some() {
                     world.tally.count("alreadyRevoked");
                     return Err(problem("alreadyRevoked", 400, "revoked already"));
+                }
+                if ends <= now {
+                    return Err(problem("unauthorized", 403, "the certificate has ended"));
                 }
                 issued.revoked = Some(now);
                 issued.window = Window::Past(now);

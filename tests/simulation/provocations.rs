@@ -109,7 +109,8 @@ pub(crate) fn provoke(world: &mut World, name: &str) -> Option<Errand> {
     let wish = world.wishes[name].now()?.clone();
     let listener = wish.listeners().next().map(|(arn, _)| arn.to_owned());
     let counted = match world.rng.u8(..21) {
-        0..=2 => restore(world)?,
+        0..=2 if restores() => restore(world)?,
+        0..=2 => take_tags(world, name)?,
         3 => take_tags(world, name)?,
         4 | 5 => supersede_ours(world, name, wish)?,
         6 | 7 => want_one_default(world, name, wish)?,
@@ -135,6 +136,11 @@ pub(crate) fn provoke(world: &mut World, name: &str) -> Option<Errand> {
     world.say(format_args!("people: {counted} ({name})"));
     rules::after_event(world);
     None
+}
+
+/// Whether buckets of another day are restored: `RULE12=restores`, or with the table.
+fn restores() -> bool {
+    std::env::var("RULE12").is_ok_and(|mode| mode == "restores" || mode == "list")
 }
 
 /// The whole bucket becomes what it was on another day.
@@ -200,9 +206,12 @@ fn supersede_ours(world: &mut World, name: &str, mut wish: Wish) -> Option<&'sta
         Some(import.arn.as_ref()?.to_string())
     };
     let (own, their) = (arn(world, name), arn(world, &other)?);
-    wish.supersedes.push(their);
+    // The same one twice would be an invalid document.
+    if !wish.supersedes.contains(&their) {
+        wish.supersedes.push(their);
+    }
     want(world, name, Some(wish));
-    if let Some(own) = own.filter(|_| world.rng.bool()) {
+    if let Some(own) = own.filter(|own| !theirs.supersedes.contains(own) && world.rng.bool()) {
         theirs.supersedes.push(own);
         want(world, &other, Some(theirs));
     }
@@ -283,7 +292,9 @@ fn edit_while_down(world: &mut World, name: &str, mut wish: Wish) -> Option<&'st
                     theirs
                 }
             };
-            wish.supersedes.push(theirs);
+            if !wish.supersedes.contains(&theirs) {
+                wish.supersedes.push(theirs);
+            }
         }
     }
     wish.domains

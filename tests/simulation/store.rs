@@ -52,6 +52,10 @@ impl Store for SimStore {
                     });
                 }
                 let state = read_state(world, key, &body);
+                if std::env::var_os("BODIES").is_some() {
+                    let body = String::from_utf8_lossy(&body).into_owned();
+                    world.say(format_args!("body of {key}: {body}"));
+                }
                 rules::before_write(world, pass, key, &body, state.as_ref());
                 Ok(put_known(world, key, body, state))
             })

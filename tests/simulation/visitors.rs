@@ -59,7 +59,7 @@ impl Default for Visitors {
         let mode = std::env::var("RULE12").unwrap_or_default();
         Self {
             mode: match mode.as_str() {
-                "on" => Mode::On,
+                "on" | "restores" => Mode::On,
                 "list" => Mode::List,
                 // Not yet the default: what it still finds would end most worlds.
                 _ => Mode::Off,
@@ -261,7 +261,7 @@ pub(crate) fn succeeds(new: &Leaf, old: &Leaf, at: OffsetDateTime) -> bool {
 }
 
 /// Returns what stands under an ARN.
-fn standing(world: &World, arn: &str) -> Option<Standing> {
+pub(crate) fn standing(world: &World, arn: &str) -> Option<Standing> {
     let held = world.manager.get(arn)?;
     let owner = world.owner_of(arn).or_else(|| {
         let issued = world.visitors.issued.get(&held.leaf.serial)?;
@@ -663,16 +663,17 @@ pub(crate) fn was_served(world: &World, serial: &str) -> bool {
     world.visitors.served.contains(serial)
 }
 
-/// Returns the serials of a document that visitors get now.
+/// Returns the serials of a document that stand where visitors may get them now.
 pub(crate) fn served_now(world: &World, name: &str) -> BTreeSet<String> {
-    let at = world.now();
+    let is_ours = |it: &Standing| it.owner.as_deref() == Some(name);
     let mut serials = BTreeSet::new();
     for listener in world.listeners.keys() {
         let view = view(world, listener);
-        let visitors = view.visitors(world, at);
-        let got = visitors.iter().filter_map(|visitor| view.gets(visitor, at));
-        let ours = got.filter(|it| it.owner.as_deref() == Some(name));
+        let ours = view.all().filter(|it| is_ours(it));
         serials.extend(ours.map(|it| it.leaf.serial.clone()));
     }
+    let followed = (world.manager.keys()).filter(|arn| words::is_followed(world, name, arn));
+    let followed = followed.filter_map(|arn| standing(world, arn));
+    serials.extend(followed.map(|it| it.leaf.serial.clone()));
     serials
 }

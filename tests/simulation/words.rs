@@ -13,7 +13,7 @@ use crate::ca::Site;
 use crate::people::{Target, Wish};
 use crate::rules;
 use crate::visitors::{
-    Call, Standing, Touch, View, Visitor, is_ecdsa, is_good, served_now, was_served,
+    Call, Standing, Touch, View, Visitor, is_ecdsa, is_good, served_now, standing, was_served,
 };
 use crate::world::{HOME, Wished, World};
 
@@ -27,6 +27,20 @@ fn fits(world: &World, leaf: &Leaf, wish: &Wish) -> bool {
             .names
             .iter()
             .all(|name| wish.domains.iter().any(|it| it == name.as_str()))
+}
+
+/// Whether a leaf was issued for this very document without the names that stood in the way.
+fn fits_in_part(world: &World, name: &str, leaf: &Leaf, wish: &Wish) -> bool {
+    let versions = world.wishes.get(name).map(|wished| &wished.versions);
+    let mut versions = versions.into_iter().flatten();
+    let since = versions.find(|(_, version)| version.as_ref() == Some(wish));
+    let site = world.ca.issued.get(&leaf.serial).map(|issued| issued.site);
+    let wanted = |held: &str| wish.domains.iter().any(|it| it == held);
+    wish.partial
+        && leaf.key_type == Some(wish.key_type)
+        && site.is_some_and(|site| wish.sites().contains(&site))
+        && leaf.names.iter().all(|held| wanted(held.as_str()))
+        && since.is_some_and(|(from, _)| leaf.not_before + Duration::HOUR >= *from)
 }
 
 /// Whether a leaf for this very document is issued, to be served or standing somewhere.
@@ -44,7 +58,7 @@ pub(crate) fn counts(world: &World, name: &str, wish: &Wish) -> bool {
             })
         };
         issued.document == name
-            && fits(world, &issued.leaf, wish)
+            && (fits(world, &issued.leaf, wish) || fits_in_part(world, name, &issued.leaf, wish))
             && is_good(world, &issued.leaf, world.now())
             && (held.is_some_and(|held| held.serial == *serial) || stands())
     })
@@ -119,7 +133,9 @@ fn said_default(world: &World, call: &Call<'_>, listener: &str) -> bool {
     let Touch::SetDefault { arn, .. } = call.touch else {
         return false;
     };
-    let (Some(owner), Some(held)) = (world.owner_of(arn), world.manager.get(arn)) else {
+    // Also without its tags, where our state knows it.
+    let ours = standing(world, arn);
+    let Some((owner, leaf)) = ours.and_then(|it| Some((it.owner?, it.leaf))) else {
         return false;
     };
     let says = |wish: &Wish| wish.listeners().any(|at| at == (listener, true));
@@ -129,7 +145,7 @@ fn said_default(world: &World, call: &Call<'_>, listener: &str) -> bool {
     now.into_iter().flatten().any(says)
         && versions.any(|(_, wish)| {
             wish.as_ref()
-                .is_some_and(|wish| says(wish) && fits(world, &held.leaf, wish))
+                .is_some_and(|wish| says(wish) && fits(world, &leaf, wish))
         })
 }
 
@@ -345,7 +361,8 @@ fn revoked_or_back(
             let mut news = new.revoking.iter().map(|it| it.serial.clone());
             let asked = news.find(|serial| !before.is_to_be_revoked(serial))?;
             let served = served_now(world, name);
-            (!served.is_empty() && !served.contains(&asked)).then(|| {
+            let stands = served.contains(&asked) || was_served(world, &asked);
+            (!served.is_empty() && !stands).then(|| {
                 let served: Vec<String> = served.into_iter().collect();
                 let what = format!(
                     "{asked} of {name} is revoked, and {} served",
@@ -357,8 +374,14 @@ fn revoked_or_back(
         Action::RollBack { serial: None } => {
             let (left, back) = (before.certificate.as_ref()?, new.certificate.as_ref()?);
             let has_place = (world.wishes.get(name)).and_then(Wished::now);
-            let has_place = has_place.is_some_and(|wish| wish.listeners().next().is_some());
-            let never = left.serial != back.serial && !was_served(world, &back.serial);
+            // What has no listener is served by those who pull it.
+            let versions = (world.wishes.get(name)).map(|wished| &wished.versions);
+            let mut versions = versions.into_iter().flatten().flat_map(|(_, wish)| wish);
+            let has_place = has_place.is_some()
+                && versions.all(|wish| wish.listeners().next().is_some());
+            // One that is due by itself may be renewed by the same pass.
+            let goes = (new.rolled_back.as_ref()).is_some_and(|it| it.from == left.serial);
+            let never = goes && left.serial != back.serial && !was_served(world, &back.serial);
             (never && has_place).then(|| {
                 let what = format!(
                     "{name} goes back to {}, which was never served",
@@ -382,10 +405,10 @@ fn ordered_by_force(world: &World, pass: u32, name: &str, new: &State) -> Option
     let fits = fits(world, leaf, wish) && is_good(world, leaf, world.now() + Duration::DAY);
     let force = world.passes.get(&pass)?.force;
     let why = before.deployment_failure.as_ref()?;
-    let undeployed = before
-        .targets
-        .iter()
-        .any(|it| it.serial.as_ref() != Some(&held.serial));
+    let undeployed = before.targets.iter().any(|it| {
+        let is_wanted = wish.listeners().any(|(listener, _)| listener == it.id);
+        is_wanted && it.serial.as_ref() != Some(&held.serial)
+    });
     let rehearsal = Site::of_url(&placed) == Site::Staging;
     (force && fits && undeployed && !rehearsal).then(|| {
         format!(
@@ -432,21 +455,44 @@ fn stripped_untold(world: &World, name: &str, wish: &Wish) -> Option<String> {
     })
 }
 
-/// Two documents share a place, and the report of neither names both.
+/// Two documents share a place, and neither report says that another document holds one. A report has one problem, so of
+/// several in the way it names the first, and what keeps the document from being carried out comes before that.
 fn contended_untold(world: &World, name: &str, wish: &Wish) -> Option<String> {
     let other = rival(world, name, wish)?;
-    let told = |of: &str, both: &str| {
+    let told = |of: &str| {
         let report = world.visitors.reports.get(of);
-        report.is_some_and(|it| it.contains("certloop:contended") && it.contains(both))
+        let told = [
+            "certloop:contended",
+            "certloop:invalidDocument",
+            "certloop:tagsLost",
+            "certloop:arnWouldChange",
+            "certloop:revoked",
+        ];
+        report.is_some_and(|it| told.iter().any(|problem| it.contains(problem)))
     };
-    let untold = !told(name, &other) && !told(&other, name);
-    untold.then(|| format!("{name} and {other} want one place, and neither report says so"))
+    let untold = !told(name) && !told(&other);
+    untold.then(|| {
+        let problem = |of: &str| {
+            let report = world
+                .visitors
+                .reports
+                .get(of)
+                .map_or("none", String::as_str);
+            report
+                .split("\"problem\":")
+                .nth(1)
+                .unwrap_or(report)
+                .to_owned()
+        };
+        let (one, two) = (problem(name), problem(&other));
+        format!("{name} and {other} want one place, and neither report says so: {one} {two}")
+    })
 }
 
 /// Returns another document that wants what a listener can give to one only.
 pub(crate) fn rival(world: &World, name: &str, wish: &Wish) -> Option<String> {
     let contends = |theirs: &Wish| {
-        let shared = theirs.key_type.is_ecdsa() == wish.key_type.is_ecdsa()
+        let shared = theirs.key_type == wish.key_type
             && theirs.domains.iter().any(|it| wish.domains.contains(it));
         wish.listeners().any(|(listener, default)| {
             theirs

@@ -235,7 +235,9 @@ impl<P: Ports> Work<'_, '_, P> {
 
     /// After an order that did not come off, drift of what stands is repaired all the same.
     async fn deployment_due_after(&self, stopped: Option<&Halt>) -> Result<bool, Halt> {
-        if stopped.is_none() || self.state.certificate.is_none() {
+        // One without a document stays where it is: nobody says where it goes.
+        let has_document = !self.document.is_empty();
+        if stopped.is_none() || self.state.certificate.is_none() || !has_document {
             return Ok(false);
         }
         let now = self.cycle.clock.now();

@@ -102,45 +102,49 @@ fn lose(lost: &mut Lost, loser: &Claim, holder: &Claim, what: &str, listener: &s
         });
 }
 
-/// Returns what a document wants of its listeners.
-pub(crate) fn claims(wanted: &Wanted, state: &State, home: &str) -> Vec<Claim> {
-    let in_force = state.in_force.as_deref();
+/// Returns what a document wants of its listeners, and what it has on them as long as its word does
+/// not count yet.
+pub(crate) fn claims(wanted: &Wanted, in_force: &Wanted, state: &State, home: &str) -> Vec<Claim> {
     // One that is paused before it had a certificate is in nobody's way.
     let is_idle = wanted.paused && state.certificate.is_none();
-    let targets = wanted.targets.iter().filter(|_| !is_idle);
-    targets
-        .filter_map(|target| {
-            let Target::Listener { placement, .. } = target else {
-                return None;
-            };
-            let listener = target_id(target, state, home).1;
-            let record = state.target(&listener).filter(|record| record.holds_ours());
-            // Records of older builds do not say since when: they come first.
-            let since = record.map(|record| record.since.unwrap_or(OffsetDateTime::UNIX_EPOCH));
-            let stands_as = |held: &&Target| target_id(held, state, home).1 == listener;
-            let stood = in_force.and_then(|word| word.targets.iter().find(stands_as));
-            let was_default = match stood.unwrap_or(target) {
-                Target::Listener { placement, .. } => *placement == Placement::Default,
-                Target::CertificateManager { .. } => false,
-            };
-            Some(Claim {
-                name: wanted.name.to_string(),
-                wants_default: *placement == Placement::Default,
-                names: wanted.domains.clone(),
-                key_type: wanted.key_type,
-                since,
-                default_since: since
-                    .filter(|_| was_default && !state.contended.contains_key(&listener)),
-                listener,
-            })
-        })
-        .collect()
+    let mut claims = Vec::<Claim>::new();
+    let targets = wanted.targets.iter().chain(&in_force.targets);
+    for target in targets.filter(|_| !is_idle) {
+        let Target::Listener { placement, .. } = target else {
+            continue;
+        };
+        let wants_default = *placement == Placement::Default;
+        let listener = target_id(target, state, home).1;
+        if let Some(known) = claims.iter_mut().find(|claim| claim.listener == listener) {
+            known.wants_default |= wants_default;
+            continue;
+        }
+        let record = state.target(&listener).filter(|record| record.holds_ours());
+        // Records of older builds do not say since when: they come first.
+        let since = record.map(|record| record.since.unwrap_or(OffsetDateTime::UNIX_EPOCH));
+        // What it says is a wish: what counts is what was seen there.
+        let default_since = match record {
+            Some(record) if record.since.is_some() => record.default_since,
+            _ => since.filter(|_| wants_default),
+        };
+        claims.push(Claim {
+            name: wanted.name.to_string(),
+            wants_default,
+            names: wanted.domains.clone(),
+            key_type: wanted.key_type,
+            since,
+            default_since,
+            listener,
+        });
+    }
+    claims
 }
 
 impl<P: Ports> Cycle<'_, P> {
     /// Notes what a document wants of its listeners.
     pub(crate) fn note_claims(&self, wanted: &Wanted, state: &State) {
-        let claims = claims(wanted, state, &self.home);
+        let in_force = state.in_force(wanted, &self.directories(wanted), &self.home);
+        let claims = claims(wanted, &in_force, state, &self.home);
         let mut known = self.claims.borrow_mut();
         known.insert(wanted.name.to_string(), (claims, state.contended.clone()));
     }
@@ -160,7 +164,7 @@ impl<P: Ports> Cycle<'_, P> {
             let unknown = unknown.map(|name| (*name).to_owned());
             self.unknown_claims.borrow_mut().extend(unknown);
         } else {
-            self.look_at_neighbours(due).await;
+            self.look_at_neighbours(names, due).await;
         }
         let mut lost = self.decided();
         let known = self.claims.borrow();
@@ -203,17 +207,18 @@ impl<P: Ports> Cycle<'_, P> {
         is_news
     }
 
-    /// Looks at the documents whose certificates stand where a named one is to go, or that hold
-    /// what it wants: only these can be in its way.
-    async fn look_at_neighbours(&self, due: &[CertificateName]) {
+    /// Looks at the documents that hold what a named one wants, by its record, and at those whose
+    /// certificates stand where a due one is to go: only these can be in its way.
+    async fn look_at_neighbours(&self, names: &[&str], due: &[CertificateName]) {
         let mut owners = BTreeSet::new();
-        for name in due {
-            let (claims, recorded) = match self.claims.borrow().get(name.as_str()) {
+        for name in names {
+            let (claims, recorded) = match self.claims.borrow().get(*name) {
                 Some(known) => known.clone(),
                 None => continue,
             };
             owners.extend(recorded.into_values().map(|contended| contended.holder));
-            for claim in &claims {
+            let is_due = due.iter().any(|due| due.as_str() == *name);
+            for claim in claims.iter().filter(|_| is_due) {
                 owners.extend(self.owners_on(claim).await);
             }
         }
@@ -265,12 +270,13 @@ impl<P: Ports> Cycle<'_, P> {
         owners
     }
 
-    async fn look_at_neighbour(&self, name: &CertificateName) {
+    /// Notes what another document wants and has; returns whether it is being worked on.
+    async fn look_at_neighbour(&self, name: &CertificateName) -> bool {
         let store = self.ports.store();
         let object = match store.read(&store::certificate_key(name)).await {
             Ok(Some(object)) => Some(object),
             // Its certificate stands there without a document: it wants nothing any more.
-            Ok(None) => return,
+            Ok(None) => return false,
             Err(_) => None,
         };
         let account = self.account_id.as_deref();
@@ -281,9 +287,11 @@ impl<P: Ports> Cycle<'_, P> {
             (Some(wanted), Ok(state)) => {
                 let state = state.map(|(state, _)| state).unwrap_or_default();
                 self.note_claims(&wanted, &state);
+                state.lease_in_force(self.clock.now()).is_some()
             }
             _ => {
                 self.unknown_claims.borrow_mut().insert(name.to_string());
+                false
             }
         }
     }
@@ -292,10 +300,12 @@ impl<P: Ports> Cycle<'_, P> {
     /// another document holds it. What cannot be told stays as it is.
     pub(crate) async fn may_displace(
         &self,
-        name: &CertificateName,
+        wanted: &Wanted,
+        state: &State,
         listener: &ListenerArn,
         default: &str,
     ) -> Result<(), Problem> {
+        let name = &wanted.name;
         let Ok(arn) = default.parse::<CertificateArn>() else {
             return Ok(());
         };
@@ -315,13 +325,15 @@ impl<P: Ports> Cycle<'_, P> {
         ) else {
             return Ok(());
         };
-        let is_known = self.claims.borrow().contains_key(owner);
-        if let (false, Ok(owner)) = (is_known, owner.parse::<CertificateName>()) {
-            self.look_at_neighbour(&owner).await;
-        }
-        if self.unknown_claims.borrow().contains(owner) {
+        // What a person asks for by name was not looked at before.
+        self.note_claims(wanted, state);
+        let is_busy = match owner.parse::<CertificateName>() {
+            Ok(owner) => self.look_at_neighbour(&owner).await,
+            Err(_) => true,
+        };
+        if is_busy || self.unknown_claims.borrow().contains(owner) {
             let detail = format!(
-                "{default} is the default of {listener} and belongs to {owner}, whose document or state cannot be read: \
+                "{default} is the default of {listener} and belongs to {owner}, which is being worked on or cannot be read: \
                  nothing is changed there"
             );
             return Err(Problem::ours(Ours::LoadBalancer, detail));

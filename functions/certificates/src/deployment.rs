@@ -10,7 +10,7 @@ use crate::cycle::{Cycle, Halt, Ports, Work};
 use crate::document::{Placement, Target, Wanted};
 use crate::import::{Imported, Issued};
 use crate::listener;
-use crate::placement::placing;
+use crate::placement::{placing, says_default};
 use crate::problem::{Problem, backoff};
 use crate::proving::{is_old, proof_is_due};
 use crate::renewal::{self, rfc3339};
@@ -23,6 +23,7 @@ impl<P: Ports> Cycle<'_, P> {
     /// Returns why a deployment is needed, or `None` when everything is as wanted. Reads each listener once per pass.
     pub(crate) async fn deployment_needed(&self, wanted: &Wanted, state: &State) -> Option<String> {
         let held = state.certificate.as_ref()?;
+        let document = wanted;
         let wanted = &*state.in_force(wanted, &self.directories(wanted), &self.home);
         let now = self.clock.now();
         for target in &wanted.targets {
@@ -71,7 +72,10 @@ impl<P: Ports> Cycle<'_, P> {
                 true => Placement::Sni,
                 false => *placement,
             };
-            let placing = placing(wanted, state, listener, placement, arn.clone(), now);
+            let mut placing = placing(wanted, state, listener, placement, arn.clone(), now);
+            if !says_default(document, state, listener, &self.home) {
+                placing.leaves_others_default(&holding);
+            }
             let holding = holding.without(&record.stuck);
             let holding = holding.without(&record.stays.keys().cloned().collect());
             if !listener::is_as_wanted(&holding, &placing.wish()) {
@@ -309,7 +313,9 @@ impl<P: Ports> Work<'_, '_, P> {
         let others_hold_arn = targets
             .iter()
             .any(|target| matches!(target, Target::CertificateManager { .. }));
-        let (arn, how) = match self.import(region, issued, others_hold_arn).await {
+        let lost_a_place = self.lost_a_place(region, &targets).await;
+        let imported = self.import(region, issued, others_hold_arn, lost_a_place);
+        let (arn, how) = match imported.await {
             Ok((arn, Imported::Newer(leaf))) => {
                 deployed.changed = true;
                 deployed.remarks.push(format!(
@@ -417,6 +423,33 @@ impl<P: Ports> Work<'_, '_, P> {
         }
         self.mark_detached(region).await?;
         Ok(Brought::Done)
+    }
+
+    /// Whether a listener does not hold what the record says it does, or not in its place.
+    async fn lost_a_place(&self, region: &str, targets: &[Target]) -> bool {
+        let import = self.state.imports.get(region);
+        let Some(arn) = import.and_then(|import| import.arn.as_ref()) else {
+            return false;
+        };
+        for target in targets {
+            let id = target_id(target, &self.state, &self.cycle.home).1;
+            let (Some(record), Ok(listener)) = (self.state.target(&id), id.parse()) else {
+                continue;
+            };
+            if !record.holds_ours() || record.certificate_arn.as_ref() != Some(arn) {
+                continue;
+            }
+            let Ok(holding) = self.cycle.holding_seen(&listener).await else {
+                continue;
+            };
+            let was_default = record.default_since.is_some();
+            if !holding.has(arn.as_str())
+                || was_default && holding.default.as_deref() != Some(arn.as_str())
+            {
+                return true;
+            }
+        }
+        false
     }
 
     /// Whether another document holds the place on a listener: then it is left as it is.

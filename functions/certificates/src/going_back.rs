@@ -6,7 +6,7 @@ use crate::arn::CertificateArn;
 use crate::authority::Account;
 use crate::certificate::{Chain, Leaf};
 use crate::certificate_manager::{CertificateManager, same_serial};
-use crate::classes::Ours;
+use crate::classes::{self, Ours};
 use crate::cycle::{Cycle, Halt, Ports, Work};
 use crate::names::CertificateName;
 use crate::problem::{Problem, Retry, ServiceError};
@@ -301,12 +301,6 @@ impl<P: Ports> Work<'_, '_, P> {
             let detail = "neither the vault nor the certificate manager holds it any more, so it cannot be revoked from here";
             Halt::from(Problem::ours(Ours::NoCertificate, detail))
         };
-        if *not_after <= self.cycle.clock.now() {
-            self.note("not revoked", format!("{serial}: it has ended"));
-            self.state.end_revocation(serial);
-            self.save().await?;
-            return Ok(false);
-        }
         let mut authorities = self.cycle.settings.authorities.values();
         let authority = authorities.find(|authority| authority.directory == *directory);
         let authority = authority.ok_or_else(|| {
@@ -325,6 +319,15 @@ impl<P: Ports> Work<'_, '_, P> {
             Ok(()) => {}
             // By an earlier visit whose answer was lost, or by somebody else.
             Err(refusal) if refusal.word() == "alreadyRevoked" => {}
+            // Our clock alone does not decide that it has ended.
+            Err(refusal)
+                if *not_after <= self.cycle.clock.now() && !classes::is_unavailable(&refusal) =>
+            {
+                self.note("not revoked", format!("{serial}: it has ended"));
+                self.state.end_revocation(serial);
+                self.save().await?;
+                return Ok(false);
+            }
             Err(refusal) => return Err(refusal.into()),
         }
         let now = whole_seconds(self.cycle.clock.now());

@@ -102,19 +102,24 @@ impl<P: Ports> Work<'_, '_, P> {
     /// Makes the certificate manager of a region hold this certificate, and says under which ARN.
     ///
     /// `others_hold_arn`: a `certificateManager` target stands in this region, so the ARN must not change.
+    /// `lost_a_place`: another one of ours, which no record knows, may stand where this one is wanted.
     pub(crate) async fn import(
         &mut self,
         region: &str,
         issued: &Issued,
         others_hold_arn: bool,
+        lost_a_place: bool,
     ) -> Result<(CertificateArn, Imported), Halt> {
         let serial = issued.leaf().serial.clone();
+        let recorded = self.state.imports.get(region);
+        let recorded = recorded.and_then(|import| import.serial.clone());
         let mut gathered = false;
         let mut urgent = false;
         loop {
             let record = self.state.imports.get(region).cloned().unwrap_or_default();
             // What became of an import whose answer was lost is found out before anything else is imported.
-            if !gathered && (record.arn.is_none() || record.importing.is_some()) {
+            let is_in_doubt = record.arn.is_none() || record.importing.is_some() || lost_a_place;
+            if !gathered && is_in_doubt {
                 gathered = true;
                 self.gather_lost(region, issued.leaf(), None).await?;
                 continue;
@@ -134,7 +139,7 @@ impl<P: Ports> Work<'_, '_, P> {
                     };
                     return Ok((arn, how));
                 }
-                Standing::Other(old) if self.is_newer(&old, issued.leaf()) => {
+                Standing::Other(old) if self.is_newer(&old, issued.leaf(), recorded.as_deref()) => {
                     return Ok((arn, Imported::Newer(old)));
                 }
                 Standing::Other(old) => {
@@ -178,6 +183,7 @@ impl<P: Ports> Work<'_, '_, P> {
         issued: &Issued,
     ) -> Result<Option<(CertificateArn, Imported)>, Halt> {
         let record = self.state.imports.get(region).cloned().unwrap_or_default();
+        let recorded = record.serial.as_deref();
         for Superseded { arn, .. } in record.superseded {
             let serial = &issued.leaf().serial;
             match self.standing(region, &arn, serial).await? {
@@ -187,7 +193,7 @@ impl<P: Ports> Work<'_, '_, P> {
                     self.save().await?;
                     return Ok(Some((arn, Imported::Over)));
                 }
-                Standing::Other(old) if !self.is_newer(&old, issued.leaf()) => {
+                Standing::Other(old) if !self.is_newer(&old, issued.leaf(), recorded) => {
                     let refused = self.import_in_place(region, &arn, &old, issued).await?;
                     if refused.is_none() {
                         return Ok(Some((arn, Imported::Over)));
@@ -200,15 +206,15 @@ impl<P: Ports> Work<'_, '_, P> {
     }
 
     /// Whether what the certificate manager holds under our tags is newer than what the vault has,
-    /// and no record knows of it: the bucket is older than the world. It is not written over.
-    fn is_newer(&self, theirs: &Leaf, ours: &Leaf) -> bool {
+    /// and no record knows of it: the bucket is older than the world. It is not written over, nor
+    /// let go of: where the document wants other names, a new order follows. `recorded`: the serial
+    /// of the region's record.
+    fn is_newer(&self, theirs: &Leaf, ours: &Leaf, recorded: Option<&str>) -> bool {
         let serial = &theirs.serial;
         let is_known = self.state.held(serial).is_some()
+            || recorded == Some(serial)
             || (self.state.imports.values()).any(|import| import.replaced.as_ref() == Some(serial));
-        let now = self.cycle.clock.now();
-        let holds_all =
-            (ours.names.iter()).all(|name| theirs.names.iter().any(|held| held.covers(name)));
-        !is_known && holds_all && !takeover::may_follow(ours, theirs, now)
+        !is_known && !takeover::may_follow(ours, theirs, self.cycle.clock.now())
     }
 
     /// Remembers a certificate that we imported and that lost its tags, to tell of it.
@@ -408,7 +414,7 @@ impl<P: Ports> Work<'_, '_, P> {
                 Standing::Right => (true, serial.to_owned()),
                 // A newer one is never let go of for one that ends before it.
                 Standing::Other(old) => (
-                    leaf.is_some_and(|leaf| self.is_newer(&old, leaf)),
+                    leaf.is_some_and(|leaf| self.is_newer(&old, leaf, record.serial.as_deref())),
                     old.serial,
                 ),
                 Standing::Gone | Standing::NotOurs => continue,

@@ -10,7 +10,7 @@ use crate::certificate::{Chain, Leaf};
 use crate::certificate_manager::CertificateManager;
 use crate::classes::Ours;
 use crate::cycle::{Halt, Ports, Work};
-use crate::document::{Placement, Wanted};
+use crate::document::{Placement, Target, Wanted};
 use crate::import::Issued;
 use crate::listener::{self, Change, Wish};
 use crate::load_balancer::{AttachError, Holding, Listener, LoadBalancer};
@@ -20,7 +20,7 @@ use crate::proving::Verdict;
 use crate::settings::CheckMode;
 use crate::state::{Standby, State, TargetKind, TargetState};
 use crate::takeover;
-use crate::targets::Deployed;
+use crate::targets::{Deployed, target_id};
 
 /// What is to be attached where, and what it takes over from.
 pub(crate) struct Placing {
@@ -42,6 +42,39 @@ impl Placing {
             supersedes: &self.supersedes,
         }
     }
+}
+
+impl Placing {
+    /// A default of others that came there since is not replaced for a document's former word.
+    pub(crate) fn leaves_others_default(&mut self, holding: &Holding) {
+        let is_ours =
+            |default: &String| *default == *self.ours.as_str() || self.old.contains(default);
+        if holding
+            .default
+            .as_ref()
+            .is_some_and(|default| !is_ours(default))
+        {
+            self.placement = Placement::Sni;
+        }
+    }
+}
+
+/// Whether a document itself says that its certificate is the default of a listener.
+pub(crate) fn says_default(
+    document: &Wanted,
+    state: &State,
+    listener: &ListenerArn,
+    home: &str,
+) -> bool {
+    let is_it = |target: &&Target| target_id(target, state, home).1 == listener.as_str();
+    let target = document.targets.iter().find(is_it);
+    matches!(
+        target,
+        Some(Target::Listener {
+            placement: Placement::Default,
+            ..
+        })
+    )
 }
 
 /// What becomes of a default whose place ours takes.
@@ -83,14 +116,16 @@ impl<P: Ports> Work<'_, '_, P> {
         let before = balancer.certificates(arn).await.map_err(failed)?;
         self.cycle.note_holding(arn, &before);
         let record = self.state.target_mut(TargetKind::Listener, arn.as_str());
-        let holds = |held: &CertificateArn| before.has(held.as_str());
+        // What was taken off for a switch that is not finished may still come back.
+        let may_come_back = |held: &CertificateArn| record.standby.holds(held.as_str());
         if record
             .certificate_arn
             .as_ref()
-            .is_some_and(|held| !holds(held))
+            .is_some_and(|held| !before.has(held.as_str()) && !may_come_back(held))
         {
             // Somebody took it off: it is not served there any more.
             (record.certificate_arn, record.serial, record.since) = (None, None, None);
+            record.default_since = None;
         }
         let now = self.cycle.clock.now();
         let mut placing = placing(
@@ -101,6 +136,9 @@ impl<P: Ports> Work<'_, '_, P> {
             ours.clone(),
             now,
         );
+        if !says_default(&self.wanted, &self.state, arn, &self.cycle.home) {
+            placing.leaves_others_default(&before);
+        }
         let mut stays = self
             .what_stays(arn.region(), &before, &placing, issued.leaf())
             .await;
@@ -126,8 +164,9 @@ impl<P: Ports> Work<'_, '_, P> {
             && changes.iter().any(replaces)
             && !placing.old.contains(default)
         {
-            let name = &self.wanted.name;
-            self.cycle.may_displace(name, arn, default).await?;
+            (self.cycle)
+                .may_displace(&self.wanted, &self.state, arn, default)
+                .await?;
         }
         self.set_aside(arn, &before, &placing, &displaced, &changes)
             .await?;
@@ -177,8 +216,12 @@ impl<P: Ports> Work<'_, '_, P> {
         record.stays_seen_at = (!stays.is_empty()).then(|| crate::report::whole_seconds(clock));
         record.stays = stays;
         if !record.holds_ours() {
-            record.since = Some(crate::report::whole_seconds(clock));
+            (record.since, record.default_since) =
+                (Some(crate::report::whole_seconds(clock)), None);
         }
+        let is_default = now_held.default.as_deref() == Some(ours.as_str());
+        record.default_since = is_default
+            .then(|| (record.default_since).unwrap_or_else(|| crate::report::whole_seconds(clock)));
         record.state = TargetState::Attached;
         (record.certificate_arn, record.serial) = now;
         record.detail = None;

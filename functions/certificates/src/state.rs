@@ -341,7 +341,15 @@ impl State {
     fn served_by_targets(&self, now: OffsetDateTime) -> Option<Served> {
         let before = self.served.as_ref();
         let of_target = |target: &TargetRecord| {
-            let serial = target.serial.as_deref()?;
+            // What its ARN holds by now is what it serves, also where a look at it failed.
+            let follows = |import: &&Import| {
+                import.arn.is_some()
+                    && import.arn == target.certificate_arn
+                    && import.serial.is_some()
+            };
+            let import = self.imports.values().find(follows);
+            let serial = (import.and_then(|import| import.serial.as_deref()))
+                .or(target.serial.as_deref())?;
             let known = before.filter(|served| served.serial == serial);
             let not_after = (self.held(serial).map(|held| held.not_after))
                 .or(known.map(|served| served.not_after))?;
@@ -397,6 +405,7 @@ impl State {
                     stuck: BTreeSet::new(),
                     standby: Standby::default(),
                     since: None,
+                    default_since: None,
                     stays: BTreeMap::new(),
                     stays_seen_at: None,
                     undone: None,
@@ -915,6 +924,13 @@ pub struct TargetRecord {
         skip_serializing_if = "Option::is_none"
     )]
     pub since: Option<OffsetDateTime>,
+    /// Since when ours was seen to be the default there without a break.
+    #[serde(
+        default,
+        with = "time::serde::rfc3339::option",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub default_since: Option<OffsetDateTime>,
     /// What the document supersedes and yet stays here, by ARN, each with why (rule 12).
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub stays: BTreeMap<String, Problem>,
