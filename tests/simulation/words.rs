@@ -64,10 +64,19 @@ pub(crate) fn counts(world: &World, name: &str, wish: &Wish) -> bool {
     })
 }
 
-/// Returns what was wanted of a certificate while a pass ran, as far as it counts.
+/// Returns what was wanted of a certificate while a pass ran, as far as it counts; where nothing of it does yet, what counted
+/// last.
 fn counting<'w>(world: &'w World, pass: u32, name: &str) -> Vec<&'w Wish> {
     let wishes = world.wishes_during(name, pass).into_iter().flatten();
-    wishes.filter(|wish| counts(world, name, wish)).collect()
+    let counting: Vec<&Wish> = wishes.filter(|wish| counts(world, name, wish)).collect();
+    if !counting.is_empty() {
+        return counting;
+    }
+    let versions = world.wishes.get(name).map(|wished| &wished.versions);
+    let versions = versions.into_iter().flatten().rev();
+    let mut before = versions.filter_map(|(_, wish)| wish.as_ref());
+    let last = before.find(|wish| counts(world, name, wish));
+    last.into_iter().collect()
 }
 
 /// Returns the word that covers what a visitor loses.
@@ -377,8 +386,8 @@ fn revoked_or_back(
             // What has no listener is served by those who pull it.
             let versions = (world.wishes.get(name)).map(|wished| &wished.versions);
             let mut versions = versions.into_iter().flatten().flat_map(|(_, wish)| wish);
-            let has_place = has_place.is_some()
-                && versions.all(|wish| wish.listeners().next().is_some());
+            let has_place =
+                has_place.is_some() && versions.all(|wish| wish.listeners().next().is_some());
             // One that is due by itself may be renewed by the same pass.
             let goes = (new.rolled_back.as_ref()).is_some_and(|it| it.from == left.serial);
             let never = goes && left.serial != back.serial && !was_served(world, &back.serial);

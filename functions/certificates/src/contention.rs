@@ -16,6 +16,7 @@ use crate::document::{Placement, Target, Wanted};
 use crate::key::KeyType;
 use crate::names::{CertificateName, DnsName};
 use crate::problem::Problem;
+use crate::settings::Orphans;
 use crate::state::{Contended, State};
 use crate::store::{self, Store, read_record};
 use crate::targets::target_id;
@@ -270,30 +271,33 @@ impl<P: Ports> Cycle<'_, P> {
         owners
     }
 
-    /// Notes what another document wants and has; returns whether it is being worked on.
-    async fn look_at_neighbour(&self, name: &CertificateName) -> bool {
+    /// Notes what another document wants and has; returns why nothing of its is to be taken now,
+    /// whatever it wants.
+    async fn look_at_neighbour(&self, name: &CertificateName) -> Option<&'static str> {
         let store = self.ports.store();
-        let object = match store.read(&store::certificate_key(name)).await {
-            Ok(Some(object)) => Some(object),
-            // Its certificate stands there without a document: it wants nothing any more.
-            Ok(None) => return false,
-            Err(_) => None,
-        };
-        let account = self.account_id.as_deref();
-        let wanted = object
-            .and_then(|object| Wanted::parse(name, &object.body, &self.settings, account).ok());
+        let object = store.read(&store::certificate_key(name)).await;
         let state = read_record::<State>(store, &store::state_key(name)).await;
-        match (wanted, state) {
-            (Some(wanted), Ok(state)) => {
-                let state = state.map(|(state, _)| state).unwrap_or_default();
-                self.note_claims(&wanted, &state);
-                state.lease_in_force(self.clock.now()).is_some()
-            }
-            _ => {
-                self.unknown_claims.borrow_mut().insert(name.to_string());
-                false
-            }
-        }
+        let unreadable = "which cannot be read";
+        let (Ok(object), Ok(state)) = (object, state) else {
+            self.unknown_claims.borrow_mut().insert(name.to_string());
+            return Some(unreadable);
+        };
+        let state = state.map(|(state, _)| state);
+        let Some(object) = object else {
+            // It stays where it is, unless it is being removed or the settings say so.
+            let stays = state.is_some_and(|state| state.removing.is_none())
+                && (self.settings.orphans == Orphans::Report || self.keeps_orphans);
+            return stays.then_some("which has no document any more: put that back, or remove it");
+        };
+        let state = state.unwrap_or_default();
+        let account = self.account_id.as_deref();
+        let Ok(wanted) = Wanted::parse(name, &object.body, &self.settings, account) else {
+            self.unknown_claims.borrow_mut().insert(name.to_string());
+            return Some(unreadable);
+        };
+        self.note_claims(&wanted, &state);
+        let is_busy = state.lease_in_force(self.clock.now()).is_some();
+        is_busy.then_some("which is being worked on")
     }
 
     /// Asks once more, right before a default that is not this document's is replaced, whether
@@ -327,14 +331,13 @@ impl<P: Ports> Cycle<'_, P> {
         };
         // What a person asks for by name was not looked at before.
         self.note_claims(wanted, state);
-        let is_busy = match owner.parse::<CertificateName>() {
+        let why_not = match owner.parse::<CertificateName>() {
             Ok(owner) => self.look_at_neighbour(&owner).await,
-            Err(_) => true,
+            Err(_) => None,
         };
-        if is_busy || self.unknown_claims.borrow().contains(owner) {
+        if let Some(why) = why_not {
             let detail = format!(
-                "{default} is the default of {listener} and belongs to {owner}, which is being worked on or cannot be read: \
-                 nothing is changed there"
+                "{default} is the default of {listener} and belongs to {owner}, {why}: nothing is changed there"
             );
             return Err(Problem::ours(Ours::LoadBalancer, detail));
         }

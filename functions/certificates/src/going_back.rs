@@ -52,6 +52,12 @@ impl State {
             })
         })?;
         let serial = &previous.serial;
+        let is_served_here = !self.targets.is_empty();
+        if to.is_none() && is_served_here && previous.was_served == Some(false) {
+            return Err(refused(format!(
+                "the certificate before this one, {serial}, was never served: name its serial to go to it all the same"
+            )));
+        }
         if let Some(at) = previous.revoked_at {
             return Err(refused(format!("{serial} was revoked at {}", rfc3339(at))));
         }
@@ -236,6 +242,7 @@ impl Held {
             renewal: renewal::draw(leaf.not_before, leaf.not_after, None, now, 0.0),
             public: None,
             adopted: false,
+            was_served: None,
             revoked_at: None,
             ..self.clone()
         })

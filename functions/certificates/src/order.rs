@@ -450,6 +450,7 @@ impl<P: Ports> Work<'_, '_, P> {
             ),
             public,
             adopted: false,
+            was_served: Some(false),
             revoked_at: None,
         };
         // What an earlier one that was never deployed left to be served ends first.

@@ -399,6 +399,7 @@ mod tests {
             renewal: draw(issued, not_after, before, issued, 0.0),
             public: None,
             adopted: false,
+            was_served: None,
             revoked_at: None,
         }
     }

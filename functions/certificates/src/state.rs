@@ -251,10 +251,10 @@ impl State {
     /// Makes a certificate the one before. One that was never served takes nobody's place: a
     /// rollback goes to what was served last.
     pub fn supersede(&mut self, before: Held) {
-        let stays = match &self.previous_held {
-            Some(previous) => self.is_in_use(&previous.serial) && !self.is_in_use(&before.serial),
-            None => false,
-        };
+        let was_served =
+            |held: &Held| held.was_served == Some(true) || self.is_in_use(&held.serial);
+        let stays = (self.previous_held.as_deref())
+            .is_some_and(|previous| was_served(previous) && !was_served(&before));
         let goes = match stays {
             true => Some(before.serial),
             false => {
@@ -321,6 +321,15 @@ impl State {
     pub fn note_served(&mut self, now: OffsetDateTime) {
         let served = self.served_by_targets(now);
         self.served = served;
+        let serials: BTreeSet<String> = (self.targets.iter())
+            .filter(|target| target.holds_ours())
+            .filter_map(|target| Some(self.serial_on(target)?.to_owned()))
+            .collect();
+        let previous = self.previous_held.as_deref_mut();
+        let held = self.certificate.iter_mut().chain(previous);
+        for held in held.filter(|held| serials.contains(&held.serial)) {
+            held.was_served = Some(true);
+        }
         self.note_unserved(now);
     }
 
@@ -338,18 +347,21 @@ impl State {
         }
     }
 
+    /// Returns what a target serves: what its ARN holds by now, also where a look at it failed.
+    fn serial_on<'s>(&'s self, target: &'s TargetRecord) -> Option<&'s str> {
+        let follows = |import: &&Import| {
+            import.arn.is_some() && import.arn == target.certificate_arn && import.serial.is_some()
+        };
+        let import = self.imports.values().find(follows);
+        import
+            .and_then(|import| import.serial.as_deref())
+            .or(target.serial.as_deref())
+    }
+
     fn served_by_targets(&self, now: OffsetDateTime) -> Option<Served> {
         let before = self.served.as_ref();
         let of_target = |target: &TargetRecord| {
-            // What its ARN holds by now is what it serves, also where a look at it failed.
-            let follows = |import: &&Import| {
-                import.arn.is_some()
-                    && import.arn == target.certificate_arn
-                    && import.serial.is_some()
-            };
-            let import = self.imports.values().find(follows);
-            let serial = (import.and_then(|import| import.serial.as_deref()))
-                .or(target.serial.as_deref())?;
+            let serial = self.serial_on(target)?;
             let known = before.filter(|served| served.serial == serial);
             let not_after = (self.held(serial).map(|held| held.not_after))
                 .or(known.map(|served| served.not_after))?;
@@ -483,6 +495,9 @@ pub struct Held {
     /// not hold its key.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub adopted: bool,
+    /// Whether a target of ours ever held it; `None` in records of before this was kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub was_served: Option<bool>,
     /// When we had it revoked.
     #[serde(
         default,

@@ -28,6 +28,7 @@ fn held(serial: &str, left: Duration) -> Held {
         },
         public: None,
         adopted: false,
+        was_served: None,
         revoked_at: None,
     }
 }
