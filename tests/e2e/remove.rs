@@ -309,6 +309,26 @@ async fn what_is_to_be_revoked_is_revoked_before_it_is_forgotten() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_orphan_whose_revocation_fails_stays_where_it_is() {
+    let cloud = steady().await;
+    let (site, domain, leaf) = issued(&cloud, "shop").await;
+    let busy = Response::new(503, "busy").with("Retry-After", "600");
+    let fault = Fault::when(to(&site, "/revoke-cert")).always();
+    cloud.to_acme().inject(fault.answer(busy));
+    let revoke = json!({"action": "revoke", "name": "shop", "reason": "keyCompromise"});
+    let asked = site.invoke(&revoke).await;
+    assert_eq!(asked.outcome("shop"), "failed", "{:#}", asked.report());
+
+    site.delete("certificates/shop.json").await;
+
+    for minutes in [11, 30] {
+        let pass = site.pass_with(later(minutes * MINUTE)).await;
+        let served = site.browser_trusts(&domain).await.unwrap();
+        assert_eq!(served.serial, leaf.serial, "{:#}", pass.report());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_removal_survives_death_at_every_request() {
     let cloud = Arc::new(steady().await);
     let deaths = at_every_request(|request, moment| {

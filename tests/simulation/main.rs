@@ -225,33 +225,35 @@ const COVERED_OF_RULE_12: [&str; 17] = [
 ];
 
 #[test]
-#[ignore = "a few of its worlds break since rule 12 came: mend those, then let it run again"]
 fn a_thousand_certificate_years_first_quarter() {
     shard(0);
 }
 
 #[test]
-#[ignore = "a few of its worlds break since rule 12 came: mend those, then let it run again"]
 fn a_thousand_certificate_years_second_quarter() {
     shard(1);
 }
 
 #[test]
-#[ignore = "a few of its worlds break since rule 12 came: mend those, then let it run again"]
 fn a_thousand_certificate_years_third_quarter() {
     shard(2);
 }
 
 #[test]
-#[ignore = "a few of its worlds break since rule 12 came: mend those, then let it run again"]
 fn a_thousand_certificate_years_last_quarter() {
     shard(3);
 }
 
-/// What is left of the thousand years for now: some thirty.
+/// Worlds that are known to live with rule 12 and with people who provoke it: what changes there is
+/// looked at, and a seed goes only for a reason that is written down.
+const PROVOKED: [u64; 24] = [
+    2, 8, 9, 11, 12, 13, 14, 15, 16, 17, 18, 21, 22, 25, 26, 27, 29, 33, 34, 35, 36, 38, 39, 40,
+];
+
 #[test]
-fn ten_worlds_live_to_their_end() {
-    let tally = live_years(f64::INFINITY, 0..10);
+fn provoked_worlds_take_nothing_from_a_visitor() {
+    visitors::provoke();
+    let tally = live_years(f64::INFINITY, PROVOKED.into_iter());
     println!("{}", tally.table());
 }
 

@@ -4,6 +4,7 @@
 //! listener or what an ARN holds, this looks at what every visitor gets before and after. Nothing here asks the library
 //! what is allowed; [`words`](crate::words) says what a person's word covers.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
@@ -54,6 +55,15 @@ pub(crate) struct Issued {
     pub(crate) leaf: Rc<Leaf>,
 }
 
+thread_local! {
+    static PROVOKED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Lets rule 12 and its people into the worlds that this thread makes from now on.
+pub(crate) fn provoke() {
+    PROVOKED.set(true);
+}
+
 impl Default for Visitors {
     fn default() -> Self {
         let mode = std::env::var("RULE12").unwrap_or_default();
@@ -61,7 +71,8 @@ impl Default for Visitors {
             mode: match mode.as_str() {
                 "on" | "restores" => Mode::On,
                 "list" => Mode::List,
-                // Not yet the default: what it still finds would end most worlds.
+                _ if PROVOKED.get() => Mode::On,
+                // Not the default in every world yet: of sixty a dozen still end by what it finds.
                 _ => Mode::Off,
             },
             issued: BTreeMap::new(),
@@ -513,7 +524,9 @@ fn of_another(world: &World, call: &Call<'_>, listener: &str, before: &View) -> 
             let Some(theirs) = before.default.as_ref().filter(is_valid) else {
                 return Vec::new();
             };
-            let (Some(owner), Some(taker)) = (&theirs.owner, world.owner_of(arn)) else {
+            // Without its tags it is as one of others.
+            let (Some(owner), Some(taker)) = (&world.owner_of(&theirs.arn), world.owner_of(arn))
+            else {
                 return Vec::new();
             };
             let holds = words::wants_default(world, call.pass, owner, listener)

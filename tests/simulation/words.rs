@@ -96,6 +96,14 @@ pub(crate) fn covers_loss(
     if is_removed(world, owner) {
         return Some("removed");
     }
+    // Without its tags it is as one of others: it moves to the list where the document says so.
+    if !visitor.sni
+        && world.owner_of(&lost.arn).is_none()
+        && after.has(&lost.arn)
+        && said_default(world, call, listener)
+    {
+        return Some("as default");
+    }
     if went_back(world, owner, &lost.leaf) {
         return Some("rolled back");
     }
@@ -412,7 +420,8 @@ fn ordered_by_force(world: &World, pass: u32, name: &str, new: &State) -> Option
     let wish = world.wishes.get(name).and_then(Wished::now)?;
     let leaf = &world.visitors.issued.get(&held.serial)?.leaf;
     let fits = fits(world, leaf, wish) && is_good(world, leaf, world.now() + Duration::DAY);
-    let force = world.passes.get(&pass)?.force;
+    // One that was due already is not ordered by force.
+    let force = world.passes.get(&pass)?.force && before.order_failure.is_none();
     let why = before.deployment_failure.as_ref()?;
     let undeployed = before.targets.iter().any(|it| {
         let is_wanted = wish.listeners().any(|(listener, _)| listener == it.id);

@@ -296,7 +296,8 @@ impl<P: Ports> Cycle<'_, P> {
             return Some(unreadable);
         };
         self.note_claims(&wanted, &state);
-        let is_busy = state.lease_in_force(self.clock.now()).is_some();
+        let is_busy = state.lease_in_force(self.clock.now()).is_some()
+            || (state.targets.iter()).any(|target| !target.standby.is_empty());
         is_busy.then_some("which is being worked on")
     }
 

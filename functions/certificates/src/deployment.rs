@@ -2,6 +2,8 @@
 //!
 //! A deployment can be repeated from any point. It never needs the authority.
 
+use time::OffsetDateTime;
+
 use crate::arn::CertificateArn;
 use crate::certificate::{Chain, Leaf};
 use crate::certificate_manager::{CertificateManager, same_serial};
@@ -500,12 +502,16 @@ impl<P: Ports> Work<'_, '_, P> {
     }
 
     /// Whether a certificate before does not end before the next attempt but one.
-    pub(crate) fn lasts_long_enough(&self, serial: &str) -> bool {
+    fn lasts_long_enough(&self, serial: &str) -> bool {
+        (self.state.held(serial)).is_some_and(|held| self.outlasts_attempts(held.not_after))
+    }
+
+    /// Whether this is after the next attempt but one, when a person has had time to look.
+    pub(crate) fn outlasts_attempts(&self, not_after: OffsetDateTime) -> bool {
         let attempts =
             (self.state.deployment_failure.as_ref()).map_or(0, |failure| failure.attempts);
         let two_more = backoff(attempts + 1, false, 0.0) + backoff(attempts + 2, false, 0.0);
-        let now = self.cycle.clock.now();
-        (self.state.held(serial)).is_some_and(|held| held.not_after > now + two_more)
+        not_after > self.cycle.clock.now() + two_more
     }
 }
 

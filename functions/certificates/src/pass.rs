@@ -160,7 +160,12 @@ impl<P: Ports> Cycle<'_, P> {
         });
         let due: Vec<CertificateName> = due.collect();
         let names: Vec<&str> = looks.iter().map(|(name, _)| name.as_str()).collect();
-        let changed = self.settle_contention(&names, &due).await;
+        // What is not known in time is asked for again right before anything is taken.
+        let left = until.saturating_sub(self.clock.elapsed());
+        let settling = self.settle_contention(&names, &due);
+        let changed = tokio::time::timeout(left, settling)
+            .await
+            .unwrap_or_default();
         let mut settled = Vec::with_capacity(looks.len());
         for (name, look) in looks {
             let is_concerned = changed.iter().any(|changed| changed.as_str() == name);

@@ -127,6 +127,11 @@ impl<P: Ports> Work<'_, '_, P> {
             (record.certificate_arn, record.serial, record.since) = (None, None, None);
             record.default_since = None;
         }
+        let held = record.certificate_arn.as_ref().map(CertificateArn::as_str);
+        if before.default.as_deref() != held && before.default.as_deref() != Some(ours.as_str()) {
+            // Another one is the default by now.
+            record.default_since = None;
+        }
         let now = self.cycle.clock.now();
         let mut placing = placing(
             &self.in_force,
@@ -267,19 +272,12 @@ impl<P: Ports> Work<'_, '_, P> {
         deployed: &mut Deployed,
     ) -> Result<(), Halt> {
         let serial = issued.leaf().serial.clone();
-        let superseded = (self.state.imports.get(arn.region()))
-            .map(|import| import.superseded.clone())
-            .unwrap_or_default();
-        let previous = self.state.previous.clone();
-        let ends_soon = previous.is_some_and(|previous| !self.lasts_long_enough(&previous));
+        let ends_soon = self.ours_that_end_soon(arn).await;
         let revoked = self.replaces_revoked();
         let record = self.state.target_mut(TargetKind::Listener, arn.as_str());
-        if ends_soon {
-            // What is ours and about to end is never served again.
-            let is_ours = |arn: &String| superseded.iter().any(|old| old.arn.as_str() == arn);
-            record.standby.list.retain(|arn| !is_ours(arn));
-            record.standby.default.take_if(|arn| is_ours(arn));
-        }
+        // What is ours and about to end is never served again.
+        record.standby.list.retain(|arn| !ends_soon.contains(arn));
+        (record.standby.default).take_if(|default| ends_soon.contains(default));
         let was_undone = record.undone.as_ref() == Some(&serial);
         if revoked || was_undone {
             record.standby = Standby::default();
@@ -295,12 +293,34 @@ impl<P: Ports> Work<'_, '_, P> {
             record.state = TargetState::Failed;
             (record.certificate_arn, record.serial) = previously;
         }
+        let stands = record.certificate_arn.as_ref().map(CertificateArn::as_str);
+        if held.default.as_deref() != stands {
+            record.default_since = None;
+        }
         record.detail = Some(detail.clone());
         deployed.note(Problem::ours(Ours::Unproved, detail));
         if was_undone {
             deployed.stays_unproved();
         }
         Ok(())
+    }
+
+    /// Returns which of ours that stand by for a listener end before a person has had time to look,
+    /// as the certificate manager holds them. One that cannot be read may come back.
+    async fn ours_that_end_soon(&self, listener: &ListenerArn) -> BTreeSet<String> {
+        let region = listener.region();
+        let import = self.state.imports.get(region);
+        let superseded = import.into_iter().flat_map(|import| &import.superseded);
+        let standby = (self.state.target(listener.as_str())).map(|record| record.standby.clone());
+        let standby = standby.unwrap_or_default();
+        let mut ends_soon = BTreeSet::new();
+        for old in superseded.filter(|old| standby.holds(old.arn.as_str())) {
+            let leaf = self.leaf_under(region, old.arn.as_str()).await;
+            if leaf.is_some_and(|leaf| !self.outlasts_attempts(leaf.not_after)) {
+                ends_soon.insert(old.arn.to_string());
+            }
+        }
+        ends_soon
     }
 
     /// Whether a leaf lacks names that the document wants (`partial`).
@@ -337,7 +357,7 @@ impl<P: Ports> Work<'_, '_, P> {
             return Some(problem);
         }
         let stays = |why: String| Some(Problem::ours(Ours::Supersedes, why));
-        let Some(leaf) = self.leaf_of_others(region, theirs).await else {
+        let Some(leaf) = self.leaf_under(region, theirs).await else {
             return stays(format!(
                 "{theirs} stays on the listener: it cannot be read, so nobody knows whom it serves; \
                  take it off by hand if it serves nobody"
@@ -364,8 +384,8 @@ impl<P: Ports> Work<'_, '_, P> {
         )
     }
 
-    /// Returns a leaf of others as the certificate manager holds it; `None` where it cannot be read.
-    async fn leaf_of_others(&self, region: &str, arn: &str) -> Option<Leaf> {
+    /// Returns a leaf as the certificate manager holds it; `None` where it cannot be read.
+    async fn leaf_under(&self, region: &str, arn: &str) -> Option<Leaf> {
         let arn = arn.parse::<CertificateArn>().ok()?;
         let manager = self.cycle.ports.certificate_manager(region);
         let pem = manager.leaf_pem(&arn).await.ok()??;
@@ -425,7 +445,7 @@ impl<P: Ports> Work<'_, '_, P> {
         {
             return gives_way(true);
         }
-        let Some(leaf) = self.leaf_of_others(region, default).await else {
+        let Some(leaf) = self.leaf_under(region, default).await else {
             return Displaced {
                 keep: true,
                 restore: true,
@@ -582,7 +602,8 @@ pub(crate) fn not_https(arn: &ListenerArn, listener: &Listener) -> Problem {
     Problem::ours(Ours::ListenerNotHttps, detail)
 }
 
-/// Returns what this document wants of a listener. A certificate of ours that has ended takes nobody's place.
+/// Returns what this document wants of a listener. A certificate of ours that has ended or was
+/// revoked takes nobody's place.
 pub(crate) fn placing(
     wanted: &Wanted,
     state: &State,
@@ -592,7 +613,7 @@ pub(crate) fn placing(
     now: OffsetDateTime,
 ) -> Placing {
     let held = state.certificate.as_ref();
-    let has_ended = held.is_some_and(|held| held.not_after <= now);
+    let has_ended = held.is_some_and(|held| held.not_after <= now || held.revoked_at.is_some());
     let old = state
         .imports
         .get(listener.region())
