@@ -163,7 +163,11 @@ pub(crate) fn told(world: &mut World, pass: u32, channel: &str, message: &Messag
     let had_problem = heard.has_problem;
     let wrong = match message.kind {
         Kind::Issued => std::mem::replace(&mut heard.was_issued, true),
-        Kind::Renewed => !heard.was_issued,
+        Kind::Renewed => {
+            // The all-clear: who goes back to the one before is told of its end again.
+            heard.running_out.clear();
+            !heard.was_issued
+        }
         Kind::ProblemStarted => std::mem::replace(&mut heard.has_problem, true),
         Kind::ProblemChanged => !had_problem,
         Kind::ProblemEnded => !std::mem::replace(&mut heard.has_problem, false),

@@ -367,9 +367,17 @@ impl<P: Ports> Work<'_, '_, P> {
                 Target::Listener { .. } if self.is_contended(target) => {
                     // What is there goes on being renewed there.
                     let (kind, id) = target_id(target, &self.state, &home);
+                    let is_gone = match id.parse() {
+                        Ok(listener) => (self.cycle.holding_seen(&listener).await)
+                            .is_ok_and(|holding| !holding.has(arn.as_str())),
+                        Err(_) => false,
+                    };
                     let record = self.state.target_mut(kind, &id);
                     if record.certificate_arn.as_ref() == Some(&arn) {
                         record.serial = Some(issued.leaf().serial.clone());
+                        if is_gone {
+                            record.took_off();
+                        }
                     }
                 }
                 Target::Listener { at, placement } => {

@@ -124,8 +124,7 @@ impl<P: Ports> Work<'_, '_, P> {
             .is_some_and(|held| !before.has(held.as_str()) && !may_come_back(held))
         {
             // Somebody took it off: it is not served there any more.
-            (record.certificate_arn, record.serial, record.since) = (None, None, None);
-            record.default_since = None;
+            record.took_off();
         }
         let held = record.certificate_arn.as_ref().map(CertificateArn::as_str);
         if before.default.as_deref() != held && before.default.as_deref() != Some(ours.as_str()) {

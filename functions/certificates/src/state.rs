@@ -962,6 +962,12 @@ pub struct TargetRecord {
 }
 
 impl TargetRecord {
+    /// Notes that somebody took ours off it.
+    pub(crate) fn took_off(&mut self) {
+        (self.certificate_arn, self.serial) = (None, None);
+        (self.since, self.default_since) = (None, None);
+    }
+
     /// Whether it holds a certificate of ours.
     pub fn holds_ours(&self) -> bool {
         // One on which another could not be put goes on holding what it held.
