@@ -1617,7 +1617,12 @@ fn unprovided<'w>(
                         .is_some_and(|back| *back + PROVIDED_WITHIN >= now)
             })
     });
-    if blocked {
+    // What cannot be attached is not ordered.
+    let is_full = |(listener, _): (&str, bool)| {
+        let listener = world.listeners.get(listener);
+        listener.is_some_and(|it| it.holding.list.len() >= it.quota.min(FULL))
+    };
+    if blocked || wish.listeners().any(is_full) {
         return Vec::new();
     }
     let provable = |domain: &&String| {
@@ -2054,3 +2059,6 @@ const REPLACED_WITHIN: Duration = Duration::hours(26);
 const PROVIDED_WITHIN: Duration = Duration::hours(26);
 /// How long nothing may have been out of order before everything must be well.
 const CALM: Duration = Duration::hours(54);
+
+/// A load balancer takes so many certificates beside the defaults.
+const FULL: usize = 25;
