@@ -52,7 +52,7 @@ impl Store for SimStore {
                     });
                 }
                 let state = read_state(world, key, &body);
-                if std::env::var_os("BODIES").is_some() {
+                if key.starts_with("state/") && std::env::var_os("BODIES").is_some() {
                     let body = String::from_utf8_lossy(&body).into_owned();
                     world.say(format_args!("body of {key}: {body}"));
                 }

@@ -16,7 +16,6 @@ use crate::document::{Placement, Target, Wanted};
 use crate::key::KeyType;
 use crate::names::{CertificateName, DnsName};
 use crate::problem::Problem;
-use crate::settings::Orphans;
 use crate::state::{Contended, State};
 use crate::store::{self, Store, read_record};
 use crate::targets::target_id;
@@ -285,8 +284,8 @@ impl<P: Ports> Cycle<'_, P> {
         let state = state.map(|(state, _)| state);
         let Some(object) = object else {
             // It stays where it is, unless it is being removed or the settings say so.
-            let stays = state.is_some_and(|state| state.removing.is_none())
-                && (self.settings.orphans == Orphans::Report || self.keeps_orphans);
+            let stays = state.is_some_and(|state| state.removing.is_none());
+            let stays = stays && !self.removes_orphans();
             return stays.then_some("which has no document any more: put that back, or remove it");
         };
         let state = state.unwrap_or_default();

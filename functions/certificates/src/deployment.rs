@@ -510,7 +510,7 @@ impl<P: Ports> Work<'_, '_, P> {
     }
 
     /// Whether a certificate before does not end before the next attempt but one.
-    fn lasts_long_enough(&self, serial: &str) -> bool {
+    pub(crate) fn lasts_long_enough(&self, serial: &str) -> bool {
         (self.state.held(serial)).is_some_and(|held| self.outlasts_attempts(held.not_after))
     }
 

@@ -312,11 +312,7 @@ impl<P: Ports> Cycle<'_, P> {
             let entry = Entry::bare(name.as_str(), Outcome::Removed, "the document is gone");
             return self.settled(&seen(&state), entry, Some(&wanted));
         }
-        let is_to_go = match self.settings.orphans {
-            Orphans::Remove => !self.keeps_orphans,
-            Orphans::Report => false,
-        };
-        if state.removing.is_none() && (is_to_go || state.is_nothing()) {
+        if state.removing.is_none() && (self.removes_orphans() || state.is_nothing()) {
             state.removing = Some(Removal {
                 at: crate::report::whole_seconds(now),
                 document: None,
@@ -360,6 +356,11 @@ impl<P: Ports> Cycle<'_, P> {
         entry.problem = Some(problem);
         let entry = self.with_state(entry, &state, None);
         self.settled(&seen(&state), entry, Some(&wanted))
+    }
+
+    /// Whether what has no document any more is taken away by itself.
+    pub(crate) fn removes_orphans(&self) -> bool {
+        self.settings.orphans == Orphans::Remove && !self.keeps_orphans
     }
 
     pub(crate) fn orphan_problem(&self, name: &CertificateName, state: &State) -> Problem {

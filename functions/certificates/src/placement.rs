@@ -305,7 +305,7 @@ impl<P: Ports> Work<'_, '_, P> {
     }
 
     /// Returns which of ours that stand by for a listener end before a person has had time to look,
-    /// as the certificate manager holds them. One that cannot be read may come back.
+    /// as the certificate manager holds them. Of one that cannot be read the record decides.
     async fn ours_that_end_soon(&self, listener: &ListenerArn) -> BTreeSet<String> {
         let region = listener.region();
         let import = self.state.imports.get(region);
@@ -315,7 +315,12 @@ impl<P: Ports> Work<'_, '_, P> {
         let mut ends_soon = BTreeSet::new();
         for old in superseded.filter(|old| standby.holds(old.arn.as_str())) {
             let leaf = self.leaf_under(region, old.arn.as_str()).await;
-            if leaf.is_some_and(|leaf| !self.outlasts_attempts(leaf.not_after)) {
+            let lasts = match leaf {
+                Some(leaf) => self.outlasts_attempts(leaf.not_after),
+                None => (self.state.previous.as_deref())
+                    .is_some_and(|previous| self.lasts_long_enough(previous)),
+            };
+            if !lasts {
                 ends_soon.insert(old.arn.to_string());
             }
         }
