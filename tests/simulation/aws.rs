@@ -4,19 +4,19 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::rc::Rc;
 
-use certificates::arn::{CertificateArn, ListenerArn, LoadBalancerArn, TargetGroupArn};
 use certificates::caa::Found;
-use certificates::certificate::{Chain, Leaf};
 use certificates::certificate_manager::{
     CertificateManager, Deletion, Described, Listed, Material,
 };
 use certificates::dns::{NoAnswer, Resolver};
 use certificates::document::NewListener;
-use certificates::key::{KeyType, PrivateKey};
 use certificates::load_balancer::{
     Action, AttachError, Balancer, Condition, Holding, Listener, LoadBalancer, Rule, RuledListener,
 };
-use certificates::problem::ServiceError;
+use certificates::values::arn::{CertificateArn, ListenerArn, LoadBalancerArn, TargetGroupArn};
+use certificates::values::chain::{Chain, Leaf};
+use certificates::values::key::{KeyType, PrivateKey};
+use certificates::values::problem::ServiceError;
 use time::{Duration, OffsetDateTime};
 
 use crate::faults::Service;

@@ -9,10 +9,10 @@ use certificates::authority::{
     Account, AccountKey, Authorities, Authorization, AuthorizationStatus, Http01, Order,
     OrderStatus, Suggested,
 };
-use certificates::names::DnsName;
-use certificates::problem::{Refusal, URN};
 use certificates::settings;
 use certificates::state::Reason;
+use certificates::values::names::DnsName;
+use certificates::values::problem::{Refusal, URN};
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
     Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose, PublicKeyData, SerialNumber,

@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 
 use certificates::actions::Action;
-use certificates::certificate::Chain;
-use certificates::key::KeyType;
 use certificates::load_balancer::Holding;
 use certificates::settings::CheckMode;
 use certificates::state::Reason;
+use certificates::values::chain::Chain;
+use certificates::values::key::KeyType;
 use serde_json::{Value, json};
 use time::{Duration, OffsetDateTime};
 

@@ -4,9 +4,9 @@
 use std::collections::BTreeMap;
 
 use certificates::actions::Action;
-use certificates::certificate::Chain;
-use certificates::key::KeyType;
 use certificates::state::Reason;
+use certificates::values::chain::Chain;
+use certificates::values::key::KeyType;
 use time::{Duration, OffsetDateTime};
 
 use crate::aws::{add_certificate, change};

@@ -6,14 +6,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use certificates::actions::Action;
 use certificates::authority::AuthorizationStatus;
-use certificates::certificate::{Chain, Leaf};
 use certificates::certificate_manager::{Material, same_serial};
-use certificates::key::KeyType;
 use certificates::messages::{Kind, Message};
-use certificates::problem::Refusal;
 use certificates::report::Entry;
 use certificates::settings::{CheckMode, Orphans};
 use certificates::state::State;
+use certificates::values::chain::{Chain, Leaf};
+use certificates::values::key::KeyType;
+use certificates::values::problem::Refusal;
 use time::{Duration, OffsetDateTime};
 
 use crate::aws::{covers, reimport, served};

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use certificates::key::PrivateKey;
 use certificates::state::{PendingKey, State, VaultEntry};
 use certificates::store::{Condition, Entry, Object, Store, StoreError, parse_record};
+use certificates::values::key::PrivateKey;
 use time::{Duration, OffsetDateTime};
 
 use crate::faults::Service;

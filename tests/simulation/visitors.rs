@@ -8,8 +8,8 @@ use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
-use certificates::certificate::{Chain, Leaf};
-use certificates::key::KeyType;
+use certificates::values::chain::{Chain, Leaf};
+use certificates::values::key::KeyType;
 use time::{Duration, OffsetDateTime};
 
 use crate::aws::covers;

@@ -3,9 +3,9 @@
 //! A document's word counts once a leaf for that very document is issued. A word is about our own leaves only.
 
 use certificates::actions::Action;
-use certificates::certificate::Leaf;
 use certificates::settings::Orphans;
 use certificates::state::State;
+use certificates::values::chain::Leaf;
 use time::Duration;
 
 use crate::aws::covers;

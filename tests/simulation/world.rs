@@ -7,10 +7,10 @@ use std::rc::Rc;
 
 use certificates::actions::Action;
 use certificates::load_balancer::AttachError;
-use certificates::problem::{Refusal, ServiceError, URN};
 use certificates::settings::Settings;
 use certificates::state::State;
 use certificates::store::StoreError;
+use certificates::values::problem::{Refusal, ServiceError, URN};
 use time::{Duration, OffsetDateTime};
 use tokio::sync::Notify;
 use tokio::time::Instant;

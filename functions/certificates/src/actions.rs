@@ -2,17 +2,17 @@
 
 use std::time::Duration;
 
-use crate::classes::Ours;
 use crate::cycle::{Cycle, Ports, Work, state_problem, store_problem};
 use crate::document::Wanted;
 use crate::looking::{Plan, Step, ToDo, unknown};
-use crate::names::CertificateName;
 use crate::pass::{Pass, log};
-use crate::problem::Problem;
 use crate::removal::wanted_nowhere;
 use crate::report::{Entry, Outcome, whole_seconds};
 use crate::state::{Held, Reason, Removal, State, VaultEntry};
 use crate::store::{self, Store, read_record};
+use crate::values::names::CertificateName;
+use crate::values::problem::Problem;
+use crate::values::problem_types::Ours;
 
 /// What is asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 
 use time::{Duration, OffsetDateTime};
 
-use crate::classes::Ours;
 use crate::document::Wanted;
-use crate::names::DnsName;
-use crate::problem::{LONGEST_RETRY_AFTER, LONGEST_WAIT, Problem, Retry, backoff};
 use crate::report::whole_seconds;
 use crate::state::{Missing, OrderRecord, State};
+use crate::values::names::DnsName;
+use crate::values::problem::{LONGEST_RETRY_AFTER, LONGEST_WAIT, Problem, Retry, backoff};
+use crate::values::problem_types::Ours;
 
 /// A name that stands in the way of an order, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -189,7 +189,7 @@ mod tests {
     use time::macros::datetime;
 
     use super::*;
-    use crate::key::KeyType;
+    use crate::values::key::KeyType;
 
     const NOW: OffsetDateTime = datetime!(2026-03-01 12:00 UTC);
 

@@ -11,16 +11,16 @@ use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use tokio::sync::Mutex;
 
-use crate::classes::Ours;
 use crate::cycle::{Cycle, Halt, Ports, store_problem};
 use crate::limits::{Blocked, Hold, Imports, Ledger, Left, Limits, Outcome, Purpose, Reserved};
 use crate::memo::Memo;
-use crate::names::{CertificateName, DnsName};
-use crate::problem::Problem;
 use crate::settings::Authority;
 use crate::store::{
     self, Condition, Record, Store, StoreError, imports_key, ledger_key, read_record, write_record,
 };
+use crate::values::names::{CertificateName, DnsName};
+use crate::values::problem::Problem;
+use crate::values::problem_types::Ours;
 
 /// The records as this pass last saw them, each behind a lock.
 #[derive(Default)]
@@ -750,7 +750,7 @@ mod tests {
             Change::Write(())
         };
         let problem = change(&store, KEY, &mut seen, decide).await.unwrap_err();
-        assert_eq!(problem.retry, crate::problem::Retry::Soon);
+        assert_eq!(problem.retry, crate::values::problem::Retry::Soon);
         assert_eq!(store.stored(), ROUNDS);
     }
 }

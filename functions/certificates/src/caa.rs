@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-use crate::names::DnsName;
+use crate::values::names::DnsName;
 
 /// One CAA record as the DNS has it.
 #[derive(Clone, PartialEq, Eq, Debug)]

@@ -2,16 +2,16 @@
 
 use std::time::Duration;
 
-use crate::classes::Ours;
 use crate::cycle::{Failing, Halt, Ports, Work};
 use crate::document::Wanted;
 use crate::looking::{Plan, Step, Waits};
-use crate::problem::Problem;
 use crate::removal::Removed;
 use crate::report::{Entry, Outcome};
 use crate::state::TargetState;
 use crate::store::{self, Store};
 use crate::targets::Deployed;
+use crate::values::problem::Problem;
+use crate::values::problem_types::Ours;
 
 /// What the work on one certificate came to.
 #[derive(Default)]

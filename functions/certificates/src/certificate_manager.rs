@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use time::OffsetDateTime;
 
-use crate::arn::CertificateArn;
-use crate::problem::ServiceError;
+use crate::values::arn::CertificateArn;
+use crate::values::problem::ServiceError;
 
 /// The calls the cycle makes to the certificate manager of one region.
 #[allow(async_fn_in_trait)] // one task drives a whole pass, so no future has to be `Send`
@@ -57,7 +57,7 @@ pub struct Material<'a> {
 /// A certificate as `DescribeCertificate` tells it.
 #[derive(Clone, Debug)]
 pub struct Described {
-    /// Lower-case hex without separators, as [`Leaf::serial`](crate::certificate::Leaf) has it.
+    /// Lower-case hex without separators, as [`Leaf::serial`](crate::values::chain::Leaf) has it.
     pub serial: Option<String>,
     /// The load balancers and other resources that hold it; lags behind.
     pub in_use_by: Vec<String>,

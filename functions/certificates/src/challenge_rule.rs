@@ -4,10 +4,10 @@
 //! What is asked is `GET http://<name>/.well-known/acme-challenge/<token>` from anywhere. Rules are tried by priority, the
 //! default one last; the first whose conditions all hold acts. Path patterns go by letter case, host names do not.
 
-use crate::arn::{LoadBalancerArn, TargetGroupArn};
 use crate::challenge::WELL_KNOWN_PREFIX;
 use crate::load_balancer::{Action, Condition, Rule, RuledListener};
-use crate::names::DnsName;
+use crate::values::arn::{LoadBalancerArn, TargetGroupArn};
+use crate::values::names::DnsName;
 
 /// What the rules mean for a name.
 #[derive(Clone, PartialEq, Eq, Debug)]

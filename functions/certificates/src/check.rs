@@ -6,21 +6,21 @@ use std::time::Duration;
 use futures_util::{StreamExt, future, stream};
 use serde::Serialize;
 
-use crate::arn::LoadBalancerArn;
 use crate::caa::Ruling;
 use crate::challenge_rule::Finding;
-use crate::classes::Ours;
 use crate::cycle::{Cycle, Ports, store_problem};
 use crate::dns::NoAnswer;
 use crate::document::Wanted;
 use crate::load_balancer::LoadBalancer;
-use crate::names::{CertificateName, DnsName};
 use crate::network::is_global;
 use crate::preflight::{self, balancers, bounded};
-use crate::problem::Problem;
 use crate::self_check::Fetched;
 use crate::settings::CheckMode;
 use crate::store::{self, Store};
+use crate::values::arn::LoadBalancerArn;
+use crate::values::names::{CertificateName, DnsName};
+use crate::values::problem::Problem;
+use crate::values::problem_types::Ours;
 
 /// How it stands with something; the worst of a list is that of the whole.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize)]

@@ -3,16 +3,16 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use crate::arn::{CertificateArn, ListenerArn};
 use crate::certificate_manager::{CertificateManager, Deletion};
-use crate::classes::Ours;
 use crate::cycle::{Cycle, Halt, Ports, Work};
 use crate::document::Target;
 use crate::load_balancer::LoadBalancer;
-use crate::names::CertificateName;
-use crate::problem::ServiceError;
 use crate::state::{Superseded, TargetKind, TargetState, Untagged};
 use crate::targets::{Deployed, stray_targets, uses_region};
+use crate::values::arn::{CertificateArn, ListenerArn};
+use crate::values::names::CertificateName;
+use crate::values::problem::ServiceError;
+use crate::values::problem_types::Ours;
 
 /// What is left of ours on a listener.
 enum OnListener {

@@ -8,17 +8,17 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use time::OffsetDateTime;
 
-use crate::arn::{CertificateArn, ListenerArn};
 use crate::certificate_manager::CertificateManager;
-use crate::classes::Ours;
 use crate::cycle::{Cycle, Ports, TAG_CERTIFICATE, TAG_INSTALLATION};
 use crate::document::{Placement, Target, Wanted};
-use crate::key::KeyType;
-use crate::names::{CertificateName, DnsName};
-use crate::problem::Problem;
 use crate::state::{Contended, State};
 use crate::store::{self, Store, read_record};
 use crate::targets::target_id;
+use crate::values::arn::{CertificateArn, ListenerArn};
+use crate::values::key::KeyType;
+use crate::values::names::{CertificateName, DnsName};
+use crate::values::problem::Problem;
+use crate::values::problem_types::Ours;
 
 /// What one document wants of one listener.
 #[derive(Clone, Debug, PartialEq, Eq)]

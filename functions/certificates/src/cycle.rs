@@ -9,30 +9,30 @@ use std::time::Duration;
 use time::OffsetDateTime;
 use zeroize::Zeroizing;
 
-use crate::arn::ListenerArn;
 use crate::asking::Blame;
 use crate::authority::{Authorities, Opened};
 use crate::budget::Budget;
 use crate::certificate_manager::{CertificateManager, Listed};
-use crate::classes::{self, Ours};
-use crate::clock::Clock;
 use crate::contention::{Claims, Lost};
 use crate::dns::Resolver;
 use crate::document::Wanted;
-use crate::key::{KeyType, PrivateKey};
 use crate::load_balancer::{Holding, LoadBalancer};
 use crate::memo::Memo;
 use crate::messages::{Channels, Message};
-use crate::names::{CertificateName, DnsName};
 use crate::outlook::balancer_of;
 use crate::preflight::Sights;
-use crate::problem::{Failure, Problem, Refusal, ServiceError, backoff};
 use crate::proof::{Proven, Question};
 use crate::renewal;
 use crate::self_check::Fetched;
 use crate::settings::{Channel, Settings};
 use crate::state::{Held, LONGEST_LEASE, Lease, Leftovers, State};
 use crate::store::{self, Condition, Store, StoreError, write_record};
+use crate::values::arn::ListenerArn;
+use crate::values::clock::Clock;
+use crate::values::key::{KeyType, PrivateKey};
+use crate::values::names::{CertificateName, DnsName};
+use crate::values::problem::{Failure, Problem, Refusal, ServiceError, backoff};
+use crate::values::problem_types::{self, Ours};
 
 /// Everything outside that a pass talks to.
 #[allow(async_fn_in_trait)] // one task drives a whole pass, so no future has to be `Send`
@@ -318,8 +318,8 @@ impl From<Refusal> for Failing {
     fn from(refusal: Refusal) -> Self {
         Self {
             not_before: refusal.retry_after,
-            paused: classes::is_paused(&refusal),
-            unavailable: classes::is_unavailable(&refusal),
+            paused: problem_types::is_paused(&refusal),
+            unavailable: problem_types::is_unavailable(&refusal),
             ..Self::from(refusal.problem())
         }
     }

@@ -4,21 +4,21 @@
 
 use time::OffsetDateTime;
 
-use crate::arn::CertificateArn;
-use crate::certificate::{Chain, Leaf};
 use crate::certificate_manager::{CertificateManager, same_serial};
-use crate::classes::Ours;
 use crate::cycle::{Cycle, Halt, Ports, Work};
 use crate::document::{Placement, Target, Wanted};
 use crate::import::{Imported, Issued};
 use crate::listener;
 use crate::placement::{placing, says_default};
-use crate::problem::{Problem, backoff};
 use crate::proving::{is_old, proof_is_due};
 use crate::renewal::{self, rfc3339};
 use crate::settings::CheckMode;
 use crate::state::{Held, State, TargetKind, TargetState};
 use crate::targets::{Deployed, regions, stray_targets, target_id, target_region, uses_region};
+use crate::values::arn::CertificateArn;
+use crate::values::chain::{Chain, Leaf};
+use crate::values::problem::{Problem, backoff};
+use crate::values::problem_types::Ours;
 use crate::word::Word;
 
 impl<P: Ports> Cycle<'_, P> {

@@ -10,10 +10,10 @@ use schemars::JsonSchema;
 use serde::de::{self, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
-use crate::arn::{self, CertificateArn, ListenerArn, LoadBalancerArn, TargetGroupArn};
-use crate::key::KeyType;
-use crate::names::{CertificateName, DnsName, quoted};
 use crate::settings::{self, Invalid, Object, Settings};
+use crate::values::arn::{self, CertificateArn, ListenerArn, LoadBalancerArn, TargetGroupArn};
+use crate::values::key::KeyType;
+use crate::values::names::{CertificateName, DnsName, quoted};
 
 /// One wanted certificate, checked.
 #[derive(Clone, PartialEq, Eq, Debug)]

@@ -65,8 +65,8 @@ mod tests {
     use time::macros::datetime;
 
     use super::*;
-    use crate::classes::Ours;
-    use crate::problem::{Failure, Problem, backoff};
+    use crate::values::problem::{Failure, Problem, backoff};
+    use crate::values::problem_types::Ours;
 
     const NOW: OffsetDateTime = datetime!(2026-11-22 12:00 UTC);
     /// Between two passes.

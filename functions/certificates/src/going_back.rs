@@ -2,18 +2,18 @@
 
 use time::OffsetDateTime;
 
-use crate::arn::CertificateArn;
 use crate::authority::Account;
-use crate::certificate::{Chain, Leaf};
 use crate::certificate_manager::{CertificateManager, same_serial};
-use crate::classes::{self, Ours};
 use crate::cycle::{Cycle, Halt, Ports, Work};
-use crate::names::CertificateName;
-use crate::problem::{Problem, Retry, ServiceError};
 use crate::renewal::{self, rfc3339};
 use crate::report::whole_seconds;
 use crate::state::{Held, Reason, Revocation, RolledBack, State, VaultEntry};
 use crate::store::{self, read_record};
+use crate::values::arn::CertificateArn;
+use crate::values::chain::{Chain, Leaf};
+use crate::values::names::CertificateName;
+use crate::values::problem::{Problem, Retry, ServiceError};
+use crate::values::problem_types::{self, Ours};
 
 impl State {
     /// Makes the certificate before the one to be served again; `to` names it by its serial. Returns what changed, in words, or `None`
@@ -328,7 +328,8 @@ impl<P: Ports> Work<'_, '_, P> {
             Err(refusal) if refusal.word() == "alreadyRevoked" => {}
             // Our clock alone does not decide that it has ended.
             Err(refusal)
-                if *not_after <= self.cycle.clock.now() && !classes::is_unavailable(&refusal) =>
+                if *not_after <= self.cycle.clock.now()
+                    && !problem_types::is_unavailable(&refusal) =>
             {
                 self.note("not revoked", format!("{serial}: it has ended"));
                 self.state.end_revocation(serial);

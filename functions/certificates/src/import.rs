@@ -7,16 +7,16 @@ use std::time::Duration;
 
 use time::OffsetDateTime;
 
-use crate::arn::CertificateArn;
-use crate::certificate::{Chain, Leaf, may_reimport};
 use crate::certificate_manager::{CertificateManager, Material, same_serial};
-use crate::classes::Ours;
 use crate::cycle::{Halt, Ports, Work};
-use crate::problem::{Problem, ServiceError};
 use crate::renewal;
 use crate::state::{Import, Importing, Superseded, Untagged, VaultEntry};
 use crate::store::{self, read_record};
 use crate::takeover;
+use crate::values::arn::CertificateArn;
+use crate::values::chain::{Chain, Leaf, may_reimport};
+use crate::values::problem::{Problem, ServiceError};
+use crate::values::problem_types::Ours;
 
 /// An issued certificate as the vault has it.
 pub(crate) struct Issued {

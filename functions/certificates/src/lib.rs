@@ -15,8 +15,6 @@ mod account;
 #[cfg(feature = "cycle")]
 pub mod actions;
 #[cfg(feature = "cycle")]
-pub mod arn;
-#[cfg(feature = "cycle")]
 pub mod asking;
 #[cfg(feature = "cycle")]
 pub mod authority;
@@ -29,19 +27,13 @@ pub mod caa;
 #[cfg(feature = "cycle")]
 mod carrying_out;
 #[cfg(feature = "cycle")]
-pub mod certificate;
-#[cfg(feature = "cycle")]
 pub mod certificate_manager;
 #[cfg(feature = "cycle")]
 pub mod challenge_rule;
 #[cfg(feature = "cycle")]
 pub mod check;
 #[cfg(feature = "cycle")]
-pub mod classes;
-#[cfg(feature = "cycle")]
 mod cleanup;
-#[cfg(feature = "cycle")]
-pub mod clock;
 #[cfg(feature = "cycle")]
 mod contention;
 #[cfg(feature = "cycle")]
@@ -61,8 +53,6 @@ mod import;
 #[cfg(feature = "cycle")]
 pub mod invocation;
 #[cfg(feature = "cycle")]
-pub mod key;
-#[cfg(feature = "cycle")]
 pub mod limits;
 #[cfg(feature = "cycle")]
 mod listener;
@@ -76,8 +66,6 @@ mod looking;
 mod memo;
 #[cfg(feature = "cycle")]
 pub mod messages;
-#[cfg(feature = "cycle")]
-pub mod names;
 #[cfg(feature = "cycle")]
 pub mod network;
 #[cfg(feature = "cycle")]
@@ -98,8 +86,6 @@ mod placement;
 pub mod planning;
 #[cfg(feature = "cycle")]
 mod preflight;
-#[cfg(feature = "cycle")]
-pub mod problem;
 #[cfg(feature = "cycle")]
 pub mod proof;
 #[cfg(feature = "cycle")]
@@ -132,6 +118,8 @@ mod takeover;
 mod targets;
 #[cfg(feature = "cycle")]
 pub mod unmanaged;
+#[cfg(feature = "cycle")]
+pub mod values;
 #[cfg(feature = "cycle")]
 mod webhook;
 #[cfg(feature = "cycle")]

@@ -11,12 +11,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 use time::{Date, Duration, OffsetDateTime};
 
-use crate::classes::Ours;
-use crate::names::DnsName;
-use crate::problem::{LONGEST_RETRY_AFTER, Problem};
 use crate::renewal::rfc3339;
 use crate::state::Held;
 use crate::store::Record;
+use crate::values::names::DnsName;
+use crate::values::problem::{LONGEST_RETRY_AFTER, Problem};
+use crate::values::problem_types::Ours;
 
 /// A limit as a token bucket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -10,14 +10,14 @@ use crate::authority::acme::Acme;
 use crate::aws::{Aws, Bucket, CertificateManagerClient, LoadBalancerClient};
 use crate::cycle::Ports;
 use crate::dns::DnsClient;
-use crate::key::{KeyType, PrivateKey};
 use crate::messages::{self, Message};
-use crate::names::DnsName;
 use crate::network;
-use crate::problem::ServiceError;
 use crate::proof::{self, Proven, Question};
 use crate::self_check::{self, Fetched};
 use crate::settings::Channel;
+use crate::values::key::{KeyType, PrivateKey};
+use crate::values::names::DnsName;
+use crate::values::problem::ServiceError;
 use crate::webhook::Webhooks;
 
 /// Everything outside, as it really is.

@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::arn::{ListenerArn, LoadBalancerArn, TargetGroupArn};
 use crate::document::NewListener;
-use crate::problem::ServiceError;
+use crate::values::arn::{ListenerArn, LoadBalancerArn, TargetGroupArn};
+use crate::values::problem::ServiceError;
 
 /// The calls the cycle makes to the load balancers of one region.
 #[allow(async_fn_in_trait)] // one task drives a whole pass, so no future has to be `Send`

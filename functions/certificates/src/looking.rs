@@ -2,21 +2,21 @@
 
 use time::OffsetDateTime;
 
-use crate::arn::ListenerArn;
 use crate::asking;
-use crate::classes::Ours;
 use crate::cycle::{Cycle, Ports, state_problem, store_problem};
 use crate::document::Wanted;
 use crate::limits::Blocked;
 use crate::messages;
-use crate::names::CertificateName;
-use crate::problem::{Failure, Problem};
 use crate::removal::wanted_nowhere;
 use crate::renewal::{Decision, rfc3339};
 use crate::report::{Entry, Outcome};
 use crate::settings::Orphans;
 use crate::state::{Held, Removal, State, TargetRecord, TargetState};
 use crate::store::{self, Condition, Store, read_record, write_record};
+use crate::values::arn::ListenerArn;
+use crate::values::names::CertificateName;
+use crate::values::problem::{Failure, Problem};
+use crate::values::problem_types::Ours;
 
 /// How the work on one certificate begins.
 pub(crate) enum Look {

@@ -4,12 +4,12 @@
 
 use std::collections::BTreeMap;
 
-use crate::arn::{CertificateArn, ListenerArn};
-use crate::classes::Ours;
 use crate::cycle::{Halt, Ports, Work};
 use crate::document::{ListenerAt, NewListener, Target};
 use crate::load_balancer::{AttachError, LoadBalancer};
-use crate::problem::{Problem, ServiceError};
+use crate::values::arn::{CertificateArn, ListenerArn};
+use crate::values::problem::{Problem, ServiceError};
+use crate::values::problem_types::Ours;
 
 impl<P: Ports> Work<'_, '_, P> {
     /// Returns the ARN of a listener, and whether it was made for that. One named by load balancer and port is looked for each

@@ -4,16 +4,16 @@ use std::time::Duration;
 
 use crate::asking::{self, Blame};
 use crate::authority::{Account, Order};
-use crate::classes::{self, Ours};
 use crate::cycle::{Cycle, Failing, Halt, Ports, Work};
 use crate::document::Wanted;
 use crate::limits::{Blocked, Left, Outcome, Purpose, Reserved, registered_domain};
-use crate::names::DnsName;
 use crate::ordering::Course;
-use crate::problem::{Problem, REPLACES_NOT_ECHOED, Refusal};
 use crate::settings::Authority;
 use crate::state::{Held, OrderRecord, Stage, State};
 use crate::targets::regions;
+use crate::values::names::DnsName;
+use crate::values::problem::{Problem, REPLACES_NOT_ECHOED, Refusal};
+use crate::values::problem_types::{self, Ours};
 
 impl<P: Ports> Cycle<'_, P> {
     /// Returns what an order is to the authority's limits; `as_successor`: it says which certificate it replaces.
@@ -332,7 +332,7 @@ impl<P: Ports> Work<'_, '_, P> {
         refusal: Refusal,
     ) -> Halt {
         let problem = refusal.problem();
-        let paused = classes::is_paused(&refusal);
+        let paused = problem_types::is_paused(&refusal);
         let said_of = |about: &dyn Fn(&DnsName) -> bool| -> Vec<DnsName> {
             names.iter().filter(|name| about(name)).cloned().collect()
         };
@@ -372,7 +372,7 @@ impl<P: Ports> Work<'_, '_, P> {
             not_before: refusal.retry_after,
             identifiers: named.iter().map(ToString::to_string).collect(),
             paused,
-            unavailable: named.is_empty() && classes::is_unavailable(&refusal),
+            unavailable: named.is_empty() && problem_types::is_unavailable(&refusal),
             problem,
         })
     }

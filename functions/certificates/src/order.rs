@@ -10,20 +10,20 @@ use time::OffsetDateTime;
 
 use crate::asking::{self, Blame};
 use crate::authority::{Account, Authorities, AuthorizationStatus, Http01, Order, OrderStatus};
-use crate::certificate::{Chain, check_issued};
 use crate::challenge::Token;
-use crate::classes::{self, Ours};
 use crate::cycle::{Failing, Halt, Ports, Work};
-use crate::key::PrivateKey;
 use crate::limits::Outcome;
-use crate::names::DnsName;
 use crate::ordering::Course;
-use crate::problem::{Failure, Problem, Refusal, URN};
 use crate::renewal;
 use crate::self_check::Fetched;
 use crate::settings::CheckMode;
 use crate::state::{AskedFor, Held, PendingKey, Rehearsed, Stage, VaultEntry};
 use crate::store::{self, Condition, Store, read_record, write_record};
+use crate::values::chain::{Chain, check_issued};
+use crate::values::key::PrivateKey;
+use crate::values::names::DnsName;
+use crate::values::problem::{Failure, Problem, Refusal, URN};
+use crate::values::problem_types::{self, Ours};
 use crate::word::Word;
 
 type OrderOf<P> = <<<P as Ports>::Authorities as Authorities>::Account as Account>::Order;
@@ -628,7 +628,7 @@ impl<P: Ports> Work<'_, '_, P> {
         Ok(Failing {
             problem,
             not_before: first.retry_after,
-            paused: classes::is_paused(first),
+            paused: problem_types::is_paused(first),
             identifiers: failed.into_iter().map(|(name, _)| name).collect(),
             unavailable: false,
             blamed,

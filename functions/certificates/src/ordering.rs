@@ -1,14 +1,14 @@
 //! Which authority is asked, for which names, and what follows when one of them stands in the way.
 
 use crate::asking::{self, Blame};
-use crate::classes::Ours;
 use crate::cycle::{Cycle, Failing, Halt, Ports, Work};
 use crate::document::Wanted;
-use crate::problem::{Failure, Problem};
 use crate::renewal::{Decision, Situation, decide};
 use crate::settings::Authority;
 use crate::state::State;
 use crate::targets::is_deployed;
+use crate::values::problem::{Failure, Problem};
+use crate::values::problem_types::Ours;
 
 /// Where the next order goes.
 #[derive(Clone, Copy, Debug)]

@@ -3,14 +3,14 @@
 
 use std::collections::BTreeMap;
 
-use crate::arn::ListenerArn;
-use crate::classes::Ours;
 use crate::cycle::{Cycle, Ports};
 use crate::document::{ListenerAt, NewListener, Placement, Target, Wanted};
 use crate::load_balancer::{Holding, LoadBalancer};
-use crate::problem::Problem;
 use crate::state::State;
 use crate::targets::{target_id, target_region};
+use crate::values::arn::ListenerArn;
+use crate::values::problem::Problem;
+use crate::values::problem_types::Ours;
 
 /// What an order is ahead of.
 #[derive(Debug, Default, PartialEq, Eq)]

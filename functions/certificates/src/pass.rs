@@ -5,16 +5,16 @@ use std::time::Duration;
 
 use futures_util::{StreamExt, stream};
 
-use crate::classes::Ours;
 use crate::cycle::{Cycle, Ports, Work, store_problem};
 use crate::looking::{Look, Plan, ToDo};
 use crate::messages::Sent;
-use crate::names::CertificateName;
 use crate::outlook::balancer_of;
-use crate::problem::Problem;
 use crate::report::{Entry, Outcome};
 use crate::settings::Settings;
 use crate::store::{self, Store};
+use crate::values::names::CertificateName;
+use crate::values::problem::Problem;
+use crate::values::problem_types::Ours;
 
 /// What a pass found.
 #[derive(Debug, Default)]

@@ -5,22 +5,22 @@ use std::time::Duration;
 
 use time::OffsetDateTime;
 
-use crate::arn::{CertificateArn, ListenerArn};
-use crate::certificate::{Chain, Leaf};
 use crate::certificate_manager::CertificateManager;
-use crate::classes::Ours;
 use crate::cycle::{Halt, Ports, Work};
 use crate::document::{Placement, Target, Wanted};
 use crate::import::Issued;
 use crate::listener::{self, Change, Wish};
 use crate::load_balancer::{AttachError, Holding, Listener, LoadBalancer};
 use crate::outlook::listener_gone;
-use crate::problem::{Problem, ServiceError};
 use crate::proving::Verdict;
 use crate::settings::CheckMode;
 use crate::state::{Standby, State, TargetKind, TargetState};
 use crate::takeover;
 use crate::targets::{Deployed, target_id};
+use crate::values::arn::{CertificateArn, ListenerArn};
+use crate::values::chain::{Chain, Leaf};
+use crate::values::problem::{Problem, ServiceError};
+use crate::values::problem_types::Ours;
 
 /// What is to be attached where, and what it takes over from.
 pub(crate) struct Placing {

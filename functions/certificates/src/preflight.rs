@@ -13,24 +13,24 @@ use std::time::Duration;
 use futures_util::{StreamExt, future, stream};
 use time::OffsetDateTime;
 
-use crate::arn::{LoadBalancerArn, TargetGroupArn};
 use crate::authority::Authorities;
 use crate::caa::{self, Asking, Found, Ruling};
 use crate::challenge::OBJECT_PREFIX;
 use crate::challenge_rule::{self, Finding};
-use crate::classes::Ours;
 use crate::cycle::{Cycle, Ports};
 use crate::dns::{NoAnswer, Resolver};
 use crate::document::{ListenerAt, Target, Wanted};
 use crate::load_balancer::{Balancer, LoadBalancer, RuledListener};
 use crate::memo::Memo;
-use crate::names::{CertificateName, DnsName};
-use crate::problem::{Problem, ServiceError};
 use crate::report::{Entry, whole_seconds};
 use crate::self_check::Fetched;
 use crate::settings::{self, Authority, CheckMode};
 use crate::state::{Preflight, State};
 use crate::store::{self, Condition, Store, read_record, write_record};
+use crate::values::arn::{LoadBalancerArn, TargetGroupArn};
+use crate::values::names::{CertificateName, DnsName};
+use crate::values::problem::{Problem, ServiceError};
+use crate::values::problem_types::Ours;
 
 /// What was seen in this pass by those who look ahead, each thing asked for once.
 pub(crate) struct Sights<R> {

@@ -22,10 +22,10 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 use tokio_rustls::TlsConnector;
 
-use crate::certificate::Leaf;
-use crate::key::KeyType;
-use crate::names::DnsName;
 use crate::network;
+use crate::values::chain::Leaf;
+use crate::values::key::KeyType;
+use crate::values::names::DnsName;
 
 /// What the handshakes showed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -350,7 +350,7 @@ mod tests {
     use tokio_rustls::TlsAcceptor;
 
     use super::*;
-    use crate::key::PrivateKey;
+    use crate::values::key::PrivateKey;
 
     const LIMIT: Duration = Duration::from_secs(20);
 

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use time::OffsetDateTime;
 
-use crate::arn::ListenerArn;
 use crate::cycle::{Halt, Ports, Work};
 use crate::import::Issued;
 use crate::load_balancer::Listener;
@@ -12,6 +11,7 @@ use crate::network::trust_roots;
 use crate::proof::{Proven, Question};
 use crate::settings::CheckMode;
 use crate::state::{TargetKind, TargetRecord};
+use crate::values::arn::ListenerArn;
 
 /// What a look at a listener's port showed.
 pub(crate) enum Verdict {

@@ -2,17 +2,17 @@
 
 use time::{Duration, OffsetDateTime};
 
-use crate::classes::Ours;
 use crate::cycle::{Halt, Ports, Work};
 use crate::document::Wanted;
-use crate::key::KeyType;
-use crate::names::CertificateName;
 use crate::preflight;
-use crate::problem::Problem;
 use crate::report::whole_seconds;
 use crate::state::{Removal, State, TargetState};
 use crate::store::{self, Store, StoreError};
 use crate::targets::Deployed;
+use crate::values::key::KeyType;
+use crate::values::names::CertificateName;
+use crate::values::problem::Problem;
+use crate::values::problem_types::Ours;
 
 /// What a visit to a removal came to.
 pub(crate) enum Removed {

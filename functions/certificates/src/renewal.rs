@@ -5,10 +5,10 @@ use time::{Duration, OffsetDateTime, UtcOffset};
 use crate::asking;
 use crate::authority::Suggested;
 use crate::document::Wanted;
-use crate::names::DnsName;
-use crate::problem::{Refusal, backoff};
 use crate::report::whole_seconds;
 use crate::state::{Held, Renewal, RenewalInformation, State, Window};
+use crate::values::names::DnsName;
+use crate::values::problem::{Refusal, backoff};
 
 /// What is to be done about a certificate's order, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -391,7 +391,7 @@ mod tests {
             not_before: issued,
             not_after,
             domains: Vec::new(),
-            key_type: crate::key::KeyType::EcdsaP256,
+            key_type: crate::values::key::KeyType::EcdsaP256,
             authority: "a".to_owned(),
             directory: "https://a.example.com/dir".to_owned(),
             profile: None,

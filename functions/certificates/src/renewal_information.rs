@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use crate::authority::Authorities;
 use crate::cycle::{Cycle, Ports, Work};
-use crate::problem::Refusal;
 use crate::renewal::{information_after, rfc3339};
 use crate::state::{Held, RenewalInformation, State};
+use crate::values::problem::Refusal;
 
 impl<P: Ports> Cycle<'_, P> {
     /// Asks about a certificate if the stored Retry-After is past; `None` when nothing was asked.

@@ -3,12 +3,12 @@
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
-use crate::arn::ListenerArn;
 use crate::document::Wanted;
 use crate::messages::Sent;
-use crate::problem::Problem;
 use crate::state::{State, TargetKind, TargetState};
 use crate::targets::target_id;
+use crate::values::arn::ListenerArn;
+use crate::values::problem::Problem;
 
 /// The report of a pass.
 #[derive(Clone, Debug, Serialize)]
@@ -311,7 +311,7 @@ mod tests {
             .collect();
         entries.push(Entry::failed(
             "bad",
-            Problem::ours(crate::classes::Ours::Order, "no"),
+            Problem::ours(crate::values::problem_types::Ours::Order, "no"),
             None,
         ));
         let report = Report::new(entries, Sent::default());
@@ -325,7 +325,7 @@ mod tests {
             .map(|n| {
                 Entry::failed(
                     &format!("c{n}"),
-                    Problem::ours(crate::classes::Ours::Order, "no ".repeat(200)),
+                    Problem::ours(crate::values::problem_types::Ours::Order, "no ".repeat(200)),
                     None,
                 )
             })

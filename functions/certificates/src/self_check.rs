@@ -23,8 +23,8 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 use tokio_rustls::TlsConnector;
 
-use crate::names::DnsName;
 use crate::network;
+use crate::values::names::DnsName;
 
 /// What our own fetch of a challenge met. The texts hold nothing of any body.
 #[derive(Clone, Debug, PartialEq, Eq)]

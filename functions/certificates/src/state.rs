@@ -12,17 +12,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 use time::{Duration, OffsetDateTime};
 
-use crate::arn::{CertificateArn, ListenerArn};
-use crate::certificate::Leaf;
-use crate::classes::Ours;
 use crate::document::{ListenerAt, Wanted};
-use crate::key::KeyType;
 use crate::limits::Reserved;
 use crate::messages::Told;
-use crate::names::DnsName;
-use crate::problem::{Failure, Problem};
 use crate::renewal::urgent;
 use crate::store::Record;
+use crate::values::arn::{CertificateArn, ListenerArn};
+use crate::values::chain::Leaf;
+use crate::values::key::KeyType;
+use crate::values::names::DnsName;
+use crate::values::problem::{Failure, Problem};
+use crate::values::problem_types::Ours;
 use crate::word::Word;
 
 /// The record of one certificate.

@@ -6,20 +6,20 @@ use time::OffsetDateTime;
 
 use crate::asking;
 use crate::budget::LimitsLeft;
-use crate::classes::Ours;
 use crate::cycle::{Cycle, Ports, state_problem, store_problem};
 use crate::document::Wanted;
 use crate::looking::{revoked, unknown};
 use crate::messages;
-use crate::names::CertificateName;
 use crate::ordering::Course;
 use crate::pass::{Known, list_known};
-use crate::problem::Problem;
 use crate::renewal::Decision;
 use crate::report::{TargetEntry, fitting, target_entries, whole_seconds};
 use crate::state::{HISTORY, RenewalInformation, RolledBack, Served, Stage, State, Step};
 use crate::store::{self, Store, read_record};
 use crate::unmanaged::Unmanaged;
+use crate::values::names::CertificateName;
+use crate::values::problem::Problem;
+use crate::values::problem_types::Ours;
 
 /// The answer to `status`. Whoever reads it takes what an older build left out for nothing known.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]

@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use thiserror::Error;
 
-use crate::names::CertificateName;
+use crate::values::names::CertificateName;
 
 /// Where objects are kept: one bucket of an object store with conditional writes.
 #[allow(async_fn_in_trait)] // one task drives a whole pass, so no future has to be `Send`

@@ -13,12 +13,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use time::{Duration, OffsetDateTime};
 
-use crate::arn::CertificateArn;
 use crate::certificate_manager::CertificateManager;
-use crate::classes::Ours;
 use crate::cycle::{Cycle, Ports, TAG_CERTIFICATE, TAG_INSTALLATION, store_problem};
-use crate::problem::Problem;
 use crate::store::{self, Condition, Record, read_record, write_record};
+use crate::values::arn::CertificateArn;
+use crate::values::problem::Problem;
+use crate::values::problem_types::Ours;
 
 /// What was found when they were looked for last.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -144,7 +144,7 @@ impl<P: Ports> Cycle<'_, P> {
         let may_be_known_soon = self.clock.now() - Duration::HOUR;
         let mut found = Vec::new();
         for region in &regions {
-            let could_not = |error: crate::problem::ServiceError| {
+            let could_not = |error: crate::values::problem::ServiceError| {
                 let about = format!("{region}: certificates of ours that no record knows");
                 error.problem(Ours::CertificateManager, &about)
             };

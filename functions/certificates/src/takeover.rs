@@ -3,7 +3,7 @@
 
 use time::OffsetDateTime;
 
-use crate::certificate::Leaf;
+use crate::values::chain::Leaf;
 
 /// Returns what visitors would lose if this leaf of others left the place where ours stands: its
 /// names, or what else it is valid for; empty where it may leave.
@@ -30,7 +30,7 @@ pub(crate) fn lost(theirs: &Leaf, ours: &Leaf, now: OffsetDateTime) -> Vec<Strin
 /// Whether visitors that speak one kind of key can use both leaves. A kind that is not known is
 /// like no other.
 pub(crate) fn same_kind(one: &Leaf, other: &Leaf) -> bool {
-    let is_ecdsa = |leaf: &Leaf| leaf.key_type.map(crate::key::KeyType::is_ecdsa);
+    let is_ecdsa = |leaf: &Leaf| leaf.key_type.map(crate::values::key::KeyType::is_ecdsa);
     is_ecdsa(one).is_some() && is_ecdsa(one) == is_ecdsa(other)
 }
 

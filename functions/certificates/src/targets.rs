@@ -1,9 +1,9 @@
 //! Pure: a document's targets, by kind, id and region; and what dealing with them came to.
 
-use crate::classes::Ours;
 use crate::document::{ListenerAt, Target, Wanted};
-use crate::problem::{Problem, Retry};
 use crate::state::{State, TargetKind, TargetState};
+use crate::values::problem::{Problem, Retry};
+use crate::values::problem_types::Ours;
 
 /// What a deployment did.
 #[derive(Debug, Default)]

@@ -7,15 +7,15 @@ use futures_util::{StreamExt, stream};
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
-use crate::arn::{CertificateArn, ListenerArn};
 use crate::certificate_manager::CertificateManager;
-use crate::classes::Ours;
 use crate::cycle::{Cycle, Ports, TAG_CERTIFICATE, TAG_INSTALLATION, store_problem};
-use crate::problem::{Problem, ServiceError};
 use crate::report::whole_seconds;
 use crate::state::State;
 use crate::store::{self, Store, read_record};
 use crate::strays::Known;
+use crate::values::arn::{CertificateArn, ListenerArn};
+use crate::values::problem::{Problem, ServiceError};
+use crate::values::problem_types::Ours;
 
 /// A certificate that is not ours, or that no record knows any more.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

@@ -8,11 +8,11 @@ use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
 
-use crate::arn::CertificateArn;
 use crate::document::{Placement, Target, Wanted};
-use crate::key::KeyType;
-use crate::names::DnsName;
 use crate::state::{Held, State, TargetKind, TargetState};
+use crate::values::arn::CertificateArn;
+use crate::values::key::KeyType;
+use crate::values::names::DnsName;
 
 /// What a document says of what is certified and of where that goes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

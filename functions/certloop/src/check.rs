@@ -1,7 +1,7 @@
 //! Pure: whether authorities could validate the names of a certificate.
 
-use certificates::problem::Problem;
 use certificates::remedy;
+use certificates::values::problem::Problem;
 use serde::Deserialize;
 
 use crate::terminal::{Ink, Screen};

@@ -7,13 +7,13 @@ use std::process::Command;
 
 use certificates::aws::Bucket;
 use certificates::document::Wanted;
-use certificates::names::CertificateName;
 use certificates::pass::read_settings;
 use certificates::settings::Settings;
 use certificates::state::State;
 use certificates::store::{
     Condition, Object, Store, StoreError, certificate_key, read_record, state_key,
 };
+use certificates::values::names::CertificateName;
 use serde_json::{Value, json};
 use similar::TextDiff;
 

@@ -11,10 +11,10 @@ use aws_sdk_lambda::Client;
 use aws_sdk_lambda::config::Builder;
 use aws_sdk_lambda::primitives::Blob;
 use certificates::aws::{Aws, service_error};
-use certificates::clock::Clock;
 use certificates::invocation::{self, Invoked};
 use certificates::live::Live;
-use certificates::problem::ServiceError;
+use certificates::values::clock::Clock;
+use certificates::values::problem::ServiceError;
 use serde::Deserialize;
 use serde_json::Value;
 

@@ -1,7 +1,7 @@
 //! `certloop history`: what happened to a certificate, and when.
 
-use certificates::problem::Problem;
 use certificates::state::Step;
+use certificates::values::problem::Problem;
 use serde_json::json;
 use time::OffsetDateTime;
 

@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 
 use certificates::document::{ListenerAt, Placement, Target, Wanted};
-use certificates::names::DnsName;
+use certificates::values::names::DnsName;
 use certificates::word::Word;
 
 use crate::fates::ELSE;

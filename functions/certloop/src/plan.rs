@@ -1,7 +1,7 @@
 //! Pure: what the next pass would do.
 
-use certificates::problem::Problem;
 use certificates::remedy;
+use certificates::values::problem::Problem;
 use serde::Deserialize;
 use time::OffsetDateTime;
 

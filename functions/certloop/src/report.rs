@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use certificates::problem::{Problem, Retry};
 use certificates::report::TargetEntry;
 use certificates::state::TargetState;
 use certificates::status::TargetStanding;
+use certificates::values::problem::{Problem, Retry};
 use serde::Deserialize;
 use time::OffsetDateTime;
 

@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-use certificates::problem::Problem;
 use certificates::store::StoreError;
+use certificates::values::problem::Problem;
 
 /// Why a command ends without having done its work.
 #[derive(Debug, PartialEq, Eq)]

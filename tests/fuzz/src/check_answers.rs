@@ -8,7 +8,7 @@ use time::{Duration, OffsetDateTime};
 
 use crate::answer;
 use crate::authority::Suggested;
-use crate::problem::{Problem, Retry};
+use crate::values::problem::{Problem, Retry};
 use crate::renewal::information_after;
 use crate::state::{Held, RenewalInformation, State};
 

@@ -2,10 +2,11 @@
 
 use std::str::FromStr;
 
-use crate::arn::{self, CertificateArn, ListenerArn, LoadBalancerArn, TargetGroupArn};
+use crate::values::arn::{self, CertificateArn, ListenerArn, LoadBalancerArn, TargetGroupArn};
 use crate::challenge::{MalformedToken, OBJECT_PREFIX, Token, WELL_KNOWN_PREFIX};
-use crate::names::{CertificateName, DnsName};
-use crate::{limits, store};
+use crate::values::names::{CertificateName, DnsName};
+use crate::limits;
+use crate::store;
 
 /// One text, as every kind of name there is.
 pub fn names(text: &str) {

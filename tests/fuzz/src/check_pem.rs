@@ -4,9 +4,9 @@ use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use time::OffsetDateTime;
 
-use crate::certificate::{Chain, Leaf, check_issued, may_reimport};
-use crate::key::PrivateKey;
-use crate::names::DnsName;
+use crate::values::chain::{Chain, Leaf, check_issued, may_reimport};
+use crate::values::key::PrivateKey;
+use crate::values::names::DnsName;
 use crate::network::roots_in;
 
 /// A PEM text, or anything else as a DER.
@@ -124,7 +124,7 @@ fn is_hex(text: &str) -> bool {
 
 /// The key that nothing was ordered for.
 static KEY: std::sync::LazyLock<PrivateKey> =
-    std::sync::LazyLock::new(|| PrivateKey::generate(crate::key::KeyType::EcdsaP256).unwrap());
+    std::sync::LazyLock::new(|| PrivateKey::generate(crate::values::key::KeyType::EcdsaP256).unwrap());
 
 /// In bytes.
 const LONGEST: usize = 10_000;

@@ -3,8 +3,8 @@
 use time::{Duration, OffsetDateTime};
 
 use crate::limits::{Imports, Ledger, Limits, Outcome, Purpose};
-use crate::names::DnsName;
-use crate::problem::Failure;
+use crate::values::names::DnsName;
+use crate::values::problem::Failure;
 use crate::state::{Held, PendingKey, State, VaultEntry};
 use crate::store::{Record, parse_record};
 
@@ -100,7 +100,7 @@ fn of_held(held: &Held, now: OffsetDateTime) {
     crate::renewal::rfc3339(held.renew_at());
     let renewal = crate::renewal::draw(now, now + Duration::days(90), Some(held), now, 0.5);
     assert!(renewal.at > now);
-    let refusal = crate::problem::Refusal::no_answer(std::time::Duration::from_secs(1));
+    let refusal = crate::values::problem::Refusal::no_answer(std::time::Duration::from_secs(1));
     let information = crate::renewal::information_after(held, Err(refusal), now, 0.5);
     assert!(information.ask_again > now && information.ask_again < now + Duration::days(2));
 }

@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 use serde_json::{Map, Value, json};
 
 use crate::document::{ListenerAt, Target, Wanted, certificate_schema};
-use crate::names::DnsName;
+use crate::values::names::DnsName;
 use crate::settings::{Invalid, Settings, path_key, settings_schema};
 
 /// Settings are read whole or refused with the field's name.
@@ -237,7 +237,7 @@ static SETTINGS_SCHEMA: LazyLock<Value> = LazyLock::new(settings_schema);
 static CERTIFICATE_SCHEMA: LazyLock<Value> = LazyLock::new(certificate_schema);
 
 const ACCOUNT: &str = "123456789012";
-/// In characters; an escaped text of [`crate::names::MAX_QUOTED`] characters takes the most of it.
+/// In characters; an escaped text of [`crate::values::names::MAX_QUOTED`] characters takes the most of it.
 const LONGEST: usize = 2_500;
 /// So many objects of a document are tried with a field more.
 const MOST_PLACES: usize = 8;

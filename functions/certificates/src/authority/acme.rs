@@ -20,11 +20,11 @@ use super::{
     Account, AccountKey, Authorities, Authorization, AuthorizationStatus, Http01, Order,
     OrderStatus, Suggested,
 };
-use crate::names::DnsName;
 use crate::network::trust_roots;
-use crate::problem::{REPLACES_NOT_ECHOED, Refusal};
 use crate::settings;
 use crate::state::Reason;
+use crate::values::names::DnsName;
+use crate::values::problem::{REPLACES_NOT_ECHOED, Refusal};
 
 /// All authorities, each with one connection pool.
 #[derive(Default)]

@@ -8,7 +8,7 @@ use hyper::StatusCode;
 use hyper::header::{DATE, HeaderMap, RETRY_AFTER};
 use time::OffsetDateTime;
 
-use crate::problem::{Refusal, UNSPECIFIED};
+use crate::values::problem::{Refusal, UNSPECIFIED};
 
 /// Reads a problem document (RFC 8555 section 6.7), or makes do with the status when there is none.
 pub(super) fn refusal(

@@ -7,10 +7,10 @@ use std::time::Duration;
 use time::OffsetDateTime;
 use zeroize::Zeroizing;
 
-use crate::names::DnsName;
-use crate::problem::Refusal;
 use crate::settings;
 use crate::state::Reason;
+use crate::values::names::DnsName;
+use crate::values::problem::Refusal;
 
 pub mod acme;
 mod answer;

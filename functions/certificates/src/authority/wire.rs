@@ -27,7 +27,7 @@ use time::OffsetDateTime;
 use tokio::sync::Notify;
 
 use super::answer::{of_problem, refusal, retry_after};
-use crate::problem::{Refusal, UNSPECIFIED};
+use crate::values::problem::{Refusal, UNSPECIFIED};
 
 /// A connection pool to one authority, shared by all its orders.
 pub(super) struct Wire {

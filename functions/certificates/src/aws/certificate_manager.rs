@@ -18,9 +18,9 @@ use tokio::time::{Instant, sleep};
 use tracing::debug;
 
 use super::{about, service_error, unusable};
-use crate::arn::CertificateArn;
 use crate::certificate_manager::{CertificateManager, Deletion, Described, Listed, Material};
-use crate::problem::ServiceError;
+use crate::values::arn::CertificateArn;
+use crate::values::problem::ServiceError;
 
 /// The certificate manager of one region. Clones take turns where the service allows one call a second.
 #[derive(Clone)]

@@ -11,12 +11,12 @@ use aws_sdk_elasticloadbalancingv2::types::{
 };
 
 use super::{service_error, unusable};
-use crate::arn::{ListenerArn, LoadBalancerArn, TargetGroupArn};
 use crate::document::NewListener;
 use crate::load_balancer::{
     self, AttachError, Balancer, Condition, Holding, Listener, LoadBalancer, Rule, RuledListener,
 };
-use crate::problem::ServiceError;
+use crate::values::arn::{ListenerArn, LoadBalancerArn, TargetGroupArn};
+use crate::values::problem::ServiceError;
 
 /// The load balancers of one region. Every call made here is safe to repeat, so the SDK's retries are on.
 #[derive(Clone)]

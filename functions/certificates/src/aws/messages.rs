@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::{Aws, service_error, unusable};
 use crate::messages::{Message, email, subject};
-use crate::problem::ServiceError;
+use crate::values::problem::ServiceError;
 
 impl Aws {
     /// Publishes a message to a topic, in the region of its ARN: words for mails, JSON for everybody else.

@@ -18,7 +18,7 @@ use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use zeroize::Zeroizing;
 
-use crate::problem::ServiceError;
+use crate::values::problem::ServiceError;
 
 mod certificate_manager;
 mod load_balancer;

@@ -9,8 +9,8 @@ use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::ServerSideEncryption;
 
 use super::{about, service_error, unusable};
-use crate::problem::ServiceError;
 use crate::store::{Condition, Entry, Object, Store, StoreError};
+use crate::values::problem::ServiceError;
 
 /// One bucket.
 ///

@@ -13,21 +13,21 @@ use serde_json::{Value, json};
 use thiserror::Error;
 use time::{Duration, OffsetDateTime};
 
-use crate::classes::Ours;
-use crate::clock::Clock;
 use crate::cycle::{Cycle, Ports, store_problem};
 use crate::document::Wanted;
 use crate::figures;
 use crate::live::Live;
 use crate::metrics::Metrics;
-use crate::names::CertificateName;
 use crate::pass::{Pass, list_known, read_settings};
 use crate::planning::{EitherPorts, forecast};
-use crate::problem::{Problem, Retry};
 use crate::renewal::rfc3339;
 use crate::report::{Entry, Outcome, Report};
 use crate::settings::{Orphans, Settings};
 use crate::store::{self, Condition, Store, StoreError};
+use crate::values::clock::Clock;
+use crate::values::names::CertificateName;
+use crate::values::problem::{Problem, Retry};
+use crate::values::problem_types::Ours;
 
 pub use event::{Event, NotUnderstood};
 

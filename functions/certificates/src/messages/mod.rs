@@ -12,12 +12,12 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use time::{Duration, OffsetDateTime};
 
-use crate::classes::Ours;
-use crate::problem::{Problem, Retry};
 use crate::remedy;
 use crate::report::{Entry, Outcome, whole_seconds};
 use crate::settings::{Channel, Notify};
 use crate::state::State;
+use crate::values::problem::{Problem, Retry};
+use crate::values::problem_types::Ours;
 
 pub(crate) use telling::Channels;
 pub use telling::Sent;

@@ -11,10 +11,10 @@ use tokio::time::Instant;
 
 use super::{Found, LONGEST_WAIT, Message, Outgoing, Told};
 use crate::cycle::{Cycle, Halt, Ports, Work};
-use crate::problem::backoff;
 use crate::report::{Entry, whole_seconds};
 use crate::settings::Channel;
 use crate::state::State;
+use crate::values::problem::backoff;
 
 /// What the channels did in a pass, by [`Channel::key`].
 #[derive(Debug, Default)]

@@ -14,7 +14,7 @@ fn held(serial: &str, left: Duration) -> Held {
         not_before: NOW + left - Duration::days(90),
         not_after: NOW + left,
         domains: Vec::new(),
-        key_type: crate::key::KeyType::EcdsaP256,
+        key_type: crate::values::key::KeyType::EcdsaP256,
         authority: "letsencrypt".to_owned(),
         directory: String::new(),
         profile: None,
@@ -215,7 +215,7 @@ fn two_problems_that_stand_are_not_told_in_turns() {
     let mut story = Story::new();
     let order = || Problem::ours(Ours::Authority, "a");
     let deployment = || Problem::ours(Ours::ListenerGone, "b");
-    let failure = |problem| crate::problem::Failure {
+    let failure = |problem| crate::values::problem::Failure {
         problem,
         attempts: 1,
         at: NOW,

@@ -15,14 +15,14 @@ use crate::authority::{
     Account, AccountKey, Authorities, Authorization, AuthorizationStatus, Http01, Order,
     OrderStatus, Suggested,
 };
-use crate::certificate::{Chain, Leaf};
 use crate::cycle::Ports;
-use crate::key::PrivateKey;
-use crate::names::{CertificateName, DnsName};
-use crate::problem::{Refusal, UNSPECIFIED, URN};
 use crate::settings::Authority;
 use crate::state::{Held, OrderRecord, PendingKey, Reason, State, VaultEntry};
 use crate::store::{self, StoreError, read_record};
+use crate::values::chain::{Chain, Leaf};
+use crate::values::key::PrivateKey;
+use crate::values::names::{CertificateName, DnsName};
+use crate::values::problem::{Refusal, UNSPECIFIED, URN};
 
 /// The account that a live port signs in to, and its orders.
 type LiveAccount<L> = <<L as Ports>::Authorities as Authorities>::Account;

@@ -6,10 +6,10 @@ use std::rc::Rc;
 
 use super::journal::Journal;
 use super::reading::ReadCertificateManager;
-use crate::arn::CertificateArn;
-use crate::certificate::{Chain, Leaf};
 use crate::certificate_manager::{CertificateManager, Deletion, Described, Listed, Material};
-use crate::problem::ServiceError;
+use crate::values::arn::CertificateArn;
+use crate::values::chain::{Chain, Leaf};
+use crate::values::problem::ServiceError;
 
 /// What would stand under ARNs of all regions instead of what does.
 #[derive(Default)]
@@ -189,9 +189,9 @@ mod tests {
     use time::macros::datetime;
 
     use super::*;
-    use crate::key::{KeyType, PrivateKey};
-    use crate::names::DnsName;
     use crate::planning::made_up::{MadeUp, Wish};
+    use crate::values::key::{KeyType, PrivateKey};
+    use crate::values::names::DnsName;
 
     const ARN: &str =
         "arn:aws:acm:eu-central-1:123456789012:certificate/12345678-1234-1234-1234-123456789012";

@@ -10,23 +10,23 @@ use zeroize::Zeroizing;
 use super::{
     Planned, PlannedAuthorities, PlannedCertificateManager, PlannedLoadBalancer, PlannedStore,
 };
-use crate::arn::{CertificateArn, ListenerArn, LoadBalancerArn, TargetGroupArn};
 use crate::authority::{
     Account, AccountKey, Authorities, Authorization, Order, OrderStatus, Suggested,
 };
 use crate::certificate_manager::{CertificateManager, Deletion, Described, Listed, Material};
 use crate::cycle::Ports;
 use crate::document::NewListener;
-use crate::key::{KeyType, PrivateKey};
 use crate::load_balancer::{AttachError, Balancer, Holding, Listener, LoadBalancer, RuledListener};
 use crate::messages::Message;
-use crate::names::DnsName;
-use crate::problem::{Refusal, ServiceError};
 use crate::proof::{Proven, Question};
 use crate::self_check::Fetched;
 use crate::settings::{Authority, Channel};
 use crate::state::Reason;
 use crate::store::{Condition, Entry, Object, Store, StoreError};
+use crate::values::arn::{CertificateArn, ListenerArn, LoadBalancerArn, TargetGroupArn};
+use crate::values::key::{KeyType, PrivateKey};
+use crate::values::names::DnsName;
+use crate::values::problem::{Refusal, ServiceError};
 
 /// A port of either kind.
 pub enum Either<L, P> {

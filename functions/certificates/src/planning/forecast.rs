@@ -14,13 +14,13 @@ use super::{EitherPorts, Planned};
 use crate::budget::LimitsLeft;
 use crate::cycle::{Cycle, Ports};
 use crate::document::Wanted;
-use crate::names::CertificateName;
-use crate::problem::Problem;
 use crate::renewal;
 use crate::report::{Entry, Outcome, fitting, whole_seconds};
 use crate::state::State;
 use crate::store::{self, Store, read_record};
 use crate::targets::regions;
+use crate::values::names::CertificateName;
+use crate::values::problem::Problem;
 
 /// What a pass would do.
 #[derive(Debug, Serialize)]

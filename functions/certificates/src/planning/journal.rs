@@ -5,7 +5,7 @@ use std::cell::{Cell, RefCell};
 use serde::Serialize;
 use time::OffsetDateTime;
 
-use crate::names::CertificateName;
+use crate::values::names::CertificateName;
 
 /// A call that changes something.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]

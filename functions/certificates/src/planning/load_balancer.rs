@@ -6,10 +6,10 @@ use std::rc::Rc;
 
 use super::journal::Journal;
 use super::reading::ReadLoadBalancer;
-use crate::arn::{ListenerArn, LoadBalancerArn, TargetGroupArn};
 use crate::document::NewListener;
 use crate::load_balancer::{AttachError, Balancer, Holding, Listener, LoadBalancer, RuledListener};
-use crate::problem::ServiceError;
+use crate::values::arn::{ListenerArn, LoadBalancerArn, TargetGroupArn};
+use crate::values::problem::ServiceError;
 
 /// What listeners of all regions would hold instead of what they do, and those that would have been made.
 #[derive(Default)]

@@ -8,8 +8,8 @@ use time::{Duration, OffsetDateTime};
 use x509_parser::certificate::X509Certificate;
 use x509_parser::prelude::FromDer;
 
-use crate::key::PrivateKey;
-use crate::names::DnsName;
+use crate::values::key::PrivateKey;
+use crate::values::names::DnsName;
 
 /// Issues what stands for an authority's certificates, during one plan.
 pub(super) struct MadeUp(CertifiedIssuer<'static, KeyPair>);
@@ -89,8 +89,8 @@ mod tests {
     use time::macros::datetime;
 
     use super::*;
-    use crate::certificate::{Chain, check_issued, may_reimport};
-    use crate::key::KeyType;
+    use crate::values::chain::{Chain, check_issued, may_reimport};
+    use crate::values::key::KeyType;
 
     fn wish<'a>(key: &'a PrivateKey, names: &'a [DnsName], like: Option<&'a [u8]>) -> Wish<'a> {
         Wish {

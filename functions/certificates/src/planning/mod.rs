@@ -15,13 +15,13 @@ use time::OffsetDateTime;
 use zeroize::Zeroizing;
 
 use crate::cycle::Ports;
-use crate::key::{KeyType, PrivateKey};
 use crate::messages::Message;
-use crate::names::DnsName;
-use crate::problem::ServiceError;
 use crate::proof::{Proven, Question};
 use crate::self_check::Fetched;
 use crate::settings::Channel;
+use crate::values::key::{KeyType, PrivateKey};
+use crate::values::names::DnsName;
+use crate::values::problem::ServiceError;
 
 mod authority;
 mod certificate_manager;

@@ -6,17 +6,17 @@ use std::time::Duration;
 
 use zeroize::Zeroizing;
 
-use crate::arn::{CertificateArn, ListenerArn, LoadBalancerArn, TargetGroupArn};
 use crate::authority::{
     Account, AccountKey, Authorities, Authorization, Order, OrderStatus, Suggested,
 };
 use crate::certificate_manager::{CertificateManager, Described, Listed};
 use crate::cycle::Ports;
-use crate::key::{KeyType, PrivateKey};
 use crate::load_balancer::{Balancer, Holding, Listener, LoadBalancer, RuledListener};
-use crate::problem::{Refusal, ServiceError};
 use crate::settings::Authority;
 use crate::store::{Entry, Object, Store, StoreError};
+use crate::values::arn::{CertificateArn, ListenerArn, LoadBalancerArn, TargetGroupArn};
+use crate::values::key::{KeyType, PrivateKey};
+use crate::values::problem::{Refusal, ServiceError};
 
 /// Everything outside.
 pub(super) struct ReadPorts<'l, L>(&'l L);

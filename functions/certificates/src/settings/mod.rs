@@ -21,11 +21,11 @@ use serde_json::error::Category;
 use serde_path_to_error::{Path, Segment};
 use x509_parser::pem::Pem;
 
-use crate::arn;
-use crate::key::KeyType;
 use crate::limits;
-use crate::names::{self, DnsName, quoted};
 use crate::network;
+use crate::values::arn;
+use crate::values::key::KeyType;
+use crate::values::names::{self, DnsName, quoted};
 
 use notify::NotifyDocument;
 pub use notify::{Channel, Notify, WebhookFormat};

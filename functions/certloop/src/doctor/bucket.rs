@@ -1,6 +1,6 @@
 //! Pure: whether the bucket keeps what it holds, and keeps it to itself.
 
-use certificates::problem::ServiceError;
+use certificates::values::problem::ServiceError;
 use serde_json::Value;
 
 use super::access::{Is, Principal, Request, says};

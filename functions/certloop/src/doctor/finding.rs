@@ -1,6 +1,6 @@
 //! What a look at one thing found.
 
-use certificates::problem::ServiceError;
+use certificates::values::problem::ServiceError;
 use serde::Serialize;
 
 /// What was read of AWS, or why it could not be.

@@ -288,7 +288,7 @@ fn may_invoke<'e>(
     service: &str,
     source: &str,
     function: &str,
-) -> Result<Is, &'e certificates::problem::ServiceError> {
+) -> Result<Is, &'e certificates::values::problem::ServiceError> {
     let Some(text) = policy.as_ref()? else {
         return Ok(Is::No);
     };
@@ -334,7 +334,7 @@ fn viewed(view: &Seen<Option<String>>) -> Finding {
 
 #[cfg(test)]
 mod tests {
-    use certificates::problem::ServiceError;
+    use certificates::values::problem::ServiceError;
     use serde_json::json;
 
     use super::super::Verdict;

@@ -13,12 +13,12 @@ mod quotas;
 mod route;
 mod schedule;
 
-use certificates::arn::TargetGroupArn;
-use certificates::classes::Ours;
 use certificates::pass::read_settings;
-use certificates::problem::Problem;
 use certificates::settings::Settings;
 use certificates::status::Inventory;
+use certificates::values::arn::TargetGroupArn;
+use certificates::values::problem::Problem;
+use certificates::values::problem_types::Ours;
 use serde_json::json;
 use time::{Duration, OffsetDateTime};
 

@@ -2,11 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use certificates::arn::{ListenerArn, LoadBalancerArn, TargetGroupArn};
 use certificates::challenge_rule::{self, Finding as Rule};
 use certificates::load_balancer::{Holding, RuledListener};
-use certificates::names::DnsName;
 use certificates::status::Inventory;
+use certificates::values::arn::{ListenerArn, LoadBalancerArn, TargetGroupArn};
+use certificates::values::names::DnsName;
 
 use super::{Finding, Seen, finding};
 use crate::words::counted;
@@ -171,7 +171,7 @@ fn few<'n>(names: impl ExactSizeIterator<Item = &'n String>) -> String {
 #[cfg(test)]
 mod tests {
     use certificates::load_balancer::{Action, Condition, Rule as ListenerRule};
-    use certificates::problem::ServiceError;
+    use certificates::values::problem::ServiceError;
 
     use super::super::Verdict;
     use super::*;

@@ -2,9 +2,9 @@
 
 use std::fmt::Write as _;
 
-use certificates::problem::{Problem, Retry};
 use certificates::state::{SeenBy, Stage, TargetState};
 use certificates::status::{Standing, TargetStanding};
+use certificates::values::problem::{Problem, Retry};
 use time::{Duration, OffsetDateTime};
 
 use crate::status::{Health, Serving, command, is_running_out, name_of, to_be_served};

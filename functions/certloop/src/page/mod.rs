@@ -15,11 +15,11 @@ use aws_lc_rs::digest;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use certificates::budget::LimitsLeft;
-use certificates::classes::Ours;
 use certificates::limits::{Kind, Left};
-use certificates::problem::Problem;
 use certificates::remedy;
 use certificates::status::{Inventory, Standing};
+use certificates::values::problem::Problem;
+use certificates::values::problem_types::Ours;
 use time::{Duration, OffsetDateTime};
 
 use crate::status::{Health, Serving, by_urgency};

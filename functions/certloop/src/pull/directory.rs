@@ -8,7 +8,7 @@ use std::os::unix::fs::{
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use certificates::certificate::Chain;
+use certificates::values::chain::Chain;
 use time::OffsetDateTime;
 use zeroize::Zeroizing;
 

@@ -25,8 +25,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use certificates::names::CertificateName;
 use certificates::store::{Store, StoreError};
+use certificates::values::names::CertificateName;
 use serde::Serialize;
 use serde_json::json;
 use thiserror::Error;

@@ -1,12 +1,12 @@
 //! Which certificate a host is to hold, and whether that can be served.
 
-use certificates::certificate::{self, Chain};
-use certificates::key::PrivateKey;
-use certificates::names::CertificateName;
 use certificates::state::VaultEntry;
 use certificates::store::{
     Store, StoreError, read_record, serial_of_vault_key, state_key, vault_key, vault_prefix,
 };
+use certificates::values::chain::{self, Chain};
+use certificates::values::key::PrivateKey;
+use certificates::values::names::CertificateName;
 use serde::Deserialize;
 use time::OffsetDateTime;
 use zeroize::Zeroizing;
@@ -198,7 +198,7 @@ fn servable(
         chain.check_order().map_err(|error| error.to_string())?;
         // The names are its own, so what is left of this is the key; when it begins is told apart below.
         let then = now.max(leaf.not_before);
-        certificate::check_issued(&chain, &private_key, &leaf.names, then)
+        chain::check_issued(&chain, &private_key, &leaf.names, then)
             .map_err(|error| error.to_string())?;
         Ok((chain, private_key))
     })();

@@ -1,7 +1,7 @@
 //! Pure: how it stands with a certificate, and who has to act.
 
-use certificates::problem::Retry;
 use certificates::status::{Inventory, Standing};
+use certificates::values::problem::Retry;
 use time::OffsetDateTime;
 
 use super::serving::{Serving, revoked};
@@ -96,8 +96,8 @@ const LITTLE: f64 = 0.25;
 
 #[cfg(test)]
 mod tests {
-    use certificates::problem::Problem;
     use certificates::state::SeenBy;
+    use certificates::values::problem::Problem;
     use time::Duration;
     use time::macros::datetime;
 

@@ -6,9 +6,9 @@ mod serving;
 mod table;
 mod unmanaged;
 
-use certificates::classes::Ours;
-use certificates::problem::Problem;
 use certificates::status::{Inventory, Standing};
+use certificates::values::problem::Problem;
+use certificates::values::problem_types::Ours;
 use serde_json::{Value, json};
 use time::OffsetDateTime;
 

@@ -1,11 +1,11 @@
 //! Pure: what is served, what is to be served, and what is unknown: never one for another.
 
-use certificates::classes::Ours;
-use certificates::names::CertificateName;
-use certificates::problem::Problem;
 use certificates::remedy;
 use certificates::state::{SeenBy, Served, TargetState};
 use certificates::status::Standing;
+use certificates::values::names::CertificateName;
+use certificates::values::problem::Problem;
+use certificates::values::problem_types::Ours;
 use time::OffsetDateTime;
 
 use crate::words::{day, relative};

@@ -606,8 +606,8 @@ mod tests {
     fn what_is_served_and_revoked_is_loud() {
         let mut one = sample().certificates.remove(0);
         let serial = one.serial.clone().unwrap();
-        one.problem = Some(certificates::problem::Problem::ours(
-            certificates::classes::Ours::Revoked,
+        one.problem = Some(certificates::values::problem::Problem::ours(
+            certificates::values::problem_types::Ours::Revoked,
             format!("{serial} is served and was revoked"),
         ));
         let text = row(&one);

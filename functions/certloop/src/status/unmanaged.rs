@@ -1,7 +1,7 @@
 //! Pure: the certificates that are not ours, and how to take them over.
 
-use certificates::names::{CertificateName, DnsName};
 use certificates::unmanaged::Unmanaged;
+use certificates::values::names::{CertificateName, DnsName};
 use time::OffsetDateTime;
 
 use crate::terminal::{Ink, Screen};

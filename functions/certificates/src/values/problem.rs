@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use time::{Duration, OffsetDateTime};
 
-use crate::classes::{self, Ours};
+use crate::values::problem_types::{self, Ours};
 
 /// What went wrong with a certificate, as reports and states carry it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -99,7 +99,7 @@ impl ServiceError {
 
     /// Returns the problem this is for a certificate.
     pub fn problem(&self, ours: Ours, about: &str) -> Problem {
-        let (retry, remedy) = classes::of_aws(ours, self.code.as_deref());
+        let (retry, remedy) = problem_types::of_aws(ours, self.code.as_deref());
         let remedy = remedy.map_or(String::new(), |remedy| format!("; {remedy}"));
         Problem {
             retry,
@@ -171,7 +171,7 @@ impl Refusal {
 
     /// Returns when to try again.
     pub fn retry(&self) -> Retry {
-        classes::of_refusal(self)
+        problem_types::of_refusal(self)
     }
 
     /// Returns the problem this is for a certificate.

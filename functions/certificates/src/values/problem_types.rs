@@ -2,7 +2,7 @@
 //!
 //! `events/README.md` has these tables for the reader; a test keeps the two the same.
 
-use crate::problem::{Refusal, Retry};
+use crate::values::problem::{Refusal, Retry};
 
 macro_rules! ours {
     ($($(#[doc = $doc:literal])+ $word:literal $name:ident $retry:ident;)+) => {
@@ -365,7 +365,7 @@ mod tests {
     use time::OffsetDateTime;
 
     use super::*;
-    use crate::problem::URN;
+    use crate::values::problem::URN;
 
     fn refusal(word: &str, detail: &str, status: u16, retry_after: bool) -> Refusal {
         Refusal {

@@ -9,7 +9,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::names::quoted;
+use crate::values::names::quoted;
 
 /// ARN of a listener of an Application Load Balancer:
 /// `arn:<partition>:elasticloadbalancing:<region>:<account>:listener/app/<load balancer>/<id>/<id>`.

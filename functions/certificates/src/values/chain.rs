@@ -20,8 +20,8 @@ use x509_parser::prelude::FromDer;
 use x509_parser::public_key::PublicKey;
 use x509_parser::x509::SubjectPublicKeyInfo;
 
-use crate::key::{KeyType, PrivateKey};
-use crate::names::DnsName;
+use crate::values::key::{KeyType, PrivateKey};
+use crate::values::names::DnsName;
 
 /// A certificate and what certifies it, as the authority sent them.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use zeroize::Zeroizing;
 
-use crate::names::DnsName;
+use crate::values::names::DnsName;
 
 /// Kind and size of a certificate's key: the five that Let's Encrypt signs and ACM imports.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash, Serialize, Deserialize, JsonSchema)]
