@@ -8,8 +8,8 @@ use certificates::caa::Found;
 use certificates::certificate_manager::{
     CertificateManager, Deletion, Described, Listed, Material,
 };
+use certificates::contract::certificate::NewListener;
 use certificates::dns::{NoAnswer, Resolver};
-use certificates::document::NewListener;
 use certificates::load_balancer::{
     Action, AttachError, Balancer, Condition, Holding, Listener, LoadBalancer, Rule, RuledListener,
 };

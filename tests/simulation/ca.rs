@@ -9,7 +9,7 @@ use certificates::authority::{
     Account, AccountKey, Authorities, Authorization, AuthorizationStatus, Http01, Order,
     OrderStatus, Suggested,
 };
-use certificates::settings;
+use certificates::contract::settings;
 use certificates::state::Reason;
 use certificates::values::names::DnsName;
 use certificates::values::problem::{Refusal, URN};

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use certificates::actions::Action;
+use certificates::contract::settings::CheckMode;
 use certificates::load_balancer::Holding;
-use certificates::settings::CheckMode;
 use certificates::state::Reason;
 use certificates::values::chain::Chain;
 use certificates::values::key::KeyType;

@@ -11,13 +11,13 @@ use std::rc::Rc;
 use std::time::Duration as StdDuration;
 
 use certificates::actions::Action;
+use certificates::contract::report::{Entry, Outcome};
+use certificates::contract::settings::{Channel, Settings};
 use certificates::cycle::{Cycle, Ports};
 use certificates::messages::Message;
 use certificates::pass::{list_known, read_settings};
 use certificates::proof::{Proven, Question};
-use certificates::report::{Entry, Outcome};
 use certificates::self_check::Fetched;
-use certificates::settings::{Channel, Settings};
 use certificates::values::clock::Clock;
 use certificates::values::key::{KeyType, PrivateKey};
 use certificates::values::names::DnsName;

@@ -3,7 +3,7 @@
 //! A document's word counts once a leaf for that very document is issued. A word is about our own leaves only.
 
 use certificates::actions::Action;
-use certificates::settings::Orphans;
+use certificates::contract::settings::Orphans;
 use certificates::state::State;
 use certificates::values::chain::Leaf;
 use time::Duration;

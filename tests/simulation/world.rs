@@ -6,8 +6,8 @@ use std::fmt::Display;
 use std::rc::Rc;
 
 use certificates::actions::Action;
+use certificates::contract::settings::Settings;
 use certificates::load_balancer::AttachError;
-use certificates::settings::Settings;
 use certificates::state::State;
 use certificates::store::StoreError;
 use certificates::values::problem::{Refusal, ServiceError, URN};

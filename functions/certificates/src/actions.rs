@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
+use crate::contract::certificate::Wanted;
+use crate::contract::report::{Entry, Outcome, whole_seconds};
 use crate::cycle::{Cycle, Ports, Work, state_problem, store_problem};
-use crate::document::Wanted;
 use crate::looking::{Plan, Step, ToDo, unknown};
 use crate::pass::{Pass, log};
 use crate::removal::wanted_nowhere;
-use crate::report::{Entry, Outcome, whole_seconds};
 use crate::state::{Held, Reason, Removal, State, VaultEntry};
 use crate::store::{self, Store, read_record};
 use crate::values::names::CertificateName;

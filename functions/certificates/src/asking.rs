@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use time::{Duration, OffsetDateTime};
 
-use crate::document::Wanted;
-use crate::report::whole_seconds;
+use crate::contract::certificate::Wanted;
+use crate::contract::report::whole_seconds;
 use crate::state::{Missing, OrderRecord, State};
 use crate::values::names::DnsName;
 use crate::values::problem::{LONGEST_RETRY_AFTER, LONGEST_WAIT, Problem, Retry, backoff};

@@ -11,10 +11,10 @@ use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use tokio::sync::Mutex;
 
+use crate::contract::settings::Authority;
 use crate::cycle::{Cycle, Halt, Ports, store_problem};
 use crate::limits::{Blocked, Hold, Imports, Ledger, Left, Limits, Outcome, Purpose, Reserved};
 use crate::memo::Memo;
-use crate::settings::Authority;
 use crate::store::{
     self, Condition, Record, Store, StoreError, imports_key, ledger_key, read_record, write_record,
 };

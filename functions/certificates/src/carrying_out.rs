@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
+use crate::contract::certificate::Wanted;
+use crate::contract::report::{Entry, Outcome};
 use crate::cycle::{Failing, Halt, Ports, Work};
-use crate::document::Wanted;
 use crate::looking::{Plan, Step, Waits};
 use crate::removal::Removed;
-use crate::report::{Entry, Outcome};
 use crate::state::TargetState;
 use crate::store::{self, Store};
 use crate::targets::Deployed;

@@ -8,14 +8,14 @@ use serde::Serialize;
 
 use crate::caa::Ruling;
 use crate::challenge_rule::Finding;
+use crate::contract::certificate::Wanted;
+use crate::contract::settings::CheckMode;
 use crate::cycle::{Cycle, Ports, store_problem};
 use crate::dns::NoAnswer;
-use crate::document::Wanted;
 use crate::load_balancer::LoadBalancer;
 use crate::network::is_global;
 use crate::preflight::{self, balancers, bounded};
 use crate::self_check::Fetched;
-use crate::settings::CheckMode;
 use crate::store::{self, Store};
 use crate::values::arn::LoadBalancerArn;
 use crate::values::names::{CertificateName, DnsName};

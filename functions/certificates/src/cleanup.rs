@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::certificate_manager::{CertificateManager, Deletion};
+use crate::contract::certificate::Target;
 use crate::cycle::{Cycle, Halt, Ports, Work};
-use crate::document::Target;
 use crate::load_balancer::LoadBalancer;
 use crate::state::{Superseded, TargetKind, TargetState, Untagged};
 use crate::targets::{Deployed, stray_targets, uses_region};

@@ -9,8 +9,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use time::OffsetDateTime;
 
 use crate::certificate_manager::CertificateManager;
+use crate::contract::certificate::{Placement, Target, Wanted};
 use crate::cycle::{Cycle, Ports, TAG_CERTIFICATE, TAG_INSTALLATION};
-use crate::document::{Placement, Target, Wanted};
 use crate::state::{Contended, State};
 use crate::store::{self, Store, read_record};
 use crate::targets::target_id;

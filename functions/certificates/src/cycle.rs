@@ -14,8 +14,9 @@ use crate::authority::{Authorities, Opened};
 use crate::budget::Budget;
 use crate::certificate_manager::{CertificateManager, Listed};
 use crate::contention::{Claims, Lost};
+use crate::contract::certificate::Wanted;
+use crate::contract::settings::{Channel, Settings};
 use crate::dns::Resolver;
-use crate::document::Wanted;
 use crate::load_balancer::{Holding, LoadBalancer};
 use crate::memo::Memo;
 use crate::messages::{Channels, Message};
@@ -24,7 +25,6 @@ use crate::preflight::Sights;
 use crate::proof::{Proven, Question};
 use crate::renewal;
 use crate::self_check::Fetched;
-use crate::settings::{Channel, Settings};
 use crate::state::{Held, LONGEST_LEASE, Lease, Leftovers, State};
 use crate::store::{self, Condition, Store, StoreError, write_record};
 use crate::values::arn::ListenerArn;
@@ -599,7 +599,7 @@ impl<'c, 'p, P: Ports> Work<'c, 'p, P> {
 }
 
 fn renewal_second(at: OffsetDateTime) -> OffsetDateTime {
-    crate::report::whole_seconds(at)
+    crate::contract::report::whole_seconds(at)
 }
 
 const TO_REMEMBER: Duration = Duration::from_secs(1);

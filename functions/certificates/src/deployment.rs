@@ -5,14 +5,14 @@
 use time::OffsetDateTime;
 
 use crate::certificate_manager::{CertificateManager, same_serial};
+use crate::contract::certificate::{Placement, Target, Wanted};
+use crate::contract::settings::CheckMode;
 use crate::cycle::{Cycle, Halt, Ports, Work};
-use crate::document::{Placement, Target, Wanted};
 use crate::import::{Imported, Issued};
 use crate::listener;
 use crate::placement::{placing, says_default};
 use crate::proving::{is_old, proof_is_due};
 use crate::renewal::{self, rfc3339};
-use crate::settings::CheckMode;
 use crate::state::{Held, State, TargetKind, TargetState};
 use crate::targets::{Deployed, regions, stray_targets, target_id, target_region, uses_region};
 use crate::values::arn::CertificateArn;
@@ -175,7 +175,9 @@ impl<P: Ports> Work<'_, '_, P> {
         self.take_the_documents_word();
         let outcome = self.deploy_in_force(&mut deployed).await;
         self.state
-            .note_served(crate::report::whole_seconds(self.cycle.clock.now()));
+            .note_served(crate::contract::report::whole_seconds(
+                self.cycle.clock.now(),
+            ));
         outcome.map(|()| deployed)
     }
 
@@ -333,7 +335,8 @@ impl<P: Ports> Work<'_, '_, P> {
                     && let Some(held) = &mut self.state.certificate
                 {
                     // Without its key it stands where it stands: another one is due now.
-                    held.renewal.at = crate::report::whole_seconds(self.cycle.clock.now());
+                    held.renewal.at =
+                        crate::contract::report::whole_seconds(self.cycle.clock.now());
                 }
                 for target in &targets {
                     let (kind, id) = target_id(target, &self.state, &home);
@@ -361,7 +364,9 @@ impl<P: Ports> Work<'_, '_, P> {
                     record.certificate_arn = Some(arn.clone());
                     record.serial = Some(issued.leaf().serial.clone());
                     record.proved = None;
-                    record.checked_at = Some(crate::report::whole_seconds(self.cycle.clock.now()));
+                    record.checked_at = Some(crate::contract::report::whole_seconds(
+                        self.cycle.clock.now(),
+                    ));
                     record.detail = None;
                 }
                 Target::Listener { .. } if self.is_contended(target) => {

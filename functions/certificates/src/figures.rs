@@ -5,10 +5,10 @@
 
 use time::{Duration, OffsetDateTime};
 
+use crate::contract::certificate::Wanted;
+use crate::contract::report::{Entry, Outcome};
 use crate::cycle::{Cycle, Ports};
-use crate::document::Wanted;
 use crate::renewal::Decision;
-use crate::report::{Entry, Outcome};
 use crate::state::State;
 
 impl<P: Ports> Cycle<'_, P> {

@@ -4,9 +4,9 @@ use time::OffsetDateTime;
 
 use crate::authority::Account;
 use crate::certificate_manager::{CertificateManager, same_serial};
+use crate::contract::report::whole_seconds;
 use crate::cycle::{Cycle, Halt, Ports, Work};
 use crate::renewal::{self, rfc3339};
-use crate::report::whole_seconds;
 use crate::state::{Held, Reason, Revocation, RolledBack, State, VaultEntry};
 use crate::store::{self, read_record};
 use crate::values::arn::CertificateArn;

@@ -451,7 +451,7 @@ impl<P: Ports> Work<'_, '_, P> {
         let material = issued.material()?;
         let left = self.grant("importing", LEAST, LONGEST)?;
         self.count_import(region, urgent).await?;
-        let at = crate::report::whole_seconds(self.cycle.clock.now());
+        let at = crate::contract::report::whole_seconds(self.cycle.clock.now());
         self.state
             .imports
             .entry(region.to_owned())

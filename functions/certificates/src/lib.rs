@@ -37,13 +37,13 @@ mod cleanup;
 #[cfg(feature = "cycle")]
 mod contention;
 #[cfg(feature = "cycle")]
+pub mod contract;
+#[cfg(feature = "cycle")]
 pub mod cycle;
 #[cfg(feature = "cycle")]
 mod deployment;
 #[cfg(feature = "cycle")]
 pub mod dns;
-#[cfg(feature = "cycle")]
-pub mod document;
 #[cfg(feature = "cycle")]
 mod figures;
 #[cfg(feature = "cycle")]
@@ -99,11 +99,7 @@ pub mod renewal;
 #[cfg(feature = "cycle")]
 mod renewal_information;
 #[cfg(feature = "cycle")]
-pub mod report;
-#[cfg(feature = "cycle")]
 pub mod self_check;
-#[cfg(feature = "cycle")]
-pub mod settings;
 #[cfg(feature = "cycle")]
 pub mod state;
 #[cfg(feature = "cycle")]

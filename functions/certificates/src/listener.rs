@@ -1,6 +1,6 @@
 //! Pure: how a listener should look, and the changes that lead there without ever leaving it bare (rule 3).
 
-use crate::document::Placement;
+use crate::contract::certificate::Placement;
 use crate::load_balancer::Holding;
 
 /// What we want of one listener.

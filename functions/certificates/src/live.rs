@@ -8,13 +8,13 @@ use zeroize::Zeroizing;
 
 use crate::authority::acme::Acme;
 use crate::aws::{Aws, Bucket, CertificateManagerClient, LoadBalancerClient};
+use crate::contract::settings::Channel;
 use crate::cycle::Ports;
 use crate::dns::DnsClient;
 use crate::messages::{self, Message};
 use crate::network;
 use crate::proof::{self, Proven, Question};
 use crate::self_check::{self, Fetched};
-use crate::settings::Channel;
 use crate::values::key::{KeyType, PrivateKey};
 use crate::values::names::DnsName;
 use crate::values::problem::ServiceError;

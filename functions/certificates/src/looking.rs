@@ -3,14 +3,14 @@
 use time::OffsetDateTime;
 
 use crate::asking;
+use crate::contract::certificate::Wanted;
+use crate::contract::report::{Entry, Outcome};
+use crate::contract::settings::Orphans;
 use crate::cycle::{Cycle, Ports, state_problem, store_problem};
-use crate::document::Wanted;
 use crate::limits::Blocked;
 use crate::messages;
 use crate::removal::wanted_nowhere;
 use crate::renewal::{Decision, rfc3339};
-use crate::report::{Entry, Outcome};
-use crate::settings::Orphans;
 use crate::state::{Held, Removal, State, TargetRecord, TargetState};
 use crate::store::{self, Condition, Store, read_record, write_record};
 use crate::values::arn::ListenerArn;
@@ -314,7 +314,7 @@ impl<P: Ports> Cycle<'_, P> {
         }
         if state.removing.is_none() && (self.removes_orphans() || state.is_nothing()) {
             state.removing = Some(Removal {
-                at: crate::report::whole_seconds(now),
+                at: crate::contract::report::whole_seconds(now),
                 document: None,
             });
             state.note(now, "removal", "the document is gone");

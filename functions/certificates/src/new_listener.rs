@@ -4,8 +4,8 @@
 
 use std::collections::BTreeMap;
 
+use crate::contract::certificate::{ListenerAt, NewListener, Target};
 use crate::cycle::{Halt, Ports, Work};
-use crate::document::{ListenerAt, NewListener, Target};
 use crate::load_balancer::{AttachError, LoadBalancer};
 use crate::values::arn::{CertificateArn, ListenerArn};
 use crate::values::problem::{Problem, ServiceError};

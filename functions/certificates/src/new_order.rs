@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use crate::asking::{self, Blame};
 use crate::authority::{Account, Order};
+use crate::contract::certificate::Wanted;
+use crate::contract::settings::Authority;
 use crate::cycle::{Cycle, Failing, Halt, Ports, Work};
-use crate::document::Wanted;
 use crate::limits::{Blocked, Left, Outcome, Purpose, Reserved, registered_domain};
 use crate::ordering::Course;
-use crate::settings::Authority;
 use crate::state::{Held, OrderRecord, Stage, State};
 use crate::targets::regions;
 use crate::values::names::DnsName;
@@ -191,7 +191,9 @@ impl<P: Ports> Work<'_, '_, P> {
             url: order.url().to_owned(),
             stage: Stage::Ordered,
             reason: reason.to_owned(),
-            ordered_at: Some(crate::report::whole_seconds(self.cycle.clock.now())),
+            ordered_at: Some(crate::contract::report::whole_seconds(
+                self.cycle.clock.now(),
+            )),
             unreachable_once: false,
             not_before: None,
             reserved,

@@ -11,12 +11,12 @@ use time::OffsetDateTime;
 use crate::asking::{self, Blame};
 use crate::authority::{Account, Authorities, AuthorizationStatus, Http01, Order, OrderStatus};
 use crate::challenge::Token;
+use crate::contract::settings::CheckMode;
 use crate::cycle::{Failing, Halt, Ports, Work};
 use crate::limits::Outcome;
 use crate::ordering::Course;
 use crate::renewal;
 use crate::self_check::Fetched;
-use crate::settings::CheckMode;
 use crate::state::{AskedFor, Held, PendingKey, Rehearsed, Stage, VaultEntry};
 use crate::store::{self, Condition, Store, read_record, write_record};
 use crate::values::chain::{Chain, check_issued};
@@ -491,7 +491,7 @@ impl<P: Ports> Work<'_, '_, P> {
         };
         let names = listed_names(record.domains.iter());
         self.note("rehearsed", format!("{names} at {}", record.authority));
-        let now = crate::report::whole_seconds(self.cycle.clock.now());
+        let now = crate::contract::report::whole_seconds(self.cycle.clock.now());
         self.state.has_ordered_at(&record.directory, now);
         self.state.rehearsed = Some(Rehearsed {
             domains: record.domains,
@@ -522,7 +522,7 @@ impl<P: Ports> Work<'_, '_, P> {
         self.state.rehearsed = Some(Rehearsed {
             domains,
             directory: course.authority.directory.clone(),
-            at: crate::report::whole_seconds(now),
+            at: crate::contract::report::whole_seconds(now),
         });
         let is_of_it = |failure: &Failure| failure.directory == course.authority.directory;
         if self.state.order_failure.as_ref().is_some_and(is_of_it) {
@@ -578,8 +578,9 @@ impl<P: Ports> Work<'_, '_, P> {
     /// Finds out which names made the order invalid, and why.
     async fn autopsy(&mut self, order: &mut OrderOf<P>) -> Result<Failing, Halt> {
         let authorizations = self.answered(order.authorizations(true)).await?;
-        let until =
-            AskedFor(crate::report::whole_seconds(self.cycle.clock.now()) + STILL_ASKED_FOR);
+        let until = AskedFor(
+            crate::contract::report::whole_seconds(self.cycle.clock.now()) + STILL_ASKED_FOR,
+        );
         let tokens = &self.state.leftovers.tokens;
         let still_asked_for: Vec<_> = authorizations
             .iter()
@@ -684,7 +685,7 @@ impl<P: Ports> Work<'_, '_, P> {
 
     /// An order that is given up may be in validation: its authority goes on asking for the tokens for a while.
     fn keep_tokens_for_now(&mut self) {
-        let now = crate::report::whole_seconds(self.cycle.clock.now());
+        let now = crate::contract::report::whole_seconds(self.cycle.clock.now());
         let leftovers = &mut self.state.leftovers;
         for token in &leftovers.tokens {
             let until = AskedFor(now + STILL_ASKED_FOR);

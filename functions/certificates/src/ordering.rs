@@ -1,10 +1,10 @@
 //! Which authority is asked, for which names, and what follows when one of them stands in the way.
 
 use crate::asking::{self, Blame};
+use crate::contract::certificate::Wanted;
+use crate::contract::settings::Authority;
 use crate::cycle::{Cycle, Failing, Halt, Ports, Work};
-use crate::document::Wanted;
 use crate::renewal::{Decision, Situation, decide};
-use crate::settings::Authority;
 use crate::state::State;
 use crate::targets::is_deployed;
 use crate::values::problem::{Failure, Problem};

@@ -3,8 +3,8 @@
 
 use std::collections::BTreeMap;
 
+use crate::contract::certificate::{ListenerAt, NewListener, Placement, Target, Wanted};
 use crate::cycle::{Cycle, Ports};
-use crate::document::{ListenerAt, NewListener, Placement, Target, Wanted};
 use crate::load_balancer::{Holding, LoadBalancer};
 use crate::state::State;
 use crate::targets::{target_id, target_region};

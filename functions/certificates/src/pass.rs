@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use futures_util::{StreamExt, stream};
 
+use crate::contract::report::{Entry, Outcome};
+use crate::contract::settings::Settings;
 use crate::cycle::{Cycle, Ports, Work, store_problem};
 use crate::looking::{Look, Plan, ToDo};
 use crate::messages::Sent;
 use crate::outlook::balancer_of;
-use crate::report::{Entry, Outcome};
-use crate::settings::Settings;
 use crate::store::{self, Store};
 use crate::values::names::CertificateName;
 use crate::values::problem::Problem;
@@ -195,7 +195,7 @@ impl<P: Ports> Cycle<'_, P> {
             let reason =
                 "its load balancer may be full: the next pass orders it where there is room";
             let mut entry = Entry::bare(to_do.wanted.name.as_str(), Outcome::Waiting, reason);
-            entry.next_attempt = Some(crate::report::whole_seconds(self.clock.now()));
+            entry.next_attempt = Some(crate::contract::report::whole_seconds(self.clock.now()));
             log(&entry);
             entries.push(entry);
         }
@@ -296,7 +296,7 @@ impl<P: Ports> Cycle<'_, P> {
     fn out_of_time(&self, name: &CertificateName) -> Entry {
         let reason = "out of time; the next pass looks at it";
         let mut entry = Entry::bare(name.as_str(), Outcome::Waiting, reason);
-        entry.next_attempt = Some(crate::report::whole_seconds(self.clock.now()));
+        entry.next_attempt = Some(crate::contract::report::whole_seconds(self.clock.now()));
         entry.is_unseen = true;
         entry
     }

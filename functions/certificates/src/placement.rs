@@ -6,14 +6,14 @@ use std::time::Duration;
 use time::OffsetDateTime;
 
 use crate::certificate_manager::CertificateManager;
+use crate::contract::certificate::{Placement, Target, Wanted};
+use crate::contract::settings::CheckMode;
 use crate::cycle::{Halt, Ports, Work};
-use crate::document::{Placement, Target, Wanted};
 use crate::import::Issued;
 use crate::listener::{self, Change, Wish};
 use crate::load_balancer::{AttachError, Holding, Listener, LoadBalancer};
 use crate::outlook::listener_gone;
 use crate::proving::Verdict;
-use crate::settings::CheckMode;
 use crate::state::{Standby, State, TargetKind, TargetState};
 use crate::takeover;
 use crate::targets::{Deployed, target_id};
@@ -217,15 +217,17 @@ impl<P: Ports> Work<'_, '_, P> {
             record.checked_at.is_none() && self.cycle.settings.proof.mode != CheckMode::Off;
         deployed.changed |= touched || unseen;
         record.stuck = stuck;
-        record.stays_seen_at = (!stays.is_empty()).then(|| crate::report::whole_seconds(clock));
+        record.stays_seen_at =
+            (!stays.is_empty()).then(|| crate::contract::report::whole_seconds(clock));
         record.stays = stays;
         if !record.holds_ours() {
             (record.since, record.default_since) =
-                (Some(crate::report::whole_seconds(clock)), None);
+                (Some(crate::contract::report::whole_seconds(clock)), None);
         }
         let is_default = now_held.default.as_deref() == Some(ours.as_str());
-        record.default_since = is_default
-            .then(|| (record.default_since).unwrap_or_else(|| crate::report::whole_seconds(clock)));
+        record.default_since = is_default.then(|| {
+            (record.default_since).unwrap_or_else(|| crate::contract::report::whole_seconds(clock))
+        });
         record.state = TargetState::Attached;
         (record.certificate_arn, record.serial) = now;
         record.detail = None;

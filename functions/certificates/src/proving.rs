@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use time::OffsetDateTime;
 
+use crate::contract::settings::CheckMode;
 use crate::cycle::{Halt, Ports, Work};
 use crate::import::Issued;
 use crate::load_balancer::Listener;
 use crate::network::trust_roots;
 use crate::proof::{Proven, Question};
-use crate::settings::CheckMode;
 use crate::state::{TargetKind, TargetRecord};
 use crate::values::arn::ListenerArn;
 
@@ -93,7 +93,7 @@ impl<P: Ports> Work<'_, '_, P> {
             return Err(self.out_of_time("the proof"));
         }
         let mode = settings.mode;
-        let now = crate::report::whole_seconds(self.cycle.clock.now());
+        let now = crate::contract::report::whole_seconds(self.cycle.clock.now());
         let record = self.state.target_mut(TargetKind::Listener, arn.as_str());
         record.checked_at = Some(now);
         let (proved, trusted, detail, verdict) = match proven {

@@ -2,10 +2,10 @@
 
 use time::{Duration, OffsetDateTime};
 
+use crate::contract::certificate::Wanted;
+use crate::contract::report::whole_seconds;
 use crate::cycle::{Halt, Ports, Work};
-use crate::document::Wanted;
 use crate::preflight;
-use crate::report::whole_seconds;
 use crate::state::{Removal, State, TargetState};
 use crate::store::{self, Store, StoreError};
 use crate::targets::Deployed;

@@ -4,8 +4,8 @@ use time::{Duration, OffsetDateTime, UtcOffset};
 
 use crate::asking;
 use crate::authority::Suggested;
-use crate::document::Wanted;
-use crate::report::whole_seconds;
+use crate::contract::certificate::Wanted;
+use crate::contract::report::whole_seconds;
 use crate::state::{Held, Renewal, RenewalInformation, State, Window};
 use crate::values::names::DnsName;
 use crate::values::problem::{Refusal, backoff};

@@ -62,7 +62,7 @@ impl<P: Ports> Cycle<'_, P> {
                 rfc3339(window.end),
                 rfc3339(held.renew_at())
             );
-            let at = crate::report::whole_seconds(self.clock.now());
+            let at = crate::contract::report::whole_seconds(self.clock.now());
             state.note(at, "window suggested", detail.trim_end());
         }
         true

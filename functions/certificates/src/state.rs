@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 use time::{Duration, OffsetDateTime};
 
-use crate::document::{ListenerAt, Wanted};
+use crate::contract::certificate::{ListenerAt, Wanted};
 use crate::limits::Reserved;
 use crate::messages::Told;
 use crate::renewal::urgent;

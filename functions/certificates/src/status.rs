@@ -6,14 +6,14 @@ use time::OffsetDateTime;
 
 use crate::asking;
 use crate::budget::LimitsLeft;
+use crate::contract::certificate::Wanted;
+use crate::contract::report::{TargetEntry, fitting, target_entries, whole_seconds};
 use crate::cycle::{Cycle, Ports, state_problem, store_problem};
-use crate::document::Wanted;
 use crate::looking::{revoked, unknown};
 use crate::messages;
 use crate::ordering::Course;
 use crate::pass::{Known, list_known};
 use crate::renewal::Decision;
-use crate::report::{TargetEntry, fitting, target_entries, whole_seconds};
 use crate::state::{HISTORY, RenewalInformation, RolledBack, Served, Stage, State, Step};
 use crate::store::{self, Store, read_record};
 use crate::unmanaged::Unmanaged;

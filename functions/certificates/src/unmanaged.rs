@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
 use crate::certificate_manager::CertificateManager;
+use crate::contract::report::whole_seconds;
 use crate::cycle::{Cycle, Ports, TAG_CERTIFICATE, TAG_INSTALLATION, store_problem};
-use crate::report::whole_seconds;
 use crate::state::State;
 use crate::store::{self, Store, read_record};
 use crate::strays::Known;

@@ -8,7 +8,7 @@ use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
 
-use crate::document::{Placement, Target, Wanted};
+use crate::contract::certificate::{Placement, Target, Wanted};
 use crate::state::{Held, State, TargetKind, TargetState};
 use crate::values::arn::CertificateArn;
 use crate::values::key::KeyType;
@@ -137,7 +137,7 @@ impl State {
                 }),
                 (Some(target), _) => Some(target.clone()),
                 (None, TargetKind::Listener) => Some(Target::Listener {
-                    at: crate::document::ListenerAt::Arn(record.id.parse().ok()?),
+                    at: crate::contract::certificate::ListenerAt::Arn(record.id.parse().ok()?),
                     placement: Placement::Sni,
                 }),
                 (None, TargetKind::CertificateManager) => Some(Target::CertificateManager {

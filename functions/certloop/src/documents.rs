@@ -6,9 +6,9 @@ use std::io::Write;
 use std::process::Command;
 
 use certificates::aws::Bucket;
-use certificates::document::Wanted;
+use certificates::contract::certificate::Wanted;
+use certificates::contract::settings::Settings;
 use certificates::pass::read_settings;
-use certificates::settings::Settings;
 use certificates::state::State;
 use certificates::store::{
     Condition, Object, Store, StoreError, certificate_key, read_record, state_key,

@@ -3,8 +3,8 @@
 use std::fs;
 use std::path::Path;
 
-use certificates::document::certificate_schema;
-use certificates::settings::settings_schema;
+use certificates::contract::certificate::certificate_schema;
+use certificates::contract::settings::settings_schema;
 use clap::CommandFactory;
 use clap_complete::Shell;
 use clap_mangen::Man;

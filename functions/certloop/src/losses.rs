@@ -4,7 +4,7 @@
 
 use std::collections::BTreeSet;
 
-use certificates::document::{ListenerAt, Placement, Target, Wanted};
+use certificates::contract::certificate::{ListenerAt, Placement, Target, Wanted};
 use certificates::values::names::DnsName;
 use certificates::word::Word;
 
@@ -114,7 +114,7 @@ fn places(wanted: &Wanted) -> BTreeSet<(String, bool)> {
 
 #[cfg(test)]
 mod tests {
-    use certificates::settings::Settings;
+    use certificates::contract::settings::Settings;
     use serde_json::{Value, json};
 
     use super::*;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use certificates::report::TargetEntry;
+use certificates::contract::report::TargetEntry;
 use certificates::state::TargetState;
 use certificates::status::TargetStanding;
 use certificates::values::problem::{Problem, Retry};

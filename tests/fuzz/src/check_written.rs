@@ -4,9 +4,9 @@ use std::sync::LazyLock;
 
 use serde_json::{Map, Value, json};
 
-use crate::document::{ListenerAt, Target, Wanted, certificate_schema};
+use crate::contract::certificate::{ListenerAt, Target, Wanted, certificate_schema};
 use crate::values::names::DnsName;
-use crate::settings::{Invalid, Settings, path_key, settings_schema};
+use crate::contract::settings::{Invalid, Settings, path_key, settings_schema};
 
 /// Settings are read whole or refused with the field's name.
 pub fn settings(json: &[u8]) {

@@ -20,8 +20,8 @@ use super::{
     Account, AccountKey, Authorities, Authorization, AuthorizationStatus, Http01, Order,
     OrderStatus, Suggested,
 };
+use crate::contract::settings;
 use crate::network::trust_roots;
-use crate::settings;
 use crate::state::Reason;
 use crate::values::names::DnsName;
 use crate::values::problem::{REPLACES_NOT_ECHOED, Refusal};

@@ -7,7 +7,7 @@ use std::time::Duration;
 use time::OffsetDateTime;
 use zeroize::Zeroizing;
 
-use crate::settings;
+use crate::contract::settings;
 use crate::state::Reason;
 use crate::values::names::DnsName;
 use crate::values::problem::Refusal;

@@ -11,7 +11,7 @@ use aws_sdk_elasticloadbalancingv2::types::{
 };
 
 use super::{service_error, unusable};
-use crate::document::NewListener;
+use crate::contract::certificate::NewListener;
 use crate::load_balancer::{
     self, AttachError, Balancer, Condition, Holding, Listener, LoadBalancer, Rule, RuledListener,
 };

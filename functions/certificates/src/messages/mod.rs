@@ -12,9 +12,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use time::{Duration, OffsetDateTime};
 
+use crate::contract::report::{Entry, Outcome, whole_seconds};
+use crate::contract::settings::{Channel, Notify};
 use crate::remedy;
-use crate::report::{Entry, Outcome, whole_seconds};
-use crate::settings::{Channel, Notify};
 use crate::state::State;
 use crate::values::problem::{Problem, Retry};
 use crate::values::problem_types::Ours;

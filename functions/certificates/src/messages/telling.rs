@@ -10,9 +10,9 @@ use time::OffsetDateTime;
 use tokio::time::Instant;
 
 use super::{Found, LONGEST_WAIT, Message, Outgoing, Told};
+use crate::contract::report::{Entry, whole_seconds};
+use crate::contract::settings::Channel;
 use crate::cycle::{Cycle, Halt, Ports, Work};
-use crate::report::{Entry, whole_seconds};
-use crate::settings::Channel;
 use crate::state::State;
 use crate::values::problem::backoff;
 

@@ -2,7 +2,7 @@ use serde_json::json;
 use time::macros::datetime;
 
 use super::*;
-use crate::settings::WebhookFormat;
+use crate::contract::settings::WebhookFormat;
 use crate::state::{Held, Renewal};
 
 const NOW: OffsetDateTime = datetime!(2026-11-23 12:00 UTC);
@@ -376,7 +376,10 @@ fn the_committed_schemas_are_current_and_hold() {
     let schemas = schemas();
     assert_eq!(schemas.len(), Kind::ALL.len());
     for (file, schema) in &schemas {
-        crate::settings::tests::assert_schema_is_current(&format!("messages/{file}"), schema);
+        crate::contract::settings::tests::assert_schema_is_current(
+            &format!("messages/{file}"),
+            schema,
+        );
         let properties = schema["properties"].as_object().unwrap();
         let told = json!(started);
         for field in told.as_object().unwrap().keys() {

@@ -5,8 +5,8 @@ use serde_json::{Value, json};
 use time::OffsetDateTime;
 
 use super::{Kind, Message, Said};
+use crate::contract::settings::{WebhookFormat, schema_generator};
 use crate::renewal::rfc3339;
-use crate::settings::{WebhookFormat, schema_generator};
 
 /// Returns a message in one paragraph.
 pub(super) fn text(message: &Message) -> String {

@@ -15,8 +15,8 @@ use crate::authority::{
     Account, AccountKey, Authorities, Authorization, AuthorizationStatus, Http01, Order,
     OrderStatus, Suggested,
 };
+use crate::contract::settings::Authority;
 use crate::cycle::Ports;
-use crate::settings::Authority;
 use crate::state::{Held, OrderRecord, PendingKey, Reason, State, VaultEntry};
 use crate::store::{self, StoreError, read_record};
 use crate::values::chain::{Chain, Leaf};
@@ -363,7 +363,7 @@ pub(super) fn expected_lifetime(profile: Option<&str>) -> time::Duration {
 }
 
 fn whole_seconds(at: OffsetDateTime) -> OffsetDateTime {
-    crate::report::whole_seconds(at)
+    crate::contract::report::whole_seconds(at)
 }
 
 fn made_up_url(directory: &str, id: impl ToString) -> String {

@@ -14,13 +14,13 @@ use crate::authority::{
     Account, AccountKey, Authorities, Authorization, Order, OrderStatus, Suggested,
 };
 use crate::certificate_manager::{CertificateManager, Deletion, Described, Listed, Material};
+use crate::contract::certificate::NewListener;
+use crate::contract::settings::{Authority, Channel};
 use crate::cycle::Ports;
-use crate::document::NewListener;
 use crate::load_balancer::{AttachError, Balancer, Holding, Listener, LoadBalancer, RuledListener};
 use crate::messages::Message;
 use crate::proof::{Proven, Question};
 use crate::self_check::Fetched;
-use crate::settings::{Authority, Channel};
 use crate::state::Reason;
 use crate::store::{Condition, Entry, Object, Store, StoreError};
 use crate::values::arn::{CertificateArn, ListenerArn, LoadBalancerArn, TargetGroupArn};

@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use super::journal::Journal;
 use super::reading::ReadLoadBalancer;
-use crate::document::NewListener;
+use crate::contract::certificate::NewListener;
 use crate::load_balancer::{AttachError, Balancer, Holding, Listener, LoadBalancer, RuledListener};
 use crate::values::arn::{ListenerArn, LoadBalancerArn, TargetGroupArn};
 use crate::values::problem::ServiceError;

@@ -10,9 +10,9 @@ use crate::authority::{
     Account, AccountKey, Authorities, Authorization, Order, OrderStatus, Suggested,
 };
 use crate::certificate_manager::{CertificateManager, Described, Listed};
+use crate::contract::settings::Authority;
 use crate::cycle::Ports;
 use crate::load_balancer::{Balancer, Holding, Listener, LoadBalancer, RuledListener};
-use crate::settings::Authority;
 use crate::store::{Entry, Object, Store, StoreError};
 use crate::values::arn::{CertificateArn, ListenerArn, LoadBalancerArn, TargetGroupArn};
 use crate::values::key::{KeyType, PrivateKey};

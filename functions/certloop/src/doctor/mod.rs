@@ -13,8 +13,8 @@ mod quotas;
 mod route;
 mod schedule;
 
+use certificates::contract::settings::Settings;
 use certificates::pass::read_settings;
-use certificates::settings::Settings;
 use certificates::status::Inventory;
 use certificates::values::arn::TargetGroupArn;
 use certificates::values::problem::Problem;

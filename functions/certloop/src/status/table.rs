@@ -1,7 +1,7 @@
 //! Pure: the inventory as a table, the most urgent first, with what to do under whatever is not fine.
 
+use certificates::contract::report::TargetEntry;
 use certificates::remedy;
-use certificates::report::TargetEntry;
 use certificates::state::{TargetKind, TargetState};
 use certificates::status::{Inventory, MissingName, Standing, TargetStanding};
 use time::OffsetDateTime;

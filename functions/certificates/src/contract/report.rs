@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
-use crate::document::Wanted;
+use crate::contract::certificate::Wanted;
 use crate::messages::Sent;
 use crate::state::{State, TargetKind, TargetState};
 use crate::targets::target_id;

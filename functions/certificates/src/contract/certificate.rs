@@ -10,7 +10,7 @@ use schemars::JsonSchema;
 use serde::de::{self, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
-use crate::settings::{self, Invalid, Object, Settings};
+use crate::contract::settings::{self, Invalid, Object, Settings};
 use crate::values::arn::{self, CertificateArn, ListenerArn, LoadBalancerArn, TargetGroupArn};
 use crate::values::key::KeyType;
 use crate::values::names::{CertificateName, DnsName, quoted};
@@ -874,7 +874,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::settings::tests::{
+    use crate::contract::settings::tests::{
         assert_schema_is_current, minimal, parse as parse_settings, without_columns,
     };
 
