@@ -10,7 +10,7 @@ use certificates::authority::{
     OrderStatus, Suggested,
 };
 use certificates::contract::settings;
-use certificates::state::Reason;
+use certificates::records::state::Reason;
 use certificates::values::names::DnsName;
 use certificates::values::problem::{Refusal, URN};
 use rcgen::{

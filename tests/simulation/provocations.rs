@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use certificates::actions::Action;
-use certificates::state::Reason;
+use certificates::records::state::Reason;
 use certificates::values::chain::Chain;
 use certificates::values::key::KeyType;
 use time::{Duration, OffsetDateTime};

@@ -10,7 +10,7 @@ use certificates::certificate_manager::{Material, same_serial};
 use certificates::contract::report::Entry;
 use certificates::contract::settings::{CheckMode, Orphans};
 use certificates::messages::{Kind, Message};
-use certificates::state::State;
+use certificates::records::state::State;
 use certificates::values::chain::{Chain, Leaf};
 use certificates::values::key::KeyType;
 use certificates::values::problem::Refusal;

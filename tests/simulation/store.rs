@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use certificates::state::{PendingKey, State, VaultEntry};
+use certificates::records::state::{PendingKey, State, VaultEntry};
 use certificates::store::{Condition, Entry, Object, Store, StoreError, parse_record};
 use certificates::values::key::PrivateKey;
 use time::{Duration, OffsetDateTime};

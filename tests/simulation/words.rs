@@ -4,7 +4,7 @@
 
 use certificates::actions::Action;
 use certificates::contract::settings::Orphans;
-use certificates::state::State;
+use certificates::records::state::State;
 use certificates::values::chain::Leaf;
 use time::Duration;
 

@@ -8,7 +8,7 @@ use std::rc::Rc;
 use certificates::actions::Action;
 use certificates::contract::settings::Settings;
 use certificates::load_balancer::AttachError;
-use certificates::state::State;
+use certificates::records::state::State;
 use certificates::store::StoreError;
 use certificates::values::problem::{Refusal, ServiceError, URN};
 use time::{Duration, OffsetDateTime};

@@ -6,7 +6,7 @@ use time::{Duration, OffsetDateTime};
 
 use crate::contract::certificate::Wanted;
 use crate::contract::report::whole_seconds;
-use crate::state::{Missing, OrderRecord, State};
+use crate::records::state::{Missing, OrderRecord, State};
 use crate::values::names::DnsName;
 use crate::values::problem::{LONGEST_RETRY_AFTER, LONGEST_WAIT, Problem, Retry, backoff};
 use crate::values::problem_types::Ours;

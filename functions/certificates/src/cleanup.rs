@@ -7,7 +7,7 @@ use crate::certificate_manager::{CertificateManager, Deletion};
 use crate::contract::certificate::Target;
 use crate::cycle::{Cycle, Halt, Ports, Work};
 use crate::load_balancer::LoadBalancer;
-use crate::state::{Superseded, TargetKind, TargetState, Untagged};
+use crate::records::state::{Superseded, TargetKind, TargetState, Untagged};
 use crate::targets::{Deployed, stray_targets, uses_region};
 use crate::values::arn::{CertificateArn, ListenerArn};
 use crate::values::names::CertificateName;

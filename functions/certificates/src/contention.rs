@@ -11,7 +11,7 @@ use time::OffsetDateTime;
 use crate::certificate_manager::CertificateManager;
 use crate::contract::certificate::{Placement, Target, Wanted};
 use crate::cycle::{Cycle, Ports, TAG_CERTIFICATE, TAG_INSTALLATION};
-use crate::state::{Contended, State};
+use crate::records::state::{Contended, State};
 use crate::store::{self, Store, read_record};
 use crate::targets::target_id;
 use crate::values::arn::{CertificateArn, ListenerArn};

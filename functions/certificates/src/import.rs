@@ -9,8 +9,8 @@ use time::OffsetDateTime;
 
 use crate::certificate_manager::{CertificateManager, Material, same_serial};
 use crate::cycle::{Halt, Ports, Work};
+use crate::records::state::{Import, Importing, Superseded, Untagged, VaultEntry};
 use crate::renewal;
-use crate::state::{Import, Importing, Superseded, Untagged, VaultEntry};
 use crate::store::{self, read_record};
 use crate::takeover;
 use crate::values::arn::CertificateArn;

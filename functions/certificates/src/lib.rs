@@ -91,6 +91,8 @@ pub mod proof;
 #[cfg(feature = "cycle")]
 mod proving;
 #[cfg(feature = "cycle")]
+pub mod records;
+#[cfg(feature = "cycle")]
 pub mod remedy;
 #[cfg(feature = "cycle")]
 mod removal;
@@ -100,8 +102,6 @@ pub mod renewal;
 mod renewal_information;
 #[cfg(feature = "cycle")]
 pub mod self_check;
-#[cfg(feature = "cycle")]
-pub mod state;
 #[cfg(feature = "cycle")]
 pub mod status;
 #[cfg(feature = "cycle")]

@@ -11,8 +11,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 use time::{Date, Duration, OffsetDateTime};
 
+use crate::records::state::Held;
 use crate::renewal::rfc3339;
-use crate::state::Held;
 use crate::store::Record;
 use crate::values::names::DnsName;
 use crate::values::problem::{LONGEST_RETRY_AFTER, Problem};

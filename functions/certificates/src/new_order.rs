@@ -9,7 +9,7 @@ use crate::contract::settings::Authority;
 use crate::cycle::{Cycle, Failing, Halt, Ports, Work};
 use crate::limits::{Blocked, Left, Outcome, Purpose, Reserved, registered_domain};
 use crate::ordering::Course;
-use crate::state::{Held, OrderRecord, Stage, State};
+use crate::records::state::{Held, OrderRecord, Stage, State};
 use crate::targets::regions;
 use crate::values::names::DnsName;
 use crate::values::problem::{Problem, REPLACES_NOT_ECHOED, Refusal};

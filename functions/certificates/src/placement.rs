@@ -14,7 +14,7 @@ use crate::listener::{self, Change, Wish};
 use crate::load_balancer::{AttachError, Holding, Listener, LoadBalancer};
 use crate::outlook::listener_gone;
 use crate::proving::Verdict;
-use crate::state::{Standby, State, TargetKind, TargetState};
+use crate::records::state::{Standby, State, TargetKind, TargetState};
 use crate::takeover;
 use crate::targets::{Deployed, target_id};
 use crate::values::arn::{CertificateArn, ListenerArn};

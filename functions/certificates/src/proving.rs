@@ -10,7 +10,7 @@ use crate::import::Issued;
 use crate::load_balancer::Listener;
 use crate::network::trust_roots;
 use crate::proof::{Proven, Question};
-use crate::state::{TargetKind, TargetRecord};
+use crate::records::state::{TargetKind, TargetRecord};
 use crate::values::arn::ListenerArn;
 
 /// What a look at a listener's port showed.

@@ -6,7 +6,7 @@ use crate::contract::certificate::Wanted;
 use crate::contract::report::whole_seconds;
 use crate::cycle::{Halt, Ports, Work};
 use crate::preflight;
-use crate::state::{Removal, State, TargetState};
+use crate::records::state::{Removal, State, TargetState};
 use crate::store::{self, Store, StoreError};
 use crate::targets::Deployed;
 use crate::values::key::KeyType;
@@ -36,7 +36,7 @@ impl State {
     pub(crate) fn is_to_be_taken_away(
         &self,
         now: OffsetDateTime,
-        may_delete: impl Fn(&crate::state::Superseded) -> bool,
+        may_delete: impl Fn(&crate::records::state::Superseded) -> bool,
     ) -> bool {
         let Some(removing) = &self.removing else {
             return false;

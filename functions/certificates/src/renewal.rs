@@ -6,7 +6,7 @@ use crate::asking;
 use crate::authority::Suggested;
 use crate::contract::certificate::Wanted;
 use crate::contract::report::whole_seconds;
-use crate::state::{Held, Renewal, RenewalInformation, State, Window};
+use crate::records::state::{Held, Renewal, RenewalInformation, State, Window};
 use crate::values::names::DnsName;
 use crate::values::problem::{Refusal, backoff};
 

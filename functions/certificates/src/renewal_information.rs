@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use crate::authority::Authorities;
 use crate::cycle::{Cycle, Ports, Work};
+use crate::records::state::{Held, RenewalInformation, State};
 use crate::renewal::{information_after, rfc3339};
-use crate::state::{Held, RenewalInformation, State};
 use crate::values::problem::Refusal;
 
 impl<P: Ports> Cycle<'_, P> {

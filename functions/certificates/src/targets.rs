@@ -1,7 +1,7 @@
 //! Pure: a document's targets, by kind, id and region; and what dealing with them came to.
 
 use crate::contract::certificate::{ListenerAt, Target, Wanted};
-use crate::state::{State, TargetKind, TargetState};
+use crate::records::state::{State, TargetKind, TargetState};
 use crate::values::problem::{Problem, Retry};
 use crate::values::problem_types::Ours;
 

@@ -10,7 +10,7 @@ use time::OffsetDateTime;
 use crate::certificate_manager::CertificateManager;
 use crate::contract::report::whole_seconds;
 use crate::cycle::{Cycle, Ports, TAG_CERTIFICATE, TAG_INSTALLATION, store_problem};
-use crate::state::State;
+use crate::records::state::State;
 use crate::store::{self, Store, read_record};
 use crate::strays::Known;
 use crate::values::arn::{CertificateArn, ListenerArn};

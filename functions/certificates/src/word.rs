@@ -9,7 +9,7 @@ use std::borrow::Cow;
 use serde::{Deserialize, Serialize};
 
 use crate::contract::certificate::{Placement, Target, Wanted};
-use crate::state::{Held, State, TargetKind, TargetState};
+use crate::records::state::{Held, State, TargetKind, TargetState};
 use crate::values::arn::CertificateArn;
 use crate::values::key::KeyType;
 use crate::values::names::DnsName;

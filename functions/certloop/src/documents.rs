@@ -9,7 +9,7 @@ use certificates::aws::Bucket;
 use certificates::contract::certificate::Wanted;
 use certificates::contract::settings::Settings;
 use certificates::pass::read_settings;
-use certificates::state::State;
+use certificates::records::state::State;
 use certificates::store::{
     Condition, Object, Store, StoreError, certificate_key, read_record, state_key,
 };

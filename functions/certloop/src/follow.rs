@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use certificates::state::{Step, TargetState};
+use certificates::records::state::{Step, TargetState};
 use certificates::status::{Inventory, Standing};
 use serde_json::json;
 use time::OffsetDateTime;

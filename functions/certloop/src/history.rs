@@ -1,6 +1,6 @@
 //! `certloop history`: what happened to a certificate, and when.
 
-use certificates::state::Step;
+use certificates::records::state::Step;
 use certificates::values::problem::Problem;
 use serde_json::json;
 use time::OffsetDateTime;

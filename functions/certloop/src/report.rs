@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use certificates::contract::report::TargetEntry;
-use certificates::state::TargetState;
+use certificates::records::state::TargetState;
 use certificates::status::TargetStanding;
 use certificates::values::problem::{Problem, Retry};
 use serde::Deserialize;

@@ -10,7 +10,7 @@ use crate::answer;
 use crate::authority::Suggested;
 use crate::values::problem::{Problem, Retry};
 use crate::renewal::information_after;
-use crate::state::{Held, RenewalInformation, State};
+use crate::records::state::{Held, RenewalInformation, State};
 
 /// An answer as it comes over the wire: the status, header lines, an empty line and the body, in which `{KEY}` stands for a key
 /// authorization.

@@ -5,7 +5,7 @@ use time::{Duration, OffsetDateTime};
 use crate::limits::{Imports, Ledger, Limits, Outcome, Purpose};
 use crate::values::names::DnsName;
 use crate::values::problem::Failure;
-use crate::state::{Held, PendingKey, State, VaultEntry};
+use crate::records::state::{Held, PendingKey, State, VaultEntry};
 use crate::store::{Record, parse_record};
 
 /// One object, as every kind of record there is.
@@ -77,7 +77,7 @@ fn state(mut state: State, now: OffsetDateTime) {
         of_held(held, now);
     }
     state.note(now, "looked", "at");
-    assert!(state.history.len() <= crate::state::HISTORY);
+    assert!(state.history.len() <= crate::records::state::HISTORY);
     state.stamp("00".to_owned());
     assert!(serde_json::to_vec(&state).is_ok());
 }

@@ -22,7 +22,7 @@ use super::{
 };
 use crate::contract::settings;
 use crate::network::trust_roots;
-use crate::state::Reason;
+use crate::records::state::Reason;
 use crate::values::names::DnsName;
 use crate::values::problem::{REPLACES_NOT_ECHOED, Refusal};
 

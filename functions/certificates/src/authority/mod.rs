@@ -8,7 +8,7 @@ use time::OffsetDateTime;
 use zeroize::Zeroizing;
 
 use crate::contract::settings;
-use crate::state::Reason;
+use crate::records::state::Reason;
 use crate::values::names::DnsName;
 use crate::values::problem::Refusal;
 

@@ -5,7 +5,7 @@ use time::OffsetDateTime;
 
 use crate::contract::certificate::Wanted;
 use crate::messages::Sent;
-use crate::state::{State, TargetKind, TargetState};
+use crate::records::state::{State, TargetKind, TargetState};
 use crate::targets::target_id;
 use crate::values::arn::ListenerArn;
 use crate::values::problem::Problem;

@@ -7,7 +7,7 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use crate::actions::Action;
-use crate::state::Reason;
+use crate::records::state::Reason;
 use crate::status::Selection;
 use crate::store;
 

@@ -14,8 +14,8 @@ use time::{Duration, OffsetDateTime};
 
 use crate::contract::report::{Entry, Outcome, whole_seconds};
 use crate::contract::settings::{Channel, Notify};
+use crate::records::state::State;
 use crate::remedy;
-use crate::state::State;
 use crate::values::problem::{Problem, Retry};
 use crate::values::problem_types::Ours;
 

@@ -13,7 +13,7 @@ use super::{Found, LONGEST_WAIT, Message, Outgoing, Told};
 use crate::contract::report::{Entry, whole_seconds};
 use crate::contract::settings::Channel;
 use crate::cycle::{Cycle, Halt, Ports, Work};
-use crate::state::State;
+use crate::records::state::State;
 use crate::values::problem::backoff;
 
 /// What the channels did in a pass, by [`Channel::key`].

@@ -3,7 +3,7 @@ use time::macros::datetime;
 
 use super::*;
 use crate::contract::settings::WebhookFormat;
-use crate::state::{Held, Renewal};
+use crate::records::state::{Held, Renewal};
 
 const NOW: OffsetDateTime = datetime!(2026-11-23 12:00 UTC);
 
@@ -271,7 +271,7 @@ fn what_is_gone_back_to_or_from_is_no_renewal() {
     story.state.certificate = Some(held("02", Duration::days(80)));
     assert_eq!(story.kinds(entry(Outcome::Renewed)), [Kind::Renewed]);
     story.state.certificate = Some(held("01", Duration::days(70)));
-    story.state.rolled_back = Some(crate::state::RolledBack {
+    story.state.rolled_back = Some(crate::records::state::RolledBack {
         from: "02".to_owned(),
         at: NOW,
         document: String::new(),

@@ -17,7 +17,7 @@ use crate::authority::{
 };
 use crate::contract::settings::Authority;
 use crate::cycle::Ports;
-use crate::state::{Held, OrderRecord, PendingKey, Reason, State, VaultEntry};
+use crate::records::state::{Held, OrderRecord, PendingKey, Reason, State, VaultEntry};
 use crate::store::{self, StoreError, read_record};
 use crate::values::chain::{Chain, Leaf};
 use crate::values::key::PrivateKey;

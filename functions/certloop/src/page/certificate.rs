@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use certificates::state::{SeenBy, Stage, TargetState};
+use certificates::records::state::{SeenBy, Stage, TargetState};
 use certificates::status::{Standing, TargetStanding};
 use certificates::values::problem::{Problem, Retry};
 use time::{Duration, OffsetDateTime};

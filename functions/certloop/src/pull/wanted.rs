@@ -1,6 +1,6 @@
 //! Which certificate a host is to hold, and whether that can be served.
 
-use certificates::state::VaultEntry;
+use certificates::records::state::VaultEntry;
 use certificates::store::{
     Store, StoreError, read_record, serial_of_vault_key, state_key, vault_key, vault_prefix,
 };
@@ -148,7 +148,7 @@ async fn by_state(
 }
 
 /// Of the state's schema.
-const VERSION: u32 = <certificates::state::State as certificates::store::Record>::VERSION;
+const VERSION: u32 = <certificates::records::state::State as certificates::store::Record>::VERSION;
 
 /// Returns the entry of the vault whose certificate begins last.
 async fn newest(

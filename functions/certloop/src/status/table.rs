@@ -1,8 +1,8 @@
 //! Pure: the inventory as a table, the most urgent first, with what to do under whatever is not fine.
 
 use certificates::contract::report::TargetEntry;
+use certificates::records::state::{TargetKind, TargetState};
 use certificates::remedy;
-use certificates::state::{TargetKind, TargetState};
 use certificates::status::{Inventory, MissingName, Standing, TargetStanding};
 use time::OffsetDateTime;
 

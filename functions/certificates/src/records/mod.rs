@@ -1,0 +1,3 @@
+//! What we store for ourselves, versioned: no decisions. Imports `contract` and above.
+
+pub mod state;
