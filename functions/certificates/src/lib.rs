@@ -25,15 +25,11 @@ pub mod budget;
 #[cfg(feature = "cycle")]
 pub mod caa;
 #[cfg(feature = "cycle")]
-mod carrying_out;
-#[cfg(feature = "cycle")]
 pub mod certificate_manager;
 #[cfg(feature = "cycle")]
 pub mod challenge_rule;
 #[cfg(feature = "cycle")]
 pub mod check;
-#[cfg(feature = "cycle")]
-mod cleanup;
 #[cfg(feature = "cycle")]
 mod contention;
 #[cfg(feature = "cycle")]
@@ -41,17 +37,13 @@ pub mod contract;
 #[cfg(feature = "cycle")]
 pub mod cycle;
 #[cfg(feature = "cycle")]
-mod deployment;
-#[cfg(feature = "cycle")]
 pub mod dns;
 #[cfg(feature = "cycle")]
 mod figures;
 #[cfg(feature = "cycle")]
-mod going_back;
-#[cfg(feature = "cycle")]
-mod import;
-#[cfg(feature = "cycle")]
 pub mod invocation;
+#[cfg(feature = "cycle")]
+pub mod life;
 #[cfg(feature = "cycle")]
 pub mod limits;
 #[cfg(feature = "cycle")]
@@ -61,27 +53,13 @@ pub mod live;
 #[cfg(feature = "cycle")]
 pub mod load_balancer;
 #[cfg(feature = "cycle")]
-mod looking;
-#[cfg(feature = "cycle")]
 mod memo;
 #[cfg(feature = "cycle")]
 pub mod messages;
 #[cfg(feature = "cycle")]
 pub mod network;
 #[cfg(feature = "cycle")]
-mod new_listener;
-#[cfg(feature = "cycle")]
-mod new_order;
-#[cfg(feature = "cycle")]
-mod order;
-#[cfg(feature = "cycle")]
-mod ordering;
-#[cfg(feature = "cycle")]
 mod outlook;
-#[cfg(feature = "cycle")]
-pub mod pass;
-#[cfg(feature = "cycle")]
-mod placement;
 #[cfg(feature = "cycle")]
 pub mod planning;
 #[cfg(feature = "cycle")]
@@ -89,13 +67,9 @@ mod preflight;
 #[cfg(feature = "cycle")]
 pub mod proof;
 #[cfg(feature = "cycle")]
-mod proving;
-#[cfg(feature = "cycle")]
 pub mod records;
 #[cfg(feature = "cycle")]
 pub mod remedy;
-#[cfg(feature = "cycle")]
-mod removal;
 #[cfg(feature = "cycle")]
 pub mod renewal;
 #[cfg(feature = "cycle")]

@@ -108,7 +108,7 @@ impl<P: Ports> Cycle<'_, P> {
         let balancer = self.ports.load_balancer(new.load_balancer.region());
         match balancer.on_port(&new.load_balancer, new.port).await {
             Err(error) if error.code.as_deref() == Some("LoadBalancerNotFound") => {
-                Err(crate::new_listener::not_made(new, &error))
+                Err(crate::life::deploy::create_listener::not_made(new, &error))
             }
             found => Ok(found.unwrap_or_default()),
         }
@@ -120,7 +120,7 @@ impl<P: Ports> Cycle<'_, P> {
         match balancer.listener(arn).await {
             Ok(None) => Some(listener_gone(arn)),
             Ok(Some(listener)) if listener.protocol != "HTTPS" => {
-                Some(crate::placement::not_https(arn, &listener))
+                Some(crate::life::deploy::attach::not_https(arn, &listener))
             }
             Ok(Some(_)) | Err(_) => None,
         }

@@ -8,7 +8,7 @@ use std::process::Command;
 use certificates::aws::Bucket;
 use certificates::contract::certificate::Wanted;
 use certificates::contract::settings::Settings;
-use certificates::pass::read_settings;
+use certificates::life::read_settings;
 use certificates::records::state::State;
 use certificates::store::{
     Condition, Object, Store, StoreError, certificate_key, read_record, state_key,

@@ -14,7 +14,7 @@ mod route;
 mod schedule;
 
 use certificates::contract::settings::Settings;
-use certificates::pass::read_settings;
+use certificates::life::read_settings;
 use certificates::status::Inventory;
 use certificates::values::arn::TargetGroupArn;
 use certificates::values::problem::Problem;

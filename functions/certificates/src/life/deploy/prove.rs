@@ -6,7 +6,7 @@ use time::OffsetDateTime;
 
 use crate::contract::settings::CheckMode;
 use crate::cycle::{Halt, Ports, Work};
-use crate::import::Issued;
+use crate::life::deploy::import::Issued;
 use crate::load_balancer::Listener;
 use crate::network::trust_roots;
 use crate::proof::{Proven, Question};

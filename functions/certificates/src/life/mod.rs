@@ -1,4 +1,13 @@
+//! One certificate, from absent to proved: a station a file. Imports `pass` and above.
+//!
 //! One pass over the certificates: look, take the lease where there is work, order, deploy, report.
+
+mod act;
+pub(crate) mod decide;
+pub(crate) mod deploy;
+pub(crate) mod order;
+pub(crate) mod remove;
+mod rollback;
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -8,7 +17,7 @@ use futures_util::{StreamExt, stream};
 use crate::contract::report::{Entry, Outcome};
 use crate::contract::settings::Settings;
 use crate::cycle::{Cycle, Ports, Work, store_problem};
-use crate::looking::{Look, Plan, ToDo};
+use crate::life::decide::{Look, Plan, ToDo};
 use crate::messages::Sent;
 use crate::outlook::balancer_of;
 use crate::store::{self, Store};

@@ -13,8 +13,8 @@ use crate::authority::{Account, Authorities, AuthorizationStatus, Http01, Order,
 use crate::challenge::Token;
 use crate::contract::settings::CheckMode;
 use crate::cycle::{Failing, Halt, Ports, Work};
+use crate::life::order::Course;
 use crate::limits::Outcome;
-use crate::ordering::Course;
 use crate::records::state::{AskedFor, Held, PendingKey, Rehearsed, Stage, VaultEntry};
 use crate::renewal;
 use crate::self_check::Fetched;

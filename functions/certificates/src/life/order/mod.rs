@@ -1,5 +1,8 @@
 //! Which authority is asked, for which names, and what follows when one of them stands in the way.
 
+mod place;
+mod pursue;
+
 use crate::asking::{self, Blame};
 use crate::contract::certificate::Wanted;
 use crate::contract::settings::Authority;
