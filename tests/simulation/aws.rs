@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::rc::Rc;
 
+use certificates::adapters::dns::{NoAnswer, Resolver};
 use certificates::caa::Found;
 use certificates::certificate_manager::{
     CertificateManager, Deletion, Described, Listed, Material,
 };
 use certificates::contract::certificate::NewListener;
-use certificates::dns::{NoAnswer, Resolver};
 use certificates::load_balancer::{
     Action, AttachError, Balancer, Condition, Holding, Listener, LoadBalancer, Rule, RuledListener,
 };

@@ -11,13 +11,13 @@ use std::rc::Rc;
 use std::time::Duration as StdDuration;
 
 use certificates::actions::Action;
+use certificates::adapters::challenge_fetch::Fetched;
+use certificates::adapters::served_leaf::{Proven, Question};
 use certificates::contract::report::{Entry, Outcome};
 use certificates::contract::settings::{Channel, Settings};
 use certificates::cycle::{Cycle, Ports};
 use certificates::life::{list_known, read_settings};
 use certificates::messages::Message;
-use certificates::proof::{Proven, Question};
-use certificates::self_check::Fetched;
 use certificates::values::clock::Clock;
 use certificates::values::key::{KeyType, PrivateKey};
 use certificates::values::names::DnsName;
@@ -923,7 +923,7 @@ impl Ports for SimPorts {
     }
 
     fn is_public(&self, chain_pem: &str, name: &str, at: OffsetDateTime) -> Option<bool> {
-        certificates::network::is_public(chain_pem, name, at)
+        certificates::adapters::network::is_public(chain_pem, name, at)
     }
 
     async fn send(&self, channel: &Channel, message: &Message) -> Result<(), String> {

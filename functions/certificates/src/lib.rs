@@ -15,11 +15,11 @@ mod account;
 #[cfg(feature = "cycle")]
 pub mod actions;
 #[cfg(feature = "cycle")]
+pub mod adapters;
+#[cfg(feature = "cycle")]
 pub mod asking;
 #[cfg(feature = "cycle")]
 pub mod authority;
-#[cfg(feature = "cycle")]
-pub mod aws;
 #[cfg(feature = "cycle")]
 pub mod budget;
 #[cfg(feature = "cycle")]
@@ -37,8 +37,6 @@ pub mod contract;
 #[cfg(feature = "cycle")]
 pub mod cycle;
 #[cfg(feature = "cycle")]
-pub mod dns;
-#[cfg(feature = "cycle")]
 mod figures;
 #[cfg(feature = "cycle")]
 pub mod invocation;
@@ -49,23 +47,17 @@ pub mod limits;
 #[cfg(feature = "cycle")]
 mod listener;
 #[cfg(feature = "cycle")]
-pub mod live;
-#[cfg(feature = "cycle")]
 pub mod load_balancer;
 #[cfg(feature = "cycle")]
 mod memo;
 #[cfg(feature = "cycle")]
 pub mod messages;
 #[cfg(feature = "cycle")]
-pub mod network;
-#[cfg(feature = "cycle")]
 mod outlook;
 #[cfg(feature = "cycle")]
 pub mod planning;
 #[cfg(feature = "cycle")]
 mod preflight;
-#[cfg(feature = "cycle")]
-pub mod proof;
 #[cfg(feature = "cycle")]
 pub mod records;
 #[cfg(feature = "cycle")]
@@ -74,8 +66,6 @@ pub mod remedy;
 pub mod renewal;
 #[cfg(feature = "cycle")]
 mod renewal_information;
-#[cfg(feature = "cycle")]
-pub mod self_check;
 #[cfg(feature = "cycle")]
 pub mod status;
 #[cfg(feature = "cycle")]
@@ -90,7 +80,5 @@ mod targets;
 pub mod unmanaged;
 #[cfg(feature = "cycle")]
 pub mod values;
-#[cfg(feature = "cycle")]
-mod webhook;
 #[cfg(feature = "cycle")]
 pub mod word;

@@ -5,7 +5,7 @@ use std::fs;
 use std::io::Write;
 use std::process::Command;
 
-use certificates::aws::Bucket;
+use certificates::adapters::aws::Bucket;
 use certificates::contract::certificate::Wanted;
 use certificates::contract::settings::Settings;
 use certificates::life::read_settings;

@@ -1,6 +1,6 @@
 //! The way to an installation: its bucket and its function, opened when they are first needed.
 
-use certificates::aws::{Aws, Bucket};
+use certificates::adapters::aws::{Aws, Bucket};
 use tokio::sync::OnceCell;
 
 use crate::config::Config;

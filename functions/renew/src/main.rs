@@ -5,9 +5,9 @@
 use std::env;
 use std::io::Write;
 
-use certificates::aws::Aws;
+use certificates::adapters::aws::Aws;
+use certificates::adapters::live::Live;
 use certificates::invocation::{Failure, Installation, Invoked};
-use certificates::live::Live;
 use certificates::values::clock::Clock;
 use lambda_runtime::{Diagnostic, Error, LambdaEvent, run, service_fn};
 use serde_json::Value;

@@ -7,7 +7,7 @@ use time::OffsetDateTime;
 use crate::values::chain::{Chain, Leaf, check_issued, may_reimport};
 use crate::values::key::PrivateKey;
 use crate::values::names::DnsName;
-use crate::network::roots_in;
+use crate::adapters::network::roots_in;
 
 /// A PEM text, or anything else as a DER.
 pub fn pem(data: &[u8]) {

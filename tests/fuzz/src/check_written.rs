@@ -32,7 +32,7 @@ pub fn settings(json: &[u8]) {
             authority.root_certificate.as_deref()
         );
         if let Some(pem) = &authority.root_certificate {
-            let roots = crate::network::roots_in(pem);
+            let roots = crate::adapters::network::roots_in(pem);
             assert!(roots.is_ok(), "accepted, and of no use: {roots:?}");
         }
         if let Some(external) = &authority.external_account {

@@ -13,7 +13,7 @@
 include!(concat!(env!("OUT_DIR"), "/library.rs"));
 
 // The answers' module is the authority's own secret; here it is a neighbour of what looks at it.
-#[path = "../../../functions/certificates/src/authority/answer.rs"]
+#[path = "../../../functions/certificates/src/adapters/acme/answer.rs"]
 mod answer;
 
 // What answers an event needs the adapters.

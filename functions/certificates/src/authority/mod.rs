@@ -12,10 +12,6 @@ use crate::records::state::Reason;
 use crate::values::names::DnsName;
 use crate::values::problem::Refusal;
 
-pub mod acme;
-mod answer;
-mod wire;
-
 /// The calls the cycle makes to certificate authorities.
 #[allow(async_fn_in_trait)] // one task drives a whole pass, so no future has to be `Send`
 pub trait Authorities {

@@ -13,13 +13,13 @@ use serde_json::{Value, json};
 use thiserror::Error;
 use time::{Duration, OffsetDateTime};
 
+use crate::adapters::live::Live;
 use crate::contract::certificate::Wanted;
 use crate::contract::report::{Entry, Outcome, Report};
 use crate::contract::settings::{Orphans, Settings};
 use crate::cycle::{Cycle, Ports, store_problem};
 use crate::figures;
 use crate::life::{Pass, list_known, read_settings};
-use crate::live::Live;
 use crate::metrics::Metrics;
 use crate::planning::{EitherPorts, forecast};
 use crate::renewal::rfc3339;

@@ -10,6 +10,8 @@ use zeroize::Zeroizing;
 use super::{
     Planned, PlannedAuthorities, PlannedCertificateManager, PlannedLoadBalancer, PlannedStore,
 };
+use crate::adapters::challenge_fetch::Fetched;
+use crate::adapters::served_leaf::{Proven, Question};
 use crate::authority::{
     Account, AccountKey, Authorities, Authorization, Order, OrderStatus, Suggested,
 };
@@ -19,9 +21,7 @@ use crate::contract::settings::{Authority, Channel};
 use crate::cycle::Ports;
 use crate::load_balancer::{AttachError, Balancer, Holding, Listener, LoadBalancer, RuledListener};
 use crate::messages::Message;
-use crate::proof::{Proven, Question};
 use crate::records::state::Reason;
-use crate::self_check::Fetched;
 use crate::store::{Condition, Entry, Object, Store, StoreError};
 use crate::values::arn::{CertificateArn, ListenerArn, LoadBalancerArn, TargetGroupArn};
 use crate::values::key::{KeyType, PrivateKey};

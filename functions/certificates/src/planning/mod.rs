@@ -14,11 +14,11 @@ use std::time::Duration;
 use time::OffsetDateTime;
 use zeroize::Zeroizing;
 
+use crate::adapters::challenge_fetch::Fetched;
+use crate::adapters::served_leaf::{Proven, Question};
 use crate::contract::settings::Channel;
 use crate::cycle::Ports;
 use crate::messages::Message;
-use crate::proof::{Proven, Question};
-use crate::self_check::Fetched;
 use crate::values::key::{KeyType, PrivateKey};
 use crate::values::names::DnsName;
 use crate::values::problem::ServiceError;

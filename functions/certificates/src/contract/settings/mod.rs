@@ -21,8 +21,8 @@ use serde_json::error::Category;
 use serde_path_to_error::{Path, Segment};
 use x509_parser::pem::Pem;
 
+use crate::adapters::network;
 use crate::limits;
-use crate::network;
 use crate::values::arn;
 use crate::values::key::KeyType;
 use crate::values::names::{self, DnsName, quoted};

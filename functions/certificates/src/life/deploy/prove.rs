@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use time::OffsetDateTime;
 
+use crate::adapters::network::trust_roots;
+use crate::adapters::served_leaf::{Proven, Question};
 use crate::contract::settings::CheckMode;
 use crate::cycle::{Halt, Ports, Work};
 use crate::life::deploy::import::Issued;
 use crate::load_balancer::Listener;
-use crate::network::trust_roots;
-use crate::proof::{Proven, Question};
 use crate::records::state::{TargetKind, TargetRecord};
 use crate::values::arn::ListenerArn;
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use time::OffsetDateTime;
 
+use crate::adapters::challenge_fetch::Fetched;
 use crate::asking::{self, Blame};
 use crate::authority::{Account, Authorities, AuthorizationStatus, Http01, Order, OrderStatus};
 use crate::challenge::Token;
@@ -17,7 +18,6 @@ use crate::life::order::Course;
 use crate::limits::Outcome;
 use crate::records::state::{AskedFor, Held, PendingKey, Rehearsed, Stage, VaultEntry};
 use crate::renewal;
-use crate::self_check::Fetched;
 use crate::store::{self, Condition, Store, read_record, write_record};
 use crate::values::chain::{Chain, check_issued};
 use crate::values::key::PrivateKey;

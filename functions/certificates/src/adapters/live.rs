@@ -6,19 +6,19 @@ use std::time::Duration;
 use time::OffsetDateTime;
 use zeroize::Zeroizing;
 
-use crate::authority::acme::Acme;
-use crate::aws::{Aws, Bucket, CertificateManagerClient, LoadBalancerClient};
+use crate::adapters::acme::Acme;
+use crate::adapters::aws::{Aws, Bucket, CertificateManagerClient, LoadBalancerClient};
+use crate::adapters::challenge_fetch::{self, Fetched};
+use crate::adapters::dns::DnsClient;
+use crate::adapters::network;
+use crate::adapters::served_leaf::{self, Proven, Question};
+use crate::adapters::webhook::Webhooks;
 use crate::contract::settings::Channel;
 use crate::cycle::Ports;
-use crate::dns::DnsClient;
 use crate::messages::{self, Message};
-use crate::network;
-use crate::proof::{self, Proven, Question};
-use crate::self_check::{self, Fetched};
 use crate::values::key::{KeyType, PrivateKey};
 use crate::values::names::DnsName;
 use crate::values::problem::ServiceError;
-use crate::webhook::Webhooks;
 
 /// Everything outside, as it really is.
 pub struct Live {
@@ -86,7 +86,7 @@ impl Ports for Live {
         connect_to: Option<&str>,
         limit: Duration,
     ) -> Fetched {
-        self_check::fetch(name, token, key_authorization, connect_to, limit).await
+        challenge_fetch::fetch(name, token, key_authorization, connect_to, limit).await
     }
 
     fn is_public(&self, chain_pem: &str, name: &str, at: OffsetDateTime) -> Option<bool> {
@@ -107,6 +107,6 @@ impl Ports for Live {
     }
 
     async fn handshake(&self, question: &Question<'_>, limit: Duration) -> Proven {
-        proof::handshake_all(question, limit).await
+        served_leaf::handshake_all(question, limit).await
     }
 }

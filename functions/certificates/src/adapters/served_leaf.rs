@@ -22,7 +22,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 use tokio_rustls::TlsConnector;
 
-use crate::network;
+use crate::adapters::network;
 use crate::values::chain::Leaf;
 use crate::values::key::KeyType;
 use crate::values::names::DnsName;

@@ -1,5 +1,8 @@
 //! The adapter to authorities over instant-acme.
 
+mod answer;
+mod http;
+
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -14,17 +17,17 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use serde::Deserialize;
 use zeroize::Zeroizing;
 
-use super::answer::of_problem;
-use super::wire::{Exchange, Wire};
-use super::{
+use crate::adapters::network::trust_roots;
+use crate::authority::{
     Account, AccountKey, Authorities, Authorization, AuthorizationStatus, Http01, Order,
     OrderStatus, Suggested,
 };
 use crate::contract::settings;
-use crate::network::trust_roots;
 use crate::records::state::Reason;
 use crate::values::names::DnsName;
 use crate::values::problem::{REPLACES_NOT_ECHOED, Refusal};
+use answer::of_problem;
+use http::{Exchange, Wire};
 
 /// All authorities, each with one connection pool.
 #[derive(Default)]

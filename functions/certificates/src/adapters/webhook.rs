@@ -13,7 +13,7 @@ use hyper_util::rt::TokioExecutor;
 use rustls::ClientConfig;
 use serde_json::Value;
 
-use crate::network::trust_roots;
+use crate::adapters::network::trust_roots;
 
 type Http = Client<HttpsConnector<HttpConnector>, Full<Bytes>>;
 

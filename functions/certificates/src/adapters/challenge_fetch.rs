@@ -23,7 +23,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 use tokio_rustls::TlsConnector;
 
-use crate::network;
+use crate::adapters::network;
 use crate::values::names::DnsName;
 
 /// What our own fetch of a challenge met. The texts hold nothing of any body.
