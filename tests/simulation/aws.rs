@@ -6,11 +6,11 @@ use std::rc::Rc;
 
 use certificates::adapters::dns::{NoAnswer, Resolver};
 use certificates::caa::Found;
-use certificates::certificate_manager::{
+use certificates::contract::certificate::NewListener;
+use certificates::ports::certificate_manager::{
     CertificateManager, Deletion, Described, Listed, Material,
 };
-use certificates::contract::certificate::NewListener;
-use certificates::load_balancer::{
+use certificates::ports::load_balancer::{
     Action, AttachError, Balancer, Condition, Holding, Listener, LoadBalancer, Rule, RuledListener,
 };
 use certificates::values::arn::{CertificateArn, ListenerArn, LoadBalancerArn, TargetGroupArn};

@@ -5,11 +5,11 @@ use std::rc::Rc;
 
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
-use certificates::authority::{
+use certificates::contract::settings;
+use certificates::ports::authority::{
     Account, AccountKey, Authorities, Authorization, AuthorizationStatus, Http01, Order,
     OrderStatus, Suggested,
 };
-use certificates::contract::settings;
 use certificates::records::state::Reason;
 use certificates::values::names::DnsName;
 use certificates::values::problem::{Refusal, URN};

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use certificates::actions::Action;
 use certificates::contract::settings::CheckMode;
-use certificates::load_balancer::Holding;
+use certificates::ports::load_balancer::Holding;
 use certificates::records::state::Reason;
 use certificates::values::chain::Chain;
 use certificates::values::key::KeyType;

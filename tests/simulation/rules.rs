@@ -5,11 +5,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use certificates::actions::Action;
-use certificates::authority::AuthorizationStatus;
-use certificates::certificate_manager::{Material, same_serial};
 use certificates::contract::report::Entry;
 use certificates::contract::settings::{CheckMode, Orphans};
 use certificates::messages::{Kind, Message};
+use certificates::ports::authority::AuthorizationStatus;
+use certificates::ports::certificate_manager::{Material, same_serial};
 use certificates::records::state::State;
 use certificates::values::chain::{Chain, Leaf};
 use certificates::values::key::KeyType;

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use certificates::ports::store::{Condition, Entry, Object, Store, StoreError, parse_record};
 use certificates::records::state::{PendingKey, State, VaultEntry};
-use certificates::store::{Condition, Entry, Object, Store, StoreError, parse_record};
 use certificates::values::key::PrivateKey;
 use time::{Duration, OffsetDateTime};
 

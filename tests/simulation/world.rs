@@ -7,9 +7,9 @@ use std::rc::Rc;
 
 use certificates::actions::Action;
 use certificates::contract::settings::Settings;
-use certificates::load_balancer::AttachError;
+use certificates::ports::load_balancer::AttachError;
+use certificates::ports::store::StoreError;
 use certificates::records::state::State;
-use certificates::store::StoreError;
 use certificates::values::problem::{Refusal, ServiceError, URN};
 use time::{Duration, OffsetDateTime};
 use tokio::sync::Notify;

@@ -3,10 +3,10 @@
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use crate::authority::{Account, AccountKey, Authorities, Opened};
 use crate::contract::settings::Authority;
 use crate::cycle::{Cycle, Failing, Halt, Ports, store_problem};
-use crate::store::{Condition, Record, StoreError, account_key, read_record, write_record};
+use crate::ports::authority::{Account, AccountKey, Authorities, Opened};
+use crate::ports::store::{Condition, Record, StoreError, account_key, read_record, write_record};
 use crate::values::problem::Problem;
 use crate::values::problem_types::Ours;
 

@@ -15,7 +15,7 @@ use crate::contract::settings::Authority;
 use crate::cycle::{Cycle, Halt, Ports, store_problem};
 use crate::limits::{Blocked, Hold, Imports, Ledger, Left, Limits, Outcome, Purpose, Reserved};
 use crate::memo::Memo;
-use crate::store::{
+use crate::ports::store::{
     self, Condition, Record, Store, StoreError, imports_key, ledger_key, read_record, write_record,
 };
 use crate::values::names::{CertificateName, DnsName};
@@ -541,7 +541,7 @@ mod tests {
     use time::macros::datetime;
 
     use super::*;
-    use crate::store::{Entry, Object};
+    use crate::ports::store::{Entry, Object};
 
     const NOW: OffsetDateTime = datetime!(2026-11-22 12:00 UTC);
     const KEY: &str = "limits/certificate-manager-eu-central-1.json";

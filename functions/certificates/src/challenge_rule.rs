@@ -5,7 +5,7 @@
 //! default one last; the first whose conditions all hold acts. Path patterns go by letter case, host names do not.
 
 use crate::challenge::WELL_KNOWN_PREFIX;
-use crate::load_balancer::{Action, Condition, Rule, RuledListener};
+use crate::ports::load_balancer::{Action, Condition, Rule, RuledListener};
 use crate::values::arn::{LoadBalancerArn, TargetGroupArn};
 use crate::values::names::DnsName;
 

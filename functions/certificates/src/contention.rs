@@ -8,11 +8,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use time::OffsetDateTime;
 
-use crate::certificate_manager::CertificateManager;
 use crate::contract::certificate::{Placement, Target, Wanted};
 use crate::cycle::{Cycle, Ports, TAG_CERTIFICATE, TAG_INSTALLATION};
+use crate::ports::certificate_manager::CertificateManager;
+use crate::ports::store::{self, Store, read_record};
 use crate::records::state::{Contended, State};
-use crate::store::{self, Store, read_record};
 use crate::targets::target_id;
 use crate::values::arn::{CertificateArn, ListenerArn};
 use crate::values::key::KeyType;

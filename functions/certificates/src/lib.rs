@@ -19,13 +19,9 @@ pub mod adapters;
 #[cfg(feature = "cycle")]
 pub mod asking;
 #[cfg(feature = "cycle")]
-pub mod authority;
-#[cfg(feature = "cycle")]
 pub mod budget;
 #[cfg(feature = "cycle")]
 pub mod caa;
-#[cfg(feature = "cycle")]
-pub mod certificate_manager;
 #[cfg(feature = "cycle")]
 pub mod challenge_rule;
 #[cfg(feature = "cycle")]
@@ -47,8 +43,6 @@ pub mod limits;
 #[cfg(feature = "cycle")]
 mod listener;
 #[cfg(feature = "cycle")]
-pub mod load_balancer;
-#[cfg(feature = "cycle")]
 mod memo;
 #[cfg(feature = "cycle")]
 pub mod messages;
@@ -56,6 +50,8 @@ pub mod messages;
 mod outlook;
 #[cfg(feature = "cycle")]
 pub mod planning;
+#[cfg(feature = "cycle")]
+pub mod ports;
 #[cfg(feature = "cycle")]
 mod preflight;
 #[cfg(feature = "cycle")]
@@ -68,8 +64,6 @@ pub mod renewal;
 mod renewal_information;
 #[cfg(feature = "cycle")]
 pub mod status;
-#[cfg(feature = "cycle")]
-pub mod store;
 #[cfg(feature = "cycle")]
 mod strays;
 #[cfg(feature = "cycle")]

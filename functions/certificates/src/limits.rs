@@ -11,9 +11,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 use time::{Date, Duration, OffsetDateTime};
 
+use crate::ports::store::Record;
 use crate::records::state::Held;
 use crate::renewal::rfc3339;
-use crate::store::Record;
 use crate::values::names::DnsName;
 use crate::values::problem::{LONGEST_RETRY_AFTER, Problem};
 use crate::values::problem_types::Ours;
@@ -882,7 +882,7 @@ pub fn set_key(names: &[DnsName]) -> String {
     let mut names: Vec<&str> = names.iter().map(DnsName::as_str).collect();
     names.sort_unstable();
     names.dedup();
-    crate::store::digest(names.join("\n").as_bytes())
+    crate::ports::store::digest(names.join("\n").as_bytes())
 }
 
 fn remainder(
@@ -1426,10 +1426,10 @@ mod tests {
         ledger.hold(hold(START + MINUTE));
         ledger.hold_names(&names(&["a.example"]), &hold(START + MINUTE));
         let json = serde_json::to_vec(&ledger).unwrap();
-        let read: Ledger = crate::store::parse_record("limits/x.json", &json).unwrap();
+        let read: Ledger = crate::ports::store::parse_record("limits/x.json", &json).unwrap();
         assert_eq!(serde_json::to_vec(&read).unwrap(), json);
         let empty: Ledger =
-            crate::store::parse_record("limits/x.json", br#"{"version": 1, "writeId": ""}"#)
+            crate::ports::store::parse_record("limits/x.json", br#"{"version": 1, "writeId": ""}"#)
                 .unwrap();
         assert!(empty.buckets.is_empty());
     }

@@ -1,7 +1,7 @@
 //! Pure: how a listener should look, and the changes that lead there without ever leaving it bare (rule 3).
 
 use crate::contract::certificate::Placement;
-use crate::load_balancer::Holding;
+use crate::ports::load_balancer::Holding;
 
 /// What we want of one listener.
 #[derive(Clone, Debug)]

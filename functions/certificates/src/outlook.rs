@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use crate::contract::certificate::{ListenerAt, NewListener, Placement, Target, Wanted};
 use crate::cycle::{Cycle, Ports};
-use crate::load_balancer::{Holding, LoadBalancer};
+use crate::ports::load_balancer::{Holding, LoadBalancer};
 use crate::records::state::State;
 use crate::targets::{target_id, target_region};
 use crate::values::arn::ListenerArn;

@@ -3,9 +3,9 @@
 use time::{Duration, OffsetDateTime, UtcOffset};
 
 use crate::asking;
-use crate::authority::Suggested;
 use crate::contract::certificate::Wanted;
 use crate::contract::report::whole_seconds;
+use crate::ports::authority::Suggested;
 use crate::records::state::{Held, Renewal, RenewalInformation, State, Window};
 use crate::values::names::DnsName;
 use crate::values::problem::{Refusal, backoff};

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use crate::authority::Authorities;
 use crate::cycle::{Cycle, Ports, Work};
+use crate::ports::authority::Authorities;
 use crate::records::state::{Held, RenewalInformation, State};
 use crate::renewal::{information_after, rfc3339};
 use crate::values::problem::Refusal;

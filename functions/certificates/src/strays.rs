@@ -13,9 +13,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use time::{Duration, OffsetDateTime};
 
-use crate::certificate_manager::CertificateManager;
 use crate::cycle::{Cycle, Ports, TAG_CERTIFICATE, TAG_INSTALLATION, store_problem};
-use crate::store::{self, Condition, Record, read_record, write_record};
+use crate::ports::certificate_manager::CertificateManager;
+use crate::ports::store::{self, Condition, Record, read_record, write_record};
 use crate::values::arn::CertificateArn;
 use crate::values::problem::Problem;
 use crate::values::problem_types::Ours;

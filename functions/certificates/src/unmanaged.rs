@@ -7,11 +7,11 @@ use futures_util::{StreamExt, stream};
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
-use crate::certificate_manager::CertificateManager;
 use crate::contract::report::whole_seconds;
 use crate::cycle::{Cycle, Ports, TAG_CERTIFICATE, TAG_INSTALLATION, store_problem};
+use crate::ports::certificate_manager::CertificateManager;
+use crate::ports::store::{self, Store, read_record};
 use crate::records::state::State;
-use crate::store::{self, Store, read_record};
 use crate::strays::Known;
 use crate::values::arn::{CertificateArn, ListenerArn};
 use crate::values::problem::{Problem, ServiceError};

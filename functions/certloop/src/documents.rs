@@ -9,10 +9,10 @@ use certificates::adapters::aws::Bucket;
 use certificates::contract::certificate::Wanted;
 use certificates::contract::settings::Settings;
 use certificates::life::read_settings;
-use certificates::records::state::State;
-use certificates::store::{
+use certificates::ports::store::{
     Condition, Object, Store, StoreError, certificate_key, read_record, state_key,
 };
+use certificates::records::state::State;
 use certificates::values::names::CertificateName;
 use serde_json::{Value, json};
 use similar::TextDiff;

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use certificates::store::StoreError;
+use certificates::ports::store::StoreError;
 use certificates::values::problem::Problem;
 
 /// Why a command ends without having done its work.

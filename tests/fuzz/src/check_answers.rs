@@ -7,7 +7,7 @@ use serde_json::Value;
 use time::{Duration, OffsetDateTime};
 
 use crate::answer;
-use crate::authority::Suggested;
+use crate::ports::authority::Suggested;
 use crate::values::problem::{Problem, Retry};
 use crate::renewal::information_after;
 use crate::records::state::{Held, RenewalInformation, State};

@@ -6,7 +6,7 @@ use crate::values::arn::{self, CertificateArn, ListenerArn, LoadBalancerArn, Tar
 use crate::challenge::{MalformedToken, OBJECT_PREFIX, Token, WELL_KNOWN_PREFIX};
 use crate::values::names::{CertificateName, DnsName};
 use crate::limits;
-use crate::store;
+use crate::ports::store;
 
 /// One text, as every kind of name there is.
 pub fn names(text: &str) {

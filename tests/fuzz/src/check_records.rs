@@ -6,7 +6,7 @@ use crate::limits::{Imports, Ledger, Limits, Outcome, Purpose};
 use crate::values::names::DnsName;
 use crate::values::problem::Failure;
 use crate::records::state::{Held, PendingKey, State, VaultEntry};
-use crate::store::{Record, parse_record};
+use crate::ports::store::{Record, parse_record};
 
 /// One object, as every kind of record there is.
 pub fn records(body: &[u8]) {

@@ -7,9 +7,9 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use crate::actions::Action;
+use crate::ports::store;
 use crate::records::state::Reason;
 use crate::status::Selection;
-use crate::store;
 
 /// What an invocation asks for.
 #[derive(Debug, PartialEq)]

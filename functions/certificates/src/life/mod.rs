@@ -20,7 +20,7 @@ use crate::cycle::{Cycle, Ports, Work, store_problem};
 use crate::life::decide::{Look, Plan, ToDo};
 use crate::messages::Sent;
 use crate::outlook::balancer_of;
-use crate::store::{self, Store};
+use crate::ports::store::{self, Store};
 use crate::values::names::CertificateName;
 use crate::values::problem::Problem;
 use crate::values::problem_types::Ours;

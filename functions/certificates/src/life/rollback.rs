@@ -2,13 +2,13 @@
 
 use time::OffsetDateTime;
 
-use crate::authority::Account;
-use crate::certificate_manager::{CertificateManager, same_serial};
 use crate::contract::report::whole_seconds;
 use crate::cycle::{Cycle, Halt, Ports, Work};
+use crate::ports::authority::Account;
+use crate::ports::certificate_manager::{CertificateManager, same_serial};
+use crate::ports::store::{self, read_record};
 use crate::records::state::{Held, Reason, Revocation, RolledBack, State, VaultEntry};
 use crate::renewal::{self, rfc3339};
-use crate::store::{self, read_record};
 use crate::values::arn::CertificateArn;
 use crate::values::chain::{Chain, Leaf};
 use crate::values::names::CertificateName;

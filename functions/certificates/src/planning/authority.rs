@@ -11,14 +11,14 @@ use super::journal::Journal;
 use super::made_up::{MadeUp, Wish};
 use super::reading::{ReadAccount, ReadAuthorities, ReadOrder};
 use super::store::PlannedStore;
-use crate::authority::{
+use crate::contract::settings::Authority;
+use crate::cycle::Ports;
+use crate::ports::authority::{
     Account, AccountKey, Authorities, Authorization, AuthorizationStatus, Http01, Order,
     OrderStatus, Suggested,
 };
-use crate::contract::settings::Authority;
-use crate::cycle::Ports;
+use crate::ports::store::{self, StoreError, read_record};
 use crate::records::state::{Held, OrderRecord, PendingKey, Reason, State, VaultEntry};
-use crate::store::{self, StoreError, read_record};
 use crate::values::chain::{Chain, Leaf};
 use crate::values::key::PrivateKey;
 use crate::values::names::{CertificateName, DnsName};

@@ -6,7 +6,9 @@ use std::rc::Rc;
 
 use super::journal::Journal;
 use super::reading::ReadCertificateManager;
-use crate::certificate_manager::{CertificateManager, Deletion, Described, Listed, Material};
+use crate::ports::certificate_manager::{
+    CertificateManager, Deletion, Described, Listed, Material,
+};
 use crate::values::arn::CertificateArn;
 use crate::values::chain::{Chain, Leaf};
 use crate::values::problem::ServiceError;

@@ -12,17 +12,21 @@ use super::{
 };
 use crate::adapters::challenge_fetch::Fetched;
 use crate::adapters::served_leaf::{Proven, Question};
-use crate::authority::{
-    Account, AccountKey, Authorities, Authorization, Order, OrderStatus, Suggested,
-};
-use crate::certificate_manager::{CertificateManager, Deletion, Described, Listed, Material};
 use crate::contract::certificate::NewListener;
 use crate::contract::settings::{Authority, Channel};
 use crate::cycle::Ports;
-use crate::load_balancer::{AttachError, Balancer, Holding, Listener, LoadBalancer, RuledListener};
 use crate::messages::Message;
+use crate::ports::authority::{
+    Account, AccountKey, Authorities, Authorization, Order, OrderStatus, Suggested,
+};
+use crate::ports::certificate_manager::{
+    CertificateManager, Deletion, Described, Listed, Material,
+};
+use crate::ports::load_balancer::{
+    AttachError, Balancer, Holding, Listener, LoadBalancer, RuledListener,
+};
+use crate::ports::store::{Condition, Entry, Object, Store, StoreError};
 use crate::records::state::Reason;
-use crate::store::{Condition, Entry, Object, Store, StoreError};
 use crate::values::arn::{CertificateArn, ListenerArn, LoadBalancerArn, TargetGroupArn};
 use crate::values::key::{KeyType, PrivateKey};
 use crate::values::names::DnsName;

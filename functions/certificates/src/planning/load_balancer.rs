@@ -7,7 +7,9 @@ use std::rc::Rc;
 use super::journal::Journal;
 use super::reading::ReadLoadBalancer;
 use crate::contract::certificate::NewListener;
-use crate::load_balancer::{AttachError, Balancer, Holding, Listener, LoadBalancer, RuledListener};
+use crate::ports::load_balancer::{
+    AttachError, Balancer, Holding, Listener, LoadBalancer, RuledListener,
+};
 use crate::values::arn::{ListenerArn, LoadBalancerArn, TargetGroupArn};
 use crate::values::problem::ServiceError;
 

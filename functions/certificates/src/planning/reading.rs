@@ -6,14 +6,14 @@ use std::time::Duration;
 
 use zeroize::Zeroizing;
 
-use crate::authority::{
-    Account, AccountKey, Authorities, Authorization, Order, OrderStatus, Suggested,
-};
-use crate::certificate_manager::{CertificateManager, Described, Listed};
 use crate::contract::settings::Authority;
 use crate::cycle::Ports;
-use crate::load_balancer::{Balancer, Holding, Listener, LoadBalancer, RuledListener};
-use crate::store::{Entry, Object, Store, StoreError};
+use crate::ports::authority::{
+    Account, AccountKey, Authorities, Authorization, Order, OrderStatus, Suggested,
+};
+use crate::ports::certificate_manager::{CertificateManager, Described, Listed};
+use crate::ports::load_balancer::{Balancer, Holding, Listener, LoadBalancer, RuledListener};
+use crate::ports::store::{Entry, Object, Store, StoreError};
 use crate::values::arn::{CertificateArn, ListenerArn, LoadBalancerArn, TargetGroupArn};
 use crate::values::key::{KeyType, PrivateKey};
 use crate::values::problem::{Refusal, ServiceError};

@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use super::journal::Journal;
 use super::reading::ReadStore;
-use crate::store::{Condition, Entry, Object, Store, StoreError};
+use crate::ports::store::{Condition, Entry, Object, Store, StoreError};
 
 /// The bucket as it was when it was read, with what would have been written since.
 pub struct PlannedStore<'l, S> {

@@ -13,7 +13,7 @@ use aws_sdk_lambda::error::{BoxError, ProvideErrorMetadata, SdkError};
 use aws_sdk_lambda::primitives::{DateTime, DateTimeFormat};
 use aws_sdk_s3::types::{ExpirationStatus, LifecycleRule};
 use certificates::adapters::aws::{Aws, service_error};
-use certificates::load_balancer::LoadBalancer;
+use certificates::ports::load_balancer::LoadBalancer;
 use certificates::values::arn::{ListenerArn, LoadBalancerArn, TargetGroupArn};
 use time::OffsetDateTime;
 

@@ -119,7 +119,7 @@ mod tests {
 
     use certificates::budget::{AuthorityLeft, ImportsLeft};
     use certificates::limits::{Kind, Left};
-    use certificates::load_balancer::Holding;
+    use certificates::ports::load_balancer::Holding;
 
     use super::super::Verdict;
     use super::*;

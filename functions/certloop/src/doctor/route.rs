@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use certificates::challenge_rule::{self, Finding as Rule};
-use certificates::load_balancer::{Holding, RuledListener};
+use certificates::ports::load_balancer::{Holding, RuledListener};
 use certificates::status::Inventory;
 use certificates::values::arn::{ListenerArn, LoadBalancerArn, TargetGroupArn};
 use certificates::values::names::DnsName;
@@ -170,7 +170,7 @@ fn few<'n>(names: impl ExactSizeIterator<Item = &'n String>) -> String {
 
 #[cfg(test)]
 mod tests {
-    use certificates::load_balancer::{Action, Condition, Rule as ListenerRule};
+    use certificates::ports::load_balancer::{Action, Condition, Rule as ListenerRule};
     use certificates::values::problem::ServiceError;
 
     use super::super::Verdict;

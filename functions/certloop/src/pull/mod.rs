@@ -25,7 +25,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use certificates::store::{Store, StoreError};
+use certificates::ports::store::{Store, StoreError};
 use certificates::values::names::CertificateName;
 use serde::Serialize;
 use serde_json::json;

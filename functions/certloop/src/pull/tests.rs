@@ -8,8 +8,10 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
+use certificates::ports::store::{
+    Condition, Entry, Object, Store, StoreError, state_key, vault_key,
+};
 use certificates::records::state::VaultEntry;
-use certificates::store::{Condition, Entry, Object, Store, StoreError, state_key, vault_key};
 use certificates::values::chain::{Chain, check_issued};
 use certificates::values::key::{KeyType, PrivateKey};
 use rcgen::{

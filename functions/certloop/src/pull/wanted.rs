@@ -1,9 +1,9 @@
 //! Which certificate a host is to hold, and whether that can be served.
 
-use certificates::records::state::VaultEntry;
-use certificates::store::{
+use certificates::ports::store::{
     Store, StoreError, read_record, serial_of_vault_key, state_key, vault_key, vault_prefix,
 };
+use certificates::records::state::VaultEntry;
 use certificates::values::chain::{self, Chain};
 use certificates::values::key::PrivateKey;
 use certificates::values::names::CertificateName;
@@ -148,7 +148,8 @@ async fn by_state(
 }
 
 /// Of the state's schema.
-const VERSION: u32 = <certificates::records::state::State as certificates::store::Record>::VERSION;
+const VERSION: u32 =
+    <certificates::records::state::State as certificates::ports::store::Record>::VERSION;
 
 /// Returns the entry of the vault whose certificate begins last.
 async fn newest(

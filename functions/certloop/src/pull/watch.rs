@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::time::Duration;
 
-use certificates::store::Store;
+use certificates::ports::store::Store;
 use time::OffsetDateTime;
 use tokio::time::Instant;
 

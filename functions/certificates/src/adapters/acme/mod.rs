@@ -18,11 +18,11 @@ use serde::Deserialize;
 use zeroize::Zeroizing;
 
 use crate::adapters::network::trust_roots;
-use crate::authority::{
+use crate::contract::settings;
+use crate::ports::authority::{
     Account, AccountKey, Authorities, Authorization, AuthorizationStatus, Http01, Order,
     OrderStatus, Suggested,
 };
-use crate::contract::settings;
 use crate::records::state::Reason;
 use crate::values::names::DnsName;
 use crate::values::problem::{REPLACES_NOT_ECHOED, Refusal};

@@ -18,7 +18,9 @@ use tokio::time::{Instant, sleep};
 use tracing::debug;
 
 use super::{about, service_error, unusable};
-use crate::certificate_manager::{CertificateManager, Deletion, Described, Listed, Material};
+use crate::ports::certificate_manager::{
+    CertificateManager, Deletion, Described, Listed, Material,
+};
 use crate::values::arn::CertificateArn;
 use crate::values::problem::ServiceError;
 

@@ -12,7 +12,7 @@ use aws_sdk_elasticloadbalancingv2::types::{
 
 use super::{service_error, unusable};
 use crate::contract::certificate::NewListener;
-use crate::load_balancer::{
+use crate::ports::load_balancer::{
     self, AttachError, Balancer, Condition, Holding, Listener, LoadBalancer, Rule, RuledListener,
 };
 use crate::values::arn::{ListenerArn, LoadBalancerArn, TargetGroupArn};

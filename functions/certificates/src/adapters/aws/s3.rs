@@ -9,13 +9,13 @@ use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::ServerSideEncryption;
 
 use super::{about, service_error, unusable};
-use crate::store::{Condition, Entry, Object, Store, StoreError};
+use crate::ports::store::{Condition, Entry, Object, Store, StoreError};
 use crate::values::problem::ServiceError;
 
 /// One bucket.
 ///
 /// A write whose answer was lost is repeated by the SDK and then meets its own work as a failed condition;
-/// [`write_record`](crate::store::write_record) tells that from somebody else's.
+/// [`write_record`](crate::ports::store::write_record) tells that from somebody else's.
 #[derive(Clone)]
 pub struct Bucket {
     client: Client,

@@ -5,15 +5,15 @@ use std::time::Duration;
 
 use time::OffsetDateTime;
 
-use crate::certificate_manager::CertificateManager;
 use crate::contract::certificate::{Placement, Target, Wanted};
 use crate::contract::settings::CheckMode;
 use crate::cycle::{Halt, Ports, Work};
 use crate::life::deploy::import::Issued;
 use crate::life::deploy::prove::Verdict;
 use crate::listener::{self, Change, Wish};
-use crate::load_balancer::{AttachError, Holding, Listener, LoadBalancer};
 use crate::outlook::listener_gone;
+use crate::ports::certificate_manager::CertificateManager;
+use crate::ports::load_balancer::{AttachError, Holding, Listener, LoadBalancer};
 use crate::records::state::{Standby, State, TargetKind, TargetState};
 use crate::takeover;
 use crate::targets::{Deployed, target_id};

@@ -3,10 +3,10 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use crate::certificate_manager::{CertificateManager, Deletion};
 use crate::contract::certificate::Target;
 use crate::cycle::{Cycle, Halt, Ports, Work};
-use crate::load_balancer::LoadBalancer;
+use crate::ports::certificate_manager::{CertificateManager, Deletion};
+use crate::ports::load_balancer::LoadBalancer;
 use crate::records::state::{Superseded, TargetKind, TargetState, Untagged};
 use crate::targets::{Deployed, stray_targets, uses_region};
 use crate::values::arn::{CertificateArn, ListenerArn};

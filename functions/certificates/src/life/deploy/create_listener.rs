@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use crate::contract::certificate::{ListenerAt, NewListener, Target};
 use crate::cycle::{Halt, Ports, Work};
-use crate::load_balancer::{AttachError, LoadBalancer};
+use crate::ports::load_balancer::{AttachError, LoadBalancer};
 use crate::values::arn::{CertificateArn, ListenerArn};
 use crate::values::problem::{Problem, ServiceError};
 use crate::values::problem_types::Ours;

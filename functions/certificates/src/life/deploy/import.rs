@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use time::OffsetDateTime;
 
-use crate::certificate_manager::{CertificateManager, Material, same_serial};
 use crate::cycle::{Halt, Ports, Work};
+use crate::ports::certificate_manager::{CertificateManager, Material, same_serial};
+use crate::ports::store::{self, read_record};
 use crate::records::state::{Import, Importing, Superseded, Untagged, VaultEntry};
 use crate::renewal;
-use crate::store::{self, read_record};
 use crate::takeover;
 use crate::values::arn::CertificateArn;
 use crate::values::chain::{Chain, Leaf, may_reimport};

@@ -10,7 +10,6 @@ mod prove;
 
 use time::OffsetDateTime;
 
-use crate::certificate_manager::{CertificateManager, same_serial};
 use crate::contract::certificate::{Placement, Target, Wanted};
 use crate::contract::settings::CheckMode;
 use crate::cycle::{Cycle, Halt, Ports, Work};
@@ -18,6 +17,7 @@ use crate::life::deploy::attach::{placing, says_default};
 use crate::life::deploy::import::{Imported, Issued};
 use crate::life::deploy::prove::{is_old, proof_is_due};
 use crate::listener;
+use crate::ports::certificate_manager::{CertificateManager, same_serial};
 use crate::records::state::{Held, State, TargetKind, TargetState};
 use crate::renewal::{self, rfc3339};
 use crate::targets::{Deployed, regions, stray_targets, target_id, target_region, uses_region};

@@ -9,7 +9,7 @@ use crate::adapters::served_leaf::{Proven, Question};
 use crate::contract::settings::CheckMode;
 use crate::cycle::{Halt, Ports, Work};
 use crate::life::deploy::import::Issued;
-use crate::load_balancer::Listener;
+use crate::ports::load_balancer::Listener;
 use crate::records::state::{TargetKind, TargetRecord};
 use crate::values::arn::ListenerArn;
 

@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use crate::asking::{self, Blame};
-use crate::authority::{Account, Order};
 use crate::contract::certificate::Wanted;
 use crate::contract::settings::Authority;
 use crate::cycle::{Cycle, Failing, Halt, Ports, Work};
 use crate::life::order::Course;
 use crate::limits::{Blocked, Left, Outcome, Purpose, Reserved, registered_domain};
+use crate::ports::authority::{Account, Order};
 use crate::records::state::{Held, OrderRecord, Stage, State};
 use crate::targets::regions;
 use crate::values::names::DnsName;

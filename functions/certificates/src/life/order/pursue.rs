@@ -10,15 +10,17 @@ use time::OffsetDateTime;
 
 use crate::adapters::challenge_fetch::Fetched;
 use crate::asking::{self, Blame};
-use crate::authority::{Account, Authorities, AuthorizationStatus, Http01, Order, OrderStatus};
 use crate::challenge::Token;
 use crate::contract::settings::CheckMode;
 use crate::cycle::{Failing, Halt, Ports, Work};
 use crate::life::order::Course;
 use crate::limits::Outcome;
+use crate::ports::authority::{
+    Account, Authorities, AuthorizationStatus, Http01, Order, OrderStatus,
+};
+use crate::ports::store::{self, Condition, Store, read_record, write_record};
 use crate::records::state::{AskedFor, Held, PendingKey, Rehearsed, Stage, VaultEntry};
 use crate::renewal;
-use crate::store::{self, Condition, Store, read_record, write_record};
 use crate::values::chain::{Chain, check_issued};
 use crate::values::key::PrivateKey;
 use crate::values::names::DnsName;
