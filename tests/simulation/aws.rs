@@ -5,7 +5,6 @@ use std::net::IpAddr;
 use std::rc::Rc;
 
 use certificates::adapters::dns::{NoAnswer, Resolver};
-use certificates::caa::Found;
 use certificates::contract::certificate::NewListener;
 use certificates::ports::certificate_manager::{
     CertificateManager, Deletion, Described, Listed, Material,
@@ -13,6 +12,7 @@ use certificates::ports::certificate_manager::{
 use certificates::ports::load_balancer::{
     Action, AttachError, Balancer, Condition, Holding, Listener, LoadBalancer, Rule, RuledListener,
 };
+use certificates::rules::caa::Found;
 use certificates::values::arn::{CertificateArn, ListenerArn, LoadBalancerArn, TargetGroupArn};
 use certificates::values::chain::{Chain, Leaf};
 use certificates::values::key::{KeyType, PrivateKey};
@@ -591,7 +591,7 @@ impl LoadBalancer for SimLoadBalancer {
                     arn: "challenge".to_owned(),
                     priority: Some(1),
                     conditions: vec![Condition::Path(vec![
-                        certificates::challenge_rule::PATTERN.to_owned(),
+                        certificates::rules::challenge_path::PATTERN.to_owned(),
                     ])],
                     action: Action::Forward(vec![CHALLENGE.to_owned()]),
                     authenticates: false,

@@ -17,7 +17,7 @@ use certificates::contract::report::{Entry, Outcome};
 use certificates::contract::settings::{Channel, Settings};
 use certificates::cycle::{Cycle, Ports};
 use certificates::life::{list_known, read_settings};
-use certificates::messages::Message;
+use certificates::rules::news::Message;
 use certificates::values::clock::Clock;
 use certificates::values::key::{KeyType, PrivateKey};
 use certificates::values::names::DnsName;

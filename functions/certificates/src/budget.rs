@@ -13,10 +13,12 @@ use tokio::sync::Mutex;
 
 use crate::contract::settings::Authority;
 use crate::cycle::{Cycle, Halt, Ports, store_problem};
-use crate::limits::{Blocked, Hold, Imports, Ledger, Left, Limits, Outcome, Purpose, Reserved};
 use crate::memo::Memo;
 use crate::ports::store::{
     self, Condition, Record, Store, StoreError, imports_key, ledger_key, read_record, write_record,
+};
+use crate::rules::ledger::{
+    Blocked, Hold, Imports, Ledger, Left, Limits, Outcome, Purpose, Reserved,
 };
 use crate::values::names::{CertificateName, DnsName};
 use crate::values::problem::Problem;

@@ -9,14 +9,14 @@ use serde::Serialize;
 use crate::adapters::challenge_fetch::Fetched;
 use crate::adapters::dns::NoAnswer;
 use crate::adapters::network::is_global;
-use crate::caa::Ruling;
-use crate::challenge_rule::Finding;
 use crate::contract::certificate::Wanted;
 use crate::contract::settings::CheckMode;
 use crate::cycle::{Cycle, Ports, store_problem};
 use crate::ports::load_balancer::LoadBalancer;
 use crate::ports::store::{self, Store};
 use crate::preflight::{self, balancers, bounded};
+use crate::rules::caa::Ruling;
+use crate::rules::challenge_path::Finding;
 use crate::values::arn::LoadBalancerArn;
 use crate::values::names::{CertificateName, DnsName};
 use crate::values::problem::Problem;
@@ -240,7 +240,7 @@ impl<P: Ports> Cycle<'_, P> {
                 format!(
                     "the web ACL {web_acl} is associated with the load balancer: authorities ask from many places whose addresses they do \
                      not tell, so let {} through before rules by country, address, rate or bot control",
-                    crate::challenge_rule::PATTERN
+                    crate::rules::challenge_path::PATTERN
                 ),
             ),
             Err(error) => Checked::new(

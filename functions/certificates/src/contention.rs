@@ -13,7 +13,7 @@ use crate::cycle::{Cycle, Ports, TAG_CERTIFICATE, TAG_INSTALLATION};
 use crate::ports::certificate_manager::CertificateManager;
 use crate::ports::store::{self, Store, read_record};
 use crate::records::state::{Contended, State};
-use crate::targets::target_id;
+use crate::rules::targets::target_id;
 use crate::values::arn::{CertificateArn, ListenerArn};
 use crate::values::key::KeyType;
 use crate::values::names::{CertificateName, DnsName};

@@ -17,13 +17,7 @@ pub mod actions;
 #[cfg(feature = "cycle")]
 pub mod adapters;
 #[cfg(feature = "cycle")]
-pub mod asking;
-#[cfg(feature = "cycle")]
 pub mod budget;
-#[cfg(feature = "cycle")]
-pub mod caa;
-#[cfg(feature = "cycle")]
-pub mod challenge_rule;
 #[cfg(feature = "cycle")]
 pub mod check;
 #[cfg(feature = "cycle")]
@@ -33,19 +27,11 @@ pub mod contract;
 #[cfg(feature = "cycle")]
 pub mod cycle;
 #[cfg(feature = "cycle")]
-mod figures;
-#[cfg(feature = "cycle")]
 pub mod invocation;
 #[cfg(feature = "cycle")]
 pub mod life;
 #[cfg(feature = "cycle")]
-pub mod limits;
-#[cfg(feature = "cycle")]
-mod listener;
-#[cfg(feature = "cycle")]
 mod memo;
-#[cfg(feature = "cycle")]
-pub mod messages;
 #[cfg(feature = "cycle")]
 mod outlook;
 #[cfg(feature = "cycle")]
@@ -57,22 +43,14 @@ mod preflight;
 #[cfg(feature = "cycle")]
 pub mod records;
 #[cfg(feature = "cycle")]
-pub mod remedy;
-#[cfg(feature = "cycle")]
-pub mod renewal;
-#[cfg(feature = "cycle")]
 mod renewal_information;
+#[cfg(feature = "cycle")]
+pub mod rules;
 #[cfg(feature = "cycle")]
 pub mod status;
 #[cfg(feature = "cycle")]
 mod strays;
 #[cfg(feature = "cycle")]
-mod takeover;
-#[cfg(feature = "cycle")]
-mod targets;
-#[cfg(feature = "cycle")]
 pub mod unmanaged;
 #[cfg(feature = "cycle")]
 pub mod values;
-#[cfg(feature = "cycle")]
-pub mod word;

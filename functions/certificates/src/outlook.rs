@@ -7,7 +7,7 @@ use crate::contract::certificate::{ListenerAt, NewListener, Placement, Target, W
 use crate::cycle::{Cycle, Ports};
 use crate::ports::load_balancer::{Holding, LoadBalancer};
 use crate::records::state::State;
-use crate::targets::{target_id, target_region};
+use crate::rules::targets::{target_id, target_region};
 use crate::values::arn::ListenerArn;
 use crate::values::problem::Problem;
 use crate::values::problem_types::Ours;

@@ -15,9 +15,7 @@ use time::OffsetDateTime;
 
 use crate::adapters::challenge_fetch::Fetched;
 use crate::adapters::dns::{NoAnswer, Resolver};
-use crate::caa::{self, Asking, Found, Ruling};
 use crate::challenge::OBJECT_PREFIX;
-use crate::challenge_rule::{self, Finding};
 use crate::contract::certificate::{ListenerAt, Target, Wanted};
 use crate::contract::report::{Entry, whole_seconds};
 use crate::contract::settings::{self, Authority, CheckMode};
@@ -27,6 +25,8 @@ use crate::ports::authority::Authorities;
 use crate::ports::load_balancer::{Balancer, LoadBalancer, RuledListener};
 use crate::ports::store::{self, Condition, Store, read_record, write_record};
 use crate::records::state::{Preflight, State};
+use crate::rules::caa::{self, Asking, Found, Ruling};
+use crate::rules::challenge_path::{self, Finding};
 use crate::values::arn::{LoadBalancerArn, TargetGroupArn};
 use crate::values::names::{CertificateName, DnsName};
 use crate::values::problem::{Problem, ServiceError};
@@ -221,7 +221,7 @@ impl<P: Ports> Cycle<'_, P> {
         let Some(http) = &listener else {
             return Ok(match self.balancer_seen(arn).await? {
                 None => Finding::NoBalancer,
-                Some(_) => challenge_rule::judge(arn, None, &[], name),
+                Some(_) => challenge_path::judge(arn, None, &[], name),
             });
         };
         let cell = self.sights.functions.cell(arn.region());
@@ -237,13 +237,13 @@ impl<P: Ports> Cycle<'_, P> {
             })
             .await
             .clone()?;
-        let finding = challenge_rule::judge(arn, Some(http), &functions, name);
-        if finding.is_right() || !challenge_rule::redirects_to_https(http, name) {
+        let finding = challenge_path::judge(arn, Some(http), &functions, name);
+        if finding.is_right() || !challenge_path::redirects_to_https(http, name) {
             return Ok(finding);
         }
         let https = self.rules_seen(arn, HTTPS).await?;
         let behind =
-            https.and_then(|https| challenge_rule::behind_redirect(http, &https, &functions, name));
+            https.and_then(|https| challenge_path::behind_redirect(http, &https, &functions, name));
         Ok(behind.unwrap_or(finding))
     }
 

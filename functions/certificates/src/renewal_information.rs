@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::cycle::{Cycle, Ports, Work};
 use crate::ports::authority::Authorities;
 use crate::records::state::{Held, RenewalInformation, State};
-use crate::renewal::{information_after, rfc3339};
+use crate::rules::renewal::{information_after, rfc3339};
 use crate::values::problem::Refusal;
 
 impl<P: Ports> Cycle<'_, P> {

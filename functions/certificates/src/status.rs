@@ -4,7 +4,6 @@ use futures_util::{StreamExt, stream};
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
-use crate::asking;
 use crate::budget::LimitsLeft;
 use crate::contract::certificate::Wanted;
 use crate::contract::report::{TargetEntry, fitting, target_entries, whole_seconds};
@@ -12,10 +11,11 @@ use crate::cycle::{Cycle, Ports, state_problem, store_problem};
 use crate::life::decide::{revoked, unknown};
 use crate::life::order::Course;
 use crate::life::{Known, list_known};
-use crate::messages;
 use crate::ports::store::{self, Store, read_record};
 use crate::records::state::{HISTORY, RenewalInformation, RolledBack, Served, Stage, State, Step};
-use crate::renewal::Decision;
+use crate::rules::news;
+use crate::rules::order_names;
+use crate::rules::renewal::Decision;
 use crate::unmanaged::Unmanaged;
 use crate::values::names::CertificateName;
 use crate::values::problem::Problem;
@@ -107,7 +107,7 @@ pub struct Standing {
 #[serde(rename_all = "camelCase")]
 pub struct Untold {
     /// What it is about.
-    pub kind: messages::Kind,
+    pub kind: news::Kind,
     /// When it came to be.
     #[serde(with = "time::serde::rfc3339")]
     pub at: OffsetDateTime,
@@ -346,7 +346,7 @@ impl<P: Ports> Cycle<'_, P> {
             return standing;
         };
         let purpose = self.purpose_of_next(wanted, state, &authority.directory);
-        let names = asking::names_now(wanted, state, self.clock.now());
+        let names = order_names::names_now(wanted, state, self.clock.now());
         let blocked = self
             .what_blocks(authority, &wanted.name, &names, purpose)
             .await;

@@ -1,6 +1,6 @@
 //! Pure: whether authorities could validate the names of a certificate.
 
-use certificates::remedy;
+use certificates::rules::remedy;
 use certificates::values::problem::Problem;
 use serde::Deserialize;
 

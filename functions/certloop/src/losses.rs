@@ -5,8 +5,8 @@
 use std::collections::BTreeSet;
 
 use certificates::contract::certificate::{ListenerAt, Placement, Target, Wanted};
+use certificates::rules::word::Word;
 use certificates::values::names::DnsName;
-use certificates::word::Word;
 
 use crate::fates::ELSE;
 

@@ -1,6 +1,6 @@
 //! Pure: what the next pass would do.
 
-use certificates::remedy;
+use certificates::rules::remedy;
 use certificates::values::problem::Problem;
 use serde::Deserialize;
 use time::OffsetDateTime;

@@ -5,7 +5,7 @@ use std::str::FromStr;
 use crate::values::arn::{self, CertificateArn, ListenerArn, LoadBalancerArn, TargetGroupArn};
 use crate::challenge::{MalformedToken, OBJECT_PREFIX, Token, WELL_KNOWN_PREFIX};
 use crate::values::names::{CertificateName, DnsName};
-use crate::limits;
+use crate::rules::ledger;
 use crate::ports::store;
 
 /// One text, as every kind of name there is.
@@ -55,7 +55,7 @@ fn dns_name(text: &str) {
         assert!(!label.starts_with('-') && !label.ends_with('-'));
     }
     assert!(name.covers(&name));
-    let registered = limits::registered_domain(&name);
+    let registered = ledger::registered_domain(&name);
     assert!(base == registered || base.ends_with(&format!(".{registered}")));
     // As a host, whose address is looked up and whose certificate is looked at.
     assert!(

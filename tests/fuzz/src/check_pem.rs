@@ -74,7 +74,7 @@ fn chain(text: &str) {
         if leaf.not_before <= now && now <= leaf.not_after {
             for luck in [0.0, 1.0] {
                 let renewal =
-                    crate::renewal::draw(leaf.not_before, leaf.not_after, None, now, luck);
+                    crate::rules::renewal::draw(leaf.not_before, leaf.not_after, None, now, luck);
                 assert!(leaf.not_before <= renewal.at && renewal.at <= leaf.not_after);
             }
         }

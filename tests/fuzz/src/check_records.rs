@@ -2,7 +2,7 @@
 
 use time::{Duration, OffsetDateTime};
 
-use crate::limits::{Imports, Ledger, Limits, Outcome, Purpose};
+use crate::rules::ledger::{Imports, Ledger, Limits, Outcome, Purpose};
 use crate::values::names::DnsName;
 use crate::values::problem::Failure;
 use crate::records::state::{Held, PendingKey, State, VaultEntry};
@@ -97,11 +97,11 @@ fn of_held(held: &Held, now: OffsetDateTime) {
     held.is_in_window(now);
     held.is_to_be_replaced_at_once(now);
     held.is_to_be_asked_about(now);
-    crate::renewal::rfc3339(held.renew_at());
-    let renewal = crate::renewal::draw(now, now + Duration::days(90), Some(held), now, 0.5);
+    crate::rules::renewal::rfc3339(held.renew_at());
+    let renewal = crate::rules::renewal::draw(now, now + Duration::days(90), Some(held), now, 0.5);
     assert!(renewal.at > now);
     let refusal = crate::values::problem::Refusal::no_answer(std::time::Duration::from_secs(1));
-    let information = crate::renewal::information_after(held, Err(refusal), now, 0.5);
+    let information = crate::rules::renewal::information_after(held, Err(refusal), now, 0.5);
     assert!(information.ask_again > now && information.ask_again < now + Duration::days(2));
 }
 

@@ -15,7 +15,7 @@ use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::net::{DnsError, NetError};
 use hickory_resolver::proto::rr::{Name, RData, Record, RecordType};
 
-use crate::caa::{Caa, Found};
+use crate::rules::caa::{Caa, Found};
 
 /// The questions the checks ask.
 #[allow(async_fn_in_trait)] // one task drives a whole pass, so no future has to be `Send`

@@ -15,7 +15,7 @@ use crate::adapters::served_leaf::{self, Proven, Question};
 use crate::adapters::webhook::Webhooks;
 use crate::contract::settings::Channel;
 use crate::cycle::Ports;
-use crate::messages::{self, Message};
+use crate::rules::news::{self, Message};
 use crate::values::key::{KeyType, PrivateKey};
 use crate::values::names::DnsName;
 use crate::values::problem::ServiceError;
@@ -100,7 +100,7 @@ impl Ports for Live {
             Channel::EventBus { bus } => self.aws.put_event(bus, message).await.map_err(told),
             Channel::Webhook { secret_arn, format } => {
                 let url = self.aws.secret(secret_arn).await.map_err(told)?;
-                let body = messages::body(message, *format);
+                let body = news::body(message, *format);
                 self.webhooks.post(&url, &message.id, &body).await
             }
         }

@@ -4,9 +4,9 @@ use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
 use crate::contract::certificate::Wanted;
-use crate::messages::Sent;
 use crate::records::state::{State, TargetKind, TargetState};
-use crate::targets::target_id;
+use crate::rules::news::Sent;
+use crate::rules::targets::target_id;
 use crate::values::arn::ListenerArn;
 use crate::values::problem::Problem;
 

@@ -9,7 +9,7 @@ use crate::life::decide::{Plan, Step, Waits};
 use crate::life::remove::Removed;
 use crate::ports::store::{self, Store};
 use crate::records::state::TargetState;
-use crate::targets::Deployed;
+use crate::rules::targets::Deployed;
 use crate::values::problem::Problem;
 use crate::values::problem_types::Ours;
 
@@ -104,7 +104,7 @@ impl<P: Ports> Work<'_, '_, P> {
             .wanted
             .targets
             .iter()
-            .map(|target| crate::targets::target_id(target, &self.state, home).1)
+            .map(|target| crate::rules::targets::target_id(target, &self.state, home).1)
             .collect();
         self.state.targets.retain(|target| {
             target.state != TargetState::Detached

@@ -2,17 +2,17 @@
 
 use time::OffsetDateTime;
 
-use crate::asking;
 use crate::contract::certificate::Wanted;
 use crate::contract::report::{Entry, Outcome};
 use crate::contract::settings::Orphans;
 use crate::cycle::{Cycle, Ports, state_problem, store_problem};
 use crate::life::remove::wanted_nowhere;
-use crate::limits::Blocked;
-use crate::messages;
 use crate::ports::store::{self, Condition, Store, read_record, write_record};
 use crate::records::state::{Held, Removal, State, TargetRecord, TargetState};
-use crate::renewal::{Decision, rfc3339};
+use crate::rules::ledger::Blocked;
+use crate::rules::news;
+use crate::rules::order_names;
+use crate::rules::renewal::{Decision, rfc3339};
 use crate::values::arn::ListenerArn;
 use crate::values::names::CertificateName;
 use crate::values::problem::{Failure, Problem};
@@ -252,7 +252,7 @@ impl<P: Ports> Cycle<'_, P> {
         let names = names.map(ToString::to_string).collect();
         let found = self.found(&entry, seen.state, names);
         if seen.state.lease_in_force(self.clock.now()).is_some()
-            || !messages::is_news(&found, &self.settings.notify)
+            || !news::is_news(&found, &self.settings.notify)
         {
             return Look::Settled(Box::new(entry));
         }
@@ -413,7 +413,7 @@ impl<P: Ports> Cycle<'_, P> {
         if let Some(problem) = stands {
             return Some((problem, None));
         }
-        if let Some((problem, next)) = asking::missing_problem(wanted, state) {
+        if let Some((problem, next)) = order_names::missing_problem(wanted, state) {
             return Some((problem, Some(next)));
         }
         let untrusted = self.untrusted(state).map(|problem| (problem, None));
@@ -514,7 +514,7 @@ impl<P: Ports> Cycle<'_, P> {
         force: bool,
     ) -> Result<Plan, Problem> {
         let now = self.clock.now();
-        let names = asking::names_now(wanted, state, now);
+        let names = order_names::names_now(wanted, state, now);
         let names: Vec<String> = names.iter().map(ToString::to_string).collect();
         let holds = |failure: Option<&Failure>| {
             let failure = failure?;
@@ -552,7 +552,7 @@ impl<P: Ports> Cycle<'_, P> {
             }),
             Decision::Keep => under_way.map(|order| order.reason.clone()),
         };
-        let is_deployed = crate::targets::is_deployed(wanted, state, &self.home);
+        let is_deployed = crate::rules::targets::is_deployed(wanted, state, &self.home);
         if force && !self.reissue && order.is_none() && state.certificate.is_some() && !is_deployed
         {
             plan.deploy = Some(
@@ -583,8 +583,8 @@ impl<P: Ports> Cycle<'_, P> {
                 let blocked = self.what_blocks_an_order(authority, wanted, state).await;
                 // Where single names are in the way the order goes without them.
                 let goes_without = |blocked: &Blocked| {
-                    let ordered = asking::names_now(wanted, state, now);
-                    asking::can_go_without(&blocked.names, &ordered, wanted, state, now)
+                    let ordered = order_names::names_now(wanted, state, now);
+                    order_names::can_go_without(&blocked.names, &ordered, wanted, state, now)
                 };
                 let blocked =
                     blocked.map(|blocked| blocked.filter(|blocked| !goes_without(blocked)));

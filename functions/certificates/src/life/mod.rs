@@ -5,6 +5,7 @@
 mod act;
 pub(crate) mod decide;
 pub(crate) mod deploy;
+pub(crate) mod notify;
 pub(crate) mod order;
 pub(crate) mod remove;
 mod rollback;
@@ -18,9 +19,9 @@ use crate::contract::report::{Entry, Outcome};
 use crate::contract::settings::Settings;
 use crate::cycle::{Cycle, Ports, Work, store_problem};
 use crate::life::decide::{Look, Plan, ToDo};
-use crate::messages::Sent;
 use crate::outlook::balancer_of;
 use crate::ports::store::{self, Store};
+use crate::rules::news::Sent;
 use crate::values::names::CertificateName;
 use crate::values::problem::Problem;
 use crate::values::problem_types::Ours;

@@ -8,7 +8,7 @@ use crate::cycle::{Halt, Ports, Work};
 use crate::ports::store::{self, Store, StoreError};
 use crate::preflight;
 use crate::records::state::{Removal, State, TargetState};
-use crate::targets::Deployed;
+use crate::rules::targets::Deployed;
 use crate::values::key::KeyType;
 use crate::values::names::CertificateName;
 use crate::values::problem::Problem;

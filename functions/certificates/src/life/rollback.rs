@@ -8,7 +8,7 @@ use crate::ports::authority::Account;
 use crate::ports::certificate_manager::{CertificateManager, same_serial};
 use crate::ports::store::{self, read_record};
 use crate::records::state::{Held, Reason, Revocation, RolledBack, State, VaultEntry};
-use crate::renewal::{self, rfc3339};
+use crate::rules::renewal::{self, rfc3339};
 use crate::values::arn::CertificateArn;
 use crate::values::chain::{Chain, Leaf};
 use crate::values::names::CertificateName;

@@ -15,7 +15,6 @@ use crate::adapters::served_leaf::{Proven, Question};
 use crate::contract::certificate::NewListener;
 use crate::contract::settings::{Authority, Channel};
 use crate::cycle::Ports;
-use crate::messages::Message;
 use crate::ports::authority::{
     Account, AccountKey, Authorities, Authorization, Order, OrderStatus, Suggested,
 };
@@ -27,6 +26,7 @@ use crate::ports::load_balancer::{
 };
 use crate::ports::store::{Condition, Entry, Object, Store, StoreError};
 use crate::records::state::Reason;
+use crate::rules::news::Message;
 use crate::values::arn::{CertificateArn, ListenerArn, LoadBalancerArn, TargetGroupArn};
 use crate::values::key::{KeyType, PrivateKey};
 use crate::values::names::DnsName;

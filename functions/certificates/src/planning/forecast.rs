@@ -17,8 +17,8 @@ use crate::contract::report::{Entry, Outcome, fitting, whole_seconds};
 use crate::cycle::{Cycle, Ports};
 use crate::ports::store::{self, Store, read_record};
 use crate::records::state::State;
-use crate::renewal;
-use crate::targets::regions;
+use crate::rules::renewal;
+use crate::rules::targets::regions;
 use crate::values::names::CertificateName;
 use crate::values::problem::Problem;
 

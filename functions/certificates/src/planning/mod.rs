@@ -18,7 +18,7 @@ use crate::adapters::challenge_fetch::Fetched;
 use crate::adapters::served_leaf::{Proven, Question};
 use crate::contract::settings::Channel;
 use crate::cycle::Ports;
-use crate::messages::Message;
+use crate::rules::news::Message;
 use crate::values::key::{KeyType, PrivateKey};
 use crate::values::names::DnsName;
 use crate::values::problem::ServiceError;

@@ -13,17 +13,17 @@ use serde::{Deserialize, Serialize};
 use time::{Duration, OffsetDateTime};
 
 use crate::contract::certificate::{ListenerAt, Wanted};
-use crate::limits::Reserved;
-use crate::messages::Told;
 use crate::ports::store::Record;
-use crate::renewal::urgent;
+use crate::rules::ledger::Reserved;
+use crate::rules::news::Told;
+use crate::rules::renewal::urgent;
+use crate::rules::word::Word;
 use crate::values::arn::{CertificateArn, ListenerArn};
 use crate::values::chain::Leaf;
 use crate::values::key::KeyType;
 use crate::values::names::DnsName;
 use crate::values::problem::{Failure, Problem};
 use crate::values::problem_types::Ours;
-use crate::word::Word;
 
 /// The record of one certificate.
 #[derive(Clone, Debug, Serialize, Deserialize)]

@@ -118,8 +118,8 @@ mod tests {
     use std::collections::BTreeMap;
 
     use certificates::budget::{AuthorityLeft, ImportsLeft};
-    use certificates::limits::{Kind, Left};
     use certificates::ports::load_balancer::Holding;
+    use certificates::rules::ledger::{Kind, Left};
 
     use super::super::Verdict;
     use super::*;

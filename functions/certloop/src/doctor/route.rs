@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use certificates::challenge_rule::{self, Finding as Rule};
 use certificates::ports::load_balancer::{Holding, RuledListener};
+use certificates::rules::challenge_path::{self, Finding as Rule};
 use certificates::status::Inventory;
 use certificates::values::arn::{ListenerArn, LoadBalancerArn, TargetGroupArn};
 use certificates::values::names::DnsName;
@@ -95,13 +95,13 @@ pub(crate) fn judge(
         let Ok(name) = text.parse::<DnsName>() else {
             continue;
         };
-        let mut found = challenge_rule::judge(&balancer.arn, http.as_ref(), functions, &name);
+        let mut found = challenge_path::judge(&balancer.arn, http.as_ref(), functions, &name);
         if let (false, Some(http)) = (found.is_right(), http)
-            && challenge_rule::redirects_to_https(http, &name)
+            && challenge_path::redirects_to_https(http, &name)
         {
             match &balancer.https {
                 Ok(Some(https)) => {
-                    found = challenge_rule::behind_redirect(http, https, functions, &name)
+                    found = challenge_path::behind_redirect(http, https, functions, &name)
                         .unwrap_or(found);
                 }
                 Ok(None) => {}

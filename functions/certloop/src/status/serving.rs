@@ -1,7 +1,7 @@
 //! Pure: what is served, what is to be served, and what is unknown: never one for another.
 
 use certificates::records::state::{SeenBy, Served, TargetState};
-use certificates::remedy;
+use certificates::rules::remedy;
 use certificates::status::Standing;
 use certificates::values::names::CertificateName;
 use certificates::values::problem::Problem;

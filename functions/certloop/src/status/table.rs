@@ -2,7 +2,7 @@
 
 use certificates::contract::report::TargetEntry;
 use certificates::records::state::{TargetKind, TargetState};
-use certificates::remedy;
+use certificates::rules::remedy;
 use certificates::status::{Inventory, MissingName, Standing, TargetStanding};
 use time::OffsetDateTime;
 

@@ -8,7 +8,7 @@ use crate::cycle::{Cycle, Halt, Ports, Work};
 use crate::ports::certificate_manager::{CertificateManager, Deletion};
 use crate::ports::load_balancer::LoadBalancer;
 use crate::records::state::{Superseded, TargetKind, TargetState, Untagged};
-use crate::targets::{Deployed, stray_targets, uses_region};
+use crate::rules::targets::{Deployed, stray_targets, uses_region};
 use crate::values::arn::{CertificateArn, ListenerArn};
 use crate::values::names::CertificateName;
 use crate::values::problem::ServiceError;

@@ -16,16 +16,18 @@ use crate::cycle::{Cycle, Halt, Ports, Work};
 use crate::life::deploy::attach::{placing, says_default};
 use crate::life::deploy::import::{Imported, Issued};
 use crate::life::deploy::prove::{is_old, proof_is_due};
-use crate::listener;
 use crate::ports::certificate_manager::{CertificateManager, same_serial};
 use crate::records::state::{Held, State, TargetKind, TargetState};
-use crate::renewal::{self, rfc3339};
-use crate::targets::{Deployed, regions, stray_targets, target_id, target_region, uses_region};
+use crate::rules::listener;
+use crate::rules::renewal::{self, rfc3339};
+use crate::rules::targets::{
+    Deployed, regions, stray_targets, target_id, target_region, uses_region,
+};
+use crate::rules::word::Word;
 use crate::values::arn::CertificateArn;
 use crate::values::chain::{Chain, Leaf};
 use crate::values::problem::{Problem, backoff};
 use crate::values::problem_types::Ours;
-use crate::word::Word;
 
 impl<P: Ports> Cycle<'_, P> {
     /// Returns why a deployment is needed, or `None` when everything is as wanted. Reads each listener once per pass.

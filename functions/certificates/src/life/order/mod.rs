@@ -3,13 +3,13 @@
 mod place;
 mod pursue;
 
-use crate::asking::{self, Blame};
 use crate::contract::certificate::Wanted;
 use crate::contract::settings::Authority;
 use crate::cycle::{Cycle, Failing, Halt, Ports, Work};
 use crate::records::state::State;
-use crate::renewal::{Decision, Situation, decide};
-use crate::targets::is_deployed;
+use crate::rules::order_names::{self, Blame};
+use crate::rules::renewal::{Decision, Situation, decide};
+use crate::rules::targets::is_deployed;
 use crate::values::problem::{Failure, Problem};
 use crate::values::problem_types::Ours;
 
@@ -26,7 +26,7 @@ impl Course<'_> {
     pub(crate) fn fits(&self, wanted: &Wanted, state: &State, now: time::OffsetDateTime) -> bool {
         state.order.as_ref().is_some_and(|order| {
             order.rehearsal == self.is_rehearsal
-                && asking::fits(order, wanted, state, &self.authority.directory, now)
+                && order_names::fits(order, wanted, state, &self.authority.directory, now)
         })
     }
 }
@@ -98,7 +98,7 @@ impl<P: Ports> Cycle<'_, P> {
         {
             return Ok(begun);
         }
-        if !asking::little_is_left(state, self.settings.fallback_share, now) {
+        if !order_names::little_is_left(state, self.settings.fallback_share, now) {
             return Ok(first);
         }
         for (place, authority) in candidates.iter().enumerate() {
@@ -110,7 +110,7 @@ impl<P: Ports> Cycle<'_, P> {
                 continue;
             }
             if place > 0 {
-                let names = asking::names_now(wanted, state, now);
+                let names = order_names::names_now(wanted, state, now);
                 let account = self.account_seen(authority).await;
                 let forbidden = self
                     .forbidden_by_caa(authority, account.as_deref(), &names)
@@ -136,7 +136,7 @@ impl<P: Ports> Cycle<'_, P> {
             .authorities
             .get(self.settings.rehearse.as_ref()?)?;
         let now = self.clock.now();
-        let names = asking::names_now(wanted, state, now);
+        let names = order_names::names_now(wanted, state, now);
         let mut issued = state
             .certificate
             .iter()
@@ -218,7 +218,7 @@ impl<P: Ports> Work<'_, '_, P> {
     /// What failed there before is waited out, also where a rehearsal or another authority came first.
     fn may_order_at(&self, directory: &str) -> Result<(), Halt> {
         let now = self.cycle.clock.now();
-        let names = asking::names_now(&self.wanted, &self.state, now);
+        let names = order_names::names_now(&self.wanted, &self.state, now);
         let names: Vec<String> = names.iter().map(ToString::to_string).collect();
         let waits = self.state.failure_at(directory).and_then(|failure| {
             let until = failure.holds(now, false, &self.document, directory, &names)?;
@@ -241,11 +241,12 @@ impl<P: Ports> Work<'_, '_, P> {
             .filter(|_| course.fits(&self.wanted, &self.state, now))
         {
             Some(order) => order.domains.clone(),
-            None => asking::names_now(&self.wanted, &self.state, now),
+            None => order_names::names_now(&self.wanted, &self.state, now),
         };
         let luck = (fastrand::f64(), self.by_hand);
         let blamed = &failing.blamed;
-        let changed = asking::leave_out(&mut self.state, &self.wanted, &ordered, blamed, now, luck);
+        let changed =
+            order_names::leave_out(&mut self.state, &self.wanted, &ordered, blamed, now, luck);
         for Blame { name, problem, .. } in blamed {
             if self.state.missing.contains_key(name) {
                 self.note("in the way", format!("{name}: {}", problem.detail));

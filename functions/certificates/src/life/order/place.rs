@@ -2,15 +2,15 @@
 
 use std::time::Duration;
 
-use crate::asking::{self, Blame};
 use crate::contract::certificate::Wanted;
 use crate::contract::settings::Authority;
 use crate::cycle::{Cycle, Failing, Halt, Ports, Work};
 use crate::life::order::Course;
-use crate::limits::{Blocked, Left, Outcome, Purpose, Reserved, registered_domain};
 use crate::ports::authority::{Account, Order};
 use crate::records::state::{Held, OrderRecord, Stage, State};
-use crate::targets::regions;
+use crate::rules::ledger::{Blocked, Left, Outcome, Purpose, Reserved, registered_domain};
+use crate::rules::order_names::{self, Blame};
+use crate::rules::targets::regions;
 use crate::values::names::DnsName;
 use crate::values::problem::{Problem, REPLACES_NOT_ECHOED, Refusal};
 use crate::values::problem_types::{self, Ours};
@@ -39,7 +39,7 @@ impl<P: Ports> Cycle<'_, P> {
         let held = state.certificate.as_ref();
         let now = self.clock.now();
         let successor = held.and_then(|held| held.replaceable(wanted, directory, now));
-        let names = asking::names_now(wanted, state, now);
+        let names = order_names::names_now(wanted, state, now);
         self.purpose(&names, held, directory, successor.is_some())
     }
 
@@ -55,7 +55,7 @@ impl<P: Ports> Cycle<'_, P> {
         let held = state.certificate.as_ref();
         let now = self.clock.now();
         let urgent = held.is_some_and(|held| held.cannot_wait(now));
-        let names = asking::names_now(wanted, state, now);
+        let names = order_names::names_now(wanted, state, now);
         let blocked = self
             .what_blocks(authority, &wanted.name, &names, purpose)
             .await;
@@ -93,7 +93,7 @@ impl<P: Ports> Cycle<'_, P> {
         state: &State,
     ) -> Result<String, Problem> {
         let purpose = self.purpose_of_next(wanted, state, &authority.directory);
-        let names = asking::names_now(wanted, state, self.clock.now());
+        let names = order_names::names_now(wanted, state, self.clock.now());
         let costs = self.costs(authority, &names, purpose).await?;
         let mut words: Vec<String> = costs.iter().map(Left::in_words).collect();
         for region in regions(wanted, &self.home) {
@@ -144,7 +144,7 @@ impl<P: Ports> Work<'_, '_, P> {
             .and_then(|held| held.replaceable(&self.wanted, &authority.directory, now))
             .map(str::to_owned);
         let asked = Asked {
-            names: asking::names_now(&self.wanted, &self.state, now),
+            names: order_names::names_now(&self.wanted, &self.state, now),
             profile,
         };
         self.heed_caa(authority, &asked.names).await?;
@@ -295,7 +295,7 @@ impl<P: Ports> Work<'_, '_, P> {
     fn blocked(&self, names: &[DnsName], blocked: Blocked) -> Halt {
         let now = self.cycle.clock.now();
         let those = &blocked.names;
-        if !asking::can_go_without(those, names, &self.wanted, &self.state, now) {
+        if !order_names::can_go_without(those, names, &self.wanted, &self.state, now) {
             return blocked.into();
         }
         let blame = |name: &DnsName| Blame {

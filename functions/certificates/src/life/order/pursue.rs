@@ -9,24 +9,24 @@ use std::time::Duration;
 use time::OffsetDateTime;
 
 use crate::adapters::challenge_fetch::Fetched;
-use crate::asking::{self, Blame};
 use crate::challenge::Token;
 use crate::contract::settings::CheckMode;
 use crate::cycle::{Failing, Halt, Ports, Work};
 use crate::life::order::Course;
-use crate::limits::Outcome;
 use crate::ports::authority::{
     Account, Authorities, AuthorizationStatus, Http01, Order, OrderStatus,
 };
 use crate::ports::store::{self, Condition, Store, read_record, write_record};
 use crate::records::state::{AskedFor, Held, PendingKey, Rehearsed, Stage, VaultEntry};
-use crate::renewal;
+use crate::rules::ledger::Outcome;
+use crate::rules::order_names::{self, Blame};
+use crate::rules::renewal;
+use crate::rules::word::Word;
 use crate::values::chain::{Chain, check_issued};
 use crate::values::key::PrivateKey;
 use crate::values::names::DnsName;
 use crate::values::problem::{Failure, Problem, Refusal, URN};
 use crate::values::problem_types::{self, Ours};
-use crate::word::Word;
 
 type OrderOf<P> = <<<P as Ports>::Authorities as Authorities>::Account as Account>::Order;
 
@@ -507,7 +507,7 @@ impl<P: Ports> Work<'_, '_, P> {
 
     /// Whether CAA records surely forbid the rehearsal's authority, which says nothing about the one that is rehearsed for.
     async fn may_not_rehearse(&mut self, course: &Course<'_>) -> Result<bool, Halt> {
-        let names = asking::names_now(&self.wanted, &self.state, self.cycle.clock.now());
+        let names = order_names::names_now(&self.wanted, &self.state, self.cycle.clock.now());
         let Some(why) = self.caa_against(course.authority, &names).await? else {
             return Ok(false);
         };
@@ -518,7 +518,7 @@ impl<P: Ports> Work<'_, '_, P> {
     /// Books what cannot be ordered for nothing as if it had been.
     fn go_unrehearsed(&mut self, course: &Course<'_>, why: &str) {
         let now = self.cycle.clock.now();
-        let domains = asking::names_now(&self.wanted, &self.state, now);
+        let domains = order_names::names_now(&self.wanted, &self.state, now);
         let key = &course.authority.key;
         self.note("not rehearsed", format!("CAA forbids {key}: {why}"));
         self.state.rehearsed = Some(Rehearsed {

@@ -9,11 +9,11 @@ use futures_util::future::join_all;
 use time::OffsetDateTime;
 use tokio::time::Instant;
 
-use super::{Found, LONGEST_WAIT, Message, Outgoing, Told};
 use crate::contract::report::{Entry, whole_seconds};
 use crate::contract::settings::Channel;
 use crate::cycle::{Cycle, Halt, Ports, Work};
 use crate::records::state::State;
+use crate::rules::news::{Found, LONGEST_WAIT, Message, Outgoing, Told};
 use crate::values::problem::backoff;
 
 /// What the channels did in a pass, by [`Channel::key`].
@@ -245,8 +245,8 @@ impl<P: Ports> Work<'_, '_, P> {
 /// A message that may be sent, and to which channels.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Sendable {
-    pub(super) id: String,
-    pub(super) to: Vec<String>,
+    pub(crate) id: String,
+    pub(crate) to: Vec<String>,
 }
 
 impl Told {

@@ -129,7 +129,7 @@ impl State {
             let asked = wanted
                 .targets
                 .iter()
-                .find(|target| crate::targets::target_id(target, self, home).1 == record.id);
+                .find(|target| crate::rules::targets::target_id(target, self, home).1 == record.id);
             match (asked, record.kind) {
                 (Some(Target::Listener { at, .. }), _) => Some(Target::Listener {
                     at: at.clone(),

@@ -5,9 +5,6 @@
 //! sends it: stored first, then sent, then marked, all under the lease, so that one state is told once, by whoever holds it.
 //! `wording` puts it into the forms that channels take.
 
-mod telling;
-mod wording;
-
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use time::{Duration, OffsetDateTime};
@@ -15,13 +12,14 @@ use time::{Duration, OffsetDateTime};
 use crate::contract::report::{Entry, Outcome, whole_seconds};
 use crate::contract::settings::{Channel, Notify};
 use crate::records::state::State;
-use crate::remedy;
+use crate::rules::remedy;
 use crate::values::problem::{Problem, Retry};
 use crate::values::problem_types::Ours;
 
-pub(crate) use telling::Channels;
-pub use telling::Sent;
-pub use wording::{body, email, schemas, subject};
+use super::wording;
+pub use super::wording::{body, email, schemas, subject};
+pub(crate) use crate::life::notify::Channels;
+pub use crate::life::notify::Sent;
 
 /// What a message is about.
 #[derive(
@@ -285,7 +283,7 @@ impl Found<'_> {
     }
 
     /// Returns what there is to tell after what was told, and what will have been told then.
-    fn news(&self, told: &Told, notify: &Notify) -> (Told, Vec<Message>) {
+    pub(crate) fn news(&self, told: &Told, notify: &Notify) -> (Told, Vec<Message>) {
         let mut told = told.clone();
         let mut messages = Vec::new();
         let held = self.state.certificate.as_ref();
@@ -371,7 +369,7 @@ impl State {
     }
 
     /// Takes in what is to be told of what a pass found; returns how many old messages were dropped for it.
-    fn take_in(&mut self, messages: Vec<Message>, told: Told, notify: &Notify) -> usize {
+    pub(crate) fn take_in(&mut self, messages: Vec<Message>, told: Told, notify: &Notify) -> usize {
         let to: Vec<String> = notify.channels.iter().map(Channel::key).collect();
         let told = self.told.insert(told);
         told.outbox
@@ -405,7 +403,7 @@ const LONGEST_DETAIL: usize = 1_500;
 /// Of more messages than this that one certificate has waiting, the oldest are dropped.
 const LONGEST_OUTBOX: usize = 20;
 /// A next attempt further ahead than this was written by a clock that was wrong.
-const LONGEST_WAIT: Duration = Duration::hours(2);
+pub(crate) const LONGEST_WAIT: Duration = Duration::hours(2);
 
 #[cfg(test)]
 mod tests;

@@ -2,11 +2,11 @@
 
 use time::{Duration, OffsetDateTime, UtcOffset};
 
-use crate::asking;
 use crate::contract::certificate::Wanted;
 use crate::contract::report::whole_seconds;
 use crate::ports::authority::Suggested;
 use crate::records::state::{Held, Renewal, RenewalInformation, State, Window};
+use crate::rules::order_names;
 use crate::values::names::DnsName;
 use crate::values::problem::{Refusal, backoff};
 
@@ -53,7 +53,7 @@ pub fn decide(situation: &Situation<'_>, force: bool) -> Decision {
     if !force && state.is_held_back(now) {
         return Decision::Keep;
     }
-    let names = asking::names_now(wanted, state, now);
+    let names = order_names::names_now(wanted, state, now);
     let missing = |name: &&DnsName| !held.domains.contains(name);
     if held.domains != names {
         let plus: Vec<&str> = names.iter().filter(missing).map(DnsName::as_str).collect();

@@ -4,9 +4,9 @@ use schemars::Schema;
 use serde_json::{Value, json};
 use time::OffsetDateTime;
 
-use super::{Kind, Message, Said};
 use crate::contract::settings::{WebhookFormat, schema_generator};
-use crate::renewal::rfc3339;
+use crate::rules::news::{Kind, Message, Said};
+use crate::rules::renewal::rfc3339;
 
 /// Returns a message in one paragraph.
 pub(super) fn text(message: &Message) -> String {

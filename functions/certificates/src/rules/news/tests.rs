@@ -394,7 +394,7 @@ fn the_committed_schemas_are_current_and_hold() {
 
 #[test]
 fn the_sample_is_a_message() {
-    let sample = include_str!("../../../../events/message.sample.json");
+    let sample = include_str!("../../../../../events/message.sample.json");
     let message: Message = serde_json::from_str(sample).unwrap();
     assert_eq!(wording::text(&message), message.text);
     assert_eq!(

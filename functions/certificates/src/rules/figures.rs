@@ -9,7 +9,7 @@ use crate::contract::certificate::Wanted;
 use crate::contract::report::{Entry, Outcome};
 use crate::cycle::{Cycle, Ports};
 use crate::records::state::State;
-use crate::renewal::Decision;
+use crate::rules::renewal::Decision;
 
 impl<P: Ports> Cycle<'_, P> {
     /// Whether what was tried last for a certificate failed and has not succeeded since, whether or

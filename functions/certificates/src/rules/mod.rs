@@ -1,0 +1,15 @@
+//! Pure decisions with their reasons: `now` and jitter are arguments. Imports `ports` and above.
+
+pub mod caa;
+pub mod challenge_path;
+pub(crate) mod figures;
+pub mod ledger;
+pub(crate) mod listener;
+pub mod news;
+pub mod order_names;
+pub mod remedy;
+pub mod renewal;
+pub(crate) mod takeover;
+pub(crate) mod targets;
+pub mod word;
+mod wording;
