@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use crate::contract::certificate::Wanted;
 use crate::contract::report::{Entry, Outcome, whole_seconds};
-use crate::cycle::{Cycle, Ports, Work, state_problem, store_problem};
 use crate::life::decide::{Plan, Step, ToDo, unknown};
 use crate::life::remove::wanted_nowhere;
 use crate::life::{Pass, log};
+use crate::pass::context::{Cycle, Ports, Work, state_problem, store_problem};
 use crate::ports::store::{self, Store, read_record};
 use crate::records::state::{Held, Reason, Removal, State, VaultEntry};
 use crate::values::names::CertificateName;

@@ -11,45 +11,29 @@ pub mod log;
 pub mod metrics;
 
 #[cfg(feature = "cycle")]
-mod account;
-#[cfg(feature = "cycle")]
 pub mod actions;
 #[cfg(feature = "cycle")]
 pub mod adapters;
 #[cfg(feature = "cycle")]
-pub mod budget;
-#[cfg(feature = "cycle")]
 pub mod check;
 #[cfg(feature = "cycle")]
-mod contention;
-#[cfg(feature = "cycle")]
 pub mod contract;
-#[cfg(feature = "cycle")]
-pub mod cycle;
 #[cfg(feature = "cycle")]
 pub mod invocation;
 #[cfg(feature = "cycle")]
 pub mod life;
 #[cfg(feature = "cycle")]
-mod memo;
-#[cfg(feature = "cycle")]
-mod outlook;
+pub mod pass;
 #[cfg(feature = "cycle")]
 pub mod planning;
 #[cfg(feature = "cycle")]
 pub mod ports;
 #[cfg(feature = "cycle")]
-mod preflight;
-#[cfg(feature = "cycle")]
 pub mod records;
-#[cfg(feature = "cycle")]
-mod renewal_information;
 #[cfg(feature = "cycle")]
 pub mod rules;
 #[cfg(feature = "cycle")]
 pub mod status;
-#[cfg(feature = "cycle")]
-mod strays;
 #[cfg(feature = "cycle")]
 pub mod unmanaged;
 #[cfg(feature = "cycle")]

@@ -4,13 +4,13 @@ use futures_util::{StreamExt, stream};
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
-use crate::budget::LimitsLeft;
 use crate::contract::certificate::Wanted;
 use crate::contract::report::{TargetEntry, fitting, target_entries, whole_seconds};
-use crate::cycle::{Cycle, Ports, state_problem, store_problem};
 use crate::life::decide::{revoked, unknown};
 use crate::life::order::Course;
 use crate::life::{Known, list_known};
+use crate::pass::context::{Cycle, Ports, state_problem, store_problem};
+use crate::pass::ledgers::LimitsLeft;
 use crate::ports::store::{self, Store, read_record};
 use crate::records::state::{HISTORY, RenewalInformation, RolledBack, Served, Stage, State, Step};
 use crate::rules::news;

@@ -8,11 +8,11 @@ use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
 use crate::contract::report::whole_seconds;
-use crate::cycle::{Cycle, Ports, TAG_CERTIFICATE, TAG_INSTALLATION, store_problem};
+use crate::pass::context::{Cycle, Ports, TAG_CERTIFICATE, TAG_INSTALLATION, store_problem};
+use crate::pass::strays::Known;
 use crate::ports::certificate_manager::CertificateManager;
 use crate::ports::store::{self, Store, read_record};
 use crate::records::state::State;
-use crate::strays::Known;
 use crate::values::arn::{CertificateArn, ListenerArn};
 use crate::values::problem::{Problem, ServiceError};
 use crate::values::problem_types::Ours;

@@ -14,7 +14,7 @@ use crate::adapters::network;
 use crate::adapters::served_leaf::{self, Proven, Question};
 use crate::adapters::webhook::Webhooks;
 use crate::contract::settings::Channel;
-use crate::cycle::Ports;
+use crate::pass::context::Ports;
 use crate::rules::news::{self, Message};
 use crate::values::key::{KeyType, PrivateKey};
 use crate::values::names::DnsName;

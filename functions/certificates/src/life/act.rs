@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use crate::contract::certificate::Wanted;
 use crate::contract::report::{Entry, Outcome};
-use crate::cycle::{Failing, Halt, Ports, Work};
 use crate::life::decide::{Plan, Step, Waits};
 use crate::life::remove::Removed;
+use crate::pass::context::{Failing, Halt, Ports, Work};
 use crate::ports::store::{self, Store};
 use crate::records::state::TargetState;
 use crate::rules::targets::Deployed;

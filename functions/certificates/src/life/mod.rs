@@ -17,9 +17,9 @@ use futures_util::{StreamExt, stream};
 
 use crate::contract::report::{Entry, Outcome};
 use crate::contract::settings::Settings;
-use crate::cycle::{Cycle, Ports, Work, store_problem};
 use crate::life::decide::{Look, Plan, ToDo};
-use crate::outlook::balancer_of;
+use crate::pass::context::{Cycle, Ports, Work, store_problem};
+use crate::pass::outlook::balancer_of;
 use crate::ports::store::{self, Store};
 use crate::rules::news::Sent;
 use crate::values::names::CertificateName;

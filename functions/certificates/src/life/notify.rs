@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use crate::contract::report::{Entry, whole_seconds};
 use crate::contract::settings::Channel;
-use crate::cycle::{Cycle, Halt, Ports, Work};
+use crate::pass::context::{Cycle, Halt, Ports, Work};
 use crate::records::state::State;
 use crate::rules::news::{Found, LONGEST_WAIT, Message, Outgoing, Told};
 use crate::values::problem::backoff;

@@ -4,9 +4,9 @@ use time::{Duration, OffsetDateTime};
 
 use crate::contract::certificate::Wanted;
 use crate::contract::report::whole_seconds;
-use crate::cycle::{Halt, Ports, Work};
+use crate::pass::context::{Halt, Ports, Work};
+use crate::pass::preflight;
 use crate::ports::store::{self, Store, StoreError};
-use crate::preflight;
 use crate::records::state::{Removal, State, TargetState};
 use crate::rules::targets::Deployed;
 use crate::values::key::KeyType;

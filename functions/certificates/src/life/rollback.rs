@@ -3,7 +3,7 @@
 use time::OffsetDateTime;
 
 use crate::contract::report::whole_seconds;
-use crate::cycle::{Cycle, Halt, Ports, Work};
+use crate::pass::context::{Cycle, Halt, Ports, Work};
 use crate::ports::authority::Account;
 use crate::ports::certificate_manager::{CertificateManager, same_serial};
 use crate::ports::store::{self, read_record};
@@ -172,7 +172,7 @@ impl<P: Ports> Cycle<'_, P> {
     ) -> Result<Option<Leaf>, Problem> {
         let object = store::vault_key(name, serial);
         let read = read_record::<VaultEntry>(self.ports.store(), &object).await;
-        let entry = read.map_err(|error| crate::cycle::store_problem(&error))?;
+        let entry = read.map_err(|error| crate::pass::context::store_problem(&error))?;
         let chain = entry.and_then(|(entry, _)| Chain::parse(&entry.chain).ok());
         Ok(chain.map(|chain| chain.leaf().clone()))
     }

@@ -14,7 +14,7 @@ use crate::adapters::challenge_fetch::Fetched;
 use crate::adapters::served_leaf::{Proven, Question};
 use crate::contract::certificate::NewListener;
 use crate::contract::settings::{Authority, Channel};
-use crate::cycle::Ports;
+use crate::pass::context::Ports;
 use crate::ports::authority::{
     Account, AccountKey, Authorities, Authorization, Order, OrderStatus, Suggested,
 };

@@ -17,7 +17,7 @@ use zeroize::Zeroizing;
 use crate::adapters::challenge_fetch::Fetched;
 use crate::adapters::served_leaf::{Proven, Question};
 use crate::contract::settings::Channel;
-use crate::cycle::Ports;
+use crate::pass::context::Ports;
 use crate::rules::news::Message;
 use crate::values::key::{KeyType, PrivateKey};
 use crate::values::names::DnsName;

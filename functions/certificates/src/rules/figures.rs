@@ -7,7 +7,7 @@ use time::{Duration, OffsetDateTime};
 
 use crate::contract::certificate::Wanted;
 use crate::contract::report::{Entry, Outcome};
-use crate::cycle::{Cycle, Ports};
+use crate::pass::context::{Cycle, Ports};
 use crate::records::state::State;
 use crate::rules::renewal::Decision;
 

@@ -1,6 +1,6 @@
 //! Pure: how near quotas and limits are.
 
-use certificates::budget::LimitsLeft;
+use certificates::pass::ledgers::LimitsLeft;
 
 use super::route::{Balancer, short};
 use super::{Finding, finding};
@@ -117,7 +117,7 @@ const MOST: usize = 10;
 mod tests {
     use std::collections::BTreeMap;
 
-    use certificates::budget::{AuthorityLeft, ImportsLeft};
+    use certificates::pass::ledgers::{AuthorityLeft, ImportsLeft};
     use certificates::ports::load_balancer::Holding;
     use certificates::rules::ledger::{Kind, Left};
 

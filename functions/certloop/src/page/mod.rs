@@ -14,7 +14,7 @@ use std::fmt::Write as _;
 use aws_lc_rs::digest;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use certificates::budget::LimitsLeft;
+use certificates::pass::ledgers::LimitsLeft;
 use certificates::rules::ledger::{Kind, Left};
 use certificates::rules::remedy;
 use certificates::status::{Inventory, Standing};

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use certificates::budget::LimitsLeft;
+use certificates::pass::ledgers::LimitsLeft;
 use certificates::status::Inventory;
 use time::OffsetDateTime;
 

@@ -7,10 +7,10 @@ use time::OffsetDateTime;
 
 use crate::contract::certificate::{Placement, Target, Wanted};
 use crate::contract::settings::CheckMode;
-use crate::cycle::{Halt, Ports, Work};
 use crate::life::deploy::import::Issued;
 use crate::life::deploy::prove::Verdict;
-use crate::outlook::listener_gone;
+use crate::pass::context::{Halt, Ports, Work};
+use crate::pass::outlook::listener_gone;
 use crate::ports::certificate_manager::CertificateManager;
 use crate::ports::load_balancer::{AttachError, Holding, Listener, LoadBalancer};
 use crate::records::state::{Standby, State, TargetKind, TargetState};

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use crate::contract::certificate::{ListenerAt, NewListener, Target};
-use crate::cycle::{Halt, Ports, Work};
+use crate::pass::context::{Halt, Ports, Work};
 use crate::ports::load_balancer::{AttachError, LoadBalancer};
 use crate::values::arn::{CertificateArn, ListenerArn};
 use crate::values::problem::{Problem, ServiceError};

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use time::OffsetDateTime;
 
-use crate::cycle::{Halt, Ports, Work};
+use crate::pass::context::{Halt, Ports, Work};
 use crate::ports::certificate_manager::{CertificateManager, Material, same_serial};
 use crate::ports::store::{self, read_record};
 use crate::records::state::{Import, Importing, Superseded, Untagged, VaultEntry};

@@ -12,10 +12,10 @@ use time::OffsetDateTime;
 
 use crate::contract::certificate::{Placement, Target, Wanted};
 use crate::contract::settings::CheckMode;
-use crate::cycle::{Cycle, Halt, Ports, Work};
 use crate::life::deploy::attach::{placing, says_default};
 use crate::life::deploy::import::{Imported, Issued};
 use crate::life::deploy::prove::{is_old, proof_is_due};
+use crate::pass::context::{Cycle, Halt, Ports, Work};
 use crate::ports::certificate_manager::{CertificateManager, same_serial};
 use crate::records::state::{Held, State, TargetKind, TargetState};
 use crate::rules::listener;

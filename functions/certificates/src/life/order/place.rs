@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use crate::contract::certificate::Wanted;
 use crate::contract::settings::Authority;
-use crate::cycle::{Cycle, Failing, Halt, Ports, Work};
 use crate::life::order::Course;
+use crate::pass::context::{Cycle, Failing, Halt, Ports, Work};
 use crate::ports::authority::{Account, Order};
 use crate::records::state::{Held, OrderRecord, Stage, State};
 use crate::rules::ledger::{Blocked, Left, Outcome, Purpose, Reserved, registered_domain};

@@ -11,8 +11,8 @@ use time::OffsetDateTime;
 use crate::adapters::challenge_fetch::Fetched;
 use crate::challenge::Token;
 use crate::contract::settings::CheckMode;
-use crate::cycle::{Failing, Halt, Ports, Work};
 use crate::life::order::Course;
+use crate::pass::context::{Failing, Halt, Ports, Work};
 use crate::ports::authority::{
     Account, Authorities, AuthorizationStatus, Http01, Order, OrderStatus,
 };
@@ -275,7 +275,7 @@ impl<P: Ports> Work<'_, '_, P> {
                 blame(&unreachable, Ours::SelfCheckUnreachable),
             );
         }
-        crate::preflight::checked(&mut self.state, self.cycle.clock.now());
+        crate::pass::preflight::checked(&mut self.state, self.cycle.clock.now());
         self.note(
             "fetched",
             listed_names(challenges.iter().map(|(name, ..)| name)),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::cycle::{Cycle, Ports, Work};
+use crate::pass::context::{Cycle, Ports, Work};
 use crate::ports::authority::Authorities;
 use crate::records::state::{Held, RenewalInformation, State};
 use crate::rules::renewal::{information_after, rfc3339};

@@ -12,8 +12,8 @@ use time::OffsetDateTime;
 use tokio::sync::Mutex;
 
 use crate::contract::settings::Authority;
-use crate::cycle::{Cycle, Halt, Ports, store_problem};
-use crate::memo::Memo;
+use crate::pass::context::{Cycle, Halt, Ports, store_problem};
+use crate::pass::memo::Memo;
 use crate::ports::store::{
     self, Condition, Record, Store, StoreError, imports_key, ledger_key, read_record, write_record,
 };
