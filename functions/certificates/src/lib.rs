@@ -19,13 +19,13 @@ pub mod check;
 #[cfg(feature = "cycle")]
 pub mod contract;
 #[cfg(feature = "cycle")]
+pub mod dry_run;
+#[cfg(feature = "cycle")]
 pub mod invocation;
 #[cfg(feature = "cycle")]
 pub mod life;
 #[cfg(feature = "cycle")]
 pub mod pass;
-#[cfg(feature = "cycle")]
-pub mod planning;
 #[cfg(feature = "cycle")]
 pub mod ports;
 #[cfg(feature = "cycle")]

@@ -191,7 +191,7 @@ mod tests {
     use time::macros::datetime;
 
     use super::*;
-    use crate::planning::made_up::{MadeUp, Wish};
+    use crate::dry_run::made_up::{MadeUp, Wish};
     use crate::values::key::{KeyType, PrivateKey};
     use crate::values::names::DnsName;
 

@@ -1,3 +1,5 @@
+//! The ports of a pass that changes nothing. Imports `life` and above.
+//!
 //! What the next pass would do: the real cycle over ports that change nothing.
 //!
 //! [`Planned`] reads through to the live ports and keeps what would have been changed to itself, so that later reads see it; each
