@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use certificates::actions::Action;
 use certificates::contract::settings::CheckMode;
+use certificates::invocation::actions::Action;
 use certificates::ports::load_balancer::Holding;
 use certificates::records::state::Reason;
 use certificates::values::chain::Chain;

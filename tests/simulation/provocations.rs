@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use certificates::actions::Action;
+use certificates::invocation::actions::Action;
 use certificates::records::state::Reason;
 use certificates::values::chain::Chain;
 use certificates::values::key::KeyType;

@@ -4,9 +4,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use certificates::actions::Action;
 use certificates::contract::report::Entry;
 use certificates::contract::settings::{CheckMode, Orphans};
+use certificates::invocation::actions::Action;
 use certificates::ports::authority::AuthorizationStatus;
 use certificates::ports::certificate_manager::{Material, same_serial};
 use certificates::records::state::State;

@@ -10,11 +10,11 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration as StdDuration;
 
-use certificates::actions::Action;
 use certificates::adapters::challenge_fetch::Fetched;
 use certificates::adapters::served_leaf::{Proven, Question};
 use certificates::contract::report::{Entry, Outcome};
 use certificates::contract::settings::{Channel, Settings};
+use certificates::invocation::actions::Action;
 use certificates::life::{list_known, read_settings};
 use certificates::pass::context::{Cycle, Ports};
 use certificates::rules::news::Message;

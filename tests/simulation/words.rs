@@ -2,8 +2,8 @@
 //!
 //! A document's word counts once a leaf for that very document is issued. A word is about our own leaves only.
 
-use certificates::actions::Action;
 use certificates::contract::settings::Orphans;
+use certificates::invocation::actions::Action;
 use certificates::records::state::State;
 use certificates::values::chain::Leaf;
 use time::Duration;

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt::Display;
 use std::rc::Rc;
 
-use certificates::actions::Action;
 use certificates::contract::settings::Settings;
+use certificates::invocation::actions::Action;
 use certificates::ports::load_balancer::AttachError;
 use certificates::ports::store::StoreError;
 use certificates::records::state::State;

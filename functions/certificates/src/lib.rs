@@ -11,11 +11,7 @@ pub mod log;
 pub mod metrics;
 
 #[cfg(feature = "cycle")]
-pub mod actions;
-#[cfg(feature = "cycle")]
 pub mod adapters;
-#[cfg(feature = "cycle")]
-pub mod check;
 #[cfg(feature = "cycle")]
 pub mod contract;
 #[cfg(feature = "cycle")]
@@ -32,9 +28,5 @@ pub mod ports;
 pub mod records;
 #[cfg(feature = "cycle")]
 pub mod rules;
-#[cfg(feature = "cycle")]
-pub mod status;
-#[cfg(feature = "cycle")]
-pub mod unmanaged;
 #[cfg(feature = "cycle")]
 pub mod values;

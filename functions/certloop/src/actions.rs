@@ -1,6 +1,6 @@
 //! What is asked of the function by name: issue, renew, plan, check, rollback, revoke, remove.
 
-use certificates::status::Standing;
+use certificates::invocation::status::Standing;
 use serde_json::{Value, json};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;

@@ -1,6 +1,6 @@
 //! Pure: what becomes of which certificate and name, said before it is done.
 
-use certificates::status::Standing;
+use certificates::invocation::status::Standing;
 
 use crate::status::{Serving, to_be_served};
 use crate::words::day;
@@ -138,7 +138,8 @@ mod tests {
     /// The sample's certificate, of which another one is served.
     fn stuck(served: &str, wanted: &str) -> Standing {
         let sample = include_str!("../../../events/status.sample.json");
-        let mut told: certificates::status::Inventory = serde_json::from_str(sample).unwrap();
+        let mut told: certificates::invocation::status::Inventory =
+            serde_json::from_str(sample).unwrap();
         let mut one = told.certificates.remove(0);
         one.serial = Some(wanted.to_owned());
         if let Some(known) = &mut one.served {

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
+use certificates::invocation::status::{Inventory, Standing};
 use certificates::records::state::{Step, TargetState};
-use certificates::status::{Inventory, Standing};
 use serde_json::json;
 use time::OffsetDateTime;
 use tokio::time::{Instant, sleep};

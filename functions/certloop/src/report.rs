@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use certificates::contract::report::TargetEntry;
+use certificates::invocation::status::TargetStanding;
 use certificates::records::state::TargetState;
-use certificates::status::TargetStanding;
 use certificates::values::problem::{Problem, Retry};
 use serde::Deserialize;
 use time::OffsetDateTime;

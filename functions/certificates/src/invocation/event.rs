@@ -6,10 +6,10 @@ use thiserror::Error;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use crate::actions::Action;
+use crate::invocation::actions::Action;
+use crate::invocation::status::Selection;
 use crate::ports::store;
 use crate::records::state::Reason;
-use crate::status::Selection;
 
 /// What an invocation asks for.
 #[derive(Debug, PartialEq)]

@@ -1,10 +1,16 @@
+//! One event in, one answer out. Imports `dry_run` and above, and alone `adapters::live`.
+//!
 //! One invocation: event in, report out.
 //!
 //! One certificate's failure is in the report and never an error of the invocation: an error would make the schedule or the
 //! queue repeat what the state already remembers. The invocation is an error only when the pass itself could not run
 //! ([`Failure`]): an event that is not understood, or a bucket, settings or credentials that cannot be used.
 
+pub mod actions;
+pub mod check;
 mod event;
+pub mod status;
+pub mod unmanaged;
 
 use std::collections::BTreeSet;
 use std::pin::Pin;

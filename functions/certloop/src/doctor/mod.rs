@@ -14,8 +14,8 @@ mod route;
 mod schedule;
 
 use certificates::contract::settings::Settings;
+use certificates::invocation::status::Inventory;
 use certificates::life::read_settings;
-use certificates::status::Inventory;
 use certificates::values::arn::TargetGroupArn;
 use certificates::values::problem::Problem;
 use certificates::values::problem_types::Ours;

@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use certificates::invocation::status::Inventory;
 use certificates::ports::load_balancer::{Holding, RuledListener};
 use certificates::rules::challenge_path::{self, Finding as Rule};
-use certificates::status::Inventory;
 use certificates::values::arn::{ListenerArn, LoadBalancerArn, TargetGroupArn};
 use certificates::values::names::DnsName;
 

@@ -2,8 +2,8 @@
 
 use std::fmt::Write as _;
 
+use certificates::invocation::status::{Standing, TargetStanding};
 use certificates::records::state::{SeenBy, Stage, TargetState};
-use certificates::status::{Standing, TargetStanding};
 use certificates::values::problem::{Problem, Retry};
 use time::{Duration, OffsetDateTime};
 

@@ -1,6 +1,6 @@
 //! Pure: how it stands with a certificate, and who has to act.
 
-use certificates::status::{Inventory, Standing};
+use certificates::invocation::status::{Inventory, Standing};
 use certificates::values::problem::Retry;
 use time::OffsetDateTime;
 

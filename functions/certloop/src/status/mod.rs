@@ -6,7 +6,7 @@ mod serving;
 mod table;
 mod unmanaged;
 
-use certificates::status::{Inventory, Standing};
+use certificates::invocation::status::{Inventory, Standing};
 use certificates::values::problem::Problem;
 use certificates::values::problem_types::Ours;
 use serde_json::{Value, json};

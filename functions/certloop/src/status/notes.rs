@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use certificates::invocation::status::Inventory;
 use certificates::pass::ledgers::LimitsLeft;
-use certificates::status::Inventory;
 use time::OffsetDateTime;
 
 use crate::terminal::{Ink, Screen};

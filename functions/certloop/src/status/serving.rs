@@ -1,8 +1,8 @@
 //! Pure: what is served, what is to be served, and what is unknown: never one for another.
 
+use certificates::invocation::status::Standing;
 use certificates::records::state::{SeenBy, Served, TargetState};
 use certificates::rules::remedy;
-use certificates::status::Standing;
 use certificates::values::names::CertificateName;
 use certificates::values::problem::Problem;
 use certificates::values::problem_types::Ours;

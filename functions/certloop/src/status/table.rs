@@ -1,9 +1,9 @@
 //! Pure: the inventory as a table, the most urgent first, with what to do under whatever is not fine.
 
 use certificates::contract::report::TargetEntry;
+use certificates::invocation::status::{Inventory, MissingName, Standing, TargetStanding};
 use certificates::records::state::{TargetKind, TargetState};
 use certificates::rules::remedy;
-use certificates::status::{Inventory, MissingName, Standing, TargetStanding};
 use time::OffsetDateTime;
 
 use super::health::{Health, by_urgency, is_running_out};

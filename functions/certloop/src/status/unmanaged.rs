@@ -1,6 +1,6 @@
 //! Pure: the certificates that are not ours, and how to take them over.
 
-use certificates::unmanaged::Unmanaged;
+use certificates::invocation::unmanaged::Unmanaged;
 use certificates::values::names::{CertificateName, DnsName};
 use time::OffsetDateTime;
 

@@ -6,6 +6,7 @@ use time::OffsetDateTime;
 
 use crate::contract::certificate::Wanted;
 use crate::contract::report::{TargetEntry, fitting, target_entries, whole_seconds};
+use crate::invocation::unmanaged::Unmanaged;
 use crate::life::decide::{revoked, unknown};
 use crate::life::order::Course;
 use crate::life::{Known, list_known};
@@ -16,7 +17,6 @@ use crate::records::state::{HISTORY, RenewalInformation, RolledBack, Served, Sta
 use crate::rules::news;
 use crate::rules::order_names;
 use crate::rules::renewal::Decision;
-use crate::unmanaged::Unmanaged;
 use crate::values::names::CertificateName;
 use crate::values::problem::Problem;
 use crate::values::problem_types::Ours;
