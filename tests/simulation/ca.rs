@@ -10,9 +10,9 @@ use certificates::ports::authority::{
     Account, AccountKey, Authorities, Authorization, AuthorizationStatus, Http01, Order,
     OrderStatus, Suggested,
 };
-use certificates::records::state::Reason;
 use certificates::values::names::DnsName;
 use certificates::values::problem::{Refusal, URN};
+use certificates::values::revocation_reason::Reason;
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
     Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose, PublicKeyData, SerialNumber,

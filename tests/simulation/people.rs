@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use certificates::contract::settings::CheckMode;
 use certificates::invocation::actions::Action;
 use certificates::ports::load_balancer::Holding;
-use certificates::records::state::Reason;
 use certificates::values::chain::Chain;
 use certificates::values::key::KeyType;
+use certificates::values::revocation_reason::Reason;
 use serde_json::{Value, json};
 use time::{Duration, OffsetDateTime};
 

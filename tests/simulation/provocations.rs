@@ -4,9 +4,9 @@
 use std::collections::BTreeMap;
 
 use certificates::invocation::actions::Action;
-use certificates::records::state::Reason;
 use certificates::values::chain::Chain;
 use certificates::values::key::KeyType;
+use certificates::values::revocation_reason::Reason;
 use time::{Duration, OffsetDateTime};
 
 use crate::aws::{add_certificate, change};

@@ -8,9 +8,10 @@ use time::{Duration, OffsetDateTime};
 
 use crate::answer;
 use crate::ports::authority::Suggested;
-use crate::values::problem::{Problem, Retry};
-use crate::rules::renewal::information_after;
 use crate::records::state::{Held, RenewalInformation, State};
+use crate::rules::renewal::information_after;
+use crate::values::problem::Problem;
+use crate::values::problem_types::Retry;
 
 /// An answer as it comes over the wire: the status, header lines, an empty line and the body, in which `{KEY}` stands for a key
 /// authorization.
@@ -144,7 +145,7 @@ fn of_held(held: &Held, now: OffsetDateTime) {
     held.is_in_window(now);
     held.is_to_be_replaced_at_once(now);
     assert!(!held.is_to_be_asked_about(now) || now >= held.not_after);
-    crate::rules::renewal::rfc3339(held.renew_at());
+    crate::values::instant::rfc3339(held.renew_at());
     crate::rules::renewal::draw(now, now + Duration::days(90), Some(held), now, 1.0);
 }
 

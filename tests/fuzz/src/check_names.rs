@@ -2,11 +2,11 @@
 
 use std::str::FromStr;
 
-use crate::values::arn::{self, CertificateArn, ListenerArn, LoadBalancerArn, TargetGroupArn};
 use crate::challenge::{MalformedToken, OBJECT_PREFIX, Token, WELL_KNOWN_PREFIX};
-use crate::values::names::{CertificateName, DnsName};
-use crate::rules::ledger;
 use crate::ports::store;
+use crate::rules::ledger;
+use crate::values::arn::{self, CertificateArn, ListenerArn, LoadBalancerArn, TargetGroupArn};
+use crate::values::names::{CertificateName, DnsName};
 
 /// One text, as every kind of name there is.
 pub fn names(text: &str) {

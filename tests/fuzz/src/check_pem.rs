@@ -7,7 +7,7 @@ use time::OffsetDateTime;
 use crate::values::chain::{Chain, Leaf, check_issued, may_reimport};
 use crate::values::key::PrivateKey;
 use crate::values::names::DnsName;
-use crate::adapters::network::roots_in;
+use crate::values::trust::roots_in;
 
 /// A PEM text, or anything else as a DER.
 pub fn pem(data: &[u8]) {
@@ -123,8 +123,9 @@ fn is_hex(text: &str) -> bool {
 }
 
 /// The key that nothing was ordered for.
-static KEY: std::sync::LazyLock<PrivateKey> =
-    std::sync::LazyLock::new(|| PrivateKey::generate(crate::values::key::KeyType::EcdsaP256).unwrap());
+static KEY: std::sync::LazyLock<PrivateKey> = std::sync::LazyLock::new(|| {
+    PrivateKey::generate(crate::values::key::KeyType::EcdsaP256).unwrap()
+});
 
 /// In bytes.
 const LONGEST: usize = 10_000;

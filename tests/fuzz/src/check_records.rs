@@ -2,11 +2,11 @@
 
 use time::{Duration, OffsetDateTime};
 
+use crate::ports::store::{Record, parse_record};
+use crate::records::state::{Held, PendingKey, State, VaultEntry};
 use crate::rules::ledger::{Imports, Ledger, Limits, Outcome, Purpose};
 use crate::values::names::DnsName;
 use crate::values::problem::Failure;
-use crate::records::state::{Held, PendingKey, State, VaultEntry};
-use crate::ports::store::{Record, parse_record};
 
 /// One object, as every kind of record there is.
 pub fn records(body: &[u8]) {
@@ -97,7 +97,7 @@ fn of_held(held: &Held, now: OffsetDateTime) {
     held.is_in_window(now);
     held.is_to_be_replaced_at_once(now);
     held.is_to_be_asked_about(now);
-    crate::rules::renewal::rfc3339(held.renew_at());
+    crate::values::instant::rfc3339(held.renew_at());
     let renewal = crate::rules::renewal::draw(now, now + Duration::days(90), Some(held), now, 0.5);
     assert!(renewal.at > now);
     let refusal = crate::values::problem::Refusal::no_answer(std::time::Duration::from_secs(1));

@@ -5,8 +5,8 @@ use std::sync::LazyLock;
 use serde_json::{Map, Value, json};
 
 use crate::contract::certificate::{ListenerAt, Target, Wanted, certificate_schema};
-use crate::values::names::DnsName;
 use crate::contract::settings::{Invalid, Settings, path_key, settings_schema};
+use crate::values::names::DnsName;
 
 /// Settings are read whole or refused with the field's name.
 pub fn settings(json: &[u8]) {
@@ -32,7 +32,7 @@ pub fn settings(json: &[u8]) {
             authority.root_certificate.as_deref()
         );
         if let Some(pem) = &authority.root_certificate {
-            let roots = crate::adapters::network::roots_in(pem);
+            let roots = crate::values::trust::roots_in(pem);
             assert!(roots.is_ok(), "accepted, and of no use: {roots:?}");
         }
         if let Some(external) = &authority.external_account {

@@ -1,7 +1,7 @@
 //! Names, addresses, connections and trust: what the self-check and the proof share.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -14,6 +14,9 @@ use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme
 use time::OffsetDateTime;
 use tokio::net::lookup_host;
 use tokio::time::{Instant, timeout_at};
+
+use crate::values::address::is_global;
+use crate::values::trust::roots_in;
 
 /// Returns the platform's trust roots and those in `extra_pem`.
 ///
@@ -29,22 +32,6 @@ pub fn trust_roots(extra_pem: Option<&str>) -> RootCertStore {
         Some(Err(error)) => tracing::warn!(%error, "extra trust roots are left out"),
     }
     roots
-}
-
-/// Returns the certificates in a PEM text, or in words why one of them is no trust root.
-pub fn roots_in(pem: &str) -> Result<Vec<CertificateDer<'static>>, String> {
-    let roots = CertificateDer::pem_slice_iter(pem.as_bytes())
-        .collect::<Result<Vec<_>, _>>()
-        .map_err(|_| "not a PEM certificate: expected BEGIN CERTIFICATE blocks".to_owned())?;
-    if roots.is_empty() {
-        return Err("no certificate in it: expected BEGIN CERTIFICATE blocks".to_owned());
-    }
-    for root in &roots {
-        RootCertStore::empty()
-            .add(root.clone())
-            .map_err(|error| format!("not usable as a trust root: {error}"))?;
-    }
-    Ok(roots)
 }
 
 /// Returns whether a chain leads to a trust root of the platform for this name, or `None` when the platform has none.
@@ -63,16 +50,6 @@ pub fn is_public(chain_pem: &str, name: &str, at: OffsetDateTime) -> Option<bool
     let at = UnixTime::since_unix_epoch(Duration::from_secs(at.unix_timestamp().try_into().ok()?));
     let verified = verifier.verify_server_cert(leaf, intermediates, &name, &[], at);
     Some(verified.is_ok())
-}
-
-/// Returns whether an address is one of the public internet's hosts (IANA special-purpose address registries).
-///
-/// IPv4 addresses within IPv6 ones count as non-global, except behind the well-known NAT64 prefix, where the IPv4 address counts.
-pub fn is_global(address: IpAddr) -> bool {
-    match address {
-        IpAddr::V4(address) => is_global_v4(address),
-        IpAddr::V6(address) => is_global_v6(address),
-    }
 }
 
 /// Returns the addresses to connect to for `host` and `port`: those of `connect_to` where it is set, else the host's own
@@ -197,35 +174,6 @@ fn platform_roots() -> RootCertStore {
     roots
 }
 
-fn is_global_v4(address: Ipv4Addr) -> bool {
-    let [a, b, c, _] = address.octets();
-    !matches!(
-        (a, b, c),
-        (0 | 10 | 127, _, _)
-            | (100, 64..=127, _)
-            | (169, 254, _)
-            | (172, 16..=31, _)
-            | (192, 0, 0 | 2)
-            | (192, 88, 99)
-            | (192, 168, _)
-            | (198, 18 | 19, _)
-            | (198, 51, 100)
-            | (203, 0, 113)
-            | (224..=255, _, _)
-    )
-}
-
-fn is_global_v6(address: Ipv6Addr) -> bool {
-    match address.segments() {
-        [0x64, 0xff9b, 0, 0, 0, 0, high, low] => {
-            is_global_v4(Ipv4Addr::from(u32::from(high) << 16 | u32::from(low)))
-        }
-        // Protocol assignments, documentation twice, 6to4.
-        [0x2001, 0..=0x1ff | 0xdb8, ..] | [0x2002, ..] | [0x3fff, 0..=0xfff, ..] => false,
-        [first, ..] => (0x2000..=0x3fff).contains(&first),
-    }
-}
-
 static PLATFORM: OnceLock<RootCertStore> = OnceLock::new();
 
 /// The error number of an address family the kernel does not have, for which `io::ErrorKind` has no word.
@@ -234,71 +182,6 @@ const EAFNOSUPPORT: i32 = 97;
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn only_hosts_of_the_public_internet_are_global() {
-        let global = [
-            "1.1.1.1",
-            "52.95.110.1",
-            "100.63.255.255",
-            "100.128.0.1",
-            "172.15.0.1",
-            "172.32.0.1",
-            "192.0.1.1",
-            "198.17.0.1",
-            "198.20.0.1",
-            "223.255.255.255",
-            "2600:1f18::1",
-            "2001:200::1",
-            "2a05:d018::1",
-            "64:ff9b::101:101",
-        ];
-        let not = [
-            "0.0.0.0",
-            "10.1.2.3",
-            "100.64.0.1",
-            "127.0.0.1",
-            "169.254.169.254",
-            "172.16.0.1",
-            "172.31.255.255",
-            "192.0.0.8",
-            "192.0.2.1",
-            "192.88.99.1",
-            "192.168.1.1",
-            "198.18.0.1",
-            "198.19.255.255",
-            "198.51.100.1",
-            "203.0.113.1",
-            "224.0.0.1",
-            "240.0.0.1",
-            "255.255.255.255",
-            "::",
-            "::1",
-            "::ffff:1.1.1.1",
-            "::ffff:169.254.169.254",
-            "64:ff9b::a00:1",
-            "64:ff9b:1::1",
-            "100::1",
-            "2001::1",
-            "2001:db8::1",
-            "2002:101:101::1",
-            "3fff::1",
-            "5f00::1",
-            "fc00::1",
-            "fd00:ec2::254",
-            "fe80::1",
-            "ff02::1",
-        ];
-        for address in global {
-            assert!(is_global(address.parse().unwrap()), "{address} is global");
-        }
-        for address in not {
-            assert!(
-                !is_global(address.parse().unwrap()),
-                "{address} is not global"
-            );
-        }
-    }
 
     #[test]
     fn extra_roots_come_on_top_and_broken_ones_are_named() {

@@ -8,6 +8,7 @@ use crate::records::state::{State, TargetKind, TargetState};
 use crate::rules::news::Sent;
 use crate::rules::targets::target_id;
 use crate::values::arn::ListenerArn;
+use crate::values::instant::whole_seconds;
 use crate::values::problem::Problem;
 
 /// The report of a pass.
@@ -288,11 +289,6 @@ pub fn fitting<T: Serialize>(entries: &[T]) -> usize {
             size < LARGEST
         })
         .count()
-}
-
-/// Returns the instant without the fraction of a second that only noise would add.
-pub fn whole_seconds(at: OffsetDateTime) -> OffsetDateTime {
-    at.replace_nanosecond(0).unwrap_or(at)
 }
 
 /// Up to this many certificates, every entry is listed.

@@ -5,8 +5,6 @@ use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::time::Duration;
 
-use time::OffsetDateTime;
-
 use super::journal::Journal;
 use super::made_up::{MadeUp, Wish};
 use super::reading::{ReadAccount, ReadAuthorities, ReadOrder};
@@ -18,11 +16,13 @@ use crate::ports::authority::{
     OrderStatus, Suggested,
 };
 use crate::ports::store::{self, StoreError, read_record};
-use crate::records::state::{Held, OrderRecord, PendingKey, Reason, State, VaultEntry};
+use crate::records::state::{Held, OrderRecord, PendingKey, State, VaultEntry};
 use crate::values::chain::{Chain, Leaf};
+use crate::values::instant::whole_seconds;
 use crate::values::key::PrivateKey;
 use crate::values::names::{CertificateName, DnsName};
 use crate::values::problem::{Refusal, UNSPECIFIED, URN};
+use crate::values::revocation_reason::Reason;
 
 /// The account that a live port signs in to, and its orders.
 type LiveAccount<L> = <<L as Ports>::Authorities as Authorities>::Account;
@@ -360,10 +360,6 @@ pub(super) fn expected_lifetime(profile: Option<&str>) -> time::Duration {
         Some("shortlived") => time::Duration::hours(160),
         _ => time::Duration::days(90),
     }
-}
-
-fn whole_seconds(at: OffsetDateTime) -> OffsetDateTime {
-    crate::contract::report::whole_seconds(at)
 }
 
 fn made_up_url(directory: &str, id: impl ToString) -> String {

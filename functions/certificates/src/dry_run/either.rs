@@ -25,12 +25,12 @@ use crate::ports::load_balancer::{
     AttachError, Balancer, Holding, Listener, LoadBalancer, RuledListener,
 };
 use crate::ports::store::{Condition, Entry, Object, Store, StoreError};
-use crate::records::state::Reason;
 use crate::rules::news::Message;
 use crate::values::arn::{CertificateArn, ListenerArn, LoadBalancerArn, TargetGroupArn};
 use crate::values::key::{KeyType, PrivateKey};
 use crate::values::names::DnsName;
 use crate::values::problem::{Refusal, ServiceError};
+use crate::values::revocation_reason::Reason;
 
 /// A port of either kind.
 pub enum Either<L, P> {

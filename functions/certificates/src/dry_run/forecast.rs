@@ -12,13 +12,14 @@ use super::authority::expected_lifetime;
 use super::journal::{Call, Journal};
 use super::{EitherPorts, Planned};
 use crate::contract::certificate::Wanted;
-use crate::contract::report::{Entry, Outcome, fitting, whole_seconds};
+use crate::contract::report::{Entry, Outcome, fitting};
 use crate::pass::context::{Cycle, Ports};
 use crate::pass::ledgers::LimitsLeft;
 use crate::ports::store::{self, Store, read_record};
 use crate::records::state::State;
 use crate::rules::renewal;
 use crate::rules::targets::regions;
+use crate::values::instant::whole_seconds;
 use crate::values::names::CertificateName;
 use crate::values::problem::Problem;
 

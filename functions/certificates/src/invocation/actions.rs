@@ -3,16 +3,18 @@
 use std::time::Duration;
 
 use crate::contract::certificate::Wanted;
-use crate::contract::report::{Entry, Outcome, whole_seconds};
+use crate::contract::report::{Entry, Outcome};
 use crate::life::decide::{Plan, Step, ToDo, unknown};
 use crate::life::remove::wanted_nowhere;
 use crate::life::{Pass, log};
 use crate::pass::context::{Cycle, Ports, Work, state_problem, store_problem};
 use crate::ports::store::{self, Store, read_record};
-use crate::records::state::{Held, Reason, Removal, State, VaultEntry};
+use crate::records::state::{Held, Removal, State, VaultEntry};
+use crate::values::instant::whole_seconds;
 use crate::values::names::CertificateName;
 use crate::values::problem::Problem;
 use crate::values::problem_types::Ours;
+use crate::values::revocation_reason::Reason;
 
 /// What is asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]

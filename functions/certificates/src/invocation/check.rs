@@ -8,7 +8,6 @@ use serde::Serialize;
 
 use crate::adapters::challenge_fetch::Fetched;
 use crate::adapters::dns::NoAnswer;
-use crate::adapters::network::is_global;
 use crate::contract::certificate::Wanted;
 use crate::contract::settings::CheckMode;
 use crate::pass::context::{Cycle, Ports, store_problem};
@@ -17,6 +16,7 @@ use crate::ports::load_balancer::LoadBalancer;
 use crate::ports::store::{self, Store};
 use crate::rules::caa::Ruling;
 use crate::rules::challenge_path::Finding;
+use crate::values::address::is_global;
 use crate::values::arn::LoadBalancerArn;
 use crate::values::names::{CertificateName, DnsName};
 use crate::values::problem::Problem;

@@ -9,7 +9,7 @@ use time::format_description::well_known::Rfc3339;
 use crate::invocation::actions::Action;
 use crate::invocation::status::Selection;
 use crate::ports::store;
-use crate::records::state::Reason;
+use crate::values::revocation_reason::Reason;
 
 /// What an invocation asks for.
 #[derive(Debug, PartialEq)]

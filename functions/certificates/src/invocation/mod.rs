@@ -29,11 +29,11 @@ use crate::metrics::Metrics;
 use crate::pass::context::{Cycle, Ports, store_problem};
 use crate::ports::store::{self, Condition, Store, StoreError};
 use crate::rules::figures;
-use crate::rules::renewal::rfc3339;
 use crate::values::clock::Clock;
+use crate::values::instant::rfc3339;
 use crate::values::names::CertificateName;
-use crate::values::problem::{Problem, Retry};
-use crate::values::problem_types::Ours;
+use crate::values::problem::Problem;
+use crate::values::problem_types::{Ours, Retry};
 
 pub use event::{Event, NotUnderstood};
 

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
 use crate::contract::certificate::Wanted;
-use crate::contract::report::{TargetEntry, fitting, target_entries, whole_seconds};
+use crate::contract::report::{TargetEntry, fitting, target_entries};
 use crate::invocation::unmanaged::Unmanaged;
 use crate::life::decide::{revoked, unknown};
 use crate::life::order::Course;
@@ -17,6 +17,7 @@ use crate::records::state::{HISTORY, RenewalInformation, RolledBack, Served, Sta
 use crate::rules::news;
 use crate::rules::order_names;
 use crate::rules::renewal::Decision;
+use crate::values::instant::whole_seconds;
 use crate::values::names::CertificateName;
 use crate::values::problem::Problem;
 use crate::values::problem_types::Ours;

@@ -7,13 +7,13 @@ use futures_util::{StreamExt, stream};
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
-use crate::contract::report::whole_seconds;
 use crate::pass::context::{Cycle, Ports, TAG_CERTIFICATE, TAG_INSTALLATION, store_problem};
 use crate::pass::strays::Known;
 use crate::ports::certificate_manager::CertificateManager;
 use crate::ports::store::{self, Store, read_record};
 use crate::records::state::State;
 use crate::values::arn::{CertificateArn, ListenerArn};
+use crate::values::instant::whole_seconds;
 use crate::values::problem::{Problem, ServiceError};
 use crate::values::problem_types::Ours;
 

@@ -12,8 +12,9 @@ use crate::records::state::{Held, Removal, State, TargetRecord, TargetState};
 use crate::rules::ledger::Blocked;
 use crate::rules::news;
 use crate::rules::order_names;
-use crate::rules::renewal::{Decision, rfc3339};
+use crate::rules::renewal::Decision;
 use crate::values::arn::ListenerArn;
+use crate::values::instant::rfc3339;
 use crate::values::names::CertificateName;
 use crate::values::problem::{Failure, Problem};
 use crate::values::problem_types::Ours;
@@ -314,7 +315,7 @@ impl<P: Ports> Cycle<'_, P> {
         }
         if state.removing.is_none() && (self.removes_orphans() || state.is_nothing()) {
             state.removing = Some(Removal {
-                at: crate::contract::report::whole_seconds(now),
+                at: crate::values::instant::whole_seconds(now),
                 document: None,
             });
             state.note(now, "removal", "the document is gone");

@@ -205,7 +205,7 @@ impl<P: Ports> Cycle<'_, P> {
             let reason =
                 "its load balancer may be full: the next pass orders it where there is room";
             let mut entry = Entry::bare(to_do.wanted.name.as_str(), Outcome::Waiting, reason);
-            entry.next_attempt = Some(crate::contract::report::whole_seconds(self.clock.now()));
+            entry.next_attempt = Some(crate::values::instant::whole_seconds(self.clock.now()));
             log(&entry);
             entries.push(entry);
         }
@@ -306,7 +306,7 @@ impl<P: Ports> Cycle<'_, P> {
     fn out_of_time(&self, name: &CertificateName) -> Entry {
         let reason = "out of time; the next pass looks at it";
         let mut entry = Entry::bare(name.as_str(), Outcome::Waiting, reason);
-        entry.next_attempt = Some(crate::contract::report::whole_seconds(self.clock.now()));
+        entry.next_attempt = Some(crate::values::instant::whole_seconds(self.clock.now()));
         entry.is_unseen = true;
         entry
     }

@@ -9,11 +9,12 @@ use futures_util::future::join_all;
 use time::OffsetDateTime;
 use tokio::time::Instant;
 
-use crate::contract::report::{Entry, whole_seconds};
+use crate::contract::report::Entry;
 use crate::contract::settings::Channel;
 use crate::pass::context::{Cycle, Halt, Ports, Work};
 use crate::records::state::State;
 use crate::rules::news::{Found, LONGEST_WAIT, Message, Outgoing, Told};
+use crate::values::instant::whole_seconds;
 use crate::values::problem::backoff;
 
 /// What the channels did in a pass, by [`Channel::key`].

@@ -3,12 +3,12 @@
 use time::{Duration, OffsetDateTime};
 
 use crate::contract::certificate::Wanted;
-use crate::contract::report::whole_seconds;
 use crate::pass::context::{Halt, Ports, Work};
 use crate::pass::preflight;
 use crate::ports::store::{self, Store, StoreError};
 use crate::records::state::{Removal, State, TargetState};
 use crate::rules::targets::Deployed;
+use crate::values::instant::whole_seconds;
 use crate::values::key::KeyType;
 use crate::values::names::CertificateName;
 use crate::values::problem::Problem;

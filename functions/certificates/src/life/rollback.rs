@@ -2,18 +2,19 @@
 
 use time::OffsetDateTime;
 
-use crate::contract::report::whole_seconds;
 use crate::pass::context::{Cycle, Halt, Ports, Work};
 use crate::ports::authority::Account;
 use crate::ports::certificate_manager::{CertificateManager, same_serial};
 use crate::ports::store::{self, read_record};
-use crate::records::state::{Held, Reason, Revocation, RolledBack, State, VaultEntry};
-use crate::rules::renewal::{self, rfc3339};
+use crate::records::state::{Held, Revocation, RolledBack, State, VaultEntry};
+use crate::rules::renewal;
 use crate::values::arn::CertificateArn;
 use crate::values::chain::{Chain, Leaf};
+use crate::values::instant::{rfc3339, whole_seconds};
 use crate::values::names::CertificateName;
-use crate::values::problem::{Problem, Retry, ServiceError};
-use crate::values::problem_types::{self, Ours};
+use crate::values::problem::{self, Problem, ServiceError};
+use crate::values::problem_types::{Ours, Retry};
+use crate::values::revocation_reason::Reason;
 
 impl State {
     /// Makes the certificate before the one to be served again; `to` names it by its serial. Returns what changed, in words, or `None`
@@ -328,8 +329,7 @@ impl<P: Ports> Work<'_, '_, P> {
             Err(refusal) if refusal.word() == "alreadyRevoked" => {}
             // Our clock alone does not decide that it has ended.
             Err(refusal)
-                if *not_after <= self.cycle.clock.now()
-                    && !problem_types::is_unavailable(&refusal) =>
+                if *not_after <= self.cycle.clock.now() && !problem::is_unavailable(&refusal) =>
             {
                 self.note("not revoked", format!("{serial}: it has ended"));
                 self.state.end_revocation(serial);

@@ -26,13 +26,14 @@ use crate::ports::store::{self, Condition, Store, StoreError, write_record};
 use crate::records::state::{Held, LONGEST_LEASE, Lease, Leftovers, State};
 use crate::rules::news::{Channels, Message};
 use crate::rules::order_names::Blame;
-use crate::rules::renewal;
 use crate::values::arn::ListenerArn;
 use crate::values::clock::Clock;
+use crate::values::instant::whole_seconds;
 use crate::values::key::{KeyType, PrivateKey};
+use crate::values::lifetime;
 use crate::values::names::{CertificateName, DnsName};
-use crate::values::problem::{Failure, Problem, Refusal, ServiceError, backoff};
-use crate::values::problem_types::{self, Ours};
+use crate::values::problem::{self, Failure, Problem, Refusal, ServiceError, backoff};
+use crate::values::problem_types::Ours;
 
 /// Everything outside that a pass talks to.
 #[allow(async_fn_in_trait)] // one task drives a whole pass, so no future has to be `Send`
@@ -318,8 +319,8 @@ impl From<Refusal> for Failing {
     fn from(refusal: Refusal) -> Self {
         Self {
             not_before: refusal.retry_after,
-            paused: problem_types::is_paused(&refusal),
-            unavailable: problem_types::is_unavailable(&refusal),
+            paused: problem::is_paused(&refusal),
+            unavailable: problem::is_unavailable(&refusal),
             ..Self::from(refusal.problem())
         }
     }
@@ -441,7 +442,7 @@ impl<'c, 'p, P: Ports> Work<'c, 'p, P> {
     pub(crate) async fn end(&mut self) -> Result<(), Halt> {
         self.state.lease = None;
         if !self.document.is_empty() {
-            let now = renewal_second(self.cycle.clock.now());
+            let now = whole_seconds(self.cycle.clock.now());
             self.state.note_unserved(now);
         }
         match self.save().await {
@@ -469,7 +470,7 @@ impl<'c, 'p, P: Ports> Work<'c, 'p, P> {
         let detail = detail.into();
         tracing::info!(certificate.name = %self.wanted.name, step, detail, "step");
         self.state
-            .note(renewal_second(self.cycle.clock.now()), step, detail);
+            .note(whole_seconds(self.cycle.clock.now()), step, detail);
     }
 
     /// Returns the failure to be remembered after this one (rule 7); `directory`: of the authority it happened with, empty for none.
@@ -491,7 +492,7 @@ impl<'c, 'p, P: Ports> Work<'c, 'p, P> {
         let urgent = [held, self.state.still_served]
             .into_iter()
             .flatten()
-            .any(|valid| renewal::urgent(valid.not_before, valid.not_after, now));
+            .any(|valid| lifetime::urgent(valid.not_before, valid.not_after, now));
         let held = self.state.certificate.as_ref();
         let urgent = urgent
             || failing.problem.costs_nobody()
@@ -510,8 +511,8 @@ impl<'c, 'p, P: Ports> Work<'c, 'p, P> {
         Failure {
             problem: failing.problem.clone(),
             attempts,
-            at: renewal_second(now),
-            next_attempt: renewal_second(next_attempt) + Duration::from_secs(1),
+            at: whole_seconds(now),
+            next_attempt: whole_seconds(next_attempt) + Duration::from_secs(1),
             identifiers: failing.identifiers.clone(),
             binding: failing.not_before.is_some() || paused,
             document: self.document.clone(),
@@ -596,10 +597,6 @@ impl<'c, 'p, P: Ports> Work<'c, 'p, P> {
         };
         Ok(())
     }
-}
-
-fn renewal_second(at: OffsetDateTime) -> OffsetDateTime {
-    crate::contract::report::whole_seconds(at)
 }
 
 const TO_REMEMBER: Duration = Duration::from_secs(1);

@@ -752,7 +752,7 @@ mod tests {
             Change::Write(())
         };
         let problem = change(&store, KEY, &mut seen, decide).await.unwrap_err();
-        assert_eq!(problem.retry, crate::values::problem::Retry::Soon);
+        assert_eq!(problem.retry, crate::values::problem_types::Retry::Soon);
         assert_eq!(store.stored(), ROUNDS);
     }
 }

@@ -5,7 +5,8 @@ use std::time::Duration;
 use crate::pass::context::{Cycle, Ports, Work};
 use crate::ports::authority::Authorities;
 use crate::records::state::{Held, RenewalInformation, State};
-use crate::rules::renewal::{information_after, rfc3339};
+use crate::rules::renewal::information_after;
+use crate::values::instant::rfc3339;
 use crate::values::problem::Refusal;
 
 impl<P: Ports> Cycle<'_, P> {
@@ -62,7 +63,7 @@ impl<P: Ports> Cycle<'_, P> {
                 rfc3339(window.end),
                 rfc3339(held.renew_at())
             );
-            let at = crate::contract::report::whole_seconds(self.clock.now());
+            let at = crate::values::instant::whole_seconds(self.clock.now());
             state.note(at, "window suggested", detail.trim_end());
         }
         true

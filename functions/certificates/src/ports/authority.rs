@@ -8,9 +8,9 @@ use time::OffsetDateTime;
 use zeroize::Zeroizing;
 
 use crate::contract::settings;
-use crate::records::state::Reason;
 use crate::values::names::DnsName;
 use crate::values::problem::Refusal;
+use crate::values::revocation_reason::Reason;
 
 /// The calls the cycle makes to certificate authorities.
 #[allow(async_fn_in_trait)] // one task drives a whole pass, so no future has to be `Send`

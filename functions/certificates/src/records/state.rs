@@ -16,14 +16,15 @@ use crate::contract::certificate::{ListenerAt, Wanted};
 use crate::ports::store::Record;
 use crate::rules::ledger::Reserved;
 use crate::rules::news::Told;
-use crate::rules::renewal::urgent;
 use crate::rules::word::Word;
 use crate::values::arn::{CertificateArn, ListenerArn};
 use crate::values::chain::Leaf;
 use crate::values::key::KeyType;
+use crate::values::lifetime::urgent;
 use crate::values::names::DnsName;
 use crate::values::problem::{Failure, Problem};
 use crate::values::problem_types::Ours;
+use crate::values::revocation_reason::Reason;
 
 /// The record of one certificate.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -612,23 +613,6 @@ impl Revocation {
         let until = failure.holds(now, false, &failure.document, &failure.directory, &[])?;
         Some((failure, until))
     }
-}
-
-/// Why a certificate is revoked (RFC 5280 section 5.3.1), as far as authorities take it from subscribers.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub enum Reason {
-    /// None given.
-    #[default]
-    Unspecified,
-    /// Somebody else may have the private key.
-    KeyCompromise,
-    /// The subject's names or other information in it changed.
-    AffiliationChanged,
-    /// Another one took its place.
-    Superseded,
-    /// The names are no longer used.
-    CessationOfOperation,
 }
 
 /// That everything of ours is to go.

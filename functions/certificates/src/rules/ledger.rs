@@ -13,7 +13,7 @@ use time::{Date, Duration, OffsetDateTime};
 
 use crate::ports::store::Record;
 use crate::records::state::Held;
-use crate::rules::renewal::rfc3339;
+use crate::values::instant::rfc3339;
 use crate::values::names::DnsName;
 use crate::values::problem::{LONGEST_RETRY_AFTER, Problem};
 use crate::values::problem_types::Ours;

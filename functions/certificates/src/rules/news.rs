@@ -9,17 +9,19 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use time::{Duration, OffsetDateTime};
 
-use crate::contract::report::{Entry, Outcome, whole_seconds};
+use crate::contract::report::{Entry, Outcome};
 use crate::contract::settings::{Channel, Notify};
 use crate::records::state::State;
 use crate::rules::remedy;
-use crate::values::problem::{Problem, Retry};
-use crate::values::problem_types::Ours;
+use crate::values::instant::whole_seconds;
+use crate::values::problem::Problem;
+use crate::values::problem_types::{Ours, Retry};
 
 use super::wording;
 pub use super::wording::{body, email, schemas, subject};
 pub(crate) use crate::life::notify::Channels;
 pub use crate::life::notify::Sent;
+use crate::values::text::cut;
 
 /// What a message is about.
 #[derive(
@@ -132,7 +134,7 @@ impl From<&Problem> for Said {
     fn from(problem: &Problem) -> Self {
         Self {
             kind: problem.kind.clone(),
-            detail: wording::cut(&problem.detail, LONGEST_DETAIL),
+            detail: cut(&problem.detail, LONGEST_DETAIL),
             retry: problem.retry,
         }
     }

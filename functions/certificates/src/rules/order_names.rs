@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use time::{Duration, OffsetDateTime};
 
 use crate::contract::certificate::Wanted;
-use crate::contract::report::whole_seconds;
 use crate::records::state::{Missing, OrderRecord, State};
+use crate::values::instant::whole_seconds;
 use crate::values::names::DnsName;
-use crate::values::problem::{LONGEST_RETRY_AFTER, LONGEST_WAIT, Problem, Retry, backoff};
-use crate::values::problem_types::Ours;
+use crate::values::problem::{LONGEST_RETRY_AFTER, LONGEST_WAIT, Problem, backoff};
+use crate::values::problem_types::{Ours, Retry};
 
 /// A name that stands in the way of an order, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,8 +1,8 @@
 //! Pure: the next command to try, for somebody who reads of a problem.
 
 use crate::values::names::CertificateName;
-use crate::values::problem::{Problem, Retry};
-use crate::values::problem_types::Ours;
+use crate::values::problem::Problem;
+use crate::values::problem_types::{Ours, Retry};
 
 /// Returns the command that helps most with a problem of a certificate; `None` where nothing has to be typed, or where it would hold a
 /// name that is none: what people copy must not be of somebody else's making.

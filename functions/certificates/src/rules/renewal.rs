@@ -3,10 +3,11 @@
 use time::{Duration, OffsetDateTime, UtcOffset};
 
 use crate::contract::certificate::Wanted;
-use crate::contract::report::whole_seconds;
 use crate::ports::authority::Suggested;
 use crate::records::state::{Held, Renewal, RenewalInformation, State, Window};
 use crate::rules::order_names;
+use crate::values::instant::{rfc3339, whole_seconds};
+use crate::values::lifetime::{SHORT, little};
 use crate::values::names::DnsName;
 use crate::values::problem::{Refusal, backoff};
 
@@ -313,27 +314,6 @@ fn window_of(suggested: Suggested, held: &Held, luck: f64) -> Option<Window> {
     })
 }
 
-/// Whether little of the lifetime is left, so that our own waits are capped (rule 7).
-pub fn urgent(not_before: OffsetDateTime, not_after: OffsetDateTime, now: OffsetDateTime) -> bool {
-    not_after - now < little(not_after - not_before)
-}
-
-fn little(lifetime: Duration) -> Duration {
-    if lifetime < SHORT {
-        lifetime / 4
-    } else {
-        Duration::max(lifetime / 20, Duration::days(1))
-    }
-}
-
-/// Writes an instant for a person and for machines alike.
-pub fn rfc3339(at: OffsetDateTime) -> String {
-    at.replace_nanosecond(0)
-        .unwrap_or(at)
-        .format(&time::format_description::well_known::Rfc3339)
-        .unwrap_or_else(|_| at.to_string())
-}
-
 fn listed(names: &[&str]) -> String {
     if names.is_empty() {
         "none".to_owned()
@@ -344,8 +324,6 @@ fn listed(names: &[&str]) -> String {
 
 /// In bytes.
 const LONGEST_URL: usize = 1_000;
-/// Certificates below this lifetime are renewed at half of it.
-const SHORT: Duration = Duration::days(10);
 /// After so many early replacements in a row the next waits for a day.
 const HASTE_OF_A_DAY: u32 = 4;
 /// An authority is asked about a certificate at most once in this time,
@@ -572,18 +550,5 @@ mod tests {
         assert!(held.is_to_be_asked_about(START + Duration::hours(6)));
         assert!(held.is_to_be_asked_about(START - Duration::days(2)));
         assert!(!held.is_to_be_asked_about(held.not_after), "it has ended");
-    }
-
-    #[test]
-    fn little_is_left_in_the_last_twentieth_or_day_or_quarter() {
-        let start = datetime!(2026-01-01 0:00 UTC);
-        let end = start + Duration::days(90);
-        assert!(!urgent(start, end, end - Duration::days(5)));
-        assert!(urgent(start, end, end - Duration::days(4)));
-        let end = start + Duration::days(12);
-        assert!(urgent(start, end, end - Duration::hours(23)));
-        let end = start + Duration::days(6);
-        assert!(urgent(start, end, end - Duration::hours(35)));
-        assert!(!urgent(start, end, end - Duration::hours(37)));
     }
 }

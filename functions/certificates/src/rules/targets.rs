@@ -2,8 +2,8 @@
 
 use crate::contract::certificate::{ListenerAt, Target, Wanted};
 use crate::records::state::{State, TargetKind, TargetState};
-use crate::values::problem::{Problem, Retry};
-use crate::values::problem_types::Ours;
+use crate::values::problem::Problem;
+use crate::values::problem_types::{Ours, Retry};
 
 /// What a deployment did.
 #[derive(Debug, Default)]

@@ -6,7 +6,8 @@ use time::OffsetDateTime;
 
 use crate::contract::settings::{WebhookFormat, schema_generator};
 use crate::rules::news::{Kind, Message, Said};
-use crate::rules::renewal::rfc3339;
+use crate::values::instant::rfc3339;
+use crate::values::text::cut;
 
 /// Returns a message in one paragraph.
 pub(super) fn text(message: &Message) -> String {
@@ -257,13 +258,6 @@ fn in_markdown(text: &str) -> String {
         }
     }
     escaped
-}
-
-pub(super) fn cut(text: &str, most: usize) -> String {
-    if text.chars().count() <= most {
-        return text.to_owned();
-    }
-    text.chars().take(most - 1).chain(['…']).collect()
 }
 
 /// Of what was wrong before.

@@ -1,9 +1,15 @@
 //! The words of the domain: immutable, without I/O. Imports nothing of ours.
 
+pub mod address;
 pub mod arn;
 pub mod chain;
 pub mod clock;
+pub mod instant;
 pub mod key;
+pub mod lifetime;
 pub mod names;
 pub mod problem;
 pub mod problem_types;
+pub mod revocation_reason;
+pub mod text;
+pub mod trust;

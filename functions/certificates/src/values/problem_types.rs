@@ -2,7 +2,21 @@
 //!
 //! `events/README.md` has these tables for the reader; a test keeps the two the same.
 
-use crate::values::problem::{Refusal, Retry};
+use serde::{Deserialize, Serialize};
+
+/// When trying again makes sense.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Retry {
+    /// By our own ladder: 1, 10, 100 minutes, then daily.
+    Soon,
+    /// Not before the instant the other side named.
+    At,
+    /// Somebody has to act; looked at again by the ladder all the same.
+    Person,
+    /// Never as things are: only another document or build helps.
+    Never,
+}
 
 macro_rules! ours {
     ($($(#[doc = $doc:literal])+ $word:literal $name:ident $retry:ident;)+) => {
@@ -315,57 +329,12 @@ pub const AWS: &[(&[&str], Retry, &str)] = &[
     ),
 ];
 
-/// Returns the class of what an authority said.
-pub fn of_refusal(refusal: &Refusal) -> Retry {
-    let word = refusal.word();
-    let known = AUTHORITY.iter().find(|(known, ..)| *known == word);
-    match known.map(|(_, retry, _)| *retry) {
-        Some(class @ (Retry::Person | Retry::Never)) => class,
-        _ if refusal.retry_after.is_some() => Retry::At,
-        _ if is_paused(refusal) => Retry::Person,
-        _ => word
-            .strip_prefix("certloop:")
-            .and_then(|word| Ours::ALL.iter().find(|ours| ours.word() == word))
-            .map_or(Retry::Soon, |ours| ours.retry()),
-    }
-}
-
-/// Whether the authority has paused a name or account until somebody opens a link: a limit, a link, and no Retry-After. A limit that is
-/// over in a moment has a link to its documentation, and says in words when to retry.
-pub fn is_paused(refusal: &Refusal) -> bool {
-    let is_limit = refusal.word() == "rateLimited" || refusal.status == Some(429);
-    let says_when = refusal.detail.contains("retry after");
-    is_limit && !says_when && refusal.retry_after.is_none() && refusal.detail.contains("://")
-}
-
-/// Whether an authority is down or limiting, rather than unwilling: another authority may be of use.
-pub fn is_unavailable(refusal: &Refusal) -> bool {
-    match refusal.word() {
-        "rateLimited" | "serverInternal" => true,
-        _ => {
-            let is_answer = |status: u16| status < 500 && status != 429;
-            !refusal.status.is_some_and(is_answer)
-        }
-    }
-}
-
-/// Returns the class of what AWS said about a problem of ours, and what helps.
-pub fn of_aws(ours: Ours, code: Option<&str>) -> (Retry, Option<&'static str>) {
-    let of_code = AWS
-        .iter()
-        .find(|(codes, ..)| code.is_some_and(|code| codes.contains(&code)));
-    match of_code {
-        Some((_, retry, remedy)) => (*retry, Some(remedy)),
-        None => (ours.retry(), None),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use time::OffsetDateTime;
 
     use super::*;
-    use crate::values::problem::URN;
+    use crate::values::problem::{Refusal, URN, of_aws, of_refusal};
 
     fn refusal(word: &str, detail: &str, status: u16, retry_after: bool) -> Refusal {
         Refusal {

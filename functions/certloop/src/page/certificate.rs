@@ -4,7 +4,8 @@ use std::fmt::Write as _;
 
 use certificates::invocation::status::{Standing, TargetStanding};
 use certificates::records::state::{SeenBy, Stage, TargetState};
-use certificates::values::problem::{Problem, Retry};
+use certificates::values::problem::Problem;
+use certificates::values::problem_types::Retry;
 use time::{Duration, OffsetDateTime};
 
 use crate::status::{Health, Serving, command, is_running_out, name_of, to_be_served};

@@ -1,7 +1,7 @@
 //! Pure: how it stands with a certificate, and who has to act.
 
 use certificates::invocation::status::{Inventory, Standing};
-use certificates::values::problem::Retry;
+use certificates::values::problem_types::Retry;
 use time::OffsetDateTime;
 
 use super::serving::{Serving, revoked};

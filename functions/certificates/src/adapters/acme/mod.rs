@@ -23,9 +23,9 @@ use crate::ports::authority::{
     Account, AccountKey, Authorities, Authorization, AuthorizationStatus, Http01, Order,
     OrderStatus, Suggested,
 };
-use crate::records::state::Reason;
 use crate::values::names::DnsName;
 use crate::values::problem::{REPLACES_NOT_ECHOED, Refusal};
+use crate::values::revocation_reason::Reason;
 use answer::of_problem;
 use http::{Exchange, Wire};
 

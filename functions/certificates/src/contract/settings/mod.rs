@@ -21,11 +21,11 @@ use serde_json::error::Category;
 use serde_path_to_error::{Path, Segment};
 use x509_parser::pem::Pem;
 
-use crate::adapters::network;
 use crate::rules::ledger;
 use crate::values::arn;
 use crate::values::key::KeyType;
 use crate::values::names::{self, DnsName, quoted};
+use crate::values::trust;
 
 use notify::NotifyDocument;
 pub use notify::{Channel, Notify, WebhookFormat};
@@ -825,7 +825,7 @@ fn check_roots(field: &str, pem: &str) -> Result<(), Invalid> {
         ));
     }
     // As they are read when a server is judged: one that cannot be used then would be left out.
-    network::roots_in(pem).map(drop).map_err(|reason| {
+    trust::roots_in(pem).map(drop).map_err(|reason| {
         Invalid::at(
             field,
             format!("holds a certificate that is {reason}: {remedy}"),

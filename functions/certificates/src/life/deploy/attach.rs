@@ -218,15 +218,15 @@ impl<P: Ports> Work<'_, '_, P> {
         deployed.changed |= touched || unseen;
         record.stuck = stuck;
         record.stays_seen_at =
-            (!stays.is_empty()).then(|| crate::contract::report::whole_seconds(clock));
+            (!stays.is_empty()).then(|| crate::values::instant::whole_seconds(clock));
         record.stays = stays;
         if !record.holds_ours() {
             (record.since, record.default_since) =
-                (Some(crate::contract::report::whole_seconds(clock)), None);
+                (Some(crate::values::instant::whole_seconds(clock)), None);
         }
         let is_default = now_held.default.as_deref() == Some(ours.as_str());
         record.default_since = is_default.then(|| {
-            (record.default_since).unwrap_or_else(|| crate::contract::report::whole_seconds(clock))
+            (record.default_since).unwrap_or_else(|| crate::values::instant::whole_seconds(clock))
         });
         record.state = TargetState::Attached;
         (record.certificate_arn, record.serial) = now;

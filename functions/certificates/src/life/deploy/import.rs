@@ -11,10 +11,10 @@ use crate::pass::context::{Halt, Ports, Work};
 use crate::ports::certificate_manager::{CertificateManager, Material, same_serial};
 use crate::ports::store::{self, read_record};
 use crate::records::state::{Import, Importing, Superseded, Untagged, VaultEntry};
-use crate::rules::renewal;
 use crate::rules::takeover;
 use crate::values::arn::CertificateArn;
 use crate::values::chain::{Chain, Leaf, may_reimport};
+use crate::values::lifetime;
 use crate::values::problem::{Problem, ServiceError};
 use crate::values::problem_types::Ours;
 
@@ -144,7 +144,7 @@ impl<P: Ports> Work<'_, '_, P> {
                 }
                 Standing::Other(old) => {
                     let now = self.cycle.clock.now();
-                    urgent = renewal::urgent(old.not_before, old.not_after, now);
+                    urgent = lifetime::urgent(old.not_before, old.not_after, now);
                     let Some(why) = self.import_in_place(region, &arn, &old, issued).await? else {
                         return Ok((arn, Imported::Over));
                     };
@@ -326,7 +326,7 @@ impl<P: Ports> Work<'_, '_, P> {
         }
         let now = self.cycle.clock.now();
         let held = self.state.certificate.as_ref();
-        let urgent = renewal::urgent(old.not_before, old.not_after, now)
+        let urgent = lifetime::urgent(old.not_before, old.not_after, now)
             || held.is_some_and(|held| held.renewal.hasty > 0)
             || self.replaces_revoked();
         self.count_import(region, urgent).await?;
@@ -451,7 +451,7 @@ impl<P: Ports> Work<'_, '_, P> {
         let material = issued.material()?;
         let left = self.grant("importing", LEAST, LONGEST)?;
         self.count_import(region, urgent).await?;
-        let at = crate::contract::report::whole_seconds(self.cycle.clock.now());
+        let at = crate::values::instant::whole_seconds(self.cycle.clock.now());
         self.state
             .imports
             .entry(region.to_owned())

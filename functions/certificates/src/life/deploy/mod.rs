@@ -19,13 +19,14 @@ use crate::pass::context::{Cycle, Halt, Ports, Work};
 use crate::ports::certificate_manager::{CertificateManager, same_serial};
 use crate::records::state::{Held, State, TargetKind, TargetState};
 use crate::rules::listener;
-use crate::rules::renewal::{self, rfc3339};
+use crate::rules::renewal;
 use crate::rules::targets::{
     Deployed, regions, stray_targets, target_id, target_region, uses_region,
 };
 use crate::rules::word::Word;
 use crate::values::arn::CertificateArn;
 use crate::values::chain::{Chain, Leaf};
+use crate::values::instant::rfc3339;
 use crate::values::problem::{Problem, backoff};
 use crate::values::problem_types::Ours;
 
@@ -183,7 +184,7 @@ impl<P: Ports> Work<'_, '_, P> {
         self.take_the_documents_word();
         let outcome = self.deploy_in_force(&mut deployed).await;
         self.state
-            .note_served(crate::contract::report::whole_seconds(
+            .note_served(crate::values::instant::whole_seconds(
                 self.cycle.clock.now(),
             ));
         outcome.map(|()| deployed)
@@ -343,8 +344,7 @@ impl<P: Ports> Work<'_, '_, P> {
                     && let Some(held) = &mut self.state.certificate
                 {
                     // Without its key it stands where it stands: another one is due now.
-                    held.renewal.at =
-                        crate::contract::report::whole_seconds(self.cycle.clock.now());
+                    held.renewal.at = crate::values::instant::whole_seconds(self.cycle.clock.now());
                 }
                 for target in &targets {
                     let (kind, id) = target_id(target, &self.state, &home);
@@ -372,7 +372,7 @@ impl<P: Ports> Work<'_, '_, P> {
                     record.certificate_arn = Some(arn.clone());
                     record.serial = Some(issued.leaf().serial.clone());
                     record.proved = None;
-                    record.checked_at = Some(crate::contract::report::whole_seconds(
+                    record.checked_at = Some(crate::values::instant::whole_seconds(
                         self.cycle.clock.now(),
                     ));
                     record.detail = None;

@@ -93,7 +93,7 @@ impl<P: Ports> Work<'_, '_, P> {
             return Err(self.out_of_time("the proof"));
         }
         let mode = settings.mode;
-        let now = crate::contract::report::whole_seconds(self.cycle.clock.now());
+        let now = crate::values::instant::whole_seconds(self.cycle.clock.now());
         let record = self.state.target_mut(TargetKind::Listener, arn.as_str());
         record.checked_at = Some(now);
         let (proved, trusted, detail, verdict) = match proven {

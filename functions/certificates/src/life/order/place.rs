@@ -12,8 +12,8 @@ use crate::rules::ledger::{Blocked, Left, Outcome, Purpose, Reserved, registered
 use crate::rules::order_names::{self, Blame};
 use crate::rules::targets::regions;
 use crate::values::names::DnsName;
-use crate::values::problem::{Problem, REPLACES_NOT_ECHOED, Refusal};
-use crate::values::problem_types::{self, Ours};
+use crate::values::problem::{self, Problem, REPLACES_NOT_ECHOED, Refusal};
+use crate::values::problem_types::Ours;
 
 impl<P: Ports> Cycle<'_, P> {
     /// Returns what an order is to the authority's limits; `as_successor`: it says which certificate it replaces.
@@ -191,7 +191,7 @@ impl<P: Ports> Work<'_, '_, P> {
             url: order.url().to_owned(),
             stage: Stage::Ordered,
             reason: reason.to_owned(),
-            ordered_at: Some(crate::contract::report::whole_seconds(
+            ordered_at: Some(crate::values::instant::whole_seconds(
                 self.cycle.clock.now(),
             )),
             unreachable_once: false,
@@ -334,7 +334,7 @@ impl<P: Ports> Work<'_, '_, P> {
         refusal: Refusal,
     ) -> Halt {
         let problem = refusal.problem();
-        let paused = problem_types::is_paused(&refusal);
+        let paused = problem::is_paused(&refusal);
         let said_of = |about: &dyn Fn(&DnsName) -> bool| -> Vec<DnsName> {
             names.iter().filter(|name| about(name)).cloned().collect()
         };
@@ -374,7 +374,7 @@ impl<P: Ports> Work<'_, '_, P> {
             not_before: refusal.retry_after,
             identifiers: named.iter().map(ToString::to_string).collect(),
             paused,
-            unavailable: named.is_empty() && problem_types::is_unavailable(&refusal),
+            unavailable: named.is_empty() && problem::is_unavailable(&refusal),
             problem,
         })
     }

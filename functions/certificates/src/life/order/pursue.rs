@@ -23,10 +23,11 @@ use crate::rules::order_names::{self, Blame};
 use crate::rules::renewal;
 use crate::rules::word::Word;
 use crate::values::chain::{Chain, check_issued};
+use crate::values::instant;
 use crate::values::key::PrivateKey;
 use crate::values::names::DnsName;
-use crate::values::problem::{Failure, Problem, Refusal, URN};
-use crate::values::problem_types::{self, Ours};
+use crate::values::problem::{self, Failure, Problem, Refusal, URN};
+use crate::values::problem_types::Ours;
 
 type OrderOf<P> = <<<P as Ports>::Authorities as Authorities>::Account as Account>::Order;
 
@@ -476,7 +477,7 @@ impl<P: Ports> Work<'_, '_, P> {
             format!(
                 "serial {}, valid until {}",
                 leaf.serial,
-                renewal::rfc3339(leaf.not_after)
+                instant::rfc3339(leaf.not_after)
             ),
         );
         self.save().await?;
@@ -493,7 +494,7 @@ impl<P: Ports> Work<'_, '_, P> {
         };
         let names = listed_names(record.domains.iter());
         self.note("rehearsed", format!("{names} at {}", record.authority));
-        let now = crate::contract::report::whole_seconds(self.cycle.clock.now());
+        let now = crate::values::instant::whole_seconds(self.cycle.clock.now());
         self.state.has_ordered_at(&record.directory, now);
         self.state.rehearsed = Some(Rehearsed {
             domains: record.domains,
@@ -524,7 +525,7 @@ impl<P: Ports> Work<'_, '_, P> {
         self.state.rehearsed = Some(Rehearsed {
             domains,
             directory: course.authority.directory.clone(),
-            at: crate::contract::report::whole_seconds(now),
+            at: crate::values::instant::whole_seconds(now),
         });
         let is_of_it = |failure: &Failure| failure.directory == course.authority.directory;
         if self.state.order_failure.as_ref().is_some_and(is_of_it) {
@@ -581,7 +582,7 @@ impl<P: Ports> Work<'_, '_, P> {
     async fn autopsy(&mut self, order: &mut OrderOf<P>) -> Result<Failing, Halt> {
         let authorizations = self.answered(order.authorizations(true)).await?;
         let until = AskedFor(
-            crate::contract::report::whole_seconds(self.cycle.clock.now()) + STILL_ASKED_FOR,
+            crate::values::instant::whole_seconds(self.cycle.clock.now()) + STILL_ASKED_FOR,
         );
         let tokens = &self.state.leftovers.tokens;
         let still_asked_for: Vec<_> = authorizations
@@ -631,7 +632,7 @@ impl<P: Ports> Work<'_, '_, P> {
         Ok(Failing {
             problem,
             not_before: first.retry_after,
-            paused: problem_types::is_paused(first),
+            paused: problem::is_paused(first),
             identifiers: failed.into_iter().map(|(name, _)| name).collect(),
             unavailable: false,
             blamed,
@@ -687,7 +688,7 @@ impl<P: Ports> Work<'_, '_, P> {
 
     /// An order that is given up may be in validation: its authority goes on asking for the tokens for a while.
     fn keep_tokens_for_now(&mut self) {
-        let now = crate::contract::report::whole_seconds(self.cycle.clock.now());
+        let now = crate::values::instant::whole_seconds(self.cycle.clock.now());
         let leftovers = &mut self.state.leftovers;
         for token in &leftovers.tokens {
             let until = AskedFor(now + STILL_ASKED_FOR);

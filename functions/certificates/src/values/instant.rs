@@ -1,0 +1,16 @@
+//! Instants, as people and machines read them.
+
+use time::OffsetDateTime;
+
+/// Writes an instant for a person and for machines alike.
+pub fn rfc3339(at: OffsetDateTime) -> String {
+    at.replace_nanosecond(0)
+        .unwrap_or(at)
+        .format(&time::format_description::well_known::Rfc3339)
+        .unwrap_or_else(|_| at.to_string())
+}
+
+/// Returns the instant without the fraction of a second that only noise would add.
+pub fn whole_seconds(at: OffsetDateTime) -> OffsetDateTime {
+    at.replace_nanosecond(0).unwrap_or(at)
+}
