@@ -1,0 +1,957 @@
+//! The library's folders stand in an order, and its source keeps to it: what a file names (`use`
+//! and paths) and which inherent methods it calls stand in its own folder or in one above. No
+//! circle of files stands either. Code for tests is left out.
+//!
+//! A method counts where its name is defined by inherent `impl` blocks of one file alone (for the
+//! order: of one folder), by no trait, and by nothing outside ([`ALSO_OUTSIDE`]).
+
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test ends where something is not as it should be"
+)]
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::fmt::{self, Display};
+use std::fs;
+use std::path::Path;
+
+/// The folders, from what all may name to what nobody may name.
+const FOLDERS: [&str; 10] = [
+    "values",
+    "contract",
+    "records",
+    "ports",
+    "rules",
+    "pass",
+    "life",
+    "dry_run",
+    "invocation",
+    "adapters",
+];
+
+/// What may name something below it all the same: an invocation opens the ports as they are.
+const MAY: [(&str, &str); 1] = [("invocation/", "adapters/live.rs")];
+
+/// Methods of ours that others have as well under the same name: of the standard library or of a
+/// crate. A call says nothing of whom it calls.
+const ALSO_OUTSIDE: [&str; 4] = ["entry", "kind", "replace", "validity"];
+
+/// The arrows up that are known, as `from > to`. The list may only get shorter.
+const KNOWN_ARROWS: [&str; 33] = [
+    "contract/report.rs > life/notify.rs",
+    "contract/report.rs > records/state.rs",
+    "contract/report.rs > rules/renewal.rs",
+    "contract/report.rs > rules/targets.rs",
+    "contract/settings/mod.rs > life/order/mod.rs",
+    "contract/settings/mod.rs > rules/ledger.rs",
+    "dry_run/either.rs > adapters/challenge_fetch.rs",
+    "dry_run/either.rs > adapters/served_leaf.rs",
+    "dry_run/mod.rs > adapters/challenge_fetch.rs",
+    "dry_run/mod.rs > adapters/served_leaf.rs",
+    "invocation/check.rs > adapters/challenge_fetch.rs",
+    "invocation/check.rs > adapters/dns.rs",
+    "life/deploy/prove.rs > adapters/network.rs",
+    "life/deploy/prove.rs > adapters/served_leaf.rs",
+    "life/order/pursue.rs > adapters/challenge_fetch.rs",
+    "pass/contention.rs > life/decide.rs",
+    "pass/context.rs > adapters/challenge_fetch.rs",
+    "pass/context.rs > adapters/dns.rs",
+    "pass/context.rs > adapters/served_leaf.rs",
+    "pass/context.rs > life/notify.rs",
+    "pass/outlook.rs > life/deploy/attach.rs",
+    "pass/outlook.rs > life/deploy/create_listener.rs",
+    "pass/preflight.rs > adapters/challenge_fetch.rs",
+    "pass/preflight.rs > adapters/dns.rs",
+    "pass/preflight.rs > life/decide.rs",
+    "pass/strays.rs > invocation/unmanaged.rs",
+    "records/state.rs > ports/store.rs",
+    "records/state.rs > rules/ledger.rs",
+    "records/state.rs > rules/news.rs",
+    "records/state.rs > rules/word.rs",
+    "rules/figures.rs > life/order/mod.rs",
+    "rules/figures.rs > pass/context.rs",
+    "rules/news.rs > life/notify.rs",
+];
+
+/// The files that are known to stand in a circle. The list may only get shorter.
+const KNOWN_CIRCLES: [&str; 51] = [
+    "adapters/aws/certificate_manager.rs",
+    "adapters/aws/load_balancer.rs",
+    "adapters/aws/mod.rs",
+    "adapters/aws/s3.rs",
+    "adapters/challenge_fetch.rs",
+    "adapters/dns.rs",
+    "contract/certificate.rs",
+    "contract/report.rs",
+    "contract/settings/mod.rs",
+    "contract/settings/notify.rs",
+    "dry_run/either.rs",
+    "dry_run/forecast.rs",
+    "dry_run/mod.rs",
+    "invocation/unmanaged.rs",
+    "life/decide.rs",
+    "life/deploy/attach.rs",
+    "life/deploy/clean_up.rs",
+    "life/deploy/create_listener.rs",
+    "life/deploy/import.rs",
+    "life/deploy/mod.rs",
+    "life/deploy/prove.rs",
+    "life/notify.rs",
+    "life/order/mod.rs",
+    "life/order/place.rs",
+    "life/order/pursue.rs",
+    "life/remove.rs",
+    "life/rollback.rs",
+    "pass/account.rs",
+    "pass/contention.rs",
+    "pass/context.rs",
+    "pass/ledgers.rs",
+    "pass/outlook.rs",
+    "pass/preflight.rs",
+    "pass/renewal_information.rs",
+    "pass/strays.rs",
+    "ports/authority.rs",
+    "ports/load_balancer.rs",
+    "records/state.rs",
+    "rules/caa.rs",
+    "rules/challenge_path.rs",
+    "rules/figures.rs",
+    "rules/ledger.rs",
+    "rules/listener.rs",
+    "rules/news.rs",
+    "rules/order_names.rs",
+    "rules/renewal.rs",
+    "rules/targets.rs",
+    "rules/word.rs",
+    "rules/wording.rs",
+    "values/chain.rs",
+    "values/key.rs",
+];
+
+#[test]
+fn no_arrow_runs_back_up() {
+    let house = House::read();
+    let mut arrows: BTreeMap<String, Vec<&Arrow>> = BTreeMap::new();
+    for arrow in house.arrows.iter().filter(|arrow| arrow.runs_up()) {
+        let name = format!("{} > {}", arrow.from.file, arrow.to.file);
+        arrows.entry(name).or_default().push(arrow);
+    }
+    let known: BTreeSet<&str> = KNOWN_ARROWS.into_iter().collect();
+    let mut wrong = String::new();
+    for (name, places) in &arrows {
+        if !known.contains(name.as_str()) {
+            wrong += &format!("\n{name}\n");
+            for place in places {
+                wrong += &format!("    {place}\n");
+            }
+        }
+    }
+    assert!(
+        wrong.is_empty(),
+        "a folder names one below it (in the order {FOLDERS:?}):\n{wrong}"
+    );
+    let gone = known.iter().filter(|name| !arrows.contains_key(**name));
+    let gone: Vec<_> = gone.collect();
+    assert!(gone.is_empty(), "take them out of KNOWN_ARROWS: {gone:#?}");
+}
+
+#[test]
+fn no_circle_of_files_stands() {
+    let house = House::read();
+    let circles = house.circles();
+    let known: BTreeSet<&str> = KNOWN_CIRCLES.into_iter().collect();
+    let mut wrong = String::new();
+    for circle in &circles {
+        if circle.iter().any(|file| !known.contains(file)) {
+            wrong += &format!("\n{circle:?}\n");
+            for arrow in house.shortest_way_round(circle) {
+                wrong += &format!("    {arrow}\n");
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "files that need each other:\n{wrong}");
+    let standing: BTreeSet<&str> = circles.iter().flatten().copied().collect();
+    let gone: Vec<_> = known.difference(&standing).collect();
+    assert!(gone.is_empty(), "take them out of KNOWN_CIRCLES: {gone:#?}");
+}
+
+#[test]
+fn both_are_found() {
+    let house = House::of([
+        (
+            "values/low.rs",
+            "use crate::rules::high::High;\npub fn low() {}\n",
+        ),
+        (
+            "rules/high.rs",
+            "use crate::values::low::low;\npub struct High;\nfn f(l: Later) { l.later() }\n\
+             #[cfg(test)]\nmod tests {\n    use crate::life::later::Later;\n}\n",
+        ),
+        (
+            "life/later.rs",
+            "// use crate::adapters::live;\nstruct Later;\nimpl<'a> Later {\n    pub(crate) fn later(&self) {}\n}\n",
+        ),
+    ]);
+    let arrows = house.arrows.iter().filter(|arrow| arrow.runs_up());
+    let arrows: Vec<String> = arrows.map(ToString::to_string).collect();
+    assert_eq!(
+        arrows,
+        [
+            "rules/high.rs:3 calls later, life/later.rs:4",
+            "values/low.rs:1 names High, rules/high.rs:2",
+        ]
+    );
+    assert_eq!(
+        house.circles(),
+        [BTreeSet::from(["rules/high.rs", "values/low.rs"])]
+    );
+}
+
+/// A line of a file.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Place {
+    file: String,
+    line: usize,
+}
+
+impl Place {
+    /// The folder's place in the order; what stands at the top is above all folders.
+    fn floor(&self) -> usize {
+        let folder = self.file.split_once('/').map(|(folder, _)| folder);
+        folder.map_or(0, |folder| {
+            let floor = FOLDERS.iter().position(|known| *known == folder);
+            1 + floor.unwrap_or_else(|| panic!("{folder} has no place in the order"))
+        })
+    }
+}
+
+impl Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.file, self.line)
+    }
+}
+
+/// One file needs another one.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Arrow {
+    from: Place,
+    to: Place,
+    /// What is called or named.
+    what: String,
+    is_call: bool,
+    /// Whether the other file is certain: the method is defined in that one alone.
+    is_certain: bool,
+}
+
+impl Arrow {
+    fn runs_up(&self) -> bool {
+        let may =
+            |(from, to): &(&str, &str)| self.from.file.starts_with(from) && self.to.file == *to;
+        self.to.floor() > self.from.floor() && !MAY.iter().any(may)
+    }
+}
+
+impl Display for Arrow {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let verb = if self.is_call { "calls" } else { "names" };
+        write!(f, "{} {verb} {}, {}", self.from, self.what, self.to)
+    }
+}
+
+/// The library's files, and what each needs of the others.
+struct House {
+    arrows: Vec<Arrow>,
+}
+
+impl House {
+    fn read() -> Self {
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+        let mut files = Vec::new();
+        collect(&source, &source, &mut files);
+        Self::of(
+            files
+                .iter()
+                .map(|(name, text)| (name.as_str(), text.as_str())),
+        )
+    }
+
+    fn of<'t>(files: impl IntoIterator<Item = (&'t str, &'t str)>) -> Self {
+        let mut files: Vec<File> = files.into_iter().map(|(n, t)| File::read(n, t)).collect();
+        let left_out: BTreeSet<Vec<String>> = files
+            .iter()
+            .flat_map(|file| file.test_modules.clone())
+            .collect();
+        files.retain(|file| !left_out.contains(&file.module) && file.name != "lib.rs");
+        let by_module: BTreeMap<&[String], &File> = files
+            .iter()
+            .map(|file| (file.module.as_slice(), file))
+            .collect();
+        let mut arrows = Vec::new();
+        for file in &files {
+            for (path, line) in &file.paths {
+                let Some((to, what)) = find(&by_module, path, 0) else {
+                    continue;
+                };
+                arrows.push((file, *line, what, to, false, true));
+            }
+        }
+        let mut methods: BTreeMap<&str, Vec<(Place, &[String])>> = BTreeMap::new();
+        for file in &files {
+            for (name, line, seen_by) in &file.methods {
+                let place = Place {
+                    file: file.name.clone(),
+                    line: *line,
+                };
+                methods.entry(name).or_default().push((place, seen_by));
+            }
+        }
+        let of_traits: BTreeSet<&str> = files
+            .iter()
+            .flat_map(|file| &file.of_traits)
+            .map(String::as_str)
+            .collect();
+        methods.retain(|name, _| !of_traits.contains(name) && !ALSO_OUTSIDE.contains(name));
+        for file in &files {
+            for (name, line) in &file.calls {
+                let places = methods.get(name.as_str()).into_iter().flatten();
+                let places = places.filter(|(_, seen_by)| file.module.starts_with(seen_by));
+                let places: Vec<&Place> = places.map(|(place, _)| place).collect();
+                let files: BTreeSet<&str> = places.iter().map(|p| p.file.as_str()).collect();
+                let floors: BTreeSet<usize> = places.iter().map(|p| p.floor()).collect();
+                if floors.len() == 1 && !files.contains(file.name.as_str()) {
+                    let is_certain = files.len() == 1;
+                    arrows.push((
+                        file,
+                        *line,
+                        name.clone(),
+                        places[0].clone(),
+                        true,
+                        is_certain,
+                    ));
+                }
+            }
+        }
+        let arrows = arrows
+            .into_iter()
+            .map(|(from, line, what, to, is_call, is_certain)| Arrow {
+                from: Place {
+                    file: from.name.clone(),
+                    line,
+                },
+                to,
+                what,
+                is_call,
+                is_certain,
+            });
+        let arrows = arrows.filter(|arrow| arrow.from.file != arrow.to.file);
+        let arrows: BTreeSet<Arrow> = arrows.collect();
+        Self {
+            arrows: arrows.into_iter().collect(),
+        }
+    }
+
+    /// Which files each needs.
+    fn needs(&self) -> BTreeMap<&str, BTreeSet<&str>> {
+        let mut needs: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+        for arrow in self.arrows.iter().filter(|arrow| arrow.is_certain) {
+            needs
+                .entry(&arrow.from.file)
+                .or_default()
+                .insert(&arrow.to.file);
+        }
+        needs
+    }
+
+    /// The sets of files that all need each other.
+    fn circles(&self) -> Vec<BTreeSet<&str>> {
+        let needs = self.needs();
+        let reach = |from: &str| {
+            let mut seen = BTreeSet::new();
+            let mut todo: Vec<&str> = needs.get(from).into_iter().flatten().copied().collect();
+            while let Some(file) = todo.pop() {
+                if seen.insert(file) {
+                    todo.extend(needs.get(file).into_iter().flatten());
+                }
+            }
+            seen
+        };
+        let reached: BTreeMap<&str, BTreeSet<&str>> =
+            needs.keys().map(|file| (*file, reach(file))).collect();
+        let circles: BTreeSet<BTreeSet<&str>> = reached
+            .iter()
+            .filter(|(file, others)| others.contains(*file))
+            .map(|(file, others)| {
+                let back =
+                    |other: &&&str| reached.get(**other).is_some_and(|all| all.contains(file));
+                others.iter().filter(back).copied().collect()
+            })
+            .collect();
+        circles.into_iter().collect()
+    }
+
+    /// Returns the arrows of the shortest circle within these files.
+    fn shortest_way_round(&self, circle: &BTreeSet<&str>) -> Vec<&Arrow> {
+        let needs = self.needs();
+        let ways = circle.iter().filter_map(|start| {
+            let mut before: BTreeMap<&str, &str> = BTreeMap::new();
+            let mut todo = VecDeque::from([*start]);
+            while let Some(file) = todo.pop_front() {
+                for next in needs.get(file).into_iter().flatten() {
+                    if next == start {
+                        let mut way = vec![*start, file];
+                        while let Some(earlier) = before.get(way[way.len() - 1]) {
+                            way.push(earlier);
+                        }
+                        way.reverse();
+                        return Some(way);
+                    }
+                    if circle.contains(next) && next != start && !before.contains_key(next) {
+                        before.insert(next, file);
+                        todo.push_back(next);
+                    }
+                }
+            }
+            None
+        });
+        let way = ways.min_by_key(Vec::len).unwrap_or_default();
+        let steps = way.windows(2).flat_map(|step| {
+            let is_one = |arrow: &&Arrow| {
+                arrow.is_certain && arrow.from.file == step[0] && arrow.to.file == step[1]
+            };
+            self.arrows.iter().filter(is_one)
+        });
+        steps.collect()
+    }
+}
+
+/// Finds the file that a path leads to, through what files hand on with `pub use`.
+fn find(
+    by_module: &BTreeMap<&[String], &File>,
+    path: &[String],
+    depth: usize,
+) -> Option<(Place, String)> {
+    let length = (1..=path.len())
+        .rev()
+        .find(|length| by_module.contains_key(&path[..*length]))?;
+    let file = by_module[&path[..length]];
+    let Some(item) = path.get(length) else {
+        let what = path[length - 1].clone();
+        return Some((
+            Place {
+                file: file.name.clone(),
+                line: 1,
+            },
+            what,
+        ));
+    };
+    if let Some(onward) = file.handed_on.get(item).filter(|_| depth < 4) {
+        if let Some(found) = find(by_module, onward, depth + 1) {
+            return Some(found);
+        }
+    }
+    let line = file.items.get(item).copied().unwrap_or(1);
+    Some((
+        Place {
+            file: file.name.clone(),
+            line,
+        },
+        item.clone(),
+    ))
+}
+
+/// What one file says.
+#[derive(Debug, Default)]
+struct File {
+    /// Its path within `src`.
+    name: String,
+    /// Its module's path.
+    module: Vec<String>,
+    /// Modules that are for tests.
+    test_modules: Vec<Vec<String>>,
+    /// Paths within the crate that it names, in full, and where.
+    paths: Vec<(Vec<String>, usize)>,
+    /// What it hands on, by its name.
+    handed_on: BTreeMap<String, Vec<String>>,
+    /// What it defines, and where.
+    items: BTreeMap<String, usize>,
+    /// Functions in inherent `impl` blocks: the name, where, and the module that may call it.
+    methods: Vec<(String, usize, Vec<String>)>,
+    /// Functions of traits, where they are declared or implemented.
+    of_traits: BTreeSet<String>,
+    /// Methods that it calls.
+    calls: Vec<(String, usize)>,
+}
+
+impl File {
+    fn read(name: &str, text: &str) -> Self {
+        let stem = name.trim_end_matches(".rs");
+        let stem = stem.strip_suffix("/mod").unwrap_or(stem);
+        let mut file = Self {
+            name: name.to_owned(),
+            module: stem.split('/').map(str::to_owned).collect(),
+            ..Self::default()
+        };
+        let tokens = tokens(text);
+        let tokens = file.without_tests(&tokens);
+        file.imports(&tokens);
+        file.inline_paths(&tokens);
+        file.definitions(&tokens);
+        for window in tokens.windows(3) {
+            let [dot, name, open] = window else { continue };
+            let is_call = match dot.text.as_str() {
+                // A turbofish counts as well.
+                "." => matches!(open.text.as_str(), "(" | "::"),
+                "::" => open.text == "(",
+                _ => false,
+            };
+            if is_call && name.is_word() {
+                file.calls.push((name.text.clone(), name.line));
+            }
+        }
+        file
+    }
+
+    /// Leaves out each item that is marked with `#[cfg(test)]`.
+    fn without_tests(&mut self, tokens: &[Token]) -> Vec<Token> {
+        let mut kept = Vec::new();
+        let mut at = 0;
+        while at < tokens.len() {
+            if !says(&tokens[at..], &["#", "[", "cfg", "(", "test", ")", "]"]) {
+                kept.push(tokens[at].clone());
+                at += 1;
+                continue;
+            }
+            at += 7;
+            while says(&tokens[at..], &["#", "["]) {
+                at = after_group(tokens, at + 1);
+            }
+            let start = at;
+            while at < tokens.len() && !matches!(tokens[at].text.as_str(), "{" | ";") {
+                at = match tokens[at].text.as_str() {
+                    "(" | "[" => after_group(tokens, at),
+                    _ => at + 1,
+                };
+            }
+            if says(&tokens[start..], &["mod"]) && says(&tokens[at..], &[";"]) {
+                let mut module = self.module.clone();
+                module.push(tokens[at - 1].text.clone());
+                self.test_modules.push(module);
+            }
+            at = match says(&tokens[at..], &["{"]) {
+                true => after_group(tokens, at),
+                false => at + 1,
+            };
+        }
+        kept
+    }
+
+    /// Reads the `use` items.
+    fn imports(&mut self, tokens: &[Token]) {
+        let mut at = 0;
+        while at < tokens.len() {
+            if tokens[at].text != "use" {
+                at += 1;
+                continue;
+            }
+            let is_handed_on = at > 0 && matches!(tokens[at - 1].text.as_str(), "pub" | ")");
+            let mut found = Vec::new();
+            at = tree(tokens, at + 1, &[], &mut found);
+            for (path, name, line) in found {
+                let Some(path) = self.in_full(&path) else {
+                    continue;
+                };
+                if is_handed_on {
+                    self.handed_on.insert(name, path.clone());
+                }
+                self.paths.push((path, line));
+            }
+        }
+    }
+
+    /// Reads the paths in other places that begin at the crate or above.
+    fn inline_paths(&mut self, tokens: &[Token]) {
+        let mut in_use = false;
+        for at in 0..tokens.len() {
+            match tokens[at].text.as_str() {
+                "use" => in_use = true,
+                ";" => in_use = false,
+                "crate" | "super" if !in_use && says(&tokens[at + 1..], &["::"]) => {
+                    if at > 0 && tokens[at - 1].text == "::" {
+                        continue;
+                    }
+                    let mut path = vec![tokens[at].text.clone()];
+                    let mut next = at + 1;
+                    while says(&tokens[next..], &["::"]) && tokens[next + 1].is_word() {
+                        path.push(tokens[next + 1].text.clone());
+                        next += 2;
+                    }
+                    if let Some(path) = self.in_full(&path) {
+                        self.paths.push((path, tokens[at].line));
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Returns a path from the crate on, or `None` where it leads out of it.
+    fn in_full(&self, path: &[String]) -> Option<Vec<String>> {
+        let mut full = self.module.clone();
+        let mut rest = path;
+        match path.first()?.as_str() {
+            "crate" => {
+                full.clear();
+                rest = &path[1..];
+            }
+            "self" => rest = &path[1..],
+            "super" => {
+                while rest.first().is_some_and(|word| word == "super") {
+                    full.pop();
+                    rest = &rest[1..];
+                }
+            }
+            // A module below this one, where there is one: `find` does not find another crate.
+            _ => {}
+        }
+        full.extend(rest.iter().cloned());
+        (!full.is_empty()).then_some(full)
+    }
+
+    /// Reads what is defined.
+    fn definitions(&mut self, tokens: &[Token]) {
+        let mut at = 0;
+        while at < tokens.len() {
+            match tokens[at].text.as_str() {
+                "impl" => at = self.implementation(tokens, at),
+                "trait" => {
+                    self.item(tokens, at);
+                    let open = (at..tokens.len()).find(|at| tokens[*at].text == "{");
+                    let Some(open) = open else { return };
+                    let end = after_group(tokens, open);
+                    for (name, ..) in functions(&tokens[open + 1..end]) {
+                        self.of_traits.insert(name);
+                    }
+                    at = end;
+                }
+                "fn" | "struct" | "enum" | "const" | "static" | "type" | "union" => {
+                    self.item(tokens, at);
+                    at += 1;
+                }
+                // What a macro writes stands in braces within braces.
+                "macro_rules" => {
+                    let end = after_group(tokens, (at + 3).min(tokens.len()));
+                    let mut inside = at + 3;
+                    while inside < end {
+                        match tokens[inside].text.as_str() {
+                            "impl" => inside = self.implementation(tokens, inside),
+                            _ => inside += 1,
+                        }
+                    }
+                    at = end;
+                }
+                // What stands in a function is nobody's business.
+                "{" => at = after_group(tokens, at),
+                _ => at += 1,
+            }
+        }
+    }
+
+    fn item(&mut self, tokens: &[Token], at: usize) {
+        if let Some(name) = tokens.get(at + 1).filter(|name| name.is_word()) {
+            self.items.entry(name.text.clone()).or_insert(name.line);
+        }
+    }
+
+    /// Reads an `impl` block; returns where it ends.
+    fn implementation(&mut self, tokens: &[Token], at: usize) -> usize {
+        let mut open = at + 1;
+        let mut is_of_trait = false;
+        let mut angles = 0_i32;
+        while open < tokens.len() && tokens[open].text != "{" {
+            match tokens[open].text.as_str() {
+                "<" => angles += 1,
+                ">" => angles -= 1,
+                "for" if angles == 0 => is_of_trait = true,
+                "where" => angles = 1_000,
+                _ => {}
+            }
+            open += 1;
+        }
+        let end = after_group(tokens, open);
+        for (name, line, seen_by) in functions(&tokens[(open + 1).min(end)..end]) {
+            if is_of_trait {
+                self.of_traits.insert(name);
+                continue;
+            }
+            let mut module = self.module.clone();
+            match seen_by {
+                SeenBy::All => module.clear(),
+                SeenBy::Above => drop(module.pop()),
+                SeenBy::Here => {}
+            }
+            self.methods.push((name, line, module));
+        }
+        end
+    }
+}
+
+/// Who may call a function.
+enum SeenBy {
+    All,
+    /// The module above, and what stands in it.
+    Above,
+    /// The module itself, and what stands in it.
+    Here,
+}
+
+/// Returns the functions that stand directly in a block.
+fn functions(tokens: &[Token]) -> Vec<(String, usize, SeenBy)> {
+    let mut found = Vec::new();
+    let mut at = 0;
+    while at < tokens.len() {
+        match tokens[at].text.as_str() {
+            "{" => at = after_group(tokens, at),
+            "fn" => {
+                let before = tokens[..at].iter().rev();
+                let before =
+                    before.skip_while(|word| matches!(word.text.as_str(), "async" | "const"));
+                let before: Vec<&str> = before.take(3).map(|word| word.text.as_str()).collect();
+                let seen_by = match before.as_slice() {
+                    ["pub", ..] | [")", "crate", ..] => SeenBy::All,
+                    [")", ..] => SeenBy::Above,
+                    _ => SeenBy::Here,
+                };
+                if let Some(name) = tokens.get(at + 1).filter(|name| name.is_word()) {
+                    found.push((name.text.clone(), name.line, seen_by));
+                }
+                at += 1;
+            }
+            _ => at += 1,
+        }
+    }
+    found
+}
+
+/// Reads a tree of `use`: each leaf's path, the name it gets, and its line. Returns where it ends.
+fn tree(
+    tokens: &[Token],
+    mut at: usize,
+    before: &[String],
+    found: &mut Vec<(Vec<String>, String, usize)>,
+) -> usize {
+    let mut path = before.to_vec();
+    while at < tokens.len() {
+        let token = &tokens[at];
+        match token.text.as_str() {
+            "::" => at += 1,
+            "{" => {
+                at += 1;
+                while at < tokens.len() && tokens[at].text != "}" {
+                    at = tree(tokens, at, &path, found);
+                    if says(&tokens[at..], &[","]) {
+                        at += 1;
+                    }
+                }
+                return at + 1;
+            }
+            "*" => {
+                found.push((path, "*".to_owned(), token.line));
+                return at + 1;
+            }
+            _ => {
+                if token.text != "self" || path.is_empty() {
+                    path.push(token.text.clone());
+                }
+                at += 1;
+                if !says(&tokens[at..], &["::"]) {
+                    let mut name = path.last().cloned().unwrap_or_default();
+                    if says(&tokens[at..], &["as"]) {
+                        name.clone_from(&tokens[at + 1].text);
+                        at += 2;
+                    }
+                    found.push((path, name, token.line));
+                    return at;
+                }
+            }
+        }
+    }
+    at
+}
+
+/// Whether the tokens begin with these.
+fn says(tokens: &[Token], expected: &[&str]) -> bool {
+    tokens.len() >= expected.len()
+        && tokens
+            .iter()
+            .zip(expected)
+            .all(|(token, expected)| token.text == *expected)
+}
+
+/// Returns where the group ends that opens here.
+fn after_group(tokens: &[Token], open: usize) -> usize {
+    let mut depth = 0;
+    for (at, token) in tokens.iter().enumerate().skip(open) {
+        match token.text.as_str() {
+            "(" | "[" | "{" => depth += 1,
+            ")" | "]" | "}" => {
+                depth -= 1;
+                if depth == 0 {
+                    return at + 1;
+                }
+            }
+            _ => {}
+        }
+    }
+    tokens.len()
+}
+
+/// A word or a sign.
+#[derive(Clone, Debug)]
+struct Token {
+    text: String,
+    line: usize,
+}
+
+impl Token {
+    fn is_word(&self) -> bool {
+        self.text
+            .starts_with(|first: char| first.is_alphabetic() || first == '_')
+    }
+}
+
+/// Splits source into words and signs; comments, texts, characters and lifetimes are left out.
+fn tokens(text: &str) -> Vec<Token> {
+    let chars: Vec<char> = text.chars().collect();
+    let mut tokens = Vec::new();
+    let mut line = 1;
+    let mut at = 0;
+    let get = |at: usize| chars.get(at).copied().unwrap_or('\0');
+    while at < chars.len() {
+        let start = at;
+        let first = chars[at];
+        match first {
+            '/' if get(at + 1) == '/' => {
+                while at < chars.len() && chars[at] != '\n' {
+                    at += 1;
+                }
+            }
+            '/' if get(at + 1) == '*' => {
+                while at < chars.len() && !(chars[at] == '*' && get(at + 1) == '/') {
+                    at += 1;
+                }
+                at += 2;
+            }
+            '"' => at = after_text(&chars, at),
+            'r' | 'b' if is_text(&chars, at) => {
+                let hashes_at = at + chars[at..].iter().take_while(|c| c.is_alphabetic()).count();
+                let hashes = chars[hashes_at..].iter().take_while(|c| **c == '#').count();
+                let is_raw = chars[at..hashes_at].contains(&'r');
+                at = hashes_at + hashes;
+                if is_raw {
+                    at += 1;
+                    let closes =
+                        |at: usize| chars[at] == '"' && (1..=hashes).all(|n| get(at + n) == '#');
+                    while at < chars.len() && !closes(at) {
+                        at += 1;
+                    }
+                    at += 1 + hashes;
+                } else {
+                    at = after_text(&chars, at);
+                }
+            }
+            '\'' => {
+                // A character, or a lifetime.
+                if get(at + 1) == '\\' {
+                    at += 3;
+                    while at < chars.len() && chars[at] != '\'' {
+                        at += 1;
+                    }
+                    at += 1;
+                } else if get(at + 2) == '\'' {
+                    at += 3;
+                } else {
+                    at += 1;
+                    while get(at).is_alphanumeric() || get(at) == '_' {
+                        at += 1;
+                    }
+                }
+            }
+            ':' if get(at + 1) == ':' => {
+                tokens.push(Token {
+                    text: "::".to_owned(),
+                    line,
+                });
+                at += 2;
+            }
+            '-' | '=' if get(at + 1) == '>' => at += 2,
+            first if first.is_alphabetic() || first == '_' => {
+                while get(at).is_alphanumeric() || get(at) == '_' {
+                    at += 1;
+                }
+                tokens.push(Token {
+                    text: chars[start..at].iter().collect(),
+                    line,
+                });
+            }
+            first if first.is_whitespace() => at += 1,
+            first if first.is_ascii_digit() => {
+                while get(at).is_alphanumeric() || get(at) == '_' {
+                    at += 1;
+                }
+                tokens.push(Token {
+                    text: "0".to_owned(),
+                    line,
+                });
+            }
+            first => {
+                tokens.push(Token {
+                    text: first.to_string(),
+                    line,
+                });
+                at += 1;
+            }
+        }
+        let end = at.min(chars.len());
+        line += chars[start..end].iter().filter(|c| **c == '\n').count();
+    }
+    tokens
+}
+
+/// Whether a text with a prefix begins here.
+fn is_text(chars: &[char], at: usize) -> bool {
+    let before = at.checked_sub(1).and_then(|at| chars.get(at));
+    if before.is_some_and(|c| c.is_alphanumeric() || *c == '_') {
+        return false;
+    }
+    let prefix = chars[at..]
+        .iter()
+        .take_while(|c| matches!(c, 'r' | 'b'))
+        .count();
+    let rest = &chars[at + prefix..];
+    let hashes = rest.iter().take_while(|c| **c == '#').count();
+    prefix <= 2 && rest.get(hashes) == Some(&'"')
+}
+
+/// Returns where the text ends that begins here.
+fn after_text(chars: &[char], open: usize) -> usize {
+    let mut at = open + 1;
+    while at < chars.len() && chars[at] != '"' {
+        at += if chars[at] == '\\' { 2 } else { 1 };
+    }
+    at + 1
+}
+
+/// Reads all files below a folder.
+fn collect(root: &Path, folder: &Path, files: &mut Vec<(String, String)>) {
+    for entry in fs::read_dir(folder).expect("a folder") {
+        let path = entry.expect("an entry").path();
+        if path.is_dir() {
+            collect(root, &path, files);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            let name = path.strip_prefix(root).expect("below it").to_string_lossy();
+            let text = fs::read_to_string(&path).expect("a file");
+            files.push((name.into_owned(), text));
+        }
+    }
+}
