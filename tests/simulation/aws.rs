@@ -4,15 +4,14 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::rc::Rc;
 
-use certificates::adapters::dns::{NoAnswer, Resolver};
 use certificates::contract::certificate::NewListener;
 use certificates::ports::certificate_manager::{
     CertificateManager, Deletion, Described, Listed, Material,
 };
+use certificates::ports::dns::{Found, NoAnswer, Resolver};
 use certificates::ports::load_balancer::{
     Action, AttachError, Balancer, Condition, Holding, Listener, LoadBalancer, Rule, RuledListener,
 };
-use certificates::rules::caa::Found;
 use certificates::values::arn::{CertificateArn, ListenerArn, LoadBalancerArn, TargetGroupArn};
 use certificates::values::chain::{Chain, Leaf};
 use certificates::values::key::{KeyType, PrivateKey};

@@ -10,13 +10,13 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration as StdDuration;
 
-use certificates::adapters::challenge_fetch::Fetched;
-use certificates::adapters::served_leaf::{Proven, Question};
 use certificates::contract::report::{Entry, Outcome};
 use certificates::contract::settings::{Channel, Settings};
 use certificates::invocation::actions::Action;
 use certificates::life::{list_known, read_settings};
-use certificates::pass::context::{Cycle, Ports};
+use certificates::pass::context::Cycle;
+use certificates::ports::Ports;
+use certificates::ports::probe::{Fetched, Proven, Question};
 use certificates::rules::news::Message;
 use certificates::values::clock::Clock;
 use certificates::values::key::{KeyType, PrivateKey};

@@ -24,18 +24,8 @@ use tokio::time::{Instant, timeout_at};
 use tokio_rustls::TlsConnector;
 
 use crate::adapters::network;
+use crate::ports::probe::Fetched;
 use crate::values::names::DnsName;
-
-/// What our own fetch of a challenge met. The texts hold nothing of any body.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Fetched {
-    /// The key authorization, as the authority will want it.
-    Right,
-    /// An answer that the authority would not take, and why.
-    Wrong(String),
-    /// No answer, which may be this machine's fault as well as the name's.
-    Unreachable(String),
-}
 
 /// Fetches the challenge `token` of `name` over port 80 and compares the answer with `key_authorization`.
 ///

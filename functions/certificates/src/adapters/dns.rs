@@ -1,7 +1,4 @@
-//! The port to the DNS: what the checks ask of it. The adapter is over hickory-resolver.
-//!
-//! "There is none" is an answer (NXDOMAIN, or no record of that type); SERVFAIL, REFUSED, silence and nonsense are
-//! [`NoAnswer`], which says nothing about the name.
+//! The adapter to the DNS over hickory-resolver.
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -15,23 +12,7 @@ use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::net::{DnsError, NetError};
 use hickory_resolver::proto::rr::{Name, RData, Record, RecordType};
 
-use crate::rules::caa::{Caa, Found};
-
-/// The questions the checks ask.
-#[allow(async_fn_in_trait)] // one task drives a whole pass, so no future has to be `Send`
-pub trait Resolver {
-    /// Returns the addresses of a name, of both families, CNAMEs followed; empty when there are surely none.
-    async fn addresses(&self, name: &str) -> Result<Vec<IpAddr>, NoAnswer>;
-
-    /// Returns the CAA records of a name, CNAMEs followed (RFC 8659 section 3), with the name they stand at. Its parents are not
-    /// asked about.
-    async fn caa(&self, name: &str) -> Result<Found, NoAnswer>;
-}
-
-/// What kept the DNS from answering, in words.
-#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct NoAnswer(pub String);
+use crate::ports::dns::{Caa, Found, NoAnswer, Resolver};
 
 /// A resolver that remembers nothing: who asks twice within a pass keeps the answers.
 #[derive(Clone)]

@@ -8,13 +8,14 @@ use zeroize::Zeroizing;
 
 use crate::adapters::acme::Acme;
 use crate::adapters::aws::{Aws, Bucket, CertificateManagerClient, LoadBalancerClient};
-use crate::adapters::challenge_fetch::{self, Fetched};
+use crate::adapters::challenge_fetch;
 use crate::adapters::dns::DnsClient;
 use crate::adapters::network;
-use crate::adapters::served_leaf::{self, Proven, Question};
+use crate::adapters::served_leaf;
 use crate::adapters::webhook::Webhooks;
 use crate::contract::settings::Channel;
-use crate::pass::context::Ports;
+use crate::ports::Ports;
+use crate::ports::probe::{Fetched, Proven, Question};
 use crate::rules::news::{self, Message};
 use crate::values::key::{KeyType, PrivateKey};
 use crate::values::names::DnsName;

@@ -14,53 +14,17 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{
-    ClientConfig, DigitallySignedStruct, PeerMisbehaved, RootCertStore, SignatureScheme,
-    SupportedCipherSuite,
+    ClientConfig, DigitallySignedStruct, PeerMisbehaved, SignatureScheme, SupportedCipherSuite,
 };
-use time::OffsetDateTime;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 use tokio_rustls::TlsConnector;
 
 use crate::adapters::network;
+use crate::ports::probe::{Proven, Question};
 use crate::values::chain::Leaf;
 use crate::values::key::KeyType;
 use crate::values::names::DnsName;
-
-/// What the handshakes showed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Proven {
-    /// Every name is served the right leaf at every address.
-    Yes {
-        /// Whether the served chain leads to a trusted root for each name; if not, why.
-        trusted: Result<(), String>,
-    },
-    /// Some name is served another leaf at some address: which, where, and whose.
-    Wrong(String),
-    /// Somewhere no leaf was seen, and nowhere a wrong one.
-    CouldNotTell(String),
-}
-
-/// What is to be proved.
-#[derive(Clone, Copy, Debug)]
-pub struct Question<'a> {
-    /// DNS name of the load balancer itself.
-    pub host: &'a str,
-    /// Port of its listener.
-    pub port: u16,
-    /// `host:port` to connect to instead.
-    pub connect_to: Option<&'a str>,
-    /// Names that must be served the leaf; a wildcard is asked for as `certloop-probe` under its zone.
-    pub names: &'a [DnsName],
-    /// The leaf that must be served, in DER.
-    pub leaf_der: &'a [u8],
-    /// Type of the leaf's key.
-    pub key_type: KeyType,
-    /// Roots that make a chain trusted.
-    pub roots: &'a RootCertStore,
-    /// Instant at which the chain must be valid: now, by the wall clock.
-    pub now: OffsetDateTime,
-}
 
 /// Asks every address of the load balancer for every name, and compares the leaf.
 ///
@@ -123,7 +87,7 @@ fn judge(question: &Question<'_>, answers: &[Served]) -> Proven {
 
 fn trusted(question: &Question<'_>, served: &[(&String, &ServedChain)]) -> Result<(), String> {
     let provider = Arc::new(aws_lc_rs::default_provider());
-    let roots = Arc::new(question.roots.clone());
+    let roots = Arc::new(network::trust_roots(question.roots));
     let verifier = WebPkiServerVerifier::builder_with_provider(roots, provider)
         .build()
         .map_err(|error| format!("no chain can be checked: {error}"))?;
@@ -338,6 +302,7 @@ const RSA: &[SignatureScheme] = &[
 #[cfg(test)]
 mod tests {
     use std::collections::HashMap;
+    use time::OffsetDateTime;
 
     use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa};
     use rustls::ServerConfig;
@@ -390,11 +355,9 @@ mod tests {
             Arc::new(CertifiedKey::from_der(chain, key, &provider).unwrap())
         }
 
-        fn roots(&self) -> RootCertStore {
+        fn roots(&self) -> String {
             let root: &rcgen::Certificate = self.root.as_ref();
-            let mut roots = RootCertStore::empty();
-            roots.add(root.der().clone()).unwrap();
-            roots
+            root.pem()
         }
     }
 
@@ -471,7 +434,7 @@ mod tests {
         names: &'a [DnsName],
         key_type: KeyType,
         leaf: &'a CertifiedKey,
-        roots: &'a RootCertStore,
+        roots: &'a str,
     ) -> Question<'a> {
         Question {
             host: "127.0.0.1",
@@ -480,7 +443,7 @@ mod tests {
             names,
             leaf_der: &leaf.cert[0],
             key_type,
-            roots,
+            roots: Some(roots),
             now: OffsetDateTime::now_utc(),
         }
     }

@@ -10,7 +10,7 @@ use super::made_up::{MadeUp, Wish};
 use super::reading::{ReadAccount, ReadAuthorities, ReadOrder};
 use super::store::PlannedStore;
 use crate::contract::settings::Authority;
-use crate::pass::context::Ports;
+use crate::ports::Ports;
 use crate::ports::authority::{
     Account, AccountKey, Authorities, Authorization, AuthorizationStatus, Http01, Order,
     OrderStatus, Suggested,

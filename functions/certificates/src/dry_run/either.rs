@@ -10,11 +10,9 @@ use zeroize::Zeroizing;
 use super::{
     Planned, PlannedAuthorities, PlannedCertificateManager, PlannedLoadBalancer, PlannedStore,
 };
-use crate::adapters::challenge_fetch::Fetched;
-use crate::adapters::served_leaf::{Proven, Question};
 use crate::contract::certificate::NewListener;
 use crate::contract::settings::{Authority, Channel};
-use crate::pass::context::Ports;
+use crate::ports::Ports;
 use crate::ports::authority::{
     Account, AccountKey, Authorities, Authorization, Order, OrderStatus, Suggested,
 };
@@ -24,6 +22,7 @@ use crate::ports::certificate_manager::{
 use crate::ports::load_balancer::{
     AttachError, Balancer, Holding, Listener, LoadBalancer, RuledListener,
 };
+use crate::ports::probe::{Fetched, Proven, Question};
 use crate::ports::store::{Condition, Entry, Object, Store, StoreError};
 use crate::rules::news::Message;
 use crate::values::arn::{CertificateArn, ListenerArn, LoadBalancerArn, TargetGroupArn};

@@ -16,10 +16,9 @@ use std::time::Duration;
 use time::OffsetDateTime;
 use zeroize::Zeroizing;
 
-use crate::adapters::challenge_fetch::Fetched;
-use crate::adapters::served_leaf::{Proven, Question};
 use crate::contract::settings::Channel;
-use crate::pass::context::Ports;
+use crate::ports::Ports;
+use crate::ports::probe::{Fetched, Proven, Question};
 use crate::rules::news::Message;
 use crate::values::key::{KeyType, PrivateKey};
 use crate::values::names::DnsName;

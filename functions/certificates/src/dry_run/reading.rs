@@ -7,7 +7,7 @@ use std::time::Duration;
 use zeroize::Zeroizing;
 
 use crate::contract::settings::Authority;
-use crate::pass::context::Ports;
+use crate::ports::Ports;
 use crate::ports::authority::{
     Account, AccountKey, Authorities, Authorization, Order, OrderStatus, Suggested,
 };

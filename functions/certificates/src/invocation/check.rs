@@ -6,13 +6,14 @@ use std::time::Duration;
 use futures_util::{StreamExt, future, stream};
 use serde::Serialize;
 
-use crate::adapters::challenge_fetch::Fetched;
-use crate::adapters::dns::NoAnswer;
 use crate::contract::certificate::Wanted;
 use crate::contract::settings::CheckMode;
-use crate::pass::context::{Cycle, Ports, store_problem};
+use crate::pass::context::{Cycle, store_problem};
 use crate::pass::preflight::{self, balancers, bounded};
+use crate::ports::Ports;
+use crate::ports::dns::NoAnswer;
 use crate::ports::load_balancer::LoadBalancer;
+use crate::ports::probe::Fetched;
 use crate::ports::store::{self, Store};
 use crate::rules::caa::Ruling;
 use crate::rules::challenge_path::Finding;

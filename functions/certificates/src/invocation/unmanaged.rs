@@ -7,8 +7,9 @@ use futures_util::{StreamExt, stream};
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
-use crate::pass::context::{Cycle, Ports, TAG_CERTIFICATE, TAG_INSTALLATION, store_problem};
+use crate::pass::context::{Cycle, TAG_CERTIFICATE, TAG_INSTALLATION, store_problem};
 use crate::pass::strays::Known;
+use crate::ports::Ports;
 use crate::ports::certificate_manager::CertificateManager;
 use crate::ports::store::{self, Store, read_record};
 use crate::records::state::State;

@@ -11,7 +11,8 @@ use tokio::time::Instant;
 
 use crate::contract::report::Entry;
 use crate::contract::settings::Channel;
-use crate::pass::context::{Cycle, Halt, Ports, Work};
+use crate::pass::context::{Cycle, Halt, Work};
+use crate::ports::Ports;
 use crate::records::state::State;
 use crate::rules::news::{Found, LONGEST_WAIT, Message, Outgoing, Told};
 use crate::values::instant::whole_seconds;

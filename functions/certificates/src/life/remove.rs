@@ -3,8 +3,9 @@
 use time::{Duration, OffsetDateTime};
 
 use crate::contract::certificate::Wanted;
-use crate::pass::context::{Halt, Ports, Work};
+use crate::pass::context::{Halt, Work};
 use crate::pass::preflight;
+use crate::ports::Ports;
 use crate::ports::store::{self, Store, StoreError};
 use crate::records::state::{Removal, State, TargetState};
 use crate::rules::targets::Deployed;

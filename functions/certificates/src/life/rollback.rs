@@ -2,7 +2,8 @@
 
 use time::OffsetDateTime;
 
-use crate::pass::context::{Cycle, Halt, Ports, Work};
+use crate::pass::context::{Cycle, Halt, Work};
+use crate::ports::Ports;
 use crate::ports::authority::Account;
 use crate::ports::certificate_manager::{CertificateManager, same_serial};
 use crate::ports::store::{self, read_record};

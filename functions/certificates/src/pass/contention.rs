@@ -9,7 +9,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use time::OffsetDateTime;
 
 use crate::contract::certificate::{Placement, Target, Wanted};
-use crate::pass::context::{Cycle, Ports, TAG_CERTIFICATE, TAG_INSTALLATION};
+use crate::pass::context::{Cycle, TAG_CERTIFICATE, TAG_INSTALLATION};
+use crate::ports::Ports;
 use crate::ports::certificate_manager::CertificateManager;
 use crate::ports::store::{self, Store, read_record};
 use crate::records::state::{Contended, State};

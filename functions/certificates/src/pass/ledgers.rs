@@ -12,8 +12,9 @@ use time::OffsetDateTime;
 use tokio::sync::Mutex;
 
 use crate::contract::settings::Authority;
-use crate::pass::context::{Cycle, Halt, Ports, store_problem};
+use crate::pass::context::{Cycle, Halt, store_problem};
 use crate::pass::memo::Memo;
+use crate::ports::Ports;
 use crate::ports::store::{
     self, Condition, Record, Store, StoreError, imports_key, ledger_key, read_record, write_record,
 };

@@ -4,7 +4,8 @@
 use std::collections::BTreeMap;
 
 use crate::contract::certificate::{ListenerAt, NewListener, Placement, Target, Wanted};
-use crate::pass::context::{Cycle, Ports};
+use crate::pass::context::Cycle;
+use crate::ports::Ports;
 use crate::ports::load_balancer::{Holding, LoadBalancer};
 use crate::records::state::State;
 use crate::rules::targets::{target_id, target_region};

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use crate::pass::context::{Cycle, Ports, Work};
+use crate::pass::context::{Cycle, Work};
+use crate::ports::Ports;
 use crate::ports::authority::Authorities;
 use crate::records::state::{Held, RenewalInformation, State};
 use crate::rules::renewal::information_after;

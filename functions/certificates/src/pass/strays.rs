@@ -13,7 +13,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use time::{Duration, OffsetDateTime};
 
-use crate::pass::context::{Cycle, Ports, TAG_CERTIFICATE, TAG_INSTALLATION, store_problem};
+use crate::pass::context::{Cycle, TAG_CERTIFICATE, TAG_INSTALLATION, store_problem};
+use crate::ports::Ports;
 use crate::ports::certificate_manager::CertificateManager;
 use crate::ports::store::{self, Condition, Record, read_record, write_record};
 use crate::values::arn::CertificateArn;

@@ -5,27 +5,8 @@
 
 use std::fmt;
 
+use crate::ports::dns::{Caa, Found};
 use crate::values::names::DnsName;
-
-/// One CAA record as the DNS has it.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Caa {
-    /// Its flags.
-    pub flags: u8,
-    /// The property's tag; letter case means nothing.
-    pub tag: String,
-    /// The property's value.
-    pub value: String,
-}
-
-/// The CAA records that a name leads to.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Found {
-    /// The name they stand at: the one that was asked about, or what that is an alias of.
-    pub owner: String,
-    /// The records; empty when there are surely none.
-    pub records: Vec<Caa>,
-}
 
 /// Who asks for a certificate.
 #[derive(Clone, Copy, Debug)]

@@ -7,7 +7,8 @@ use time::{Duration, OffsetDateTime};
 
 use crate::contract::certificate::Wanted;
 use crate::contract::report::{Entry, Outcome};
-use crate::pass::context::{Cycle, Ports};
+use crate::pass::context::Cycle;
+use crate::ports::Ports;
 use crate::records::state::State;
 use crate::rules::renewal::Decision;
 

@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::contract::certificate::Target;
-use crate::pass::context::{Cycle, Halt, Ports, Work};
+use crate::pass::context::{Cycle, Halt, Work};
+use crate::ports::Ports;
 use crate::ports::certificate_manager::{CertificateManager, Deletion};
 use crate::ports::load_balancer::LoadBalancer;
 use crate::records::state::{Superseded, TargetKind, TargetState, Untagged};

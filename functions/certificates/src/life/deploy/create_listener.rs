@@ -5,7 +5,8 @@
 use std::collections::BTreeMap;
 
 use crate::contract::certificate::{ListenerAt, NewListener, Target};
-use crate::pass::context::{Halt, Ports, Work};
+use crate::pass::context::{Halt, Work};
+use crate::ports::Ports;
 use crate::ports::load_balancer::{AttachError, LoadBalancer};
 use crate::values::arn::{CertificateArn, ListenerArn};
 use crate::values::problem::{Problem, ServiceError};

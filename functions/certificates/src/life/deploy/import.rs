@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use time::OffsetDateTime;
 
-use crate::pass::context::{Halt, Ports, Work};
+use crate::pass::context::{Halt, Work};
+use crate::ports::Ports;
 use crate::ports::certificate_manager::{CertificateManager, Material, same_serial};
 use crate::ports::store::{self, read_record};
 use crate::records::state::{Import, Importing, Superseded, Untagged, VaultEntry};

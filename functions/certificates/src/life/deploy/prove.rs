@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use time::OffsetDateTime;
 
-use crate::adapters::network::trust_roots;
-use crate::adapters::served_leaf::{Proven, Question};
 use crate::contract::settings::CheckMode;
 use crate::life::deploy::import::Issued;
-use crate::pass::context::{Halt, Ports, Work};
+use crate::pass::context::{Halt, Work};
+use crate::ports::Ports;
 use crate::ports::load_balancer::Listener;
+use crate::ports::probe::{Proven, Question};
 use crate::records::state::{TargetKind, TargetRecord};
 use crate::values::arn::ListenerArn;
 
@@ -44,8 +44,7 @@ impl<P: Ports> Work<'_, '_, P> {
             return Ok(Verdict::Passed);
         }
         let authority = self.cycle.authority(&held.authority).ok();
-        let roots =
-            trust_roots(authority.and_then(|authority| authority.root_certificate.as_deref()));
+        let roots = authority.and_then(|authority| authority.root_certificate.clone());
         let patience = self.grant("the proof", LEAST, Duration::from_secs(settings.seconds))?;
         let until = tokio::time::Instant::now() + patience;
         let mut pause = Duration::from_millis(500);
@@ -61,7 +60,7 @@ impl<P: Ports> Work<'_, '_, P> {
                     names: &held.domains,
                     leaf_der: &issued.leaf().der,
                     key_type: held.key_type,
-                    roots: &roots,
+                    roots: roots.as_deref(),
                     now: self.cycle.clock.now(),
                 };
                 self.cycle

@@ -5,7 +5,8 @@ mod pursue;
 
 use crate::contract::certificate::Wanted;
 use crate::contract::settings::Authority;
-use crate::pass::context::{Cycle, Failing, Halt, Ports, Work};
+use crate::pass::context::{Cycle, Failing, Halt, Work};
+use crate::ports::Ports;
 use crate::records::state::State;
 use crate::rules::order_names::{self, Blame};
 use crate::rules::renewal::{Decision, Situation, decide};

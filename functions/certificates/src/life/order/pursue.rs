@@ -8,14 +8,15 @@ use std::time::Duration;
 
 use time::OffsetDateTime;
 
-use crate::adapters::challenge_fetch::Fetched;
 use crate::challenge::Token;
 use crate::contract::settings::CheckMode;
 use crate::life::order::Course;
-use crate::pass::context::{Failing, Halt, Ports, Work};
+use crate::pass::context::{Failing, Halt, Work};
+use crate::ports::Ports;
 use crate::ports::authority::{
     Account, Authorities, AuthorizationStatus, Http01, Order, OrderStatus,
 };
+use crate::ports::probe::Fetched;
 use crate::ports::store::{self, Condition, Store, read_record, write_record};
 use crate::records::state::{AskedFor, Held, PendingKey, Rehearsed, Stage, VaultEntry};
 use crate::rules::ledger::Outcome;
