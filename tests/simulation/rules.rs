@@ -4,13 +4,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use certificates::contract::message::{Kind, Message};
 use certificates::contract::report::Entry;
 use certificates::contract::settings::{CheckMode, Orphans};
 use certificates::invocation::actions::Action;
 use certificates::ports::authority::AuthorizationStatus;
 use certificates::ports::certificate_manager::{Material, same_serial};
 use certificates::records::state::State;
-use certificates::rules::news::{Kind, Message};
 use certificates::values::chain::{Chain, Leaf};
 use certificates::values::key::KeyType;
 use certificates::values::problem::Refusal;

@@ -10,6 +10,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration as StdDuration;
 
+use certificates::contract::message::Message;
 use certificates::contract::report::{Entry, Outcome};
 use certificates::contract::settings::{Channel, Settings};
 use certificates::invocation::actions::Action;
@@ -17,7 +18,6 @@ use certificates::life::{list_known, read_settings};
 use certificates::pass::context::Cycle;
 use certificates::ports::Ports;
 use certificates::ports::probe::{Fetched, Proven, Question};
-use certificates::rules::news::Message;
 use certificates::values::clock::Clock;
 use certificates::values::key::{KeyType, PrivateKey};
 use certificates::values::names::DnsName;

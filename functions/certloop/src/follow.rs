@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use certificates::contract::report::TargetState;
 use certificates::invocation::status::{Inventory, Standing};
-use certificates::records::state::{Step, TargetState};
+use certificates::records::state::Step;
 use serde_json::json;
 use time::OffsetDateTime;
 use tokio::time::{Instant, sleep};

@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 
 use certificates::contract::certificate::{ListenerAt, Placement, Target, Wanted};
-use certificates::rules::word::Word;
+use certificates::contract::word::Word;
 use certificates::values::names::DnsName;
 
 use crate::fates::ELSE;

@@ -2,9 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use certificates::contract::report::TargetEntry;
+use certificates::contract::report::{TargetEntry, TargetState};
 use certificates::invocation::status::TargetStanding;
-use certificates::records::state::TargetState;
 use certificates::values::problem::Problem;
 use certificates::values::problem_types::Retry;
 use serde::Deserialize;

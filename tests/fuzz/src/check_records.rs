@@ -2,9 +2,10 @@
 
 use time::{Duration, OffsetDateTime};
 
+use crate::contract::rate_limit::Limits;
 use crate::ports::store::{Record, parse_record};
 use crate::records::state::{Held, PendingKey, State, VaultEntry};
-use crate::rules::ledger::{Imports, Ledger, Limits, Outcome, Purpose};
+use crate::rules::ledger::{Imports, Ledger, Outcome, Purpose};
 use crate::values::names::DnsName;
 use crate::values::problem::Failure;
 

@@ -1,5 +1,8 @@
 //! What people and programs write and read, checked on parse. Imports `values`.
 
 pub mod certificate;
+pub mod message;
+pub mod rate_limit;
 pub mod report;
 pub mod settings;
+pub mod word;

@@ -3,12 +3,7 @@
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
-use crate::contract::certificate::Wanted;
-use crate::records::state::{State, TargetKind, TargetState};
-use crate::rules::news::Sent;
-use crate::rules::targets::target_id;
-use crate::values::arn::ListenerArn;
-use crate::values::instant::whole_seconds;
+use crate::contract::message::Sent;
 use crate::values::problem::Problem;
 
 /// The report of a pass.
@@ -126,6 +121,32 @@ pub struct TargetEntry {
     pub proved: Option<bool>,
 }
 
+/// What kind of target.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum TargetKind {
+    /// An HTTPS listener of an Application Load Balancer.
+    Listener,
+    /// The certificate manager of a region.
+    CertificateManager,
+}
+
+/// Where a target stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TargetState {
+    /// The listener holds it.
+    Attached,
+    /// The certificate manager holds it.
+    Imported,
+    /// Not yet there.
+    Pending,
+    /// It could not be put there.
+    Failed,
+    /// It was taken off.
+    Detached,
+}
+
 /// How many of each outcome.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[allow(missing_docs)] // the names are the outcomes
@@ -170,73 +191,6 @@ impl Entry {
             next_attempt,
             ..Self::bare(name, Outcome::Failed, reason)
         }
-    }
-
-    /// Fills in what the state knows.
-    pub fn with_state(mut self, state: &State, wanted: Option<&Wanted>, home: &str) -> Self {
-        if let Some(held) = &state.certificate {
-            self.serial = Some(held.serial.clone());
-            self.not_before = Some(whole_seconds(held.not_before));
-            self.not_after = Some(whole_seconds(held.not_after));
-            self.renew_at = state.renew_at().map(whole_seconds);
-        }
-        self.unserved_since = wanted
-            .filter(|wanted| !wanted.paused)
-            .and(state.unserved_since);
-        self.next_attempt = self.next_attempt.map(whole_seconds);
-        self.targets = wanted
-            .map(|wanted| {
-                target_entries(state, wanted, home)
-                    .into_iter()
-                    .map(|(_, entry)| entry)
-                    .collect()
-            })
-            .unwrap_or_default();
-        self.certificate_arn = self
-            .targets
-            .first()
-            .and_then(|target| target.certificate_arn.clone());
-        self
-    }
-}
-
-/// Returns a certificate's targets with the ids under which the state keeps them: those of the document in its order, then
-/// those that were just taken off, which are told once.
-pub fn target_entries(state: &State, wanted: &Wanted, home: &str) -> Vec<(String, TargetEntry)> {
-    let mut ids: Vec<(TargetKind, String)> = wanted
-        .targets
-        .iter()
-        .map(|target| target_id(target, state, home))
-        .collect();
-    let detached = state
-        .targets
-        .iter()
-        .filter(|target| target.state == TargetState::Detached && target.stuck.is_empty());
-    let detached: Vec<_> = detached
-        .map(|target| (target.kind, target.id.clone()))
-        .filter(|known| !ids.contains(known))
-        .collect();
-    ids.extend(detached);
-    ids.into_iter()
-        .map(|(kind, id)| (id.clone(), target_entry(state, kind, &id)))
-        .collect()
-}
-
-fn target_entry(state: &State, kind: TargetKind, id: &str) -> TargetEntry {
-    let known = state.target(id);
-    let certificate_arn = known
-        .and_then(|target| target.certificate_arn.as_ref())
-        .map(ToString::to_string);
-    TargetEntry {
-        kind,
-        arn: match kind {
-            // A listener that is yet to be made has none.
-            TargetKind::Listener => id.parse::<ListenerArn>().is_ok().then(|| id.to_owned()),
-            TargetKind::CertificateManager => certificate_arn.clone(),
-        },
-        state: known.map_or(TargetState::Pending, |target| target.state),
-        proved: known.and_then(|target| target.proved),
-        certificate_arn,
     }
 }
 

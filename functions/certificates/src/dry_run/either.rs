@@ -11,6 +11,7 @@ use super::{
     Planned, PlannedAuthorities, PlannedCertificateManager, PlannedLoadBalancer, PlannedStore,
 };
 use crate::contract::certificate::NewListener;
+use crate::contract::message::Message;
 use crate::contract::settings::{Authority, Channel};
 use crate::ports::Ports;
 use crate::ports::authority::{
@@ -24,7 +25,6 @@ use crate::ports::load_balancer::{
 };
 use crate::ports::probe::{Fetched, Proven, Question};
 use crate::ports::store::{Condition, Entry, Object, Store, StoreError};
-use crate::rules::news::Message;
 use crate::values::arn::{CertificateArn, ListenerArn, LoadBalancerArn, TargetGroupArn};
 use crate::values::key::{KeyType, PrivateKey};
 use crate::values::names::DnsName;

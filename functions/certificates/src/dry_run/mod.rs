@@ -16,10 +16,10 @@ use std::time::Duration;
 use time::OffsetDateTime;
 use zeroize::Zeroizing;
 
+use crate::contract::message::Message;
 use crate::contract::settings::Channel;
 use crate::ports::Ports;
 use crate::ports::probe::{Fetched, Proven, Question};
-use crate::rules::news::Message;
 use crate::values::key::{KeyType, PrivateKey};
 use crate::values::names::DnsName;
 use crate::values::problem::ServiceError;

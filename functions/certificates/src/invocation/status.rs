@@ -5,7 +5,8 @@ use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
 use crate::contract::certificate::Wanted;
-use crate::contract::report::{TargetEntry, fitting, target_entries};
+use crate::contract::message;
+use crate::contract::report::{TargetEntry, fitting};
 use crate::invocation::unmanaged::Unmanaged;
 use crate::life::decide::{revoked, unknown};
 use crate::life::order::Course;
@@ -15,9 +16,9 @@ use crate::pass::ledgers::LimitsLeft;
 use crate::ports::Ports;
 use crate::ports::store::{self, Store, read_record};
 use crate::records::state::{HISTORY, RenewalInformation, RolledBack, Served, Stage, State, Step};
-use crate::rules::news;
 use crate::rules::order_names;
 use crate::rules::renewal::Decision;
+use crate::rules::targets::target_entries;
 use crate::values::instant::whole_seconds;
 use crate::values::names::CertificateName;
 use crate::values::problem::Problem;
@@ -109,7 +110,7 @@ pub struct Standing {
 #[serde(rename_all = "camelCase")]
 pub struct Untold {
     /// What it is about.
-    pub kind: news::Kind,
+    pub kind: message::Kind,
     /// When it came to be.
     #[serde(with = "time::serde::rfc3339")]
     pub at: OffsetDateTime,

@@ -3,13 +3,12 @@
 use std::time::Duration;
 
 use crate::contract::certificate::Wanted;
-use crate::contract::report::{Entry, Outcome};
+use crate::contract::report::{Entry, Outcome, TargetState};
 use crate::life::decide::{Plan, Step, Waits};
 use crate::life::remove::Removed;
 use crate::pass::context::{Failing, Halt, Work};
 use crate::ports::Ports;
 use crate::ports::store::{self, Store};
-use crate::records::state::TargetState;
 use crate::rules::targets::Deployed;
 use crate::values::problem::Problem;
 use crate::values::problem_types::Ours;

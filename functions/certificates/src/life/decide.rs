@@ -3,13 +3,13 @@
 use time::OffsetDateTime;
 
 use crate::contract::certificate::Wanted;
-use crate::contract::report::{Entry, Outcome};
+use crate::contract::report::{Entry, Outcome, TargetState};
 use crate::contract::settings::Orphans;
 use crate::life::remove::wanted_nowhere;
 use crate::pass::context::{Cycle, state_problem, store_problem};
 use crate::ports::Ports;
 use crate::ports::store::{self, Condition, Store, read_record, write_record};
-use crate::records::state::{Held, Removal, State, TargetRecord, TargetState};
+use crate::records::state::{Held, Removal, State, TargetRecord};
 use crate::rules::ledger::Blocked;
 use crate::rules::news;
 use crate::rules::order_names;

@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use futures_util::{StreamExt, stream};
 
+use crate::contract::message::Sent;
 use crate::contract::report::{Entry, Outcome};
 use crate::contract::settings::Settings;
 use crate::life::decide::{Look, Plan, ToDo};
@@ -22,7 +23,6 @@ use crate::pass::context::{Cycle, Work, store_problem};
 use crate::pass::outlook::balancer_of;
 use crate::ports::Ports;
 use crate::ports::store::{self, Store};
-use crate::rules::news::Sent;
 use crate::values::names::CertificateName;
 use crate::values::problem::Problem;
 use crate::values::problem_types::Ours;

@@ -9,12 +9,13 @@ use futures_util::future::join_all;
 use time::OffsetDateTime;
 use tokio::time::Instant;
 
+use crate::contract::message::{Message, Sent};
 use crate::contract::report::Entry;
 use crate::contract::settings::Channel;
 use crate::pass::context::{Cycle, Halt, Work};
 use crate::ports::Ports;
 use crate::records::state::State;
-use crate::rules::news::{Found, LONGEST_WAIT, Message, Outgoing, Told};
+use crate::rules::news::{Found, LONGEST_WAIT, Outgoing, Told};
 use crate::values::instant::whole_seconds;
 use crate::values::problem::backoff;
 
@@ -45,15 +46,6 @@ enum Fate {
     Failed(String),
     /// The channel has had enough for this pass, or nothing would come through.
     NotTried,
-}
-
-/// How the channels did in a pass.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Sent {
-    /// How many messages were taken, each channel counted.
-    pub taken: usize,
-    /// The channels that failed, and why.
-    pub failed: Vec<(String, String)>,
 }
 
 impl<P: Ports> Cycle<'_, P> {

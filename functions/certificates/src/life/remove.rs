@@ -3,11 +3,12 @@
 use time::{Duration, OffsetDateTime};
 
 use crate::contract::certificate::Wanted;
+use crate::contract::report::TargetState;
 use crate::pass::context::{Halt, Work};
 use crate::pass::preflight;
 use crate::ports::Ports;
 use crate::ports::store::{self, Store, StoreError};
-use crate::records::state::{Removal, State, TargetState};
+use crate::records::state::{Removal, State};
 use crate::rules::targets::Deployed;
 use crate::values::instant::whole_seconds;
 use crate::values::key::KeyType;

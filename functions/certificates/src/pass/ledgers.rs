@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use tokio::sync::Mutex;
 
+use crate::contract::rate_limit::Limits;
 use crate::contract::settings::Authority;
 use crate::pass::context::{Cycle, Halt, store_problem};
 use crate::pass::memo::Memo;
@@ -18,9 +19,7 @@ use crate::ports::Ports;
 use crate::ports::store::{
     self, Condition, Record, Store, StoreError, imports_key, ledger_key, read_record, write_record,
 };
-use crate::rules::ledger::{
-    Blocked, Hold, Imports, Ledger, Left, Limits, Outcome, Purpose, Reserved,
-};
+use crate::rules::ledger::{Blocked, Hold, Imports, Ledger, Left, Outcome, Purpose, Reserved};
 use crate::values::names::{CertificateName, DnsName};
 use crate::values::problem::Problem;
 use crate::values::problem_types::Ours;

@@ -13,6 +13,7 @@ use std::time::Duration;
 use time::OffsetDateTime;
 use zeroize::Zeroizing;
 
+use crate::contract::message::Message;
 use crate::contract::settings::Channel;
 use crate::ports::authority::Authorities;
 use crate::ports::certificate_manager::CertificateManager;
@@ -20,7 +21,6 @@ use crate::ports::dns::Resolver;
 use crate::ports::load_balancer::LoadBalancer;
 use crate::ports::probe::{Fetched, Proven, Question};
 use crate::ports::store::Store;
-use crate::rules::news::Message;
 use crate::values::key::{KeyType, PrivateKey};
 use crate::values::names::DnsName;
 use crate::values::problem::ServiceError;

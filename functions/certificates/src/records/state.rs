@@ -13,10 +13,11 @@ use serde::{Deserialize, Serialize};
 use time::{Duration, OffsetDateTime};
 
 use crate::contract::certificate::{ListenerAt, Wanted};
+use crate::contract::report::{TargetKind, TargetState};
+use crate::contract::word::Word;
 use crate::ports::store::Record;
 use crate::rules::ledger::Reserved;
 use crate::rules::news::Told;
-use crate::rules::word::Word;
 use crate::values::arn::{CertificateArn, ListenerArn};
 use crate::values::chain::Leaf;
 use crate::values::key::KeyType;
@@ -857,32 +858,6 @@ pub struct Superseded {
     /// Since when no target of ours holds it.
     #[serde(default, with = "time::serde::rfc3339::option")]
     pub detached_at: Option<OffsetDateTime>,
-}
-
-/// What kind of target.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub enum TargetKind {
-    /// An HTTPS listener of an Application Load Balancer.
-    Listener,
-    /// The certificate manager of a region.
-    CertificateManager,
-}
-
-/// Where a target stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum TargetState {
-    /// The listener holds it.
-    Attached,
-    /// The certificate manager holds it.
-    Imported,
-    /// Not yet there.
-    Pending,
-    /// It could not be put there.
-    Failed,
-    /// It was taken off.
-    Detached,
 }
 
 /// What is known of one target.

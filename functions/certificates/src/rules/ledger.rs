@@ -11,21 +11,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 use time::{Date, Duration, OffsetDateTime};
 
+use crate::contract::rate_limit::{Limit, Limits};
 use crate::ports::store::Record;
 use crate::records::state::Held;
-use crate::values::instant::rfc3339;
+use crate::values::instant::{DAY, HOUR, rfc3339};
 use crate::values::names::DnsName;
 use crate::values::problem::{LONGEST_RETRY_AFTER, Problem};
 use crate::values::problem_types::Ours;
-
-/// A limit as a token bucket.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limit {
-    /// Tokens in a full bucket.
-    pub count: u32,
-    /// Seconds in which an empty bucket fills again, evenly.
-    pub seconds: u64,
-}
 
 impl Limit {
     /// Returns how long an empty bucket takes to fill.
@@ -69,36 +61,7 @@ impl Limit {
     }
 }
 
-/// What an authority allows; `None` is unlimited.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Limits {
-    /// New orders of an account.
-    pub orders_per_account: Option<Limit>,
-    /// Certificates for names under one registered domain, over all accounts.
-    pub certificates_per_domain: Option<Limit>,
-    /// Certificates for exactly the same names, over all accounts.
-    pub certificates_per_name_set: Option<Limit>,
-    /// Failed validations of one name by an account.
-    pub failed_validations_per_name: Option<Limit>,
-}
-
 impl Limits {
-    /// Returns Let's Encrypt's, as published on <https://letsencrypt.org/docs/rate-limits/> (2026-08-05).
-    pub fn letsencrypt() -> Self {
-        let limit = |count, seconds| Some(Limit { count, seconds });
-        Self {
-            orders_per_account: limit(300, 3 * HOUR),
-            certificates_per_domain: limit(50, 7 * DAY),
-            certificates_per_name_set: limit(5, 7 * DAY),
-            failed_validations_per_name: limit(5, HOUR),
-        }
-    }
-
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        *self == Self::default()
-    }
-
     fn of(&self, kind: Kind) -> Option<Limit> {
         match kind {
             Kind::OrdersPerAccount => self.orders_per_account,
@@ -966,8 +929,6 @@ fn oldest(now: OffsetDateTime) -> String {
 
 /// The subject of the one bucket of orders.
 const ACCOUNT: &str = "account";
-const HOUR: u64 = 3_600;
-const DAY: u64 = 86_400;
 const YEAR: Duration = Duration::days(365);
 /// In seconds; more cannot be set.
 const LONGEST_SPAN: i64 = 366 * 86_400;

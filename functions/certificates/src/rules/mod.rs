@@ -9,6 +9,7 @@ pub mod news;
 pub mod order_names;
 pub mod remedy;
 pub mod renewal;
+pub(crate) mod standing;
 pub(crate) mod takeover;
 pub(crate) mod targets;
 pub mod word;

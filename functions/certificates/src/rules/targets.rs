@@ -1,7 +1,9 @@
 //! Pure: a document's targets, by kind, id and region; and what dealing with them came to.
 
 use crate::contract::certificate::{ListenerAt, Target, Wanted};
-use crate::records::state::{State, TargetKind, TargetState};
+use crate::contract::report::{TargetEntry, TargetKind, TargetState};
+use crate::records::state::State;
+use crate::values::arn::ListenerArn;
 use crate::values::problem::Problem;
 use crate::values::problem_types::{Ours, Retry};
 
@@ -110,4 +112,48 @@ pub(crate) fn stray_targets(wanted: &Wanted, state: &State, home: &str) -> Vec<S
         .filter(|target| target.state != TargetState::Detached && !named.contains(&target.id))
         .map(|target| target.id.clone())
         .collect()
+}
+
+/// Returns a certificate's targets with the ids under which the state keeps them: those of the document in its order, then
+/// those that were just taken off, which are told once.
+pub(crate) fn target_entries(
+    state: &State,
+    wanted: &Wanted,
+    home: &str,
+) -> Vec<(String, TargetEntry)> {
+    let mut ids: Vec<(TargetKind, String)> = wanted
+        .targets
+        .iter()
+        .map(|target| target_id(target, state, home))
+        .collect();
+    let detached = state
+        .targets
+        .iter()
+        .filter(|target| target.state == TargetState::Detached && target.stuck.is_empty());
+    let detached: Vec<_> = detached
+        .map(|target| (target.kind, target.id.clone()))
+        .filter(|known| !ids.contains(known))
+        .collect();
+    ids.extend(detached);
+    ids.into_iter()
+        .map(|(kind, id)| (id.clone(), target_entry(state, kind, &id)))
+        .collect()
+}
+
+fn target_entry(state: &State, kind: TargetKind, id: &str) -> TargetEntry {
+    let known = state.target(id);
+    let certificate_arn = known
+        .and_then(|target| target.certificate_arn.as_ref())
+        .map(ToString::to_string);
+    TargetEntry {
+        kind,
+        arn: match kind {
+            // A listener that is yet to be made has none.
+            TargetKind::Listener => id.parse::<ListenerArn>().is_ok().then(|| id.to_owned()),
+            TargetKind::CertificateManager => certificate_arn.clone(),
+        },
+        state: known.map_or(TargetState::Pending, |target| target.state),
+        proved: known.and_then(|target| target.proved),
+        certificate_arn,
+    }
 }

@@ -1,68 +1,14 @@
-//! Pure: a document's word, which is what it says of what is certified and of where that goes;
-//! and whether it counts yet (rule 12).
+//! Pure: whether a document's word counts yet (rule 12).
 //!
 //! A word counts once a leaf for that very document is issued. Until then the leaf that is there
 //! stays as it was placed, with what it took over from.
 
 use std::borrow::Cow;
 
-use serde::{Deserialize, Serialize};
-
 use crate::contract::certificate::{Placement, Target, Wanted};
-use crate::records::state::{Held, State, TargetKind, TargetState};
-use crate::values::arn::CertificateArn;
-use crate::values::key::KeyType;
+use crate::contract::report::{TargetKind, TargetState};
+use crate::records::state::{Held, State};
 use crate::values::names::DnsName;
-
-/// What a document says of what is certified and of where that goes.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Word {
-    /// The names, sorted.
-    pub domains: Vec<DnsName>,
-    /// Keys of the authorities, in order of preference.
-    pub authorities: Vec<String>,
-    /// The profile asked for.
-    #[serde(default)]
-    pub profile: Option<String>,
-    /// The kind of key.
-    pub key_type: KeyType,
-    /// Where the certificate goes.
-    #[serde(default)]
-    pub targets: Vec<Target>,
-    /// The certificates that it takes over from.
-    #[serde(default)]
-    pub supersedes: Vec<CertificateArn>,
-}
-
-impl From<&Wanted> for Word {
-    fn from(wanted: &Wanted) -> Self {
-        Self {
-            domains: wanted.domains.clone(),
-            authorities: wanted.authorities.clone(),
-            profile: wanted.profile.clone(),
-            key_type: wanted.key_type,
-            targets: wanted.targets.clone(),
-            supersedes: wanted.supersedes.clone(),
-        }
-    }
-}
-
-impl Word {
-    /// Returns the fields in which another word differs, by their names.
-    pub fn changed(&self, other: &Self) -> Vec<&'static str> {
-        let fields = [
-            ("domains", self.domains == other.domains),
-            ("authority", self.authorities == other.authorities),
-            ("profile", self.profile == other.profile),
-            ("keyType", self.key_type == other.key_type),
-            ("targets", self.targets == other.targets),
-            ("supersedes", self.supersedes == other.supersedes),
-        ];
-        let changed = fields.into_iter().filter(|(_, same)| !same);
-        changed.map(|(field, _)| field).collect()
-    }
-}
 
 impl State {
     /// Whether the certificate that is to be served is one for this very document.

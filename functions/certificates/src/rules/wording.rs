@@ -4,8 +4,8 @@ use schemars::Schema;
 use serde_json::{Value, json};
 use time::OffsetDateTime;
 
+use crate::contract::message::{Kind, Message, Said};
 use crate::contract::settings::{WebhookFormat, schema_generator};
-use crate::rules::news::{Kind, Message, Said};
 use crate::values::instant::rfc3339;
 use crate::values::text::cut;
 

@@ -14,3 +14,8 @@ pub fn rfc3339(at: OffsetDateTime) -> String {
 pub fn whole_seconds(at: OffsetDateTime) -> OffsetDateTime {
     at.replace_nanosecond(0).unwrap_or(at)
 }
+
+/// An hour, in seconds.
+pub(crate) const HOUR: u64 = 3_600;
+/// A day, in seconds.
+pub(crate) const DAY: u64 = 86_400;

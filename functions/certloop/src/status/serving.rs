@@ -1,7 +1,8 @@
 //! Pure: what is served, what is to be served, and what is unknown: never one for another.
 
+use certificates::contract::report::TargetState;
 use certificates::invocation::status::Standing;
-use certificates::records::state::{SeenBy, Served, TargetState};
+use certificates::records::state::{SeenBy, Served};
 use certificates::rules::remedy;
 use certificates::values::names::CertificateName;
 use certificates::values::problem::Problem;

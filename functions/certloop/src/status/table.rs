@@ -1,8 +1,7 @@
 //! Pure: the inventory as a table, the most urgent first, with what to do under whatever is not fine.
 
-use certificates::contract::report::TargetEntry;
+use certificates::contract::report::{TargetEntry, TargetKind, TargetState};
 use certificates::invocation::status::{Inventory, MissingName, Standing, TargetStanding};
-use certificates::records::state::{TargetKind, TargetState};
 use certificates::rules::remedy;
 use time::OffsetDateTime;
 

@@ -8,7 +8,8 @@ use aws_sdk_sns::types::MessageAttributeValue;
 use serde_json::json;
 
 use super::{Aws, service_error, unusable};
-use crate::rules::news::{Message, email, subject};
+use crate::contract::message::Message;
+use crate::rules::news::{email, subject};
 use crate::values::problem::ServiceError;
 
 impl Aws {

@@ -21,7 +21,7 @@ use serde_json::error::Category;
 use serde_path_to_error::{Path, Segment};
 use x509_parser::pem::Pem;
 
-use crate::rules::ledger;
+use crate::contract::rate_limit;
 use crate::values::arn;
 use crate::values::key::KeyType;
 use crate::values::names::{self, DnsName, quoted};
@@ -181,7 +181,7 @@ pub struct Authority {
     /// The domains by which CAA records name it, lower case; `None` where its directory may know better.
     pub caa_identities: Option<Vec<String>>,
     /// The rate limits to keep within.
-    pub limits: ledger::Limits,
+    pub limits: rate_limit::Limits,
     /// Whether its certificates are not meant for the public: their roots need not be known to anybody.
     pub private: bool,
 }
@@ -1115,11 +1115,11 @@ enum AuthorityLimitsDocument {
 }
 
 impl AuthorityLimitsDocument {
-    fn check(&self, field: &str, directory: &str) -> Result<ledger::Limits, Invalid> {
+    fn check(&self, field: &str, directory: &str) -> Result<rate_limit::Limits, Invalid> {
         match self {
-            Self::Absent if is_letsencrypt(directory) => Ok(ledger::Limits::letsencrypt()),
-            Self::Absent | Self::Null => Ok(ledger::Limits::default()),
-            Self::Preset(preset) if preset == PRESET => Ok(ledger::Limits::letsencrypt()),
+            Self::Absent if is_letsencrypt(directory) => Ok(rate_limit::Limits::letsencrypt()),
+            Self::Absent | Self::Null => Ok(rate_limit::Limits::default()),
+            Self::Preset(preset) if preset == PRESET => Ok(rate_limit::Limits::letsencrypt()),
             Self::Preset(other) => Err(Invalid::at(
                 field,
                 format!(
@@ -1197,13 +1197,13 @@ struct OwnLimitsDocument {
 }
 
 impl OwnLimitsDocument {
-    fn check(&self, field: &str) -> Result<ledger::Limits, Invalid> {
+    fn check(&self, field: &str) -> Result<rate_limit::Limits, Invalid> {
         let check = |name: &str, limit: &Option<Object<LimitDocument>>| {
             let limit = limit.as_ref().map(|Object(limit)| limit);
             let checked = limit.map(|limit| limit.check(&format!("{field}.{name}")));
             checked.transpose()
         };
-        Ok(ledger::Limits {
+        Ok(rate_limit::Limits {
             orders_per_account: check("ordersPerAccount", &self.orders_per_account)?,
             certificates_per_domain: check("certificatesPerDomain", &self.certificates_per_domain)?,
             certificates_per_name_set: check(
@@ -1232,10 +1232,10 @@ struct LimitDocument {
 }
 
 impl LimitDocument {
-    fn check(&self, field: &str) -> Result<ledger::Limit, Invalid> {
+    fn check(&self, field: &str) -> Result<rate_limit::Limit, Invalid> {
         check_range(&format!("{field}.count"), self.count, 1, MAX_COUNT)?;
         check_range(&format!("{field}.seconds"), self.seconds, 1, MAX_SECONDS)?;
-        Ok(ledger::Limit {
+        Ok(rate_limit::Limit {
             // Checked to be at most a million.
             count: u32::try_from(self.count).unwrap_or(u32::MAX),
             seconds: self.seconds,
@@ -1577,7 +1577,7 @@ pub(crate) mod tests {
                         contact: Vec::new(),
                         root_certificate: None,
                         external_account: None,
-                        limits: ledger::Limits::letsencrypt(),
+                        limits: rate_limit::Limits::letsencrypt(),
                         private: false,
                         caa_identities: None,
                     }
@@ -1656,7 +1656,7 @@ pub(crate) mod tests {
 
     #[test]
     fn an_authoritys_limits_are_the_preset_ours_or_none() {
-        use crate::rules::ledger::{Limit, Limits};
+        use crate::contract::rate_limit::{Limit, Limits};
 
         let letsencrypt = "https://acme-v02.api.letsencrypt.org/directory";
         let preset = Limits::letsencrypt;

@@ -6,6 +6,7 @@ use std::time::Duration;
 use time::OffsetDateTime;
 
 use crate::contract::certificate::{Placement, Target, Wanted};
+use crate::contract::report::{TargetKind, TargetState};
 use crate::contract::settings::CheckMode;
 use crate::life::deploy::import::Issued;
 use crate::life::deploy::prove::Verdict;
@@ -14,7 +15,7 @@ use crate::pass::outlook::listener_gone;
 use crate::ports::Ports;
 use crate::ports::certificate_manager::CertificateManager;
 use crate::ports::load_balancer::{AttachError, Holding, Listener, LoadBalancer};
-use crate::records::state::{Standby, State, TargetKind, TargetState};
+use crate::records::state::{Standby, State};
 use crate::rules::listener::{self, Change, Wish};
 use crate::rules::takeover;
 use crate::rules::targets::{Deployed, target_id};

@@ -4,11 +4,12 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::contract::certificate::Target;
+use crate::contract::report::{TargetKind, TargetState};
 use crate::pass::context::{Cycle, Halt, Work};
 use crate::ports::Ports;
 use crate::ports::certificate_manager::{CertificateManager, Deletion};
 use crate::ports::load_balancer::LoadBalancer;
-use crate::records::state::{Superseded, TargetKind, TargetState, Untagged};
+use crate::records::state::{Superseded, Untagged};
 use crate::rules::targets::{Deployed, stray_targets, uses_region};
 use crate::values::arn::{CertificateArn, ListenerArn};
 use crate::values::names::CertificateName;

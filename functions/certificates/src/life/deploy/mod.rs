@@ -11,20 +11,21 @@ mod prove;
 use time::OffsetDateTime;
 
 use crate::contract::certificate::{Placement, Target, Wanted};
+use crate::contract::report::{TargetKind, TargetState};
 use crate::contract::settings::CheckMode;
+use crate::contract::word::Word;
 use crate::life::deploy::attach::{placing, says_default};
 use crate::life::deploy::import::{Imported, Issued};
 use crate::life::deploy::prove::{is_old, proof_is_due};
 use crate::pass::context::{Cycle, Halt, Work};
 use crate::ports::Ports;
 use crate::ports::certificate_manager::{CertificateManager, same_serial};
-use crate::records::state::{Held, State, TargetKind, TargetState};
+use crate::records::state::{Held, State};
 use crate::rules::listener;
 use crate::rules::renewal;
 use crate::rules::targets::{
     Deployed, regions, stray_targets, target_id, target_region, uses_region,
 };
-use crate::rules::word::Word;
 use crate::values::arn::CertificateArn;
 use crate::values::chain::{Chain, Leaf};
 use crate::values::instant::rfc3339;

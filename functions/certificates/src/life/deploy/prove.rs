@@ -4,13 +4,14 @@ use std::time::Duration;
 
 use time::OffsetDateTime;
 
+use crate::contract::report::TargetKind;
 use crate::contract::settings::CheckMode;
 use crate::life::deploy::import::Issued;
 use crate::pass::context::{Halt, Work};
 use crate::ports::Ports;
 use crate::ports::load_balancer::Listener;
 use crate::ports::probe::{Proven, Question};
-use crate::records::state::{TargetKind, TargetRecord};
+use crate::records::state::TargetRecord;
 use crate::values::arn::ListenerArn;
 
 /// What a look at a listener's port showed.

@@ -10,6 +10,7 @@ use time::OffsetDateTime;
 
 use crate::challenge::Token;
 use crate::contract::settings::CheckMode;
+use crate::contract::word::Word;
 use crate::life::order::Course;
 use crate::pass::context::{Failing, Halt, Work};
 use crate::ports::Ports;
@@ -22,7 +23,6 @@ use crate::records::state::{AskedFor, Held, PendingKey, Rehearsed, Stage, VaultE
 use crate::rules::ledger::Outcome;
 use crate::rules::order_names::{self, Blame};
 use crate::rules::renewal;
-use crate::rules::word::Word;
 use crate::values::chain::{Chain, check_issued};
 use crate::values::instant;
 use crate::values::key::PrivateKey;
