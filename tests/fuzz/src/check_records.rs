@@ -3,7 +3,8 @@
 use time::{Duration, OffsetDateTime};
 
 use crate::contract::rate_limit::Limits;
-use crate::ports::store::{Record, parse_record};
+use crate::ports::store::parse_record;
+use crate::records::record::Record;
 use crate::records::state::{Held, PendingKey, State, VaultEntry};
 use crate::rules::ledger::{Imports, Ledger, Outcome, Purpose};
 use crate::values::names::DnsName;

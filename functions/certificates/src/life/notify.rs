@@ -15,7 +15,8 @@ use crate::contract::settings::Channel;
 use crate::pass::context::{Cycle, Halt, Work};
 use crate::ports::Ports;
 use crate::records::state::State;
-use crate::rules::news::{Found, LONGEST_WAIT, Outgoing, Told};
+use crate::records::told::{Outgoing, Told};
+use crate::rules::news::{Found, LONGEST_WAIT};
 use crate::values::instant::whole_seconds;
 use crate::values::problem::backoff;
 

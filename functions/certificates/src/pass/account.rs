@@ -7,7 +7,8 @@ use crate::contract::settings::Authority;
 use crate::pass::context::{Cycle, Failing, Halt, store_problem};
 use crate::ports::Ports;
 use crate::ports::authority::{Account, AccountKey, Authorities, Opened};
-use crate::ports::store::{Condition, Record, StoreError, account_key, read_record, write_record};
+use crate::ports::store::{Condition, StoreError, account_key, read_record, write_record};
+use crate::records::record::Record;
 use crate::values::problem::Problem;
 use crate::values::problem_types::Ours;
 

@@ -17,9 +17,11 @@ use crate::pass::context::{Cycle, Halt, store_problem};
 use crate::pass::memo::Memo;
 use crate::ports::Ports;
 use crate::ports::store::{
-    self, Condition, Record, Store, StoreError, imports_key, ledger_key, read_record, write_record,
+    self, Condition, Store, StoreError, imports_key, ledger_key, read_record, write_record,
 };
-use crate::rules::ledger::{Blocked, Hold, Imports, Ledger, Left, Outcome, Purpose, Reserved};
+use crate::records::ledger::{Hold, Reserved};
+use crate::records::record::Record;
+use crate::rules::ledger::{Blocked, Imports, Ledger, Left, Outcome, Purpose};
 use crate::values::names::{CertificateName, DnsName};
 use crate::values::problem::Problem;
 use crate::values::problem_types::Ours;

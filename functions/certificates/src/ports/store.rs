@@ -3,10 +3,9 @@
 //! Absence is `Ok(None)` and only when the service said so; anything else that keeps an object from being read is a
 //! [`StoreError`], so that "could not tell" is never taken for "is not there".
 
-use serde::Serialize;
-use serde::de::DeserializeOwned;
 use thiserror::Error;
 
+use crate::records::record::Record;
 use crate::values::names::CertificateName;
 
 /// Where objects are kept: one bucket of an object store with conditional writes.
@@ -94,17 +93,6 @@ pub enum StoreError {
         /// What is wrong with it.
         reason: String,
     },
-}
-
-/// A record of ours in the store: versioned, and stamped with a new `writeId` at each write.
-pub trait Record: Serialize + DeserializeOwned {
-    /// The schema version this build writes.
-    const VERSION: u32 = 1;
-    /// Whether it is written for people's eyes.
-    const PRETTY: bool = true;
-
-    /// Sets the stamp of the write about to happen.
-    fn stamp(&mut self, write_id: String);
 }
 
 /// Reads a record; a version newer than ours is an error and nothing is written over it.

@@ -12,7 +12,8 @@ use serde::{Deserialize, Serialize};
 use time::{Date, Duration, OffsetDateTime};
 
 use crate::contract::rate_limit::{Limit, Limits};
-use crate::ports::store::Record;
+use crate::records::ledger::{Bucket, Hold, Kind, Reserved, Token};
+use crate::records::record::Record;
 use crate::records::state::Held;
 use crate::values::instant::{DAY, HOUR, rfc3339};
 use crate::values::names::DnsName;
@@ -148,20 +149,6 @@ impl Purpose {
     }
 }
 
-/// Which limit, by its name in the settings.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub enum Kind {
-    /// [`Limits::orders_per_account`].
-    OrdersPerAccount,
-    /// [`Limits::certificates_per_domain`].
-    CertificatesPerDomain,
-    /// [`Limits::certificates_per_name_set`].
-    CertificatesPerNameSet,
-    /// [`Limits::failed_validations_per_name`].
-    FailedValidationsPerName,
-}
-
 /// One bucket that an order draws on.
 struct Demand {
     kind: Kind,
@@ -196,27 +183,6 @@ impl Demand {
     }
 }
 
-/// A token bucket that is not full, as the one instant at which it will be.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Bucket {
-    /// Each token taken moves it ahead.
-    #[serde(with = "time::serde::rfc3339")]
-    full_at: OffsetDateTime,
-    /// What its key stands for, where that does not say it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    about: Option<String>,
-}
-
-/// A token taken: the part of its bucket's filling that it stands for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Token {
-    #[serde(with = "time::serde::rfc3339")]
-    from: OffsetDateTime,
-    #[serde(with = "time::serde::rfc3339")]
-    until: OffsetDateTime,
-}
-
 impl Token {
     /// Returns what has not come back by itself yet.
     fn outstanding(&self, now: OffsetDateTime) -> Duration {
@@ -224,22 +190,7 @@ impl Token {
     }
 }
 
-/// What was taken for one order; kept with the order until it is settled.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Reserved {
-    /// The certificate's name: it has one order at a time.
-    owner: String,
-    /// A random word.
-    id: String,
-    tokens: BTreeMap<Kind, BTreeMap<String, Token>>,
-}
-
 impl Reserved {
-    /// Whether nothing was taken: there is nothing to settle.
-    pub fn is_empty(&self) -> bool {
-        self.tokens.is_empty()
-    }
-
     /// Returns when all of it has come back by itself.
     fn until(&self) -> Option<OffsetDateTime> {
         let tokens = self.tokens.values().flat_map(BTreeMap::values);
@@ -264,16 +215,6 @@ pub enum Outcome<'n> {
     },
     /// It cannot be told: everything stays counted.
     Unknown,
-}
-
-/// What an authority wants left alone: all new orders, those with a name, or those under a registered domain.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Hold {
-    /// Until when.
-    #[serde(with = "time::serde::rfc3339")]
-    pub until: OffsetDateTime,
-    /// What the authority said.
-    pub problem: Problem,
 }
 
 impl Hold {

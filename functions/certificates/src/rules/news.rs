@@ -5,7 +5,6 @@
 //! sends it: stored first, then sent, then marked, all under the lease, so that one state is told once, by whoever holds it.
 //! `wording` puts it into the forms that channels take.
 
-use serde::{Deserialize, Serialize};
 use time::{Duration, OffsetDateTime};
 
 use crate::contract::report::{Entry, Outcome};
@@ -20,55 +19,13 @@ use super::wording;
 pub use super::wording::{body, email, schemas, subject};
 use crate::contract::message::{About, Kind, Message, Said};
 pub(crate) use crate::life::notify::Channels;
+use crate::records::told::{Outgoing, Told};
 
 impl Said {
     /// Whether people have to hear of this after having heard of that.
     fn is_other_than(&self, told: &Self) -> bool {
         self.retry != told.retry || (self.needs_person() && self.kind != told.kind)
     }
-}
-
-/// What people were told of a certificate, and what they are still to be told.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-pub struct Told {
-    /// The serial that was last told of, or that there was nothing to tell of.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub serial: Option<String>,
-    /// The problem that people know of.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub problem: Option<Said>,
-    /// Others that they know of and that stand: of several a pass tells one.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub others: Vec<Said>,
-    /// The end of validity of which they know that it comes near.
-    #[serde(
-        with = "time::serde::rfc3339::option",
-        skip_serializing_if = "Option::is_none"
-    )]
-    pub running_out: Option<OffsetDateTime>,
-    /// Messages that have not reached every channel, oldest first.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub outbox: Vec<Outgoing>,
-}
-
-/// A message on its way.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Outgoing {
-    /// What is to be told.
-    pub message: Message,
-    /// The channels that have not taken it yet, by [`Channel::key`].
-    pub to: Vec<String>,
-    /// How often in a row one of them did not.
-    #[serde(default)]
-    pub attempts: u32,
-    /// It is not sent before this instant.
-    #[serde(with = "time::serde::rfc3339")]
-    pub next_attempt: OffsetDateTime,
-    /// Why it was not taken last.
-    #[serde(default)]
-    pub failure: Option<String>,
 }
 
 /// What a pass found about a certificate.

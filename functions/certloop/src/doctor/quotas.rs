@@ -119,7 +119,8 @@ mod tests {
 
     use certificates::pass::ledgers::{AuthorityLeft, ImportsLeft};
     use certificates::ports::load_balancer::Holding;
-    use certificates::rules::ledger::{Kind, Left};
+    use certificates::records::ledger::Kind;
+    use certificates::rules::ledger::Left;
 
     use super::super::Verdict;
     use super::*;

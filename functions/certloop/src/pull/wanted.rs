@@ -149,7 +149,7 @@ async fn by_state(
 
 /// Of the state's schema.
 const VERSION: u32 =
-    <certificates::records::state::State as certificates::ports::store::Record>::VERSION;
+    <certificates::records::state::State as certificates::records::record::Record>::VERSION;
 
 /// Returns the entry of the vault whose certificate begins last.
 async fn newest(

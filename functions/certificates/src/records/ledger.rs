@@ -1,0 +1,70 @@
+//! What was taken of limits, as it is kept.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
+
+use crate::values::problem::Problem;
+
+/// Which limit, by its name in the settings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Kind {
+    /// [`Limits::orders_per_account`](crate::contract::rate_limit::Limits::orders_per_account).
+    OrdersPerAccount,
+    /// [`Limits::certificates_per_domain`](crate::contract::rate_limit::Limits::certificates_per_domain).
+    CertificatesPerDomain,
+    /// [`Limits::certificates_per_name_set`](crate::contract::rate_limit::Limits::certificates_per_name_set).
+    CertificatesPerNameSet,
+    /// [`Limits::failed_validations_per_name`](crate::contract::rate_limit::Limits::failed_validations_per_name).
+    FailedValidationsPerName,
+}
+
+/// A token bucket that is not full, as the one instant at which it will be.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Bucket {
+    /// Each token taken moves it ahead.
+    #[serde(with = "time::serde::rfc3339")]
+    pub(crate) full_at: OffsetDateTime,
+    /// What its key stands for, where that does not say it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) about: Option<String>,
+}
+
+/// A token taken: the part of its bucket's filling that it stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Token {
+    #[serde(with = "time::serde::rfc3339")]
+    pub(crate) from: OffsetDateTime,
+    #[serde(with = "time::serde::rfc3339")]
+    pub(crate) until: OffsetDateTime,
+}
+
+/// What was taken for one order; kept with the order until it is settled.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reserved {
+    /// The certificate's name: it has one order at a time.
+    pub(crate) owner: String,
+    /// A random word.
+    pub(crate) id: String,
+    pub(crate) tokens: BTreeMap<Kind, BTreeMap<String, Token>>,
+}
+
+/// What an authority wants left alone: all new orders, those with a name, or those under a registered domain.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Hold {
+    /// Until when.
+    #[serde(with = "time::serde::rfc3339")]
+    pub until: OffsetDateTime,
+    /// What the authority said.
+    pub problem: Problem,
+}
+
+impl Reserved {
+    /// Whether nothing was taken: there is nothing to settle.
+    pub fn is_empty(&self) -> bool {
+        self.tokens.is_empty()
+    }
+}
