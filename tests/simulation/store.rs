@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use certificates::ports::store::{Condition, Entry, Object, Store, StoreError, parse_record};
-use certificates::records::state::{PendingKey, State, VaultEntry};
+use certificates::records::state::State;
+use certificates::records::vault::{PendingKey, VaultEntry};
 use certificates::values::key::PrivateKey;
 use time::{Duration, OffsetDateTime};
 

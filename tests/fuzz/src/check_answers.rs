@@ -8,7 +8,8 @@ use time::{Duration, OffsetDateTime};
 
 use crate::answer;
 use crate::ports::authority::Suggested;
-use crate::records::state::{Held, RenewalInformation, State};
+use crate::records::certificate::{Held, RenewalInformation};
+use crate::records::state::State;
 use crate::rules::renewal::information_after;
 use crate::values::problem::Problem;
 use crate::values::problem_types::Retry;

@@ -4,8 +4,10 @@ use time::{Duration, OffsetDateTime};
 
 use crate::contract::rate_limit::Limits;
 use crate::ports::store::parse_record;
+use crate::records::certificate::Held;
 use crate::records::record::Record;
-use crate::records::state::{Held, PendingKey, State, VaultEntry};
+use crate::records::state::State;
+use crate::records::vault::{PendingKey, VaultEntry};
 use crate::rules::ledger::{Imports, Ledger, Outcome, Purpose};
 use crate::values::names::DnsName;
 use crate::values::problem::Failure;

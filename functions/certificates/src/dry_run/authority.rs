@@ -16,7 +16,10 @@ use crate::ports::authority::{
     OrderStatus, Suggested,
 };
 use crate::ports::store::{self, StoreError, read_record};
-use crate::records::state::{Held, OrderRecord, PendingKey, State, VaultEntry};
+use crate::records::certificate::Held;
+use crate::records::order::OrderRecord;
+use crate::records::state::State;
+use crate::records::vault::{PendingKey, VaultEntry};
 use crate::values::chain::{Chain, Leaf};
 use crate::values::instant::whole_seconds;
 use crate::values::key::PrivateKey;

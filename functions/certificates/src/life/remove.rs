@@ -38,7 +38,7 @@ impl State {
     pub(crate) fn is_to_be_taken_away(
         &self,
         now: OffsetDateTime,
-        may_delete: impl Fn(&crate::records::state::Superseded) -> bool,
+        may_delete: impl Fn(&crate::records::deployment::Superseded) -> bool,
     ) -> bool {
         let Some(removing) = &self.removing else {
             return false;

@@ -1,6 +1,10 @@
 //! What we store for ourselves, versioned: no decisions. Imports `contract` and above.
 
+pub mod certificate;
+pub mod deployment;
 pub mod ledger;
+pub mod order;
 pub mod record;
 pub mod state;
 pub mod told;
+pub mod vault;

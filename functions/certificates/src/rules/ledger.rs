@@ -12,9 +12,9 @@ use serde::{Deserialize, Serialize};
 use time::{Date, Duration, OffsetDateTime};
 
 use crate::contract::rate_limit::{Limit, Limits};
+use crate::records::certificate::Held;
 use crate::records::ledger::{Bucket, Hold, Kind, Reserved, Token};
 use crate::records::record::Record;
-use crate::records::state::Held;
 use crate::values::instant::{DAY, HOUR, rfc3339};
 use crate::values::names::DnsName;
 use crate::values::problem::{LONGEST_RETRY_AFTER, Problem};

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use time::{Duration, OffsetDateTime};
 
 use crate::contract::certificate::Wanted;
-use crate::records::state::{Missing, OrderRecord, State};
+use crate::records::order::{Missing, OrderRecord};
+use crate::records::state::State;
 use crate::values::instant::whole_seconds;
 use crate::values::names::DnsName;
 use crate::values::problem::{LONGEST_RETRY_AFTER, LONGEST_WAIT, Problem, backoff};

@@ -4,7 +4,8 @@ use time::{Duration, OffsetDateTime, UtcOffset};
 
 use crate::contract::certificate::Wanted;
 use crate::ports::authority::Suggested;
-use crate::records::state::{Held, Renewal, RenewalInformation, State, Window};
+use crate::records::certificate::{Held, Renewal, RenewalInformation, Window};
+use crate::records::state::State;
 use crate::rules::order_names;
 use crate::values::instant::{rfc3339, whole_seconds};
 use crate::values::lifetime::{SHORT, little};

@@ -7,7 +7,8 @@ use std::borrow::Cow;
 
 use crate::contract::certificate::{Placement, Target, Wanted};
 use crate::contract::report::{TargetKind, TargetState};
-use crate::records::state::{Held, State};
+use crate::records::certificate::Held;
+use crate::records::state::State;
 use crate::values::names::DnsName;
 
 impl State {

@@ -11,7 +11,7 @@ use std::time::Duration;
 use certificates::ports::store::{
     Condition, Entry, Object, Store, StoreError, state_key, vault_key,
 };
-use certificates::records::state::VaultEntry;
+use certificates::records::vault::VaultEntry;
 use certificates::values::chain::{Chain, check_issued};
 use certificates::values::key::{KeyType, PrivateKey};
 use rcgen::{

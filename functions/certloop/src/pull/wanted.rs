@@ -3,7 +3,7 @@
 use certificates::ports::store::{
     Store, StoreError, read_record, serial_of_vault_key, state_key, vault_key, vault_prefix,
 };
-use certificates::records::state::VaultEntry;
+use certificates::records::vault::VaultEntry;
 use certificates::values::chain::{self, Chain};
 use certificates::values::key::PrivateKey;
 use certificates::values::names::CertificateName;

@@ -9,7 +9,7 @@ use crate::pass::context::{Cycle, Halt, Work};
 use crate::ports::Ports;
 use crate::ports::certificate_manager::{CertificateManager, Deletion};
 use crate::ports::load_balancer::LoadBalancer;
-use crate::records::state::{Superseded, Untagged};
+use crate::records::deployment::{Superseded, Untagged};
 use crate::rules::targets::{Deployed, stray_targets, uses_region};
 use crate::values::arn::{CertificateArn, ListenerArn};
 use crate::values::names::CertificateName;

@@ -20,7 +20,8 @@ use crate::life::deploy::prove::{is_old, proof_is_due};
 use crate::pass::context::{Cycle, Halt, Work};
 use crate::ports::Ports;
 use crate::ports::certificate_manager::{CertificateManager, same_serial};
-use crate::records::state::{Held, State};
+use crate::records::certificate::Held;
+use crate::records::state::State;
 use crate::rules::listener;
 use crate::rules::renewal;
 use crate::rules::targets::{

@@ -11,7 +11,7 @@ use crate::pass::context::{Halt, Work};
 use crate::ports::Ports;
 use crate::ports::load_balancer::Listener;
 use crate::ports::probe::{Proven, Question};
-use crate::records::state::TargetRecord;
+use crate::records::deployment::TargetRecord;
 use crate::values::arn::ListenerArn;
 
 /// What a look at a listener's port showed.

@@ -19,7 +19,10 @@ use crate::ports::authority::{
 };
 use crate::ports::probe::Fetched;
 use crate::ports::store::{self, Condition, Store, read_record, write_record};
-use crate::records::state::{AskedFor, Held, PendingKey, Rehearsed, Stage, VaultEntry};
+use crate::records::certificate::Held;
+use crate::records::order::{Rehearsed, Stage};
+use crate::records::state::AskedFor;
+use crate::records::vault::{PendingKey, VaultEntry};
 use crate::rules::ledger::Outcome;
 use crate::rules::order_names::{self, Blame};
 use crate::rules::renewal;

@@ -3,7 +3,7 @@ use time::macros::datetime;
 
 use super::*;
 use crate::contract::settings::WebhookFormat;
-use crate::records::state::{Held, Renewal};
+use crate::records::certificate::{Held, Renewal};
 
 const NOW: OffsetDateTime = datetime!(2026-11-23 12:00 UTC);
 
