@@ -8,7 +8,7 @@ use crate::contract::certificate::Wanted;
 use crate::contract::message;
 use crate::contract::report::{TargetEntry, fitting};
 use crate::invocation::unmanaged::Unmanaged;
-use crate::life::decide::{revoked, unknown};
+use crate::life::decide::unknown;
 use crate::life::order::Course;
 use crate::life::{Known, list_known};
 use crate::pass::context::{Cycle, state_problem, store_problem};
@@ -20,6 +20,7 @@ use crate::records::order::Stage;
 use crate::records::state::{HISTORY, RolledBack, Served, State, Step};
 use crate::rules::order_names;
 use crate::rules::renewal::Decision;
+use crate::rules::standing::revoked;
 use crate::rules::targets::target_entries;
 use crate::values::instant::whole_seconds;
 use crate::values::names::CertificateName;
@@ -313,7 +314,7 @@ impl<P: Ports> Cycle<'_, P> {
             (Some(object), state) => (object, state.unwrap_or_default()),
             (None, Some(state)) => {
                 let is_orphan = state.removing.is_none();
-                let problem = is_orphan.then(|| self.orphan_problem(&parsed, &state));
+                let problem = is_orphan.then(|| self.judge().orphan_problem(&parsed, &state));
                 return Ok(self.describe(name, &state, steps, None, problem));
             }
             (None, None) => return Err(unknown(&parsed)),
@@ -343,7 +344,7 @@ impl<P: Ports> Cycle<'_, P> {
         wanted: &Wanted,
         state: &State,
     ) -> Standing {
-        let due = self.decide(wanted, state, false) != Decision::Keep;
+        let due = self.judge().decide(wanted, state, false) != Decision::Keep;
         if !due || wanted.paused || state.order.is_some() || standing.problem.is_some() {
             return standing;
         }
@@ -375,13 +376,13 @@ impl<P: Ports> Cycle<'_, P> {
         let held = state.certificate.as_ref();
         // A failed order is past as soon as none is needed any more.
         let order_failure = state.order_failure.as_ref().filter(|_| {
-            wanted.is_some_and(|wanted| self.decide(wanted, state, false) != Decision::Keep)
+            wanted.is_some_and(|wanted| self.judge().decide(wanted, state, false) != Decision::Keep)
         });
         let mut revocations = state.revoking.iter();
         let failure = order_failure
             .or(state.deployment_failure.as_ref())
             .or(revocations.find_map(|revocation| revocation.failure.as_ref()));
-        let standing = wanted.and_then(|wanted| self.standing_problem(wanted, state));
+        let standing = wanted.and_then(|wanted| self.judge().problem(wanted, state));
         let entries = wanted
             .map(|wanted| target_entries(state, wanted, &self.home))
             .unwrap_or_default();

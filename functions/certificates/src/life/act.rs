@@ -314,7 +314,7 @@ impl<P: Ports> Work<'_, '_, P> {
         };
         if let (Outcome::Waiting, Some(entry)) = (outcome, &waiting) {
             let entry = with_remarks(entry.clone());
-            return (self.cycle).with_state(entry, &self.state, Some(&self.wanted));
+            return (self.cycle.judge()).with_state(entry, &self.state, Some(&self.wanted));
         }
         let mut reason = done.reason.unwrap_or_else(|| "tidied up".to_owned());
         for remark in done.remarks {
@@ -325,7 +325,7 @@ impl<P: Ports> Work<'_, '_, P> {
             entry.problem = waiting.problem;
             entry.next_attempt = waiting.next_attempt;
         }
-        (self.cycle).with_state(entry, &self.state, Some(&self.wanted))
+        (self.cycle.judge()).with_state(entry, &self.state, Some(&self.wanted))
     }
 
     /// Takes everything of ours away, as far as that can be done now; `None` where there is nothing to tell.
@@ -451,7 +451,7 @@ impl<P: Ports> Work<'_, '_, P> {
                 entry
             }
         };
-        (self.cycle).with_state(entry, &self.state, Some(&self.wanted))
+        (self.cycle.judge()).with_state(entry, &self.state, Some(&self.wanted))
     }
 }
 

@@ -4,18 +4,16 @@ use time::OffsetDateTime;
 
 use crate::contract::certificate::Wanted;
 use crate::contract::report::{Entry, Outcome, TargetState};
-use crate::contract::settings::Orphans;
 use crate::life::remove::wanted_nowhere;
 use crate::pass::context::{Cycle, state_problem, store_problem};
 use crate::ports::Ports;
 use crate::ports::store::{self, Condition, Store, read_record, write_record};
-use crate::records::certificate::Held;
-use crate::records::deployment::TargetRecord;
 use crate::records::state::{Removal, State};
 use crate::rules::ledger::Blocked;
 use crate::rules::news;
 use crate::rules::order_names;
 use crate::rules::renewal::Decision;
+use crate::rules::standing::kept_reason;
 use crate::values::arn::ListenerArn;
 use crate::values::instant::rfc3339;
 use crate::values::names::CertificateName;
@@ -192,7 +190,11 @@ impl<P: Ports> Cycle<'_, P> {
             etag: etag.as_deref(),
         };
         let settled = |entry: Entry, wanted: Option<&Wanted>| {
-            Ok(self.settled(&seen, self.with_state(entry, &state, wanted), wanted))
+            Ok(self.settled(
+                &seen,
+                self.judge().with_state(entry, &state, wanted),
+                wanted,
+            ))
         };
         let wanted = match wanted {
             Ok(wanted) => wanted,
@@ -218,7 +220,7 @@ impl<P: Ports> Cycle<'_, P> {
                 "another invocation is working on it",
             );
             entry.next_attempt = Some(lease.until);
-            let entry = self.with_state(entry, &state, Some(&wanted));
+            let entry = self.judge().with_state(entry, &state, Some(&wanted));
             return Ok(Look::Settled(Box::new(entry)));
         }
         let plan = match self.plan(&wanted, &object.etag, &state, force).await {
@@ -316,7 +318,7 @@ impl<P: Ports> Cycle<'_, P> {
             let entry = Entry::bare(name.as_str(), Outcome::Removed, "the document is gone");
             return self.settled(&seen(&state), entry, Some(&wanted));
         }
-        if state.removing.is_none() && (self.removes_orphans() || state.is_nothing()) {
+        if state.removing.is_none() && (self.judge().removes_orphans() || state.is_nothing()) {
             state.removing = Some(Removal {
                 at: crate::values::instant::whole_seconds(now),
                 document: None,
@@ -345,7 +347,7 @@ impl<P: Ports> Cycle<'_, P> {
                 None => Look::Nothing,
             };
         }
-        let problem = self.orphan_problem(name, &state);
+        let problem = self.judge().orphan_problem(name, &state);
         let revoke = state.is_to_revoke(now);
         if revoke || state.order.is_some() || !state.leftovers.is_empty(now) {
             let plan = Plan {
@@ -358,135 +360,8 @@ impl<P: Ports> Cycle<'_, P> {
         }
         let mut entry = Entry::bare(name.as_str(), Outcome::Kept, problem.detail.clone());
         entry.problem = Some(problem);
-        let entry = self.with_state(entry, &state, None);
+        let entry = self.judge().with_state(entry, &state, None);
         self.settled(&seen(&state), entry, Some(&wanted))
-    }
-
-    /// Whether what has no document any more is taken away by itself.
-    pub(crate) fn removes_orphans(&self) -> bool {
-        self.settings.orphans == Orphans::Remove && !self.keeps_orphans
-    }
-
-    pub(crate) fn orphan_problem(&self, name: &CertificateName, state: &State) -> Problem {
-        let until = state
-            .certificate
-            .as_ref()
-            .map(|held| rfc3339(held.not_after));
-        let until = until.map_or(String::new(), |until| format!(", valid until {until},"));
-        let kept = match self.keeps_orphans && self.settings.orphans == Orphans::Remove {
-            true => " (more documents are gone than there are, so nothing is removed by itself)",
-            false => "",
-        };
-        let detail = format!(
-            "certificates/{name}.json is gone{kept}; its certificate{until} stays where it is and is not renewed: put the document back, or \
-             invoke {{\"action\":\"remove\",\"name\":\"{name}\"}}"
-        );
-        Problem::ours(Ours::Orphan, detail)
-    }
-
-    /// Fills in what the record knows of a certificate.
-    pub(crate) fn with_state(&self, entry: Entry, state: &State, wanted: Option<&Wanted>) -> Entry {
-        let standing = wanted.and_then(|wanted| self.standing_problem(wanted, state));
-        let mut entry = entry.with_state(state, wanted, &self.home);
-        entry.is_untrusted = self.untrusted(state).is_some();
-        entry.is_failing =
-            wanted.is_some_and(|wanted| self.is_failing(entry.outcome, wanted, state));
-        // Nothing is worse than what is served and revoked.
-        if let Some(problem) = revoked(wanted, state, entry.problem.as_ref()) {
-            entry.problem = Some(problem);
-        }
-        if let (None, Some((problem, next))) = (&entry.problem, standing) {
-            entry.problem = Some(problem);
-            entry.next_attempt = entry.next_attempt.or(next);
-        }
-        entry
-    }
-
-    /// Returns what is wrong with a certificate although nothing has just failed, and when that is looked at again.
-    pub(crate) fn standing_problem(
-        &self,
-        wanted: &Wanted,
-        state: &State,
-    ) -> Option<(Problem, Option<OffsetDateTime>)> {
-        if let Some(problem) = revoked(Some(wanted), state, None) {
-            return Some((problem, None));
-        }
-        let stands = contended(wanted, state)
-            .or_else(|| stays(state))
-            .or_else(|| self.tags_lost(&wanted.name, state));
-        if let Some(problem) = stands {
-            return Some((problem, None));
-        }
-        if let Some((problem, next)) = order_names::missing_problem(wanted, state) {
-            return Some((problem, Some(next)));
-        }
-        let untrusted = self.untrusted(state).map(|problem| (problem, None));
-        untrusted.or_else(|| {
-            let preflight = state.preflight.as_ref().filter(|_| !wanted.paused)?;
-            Some((preflight.problem.clone()?, None))
-        })
-    }
-
-    /// Returns the problem of a certificate that we imported and that lost its tags.
-    fn tags_lost(&self, name: &CertificateName, state: &State) -> Option<Problem> {
-        let (region, lost) = (state.imports.iter())
-            .find_map(|(region, import)| Some((region, import.untagged.first()?)))?;
-        let (arn, serial, installation) = (&lost.arn, &lost.serial, &self.installation);
-        let detail = format!(
-            "{arn} holds {serial}, which we imported there, and does not carry our tags any more: it is not renewed, and \
-             another one takes its place; put the tags back (aws acm add-tags-to-certificate --region {region} \
-             --certificate-arn {arn} --tags Key=certloop:installation,Value={installation} \
-             Key=certloop:certificate,Value={name}) or delete it there"
-        );
-        Some(Problem::ours(Ours::TagsLost, detail))
-    }
-
-    /// Returns why the certificate that is to be served takes nobody's place: the public does not trust it, and trusts what is
-    /// served (rule 12).
-    pub(crate) fn distrusts(&self, wanted: &Wanted, state: &State) -> Option<Problem> {
-        let new = state.certificate.as_ref()?;
-        let served = state.held(&state.served.as_ref()?.serial)?;
-        let is_worse = new.public == Some(false)
-            && served.public == Some(true)
-            && served.serial != new.serial
-            && served.revoked_at.is_none()
-            && served.not_after > self.clock.now()
-            && !self.is_private(new)
-            && !wanted.targets.is_empty();
-        let detail = format!(
-            "{} of {} is trusted by no public root, and {}, which is served, is: it stays until {}; name another authority in \
-             the document, or set authorities.{}.private to true if only machines of your own are to trust it",
-            new.serial,
-            new.directory,
-            served.serial,
-            rfc3339(served.not_after),
-            new.authority
-        );
-        is_worse.then(|| Problem::ours(Ours::Untrusted, detail))
-    }
-
-    fn is_private(&self, held: &Held) -> bool {
-        let mut authorities = self.settings.authorities.values();
-        authorities.any(|authority| authority.directory == held.directory && authority.private)
-    }
-
-    /// Returns the problem of a certificate that is served and that the public does not trust, unless its authority is private.
-    fn untrusted(&self, state: &State) -> Option<Problem> {
-        // What is served may still be the one before.
-        let served = |target: &TargetRecord| {
-            let held = state.held(target.serial.as_deref()?)?.clone();
-            let is_untrusted = held.public == Some(false) && !self.is_private(&held);
-            let is_served = target.state == TargetState::Attached;
-            (is_served && is_untrusted).then_some(held)
-        };
-        let (served, held) =
-            (state.targets.iter()).find_map(|target| Some((target, served(target)?)))?;
-        let detail = format!(
-            "{} serves a certificate of {} that no public root knows, as those of a staging environment: name another authority in the \
-             document, or set authorities.{}.private to true if only machines of your own are to trust it",
-            served.id, held.directory, held.authority
-        );
-        Some(Problem::ours(Ours::Untrusted, detail))
     }
 
     /// Notes which load balancer refused a certificate of this document for want of room.
@@ -534,14 +409,14 @@ impl<P: Ports> Cycle<'_, P> {
             let (failure, until) = revocation.waits(now)?;
             Some(Waits::after(failure, until))
         });
-        let decision = self.decide(wanted, state, force);
+        let decision = self.judge().decide(wanted, state, force);
         let course = self.course(wanted, state).await?;
         let authority = course.authority;
         // An order under way for what is wanted is seen through, also one that was forced and is not due.
         let is_held_back = !force && state.is_held_back(now);
         let under_way =
             (state.order.as_ref()).filter(|_| !is_held_back && course.fits(wanted, state, now));
-        let needs_none = || self.decide(wanted, state, false) == Decision::Keep;
+        let needs_none = || self.judge().decide(wanted, state, false) == Decision::Keep;
         let order = match decision {
             Decision::Order { reason } if force && under_way.is_none() && needs_none() => {
                 let costs = self.costs_in_words(authority, wanted, state).await;
@@ -689,74 +564,10 @@ pub(crate) fn unknown(name: &CertificateName) -> Problem {
     Problem::ours(Ours::UnknownCertificate, detail)
 }
 
-/// Returns what is wrong where a revoked certificate is served, or one is not to be replaced.
-pub(crate) fn revoked(
-    wanted: Option<&Wanted>,
-    state: &State,
-    why: Option<&Problem>,
-) -> Option<Problem> {
-    let is_paused = wanted.is_some_and(|wanted| wanted.paused);
-    let paused = state.certificate.as_ref().filter(|_| is_paused);
-    if let Some((held, at)) = paused.and_then(|held| Some((held, held.revoked_at?))) {
-        let name = wanted.map_or("NAME", |wanted| wanted.name.as_str());
-        let detail = format!(
-            "{} was revoked at {} and is not replaced while it is paused: set paused to false in certificates/{name}.json",
-            held.serial,
-            rfc3339(at),
-        );
-        return Some(Problem::ours(Ours::Revoked, detail));
-    }
-    let served = state.served.as_ref()?;
-    let at = state.held(&served.serial)?.revoked_at?;
-    let failures = [&state.deployment_failure, &state.order_failure];
-    let failures = failures.into_iter().flatten();
-    let failed = failures.map(|failure| &failure.problem);
-    let why = why.into_iter().chain(failed).next().map_or_else(
-        || "its replacement is not there yet".to_owned(),
-        |problem| format!("its replacement is not there yet: {}", problem.detail),
-    );
-    let detail = format!(
-        "{} is served and was revoked at {}: browsers may refuse it; {why}",
-        served.serial,
-        rfc3339(at)
-    );
-    Some(Problem::ours(Ours::Revoked, detail))
-}
-
-/// Returns the problem of a place that another document holds.
-fn contended(wanted: &Wanted, state: &State) -> Option<Problem> {
-    let (listener, contended) = state.contended.iter().next()?;
-    Some(contended.problem(wanted.name.as_str(), listener))
-}
-
-/// Returns why something that is superseded stays on a listener.
-fn stays(state: &State) -> Option<Problem> {
-    let mut stays = state
-        .targets
-        .iter()
-        .flat_map(|target| target.stays.values());
-    stays.next().cloned()
-}
-
 /// Returns when the authority wants its order to be looked at again, if that is still to come.
 fn asked_to_wait(state: &State, now: OffsetDateTime) -> Option<OffsetDateTime> {
     let until = state.order.as_ref()?.not_before?;
     (until > now && until <= now + LONGEST_ORDER_WAIT).then_some(until)
-}
-
-fn kept_reason(state: &State, now: OffsetDateTime) -> String {
-    let (Some(held), Some(renew_at)) = (&state.certificate, state.renew_at()) else {
-        return "nothing to do".to_owned();
-    };
-    let (until, renew_at) = (rfc3339(held.not_after), rfc3339(renew_at));
-    match &state.rolled_back {
-        Some(back) if state.is_held_back(now) => format!(
-            "held since the rollback from {} at {}, valid until {until}, to be renewed at {renew_at}",
-            back.from,
-            rfc3339(back.at)
-        ),
-        _ => format!("valid until {until}, to be renewed at {renew_at}"),
-    }
 }
 
 /// An instant further ahead than this was written by a clock that was wrong.

@@ -144,7 +144,7 @@ pub(crate) fn claims(wanted: &Wanted, in_force: &Wanted, state: &State, home: &s
 impl<P: Ports> Cycle<'_, P> {
     /// Notes what a document wants of its listeners.
     pub(crate) fn note_claims(&self, wanted: &Wanted, state: &State) {
-        let in_force = state.in_force(wanted, &self.directories(wanted), &self.home);
+        let in_force = state.in_force(wanted, &self.judge().directories(wanted), &self.home);
         let claims = claims(wanted, &in_force, state, &self.home);
         let mut known = self.claims.borrow_mut();
         known.insert(wanted.name.to_string(), (claims, state.contended.clone()));
@@ -286,7 +286,7 @@ impl<P: Ports> Cycle<'_, P> {
         let Some(object) = object else {
             // It stays where it is, unless it is being removed or the settings say so.
             let stays = state.is_some_and(|state| state.removing.is_none());
-            let stays = stays && !self.removes_orphans();
+            let stays = stays && !self.judge().removes_orphans();
             return stays.then_some("which has no document any more: put that back, or remove it");
         };
         let state = state.unwrap_or_default();

@@ -12,7 +12,6 @@ use crate::contract::settings::Settings;
 use crate::pass::contention::{Claims, Lost};
 use crate::pass::ledgers::Budget;
 use crate::pass::memo::Memo;
-use crate::pass::outlook::balancer_of;
 use crate::pass::preflight::Sights;
 use crate::ports::Ports;
 use crate::ports::authority::Opened;
@@ -21,8 +20,10 @@ use crate::ports::load_balancer::{Holding, LoadBalancer};
 use crate::ports::store::{self, Condition, Store, StoreError, write_record};
 use crate::records::certificate::Held;
 use crate::records::state::{LONGEST_LEASE, Lease, Leftovers, State};
+use crate::rules::listener::balancer_of;
 use crate::rules::news::Channels;
 use crate::rules::order_names::Blame;
+use crate::rules::standing::Judge;
 use crate::values::arn::ListenerArn;
 use crate::values::clock::Clock;
 use crate::values::instant::whole_seconds;
@@ -163,13 +164,16 @@ impl<'p, P: Ports> Cycle<'p, P> {
         Ok(listed)
     }
 
-    /// Returns the directories of the authorities that a certificate may come from, in order of preference.
-    pub(crate) fn directories(&self, wanted: &Wanted) -> Vec<&str> {
-        let known = |key| self.settings.authorities.get(key);
-        let authorities = wanted.authorities.iter().filter_map(known);
-        authorities
-            .map(|authority| authority.directory.as_str())
-            .collect()
+    /// Returns what judges how certificates stand now.
+    pub(crate) fn judge(&self) -> Judge<'_> {
+        Judge {
+            settings: &self.settings,
+            installation: &self.installation,
+            home: &self.home,
+            keeps_orphans: self.keeps_orphans,
+            reissue: self.reissue,
+            now: self.clock.now(),
+        }
     }
 
     /// Returns the two tags that make a certificate ours, and the document's own.

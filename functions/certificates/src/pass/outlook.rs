@@ -8,6 +8,7 @@ use crate::pass::context::Cycle;
 use crate::ports::Ports;
 use crate::ports::load_balancer::{Holding, LoadBalancer};
 use crate::records::state::State;
+use crate::rules::listener::{balancer_of, balancer_of_text, listener_gone, not_https, not_made};
 use crate::rules::targets::{target_id, target_region};
 use crate::values::arn::ListenerArn;
 use crate::values::problem::Problem;
@@ -109,7 +110,7 @@ impl<P: Ports> Cycle<'_, P> {
         let balancer = self.ports.load_balancer(new.load_balancer.region());
         match balancer.on_port(&new.load_balancer, new.port).await {
             Err(error) if error.code.as_deref() == Some("LoadBalancerNotFound") => {
-                Err(crate::life::deploy::create_listener::not_made(new, &error))
+                Err(not_made(new, &error))
             }
             found => Ok(found.unwrap_or_default()),
         }
@@ -120,9 +121,7 @@ impl<P: Ports> Cycle<'_, P> {
         let balancer = self.ports.load_balancer(arn.region());
         match balancer.listener(arn).await {
             Ok(None) => Some(listener_gone(arn)),
-            Ok(Some(listener)) if listener.protocol != "HTTPS" => {
-                Some(crate::life::deploy::attach::not_https(arn, &listener))
-            }
+            Ok(Some(listener)) if listener.protocol != "HTTPS" => Some(not_https(arn, &listener)),
             Ok(Some(_)) | Err(_) => None,
         }
     }
@@ -212,22 +211,6 @@ fn takes_place(state: &State, region: &str, placement: Placement, holding: &Hold
     let ours = import.and_then(|import| import.arn.as_ref());
     let is_listed = ours.is_some_and(|ours| holding.list.iter().any(|held| *held == ours.as_str()));
     placement == Placement::Sni && !is_listed
-}
-
-pub(crate) fn listener_gone(arn: &ListenerArn) -> Problem {
-    let detail =
-        format!("{arn} does not exist; name an existing listener in targets or remove it there");
-    Problem::ours(Ours::ListenerGone, detail)
-}
-
-/// Returns the text by which the listeners of one load balancer are known to belong together.
-pub(crate) fn balancer_of(listener: &ListenerArn) -> String {
-    balancer_of_text(listener.as_str())
-}
-
-fn balancer_of_text(listener: &str) -> String {
-    let (balancer, _) = listener.rsplit_once('/').unwrap_or((listener, ""));
-    balancer.to_owned()
 }
 
 /// AWS's quota of certificates beside the defaults on one Application Load Balancer, unless raised.

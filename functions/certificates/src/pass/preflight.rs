@@ -292,7 +292,7 @@ impl<P: Ports> Cycle<'_, P> {
                 ours.map(Problem::kind_of).contains(&problem.kind)
             };
             if entry.problem.as_ref().is_none_or(of_ours) {
-                let standing = self.standing_problem(wanted, state);
+                let standing = self.judge().problem(wanted, state);
                 entry.problem = standing.map(|(problem, _)| problem);
             }
         }

@@ -5,25 +5,13 @@
 
 use time::{Duration, OffsetDateTime};
 
-use crate::contract::certificate::Wanted;
 use crate::contract::report::{Entry, Outcome};
-use crate::pass::context::Cycle;
-use crate::ports::Ports;
 use crate::records::state::State;
-use crate::rules::renewal::Decision;
 
-impl<P: Ports> Cycle<'_, P> {
-    /// Whether what was tried last for a certificate failed and has not succeeded since, whether or
-    /// not it is tried now.
-    pub(crate) fn is_failing(&self, outcome: Outcome, wanted: &Wanted, state: &State) -> bool {
-        is_failing(outcome, wanted.paused, state, || {
-            state.order.is_some() || self.decide(wanted, state, false) != Decision::Keep
-        })
-    }
-}
-
-/// `needs_order` says whether an order is still needed: a failure of one that is not is over.
-fn is_failing(
+/// Whether what was tried last for a certificate failed and has not succeeded since, whether or not
+/// it is tried now. `needs_order` says whether an order is still needed: a failure of one that is
+/// not is over.
+pub(crate) fn is_failing(
     outcome: Outcome,
     paused: bool,
     state: &State,

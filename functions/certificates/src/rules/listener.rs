@@ -1,7 +1,10 @@
 //! Pure: how a listener should look, and the changes that lead there without ever leaving it bare (rule 3).
 
-use crate::contract::certificate::Placement;
-use crate::ports::load_balancer::Holding;
+use crate::contract::certificate::{NewListener, Placement};
+use crate::ports::load_balancer::{Holding, Listener};
+use crate::values::arn::ListenerArn;
+use crate::values::problem::{Problem, ServiceError};
+use crate::values::problem_types::Ours;
 
 /// What we want of one listener.
 #[derive(Clone, Debug)]
@@ -79,6 +82,60 @@ pub(crate) fn stays_as_default<'h>(holding: &'h Holding, wish: &Wish<'_>) -> Opt
         .default
         .as_deref()
         .filter(|arn| *arn != wish.ours && wish.supersedes.iter().any(|held| held == arn))
+}
+
+/// Returns the problem of a listener that holds no certificates.
+pub(crate) fn not_https(arn: &ListenerArn, listener: &Listener) -> Problem {
+    let detail = format!(
+        "{arn} on port {} speaks {} and holds no certificates; name an HTTPS listener or another port in targets, or delete it \
+         there to have one made by loadBalancer and port",
+        listener.port, listener.protocol
+    );
+    Problem::ours(Ours::ListenerNotHttps, detail)
+}
+
+/// Returns the problem of a listener that could not be found or made: what the document asks for, or else what any call meets.
+pub(crate) fn not_made(new: &NewListener, error: &ServiceError) -> Problem {
+    let remedy = match error.code.as_deref() {
+        Some("LoadBalancerNotFound") => "name an existing load balancer in loadBalancer",
+        Some(
+            "TargetGroupNotFound"
+            | "TargetGroupAssociationLimit"
+            | "TooManyUniqueTargetGroupsPerLoadBalancer"
+            | "InvalidLoadBalancerAction"
+            | "IncompatibleProtocols",
+        ) => "name a target group in forward that this load balancer can use",
+        Some("SSLPolicyNotFound") => {
+            "name a security policy in tlsPolicy (aws elbv2 describe-ssl-policies)"
+        }
+        Some("TooManyListeners") => "remove one, or ask for a higher quota",
+        Some(
+            "ValidationError"
+            | "InvalidConfigurationRequest"
+            | "OperationNotPermitted"
+            | "UnsupportedProtocol",
+        ) => "change the target in the document",
+        _ => return error.problem(Ours::LoadBalancer, &new.key()),
+    };
+    let detail = format!("the listener {}: {error}; {remedy}", new.key());
+    Problem::ours(Ours::ListenerNotMade, detail)
+}
+
+/// Returns the problem of a listener that is not there.
+pub(crate) fn listener_gone(arn: &ListenerArn) -> Problem {
+    let detail =
+        format!("{arn} does not exist; name an existing listener in targets or remove it there");
+    Problem::ours(Ours::ListenerGone, detail)
+}
+
+/// Returns the text by which the listeners of one load balancer are known to belong together.
+pub(crate) fn balancer_of(listener: &ListenerArn) -> String {
+    balancer_of_text(listener.as_str())
+}
+
+pub(crate) fn balancer_of_text(listener: &str) -> String {
+    let (balancer, _) = listener.rsplit_once('/').unwrap_or((listener, ""));
+    balancer.to_owned()
 }
 
 #[cfg(test)]

@@ -25,6 +25,8 @@ use crate::contract::rate_limit;
 use crate::values::arn;
 use crate::values::key::KeyType;
 use crate::values::names::{self, DnsName, quoted};
+use crate::values::problem::Problem;
+use crate::values::problem_types::Ours;
 use crate::values::trust;
 
 use notify::NotifyDocument;
@@ -58,6 +60,16 @@ pub struct Settings {
 }
 
 impl Settings {
+    /// Returns the settings of an authority, by the key that documents call it.
+    pub fn authority(&self, key: &str) -> Result<&Authority, Problem> {
+        self.authorities.get(key).ok_or_else(|| {
+            Problem::ours(
+                Ours::InvalidDocument,
+                format!("authority: {key:?} is not in settings.json; add it there"),
+            )
+        })
+    }
+
     /// Reads and checks `settings.json`.
     pub fn parse(json: &[u8]) -> Result<Self, Invalid> {
         let document = read::<SettingsDocument>(json)?;

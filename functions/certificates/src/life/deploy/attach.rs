@@ -11,13 +11,12 @@ use crate::contract::settings::CheckMode;
 use crate::life::deploy::import::Issued;
 use crate::life::deploy::prove::Verdict;
 use crate::pass::context::{Halt, Work};
-use crate::pass::outlook::listener_gone;
 use crate::ports::Ports;
 use crate::ports::certificate_manager::CertificateManager;
-use crate::ports::load_balancer::{AttachError, Holding, Listener, LoadBalancer};
+use crate::ports::load_balancer::{AttachError, Holding, LoadBalancer};
 use crate::records::deployment::Standby;
 use crate::records::state::State;
-use crate::rules::listener::{self, Change, Wish};
+use crate::rules::listener::{self, Change, Wish, listener_gone, not_https};
 use crate::rules::takeover;
 use crate::rules::targets::{Deployed, target_id};
 use crate::values::arn::{CertificateArn, ListenerArn};
@@ -599,16 +598,6 @@ impl<P: Ports> Work<'_, '_, P> {
             .standby = Standby::default();
         Ok(held)
     }
-}
-
-/// Returns the problem of a listener that holds no certificates.
-pub(crate) fn not_https(arn: &ListenerArn, listener: &Listener) -> Problem {
-    let detail = format!(
-        "{arn} on port {} speaks {} and holds no certificates; name an HTTPS listener or another port in targets, or delete it \
-         there to have one made by loadBalancer and port",
-        listener.port, listener.protocol
-    );
-    Problem::ours(Ours::ListenerNotHttps, detail)
 }
 
 /// Returns what this document wants of a listener. A certificate of ours that has ended or was

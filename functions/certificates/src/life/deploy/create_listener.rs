@@ -8,9 +8,8 @@ use crate::contract::certificate::{ListenerAt, NewListener, Target};
 use crate::pass::context::{Halt, Work};
 use crate::ports::Ports;
 use crate::ports::load_balancer::{AttachError, LoadBalancer};
+use crate::rules::listener::not_made;
 use crate::values::arn::{CertificateArn, ListenerArn};
-use crate::values::problem::{Problem, ServiceError};
-use crate::values::problem_types::Ours;
 
 impl<P: Ports> Work<'_, '_, P> {
     /// Returns the ARN of a listener, and whether it was made for that. One named by load balancer and port is looked for each
@@ -87,31 +86,4 @@ impl<P: Ports> Work<'_, '_, P> {
         }
         Err(not_made(new, &error).into())
     }
-}
-
-/// Returns the problem of a listener that could not be found or made: what the document asks for, or else what any call meets.
-pub(crate) fn not_made(new: &NewListener, error: &ServiceError) -> Problem {
-    let remedy = match error.code.as_deref() {
-        Some("LoadBalancerNotFound") => "name an existing load balancer in loadBalancer",
-        Some(
-            "TargetGroupNotFound"
-            | "TargetGroupAssociationLimit"
-            | "TooManyUniqueTargetGroupsPerLoadBalancer"
-            | "InvalidLoadBalancerAction"
-            | "IncompatibleProtocols",
-        ) => "name a target group in forward that this load balancer can use",
-        Some("SSLPolicyNotFound") => {
-            "name a security policy in tlsPolicy (aws elbv2 describe-ssl-policies)"
-        }
-        Some("TooManyListeners") => "remove one, or ask for a higher quota",
-        Some(
-            "ValidationError"
-            | "InvalidConfigurationRequest"
-            | "OperationNotPermitted"
-            | "UnsupportedProtocol",
-        ) => "change the target in the document",
-        _ => return error.problem(Ours::LoadBalancer, &new.key()),
-    };
-    let detail = format!("the listener {}: {error}; {remedy}", new.key());
-    Problem::ours(Ours::ListenerNotMade, detail)
 }

@@ -38,7 +38,7 @@ impl<P: Ports> Cycle<'_, P> {
     pub(crate) async fn deployment_needed(&self, wanted: &Wanted, state: &State) -> Option<String> {
         let held = state.certificate.as_ref()?;
         let document = wanted;
-        let wanted = &*state.in_force(wanted, &self.directories(wanted), &self.home);
+        let wanted = &*state.in_force(wanted, &self.judge().directories(wanted), &self.home);
         let now = self.clock.now();
         for target in &wanted.targets {
             let (_, id) = target_id(target, state, &self.home);
@@ -195,7 +195,7 @@ impl<P: Ports> Work<'_, '_, P> {
 
     /// From here on the document's word is in force, if a leaf for it is issued (rule 12).
     pub(crate) fn take_the_documents_word(&mut self) {
-        let directories = self.cycle.directories(&self.wanted);
+        let directories = self.cycle.judge().directories(&self.wanted);
         if self.state.is_for(&self.wanted, &directories) {
             self.state.in_force = Some(Box::new(Word::from(&self.wanted)));
         }
@@ -207,7 +207,7 @@ impl<P: Ports> Work<'_, '_, P> {
         if self.state.certificate.is_none() {
             return Ok(());
         }
-        if let Some(problem) = self.cycle.distrusts(&self.in_force, &self.state) {
+        if let Some(problem) = self.cycle.judge().distrusts(&self.in_force, &self.state) {
             deployed.note(problem);
             return Ok(());
         }

@@ -44,7 +44,7 @@ impl<P: Ports> Work<'_, '_, P> {
         if !touched && !proof_is_due(settings.mode, record, now) {
             return Ok(Verdict::Passed);
         }
-        let authority = self.cycle.authority(&held.authority).ok();
+        let authority = self.cycle.settings.authority(&held.authority).ok();
         let roots = authority.and_then(|authority| authority.root_certificate.clone());
         let patience = self.grant("the proof", LEAST, Duration::from_secs(settings.seconds))?;
         let until = tokio::time::Instant::now() + patience;

@@ -9,8 +9,7 @@ use crate::pass::context::{Cycle, Failing, Halt, Work};
 use crate::ports::Ports;
 use crate::records::state::State;
 use crate::rules::order_names::{self, Blame};
-use crate::rules::renewal::{Decision, Situation, decide};
-use crate::rules::targets::is_deployed;
+use crate::rules::renewal::Decision;
 use crate::values::problem::{Failure, Problem};
 use crate::values::problem_types::Ours;
 
@@ -33,29 +32,6 @@ impl Course<'_> {
 }
 
 impl<P: Ports> Cycle<'_, P> {
-    /// Returns the settings of an authority.
-    pub(crate) fn authority(&self, key: &str) -> Result<&Authority, Problem> {
-        self.settings.authorities.get(key).ok_or_else(|| {
-            Problem::ours(
-                Ours::InvalidDocument,
-                format!("authority: {key:?} is not in settings.json; add it there"),
-            )
-        })
-    }
-
-    /// Decides whether a certificate is to be ordered. Issued is not deployed (rule 1): what is not on its targets yet is no
-    /// reason for another order, also where one is forced, unless it is to be reissued.
-    pub(crate) fn decide(&self, wanted: &Wanted, state: &State, force: bool) -> Decision {
-        let force = force && (self.reissue || is_deployed(wanted, state, &self.home));
-        let situation = Situation {
-            wanted,
-            state,
-            directories: &self.directories(wanted),
-            now: self.clock.now(),
-        };
-        decide(&situation, force)
-    }
-
     /// Returns where the next order for a document goes.
     pub(crate) async fn course(
         &self,
@@ -75,10 +51,10 @@ impl<P: Ports> Cycle<'_, P> {
     async fn authority_for(&self, wanted: &Wanted, state: &State) -> Result<&Authority, Problem> {
         let mut candidates = Vec::new();
         for key in &wanted.authorities {
-            candidates.push(self.authority(key)?);
+            candidates.push(self.settings.authority(key)?);
         }
         let Some((first, others)) = candidates.split_first() else {
-            return self.authority(&self.settings.defaults.authority);
+            return self.settings.authority(&self.settings.defaults.authority);
         };
         let now = self.clock.now();
         if others.is_empty() {
@@ -176,7 +152,7 @@ impl<P: Ports> Work<'_, '_, P> {
             };
             let is_unavailable = match &halt {
                 Halt::Failed(failing) if self.go_without(&course, failing) => {
-                    let still = cycle.decide(&self.wanted, &self.state, force);
+                    let still = cycle.judge().decide(&self.wanted, &self.state, force);
                     if still == Decision::Keep {
                         // It was heard, and only the names that are missing keep it from coming off.
                         let now = cycle.clock.now();
