@@ -1,19 +1,18 @@
 //! The certificates that are not ours: those of the certificate manager in the regions we work in, and those on the listeners
 //! that hold one of ours; and what carries our tag although no record knows it. Read when `status` is asked for them.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use futures_util::{StreamExt, stream};
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
-use crate::pass::context::{Cycle, TAG_CERTIFICATE, TAG_INSTALLATION, store_problem};
-use crate::pass::strays::Known;
+use crate::pass::context::{Cycle, TAG_CERTIFICATE, TAG_INSTALLATION};
+use crate::pass::strays::{Known, Places};
 use crate::ports::Ports;
 use crate::ports::certificate_manager::CertificateManager;
-use crate::ports::store::{self, Store, read_record};
-use crate::records::state::State;
-use crate::values::arn::{CertificateArn, ListenerArn};
+use crate::ports::store::Store;
+use crate::values::arn::CertificateArn;
 use crate::values::instant::whole_seconds;
 use crate::values::problem::{Problem, ServiceError};
 use crate::values::problem_types::Ours;
@@ -36,14 +35,6 @@ pub struct Unmanaged {
     /// The certificate's name by its tag, where it carries our installation's and no record knows it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stray: Option<String>,
-}
-
-/// What the records name.
-#[derive(Debug, Default)]
-pub(crate) struct Places {
-    pub(crate) listeners: BTreeSet<ListenerArn>,
-    pub(crate) regions: BTreeSet<String>,
-    pub(crate) known: Known,
 }
 
 impl<P: Ports> Cycle<'_, P> {
@@ -82,33 +73,6 @@ impl<P: Ports> Cycle<'_, P> {
             .await;
         let looked: Result<Vec<Option<Unmanaged>>, Problem> = looked.into_iter().collect();
         Ok(looked?.into_iter().flatten().collect())
-    }
-
-    /// Returns what all records name.
-    pub(crate) async fn places(&self) -> Result<Places, Problem> {
-        let store = self.ports.store();
-        let records = store.list(store::STATE).await;
-        let records = records.map_err(|error| store_problem(&error))?;
-        let states: Vec<(&str, Option<State>)> = stream::iter(&records)
-            .map(async |entry| {
-                // What cannot be read is told with its own certificate.
-                let read = read_record::<State>(store, &entry.key).await;
-                let name = entry.key.strip_prefix(store::STATE).unwrap_or_default();
-                let name = name.strip_suffix(".json").unwrap_or_default();
-                (name, read.ok().flatten().map(|(state, _)| state))
-            })
-            .buffered(self.settings.limits.concurrency)
-            .collect()
-            .await;
-        let mut places = Places::default();
-        for (name, state) in states {
-            places.known.note(name, state.as_ref());
-            let Some(state) = state else { continue };
-            places.regions.extend(state.imports.into_keys());
-            let ids = state.targets.iter().map(|target| target.id.parse());
-            places.listeners.extend(ids.filter_map(Result::ok));
-        }
-        Ok(places)
     }
 
     async fn if_not_ours(

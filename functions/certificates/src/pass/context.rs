@@ -9,6 +9,7 @@ use time::OffsetDateTime;
 
 use crate::contract::certificate::Wanted;
 use crate::contract::settings::Settings;
+use crate::pass::channels::Channels;
 use crate::pass::contention::{Claims, Lost};
 use crate::pass::ledgers::Budget;
 use crate::pass::memo::Memo;
@@ -21,7 +22,6 @@ use crate::ports::store::{self, Condition, Store, StoreError, write_record};
 use crate::records::certificate::Held;
 use crate::records::state::{LONGEST_LEASE, Lease, Leftovers, State};
 use crate::rules::listener::balancer_of;
-use crate::rules::news::Channels;
 use crate::rules::order_names::Blame;
 use crate::rules::standing::Judge;
 use crate::values::arn::ListenerArn;

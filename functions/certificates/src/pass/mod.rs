@@ -1,6 +1,7 @@
 //! What all certificates of a pass share, each thing asked for once. Imports `rules` and above.
 
 mod account;
+pub(crate) mod channels;
 pub(crate) mod contention;
 pub mod context;
 pub mod ledgers;

@@ -16,9 +16,10 @@ use time::{Duration, OffsetDateTime};
 use crate::pass::context::{Cycle, TAG_CERTIFICATE, TAG_INSTALLATION, store_problem};
 use crate::ports::Ports;
 use crate::ports::certificate_manager::CertificateManager;
-use crate::ports::store::{self, Condition, read_record, write_record};
+use crate::ports::store::{self, Condition, Store, read_record, write_record};
 use crate::records::record::Record;
-use crate::values::arn::CertificateArn;
+use crate::records::state::State;
+use crate::values::arn::{CertificateArn, ListenerArn};
 use crate::values::problem::Problem;
 use crate::values::problem_types::Ours;
 
@@ -99,7 +100,42 @@ impl Known {
     }
 }
 
+/// What the records name.
+#[derive(Debug, Default)]
+pub(crate) struct Places {
+    pub(crate) listeners: BTreeSet<ListenerArn>,
+    pub(crate) regions: BTreeSet<String>,
+    pub(crate) known: Known,
+}
+
 impl<P: Ports> Cycle<'_, P> {
+    /// Returns what all records name.
+    pub(crate) async fn places(&self) -> Result<Places, Problem> {
+        let store = self.ports.store();
+        let records = store.list(store::STATE).await;
+        let records = records.map_err(|error| store_problem(&error))?;
+        let states: Vec<(&str, Option<State>)> = stream::iter(&records)
+            .map(async |entry| {
+                // What cannot be read is told with its own certificate.
+                let read = read_record::<State>(store, &entry.key).await;
+                let name = entry.key.strip_prefix(store::STATE).unwrap_or_default();
+                let name = name.strip_suffix(".json").unwrap_or_default();
+                (name, read.ok().flatten().map(|(state, _)| state))
+            })
+            .buffered(self.settings.limits.concurrency)
+            .collect()
+            .await;
+        let mut places = Places::default();
+        for (name, state) in states {
+            places.known.note(name, state.as_ref());
+            let Some(state) = state else { continue };
+            places.regions.extend(state.imports.into_keys());
+            let ids = state.targets.iter().map(|target| target.id.parse());
+            places.listeners.extend(ids.filter_map(Result::ok));
+        }
+        Ok(places)
+    }
+
     /// Returns how many certificates carry our installation's tag and are known by no record, as
     /// far as that was looked at within a day; `managed` is how many there are documents for.
     pub(crate) async fn count_of_strays(&self, managed: usize) -> Result<usize, Problem> {

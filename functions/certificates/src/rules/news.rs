@@ -18,13 +18,46 @@ use crate::values::problem_types::Ours;
 use super::wording;
 pub use super::wording::{body, email, schemas, subject};
 use crate::contract::message::{About, Kind, Message, Said};
-pub(crate) use crate::life::notify::Channels;
 use crate::records::told::{Outgoing, Told};
+use std::collections::BTreeSet;
 
 impl Said {
     /// Whether people have to hear of this after having heard of that.
     fn is_other_than(&self, told: &Self) -> bool {
         self.retry != told.retry || (self.needs_person() && self.kind != told.kind)
+    }
+}
+
+/// A message that may be sent, and to which channels.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Sendable {
+    pub(crate) id: String,
+    pub(crate) to: Vec<String>,
+}
+
+impl Told {
+    /// Returns what may be sent now: to no channel a message before one that it has not taken yet.
+    pub(crate) fn sendable(&self, now: OffsetDateTime) -> Vec<Sendable> {
+        let mut waiting = BTreeSet::new();
+        let mut sendable = Vec::new();
+        for outgoing in &self.outbox {
+            let to = outgoing.to.iter().filter(|key| !waiting.contains(*key));
+            let to: Vec<String> = to.cloned().collect();
+            match outgoing.is_due(now) && !to.is_empty() {
+                true => sendable.push(Sendable {
+                    id: outgoing.message.id.clone(),
+                    to,
+                }),
+                false => waiting.extend(outgoing.to.iter().cloned()),
+            }
+        }
+        sendable
+    }
+}
+
+impl Outgoing {
+    fn is_due(&self, now: OffsetDateTime) -> bool {
+        self.next_attempt <= now || self.next_attempt > now + LONGEST_WAIT
     }
 }
 
