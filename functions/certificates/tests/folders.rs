@@ -2,8 +2,9 @@
 //! and paths) and which inherent methods it calls stand in its own folder or in one above. No
 //! circle of files stands either. Code for tests is left out.
 //!
-//! A method counts where its name is defined by inherent `impl` blocks of one file alone (for the
-//! order: of one folder), by no trait, and by nothing outside ([`ALSO_OUTSIDE`]).
+//! A call counts where it is known whose method it is: `self.it()` within an `impl` block, `cycle.it()`
+//! for a type `Cycle` of ours; else where inherent `impl` blocks of one file alone (for the order: of
+//! one folder) define a method of that name, and no trait and nothing outside does ([`ALSO_OUTSIDE`]).
 
 #![allow(
     clippy::expect_used,
@@ -14,6 +15,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt::{self, Display};
 use std::fs;
+use std::ops::Range;
 use std::path::Path;
 
 /// The folders, from what all may name to what nobody may name.
@@ -38,67 +40,37 @@ const MAY: [(&str, &str); 1] = [("invocation/", "adapters/live.rs")];
 const ALSO_OUTSIDE: [&str; 4] = ["entry", "kind", "replace", "validity"];
 
 /// The arrows up that are known, as `from > to`. The list may only get shorter.
-const KNOWN_ARROWS: [&str; 10] = [
-    "contract/settings/mod.rs > life/order/mod.rs",
-    "pass/contention.rs > life/decide.rs",
-    "pass/context.rs > life/notify.rs",
-    "pass/outlook.rs > life/deploy/attach.rs",
-    "pass/outlook.rs > life/deploy/create_listener.rs",
-    "pass/preflight.rs > life/decide.rs",
-    "pass/strays.rs > invocation/unmanaged.rs",
-    "rules/figures.rs > life/order/mod.rs",
-    "rules/figures.rs > pass/context.rs",
-    "rules/news.rs > life/notify.rs",
-];
+const KNOWN_ARROWS: [&str; 1] = ["records/state.rs > rules/order_names.rs"];
 
 /// The files that are known to stand in a circle. The list may only get shorter.
-const KNOWN_CIRCLES: [&str; 48] = [
+const KNOWN_CIRCLES: [&str; 29] = [
     "adapters/aws/certificate_manager.rs",
     "adapters/aws/load_balancer.rs",
     "adapters/aws/mod.rs",
     "adapters/aws/s3.rs",
-    "contract/certificate.rs",
     "contract/settings/mod.rs",
     "contract/settings/notify.rs",
-    "contract/word.rs",
     "dry_run/either.rs",
     "dry_run/forecast.rs",
     "dry_run/mod.rs",
-    "invocation/unmanaged.rs",
-    "life/decide.rs",
     "life/deploy/attach.rs",
     "life/deploy/clean_up.rs",
     "life/deploy/create_listener.rs",
     "life/deploy/import.rs",
     "life/deploy/mod.rs",
     "life/deploy/prove.rs",
-    "life/notify.rs",
     "life/order/mod.rs",
     "life/order/place.rs",
     "life/order/pursue.rs",
-    "life/remove.rs",
-    "life/rollback.rs",
     "pass/account.rs",
+    "pass/channels.rs",
     "pass/contention.rs",
     "pass/context.rs",
     "pass/ledgers.rs",
     "pass/outlook.rs",
     "pass/preflight.rs",
-    "pass/renewal_information.rs",
-    "pass/strays.rs",
-    "ports/authority.rs",
-    "ports/load_balancer.rs",
-    "ports/mod.rs",
     "records/state.rs",
-    "rules/challenge_path.rs",
-    "rules/figures.rs",
-    "rules/listener.rs",
-    "rules/news.rs",
     "rules/order_names.rs",
-    "rules/renewal.rs",
-    "rules/targets.rs",
-    "rules/word.rs",
-    "rules/wording.rs",
     "values/chain.rs",
     "values/key.rs",
 ];
@@ -270,39 +242,47 @@ impl House {
                 arrows.push((file, *line, what, to, false, true));
             }
         }
-        let mut methods: BTreeMap<&str, Vec<(Place, &[String])>> = BTreeMap::new();
-        for file in &files {
-            for (name, line, seen_by) in &file.methods {
-                let place = Place {
-                    file: file.name.clone(),
-                    line: *line,
-                };
-                methods.entry(name).or_default().push((place, seen_by));
-            }
-        }
         let of_traits: BTreeSet<&str> = files
             .iter()
             .flat_map(|file| &file.of_traits)
             .map(String::as_str)
             .collect();
-        methods.retain(|name, _| !of_traits.contains(name) && !ALSO_OUTSIDE.contains(name));
+        let mut methods: BTreeMap<&str, Vec<(&File, &Method)>> = BTreeMap::new();
         for file in &files {
-            for (name, line) in &file.calls {
-                let places = methods.get(name.as_str()).into_iter().flatten();
-                let places = places.filter(|(_, seen_by)| file.module.starts_with(seen_by));
-                let places: Vec<&Place> = places.map(|(place, _)| place).collect();
+            for method in &file.methods {
+                methods
+                    .entry(&method.name)
+                    .or_default()
+                    .push((file, method));
+            }
+        }
+        for file in &files {
+            for call in &file.calls {
+                let all = methods.get(call.name.as_str()).into_iter().flatten();
+                let all = all.filter(|(_, method)| file.module.starts_with(&method.seen_by));
+                let all: Vec<_> = all.collect();
+                let of_type = |method: &Method| call.of.as_ref() == Some(&method.of);
+                let is_known = all.iter().any(|(_, method)| of_type(method));
+                let is_anyones = of_traits.contains(call.name.as_str())
+                    || ALSO_OUTSIDE.contains(&call.name.as_str());
+                if !is_known && is_anyones {
+                    continue;
+                }
+                let meant = all
+                    .iter()
+                    .filter(|(_, method)| !is_known || of_type(method));
+                let places: Vec<Place> = meant
+                    .map(|(file, method)| Place {
+                        file: file.name.clone(),
+                        line: method.line,
+                    })
+                    .collect();
                 let files: BTreeSet<&str> = places.iter().map(|p| p.file.as_str()).collect();
-                let floors: BTreeSet<usize> = places.iter().map(|p| p.floor()).collect();
+                let floors: BTreeSet<usize> = places.iter().map(Place::floor).collect();
                 if floors.len() == 1 && !files.contains(file.name.as_str()) {
-                    let is_certain = files.len() == 1;
-                    arrows.push((
-                        file,
-                        *line,
-                        name.clone(),
-                        places[0].clone(),
-                        true,
-                        is_certain,
-                    ));
+                    let to = places[0].clone();
+                    let what = call.name.clone();
+                    arrows.push((file, call.line, what, to, true, files.len() == 1));
                 }
             }
         }
@@ -449,12 +429,34 @@ struct File {
     handed_on: BTreeMap<String, Vec<String>>,
     /// What it defines, and where.
     items: BTreeMap<String, usize>,
-    /// Functions in inherent `impl` blocks: the name, where, and the module that may call it.
-    methods: Vec<(String, usize, Vec<String>)>,
+    /// Functions in inherent `impl` blocks.
+    methods: Vec<Method>,
+    /// Where the `impl` blocks stand among the tokens, and of which type each is.
+    blocks: Vec<(Range<usize>, String)>,
     /// Functions of traits, where they are declared or implemented.
     of_traits: BTreeSet<String>,
     /// Methods that it calls.
-    calls: Vec<(String, usize)>,
+    calls: Vec<Call>,
+}
+
+/// A function in an inherent `impl` block.
+#[derive(Debug)]
+struct Method {
+    name: String,
+    line: usize,
+    /// Of which type.
+    of: String,
+    /// The module that may call it, with all in it.
+    seen_by: Vec<String>,
+}
+
+/// A call of a method.
+#[derive(Debug)]
+struct Call {
+    name: String,
+    line: usize,
+    /// The type it is called on, where the text says it.
+    of: Option<String>,
 }
 
 impl File {
@@ -471,7 +473,7 @@ impl File {
         file.imports(&tokens);
         file.inline_paths(&tokens);
         file.definitions(&tokens);
-        for window in tokens.windows(3) {
+        for (at, window) in tokens.windows(3).enumerate() {
             let [dot, name, open] = window else { continue };
             let is_call = match dot.text.as_str() {
                 // A turbofish counts as well.
@@ -480,10 +482,29 @@ impl File {
                 _ => false,
             };
             if is_call && name.is_word() {
-                file.calls.push((name.text.clone(), name.line));
+                let of = file.called_on(&tokens, at);
+                file.calls.push(Call {
+                    name: name.text.clone(),
+                    line: name.line,
+                    of,
+                });
             }
         }
         file
+    }
+
+    /// Returns the type that a method is called on, where the word before the dot says it.
+    fn called_on(&self, tokens: &[Token], dot: usize) -> Option<String> {
+        let before = tokens.get(dot.checked_sub(1)?)?;
+        let is_field = dot > 1 && tokens[dot - 2].text == ".";
+        match before.text.as_str() {
+            "self" | "Self" if !is_field => {
+                let block = self.blocks.iter().find(|(range, _)| range.contains(&dot));
+                block.map(|(_, of)| of.clone())
+            }
+            word if before.is_word() => Some(camel_case(word)),
+            _ => None,
+        }
     }
 
     /// Leaves out each item that is marked with `#[cfg(test)]`.
@@ -653,6 +674,8 @@ impl File {
             open += 1;
         }
         let end = after_group(tokens, open);
+        let of = implemented(&tokens[at + 1..open]);
+        self.blocks.push((open..end, of.clone()));
         for (name, line, seen_by) in functions(&tokens[(open + 1).min(end)..end]) {
             if is_of_trait {
                 self.of_traits.insert(name);
@@ -664,10 +687,39 @@ impl File {
                 SeenBy::Above => drop(module.pop()),
                 SeenBy::Here => {}
             }
-            self.methods.push((name, line, module));
+            self.methods.push(Method {
+                name,
+                line,
+                of: of.clone(),
+                seen_by: module,
+            });
         }
         end
     }
+}
+
+/// Returns the type that an `impl` block is of, from what stands before its brace.
+fn implemented(tokens: &[Token]) -> String {
+    let mut angles = 0;
+    let mut of = String::new();
+    for token in tokens {
+        match token.text.as_str() {
+            "<" => angles += 1,
+            ">" => angles -= 1,
+            "for" if angles == 0 => of.clear(),
+            "where" if angles == 0 => break,
+            word if angles == 0 && token.is_word() => word.clone_into(&mut of),
+            _ => {}
+        }
+    }
+    of
+}
+
+/// Writes a variable's name as a type's.
+fn camel_case(word: &str) -> String {
+    let words = word.split('_').filter(|word| !word.is_empty());
+    let capital = |word: &str| word[..1].to_uppercase() + &word[1..];
+    words.map(capital).collect()
 }
 
 /// Who may call a function.
