@@ -8,7 +8,8 @@ use serde::Serialize;
 
 use crate::contract::certificate::Wanted;
 use crate::contract::settings::CheckMode;
-use crate::pass::context::{Cycle, store_problem};
+use crate::pass::context::Cycle;
+use crate::pass::halt::store_problem;
 use crate::pass::preflight::{self, balancers, bounded};
 use crate::ports::Ports;
 use crate::ports::dns::NoAnswer;

@@ -11,7 +11,6 @@ use crate::pass::context::{Cycle, TAG_CERTIFICATE, TAG_INSTALLATION};
 use crate::pass::strays::{Known, Places};
 use crate::ports::Ports;
 use crate::ports::certificate_manager::CertificateManager;
-use crate::ports::store::Store;
 use crate::values::arn::CertificateArn;
 use crate::values::instant::whole_seconds;
 use crate::values::problem::{Problem, ServiceError};

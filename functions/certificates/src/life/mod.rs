@@ -9,6 +9,7 @@ pub(crate) mod notify;
 pub(crate) mod order;
 pub(crate) mod remove;
 mod rollback;
+pub(crate) mod work;
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -19,7 +20,9 @@ use crate::contract::message::Sent;
 use crate::contract::report::{Entry, Outcome};
 use crate::contract::settings::Settings;
 use crate::life::decide::{Look, Plan, ToDo};
-use crate::pass::context::{Cycle, Work, store_problem};
+use crate::life::work::Work;
+use crate::pass::context::Cycle;
+use crate::pass::halt::store_problem;
 use crate::ports::Ports;
 use crate::ports::store::{self, Store};
 use crate::rules::listener::balancer_of;

@@ -8,8 +8,9 @@ use futures_util::future::join_all;
 use tokio::time::Instant;
 
 use crate::contract::report::Entry;
+use crate::life::work::Work;
 use crate::pass::channels::Fate;
-use crate::pass::context::{Halt, Work};
+use crate::pass::halt::Halt;
 use crate::ports::Ports;
 use crate::records::told::Outgoing;
 use crate::rules::news::Sendable;

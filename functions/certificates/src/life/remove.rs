@@ -4,7 +4,8 @@ use time::{Duration, OffsetDateTime};
 
 use crate::contract::certificate::Wanted;
 use crate::contract::report::TargetState;
-use crate::pass::context::{Halt, Work};
+use crate::life::work::Work;
+use crate::pass::halt::Halt;
 use crate::pass::preflight;
 use crate::ports::Ports;
 use crate::ports::store::{self, Store, StoreError};

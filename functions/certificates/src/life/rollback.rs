@@ -2,7 +2,9 @@
 
 use time::OffsetDateTime;
 
-use crate::pass::context::{Cycle, Halt, Work};
+use crate::life::work::Work;
+use crate::pass::context::Cycle;
+use crate::pass::halt::Halt;
 use crate::ports::Ports;
 use crate::ports::authority::Account;
 use crate::ports::certificate_manager::{CertificateManager, same_serial};
@@ -176,7 +178,7 @@ impl<P: Ports> Cycle<'_, P> {
     ) -> Result<Option<Leaf>, Problem> {
         let object = store::vault_key(name, serial);
         let read = read_record::<VaultEntry>(self.ports.store(), &object).await;
-        let entry = read.map_err(|error| crate::pass::context::store_problem(&error))?;
+        let entry = read.map_err(|error| crate::pass::halt::store_problem(&error))?;
         let chain = entry.and_then(|(entry, _)| Chain::parse(&entry.chain).ok());
         Ok(chain.map(|chain| chain.leaf().clone()))
     }

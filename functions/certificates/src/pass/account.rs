@@ -4,7 +4,8 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use crate::contract::settings::Authority;
-use crate::pass::context::{Cycle, Failing, Halt, store_problem};
+use crate::pass::context::Cycle;
+use crate::pass::halt::{Failing, Halt, store_problem};
 use crate::ports::Ports;
 use crate::ports::authority::{Account, AccountKey, Authorities, Opened};
 use crate::ports::store::{Condition, StoreError, account_key, read_record, write_record};

@@ -13,7 +13,8 @@ use tokio::sync::Mutex;
 
 use crate::contract::rate_limit::Limits;
 use crate::contract::settings::Authority;
-use crate::pass::context::{Cycle, Halt, store_problem};
+use crate::pass::context::Cycle;
+use crate::pass::halt::{Halt, store_problem};
 use crate::pass::memo::Memo;
 use crate::ports::Ports;
 use crate::ports::store::{
@@ -92,16 +93,6 @@ pub struct ImportsLeft {
     /// When the next can be made, where none is left.
     #[serde(with = "time::serde::rfc3339::option")]
     pub next_at: Option<OffsetDateTime>,
-}
-
-impl From<Blocked> for Halt {
-    fn from(blocked: Blocked) -> Self {
-        Self::Waiting {
-            problem: Some(blocked.problem()),
-            reason: blocked.what,
-            until: blocked.until,
-        }
-    }
 }
 
 impl<P: Ports> Cycle<'_, P> {

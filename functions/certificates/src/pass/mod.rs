@@ -4,6 +4,7 @@ mod account;
 pub(crate) mod channels;
 pub(crate) mod contention;
 pub mod context;
+pub mod halt;
 pub mod ledgers;
 pub(crate) mod memo;
 pub(crate) mod outlook;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::pass::context::{Cycle, Work};
+use crate::pass::context::Cycle;
 use crate::ports::Ports;
 use crate::ports::authority::Authorities;
 use crate::records::certificate::{Held, RenewalInformation};
@@ -69,13 +69,6 @@ impl<P: Ports> Cycle<'_, P> {
             state.note(at, "window suggested", detail.trim_end());
         }
         true
-    }
-}
-
-impl<P: Ports> Work<'_, '_, P> {
-    /// Asks about the certificate that has just been issued.
-    pub(crate) async fn ask_about_new(&mut self) {
-        self.cycle.update_renewal(&mut self.state).await;
     }
 }
 

@@ -10,7 +10,8 @@ use crate::contract::report::{TargetKind, TargetState};
 use crate::contract::settings::CheckMode;
 use crate::life::deploy::import::Issued;
 use crate::life::deploy::prove::Verdict;
-use crate::pass::context::{Halt, Work};
+use crate::life::work::Work;
+use crate::pass::halt::Halt;
 use crate::ports::Ports;
 use crate::ports::certificate_manager::CertificateManager;
 use crate::ports::load_balancer::{AttachError, Holding, LoadBalancer};
@@ -508,25 +509,6 @@ impl<P: Ports> Work<'_, '_, P> {
         }
     }
 
-    /// Repeats a call while the load balancer does not know the certificate, as it may not for a while after an import.
-    pub(crate) async fn until_known<T>(
-        &self,
-        call: impl AsyncFn() -> Result<T, AttachError>,
-    ) -> Result<Result<T, AttachError>, Halt> {
-        let patience = self.grant("attaching", LEAST, BECOMES_KNOWN)?;
-        let until = tokio::time::Instant::now() + patience;
-        loop {
-            match call().await {
-                Err(AttachError::NotYetKnown(_))
-                    if tokio::time::Instant::now() + LISTING_PAUSE < until =>
-                {
-                    tokio::time::sleep(LISTING_PAUSE).await;
-                }
-                outcome => return Ok(outcome),
-            }
-        }
-    }
-
     async fn wait_until_listed(
         &self,
         balancer: &P::LoadBalancer,
@@ -641,8 +623,6 @@ pub(crate) fn placing(
     }
 }
 
-/// `CertificateNotFound` and `UnsupportedCertificate` are waited out this long after an import.
-const BECOMES_KNOWN: Duration = Duration::from_secs(120);
 const BECOMES_LISTED: Duration = Duration::from_secs(60);
 const LISTING_PAUSE: Duration = Duration::from_secs(1);
 const LEAST: Duration = Duration::from_secs(2);

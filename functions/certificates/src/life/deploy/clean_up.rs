@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use crate::contract::certificate::Target;
 use crate::contract::report::{TargetKind, TargetState};
-use crate::pass::context::{Cycle, Halt, Work};
+use crate::life::work::Work;
+use crate::pass::context::Cycle;
+use crate::pass::halt::Halt;
 use crate::ports::Ports;
 use crate::ports::certificate_manager::{CertificateManager, Deletion};
 use crate::ports::load_balancer::LoadBalancer;

@@ -5,7 +5,8 @@
 use std::collections::BTreeMap;
 
 use crate::contract::certificate::{ListenerAt, NewListener, Target};
-use crate::pass::context::{Halt, Work};
+use crate::life::work::Work;
+use crate::pass::halt::Halt;
 use crate::ports::Ports;
 use crate::ports::load_balancer::{AttachError, LoadBalancer};
 use crate::rules::listener::not_made;

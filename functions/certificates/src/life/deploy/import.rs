@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use time::OffsetDateTime;
 
-use crate::pass::context::{Halt, Work};
+use crate::life::work::Work;
+use crate::pass::halt::Halt;
 use crate::ports::Ports;
 use crate::ports::certificate_manager::{CertificateManager, Material, same_serial};
 use crate::ports::store::{self, read_record};

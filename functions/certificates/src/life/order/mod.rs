@@ -5,7 +5,9 @@ mod pursue;
 
 use crate::contract::certificate::Wanted;
 use crate::contract::settings::Authority;
-use crate::pass::context::{Cycle, Failing, Halt, Work};
+use crate::life::work::Work;
+use crate::pass::context::Cycle;
+use crate::pass::halt::{Failing, Halt};
 use crate::ports::Ports;
 use crate::records::state::State;
 use crate::rules::order_names::{self, Blame};

@@ -12,7 +12,8 @@ use crate::challenge::Token;
 use crate::contract::settings::CheckMode;
 use crate::contract::word::Word;
 use crate::life::order::Course;
-use crate::pass::context::{Failing, Halt, Work};
+use crate::life::work::Work;
+use crate::pass::halt::{Failing, Halt};
 use crate::ports::Ports;
 use crate::ports::authority::{
     Account, Authorities, AuthorizationStatus, Http01, Order, OrderStatus,

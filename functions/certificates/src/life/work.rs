@@ -1,0 +1,278 @@
+//! The work on one certificate under its lease: taken, saved, given back.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use crate::contract::certificate::Wanted;
+use crate::pass::context::Cycle;
+use crate::pass::halt::{Failing, Halt};
+use crate::ports::Ports;
+use crate::ports::load_balancer::AttachError;
+use crate::ports::store::{self, Condition, Store, StoreError, write_record};
+use crate::records::certificate::Held;
+use crate::records::state::{LONGEST_LEASE, Lease, Leftovers, State};
+use crate::values::instant::whole_seconds;
+use crate::values::lifetime;
+use crate::values::problem::{Failure, Refusal, backoff};
+
+/// The work on one certificate, under its lease.
+pub(crate) struct Work<'c, 'p, P: Ports> {
+    pub(crate) cycle: &'c Cycle<'p, P>,
+    pub(crate) wanted: Wanted,
+    /// What is in force for it: the document's word, once that counts (rule 12).
+    pub(crate) in_force: Wanted,
+    pub(crate) document: String,
+    pub(crate) state: State,
+    /// What was put back on a listener in this pass: it may not be listed there for a while.
+    pub(crate) put_back: BTreeSet<String>,
+    /// Whether a person asked for what is done: then a failure does not climb the ladder.
+    pub(crate) by_hand: bool,
+    etag: Option<String>,
+}
+
+impl<'c, 'p, P: Ports> Work<'c, 'p, P> {
+    /// Takes the lease, or returns `None` when somebody else was faster.
+    pub(crate) async fn begin(
+        cycle: &'c Cycle<'p, P>,
+        wanted: Wanted,
+        document: String,
+        state: State,
+        etag: Option<String>,
+    ) -> Result<Option<Self>, StoreError> {
+        let mut work = Self {
+            cycle,
+            in_force: wanted.clone(),
+            wanted,
+            document,
+            state,
+            put_back: BTreeSet::new(),
+            by_hand: false,
+            etag,
+        };
+        if work.state.told.is_none() {
+            // From before there were messages: what it holds has long been there.
+            work.state.told = Some(work.state.told());
+        }
+        work.state.lease = Some(Lease {
+            owner: cycle.owner.clone(),
+            until: cycle
+                .clock
+                .deadline()
+                .min(cycle.clock.now() + LONGEST_LEASE),
+        });
+        match work.write().await {
+            Ok(()) => Ok(Some(work)),
+            Err(StoreError::ConditionFailed { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn write(&mut self) -> Result<(), StoreError> {
+        let condition = match &self.etag {
+            Some(etag) => Condition::Matches(etag),
+            None => Condition::Absent,
+        };
+        let key = store::state_key(&self.wanted.name);
+        self.etag =
+            Some(write_record(self.cycle.ports.store(), &key, &mut self.state, condition).await?);
+        Ok(())
+    }
+
+    /// Saves the state: intent before an act, or what came of it.
+    pub(crate) async fn save(&mut self) -> Result<(), Halt> {
+        match self.write().await {
+            Ok(()) => Ok(()),
+            Err(StoreError::ConditionFailed { .. }) => Err(Halt::LeaseLost),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Gives the lease back together with everything not yet saved.
+    pub(crate) async fn end(&mut self) -> Result<(), Halt> {
+        self.state.lease = None;
+        if !self.document.is_empty() {
+            let now = whole_seconds(self.cycle.clock.now());
+            self.state.note_unserved(now);
+        }
+        match self.save().await {
+            Err(Halt::LeaseLost) => {}
+            outcome => return outcome,
+        }
+        // A write of ours that was cut off may have taken effect after all: then the lease there is still ours.
+        let key = store::state_key(&self.wanted.name);
+        match store::read_record::<State>(self.cycle.ports.store(), &key).await? {
+            Some((
+                State {
+                    lease: Some(lease), ..
+                },
+                etag,
+            )) if lease.owner == self.cycle.owner => {
+                self.etag = Some(etag);
+                self.save().await
+            }
+            _ => Err(Halt::LeaseLost),
+        }
+    }
+
+    /// Adds to the history.
+    pub(crate) fn note(&mut self, step: &str, detail: impl Into<String>) {
+        let detail = detail.into();
+        tracing::info!(certificate.name = %self.wanted.name, step, detail, "step");
+        self.state
+            .note(whole_seconds(self.cycle.clock.now()), step, detail);
+    }
+
+    /// Returns the failure to be remembered after this one (rule 7); `directory`: of the authority it happened with, empty for none.
+    pub(crate) fn failure(
+        &self,
+        failing: &Failing,
+        before: Option<&Failure>,
+        directory: &str,
+    ) -> Failure {
+        let now = self.cycle.clock.now();
+        // What a person asks for, also by an edit, puts no attempt of our own off.
+        let asked_for = before.filter(|before| self.by_hand || before.document != self.document);
+        let attempts = match asked_for {
+            Some(before) => before.attempts.max(1),
+            None => before.map_or(0, |failure| failure.attempts) + 1,
+        };
+        // Until a new certificate is deployed, the one before it may be what is served.
+        let held = self.state.certificate.as_ref().map(Held::validity);
+        let urgent = [held, self.state.still_served]
+            .into_iter()
+            .flatten()
+            .any(|valid| lifetime::urgent(valid.not_before, valid.not_after, now));
+        let held = self.state.certificate.as_ref();
+        let urgent = urgent
+            || failing.problem.costs_nobody()
+            || held.is_some_and(|held| held.revoked_at.is_some());
+        // Paused: the authority says nothing of when, only that somebody must act. It is asked once a day.
+        let paused = failing.paused;
+        let ours = if paused {
+            now + backoff(u32::MAX, false, fastrand::f64())
+        } else {
+            now + backoff(attempts, urgent, fastrand::f64())
+        };
+        let planned = asked_for.filter(|before| before.is_planned(now));
+        let ours = planned.map_or(ours, |before| before.next_attempt.min(ours));
+        // What the authority asks for always wins over our own ladder.
+        let next_attempt = failing.not_before.map_or(ours, |instant| instant.max(now));
+        Failure {
+            problem: failing.problem.clone(),
+            attempts,
+            at: whole_seconds(now),
+            next_attempt: whole_seconds(next_attempt) + Duration::from_secs(1),
+            identifiers: failing.identifiers.clone(),
+            binding: failing.not_before.is_some() || paused,
+            document: self.document.clone(),
+            directory: directory.to_owned(),
+            unavailable: failing.unavailable,
+        }
+    }
+
+    /// Waits for an authority's answer, but not so long that nothing could be remembered of its silence: whoever is cut off without a
+    /// word would ask again at each pass.
+    pub(crate) async fn answered<T>(
+        &self,
+        asked: impl Future<Output = Result<T, Refusal>>,
+    ) -> Result<T, Refusal> {
+        let limit = self.cycle.clock.left().saturating_sub(TO_REMEMBER);
+        // So short a time says nothing about the authority: then the cut at the end is what it is.
+        if limit < ENOUGH_FOR_AN_ANSWER {
+            return asked.await;
+        }
+        tokio::time::timeout(limit, asked)
+            .await
+            .unwrap_or_else(|_| Err(Refusal::no_answer(limit)))
+    }
+
+    /// Returns the bound for a step, or stops the work when too little time is left for it (rule 11).
+    pub(crate) fn grant(
+        &self,
+        step: &str,
+        least: Duration,
+        wish: Duration,
+    ) -> Result<Duration, Halt> {
+        self.cycle
+            .clock
+            .grant(least, wish)
+            .ok_or_else(|| self.out_of_time(step))
+    }
+
+    /// Returns the halt for want of time.
+    pub(crate) fn out_of_time(&self, step: &str) -> Halt {
+        Halt::Waiting {
+            reason: format!("out of time before: {step}; the next pass goes on"),
+            until: self.cycle.clock.now(),
+            problem: None,
+        }
+    }
+
+    /// Deletes what the record says is left over: tokens nobody asks for any more, keys that have served, old vault entries.
+    pub(crate) async fn sweep(&mut self) -> Result<(), Halt> {
+        let now = self.cycle.clock.now();
+        if self.state.leftovers.is_empty(now) {
+            return Ok(());
+        }
+        let store = self.cycle.ports.store();
+        let leftovers = &self.state.leftovers;
+        let mut asked_for = leftovers.asked_for.clone();
+        let over = asked_for.extract_if(.., |_, until| until.is_over(now));
+        let over: Vec<String> = over.map(|(token, _)| token).collect();
+        let mut keys: Vec<String> = leftovers
+            .tokens
+            .iter()
+            .filter(|token| !asked_for.contains_key(*token))
+            .chain(&over)
+            .map(|token| format!("challenges/{token}"))
+            .collect();
+        keys.extend(
+            leftovers
+                .serials
+                .iter()
+                .map(|serial| store::vault_key(&self.wanted.name, serial)),
+        );
+        if leftovers.pending_key {
+            keys.push(store::pending_key(&self.wanted.name));
+        }
+        for outcome in
+            futures_util::future::join_all(keys.iter().map(|key| store.delete(key))).await
+        {
+            outcome?;
+        }
+        self.state.leftovers = Leftovers {
+            asked_for,
+            ..Leftovers::default()
+        };
+        Ok(())
+    }
+
+    /// Asks about the certificate that has just been issued.
+    pub(crate) async fn ask_about_new(&mut self) {
+        self.cycle.update_renewal(&mut self.state).await;
+    }
+
+    /// Repeats a call while the load balancer does not know the certificate, as it may not for a while after an import.
+    pub(crate) async fn until_known<T>(
+        &self,
+        call: impl AsyncFn() -> Result<T, AttachError>,
+    ) -> Result<Result<T, AttachError>, Halt> {
+        let patience = self.grant("attaching", LEAST, BECOMES_KNOWN)?;
+        let until = tokio::time::Instant::now() + patience;
+        loop {
+            match call().await {
+                Err(AttachError::NotYetKnown(_)) if tokio::time::Instant::now() + PAUSE < until => {
+                    tokio::time::sleep(PAUSE).await;
+                }
+                outcome => return Ok(outcome),
+            }
+        }
+    }
+}
+
+/// `CertificateNotFound` and `UnsupportedCertificate` are waited out this long after an import.
+const BECOMES_KNOWN: Duration = Duration::from_secs(120);
+const PAUSE: Duration = Duration::from_secs(1);
+const LEAST: Duration = Duration::from_secs(2);
+const TO_REMEMBER: Duration = Duration::from_secs(1);
+const ENOUGH_FOR_AN_ANSWER: Duration = Duration::from_secs(10);

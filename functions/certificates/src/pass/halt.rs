@@ -1,0 +1,118 @@
+//! Why the work on a certificate stops, and what the store's errors mean for it.
+
+use time::OffsetDateTime;
+
+use crate::ports::store::StoreError;
+use crate::rules::ledger::Blocked;
+use crate::rules::order_names::Blame;
+use crate::values::problem::{self, Problem, Refusal};
+use crate::values::problem_types::Ours;
+
+/// Why the work on a certificate stops for this pass.
+#[derive(Debug)]
+pub enum Halt {
+    /// Something went wrong: it is remembered and reported.
+    Failed(Failing),
+    /// Nothing went wrong, but it cannot go on before this instant.
+    Waiting {
+        /// Why, for a person.
+        reason: String,
+        /// When to go on.
+        until: OffsetDateTime,
+        /// What lies behind it.
+        problem: Option<Problem>,
+    },
+    /// Another invocation has taken the certificate over: nothing of ours may be saved any more.
+    LeaseLost,
+}
+
+/// What went wrong, and what is known about when to try again.
+#[derive(Clone, Debug)]
+pub struct Failing {
+    /// The problem.
+    pub problem: Problem,
+    /// The instant the other side named.
+    pub not_before: Option<OffsetDateTime>,
+    /// The names it is about.
+    pub identifiers: Vec<String>,
+    /// Whether the authority waits for somebody to act.
+    pub paused: bool,
+    /// Whether the authority is down or limiting, so that another may be used.
+    pub unavailable: bool,
+    /// The names that stand in the way, each with its own problem.
+    pub blamed: Vec<Blame>,
+}
+
+impl From<Problem> for Failing {
+    fn from(problem: Problem) -> Self {
+        Self {
+            problem,
+            not_before: None,
+            identifiers: Vec::new(),
+            paused: false,
+            unavailable: false,
+            blamed: Vec::new(),
+        }
+    }
+}
+
+impl From<Refusal> for Failing {
+    fn from(refusal: Refusal) -> Self {
+        Self {
+            not_before: refusal.retry_after,
+            paused: problem::is_paused(&refusal),
+            unavailable: problem::is_unavailable(&refusal),
+            ..Self::from(refusal.problem())
+        }
+    }
+}
+
+impl From<Problem> for Halt {
+    fn from(problem: Problem) -> Self {
+        Self::Failed(problem.into())
+    }
+}
+
+impl From<Refusal> for Halt {
+    fn from(refusal: Refusal) -> Self {
+        Self::Failed(refusal.into())
+    }
+}
+
+impl From<StoreError> for Halt {
+    fn from(error: StoreError) -> Self {
+        Self::from(store_problem(&error))
+    }
+}
+
+impl From<Blocked> for Halt {
+    fn from(blocked: Blocked) -> Self {
+        Self::Waiting {
+            problem: Some(blocked.problem()),
+            reason: blocked.what,
+            until: blocked.until,
+        }
+    }
+}
+
+/// Returns the problem a store error is for a certificate.
+pub fn store_problem(error: &StoreError) -> Problem {
+    match error {
+        StoreError::ConditionFailed { .. } | StoreError::Unavailable { person: false, .. } => {
+            Problem::ours(Ours::Store, error.to_string())
+        }
+        StoreError::Unavailable { .. } => Problem::ours(
+            Ours::StoreDenied,
+            format!("{error}; check the bucket and the function's permissions"),
+        ),
+        StoreError::Unusable { .. } => Problem::ours(Ours::Record, error.to_string()),
+    }
+}
+
+/// Returns the problem of a state that cannot be read or is of a newer build.
+pub fn state_problem(error: &StoreError) -> Problem {
+    match error {
+        StoreError::Unusable { .. } => Problem::ours(Ours::State, error.to_string()),
+        error => store_problem(error),
+    }
+}
