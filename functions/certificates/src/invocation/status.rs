@@ -9,7 +9,7 @@ use crate::contract::message;
 use crate::contract::report::{TargetEntry, fitting};
 use crate::invocation::unmanaged::Unmanaged;
 use crate::life::decide::unknown;
-use crate::life::order::Course;
+use crate::life::order::route::OrderRoute;
 use crate::life::{Known, list_known};
 use crate::pass::context::Cycle;
 use crate::pass::halt::{state_problem, store_problem};
@@ -349,7 +349,7 @@ impl<P: Ports> Cycle<'_, P> {
         if !due || wanted.paused || state.order.is_some() || standing.problem.is_some() {
             return standing;
         }
-        let Ok(Course { authority, .. }) = self.course(wanted, state).await else {
+        let Ok(OrderRoute { authority, .. }) = self.route(wanted, state).await else {
             return standing;
         };
         let purpose = self.purpose_of_next(wanted, state, &authority.directory);

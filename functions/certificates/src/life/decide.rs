@@ -411,12 +411,12 @@ impl<P: Ports> Cycle<'_, P> {
             Some(Waits::after(failure, until))
         });
         let decision = self.judge().decide(wanted, state, force);
-        let course = self.course(wanted, state).await?;
-        let authority = course.authority;
+        let route = self.route(wanted, state).await?;
+        let authority = route.authority;
         // An order under way for what is wanted is seen through, also one that was forced and is not due.
         let is_held_back = !force && state.is_held_back(now);
         let under_way =
-            (state.order.as_ref()).filter(|_| !is_held_back && course.fits(wanted, state, now));
+            (state.order.as_ref()).filter(|_| !is_held_back && route.fits(wanted, state, now));
         let needs_none = || self.judge().decide(wanted, state, false) == Decision::Keep;
         let order = match decision {
             Decision::Order { reason } if force && under_way.is_none() && needs_none() => {

@@ -6,7 +6,7 @@ use time::OffsetDateTime;
 use crate::records::ledger::Reserved;
 use crate::values::key::KeyType;
 use crate::values::names::DnsName;
-use crate::values::problem::Problem;
+use crate::values::problem::{LONGEST_RETRY_AFTER, LONGEST_WAIT, Problem};
 
 /// An order under way, with what it was made for.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -81,4 +81,20 @@ pub struct Rehearsed {
     /// When.
     #[serde(with = "time::serde::rfc3339")]
     pub at: OffsetDateTime,
+}
+
+impl Missing {
+    /// Whether the name is left out of orders. An instant too far ahead was written by a clock that was wrong.
+    pub fn waits(&self, now: OffsetDateTime) -> bool {
+        self.next_attempt > now && !self.is_too_far_ahead(now)
+    }
+
+    /// Whether the next attempt is so far ahead that a clock that was wrong wrote it down.
+    pub fn is_too_far_ahead(&self, now: OffsetDateTime) -> bool {
+        let longest = match self.binding {
+            true => LONGEST_RETRY_AFTER,
+            false => LONGEST_WAIT,
+        };
+        self.next_attempt > now + longest
+    }
 }

@@ -536,6 +536,22 @@ pub struct Revocation {
 }
 
 impl State {
+    /// Whether the certificate before was revoked: it is never served again, whatever the proof says of the new one.
+    pub fn replaces_revoked(&self) -> bool {
+        let previous = self.previous_held.as_ref();
+        previous.is_some_and(|previous| previous.revoked_at.is_some())
+    }
+
+    /// Notes that a superseded certificate has just been taken off: the overlap begins now.
+    pub fn note_removal(&mut self, region: &str, certificate: &str) {
+        let import = self.imports.get_mut(region);
+        for old in import.into_iter().flat_map(|import| &mut import.superseded) {
+            if old.arn.as_str() == certificate {
+                old.detached_at = None;
+            }
+        }
+    }
+
     /// Whether a certificate is still to be revoked.
     pub fn is_to_be_revoked(&self, serial: &str) -> bool {
         let mut revocations = self.revoking.iter();

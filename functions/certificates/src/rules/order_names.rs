@@ -9,7 +9,7 @@ use crate::records::order::{Missing, OrderRecord};
 use crate::records::state::State;
 use crate::values::instant::whole_seconds;
 use crate::values::names::DnsName;
-use crate::values::problem::{LONGEST_RETRY_AFTER, LONGEST_WAIT, Problem, backoff};
+use crate::values::problem::{Problem, backoff};
 use crate::values::problem_types::{Ours, Retry};
 
 /// A name that stands in the way of an order, and why.
@@ -21,22 +21,6 @@ pub struct Blame {
     pub problem: Problem,
     /// The instant the other side named.
     pub not_before: Option<OffsetDateTime>,
-}
-
-impl Missing {
-    /// Whether the name is left out of orders. An instant too far ahead was written by a clock that was wrong.
-    pub fn waits(&self, now: OffsetDateTime) -> bool {
-        self.next_attempt > now && !self.is_too_far_ahead(now)
-    }
-
-    /// Whether the next attempt is so far ahead that a clock that was wrong wrote it down.
-    pub fn is_too_far_ahead(&self, now: OffsetDateTime) -> bool {
-        let longest = match self.binding {
-            true => LONGEST_RETRY_AFTER,
-            false => LONGEST_WAIT,
-        };
-        self.next_attempt > now + longest
-    }
 }
 
 /// Returns the names that an order made now is for: all that are wanted, but for those that stood in the way and wait.

@@ -14,7 +14,7 @@ use crate::rules::renewal::{self, Decision, Situation};
 use crate::rules::targets::{is_deployed, target_entries};
 use crate::values::instant::{rfc3339, whole_seconds};
 use crate::values::names::CertificateName;
-use crate::values::problem::Problem;
+use crate::values::problem::{Problem, backoff};
 use crate::values::problem_types::Ours;
 
 /// Judges how certificates stand, by the settings and what a pass knows of its installation.
@@ -185,6 +185,20 @@ impl<'a> Judge<'a> {
             served.id, held.directory, held.authority
         );
         Some(Problem::ours(Ours::Untrusted, detail))
+    }
+}
+
+impl State {
+    /// Whether a certificate before does not end before the next attempt but one.
+    pub(crate) fn lasts_long_enough(&self, serial: &str, now: OffsetDateTime) -> bool {
+        (self.held(serial)).is_some_and(|held| self.outlasts_attempts(held.not_after, now))
+    }
+
+    /// Whether this is after the next attempt but one, when a person has had time to look.
+    pub(crate) fn outlasts_attempts(&self, not_after: OffsetDateTime, now: OffsetDateTime) -> bool {
+        let attempts = (self.deployment_failure.as_ref()).map_or(0, |failure| failure.attempts);
+        let two_more = backoff(attempts + 1, false, 0.0) + backoff(attempts + 2, false, 0.0);
+        not_after > now + two_more
     }
 }
 

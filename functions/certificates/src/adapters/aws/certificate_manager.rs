@@ -17,7 +17,7 @@ use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep};
 use tracing::debug;
 
-use super::{about, service_error, unusable};
+use super::error::{about, service_error, unusable};
 use crate::ports::certificate_manager::{
     CertificateManager, Deletion, Described, Listed, Material,
 };

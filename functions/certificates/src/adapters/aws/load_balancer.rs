@@ -10,7 +10,7 @@ use aws_sdk_elasticloadbalancingv2::types::{
     RedirectActionConfig, RuleCondition, Tag, TargetTypeEnum,
 };
 
-use super::{service_error, unusable};
+use super::error::{service_error, unusable};
 use crate::contract::certificate::NewListener;
 use crate::ports::load_balancer::{
     self, AttachError, Balancer, Condition, Holding, Listener, LoadBalancer, Rule, RuledListener,

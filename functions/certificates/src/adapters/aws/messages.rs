@@ -7,7 +7,8 @@ use aws_sdk_eventbridge::types::PutEventsRequestEntry;
 use aws_sdk_sns::types::MessageAttributeValue;
 use serde_json::json;
 
-use super::{Aws, service_error, unusable};
+use super::Aws;
+use super::error::{service_error, unusable};
 use crate::contract::message::Message;
 use crate::rules::news::{email, subject};
 use crate::values::problem::ServiceError;

@@ -8,7 +8,7 @@ use aws_sdk_s3::config::Builder;
 use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::ServerSideEncryption;
 
-use super::{about, service_error, unusable};
+use super::error::{about, service_error, unusable};
 use crate::ports::store::{Condition, Entry, Object, Store, StoreError};
 use crate::values::problem::ServiceError;
 

@@ -195,7 +195,7 @@ impl<P: Ports> Work<'_, '_, P> {
                 }
                 (_, removal) => {
                     if let Change::Remove(certificate) = &removal {
-                        self.note_removal(arn.region(), certificate);
+                        self.state.note_removal(arn.region(), certificate);
                     }
                     changes.push(removal);
                 }
@@ -277,7 +277,7 @@ impl<P: Ports> Work<'_, '_, P> {
     ) -> Result<(), Halt> {
         let serial = issued.leaf().serial.clone();
         let ends_soon = self.ours_that_end_soon(arn).await;
-        let revoked = self.replaces_revoked();
+        let revoked = self.state.replaces_revoked();
         let record = self.state.target_mut(TargetKind::Listener, arn.as_str());
         // What is ours and about to end is never served again.
         record.standby.list.retain(|arn| !ends_soon.contains(arn));
@@ -321,9 +321,13 @@ impl<P: Ports> Work<'_, '_, P> {
         for old in superseded.filter(|old| standby.holds(old.arn.as_str())) {
             let leaf = self.leaf_under(region, old.arn.as_str()).await;
             let lasts = match leaf {
-                Some(leaf) => self.outlasts_attempts(leaf.not_after),
-                None => (self.state.previous.as_deref())
-                    .is_some_and(|previous| self.lasts_long_enough(previous)),
+                Some(leaf) => self
+                    .state
+                    .outlasts_attempts(leaf.not_after, self.cycle.clock.now()),
+                None => (self.state.previous.as_deref()).is_some_and(|previous| {
+                    self.state
+                        .lasts_long_enough(previous, self.cycle.clock.now())
+                }),
             };
             if !lasts {
                 ends_soon.insert(old.arn.to_string());
@@ -534,12 +538,6 @@ impl<P: Ports> Work<'_, '_, P> {
             }
             tokio::time::sleep(LISTING_PAUSE).await;
         }
-    }
-
-    /// Whether the certificate before was revoked: it is never served again, whatever the proof says of the new one.
-    pub(crate) fn replaces_revoked(&self) -> bool {
-        let previous = self.state.previous_held.as_ref();
-        previous.is_some_and(|previous| previous.revoked_at.is_some())
     }
 
     /// After a proof that failed: what was taken off is put back, so that what was served is served. Returns what the

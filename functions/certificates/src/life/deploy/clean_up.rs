@@ -164,7 +164,7 @@ impl<P: Ports> Work<'_, '_, P> {
             match balancer.remove(listener, certificate).await {
                 Ok(()) => {
                     deployed.changed = true;
-                    self.note_removal(listener.region(), certificate);
+                    self.state.note_removal(listener.region(), certificate);
                 }
                 // It is the default as well: told below.
                 Err(error) if error.code.as_deref() == Some("OperationNotPermitted") => {}
@@ -181,16 +181,6 @@ impl<P: Ports> Work<'_, '_, P> {
             return Ok(OnListener::Default(default));
         }
         Ok(OnListener::Gone)
-    }
-
-    /// Notes that a superseded certificate has just been taken off: the overlap begins now.
-    pub(crate) fn note_removal(&mut self, region: &str, certificate: &str) {
-        let import = self.state.imports.get_mut(region);
-        for old in import.into_iter().flat_map(|import| &mut import.superseded) {
-            if old.arn.as_str() == certificate {
-                old.detached_at = None;
-            }
-        }
     }
 
     /// Notes since when no target of ours holds a superseded certificate, and forgets that of one that came back.

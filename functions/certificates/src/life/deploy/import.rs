@@ -331,7 +331,7 @@ impl<P: Ports> Work<'_, '_, P> {
         let held = self.state.certificate.as_ref();
         let urgent = lifetime::urgent(old.not_before, old.not_after, now)
             || held.is_some_and(|held| held.renewal.hasty > 0)
-            || self.replaces_revoked();
+            || self.state.replaces_revoked();
         self.count_import(region, urgent).await?;
         let import = self.cycle.ports.certificate_manager(region);
         match tokio::time::timeout(left, import.import_over(arn, &material)).await {

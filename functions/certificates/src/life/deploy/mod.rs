@@ -8,8 +8,6 @@ pub(crate) mod create_listener;
 mod import;
 mod prove;
 
-use time::OffsetDateTime;
-
 use crate::contract::certificate::{Placement, Target, Wanted};
 use crate::contract::report::{TargetKind, TargetState};
 use crate::contract::settings::CheckMode;
@@ -32,7 +30,7 @@ use crate::rules::targets::{
 use crate::values::arn::CertificateArn;
 use crate::values::chain::{Chain, Leaf};
 use crate::values::instant::rfc3339;
-use crate::values::problem::{Problem, backoff};
+use crate::values::problem::Problem;
 use crate::values::problem_types::Ours;
 
 impl<P: Ports> Cycle<'_, P> {
@@ -501,10 +499,14 @@ impl<P: Ports> Work<'_, '_, P> {
         };
         let new = import.and_then(|import| import.serial.clone());
         let was_undone = new.is_some() && import.is_some_and(|import| import.undone == new);
-        if self.cycle.settings.proof.mode != CheckMode::Require || self.replaces_revoked() {
+        if self.cycle.settings.proof.mode != CheckMode::Require || self.state.replaces_revoked() {
             return Ok(());
         }
-        if was_undone || !self.lasts_long_enough(&before) {
+        if was_undone
+            || !self
+                .state
+                .lasts_long_enough(&before, self.cycle.clock.now())
+        {
             deployed.stays_unproved();
             return Ok(());
         }
@@ -525,19 +527,6 @@ impl<P: Ports> Work<'_, '_, P> {
             }
         }
         Ok(())
-    }
-
-    /// Whether a certificate before does not end before the next attempt but one.
-    pub(crate) fn lasts_long_enough(&self, serial: &str) -> bool {
-        (self.state.held(serial)).is_some_and(|held| self.outlasts_attempts(held.not_after))
-    }
-
-    /// Whether this is after the next attempt but one, when a person has had time to look.
-    pub(crate) fn outlasts_attempts(&self, not_after: OffsetDateTime) -> bool {
-        let attempts =
-            (self.state.deployment_failure.as_ref()).map_or(0, |failure| failure.attempts);
-        let two_more = backoff(attempts + 1, false, 0.0) + backoff(attempts + 2, false, 0.0);
-        not_after > self.cycle.clock.now() + two_more
     }
 }
 

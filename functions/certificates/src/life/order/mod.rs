@@ -2,9 +2,11 @@
 
 mod place;
 mod pursue;
+pub(crate) mod route;
 
 use crate::contract::certificate::Wanted;
 use crate::contract::settings::Authority;
+use crate::life::order::route::OrderRoute;
 use crate::life::work::Work;
 use crate::pass::context::Cycle;
 use crate::pass::halt::{Failing, Halt};
@@ -15,37 +17,19 @@ use crate::rules::renewal::Decision;
 use crate::values::problem::{Failure, Problem};
 use crate::values::problem_types::Ours;
 
-/// Where the next order goes.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Course<'s> {
-    pub(crate) authority: &'s Authority,
-    /// Whether it is made for nothing but to see whether it would succeed.
-    pub(crate) is_rehearsal: bool,
-}
-
-impl Course<'_> {
-    /// Whether an order under way is what would be made now.
-    pub(crate) fn fits(&self, wanted: &Wanted, state: &State, now: time::OffsetDateTime) -> bool {
-        state.order.as_ref().is_some_and(|order| {
-            order.rehearsal == self.is_rehearsal
-                && order_names::fits(order, wanted, state, &self.authority.directory, now)
-        })
-    }
-}
-
 impl<P: Ports> Cycle<'_, P> {
     /// Returns where the next order for a document goes.
-    pub(crate) async fn course(
+    pub(crate) async fn route(
         &self,
         wanted: &Wanted,
         state: &State,
-    ) -> Result<Course<'_>, Problem> {
-        let course = Course {
+    ) -> Result<OrderRoute<'_>, Problem> {
+        let route = OrderRoute {
             authority: self.authority_for(wanted, state).await?,
             is_rehearsal: false,
         };
-        let rehearsal = self.rehearsal_before(wanted, state, &course);
-        Ok(rehearsal.unwrap_or(course))
+        let rehearsal = self.rehearsal_before(wanted, state, &route);
+        Ok(rehearsal.unwrap_or(route))
     }
 
     /// Returns the first authority of a document's list, or where that is down or limiting and little of the lifetime is left, the next
@@ -108,8 +92,8 @@ impl<P: Ports> Cycle<'_, P> {
         &self,
         wanted: &Wanted,
         state: &State,
-        course: &Course<'_>,
-    ) -> Option<Course<'_>> {
+        route: &OrderRoute<'_>,
+    ) -> Option<OrderRoute<'_>> {
         let authority = self
             .settings
             .authorities
@@ -126,11 +110,11 @@ impl<P: Ports> Cycle<'_, P> {
         // What ends or was revoked is not put at risk for a rehearsal.
         let has_time = (state.certificate.as_ref()).is_none_or(|held| !held.cannot_wait(now));
         let is_needed = has_time
-            && authority.directory != course.authority.directory
+            && authority.directory != route.authority.directory
             && !passed
-            && !course.fits(wanted, state, now)
+            && !route.fits(wanted, state, now)
             && !issued.any(|held| held.domains == names);
-        is_needed.then_some(Course {
+        is_needed.then_some(OrderRoute {
             authority,
             is_rehearsal: true,
         })
@@ -143,29 +127,29 @@ impl<P: Ports> Work<'_, '_, P> {
     pub(crate) async fn order(&mut self, reason: &str, force: bool) -> Result<bool, Halt> {
         let cycle = self.cycle;
         for round in 0..MOST_ORDERS {
-            let course = cycle.course(&self.wanted, &self.state).await?;
+            let route = cycle.route(&self.wanted, &self.state).await?;
             if round > 0 {
-                self.may_order_at(&course.authority.directory)?;
+                self.may_order_at(&route.authority.directory)?;
             }
-            let halt = match self.obtain(&course, reason).await {
-                Ok(()) if course.is_rehearsal => continue,
+            let halt = match self.obtain(&route, reason).await {
+                Ok(()) if route.is_rehearsal => continue,
                 Ok(()) => return Ok(true),
                 Err(halt) => halt,
             };
             let is_unavailable = match &halt {
-                Halt::Failed(failing) if self.go_without(&course, failing) => {
+                Halt::Failed(failing) if self.go_without(&route, failing) => {
                     let still = cycle.judge().decide(&self.wanted, &self.state, force);
                     if still == Decision::Keep {
                         // It was heard, and only the names that are missing keep it from coming off.
                         let now = cycle.clock.now();
-                        self.state.has_ordered_at(&course.authority.directory, now);
+                        self.state.has_ordered_at(&route.authority.directory, now);
                         self.abandon_unneeded().await?;
                         return Ok(false);
                     }
                     continue;
                 }
                 Halt::Failed(failing) => {
-                    self.remember(&course, failing);
+                    self.remember(&route, failing);
                     failing.unavailable
                 }
                 Halt::Waiting { problem, .. } => {
@@ -177,18 +161,18 @@ impl<P: Ports> Work<'_, '_, P> {
                 Halt::LeaseLost => false,
             };
             let next = match is_unavailable {
-                true => cycle.course(&self.wanted, &self.state).await?,
+                true => cycle.route(&self.wanted, &self.state).await?,
                 false => return Err(halt),
             };
             let now = cycle.clock.now();
             let failure = self.state.failure_at(&next.authority.directory);
             let waits_too = failure.is_some_and(|failure| failure.is_unavailable(now));
-            if waits_too || next.authority.directory == course.authority.directory {
+            if waits_too || next.authority.directory == route.authority.directory {
                 return Err(halt);
             }
             self.note(
                 "fallback",
-                format!("from {} to {}", course.authority.key, next.authority.key),
+                format!("from {} to {}", route.authority.key, next.authority.key),
             );
         }
         Err(Problem::ours(Ours::Order, "one order after the other came to nothing").into())
@@ -211,13 +195,13 @@ impl<P: Ports> Work<'_, '_, P> {
     }
 
     /// Leaves the names that stand in the way out, where the document allows that; returns whether an order can be made without them.
-    fn go_without(&mut self, course: &Course<'_>, failing: &Failing) -> bool {
+    fn go_without(&mut self, route: &OrderRoute<'_>, failing: &Failing) -> bool {
         let now = self.cycle.clock.now();
         let ordered = match self
             .state
             .order
             .as_ref()
-            .filter(|_| course.fits(&self.wanted, &self.state, now))
+            .filter(|_| route.fits(&self.wanted, &self.state, now))
         {
             Some(order) => order.domains.clone(),
             None => order_names::names_now(&self.wanted, &self.state, now),
@@ -234,8 +218,8 @@ impl<P: Ports> Work<'_, '_, P> {
         changed
     }
 
-    fn remember(&mut self, course: &Course<'_>, failing: &Failing) {
-        let directory = &course.authority.directory;
+    fn remember(&mut self, route: &OrderRoute<'_>, failing: &Failing) {
+        let directory = &route.authority.directory;
         let before: Option<Failure> = self.state.failure_at(directory).cloned();
         let failure = self.failure(failing, before.as_ref(), directory);
         self.note("failed", failing.problem.detail.clone());

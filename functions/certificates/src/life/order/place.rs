@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::contract::certificate::Wanted;
 use crate::contract::settings::Authority;
-use crate::life::order::Course;
+use crate::life::order::route::OrderRoute;
 use crate::life::work::Work;
 use crate::pass::context::Cycle;
 use crate::pass::halt::{Failing, Halt};
@@ -116,14 +116,14 @@ impl<P: Ports> Work<'_, '_, P> {
     /// Makes an order, as the successor of the certificate held where it can be one, within the authority's limits.
     pub(crate) async fn place<A: Account>(
         &mut self,
-        course: &Course<'_>,
+        route: &OrderRoute<'_>,
         account: &A,
         reason: &str,
     ) -> Result<A::Order, Halt> {
-        let Course {
+        let OrderRoute {
             authority,
             is_rehearsal,
-        } = *course;
+        } = *route;
         let offered = account.profiles();
         let unknown = (self.wanted.profile.clone()).filter(|profile| !offered.contains(profile));
         // The profile belongs to the preferred authority; another stands in without it.

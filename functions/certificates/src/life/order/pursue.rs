@@ -11,7 +11,7 @@ use time::OffsetDateTime;
 use crate::challenge::Token;
 use crate::contract::settings::CheckMode;
 use crate::contract::word::Word;
-use crate::life::order::Course;
+use crate::life::order::route::OrderRoute;
 use crate::life::work::Work;
 use crate::pass::halt::{Failing, Halt};
 use crate::ports::Ports;
@@ -38,16 +38,20 @@ type OrderOf<P> = <<<P as Ports>::Authorities as Authorities>::Account as Accoun
 
 impl<P: Ports> Work<'_, '_, P> {
     /// Brings a certificate as wanted into the vault.
-    pub(crate) async fn obtain(&mut self, course: &Course<'_>, reason: &str) -> Result<(), Halt> {
+    pub(crate) async fn obtain(
+        &mut self,
+        route: &OrderRoute<'_>,
+        reason: &str,
+    ) -> Result<(), Halt> {
         let now = self.cycle.clock.now();
-        if self.state.order.is_some() && !course.fits(&self.wanted, &self.state, now) {
+        if self.state.order.is_some() && !route.fits(&self.wanted, &self.state, now) {
             self.abandon("something else is to be ordered now", Outcome::Unknown)
                 .await?;
         }
         self.grant("ordering", LEAST, LEAST)?;
-        let account = self.cycle.account(course.authority).await?;
+        let account = self.cycle.account(route.authority).await?;
         let mut resumed = self.resume(&account).await?;
-        if course.is_rehearsal && resumed.is_none() && self.may_not_rehearse(course).await? {
+        if route.is_rehearsal && resumed.is_none() && self.may_not_rehearse(route).await? {
             return Ok(());
         }
         // An order that died while nobody looked is replaced once; one that dies under our hands is a failure.
@@ -56,12 +60,12 @@ impl<P: Ports> Work<'_, '_, P> {
             let fresh = resumed.is_none();
             let mut order = match resumed.take() {
                 Some(order) => order,
-                None => self.place(course, &account, reason).await?,
+                None => self.place(route, &account, reason).await?,
             };
             match self.pursue(&mut order).await? {
                 Ended::Issued => return Ok(()),
-                Ended::Died(failing) if course.is_rehearsal && is_of_caa(&failing) => {
-                    self.go_unrehearsed(course, &failing.problem.detail);
+                Ended::Died(failing) if route.is_rehearsal && is_of_caa(&failing) => {
+                    self.go_unrehearsed(route, &failing.problem.detail);
                     return Ok(());
                 }
                 Ended::Died(failing) if fresh || !failing.identifiers.is_empty() => {
@@ -512,27 +516,27 @@ impl<P: Ports> Work<'_, '_, P> {
     }
 
     /// Whether CAA records surely forbid the rehearsal's authority, which says nothing about the one that is rehearsed for.
-    async fn may_not_rehearse(&mut self, course: &Course<'_>) -> Result<bool, Halt> {
+    async fn may_not_rehearse(&mut self, route: &OrderRoute<'_>) -> Result<bool, Halt> {
         let names = order_names::names_now(&self.wanted, &self.state, self.cycle.clock.now());
-        let Some(why) = self.caa_against(course.authority, &names).await? else {
+        let Some(why) = self.caa_against(route.authority, &names).await? else {
             return Ok(false);
         };
-        self.go_unrehearsed(course, &why.problem.detail);
+        self.go_unrehearsed(route, &why.problem.detail);
         Ok(true)
     }
 
     /// Books what cannot be ordered for nothing as if it had been.
-    fn go_unrehearsed(&mut self, course: &Course<'_>, why: &str) {
+    fn go_unrehearsed(&mut self, route: &OrderRoute<'_>, why: &str) {
         let now = self.cycle.clock.now();
         let domains = order_names::names_now(&self.wanted, &self.state, now);
-        let key = &course.authority.key;
+        let key = &route.authority.key;
         self.note("not rehearsed", format!("CAA forbids {key}: {why}"));
         self.state.rehearsed = Some(Rehearsed {
             domains,
-            directory: course.authority.directory.clone(),
+            directory: route.authority.directory.clone(),
             at: crate::values::instant::whole_seconds(now),
         });
-        let is_of_it = |failure: &Failure| failure.directory == course.authority.directory;
+        let is_of_it = |failure: &Failure| failure.directory == route.authority.directory;
         if self.state.order_failure.as_ref().is_some_and(is_of_it) {
             self.state.order_failure = None;
         }

@@ -1,0 +1,146 @@
+//! The ports of a plan: what they would change they keep to themselves.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::Duration;
+
+use time::OffsetDateTime;
+use zeroize::Zeroizing;
+
+use crate::contract::message::Message;
+use crate::contract::settings::Channel;
+use crate::ports::Ports;
+use crate::ports::probe::{Fetched, Proven, Question};
+use crate::values::key::{KeyType, PrivateKey};
+use crate::values::names::DnsName;
+use crate::values::problem::ServiceError;
+
+use super::authority::{PlannedAuthorities, Shared};
+use super::certificate_manager::{self, PlannedCertificateManager};
+use super::journal::Journal;
+use super::load_balancer::{self, PlannedLoadBalancer};
+use super::reading::ReadPorts;
+use super::store::PlannedStore;
+
+/// Everything outside, as it would be.
+pub struct Planned<'l, L: Ports> {
+    live: ReadPorts<'l, L>,
+    account: String,
+    pub(super) journal: Rc<Journal>,
+    store: Rc<PlannedStore<'l, L::Store>>,
+    authorities: PlannedAuthorities<'l, L>,
+    certificate_managers: Rc<certificate_manager::Changes>,
+    load_balancers: Rc<load_balancer::Changes>,
+    /// One of each type is enough: none of them is kept.
+    keys: RefCell<HashMap<KeyType, Zeroizing<String>>>,
+}
+
+impl<'l, L: Ports> Planned<'l, L> {
+    /// Plans for an instant. `account`: of the function, where it is known; ARNs that are not there yet are made up with it.
+    pub(super) fn new(live: &'l L, at: OffsetDateTime, account: Option<&str>) -> Self {
+        let live = ReadPorts::of(live);
+        let journal = Rc::new(Journal::new(at));
+        let store = Rc::new(PlannedStore::new(live.store(), journal.clone()));
+        let authorities = PlannedAuthorities {
+            live: live.authorities(),
+            shared: Rc::new(Shared::new(journal.clone(), store.clone())),
+        };
+        Self {
+            live,
+            account: account.unwrap_or("000000000000").to_owned(),
+            journal,
+            store,
+            authorities,
+            certificate_managers: Rc::default(),
+            load_balancers: Rc::default(),
+            keys: RefCell::default(),
+        }
+    }
+}
+
+impl<'l, L: Ports> Ports for Planned<'l, L> {
+    type Store = PlannedStore<'l, L::Store>;
+    type Authorities = PlannedAuthorities<'l, L>;
+    type CertificateManager = PlannedCertificateManager<L::CertificateManager>;
+    type LoadBalancer = PlannedLoadBalancer<L::LoadBalancer>;
+    type Resolver = L::Resolver;
+
+    fn store(&self) -> &Self::Store {
+        &self.store
+    }
+
+    fn authorities(&self) -> &Self::Authorities {
+        &self.authorities
+    }
+
+    fn certificate_manager(&self, region: &str) -> Self::CertificateManager {
+        PlannedCertificateManager {
+            live: self.live.certificate_manager(region),
+            region: region.to_owned(),
+            partition: partition(region).to_owned(),
+            account: self.account.clone(),
+            changes: self.certificate_managers.clone(),
+            journal: self.journal.clone(),
+        }
+    }
+
+    fn load_balancer(&self, region: &str) -> Self::LoadBalancer {
+        PlannedLoadBalancer {
+            live: self.live.load_balancer(region),
+            changes: self.load_balancers.clone(),
+            journal: self.journal.clone(),
+        }
+    }
+
+    fn resolver(&self, servers: Option<&[SocketAddr]>) -> Self::Resolver {
+        self.live.resolver(servers)
+    }
+
+    async fn new_key(&self, key_type: KeyType) -> Result<PrivateKey, String> {
+        let made = self.keys.borrow().get(&key_type).cloned();
+        if let Some(pem) = made {
+            return PrivateKey::from_pem(&pem).map_err(|error| error.to_string());
+        }
+        let key = self.live.new_key(key_type).await?;
+        self.keys.borrow_mut().insert(key_type, key.to_pem());
+        Ok(key)
+    }
+
+    async fn secret(&self, arn: &str) -> Result<Zeroizing<String>, ServiceError> {
+        self.live.secret(arn).await
+    }
+
+    async fn fetch(
+        &self,
+        _name: &DnsName,
+        _token: &str,
+        _key_authorization: &str,
+        _connect_to: Option<&str>,
+        _limit: Duration,
+    ) -> Fetched {
+        Fetched::Right
+    }
+
+    /// What is made up leads nowhere.
+    fn is_public(&self, _chain_pem: &str, _name: &str, _at: OffsetDateTime) -> Option<bool> {
+        None
+    }
+
+    async fn send(&self, _channel: &Channel, _message: &Message) -> Result<(), String> {
+        Err("a plan tells nobody".to_owned())
+    }
+
+    async fn handshake(&self, _question: &Question<'_>, _limit: Duration) -> Proven {
+        Proven::Yes { trusted: Ok(()) }
+    }
+}
+
+fn partition(region: &str) -> &'static str {
+    match region.split('-').take(2).collect::<Vec<_>>().as_slice() {
+        ["cn", ..] => "aws-cn",
+        ["us", "gov"] => "aws-us-gov",
+        _ => "aws",
+    }
+}
