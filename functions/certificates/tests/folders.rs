@@ -37,7 +37,7 @@ const MAY: [(&str, &str); 1] = [("invocation/", "adapters/live.rs")];
 
 /// Methods of ours that others have as well under the same name: of the standard library or of a
 /// crate. A call says nothing of whom it calls.
-const ALSO_OUTSIDE: [&str; 5] = ["der", "entry", "kind", "replace", "validity"];
+const ALSO_OUTSIDE: [&str; 6] = ["bucket", "der", "entry", "kind", "replace", "validity"];
 
 /// The arrows up that are known, as `from > to`. The list may only get shorter.
 const KNOWN_ARROWS: [&str; 0] = [];

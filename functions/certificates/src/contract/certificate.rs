@@ -10,7 +10,8 @@ use schemars::JsonSchema;
 use serde::de::{self, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
-use crate::contract::settings::{self, Invalid, Object, Settings};
+use crate::contract::settings::{self, Settings};
+use crate::contract::strict::{self, Invalid, Object};
 use crate::values::arn::{self, CertificateArn, ListenerArn, LoadBalancerArn, TargetGroupArn};
 use crate::values::key::KeyType;
 use crate::values::names::{CertificateName, DnsName, quoted};
@@ -50,7 +51,7 @@ impl Wanted {
         settings: &Settings,
         account: Option<&str>,
     ) -> Result<Self, Invalid> {
-        let document = settings::read::<CertificateDocument>(json)?;
+        let document = strict::read::<CertificateDocument>(json)?;
 
         if let Some(validation) = &document.validation {
             settings::check_validation("validation", validation)?;
@@ -190,7 +191,7 @@ pub enum Placement {
 
 /// Returns the JSON Schema of `certificates/<name>.json`.
 pub fn certificate_schema() -> serde_json::Value {
-    settings::schema_generator()
+    strict::schema_generator()
         .into_root_schema_for::<CertificateDocument>()
         .to_value()
 }
@@ -620,7 +621,7 @@ fn check_tags(tags: &BTreeMap<String, String>) -> Result<(), Invalid> {
         ));
     }
     for (key, value) in tags {
-        let field = format!("tags.{}", settings::path_key(key));
+        let field = format!("tags.{}", strict::path_key(key));
         let lower = key.to_ascii_lowercase();
         if let Some(prefix) = RESERVED_TAG_PREFIXES.iter().find(|p| lower.starts_with(*p)) {
             return Err(Invalid::at(
@@ -704,7 +705,7 @@ struct CertificateDocument {
     #[serde(default)]
     paused: bool,
     /// Tags of the imported certificates.
-    #[serde(default, deserialize_with = "settings::unique_keys")]
+    #[serde(default, deserialize_with = "strict::unique_keys")]
     #[schemars(extend(
         "maxProperties" = 48,
         "propertyNames" = {

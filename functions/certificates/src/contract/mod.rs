@@ -2,7 +2,9 @@
 
 pub mod certificate;
 pub mod message;
+pub mod pattern;
 pub mod rate_limit;
 pub mod report;
 pub mod settings;
+pub mod strict;
 pub mod word;

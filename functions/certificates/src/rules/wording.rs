@@ -5,7 +5,8 @@ use serde_json::{Value, json};
 use time::OffsetDateTime;
 
 use crate::contract::message::{Kind, Message, Said};
-use crate::contract::settings::{WebhookFormat, schema_generator};
+use crate::contract::settings::WebhookFormat;
+use crate::contract::strict::schema_generator;
 use crate::values::instant::rfc3339;
 use crate::values::text::cut;
 

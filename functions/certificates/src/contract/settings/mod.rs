@@ -4,31 +4,25 @@
 //! names the field and says what to do. What is planned but not built is refused by name ("not yet"), never ignored.
 //! The JSON Schema ([`settings_schema`]) is generated from the types as written, so it cannot promise other fields.
 
+mod authority;
 mod notify;
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::fmt;
-use std::marker::PhantomData;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
-use hyper::Uri;
-use schemars::{JsonSchema, Schema, SchemaGenerator, generate::SchemaSettings};
-use serde::de::value::MapAccessDeserializer;
-use serde::de::{self, DeserializeOwned, MapAccess, Visitor};
-use serde::{Deserialize, Deserializer, Serialize};
-use serde_json::error::Category;
-use serde_path_to_error::{Path, Segment};
-use x509_parser::pem::Pem;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
-use crate::contract::rate_limit;
-use crate::values::arn;
+use crate::contract::pattern::{Permit, PermitDocument};
+use crate::contract::strict::{Invalid, Object, check_range, read, schema_generator, unique_keys};
 use crate::values::key::KeyType;
-use crate::values::names::{self, DnsName, quoted};
+use crate::values::names::quoted;
 use crate::values::problem::Problem;
 use crate::values::problem_types::Ours;
-use crate::values::trust;
 
+pub use authority::{Authority, ExternalAccount};
+use authority::{AuthorityDocument, MAX_COUNT};
+pub(crate) use authority::{find_authority, is_letsencrypt};
 use notify::NotifyDocument;
 pub use notify::{Channel, Notify, WebhookFormat};
 
@@ -177,86 +171,6 @@ impl Settings {
     }
 }
 
-/// A certificate authority and what it must be told.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Authority {
-    /// The authority's key in `authorities`.
-    pub key: String,
-    /// URL of its ACME directory (RFC 8555 section 7.1.1).
-    pub directory: String,
-    /// Contact URLs of the account, each `mailto:`.
-    pub contact: Vec<String>,
-    /// PEM text of trust roots beside the platform's; holds at least one certificate.
-    pub root_certificate: Option<String>,
-    /// The account at the CA that the ACME account is bound to.
-    pub external_account: Option<ExternalAccount>,
-    /// The domains by which CAA records name it, lower case; `None` where its directory may know better.
-    pub caa_identities: Option<Vec<String>>,
-    /// The rate limits to keep within.
-    pub limits: rate_limit::Limits,
-    /// Whether its certificates are not meant for the public: their roots need not be known to anybody.
-    pub private: bool,
-}
-
-impl Authority {
-    fn check(key: &str, document: AuthorityDocument) -> Result<Self, Invalid> {
-        let at = |field: &str| format!("authorities.{}.{field}", path_key(key));
-        if !names::is_short_name(key) {
-            return Err(Invalid::at(
-                format!("authorities.{}", path_key(key)),
-                "is not a usable key: use 1 to 63 of a-z, 0-9 and -, the first not a -",
-            ));
-        }
-        check_directory(&at("directory"), &document.directory)?;
-        if !document.terms_of_service_agreed {
-            return Err(Invalid::at(
-                at("termsOfServiceAgreed"),
-                "is false, and no CA makes an account without agreement: read the terms that the directory names \
-                 (meta.termsOfService), then set it to true",
-            ));
-        }
-        for (index, contact) in document.contact.iter().enumerate() {
-            check_contact(&at(&format!("contact[{index}]")), contact)?;
-        }
-        if let Some(pem) = &document.root_certificate {
-            check_roots(&at("rootCertificate"), pem)?;
-        }
-        let caa_identities = document
-            .caa_identities
-            .map(|identities| check_caa_identities(&at("caaIdentities"), identities))
-            .transpose()?;
-        let limits = document.limits.check(&at("limits"), &document.directory)?;
-        if let Some(Object(external)) = &document.external_account {
-            if external.key_id.is_empty() {
-                return Err(Invalid::at(
-                    at("externalAccount.keyId"),
-                    "is empty: give the key identifier the CA gave you",
-                ));
-            }
-            check_secret(&at("externalAccount.secretArn"), &external.secret_arn)?;
-        }
-
-        Ok(Self {
-            key: key.to_owned(),
-            limits,
-            // A trust root of its own is what a private server is known by.
-            private: document
-                .private
-                .unwrap_or(document.root_certificate.is_some()),
-            directory: document.directory,
-            contact: document.contact,
-            root_certificate: document.root_certificate,
-            caa_identities,
-            external_account: document
-                .external_account
-                .map(|Object(external)| ExternalAccount {
-                    key_id: external.key_id,
-                    secret_arn: external.secret_arn,
-                }),
-        })
-    }
-}
-
 /// How the checks resolve names.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Dns {
@@ -310,15 +224,6 @@ fn dns_server(text: &str) -> Option<SocketAddr> {
     Some(SocketAddr::new(address, DNS_PORT))
 }
 
-/// External account binding (RFC 8555 section 7.3.4).
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct ExternalAccount {
-    /// Identifier of the key, as the CA gave it.
-    pub key_id: String,
-    /// ARN of the secret whose string is the base64url HMAC key.
-    pub secret_arn: String,
-}
-
 /// What holds for a certificate that does not say otherwise.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Defaults {
@@ -362,109 +267,6 @@ pub struct Proof {
     pub seconds: u64,
 }
 
-/// Which names and targets documents may ask for; `None` is anything, an empty list nothing.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct Permit {
-    /// Patterns of DNS names, matched against A-labels in lower case.
-    pub domains: Option<Vec<Pattern>>,
-    /// Patterns of ARNs. A listener is matched by its ARN, a `certificateManager` target by
-    /// `arn:aws:acm:<region>:<account>:certificate/*`, in which `*` stands for a region or account not given.
-    pub targets: Option<Vec<Pattern>>,
-    /// Patterns of the ARNs of certificates that documents may take over from (`supersedes`).
-    pub supersedes: Option<Vec<Pattern>>,
-}
-
-impl Permit {
-    /// Returns whether a document may ask for `name`.
-    pub fn permits_domain(&self, name: &DnsName) -> bool {
-        permits(self.domains.as_deref(), name.as_str())
-    }
-
-    /// Returns whether a document may ask for the target that `arn` describes.
-    pub fn permits_target(&self, arn: &str) -> bool {
-        permits(self.targets.as_deref(), arn)
-    }
-
-    /// Returns whether a document may take over from the certificate of this ARN. Left out, it may
-    /// from any where nothing else is restricted, and from none where something is.
-    pub fn permits_superseding(&self, arn: &str) -> bool {
-        let is_restricted = self.domains.is_some() || self.targets.is_some();
-        match &self.supersedes {
-            None => !is_restricted,
-            patterns => permits(patterns.as_deref(), arn),
-        }
-    }
-
-    fn check(document: PermitDocument) -> Result<Self, Invalid> {
-        let domains = document.domains.map(|patterns| {
-            patterns
-                .iter()
-                .enumerate()
-                .map(|(index, text)| domain_pattern(&format!("permit.domains[{index}]"), text))
-                .collect::<Result<Vec<_>, _>>()
-        });
-        Ok(Self {
-            domains: domains.transpose()?,
-            targets: arn_patterns("permit.targets", document.targets)?,
-            supersedes: arn_patterns("permit.supersedes", document.supersedes)?,
-        })
-    }
-}
-
-fn arn_patterns(
-    field: &str,
-    written: Option<Vec<String>>,
-) -> Result<Option<Vec<Pattern>>, Invalid> {
-    let patterns = written.map(|patterns| {
-        patterns
-            .into_iter()
-            .enumerate()
-            .map(|(index, text)| match text.is_empty() {
-                true => Err(empty_pattern(format!("{field}[{index}]"))),
-                false => Ok(Pattern(text)),
-            })
-            .collect()
-    });
-    patterns.transpose()
-}
-
-/// A text in which `*` stands for any run of characters, also none.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Pattern(String);
-
-impl Pattern {
-    /// Returns whether the whole of `text` fits; at most the product of both lengths in steps.
-    pub fn matches(&self, text: &str) -> bool {
-        let pattern = self.0.as_bytes();
-        let text = text.as_bytes();
-        let (mut at, mut next) = (0, 0);
-        // Where the last star was, and how much of the text it has swallowed. Only the last one ever needs to be
-        // tried again: an earlier one swallowing more cannot help.
-        let mut star = None;
-        while next < text.len() {
-            match pattern.get(at) {
-                Some(b'*') => {
-                    star = Some((at, next));
-                    at += 1;
-                }
-                Some(byte) if *byte == text[next] => {
-                    at += 1;
-                    next += 1;
-                }
-                _ => {
-                    let Some((position, swallowed)) = star else {
-                        return false;
-                    };
-                    star = Some((position, swallowed + 1));
-                    at = position + 1;
-                    next = swallowed + 1;
-                }
-            }
-        }
-        pattern[at..].iter().all(|byte| *byte == b'*')
-    }
-}
-
 /// What becomes of certificates of ours whose document is gone.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
@@ -489,155 +291,11 @@ pub struct Limits {
     pub certificates_per_load_balancer: Option<usize>,
 }
 
-/// Why a document was refused: the field, and a reason that ends with what to do.
-#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
-#[error("{field}: {reason}")]
-pub struct Invalid {
-    /// Path of the field, such as `domains[1]`; `document` when it is the whole.
-    pub field: String,
-    /// What is wrong and what to do.
-    pub reason: String,
-}
-
-impl Invalid {
-    pub(crate) fn at(field: impl Into<String>, reason: impl Into<String>) -> Self {
-        Self {
-            field: field.into(),
-            reason: reason.into(),
-        }
-    }
-
-    /// Refuses what is planned and not built.
-    pub(crate) fn not_yet(field: impl Into<String>, what: &str, remedy: &str) -> Self {
-        Self::at(field, format!("{what} is not yet supported: {remedy}"))
-    }
-}
-
 /// Returns the JSON Schema of `settings.json`.
 pub fn settings_schema() -> serde_json::Value {
     schema_generator()
         .into_root_schema_for::<SettingsDocument>()
         .to_value()
-}
-
-pub(crate) fn schema_generator() -> SchemaGenerator {
-    SchemaSettings::draft2020_12().into_generator()
-}
-
-/// Reads a document as written; whatever is wrong with it names the field and what to do.
-pub(crate) fn read<T: DeserializeOwned>(json: &[u8]) -> Result<T, Invalid> {
-    if json.starts_with(b"\xef\xbb\xbf") {
-        return Err(Invalid::at(
-            WHOLE,
-            "begins with a byte order mark, which is not JSON: save it as UTF-8 without one",
-        ));
-    }
-    // Whether it is JSON at all is asked first: serde_json reports some wrong types as wrong syntax.
-    serde_json::from_slice::<serde_json::Value>(json).map_err(|error| {
-        Invalid::at(
-            WHOLE,
-            format!(
-                "is not valid JSON, {} at {}: correct it there",
-                bare_message(&error),
-                position(&error)
-            ),
-        )
-    })?;
-    let mut deserializer = serde_json::Deserializer::from_slice(json);
-    serde_path_to_error::deserialize(&mut deserializer)
-        .map(|Object(document)| document)
-        .map_err(|error| explain(error.path(), error.inner()))
-}
-
-/// Reads an object whose keys are free, refusing one that stands twice: the first would be lost without a word.
-pub(crate) fn unique_keys<'de, D, T>(deserializer: D) -> Result<BTreeMap<String, T>, D::Error>
-where
-    D: Deserializer<'de>,
-    T: Deserialize<'de>,
-{
-    struct UniqueKeys<T>(PhantomData<T>);
-
-    impl<'de, T: Deserialize<'de>> Visitor<'de> for UniqueKeys<T> {
-        type Value = BTreeMap<String, T>;
-
-        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("an object")
-        }
-
-        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-            let mut entries = BTreeMap::new();
-            while let Some((key, value)) = map.next_entry::<String, T>()? {
-                if entries.contains_key(&key) {
-                    return Err(de::Error::custom(format!("duplicate field `{key}`")));
-                }
-                entries.insert(key, value);
-            }
-            Ok(entries)
-        }
-    }
-
-    deserializer.deserialize_map(UniqueKeys(PhantomData))
-}
-
-/// What must be written as an object: serde would also take a list of the fields' values.
-#[derive(Default, Serialize)]
-#[serde(transparent)]
-pub(crate) struct Object<T>(pub(crate) T);
-
-impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct ObjectVisitor<T>(PhantomData<T>);
-
-        impl<'de, T: Deserialize<'de>> Visitor<'de> for ObjectVisitor<T> {
-            type Value = Object<T>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
-                T::deserialize(MapAccessDeserializer::new(map)).map(Object)
-            }
-        }
-
-        deserializer.deserialize_map(ObjectVisitor(PhantomData))
-    }
-}
-
-impl<T: JsonSchema> JsonSchema for Object<T> {
-    fn inline_schema() -> bool {
-        T::inline_schema()
-    }
-
-    fn schema_name() -> Cow<'static, str> {
-        T::schema_name()
-    }
-
-    fn schema_id() -> Cow<'static, str> {
-        T::schema_id()
-    }
-
-    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
-        T::json_schema(generator)
-    }
-}
-
-/// Finds the authority that `field` names.
-pub(crate) fn find_authority<'s>(
-    field: &str,
-    key: &str,
-    authorities: &'s BTreeMap<String, Authority>,
-) -> Result<&'s Authority, Invalid> {
-    authorities.get(key).ok_or_else(|| {
-        let known = authorities.keys().cloned().collect::<Vec<_>>().join(", ");
-        Invalid::at(
-            field,
-            format!(
-                "{} is not an authority: use one of {known}, or add it to authorities in settings.json",
-                quoted(key)
-            ),
-        )
-    })
 }
 
 pub(crate) fn check_profile(field: &str, profile: Option<&str>) -> Result<(), Invalid> {
@@ -674,189 +332,6 @@ pub(crate) fn check_validation(field: &str, validation: &str) -> Result<(), Inva
     }
 }
 
-/// Returns a key fit to stand in a field's path.
-pub(crate) fn path_key(key: &str) -> String {
-    let plain = !key.is_empty()
-        && key.len() <= names::MAX_QUOTED
-        && key
-            .chars()
-            .all(|c| c.is_alphanumeric() || matches!(c, '_' | '-' | '$' | ':'));
-    match plain {
-        true => key.to_owned(),
-        false => quoted(key),
-    }
-}
-
-fn permits(patterns: Option<&[Pattern]>, text: &str) -> bool {
-    patterns.is_none_or(|patterns| patterns.iter().any(|pattern| pattern.matches(text)))
-}
-
-/// Returns the pattern with its international labels as A-labels, since names are matched in that form.
-fn domain_pattern(field: &str, text: &str) -> Result<Pattern, Invalid> {
-    if text.is_empty() {
-        return Err(empty_pattern(field));
-    }
-    let labels = text
-        .split('.')
-        .map(|label| match label.is_ascii() {
-            true => Some(label.to_ascii_lowercase()),
-            false if label.contains('*') => None,
-            false => names::a_label(label),
-        })
-        .collect::<Option<Vec<_>>>();
-    let Some(labels) = labels else {
-        return Err(Invalid::at(
-            field,
-            format!(
-                "{} mixes * with international letters, or holds letters no name has: write the label in its xn-- form",
-                quoted(text)
-            ),
-        ));
-    };
-    Ok(Pattern(labels.join(".")))
-}
-
-fn empty_pattern(field: impl Into<String>) -> Invalid {
-    Invalid::at(
-        field,
-        "is empty and fits nothing: write a pattern, or remove it",
-    )
-}
-
-fn check_directory(field: &str, directory: &str) -> Result<(), Invalid> {
-    let remedy = "give the https URL of the CA's ACME directory, such as \
-                  https://acme-staging-v02.api.letsencrypt.org/directory";
-    if !directory.starts_with("https://") {
-        return Err(Invalid::at(field, format!("is not an https URL: {remedy}")));
-    }
-    let valid = directory.parse::<Uri>().is_ok_and(|uri| {
-        uri.authority().is_some_and(|authority| {
-            !authority.host().is_empty() && !authority.as_str().contains('@')
-        })
-    });
-    if !valid || directory.contains('#') {
-        return Err(Invalid::at(
-            field,
-            format!("has no host, or carries credentials or a fragment: {remedy}"),
-        ));
-    }
-    Ok(())
-}
-
-/// Returns whether a directory is one of Let's Encrypt's.
-pub(crate) fn is_letsencrypt(directory: &str) -> bool {
-    let uri = directory.parse::<Uri>().ok();
-    let host = uri.as_ref().and_then(Uri::host).unwrap_or_default();
-    let host = host.trim_end_matches('.').to_ascii_lowercase();
-    host == "letsencrypt.org" || host.ends_with(".letsencrypt.org")
-}
-
-fn check_contact(field: &str, contact: &str) -> Result<(), Invalid> {
-    let refuse = |reason: &str| {
-        Err(Invalid::at(
-            field,
-            format!("{} {reason}: write mailto:ops@example.com", quoted(contact)),
-        ))
-    };
-    let Some(address) = contact.strip_prefix("mailto:") else {
-        return refuse("does not begin with mailto:");
-    };
-    // RFC 8555 section 7.3 wants one address and no header fields.
-    let one_address = address
-        .split_once('@')
-        .is_some_and(|(local, host)| !local.is_empty() && !host.is_empty() && !host.contains('@'));
-    if !one_address
-        || address.contains([',', '?'])
-        || !address.bytes().all(|b| b.is_ascii_graphic())
-    {
-        return refuse("is not one plain mail address");
-    }
-    Ok(())
-}
-
-/// Returns the domains by which CAA records name an authority, in lower case.
-fn check_caa_identities(field: &str, identities: Vec<String>) -> Result<Vec<String>, Invalid> {
-    if identities.is_empty() {
-        return Err(Invalid::at(
-            field,
-            "is empty: list the domains that the CA names for CAA records, or leave it out",
-        ));
-    }
-    identities
-        .iter()
-        .enumerate()
-        .map(|(index, identity)| {
-            let domain = identity.strip_suffix('.').unwrap_or(identity);
-            let is_label = |label: &str| {
-                (1..=63).contains(&label.len())
-                    && label
-                        .bytes()
-                        .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
-            };
-            match domain.split('.').all(is_label) {
-                true => Ok(domain.to_ascii_lowercase()),
-                false => Err(Invalid::at(
-                    format!("{field}[{index}]"),
-                    format!(
-                        "{} is not a domain: write it as CAA records do, such as letsencrypt.org",
-                        quoted(identity)
-                    ),
-                )),
-            }
-        })
-        .collect()
-}
-
-/// Checks PEM text for trust roots, without ever repeating any of it.
-fn check_roots(field: &str, pem: &str) -> Result<(), Invalid> {
-    let remedy =
-        "give the PEM text of the CA's root certificates (-----BEGIN CERTIFICATE-----), or null";
-    let mut certificates = 0;
-    for block in Pem::iter_from_buffer(pem.as_bytes()) {
-        let Ok(block) = block else {
-            return Err(Invalid::at(field, format!("is broken PEM: {remedy}")));
-        };
-        if block.label.contains("PRIVATE KEY") {
-            return Err(Invalid::at(
-                field,
-                "holds a private key, which must never be here: remove it, replace the key, and give certificates only",
-            ));
-        }
-        if block.label != "CERTIFICATE" || block.parse_x509().is_err() {
-            return Err(Invalid::at(
-                field,
-                format!("holds something that is no certificate: {remedy}"),
-            ));
-        }
-        certificates += 1;
-    }
-    if certificates == 0 {
-        return Err(Invalid::at(
-            field,
-            format!("holds no certificate: {remedy}"),
-        ));
-    }
-    // As they are read when a server is judged: one that cannot be used then would be left out.
-    trust::roots_in(pem).map(drop).map_err(|reason| {
-        Invalid::at(
-            field,
-            format!("holds a certificate that is {reason}: {remedy}"),
-        )
-    })
-}
-
-/// Checks that a secret is named, not given; the text is not repeated, since it may be the secret itself.
-fn check_secret(field: &str, text: &str) -> Result<(), Invalid> {
-    match arn::is_secret(text) {
-        true => Ok(()),
-        false => Err(Invalid::at(
-            field,
-            "is not the ARN of a secret in AWS Secrets Manager: store the secret there and give its ARN, \
-             arn:aws:secretsmanager:<region>:<account>:secret:...",
-        )),
-    }
-}
-
 fn check_connect_to(field: &str, address: Option<&str>) -> Result<(), Invalid> {
     let Some(address) = address else {
         return Ok(());
@@ -889,16 +364,6 @@ fn check_connect_to(field: &str, address: Option<&str>) -> Result<(), Invalid> {
     }
 }
 
-fn check_range(field: &str, value: u64, least: u64, most: u64) -> Result<(), Invalid> {
-    match (least..=most).contains(&value) {
-        true => Ok(()),
-        false => Err(Invalid::at(
-            field,
-            format!("is {value}: give a whole number from {least} to {most}"),
-        )),
-    }
-}
-
 fn refuse_what_is_not_built(roles: &BTreeMap<String, serde_json::Value>) -> Result<(), Invalid> {
     match roles.is_empty() {
         true => Ok(()),
@@ -908,127 +373,6 @@ fn refuse_what_is_not_built(roles: &BTreeMap<String, serde_json::Value>) -> Resu
             "leave it empty",
         )),
     }
-}
-
-/// Turns serde's refusal into one for an operator. Values are not repeated: one in the wrong place may be a secret.
-fn explain(path: &Path, error: &serde_json::Error) -> Invalid {
-    let field = field_path(path);
-    let message = bare_message(error);
-    let at = position(error);
-    let inside = |name: &str| match field.as_str() {
-        WHOLE => path_key(name),
-        parent => format!("{parent}.{}", path_key(name)),
-    };
-
-    if let Some(rest) = message.strip_prefix("unknown field `") {
-        let known = rest.rsplit_once("`, expected ").map(|(_, known)| known);
-        let known = known.map_or_else(String::new, listed);
-        return Invalid::at(
-            field,
-            format!(
-                "is not a known field ({at}): remove it or correct its name; known here: {known}"
-            ),
-        );
-    }
-    if let Some(rest) = message.strip_prefix("unknown variant `")
-        && let Some((variant, known)) = rest.rsplit_once("`, expected ")
-    {
-        return Invalid::at(
-            field,
-            format!(
-                "{} is not known here ({at}): use one of {}",
-                quoted(variant),
-                listed(known)
-            ),
-        );
-    }
-    if let Some(name) = between_backticks(&message, "missing field ") {
-        return Invalid::at(
-            inside(name),
-            format!("is missing ({at}): it is required, add it"),
-        );
-    }
-    if let Some(name) = between_backticks(&message, "duplicate field ") {
-        return Invalid::at(
-            inside(name),
-            format!("stands twice ({at}): remove one of the two"),
-        );
-    }
-    if message.starts_with("invalid type: ") || message.starts_with("invalid value: ") {
-        let wanted = message
-            .rsplit_once(", expected ")
-            .map_or("another type", |(_, wanted)| wanted);
-        return Invalid::at(
-            field,
-            format!("has the wrong type ({at}): give {}", operator_word(wanted)),
-        );
-    }
-    if error.classify() == Category::Syntax {
-        return Invalid::at(
-            field,
-            format!("has the wrong type ({at}): give a text in quotes"),
-        );
-    }
-    Invalid::at(field, format!("{message} ({at}): correct it"))
-}
-
-/// Returns serde's list of names without its grammar.
-fn listed(known: &str) -> String {
-    known
-        .trim_start_matches("one of ")
-        .replace(" or ", ", ")
-        .replace('`', "")
-}
-
-fn between_backticks<'m>(message: &'m str, prefix: &str) -> Option<&'m str> {
-    message
-        .strip_prefix(prefix)?
-        .strip_prefix('`')?
-        .strip_suffix('`')
-}
-
-/// Returns an operator's word for what serde calls a type.
-fn operator_word(wanted: &str) -> &str {
-    match wanted {
-        "u64" => "a whole number, not negative",
-        "f64" => "a number",
-        "a string" => "a text in quotes",
-        "a boolean" => "true or false",
-        "a sequence" => "a list",
-        "a map" => "an object",
-        other => other,
-    }
-}
-
-fn field_path(path: &Path) -> String {
-    let mut field = String::new();
-    for segment in path.iter() {
-        match segment {
-            Segment::Seq { index } => field.push_str(&format!("[{index}]")),
-            Segment::Map { key } => {
-                if !field.is_empty() {
-                    field.push('.');
-                }
-                field.push_str(&path_key(key));
-            }
-            Segment::Enum { .. } | Segment::Unknown => {}
-        }
-    }
-    match field.is_empty() {
-        true => WHOLE.to_owned(),
-        false => field,
-    }
-}
-
-/// Returns serde_json's message without its "at line .. column ..".
-fn bare_message(error: &serde_json::Error) -> String {
-    let message = error.to_string();
-    let suffix = format!(" at line {} column {}", error.line(), error.column());
-    message.strip_suffix(&suffix).unwrap_or(&message).to_owned()
-}
-
-fn position(error: &serde_json::Error) -> String {
-    format!("line {}, column {}", error.line(), error.column())
 }
 
 /// Settings of one certloop installation (`settings.json` in its bucket).
@@ -1078,196 +422,6 @@ struct SettingsDocument {
     /// How much is done at once and in a year, and how long old and new overlap.
     #[serde(default)]
     limits: Object<LimitsDocument>,
-}
-
-/// A certificate authority that speaks ACME (RFC 8555).
-#[derive(Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, rename_all = "camelCase")]
-#[schemars(rename = "Authority")]
-struct AuthorityDocument {
-    /// https URL of the ACME directory.
-    #[schemars(regex(pattern = r"^https://[^\s#@]+$"))]
-    directory: String,
-    /// Contacts of the account.
-    #[serde(default)]
-    #[schemars(inner(regex(pattern = r"^mailto:[^\s@,?]+@[^\s@,?]+$")))]
-    contact: Vec<String>,
-    /// Whether the CA's terms of service were read and agreed to: no account is made without.
-    #[schemars(extend("const" = true))]
-    terms_of_service_agreed: bool,
-    /// PEM text of trust roots beside the platform's, for a private ACME server.
-    #[serde(default)]
-    root_certificate: Option<String>,
-    /// Account at the CA that the ACME account is bound to, for CAs that ask for it.
-    #[serde(default)]
-    external_account: Option<Object<ExternalAccountDocument>>,
-    /// The domains by which CAA records name this CA. Left out or null, those that its directory names (meta.caaIdentities);
-    /// for directories under letsencrypt.org that name none, "letsencrypt.org".
-    #[serde(default)]
-    #[schemars(inner(regex(pattern = r"^[A-Za-z0-9.-]+$")), extend("minItems" = 1))]
-    caa_identities: Option<Vec<String>>,
-    /// Rate limits to keep within: the preset "letsencrypt", limits of your own, or null for none. Where it is left out, the
-    /// preset for directories under letsencrypt.org, none for others.
-    #[serde(default)]
-    limits: AuthorityLimitsDocument,
-    /// Whether its certificates are not meant for the public. One of another authority whose root the public does not know is a problem
-    /// on a listener. Left out: true where `rootCertificate` is set.
-    #[serde(default)]
-    private: Option<bool>,
-}
-
-/// Rate limits to keep within, as written.
-#[derive(Default)]
-enum AuthorityLimitsDocument {
-    #[default]
-    Absent,
-    Null,
-    Preset(String),
-    Own(OwnLimitsDocument),
-}
-
-impl AuthorityLimitsDocument {
-    fn check(&self, field: &str, directory: &str) -> Result<rate_limit::Limits, Invalid> {
-        match self {
-            Self::Absent if is_letsencrypt(directory) => Ok(rate_limit::Limits::letsencrypt()),
-            Self::Absent | Self::Null => Ok(rate_limit::Limits::default()),
-            Self::Preset(preset) if preset == PRESET => Ok(rate_limit::Limits::letsencrypt()),
-            Self::Preset(other) => Err(Invalid::at(
-                field,
-                format!(
-                    "{} is not a preset: use \"{PRESET}\", write the limits themselves ({{\"ordersPerAccount\": \
-                     {{\"count\": 300, \"seconds\": 10800}}}}), or null for none",
-                    quoted(other)
-                ),
-            )),
-            Self::Own(own) => own.check(field),
-        }
-    }
-}
-
-impl<'de> Deserialize<'de> for AuthorityLimitsDocument {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Written;
-
-        impl<'de> Visitor<'de> for Written {
-            type Value = AuthorityLimitsDocument;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                write!(f, "\"{PRESET}\", an object or null")
-            }
-
-            fn visit_unit<E: de::Error>(self) -> Result<Self::Value, E> {
-                Ok(AuthorityLimitsDocument::Null)
-            }
-
-            fn visit_str<E: de::Error>(self, preset: &str) -> Result<Self::Value, E> {
-                Ok(AuthorityLimitsDocument::Preset(preset.to_owned()))
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
-                OwnLimitsDocument::deserialize(MapAccessDeserializer::new(map))
-                    .map(AuthorityLimitsDocument::Own)
-            }
-        }
-
-        deserializer.deserialize_any(Written)
-    }
-}
-
-impl JsonSchema for AuthorityLimitsDocument {
-    fn inline_schema() -> bool {
-        true
-    }
-
-    fn schema_name() -> Cow<'static, str> {
-        "AuthorityLimits".into()
-    }
-
-    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
-        let own = generator.subschema_for::<OwnLimitsDocument>();
-        schemars::json_schema!({"anyOf": [{"enum": [PRESET, null]}, own]})
-    }
-}
-
-/// Rate limits of an authority, each a token bucket; what is left out is not limited.
-#[derive(Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, rename_all = "camelCase")]
-#[schemars(rename = "AuthorityLimits")]
-struct OwnLimitsDocument {
-    /// New orders of the account.
-    #[serde(default)]
-    orders_per_account: Option<Object<LimitDocument>>,
-    /// Certificates for names under one registered domain.
-    #[serde(default)]
-    certificates_per_domain: Option<Object<LimitDocument>>,
-    /// Certificates for exactly the same names.
-    #[serde(default)]
-    certificates_per_name_set: Option<Object<LimitDocument>>,
-    /// Failed validations of one name.
-    #[serde(default)]
-    failed_validations_per_name: Option<Object<LimitDocument>>,
-}
-
-impl OwnLimitsDocument {
-    fn check(&self, field: &str) -> Result<rate_limit::Limits, Invalid> {
-        let check = |name: &str, limit: &Option<Object<LimitDocument>>| {
-            let limit = limit.as_ref().map(|Object(limit)| limit);
-            let checked = limit.map(|limit| limit.check(&format!("{field}.{name}")));
-            checked.transpose()
-        };
-        Ok(rate_limit::Limits {
-            orders_per_account: check("ordersPerAccount", &self.orders_per_account)?,
-            certificates_per_domain: check("certificatesPerDomain", &self.certificates_per_domain)?,
-            certificates_per_name_set: check(
-                "certificatesPerNameSet",
-                &self.certificates_per_name_set,
-            )?,
-            failed_validations_per_name: check(
-                "failedValidationsPerName",
-                &self.failed_validations_per_name,
-            )?,
-        })
-    }
-}
-
-/// A token bucket.
-#[derive(Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-#[schemars(rename = "Limit")]
-struct LimitDocument {
-    /// How many may be made at once.
-    #[schemars(range(min = 1, max = 1_000_000))]
-    count: u64,
-    /// In how many seconds as many more may be made; they come back evenly.
-    #[schemars(range(min = 1, max = 31_536_000))]
-    seconds: u64,
-}
-
-impl LimitDocument {
-    fn check(&self, field: &str) -> Result<rate_limit::Limit, Invalid> {
-        check_range(&format!("{field}.count"), self.count, 1, MAX_COUNT)?;
-        check_range(&format!("{field}.seconds"), self.seconds, 1, MAX_SECONDS)?;
-        Ok(rate_limit::Limit {
-            // Checked to be at most a million.
-            count: u32::try_from(self.count).unwrap_or(u32::MAX),
-            seconds: self.seconds,
-        })
-    }
-}
-
-/// External account binding (RFC 8555 section 7.3.4).
-#[derive(Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, rename_all = "camelCase")]
-#[schemars(rename = "ExternalAccount")]
-struct ExternalAccountDocument {
-    /// Identifier of the key, as the CA gave it.
-    #[schemars(length(min = 1))]
-    key_id: String,
-    /// ARN of the secret in AWS Secrets Manager whose string is the base64url HMAC key.
-    #[schemars(regex(
-        pattern = r"^arn:aws[a-z-]*:secretsmanager:[a-z0-9-]+:[0-9]{12}:secret:.+$"
-    ))]
-    secret_arn: String,
 }
 
 /// What holds for a certificate that does not say otherwise.
@@ -1334,27 +488,6 @@ impl Default for ProofDocument {
             seconds: 120,
         }
     }
-}
-
-/// Which names and targets documents may ask for.
-#[derive(Default, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
-#[schemars(rename = "Permit")]
-struct PermitDocument {
-    /// Patterns of names, * standing for any run of characters, letter case meaning nothing. null permits any name, an
-    /// empty list none.
-    #[schemars(inner(length(min = 1)))]
-    domains: Option<Vec<String>>,
-    /// Patterns of ARNs, * standing for any run of characters. A listener is matched by its ARN, a certificateManager
-    /// target by `arn:aws:acm:<region>:<account>:certificate/*`, in which * stands for a region or account not given. null
-    /// permits any target, an empty list none.
-    #[schemars(inner(length(min = 1)))]
-    targets: Option<Vec<String>>,
-    /// Patterns of the ARNs of certificates that documents may take over from (`supersedes`), *
-    /// standing for any run of characters. Left out or null: any where nothing else is restricted
-    /// here, else none.
-    #[schemars(inner(length(min = 1)))]
-    supersedes: Option<Vec<String>>,
 }
 
 /// How names are resolved by the checks.
@@ -1428,9 +561,6 @@ fn default_validation() -> String {
     "http-01".to_owned()
 }
 
-/// What the field of an [`Invalid`] says when it is the whole document.
-pub(crate) const WHOLE: &str = "document";
-
 const MAX_CONCURRENCY: u64 = 64;
 
 const MAX_PROOF_SECONDS: u64 = 600;
@@ -1440,19 +570,14 @@ const MAX_CERTIFICATES_PER_LOAD_BALANCER: u64 = 100_000;
 /// Thirty days.
 const MAX_OVERLAP_SECONDS: u64 = 2_592_000;
 
-/// The name of the one preset of an authority's limits.
-const PRESET: &str = "letsencrypt";
 /// Where DNS servers listen unless another port is given.
 const DNS_PORT: u16 = 53;
 
-const MAX_COUNT: u64 = 1_000_000;
-
-/// A year.
-const MAX_SECONDS: u64 = 31_536_000;
-
 #[cfg(test)]
 pub(crate) mod tests {
+    use crate::contract::rate_limit;
     use serde_json::{Value, json};
+    use x509_parser::pem::Pem;
 
     use super::*;
 
@@ -2269,39 +1394,6 @@ pub(crate) mod tests {
             Settings::parse(b"{\"orphans\": \"\xff\"}").is_err(),
             "not UTF-8"
         );
-    }
-
-    #[test]
-    fn a_star_stands_for_any_run() {
-        for (pattern, text, fits) in [
-            ("a", "a", true),
-            ("a", "ab", false),
-            ("a", "", false),
-            ("*", "", true),
-            ("*", "anything", true),
-            ("a*", "a", true),
-            ("*.example.com", "www.example.com", true),
-            ("*.example.com", "a.b.example.com", true),
-            ("*.example.com", "*.example.com", true),
-            ("*.example.com", "example.com", false),
-            ("*.example.com", "www.example.com.evil.example", false),
-            ("a*b*c", "axxbyybzzc", true),
-            ("a*b*c", "axxbyybzz", false),
-            ("*ab", "aab", true),
-            ("a**b", "ab", true),
-        ] {
-            let matched = Pattern(pattern.to_owned()).matches(text);
-            assert_eq!(matched, fits, "{pattern} {text}");
-        }
-    }
-
-    #[test]
-    fn many_stars_take_no_longer() {
-        let pattern = Pattern(format!("{}b", "a*".repeat(500)));
-        let text = "a".repeat(5000);
-        let start = std::time::Instant::now();
-        assert!(!pattern.matches(&text));
-        assert!(start.elapsed() < std::time::Duration::from_secs(1));
     }
 
     #[test]

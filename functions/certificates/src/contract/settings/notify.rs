@@ -6,7 +6,8 @@ use std::fmt;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Invalid, Object, check_secret};
+use super::authority::check_secret;
+use crate::contract::strict::{Invalid, Object};
 
 /// Who is told.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
