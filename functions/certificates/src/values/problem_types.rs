@@ -471,7 +471,7 @@ mod tests {
         }
         assert!(
             written == tables(),
-            "events/README.md is out of date: UPDATE_DOCS=1 cargo test --release -p certificates --features cycle the_documented_classes"
+            "events/README.md is out of date: UPDATE_DOCS=1 cargo test --release --workspace the_documented_classes"
         );
     }
 
