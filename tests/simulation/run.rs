@@ -13,8 +13,8 @@ use std::time::Duration as StdDuration;
 use certificates::contract::message::Message;
 use certificates::contract::report::{Entry, Outcome};
 use certificates::contract::settings::{Channel, Settings};
-use certificates::invocation::actions::Action;
-use certificates::life::{list_known, read_settings};
+use certificates::invocation::actions::{Action, act_on};
+use certificates::life::{self, list_known, read_settings};
 use certificates::pass::context::Cycle;
 use certificates::ports::Ports;
 use certificates::ports::probe::{Fetched, Proven, Question};
@@ -662,7 +662,7 @@ async fn pass(shared: Shared, id: u32, what: What, force: bool, lull: bool) -> O
         );
         let names = match what {
             What::Errand(errand) => {
-                let pass = cycle.act_on(&errand.name, &errand.action).await;
+                let pass = act_on(&cycle, &errand.name, &errand.action).await;
                 return Ok(pass.entries);
             }
             What::One(name) => vec![name],
@@ -673,7 +673,7 @@ async fn pass(shared: Shared, id: u32, what: What, force: bool, lull: bool) -> O
                 [known.documents, known.orphans].concat()
             }
         };
-        Ok(cycle.run(&names, force).await.entries)
+        Ok(life::run(&cycle, &names, force).await.entries)
     };
     let ended = tokio::select! {
         biased;

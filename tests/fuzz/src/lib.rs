@@ -16,9 +16,7 @@ include!(concat!(env!("OUT_DIR"), "/library.rs"));
 #[path = "../../../functions/certificates/src/adapters/acme/answer.rs"]
 mod answer;
 
-// What answers an event needs the adapters.
-#[path = "../../../functions/certificates/src/invocation/event.rs"]
-pub mod event;
+pub use invocation::event;
 
 mod check_answers;
 mod check_names;

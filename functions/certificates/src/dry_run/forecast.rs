@@ -13,6 +13,7 @@ use super::journal::{Call, Journal};
 use super::{EitherPorts, Planned};
 use crate::contract::certificate::Wanted;
 use crate::contract::report::{Entry, Outcome, fitting};
+use crate::life::run;
 use crate::pass::context::Cycle;
 use crate::pass::ledgers::LimitsLeft;
 use crate::ports::Ports;
@@ -87,133 +88,134 @@ pub async fn forecast<L: Ports>(
     let planned = Planned::new(live, cycle.clock.now(), cycle.account_id.as_deref());
     let ports = EitherPorts::planned(&planned);
     let cycle = cycle.over(&ports);
-    cycle.dry_run(&planned.journal, names).await
+    dry_run(&cycle, &planned.journal, names).await
 }
 
-impl<P: Ports> Cycle<'_, P> {
-    /// The journal is that of the planned ports; there is none of live ones.
-    async fn dry_run(&self, journal: &Journal, names: &[String]) -> Forecast {
-        // No line of the log may look as if any of this had happened.
-        let foreseen = self.foresee(journal, names);
-        let foreseen = foreseen.with_subscriber(NoSubscriber::new());
-        let mut certificates = foreseen.await;
-        let calls = |operation: &str| {
-            let calls = certificates.iter().flat_map(|foreseen| &foreseen.calls);
-            calls.filter(|call| call.operation == operation).count()
-        };
-        let sum = |of: fn(&Foreseen) -> Option<f64>| {
-            one_decimal(certificates.iter().filter_map(of).sum())
-        };
-        let total = Total {
-            orders: calls("newOrder"),
-            imports: calls("ImportCertificate"),
-            orders_per_year: sum(|foreseen| foreseen.orders_per_year),
-            imports_per_year: sum(|foreseen| foreseen.imports_per_year),
-            limits: self.limits_left().await,
-        };
-        let all = certificates.len();
-        certificates.truncate(fitting(&certificates));
-        Forecast {
-            at: whole_seconds(journal.at),
-            omitted: all - certificates.len(),
-            certificates,
-            total,
+/// The journal is that of the planned ports; there is none of live ones.
+async fn dry_run<P: Ports>(cycle: &Cycle<'_, P>, journal: &Journal, names: &[String]) -> Forecast {
+    // No line of the log may look as if any of this had happened.
+    let foreseen = foresee(cycle, journal, names);
+    let foreseen = foreseen.with_subscriber(NoSubscriber::new());
+    let mut certificates = foreseen.await;
+    let calls = |operation: &str| {
+        let calls = certificates.iter().flat_map(|foreseen| &foreseen.calls);
+        calls.filter(|call| call.operation == operation).count()
+    };
+    let sum =
+        |of: fn(&Foreseen) -> Option<f64>| one_decimal(certificates.iter().filter_map(of).sum());
+    let total = Total {
+        orders: calls("newOrder"),
+        imports: calls("ImportCertificate"),
+        orders_per_year: sum(|foreseen| foreseen.orders_per_year),
+        imports_per_year: sum(|foreseen| foreseen.imports_per_year),
+        limits: cycle.limits_left().await,
+    };
+    let all = certificates.len();
+    certificates.truncate(fitting(&certificates));
+    Forecast {
+        at: whole_seconds(journal.at),
+        omitted: all - certificates.len(),
+        certificates,
+        total,
+    }
+}
+
+async fn foresee<P: Ports>(
+    cycle: &Cycle<'_, P>,
+    journal: &Journal,
+    names: &[String],
+) -> Vec<Foreseen> {
+    let mut foreseen = Vec::new();
+    for name in by_urgency(cycle, names).await {
+        if cycle.clock.left() < LEAST {
+            foreseen.push(Foreseen::of(not_looked_at(&name), Vec::new()));
+            continue;
         }
-    }
-
-    async fn foresee(&self, journal: &Journal, names: &[String]) -> Vec<Foreseen> {
-        let mut foreseen = Vec::new();
-        for name in self.by_urgency(names).await {
-            if self.clock.left() < LEAST {
-                foreseen.push(Foreseen::of(self.not_looked_at(&name), Vec::new()));
-                continue;
-            }
-            journal.turn_to(name.parse().ok());
-            let named = std::slice::from_ref(&name);
-            let entry = self.run(named, false).await.entries.pop();
-            let calls = journal.take();
-            let entry = match entry {
-                Some(entry) => entry,
-                // A pass has nothing to tell of it.
-                None if calls.is_empty() => continue,
-                None => Entry::bare(&name, Outcome::Kept, "tidied up"),
-            };
-            let mut one = Foreseen::of(entry, calls);
-            one.reason = journal.shown(&one.reason);
-            if let Some(problem) = &mut one.problem {
-                problem.detail = journal.shown(&problem.detail);
-            }
-            if let Some((orders, imports)) = self.per_year(&name).await {
-                one.orders_per_year = Some(one_decimal(orders));
-                one.imports_per_year = Some(one_decimal(imports));
-            }
-            foreseen.push(one);
+        journal.turn_to(name.parse().ok());
+        let named = std::slice::from_ref(&name);
+        let entry = run(&cycle, named, false).await.entries.pop();
+        let calls = journal.take();
+        let entry = match entry {
+            Some(entry) => entry,
+            // A pass has nothing to tell of it.
+            None if calls.is_empty() => continue,
+            None => Entry::bare(&name, Outcome::Kept, "tidied up"),
+        };
+        let mut one = Foreseen::of(entry, calls);
+        one.reason = journal.shown(&one.reason);
+        if let Some(problem) = &mut one.problem {
+            problem.detail = journal.shown(&problem.detail);
         }
-        foreseen
-    }
-
-    /// Returns the names, each once, about as a pass takes them: what is to be replaced at once or ends soon comes first.
-    async fn by_urgency(&self, names: &[String]) -> Vec<String> {
-        let names: BTreeSet<&String> = names.iter().collect();
-        let until = self.clock.elapsed() + self.clock.left() / 4;
-        let urgencies = stream::iter(names).map(|name| async move {
-            let held = match self.clock.elapsed() < until {
-                true => self.read(name).await.and_then(|(wanted, state)| {
-                    self.note_claims(&wanted, &state);
-                    state.certificate
-                }),
-                false => None,
-            };
-            let now = self.clock.now();
-            let rank = match &held {
-                Some(held) if held.is_to_be_replaced_at_once(now) => 0,
-                Some(held) if held.is_urgent(now) => 1,
-                _ => 2,
-            };
-            (rank, held.map(|held| held.not_after), name.clone())
-        });
-        let urgencies = urgencies.buffer_unordered(self.settings.limits.concurrency);
-        let mut urgencies: Vec<_> = urgencies.collect().await;
-        urgencies.sort();
-        urgencies.into_iter().map(|(.., name)| name).collect()
-    }
-
-    /// Reads a valid document and its state, as they are or would be.
-    async fn read(&self, name: &str) -> Option<(Wanted, State)> {
-        let name: CertificateName = name.parse().ok()?;
-        let store = self.ports.store();
-        let state = read_record::<State>(store, &store::state_key(&name)).await;
-        let object = store.read(&store::certificate_key(&name)).await.ok()??;
-        let account = self.account_id.as_deref();
-        let wanted = Wanted::parse(&name, &object.body, &self.settings, account).ok()?;
-        let state = state.ok()?.map(|(state, _)| state);
-        Some((wanted, state.unwrap_or_default()))
-    }
-
-    /// Returns orders and imports a year, by the rule for renewals without renewal information, at the middle of what is drawn.
-    async fn per_year(&self, name: &str) -> Option<(f64, f64)> {
-        let (wanted, state) = self.read(name).await?;
-        if wanted.paused {
-            return Some((0.0, 0.0));
+        if let Some((orders, imports)) = per_year(cycle, &name).await {
+            one.orders_per_year = Some(one_decimal(orders));
+            one.imports_per_year = Some(one_decimal(imports));
         }
-        let held = state.certificate.as_ref();
-        let lifetime = held
-            .filter(|held| held.profile == wanted.profile)
-            .map_or_else(
-                || expected_lifetime(wanted.profile.as_deref()),
-                |held| held.lifetime(),
-            );
-        let from = self.clock.now();
-        let renewal = renewal::draw(from, from + lifetime, None, from, 0.5);
-        let orders = YEAR / (renewal.at - from).max(Duration::HOUR);
-        let regions = regions(&wanted, &self.home).len();
-        Some((orders, orders * regions as f64))
+        foreseen.push(one);
     }
+    foreseen
+}
 
-    fn not_looked_at(&self, name: &str) -> Entry {
-        let reason = "out of time to plan it; ask for it by name";
-        Entry::bare(name, Outcome::Waiting, reason)
+/// Returns the names, each once, about as a pass takes them: what is to be replaced at once or ends soon comes first.
+async fn by_urgency<P: Ports>(cycle: &Cycle<'_, P>, names: &[String]) -> Vec<String> {
+    let names: BTreeSet<&String> = names.iter().collect();
+    let until = cycle.clock.elapsed() + cycle.clock.left() / 4;
+    let urgencies = stream::iter(names).map(|name| async move {
+        let held = match cycle.clock.elapsed() < until {
+            true => read(cycle, name).await.and_then(|(wanted, state)| {
+                cycle.note_claims(&wanted, &state);
+                state.certificate
+            }),
+            false => None,
+        };
+        let now = cycle.clock.now();
+        let rank = match &held {
+            Some(held) if held.is_to_be_replaced_at_once(now) => 0,
+            Some(held) if held.is_urgent(now) => 1,
+            _ => 2,
+        };
+        (rank, held.map(|held| held.not_after), name.clone())
+    });
+    let urgencies = urgencies.buffer_unordered(cycle.settings.limits.concurrency);
+    let mut urgencies: Vec<_> = urgencies.collect().await;
+    urgencies.sort();
+    urgencies.into_iter().map(|(.., name)| name).collect()
+}
+
+/// Reads a valid document and its state, as they are or would be.
+async fn read<P: Ports>(cycle: &Cycle<'_, P>, name: &str) -> Option<(Wanted, State)> {
+    let name: CertificateName = name.parse().ok()?;
+    let store = cycle.ports.store();
+    let state = read_record::<State>(store, &store::state_key(&name)).await;
+    let object = store.read(&store::certificate_key(&name)).await.ok()??;
+    let account = cycle.account_id.as_deref();
+    let wanted = Wanted::parse(&name, &object.body, &cycle.settings, account).ok()?;
+    let state = state.ok()?.map(|(state, _)| state);
+    Some((wanted, state.unwrap_or_default()))
+}
+
+/// Returns orders and imports a year, by the rule for renewals without renewal information, at the middle of what is drawn.
+async fn per_year<P: Ports>(cycle: &Cycle<'_, P>, name: &str) -> Option<(f64, f64)> {
+    let (wanted, state) = read(cycle, name).await?;
+    if wanted.paused {
+        return Some((0.0, 0.0));
     }
+    let held = state.certificate.as_ref();
+    let lifetime = held
+        .filter(|held| held.profile == wanted.profile)
+        .map_or_else(
+            || expected_lifetime(wanted.profile.as_deref()),
+            |held| held.lifetime(),
+        );
+    let from = cycle.clock.now();
+    let renewal = renewal::draw(from, from + lifetime, None, from, 0.5);
+    let orders = YEAR / (renewal.at - from).max(Duration::HOUR);
+    let regions = regions(&wanted, &cycle.home).len();
+    Some((orders, orders * regions as f64))
+}
+
+fn not_looked_at(name: &str) -> Entry {
+    let reason = "out of time to plan it; ask for it by name";
+    Entry::bare(name, Outcome::Waiting, reason)
 }
 
 impl Foreseen {

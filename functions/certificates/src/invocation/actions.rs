@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use crate::contract::certificate::Wanted;
 use crate::contract::report::{Entry, Outcome};
-use crate::life::decide::{Plan, Step, ToDo, unknown};
+use crate::life::decide::{Plan, Step, ToDo, plan_for, unknown};
 use crate::life::remove::wanted_nowhere;
+use crate::life::rollback::{leaf_of_ours, look_up_previous};
 use crate::life::work::Work;
 use crate::life::{Pass, log};
 use crate::pass::context::Cycle;
@@ -47,194 +48,200 @@ enum Prepared {
     Busy,
 }
 
-impl<P: Ports> Cycle<'_, P> {
-    /// Does what is asked for, waiting a while for whoever is at work on the certificate.
-    pub async fn act_on(&self, name: &str, action: &Action) -> Pass {
-        let asked = match name.parse::<CertificateName>() {
-            Ok(parsed) => self.act_on_parsed(&parsed, action).await,
-            Err(error) => Err(Problem::ours(
-                Ours::InvalidDocument,
-                format!("name: {error}"),
-            )),
-        };
-        let entry = asked.unwrap_or_else(|problem| Entry::failed(name, problem, None));
-        log(&entry);
-        Pass {
-            entries: vec![entry],
-            sent: self.sent(),
-            ..Pass::default()
-        }
+/// Does what is asked for, waiting a while for whoever is at work on the certificate.
+pub async fn act_on<P: Ports>(cycle: &Cycle<'_, P>, name: &str, action: &Action) -> Pass {
+    let asked = match name.parse::<CertificateName>() {
+        Ok(parsed) => act_on_parsed(cycle, &parsed, action).await,
+        Err(error) => Err(Problem::ours(
+            Ours::InvalidDocument,
+            format!("name: {error}"),
+        )),
+    };
+    let entry = asked.unwrap_or_else(|problem| Entry::failed(name, problem, None));
+    log(&entry);
+    Pass {
+        entries: vec![entry],
+        sent: cycle.sent(),
+        ..Pass::default()
     }
+}
 
-    async fn act_on_parsed(
-        &self,
-        name: &CertificateName,
-        action: &Action,
-    ) -> Result<Entry, Problem> {
-        loop {
-            // What does not answer in time was asked for nothing.
-            let prepared = self.prepared(name, action);
-            let Ok(prepared) = tokio::time::timeout(self.clock.left(), prepared).await else {
-                return Ok(self.busy(name));
-            };
-            let entry = match prepared? {
-                Prepared::Work(to_do) => match self.begin(*to_do).await? {
-                    Some(entry) => return Ok(entry),
-                    None => self.busy(name),
-                },
-                Prepared::Busy => self.busy(name),
-            };
-            if self.clock.grant(LEAST, LEAST).is_none() {
-                return Ok(entry);
-            }
-            tokio::time::sleep(PAUSE).await;
-        }
-    }
-
-    /// Writes into the record what is asked for, and says what follows from it.
-    async fn prepared(&self, name: &CertificateName, action: &Action) -> Result<Prepared, Problem> {
-        let store = self.ports.store();
-        let object = store.read(&store::certificate_key(name)).await;
-        let object = object.map_err(|error| store_problem(&error))?;
-        let read = read_record::<State>(store, &store::state_key(name)).await;
-        let (mut state, etag) = match read.map_err(|error| state_problem(&error))? {
-            Some((state, etag)) => (state, Some(etag)),
-            None => (State::default(), None),
+async fn act_on_parsed<P: Ports>(
+    cycle: &Cycle<'_, P>,
+    name: &CertificateName,
+    action: &Action,
+) -> Result<Entry, Problem> {
+    loop {
+        // What does not answer in time was asked for nothing.
+        let prepared = prepared(cycle, name, action);
+        let Ok(prepared) = tokio::time::timeout(cycle.clock.left(), prepared).await else {
+            return Ok(busy(cycle, name));
         };
-        let now = self.clock.now();
-        if state.lease_in_force(now).is_some() {
-            return Ok(Prepared::Busy);
+        let entry = match prepared? {
+            Prepared::Work(to_do) => match begin(cycle, *to_do).await? {
+                Some(entry) => return Ok(entry),
+                None => busy(cycle, name),
+            },
+            Prepared::Busy => busy(cycle, name),
+        };
+        if cycle.clock.grant(LEAST, LEAST).is_none() {
+            return Ok(entry);
         }
-        let document = object.as_ref().map(|object| object.etag.clone());
-        if *action == Action::Remove {
-            if object.is_none() && etag.is_none() {
-                return Err(unknown(name));
-            }
-            let removing = state.removing.as_ref();
-            let is_asked_for = removing
-                .is_some_and(|removing| document.is_none() || removing.document == document);
-            if !is_asked_for {
-                state.note(whole_seconds(now), "removal", "asked for");
-                state.removing = Some(Removal {
-                    at: whole_seconds(now),
-                    document,
-                });
-            }
-            state.deployment_failure = None;
-            return Ok(Prepared::Work(Box::new(ToDo {
-                wanted: wanted_nowhere(name, &state),
-                document: String::new(),
-                state,
-                etag,
-                plan: Plan::removal(Step::GoesOn),
-            })));
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+/// Writes into the record what is asked for, and says what follows from it.
+async fn prepared<P: Ports>(
+    cycle: &Cycle<'_, P>,
+    name: &CertificateName,
+    action: &Action,
+) -> Result<Prepared, Problem> {
+    let store = cycle.ports.store();
+    let object = store.read(&store::certificate_key(name)).await;
+    let object = object.map_err(|error| store_problem(&error))?;
+    let read = read_record::<State>(store, &store::state_key(name)).await;
+    let (mut state, etag) = match read.map_err(|error| state_problem(&error))? {
+        Some((state, etag)) => (state, Some(etag)),
+        None => (State::default(), None),
+    };
+    let now = cycle.clock.now();
+    if state.lease_in_force(now).is_some() {
+        return Ok(Prepared::Busy);
+    }
+    let document = object.as_ref().map(|object| object.etag.clone());
+    if *action == Action::Remove {
+        if object.is_none() && etag.is_none() {
+            return Err(unknown(name));
         }
-        let object = object.ok_or_else(|| unknown(name))?;
-        let account = self.account_id.as_deref();
-        let wanted = Wanted::parse(name, &object.body, &self.settings, account);
-        let wanted = wanted.map_err(|invalid| {
-            let detail = format!("certificates/{name}.json: {invalid}");
-            Problem::ours(Ours::InvalidDocument, detail)
-        })?;
-        state.note_document(&object.etag, Some(&wanted));
-        self.look_up_previous(name, &mut state).await?;
-        let mut plan = Plan::default();
-        match action {
-            Action::RollBack { serial } => {
-                let rolled_back = state.roll_back(serial.as_deref(), &object.etag, now)?;
-                if let Some(held) = state.certificate.as_ref().filter(|_| rolled_back.is_some()) {
-                    self.must_be_in_vault(name, &held.serial).await?;
-                }
-                plan = self.plan(&wanted, &object.etag, &state, false).await?;
-                let words = match rolled_back {
-                    Some(words) => format!("rolled back {words}"),
-                    None => "that is what is served already".to_owned(),
-                };
-                plan.deploy = Some(words);
-            }
-            Action::Revoke { serial, reason } => {
-                let serial = serial.clone().or_else(|| state.serial_to_revoke());
-                let serial = serial.ok_or_else(|| {
-                    let detail = "there is no certificate to revoke";
-                    Problem::ours(Ours::NoCertificate, detail)
-                })?;
-                let found = self.held_by_serial(name, &state, &serial).await?;
-                state.ask_for_revocation(&serial, found.as_ref(), *reason, now)?;
-                plan = self.plan(&wanted, &object.etag, &state, false).await?;
-                plan.sweep = true;
-            }
-            Action::Remove => {}
+        let removing = state.removing.as_ref();
+        let is_asked_for =
+            removing.is_some_and(|removing| document.is_none() || removing.document == document);
+        if !is_asked_for {
+            state.note(whole_seconds(now), "removal", "asked for");
+            state.removing = Some(Removal {
+                at: whole_seconds(now),
+                document,
+            });
         }
-        Ok(Prepared::Work(Box::new(ToDo {
-            wanted,
-            document: object.etag,
+        state.deployment_failure = None;
+        return Ok(Prepared::Work(Box::new(ToDo {
+            wanted: wanted_nowhere(name, &state),
+            document: String::new(),
             state,
             etag,
-            plan,
-        })))
+            plan: Plan::removal(Step::GoesOn),
+        })));
     }
-
-    /// Returns what is known of a certificate that the record names no more.
-    async fn held_by_serial(
-        &self,
-        name: &CertificateName,
-        state: &State,
-        serial: &str,
-    ) -> Result<Option<Held>, Problem> {
-        let Some(current) = state
-            .certificate
-            .as_ref()
-            .filter(|_| state.held(serial).is_none())
-        else {
-            return Ok(None);
-        };
-        let leaf = self.leaf_of_ours(name, state, serial).await?;
-        Ok(leaf.and_then(|leaf| current.like(&leaf, self.clock.now())))
-    }
-
-    async fn must_be_in_vault(&self, name: &CertificateName, serial: &str) -> Result<(), Problem> {
-        let object = store::vault_key(name, serial);
-        let read = read_record::<VaultEntry>(self.ports.store(), &object).await;
-        match read.map_err(|error| store_problem(&error))? {
-            Some(_) => Ok(()),
-            None => {
-                let detail = format!("the vault does not hold {serial} any more");
-                Err(Problem::ours(Ours::NoPrevious, detail))
+    let object = object.ok_or_else(|| unknown(name))?;
+    let account = cycle.account_id.as_deref();
+    let wanted = Wanted::parse(name, &object.body, &cycle.settings, account);
+    let wanted = wanted.map_err(|invalid| {
+        let detail = format!("certificates/{name}.json: {invalid}");
+        Problem::ours(Ours::InvalidDocument, detail)
+    })?;
+    state.note_document(&object.etag, Some(&wanted));
+    look_up_previous(cycle, name, &mut state).await?;
+    let mut plan = Plan::default();
+    match action {
+        Action::RollBack { serial } => {
+            let rolled_back = state.roll_back(serial.as_deref(), &object.etag, now)?;
+            if let Some(held) = state.certificate.as_ref().filter(|_| rolled_back.is_some()) {
+                must_be_in_vault(cycle, name, &held.serial).await?;
             }
+            plan = plan_for(cycle, &wanted, &object.etag, &state, false).await?;
+            let words = match rolled_back {
+                Some(words) => format!("rolled back {words}"),
+                None => "that is what is served already".to_owned(),
+            };
+            plan.deploy = Some(words);
+        }
+        Action::Revoke { serial, reason } => {
+            let serial = serial.clone().or_else(|| state.serial_to_revoke());
+            let serial = serial.ok_or_else(|| {
+                let detail = "there is no certificate to revoke";
+                Problem::ours(Ours::NoCertificate, detail)
+            })?;
+            let found = held_by_serial(cycle, name, &state, &serial).await?;
+            state.ask_for_revocation(&serial, found.as_ref(), *reason, now)?;
+            plan = plan_for(cycle, &wanted, &object.etag, &state, false).await?;
+            plan.sweep = true;
+        }
+        Action::Remove => {}
+    }
+    Ok(Prepared::Work(Box::new(ToDo {
+        wanted,
+        document: object.etag,
+        state,
+        etag,
+        plan,
+    })))
+}
+
+/// Returns what is known of a certificate that the record names no more.
+async fn held_by_serial<P: Ports>(
+    cycle: &Cycle<'_, P>,
+    name: &CertificateName,
+    state: &State,
+    serial: &str,
+) -> Result<Option<Held>, Problem> {
+    let Some(current) = state
+        .certificate
+        .as_ref()
+        .filter(|_| state.held(serial).is_none())
+    else {
+        return Ok(None);
+    };
+    let leaf = leaf_of_ours(cycle, name, state, serial).await?;
+    Ok(leaf.and_then(|leaf| current.like(&leaf, cycle.clock.now())))
+}
+
+async fn must_be_in_vault<P: Ports>(
+    cycle: &Cycle<'_, P>,
+    name: &CertificateName,
+    serial: &str,
+) -> Result<(), Problem> {
+    let object = store::vault_key(name, serial);
+    let read = read_record::<VaultEntry>(cycle.ports.store(), &object).await;
+    match read.map_err(|error| store_problem(&error))? {
+        Some(_) => Ok(()),
+        None => {
+            let detail = format!("the vault does not hold {serial} any more");
+            Err(Problem::ours(Ours::NoPrevious, detail))
         }
     }
+}
 
-    /// Takes the lease and goes to work; `None` when somebody else was faster.
-    async fn begin(&self, to_do: ToDo) -> Result<Option<Entry>, Problem> {
-        let name = to_do.wanted.name.clone();
-        let ToDo {
-            wanted,
-            document,
-            state,
-            etag,
-            plan,
-        } = to_do;
-        let begun = Work::begin(self, wanted, document, state, etag).await;
-        let Some(mut work) = begun.map_err(|error| store_problem(&error))? else {
-            return Ok(None);
-        };
-        work.by_hand = true;
-        let Some(step) = plan.remove else {
-            return Ok(Some(work.carry_out(plan, false).await));
-        };
-        let entry = work.carry_out_removal(step).await;
-        Ok(Some(entry.unwrap_or_else(|| {
-            let reason = "it is being removed, and nothing more is to be done now";
-            Entry::bare(name.as_str(), Outcome::Removed, reason)
-        })))
-    }
+/// Takes the lease and goes to work; `None` when somebody else was faster.
+async fn begin<P: Ports>(cycle: &Cycle<'_, P>, to_do: ToDo) -> Result<Option<Entry>, Problem> {
+    let name = to_do.wanted.name.clone();
+    let ToDo {
+        wanted,
+        document,
+        state,
+        etag,
+        plan,
+    } = to_do;
+    let begun = Work::begin(cycle, wanted, document, state, etag).await;
+    let Some(mut work) = begun.map_err(|error| store_problem(&error))? else {
+        return Ok(None);
+    };
+    work.by_hand = true;
+    let Some(step) = plan.remove else {
+        return Ok(Some(work.carry_out(plan, false).await));
+    };
+    let entry = work.carry_out_removal(step).await;
+    Ok(Some(entry.unwrap_or_else(|| {
+        let reason = "it is being removed, and nothing more is to be done now";
+        Entry::bare(name.as_str(), Outcome::Removed, reason)
+    })))
+}
 
-    fn busy(&self, name: &CertificateName) -> Entry {
-        let reason = "another invocation is working on it, and nothing was done: ask again";
-        let mut entry = Entry::bare(name.as_str(), Outcome::Waiting, reason);
-        entry.next_attempt = Some(whole_seconds(self.clock.now()));
-        entry
-    }
+fn busy<P: Ports>(cycle: &Cycle<'_, P>, name: &CertificateName) -> Entry {
+    let reason = "another invocation is working on it, and nothing was done: ask again";
+    let mut entry = Entry::bare(name.as_str(), Outcome::Waiting, reason);
+    entry.next_attempt = Some(whole_seconds(cycle.clock.now()));
+    entry
 }
 
 /// Nothing is begun with less than this left.

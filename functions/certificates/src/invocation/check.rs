@@ -90,169 +90,167 @@ impl Checked {
     }
 }
 
-impl<P: Ports> Cycle<'_, P> {
-    /// Checks all that an authority's validation of a certificate's names depends on. Changes nothing but a probe under
-    /// `challenges/`, which is deleted again.
-    pub async fn check(&self, name: &str) -> Check {
-        match self.document_to_check(name).await {
-            Ok(wanted) => self.check_wanted(&wanted).await,
-            Err(problem) => Check {
-                name: name.to_owned(),
-                verdict: Verdict::Blocked,
-                domains: Vec::new(),
-                problem: Some(problem),
-            },
+/// Checks all that an authority's validation of a certificate's names depends on. Changes nothing but a probe under
+/// `challenges/`, which is deleted again.
+pub async fn check<P: Ports>(cycle: &Cycle<'_, P>, name: &str) -> Check {
+    match document_to_check(cycle, name).await {
+        Ok(wanted) => check_wanted(cycle, &wanted).await,
+        Err(problem) => Check {
+            name: name.to_owned(),
+            verdict: Verdict::Blocked,
+            domains: Vec::new(),
+            problem: Some(problem),
+        },
+    }
+}
+
+async fn document_to_check<P: Ports>(cycle: &Cycle<'_, P>, name: &str) -> Result<Wanted, Problem> {
+    let invalid = |detail: String| Problem::ours(Ours::InvalidDocument, detail);
+    let name: CertificateName = name
+        .parse()
+        .map_err(|error| invalid(format!("name: {error}")))?;
+    let key = store::certificate_key(&name);
+    let read = cycle.ports.store().read(&key).await;
+    let object = read.map_err(|error| store_problem(&error))?;
+    let object = object.ok_or_else(|| {
+        Problem::ours(
+            Ours::UnknownCertificate,
+            format!("{key} is not in the bucket; put it there or ask for another name"),
+        )
+    })?;
+    let account = cycle.account_id.as_deref();
+    Wanted::parse(&name, &object.body, &cycle.settings, account)
+        .map_err(|error| invalid(format!("{key}: {error}")))
+}
+
+async fn check_wanted<P: Ports>(cycle: &Cycle<'_, P>, wanted: &Wanted) -> Check {
+    let left = cycle.clock.left().min(LONGEST);
+    let until = tokio::time::Instant::now() + left;
+    let balancers = cycle.facing(balancers(wanted)).await;
+    let fetched = async {
+        match cycle.settings.self_check.mode {
+            CheckMode::Off => None,
+            // Beside the pass's own probe: the two must not delete each other's.
+            _ => Some(
+                cycle
+                    .fetch_probe(&wanted.name, &wanted.domains, preflight::ASKED, until)
+                    .await,
+            ),
         }
-    }
-
-    async fn document_to_check(&self, name: &str) -> Result<Wanted, Problem> {
-        let invalid = |detail: String| Problem::ours(Ours::InvalidDocument, detail);
-        let name: CertificateName = name
-            .parse()
-            .map_err(|error| invalid(format!("name: {error}")))?;
-        let key = store::certificate_key(&name);
-        let read = self.ports.store().read(&key).await;
-        let object = read.map_err(|error| store_problem(&error))?;
-        let object = object.ok_or_else(|| {
-            Problem::ours(
-                Ours::UnknownCertificate,
-                format!("{key} is not in the bucket; put it there or ask for another name"),
-            )
-        })?;
-        let account = self.account_id.as_deref();
-        Wanted::parse(&name, &object.body, &self.settings, account)
-            .map_err(|error| invalid(format!("{key}: {error}")))
-    }
-
-    async fn check_wanted(&self, wanted: &Wanted) -> Check {
-        let left = self.clock.left().min(LONGEST);
-        let until = tokio::time::Instant::now() + left;
-        let balancers = self.facing(balancers(wanted)).await;
-        let fetched = async {
-            match self.settings.self_check.mode {
-                CheckMode::Off => None,
-                // Beside the pass's own probe: the two must not delete each other's.
-                _ => Some(
-                    self.fetch_probe(&wanted.name, &wanted.domains, preflight::ASKED, until)
-                        .await,
-                ),
+    };
+    let authorities = wanted.authorities.iter();
+    let authorities = authorities.filter_map(|key| cycle.settings.authorities.get(key));
+    let ruled = future::join_all(authorities.map(|authority| async move {
+        let account = cycle.account_seen(authority).await;
+        let ruled = cycle.ruled_by_caa(authority, account.as_deref(), &wanted.domains);
+        (authority.key.as_str(), ruled.await)
+    }));
+    let web_acl = async {
+        let looks = balancers.iter().map(|balancer| web_acl(cycle, balancer));
+        worst(future::join_all(looks).await)
+    };
+    let looked = stream::iter(&wanted.domains)
+        .map(|name| look_at(cycle, name, &balancers, until))
+        .buffered(AT_ONCE)
+        .collect::<Vec<_>>();
+    let (fetched, ruled, web_acl, looked) = future::join4(fetched, ruled, web_acl, looked).await;
+    let domains = wanted.domains.iter().zip(looked);
+    let domains: Vec<Domain> = domains
+        .enumerate()
+        .map(|(index, (domain, looked))| {
+            let fetched = fetched.as_ref().and_then(|all| all.get(index));
+            let mut checks = looked.told(fetched.map(|(_, fetched)| fetched));
+            checks.extend(web_acl.clone());
+            checks.extend(fetched.map(|(_, fetched)| told_of_fetch(fetched)));
+            for (place, (authority, rulings)) in ruled.iter().enumerate() {
+                let ruling = rulings.get(index).map(|(_, ruling)| told_of_caa(ruling));
+                checks.extend(ruling.map(|told| match ruled.len() {
+                    1 => told,
+                    _ => told.about(authority, place),
+                }));
             }
-        };
-        let authorities = wanted.authorities.iter();
-        let authorities = authorities.filter_map(|key| self.settings.authorities.get(key));
-        let ruled = future::join_all(authorities.map(|authority| async move {
-            let account = self.account_seen(authority).await;
-            let ruled = self.ruled_by_caa(authority, account.as_deref(), &wanted.domains);
-            (authority.key.as_str(), ruled.await)
-        }));
-        let web_acl = async {
-            let looks = balancers.iter().map(|balancer| self.web_acl(balancer));
-            worst(future::join_all(looks).await)
-        };
-        let looked = stream::iter(&wanted.domains)
-            .map(|name| self.look_at(name, &balancers, until))
-            .buffered(AT_ONCE)
-            .collect::<Vec<_>>();
-        let (fetched, ruled, web_acl, looked) =
-            future::join4(fetched, ruled, web_acl, looked).await;
-        let domains = wanted.domains.iter().zip(looked);
-        let domains: Vec<Domain> = domains
-            .enumerate()
-            .map(|(index, (domain, looked))| {
-                let fetched = fetched.as_ref().and_then(|all| all.get(index));
-                let mut checks = looked.told(fetched.map(|(_, fetched)| fetched));
-                checks.extend(web_acl.clone());
-                checks.extend(fetched.map(|(_, fetched)| told_of_fetch(fetched)));
-                for (place, (authority, rulings)) in ruled.iter().enumerate() {
-                    let ruling = rulings.get(index).map(|(_, ruling)| told_of_caa(ruling));
-                    checks.extend(ruling.map(|told| match ruled.len() {
-                        1 => told,
-                        _ => told.about(authority, place),
-                    }));
-                }
-                Domain {
-                    domain: domain.clone(),
-                    verdict: worst_of(checks.iter().map(|check| check.verdict)),
-                    checks,
-                }
-            })
-            .collect();
-        Check {
-            name: wanted.name.to_string(),
-            verdict: worst_of(domains.iter().map(|domain| domain.verdict)),
-            domains,
-            problem: None,
-        }
-    }
-
-    /// Looks a name up and at what stands before it on port 80.
-    async fn look_at(
-        &self,
-        name: &DnsName,
-        balancers: &[LoadBalancerArn],
-        until: tokio::time::Instant,
-    ) -> Looked {
-        let late = || "no answer in time".to_owned();
-        let addresses = tokio::time::timeout_at(until, self.addresses_seen(name.as_str())).await;
-        let addresses = addresses.unwrap_or_else(|_| Err(NoAnswer(late())));
-        let mut theirs: Result<Vec<IpAddr>, String> = Ok(Vec::new());
-        let mut rules = Vec::new();
-        for arn in balancers {
-            let found = async {
-                let described = self.balancer_seen(arn).await;
-                let described = described.map_err(|error| error.to_string())?;
-                let host = described
-                    .ok_or_else(|| format!("{arn} does not exist"))?
-                    .host;
-                let addresses = self.addresses_seen(&host).await;
-                addresses.map_err(|error| error.to_string())
-            };
-            let found = tokio::time::timeout_at(until, found).await;
-            match (&mut theirs, found.unwrap_or_else(|_| Err(late()))) {
-                (Ok(all), Ok(found)) => all.extend(found),
-                (known, Err(error)) => *known = Err(error),
-                (Err(_), Ok(_)) => {}
+            Domain {
+                domain: domain.clone(),
+                verdict: worst_of(checks.iter().map(|check| check.verdict)),
+                checks,
             }
-            let rule = tokio::time::timeout_at(until, self.rule_seen(arn, name)).await;
-            rules.push(match rule {
-                Ok(rule) => rule.map_err(|error| error.to_string()),
-                Err(_) => Err(late()),
-            });
-        }
-        Looked {
-            addresses,
-            theirs: (!balancers.is_empty()).then_some(theirs),
-            rules,
-            is_bypassed: self.settings.self_check.connect_to.is_some(),
-        }
+        })
+        .collect();
+    Check {
+        name: wanted.name.to_string(),
+        verdict: worst_of(domains.iter().map(|domain| domain.verdict)),
+        domains,
+        problem: None,
     }
+}
 
-    async fn web_acl(&self, arn: &LoadBalancerArn) -> Checked {
-        let load_balancer = self.ports.load_balancer(arn.region());
-        let asked = load_balancer.web_acl(arn);
-        match bounded("GetWebACLForResource", LONGEST_CALL, asked).await {
-            Ok(None) => Checked::new(
-                "webAcl",
-                Verdict::Ok,
-                "no web ACL is associated with the load balancer",
-            ),
-            Ok(Some(web_acl)) => Checked::new(
-                "webAcl",
-                Verdict::Warning,
-                format!(
-                    "the web ACL {web_acl} is associated with the load balancer: authorities ask from many places whose addresses they do \
-                     not tell, so let {} through before rules by country, address, rate or bot control",
-                    crate::rules::challenge_path::PATTERN
-                ),
-            ),
-            Err(error) => Checked::new(
-                "webAcl",
-                Verdict::Warning,
-                format!(
-                    "whether a web ACL is associated with the load balancer could not be told: {error}"
-                ),
-            ),
+/// Looks a name up and at what stands before it on port 80.
+async fn look_at<P: Ports>(
+    cycle: &Cycle<'_, P>,
+    name: &DnsName,
+    balancers: &[LoadBalancerArn],
+    until: tokio::time::Instant,
+) -> Looked {
+    let late = || "no answer in time".to_owned();
+    let addresses = tokio::time::timeout_at(until, cycle.addresses_seen(name.as_str())).await;
+    let addresses = addresses.unwrap_or_else(|_| Err(NoAnswer(late())));
+    let mut theirs: Result<Vec<IpAddr>, String> = Ok(Vec::new());
+    let mut rules = Vec::new();
+    for arn in balancers {
+        let found = async {
+            let described = cycle.balancer_seen(arn).await;
+            let described = described.map_err(|error| error.to_string())?;
+            let host = described
+                .ok_or_else(|| format!("{arn} does not exist"))?
+                .host;
+            let addresses = cycle.addresses_seen(&host).await;
+            addresses.map_err(|error| error.to_string())
+        };
+        let found = tokio::time::timeout_at(until, found).await;
+        match (&mut theirs, found.unwrap_or_else(|_| Err(late()))) {
+            (Ok(all), Ok(found)) => all.extend(found),
+            (known, Err(error)) => *known = Err(error),
+            (Err(_), Ok(_)) => {}
         }
+        let rule = tokio::time::timeout_at(until, cycle.rule_seen(arn, name)).await;
+        rules.push(match rule {
+            Ok(rule) => rule.map_err(|error| error.to_string()),
+            Err(_) => Err(late()),
+        });
+    }
+    Looked {
+        addresses,
+        theirs: (!balancers.is_empty()).then_some(theirs),
+        rules,
+        is_bypassed: cycle.settings.self_check.connect_to.is_some(),
+    }
+}
+
+async fn web_acl<P: Ports>(cycle: &Cycle<'_, P>, arn: &LoadBalancerArn) -> Checked {
+    let load_balancer = cycle.ports.load_balancer(arn.region());
+    let asked = load_balancer.web_acl(arn);
+    match bounded("GetWebACLForResource", LONGEST_CALL, asked).await {
+        Ok(None) => Checked::new(
+            "webAcl",
+            Verdict::Ok,
+            "no web ACL is associated with the load balancer",
+        ),
+        Ok(Some(web_acl)) => Checked::new(
+            "webAcl",
+            Verdict::Warning,
+            format!(
+                "the web ACL {web_acl} is associated with the load balancer: authorities ask from many places whose addresses they do \
+                 not tell, so let {} through before rules by country, address, rate or bot control",
+                crate::rules::challenge_path::PATTERN
+            ),
+        ),
+        Err(error) => Checked::new(
+            "webAcl",
+            Verdict::Warning,
+            format!(
+                "whether a web ACL is associated with the load balancer could not be told: {error}"
+            ),
+        ),
     }
 }
 

@@ -24,7 +24,10 @@ use crate::contract::certificate::Wanted;
 use crate::contract::report::{Entry, Outcome, Report};
 use crate::contract::settings::{Orphans, Settings};
 use crate::dry_run::{EitherPorts, forecast};
-use crate::life::{Pass, list_known, read_settings};
+use crate::invocation::actions::act_on;
+use crate::invocation::check::check;
+use crate::invocation::status::status;
+use crate::life::{Pass, list_known, read_settings, run};
 use crate::metrics::Metrics;
 use crate::pass::context::Cycle;
 use crate::pass::halt::store_problem;
@@ -176,7 +179,7 @@ impl<P: Ports> Installation<P> {
                 let full = certificates.is_none();
                 cycle.is_full = full;
                 let (names, orphans) = self.names(certificates, &mut cycle).await?;
-                let pass = cycle.run(&names, force).await;
+                let pass = run(&cycle, &names, force).await;
                 let fleet = if full {
                     Some(Fleet::of(&cycle, &pass, &orphans).await)
                 } else {
@@ -199,7 +202,7 @@ impl<P: Ports> Installation<P> {
                     )
                     .await
                 {
-                    Ok(()) => cycle.run(&[name], false).await,
+                    Ok(()) => run(&cycle, &[name], false).await,
                     Err(problem) => Pass {
                         entries: vec![Entry::failed(&name, problem, None)],
                         ..Pass::default()
@@ -208,7 +211,7 @@ impl<P: Ports> Installation<P> {
                 Ok(report(&clock, function, pass, None))
             }
             Event::Act { name, action } => {
-                let pass = cycle.act_on(&name, &action).await;
+                let pass = act_on(&cycle, &name, &action).await;
                 Ok(report(&clock, function, pass, None))
             }
             Event::Plan { certificates, at } => {
@@ -218,9 +221,9 @@ impl<P: Ports> Installation<P> {
                 tracing::info!(certificates = forecast.certificates.len(), "plan made");
                 Ok(Answer::only(json!(forecast)))
             }
-            Event::Status(selection) => Ok(Answer::only(json!(cycle.status(&selection).await?))),
+            Event::Status(selection) => Ok(Answer::only(json!(status(&cycle, &selection).await?))),
             Event::Check { name } => {
-                let check = cycle.check(&name).await;
+                let check = check(&cycle, &name).await;
                 tracing::info!(certificate.name = %check.name, verdict = ?check.verdict, "checked");
                 Ok(Answer::only(json!(check)))
             }

@@ -7,9 +7,11 @@ use time::OffsetDateTime;
 use crate::contract::certificate::Wanted;
 use crate::contract::message;
 use crate::contract::report::{TargetEntry, fitting};
-use crate::invocation::unmanaged::Unmanaged;
+use crate::invocation::unmanaged::{Unmanaged, unmanaged};
 use crate::life::decide::unknown;
+use crate::life::order::place::purpose_of_next;
 use crate::life::order::route::OrderRoute;
+use crate::life::order::route_of;
 use crate::life::{Known, list_known};
 use crate::pass::context::Cycle;
 use crate::pass::halt::{state_problem, store_problem};
@@ -212,268 +214,275 @@ pub struct Selection {
     pub unmanaged: bool,
 }
 
-impl<P: Ports> Cycle<'_, P> {
-    /// Reads the inventory.
-    pub async fn status(&self, selection: &Selection) -> Result<Inventory, Problem> {
-        let Known {
-            documents: names,
-            orphans,
-        } = list_known(self.ports.store()).await?;
-        let without: Vec<(String, bool)> = stream::iter(orphans.into_iter().take(PAGE))
-            .map(async |name| {
-                let is_going = self.is_being_removed(&name).await;
-                (name, is_going)
-            })
-            .buffered(self.settings.limits.concurrency)
-            .collect()
-            .await;
-        let (removing, orphans) = (without.into_iter()).partition::<Vec<_>, _>(|(_, going)| *going);
-        let names_of =
-            |found: Vec<(String, bool)>| found.into_iter().map(|(name, _)| name).collect();
-        let total = names.len();
-        let mut chosen = match &selection.certificates {
-            Some(asked) => asked.clone(),
-            None => names,
-        };
-        chosen.sort();
-        chosen.dedup();
-        chosen.retain(|name| selection.after.as_ref().is_none_or(|after| name > after));
-        let limit = selection.limit.unwrap_or(PAGE).clamp(1, PAGE);
-        let more = chosen.len() > limit;
-        chosen.truncate(limit);
-        // Whoever asks for one wants to know all of it.
-        let asked_for = selection.certificates.as_ref().map(Vec::len);
-        let steps = if asked_for == Some(1) { HISTORY } else { STEPS };
-        let mut certificates: Vec<Standing> = stream::iter(&chosen)
-            .map(|name| self.standing_of(name, steps))
-            .buffered(self.settings.limits.concurrency)
-            .collect()
-            .await;
-        let fitting = fitting(&certificates);
-        let more = more || fitting < certificates.len();
-        certificates.truncate(fitting);
-        let last = certificates.last().map(|standing| standing.name.clone());
-        let next = last.filter(|_| more);
-        Ok(Inventory {
-            at: Some(whole_seconds(self.clock.now())),
-            certificates,
-            total,
-            next,
-            orphans: names_of(orphans),
-            removing: names_of(removing),
-            unmanaged: match selection.unmanaged {
-                true => Some(self.unmanaged().await?),
-                false => None,
-            },
-            limits: self.limits_left().await,
+/// Reads the inventory.
+pub async fn status<P: Ports>(
+    cycle: &Cycle<'_, P>,
+    selection: &Selection,
+) -> Result<Inventory, Problem> {
+    let Known {
+        documents: names,
+        orphans,
+    } = list_known(cycle.ports.store()).await?;
+    let without: Vec<(String, bool)> = stream::iter(orphans.into_iter().take(PAGE))
+        .map(async |name| {
+            let is_going = is_being_removed(cycle, &name).await;
+            (name, is_going)
         })
-    }
+        .buffered(cycle.settings.limits.concurrency)
+        .collect()
+        .await;
+    let (removing, orphans) = (without.into_iter()).partition::<Vec<_>, _>(|(_, going)| *going);
+    let names_of = |found: Vec<(String, bool)>| found.into_iter().map(|(name, _)| name).collect();
+    let total = names.len();
+    let mut chosen = match &selection.certificates {
+        Some(asked) => asked.clone(),
+        None => names,
+    };
+    chosen.sort();
+    chosen.dedup();
+    chosen.retain(|name| selection.after.as_ref().is_none_or(|after| name > after));
+    let limit = selection.limit.unwrap_or(PAGE).clamp(1, PAGE);
+    let more = chosen.len() > limit;
+    chosen.truncate(limit);
+    // Whoever asks for one wants to know all of it.
+    let asked_for = selection.certificates.as_ref().map(Vec::len);
+    let steps = if asked_for == Some(1) { HISTORY } else { STEPS };
+    let mut certificates: Vec<Standing> = stream::iter(&chosen)
+        .map(|name| standing_of(cycle, name, steps))
+        .buffered(cycle.settings.limits.concurrency)
+        .collect()
+        .await;
+    let fitting = fitting(&certificates);
+    let more = more || fitting < certificates.len();
+    certificates.truncate(fitting);
+    let last = certificates.last().map(|standing| standing.name.clone());
+    let next = last.filter(|_| more);
+    Ok(Inventory {
+        at: Some(whole_seconds(cycle.clock.now())),
+        certificates,
+        total,
+        next,
+        orphans: names_of(orphans),
+        removing: names_of(removing),
+        unmanaged: match selection.unmanaged {
+            true => Some(unmanaged(cycle).await?),
+            false => None,
+        },
+        limits: cycle.limits_left().await,
+    })
+}
 
-    /// Whether a certificate without a document is on its way out. What cannot be read is told as an orphan.
-    async fn is_being_removed(&self, name: &str) -> bool {
-        let Ok(parsed) = name.parse::<CertificateName>() else {
-            return false;
-        };
-        let read = read_record::<State>(self.ports.store(), &store::state_key(&parsed)).await;
-        matches!(
-            read,
-            Ok(Some((
-                State {
-                    removing: Some(_),
-                    ..
-                },
-                _
-            )))
-        )
-    }
-
-    async fn standing_of(&self, name: &str, steps: usize) -> Standing {
-        match self.read_standing(name, steps).await {
-            Ok(standing) => standing,
-            Err(problem) => Standing::of_problem(name, problem),
-        }
-    }
-
-    async fn read_standing(&self, name: &str, steps: usize) -> Result<Standing, Problem> {
-        let invalid = |detail: String| {
-            Problem::ours(
-                Ours::InvalidDocument,
-                format!("certificates/{name}.json: {detail}"),
-            )
-        };
-        let parsed: CertificateName = name.parse().map_err(|error| invalid(format!("{error}")))?;
-        let store = self.ports.store();
-        let object = store
-            .read(&store::certificate_key(&parsed))
-            .await
-            .map_err(|error| store_problem(&error))?;
-        let state = read_record::<State>(store, &store::state_key(&parsed))
-            .await
-            .map_err(|error| state_problem(&error))?;
-        let state = state.map(|(state, _)| state);
-        let (object, mut state) = match (object, state) {
-            (Some(object), state) => (object, state.unwrap_or_default()),
-            (None, Some(state)) => {
-                let is_orphan = state.removing.is_none();
-                let problem = is_orphan.then(|| self.judge().orphan_problem(&parsed, &state));
-                return Ok(self.describe(name, &state, steps, None, problem));
-            }
-            (None, None) => return Err(unknown(&parsed)),
-        };
-        let wanted = Wanted::parse(
-            &parsed,
-            &object.body,
-            &self.settings,
-            self.account_id.as_deref(),
-        );
-        state.note_document(&object.etag, wanted.as_ref().ok());
-        match wanted {
-            Ok(wanted) => {
-                let standing = self.describe(name, &state, steps, Some(&wanted), None);
-                Ok(self.with_limits(standing, &wanted, &state).await)
-            }
-            Err(error) => {
-                Ok(self.describe(name, &state, steps, None, Some(invalid(error.to_string()))))
-            }
-        }
-    }
-
-    /// Adds what keeps a due order waiting, where nothing else does.
-    async fn with_limits(
-        &self,
-        mut standing: Standing,
-        wanted: &Wanted,
-        state: &State,
-    ) -> Standing {
-        let due = self.judge().decide(wanted, state, false) != Decision::Keep;
-        if !due || wanted.paused || state.order.is_some() || standing.problem.is_some() {
-            return standing;
-        }
-        let Ok(OrderRoute { authority, .. }) = self.route(wanted, state).await else {
-            return standing;
-        };
-        let purpose = self.purpose_of_next(wanted, state, &authority.directory);
-        let names = order_names::names_now(wanted, state, self.clock.now());
-        let blocked = self
-            .what_blocks(authority, &wanted.name, &names, purpose)
-            .await;
-        // A ledger that cannot be read is told once, with the limits.
-        if let Ok(Some(blocked)) = blocked {
-            standing.problem = Some(blocked.problem());
-            standing.next_attempt = Some(blocked.until);
-        }
-        standing
-    }
-
-    fn describe(
-        &self,
-        name: &str,
-        state: &State,
-        steps: usize,
-        wanted: Option<&Wanted>,
-        invalid: Option<Problem>,
-    ) -> Standing {
-        let now = self.clock.now();
-        let held = state.certificate.as_ref();
-        // A failed order is past as soon as none is needed any more.
-        let order_failure = state.order_failure.as_ref().filter(|_| {
-            wanted.is_some_and(|wanted| self.judge().decide(wanted, state, false) != Decision::Keep)
-        });
-        let mut revocations = state.revoking.iter();
-        let failure = order_failure
-            .or(state.deployment_failure.as_ref())
-            .or(revocations.find_map(|revocation| revocation.failure.as_ref()));
-        let standing = wanted.and_then(|wanted| self.judge().problem(wanted, state));
-        let entries = wanted
-            .map(|wanted| target_entries(state, wanted, &self.home))
-            .unwrap_or_default();
-        Standing {
-            name: name.to_owned(),
-            domains: wanted
-                .map(|wanted| wanted.domains.iter().map(ToString::to_string).collect())
-                .unwrap_or_default(),
-            authority: (held.map(|held| held.authority.clone()))
-                .filter(|authority| {
-                    wanted.is_some_and(|wanted| wanted.authorities.contains(authority))
-                })
-                .or(wanted.and_then(|wanted| wanted.authorities.first().cloned())),
-            profile: wanted.and_then(|wanted| wanted.profile.clone()),
-            key_type: wanted.map(|wanted| wanted.key_type.to_string()),
-            paused: wanted.is_some_and(|wanted| wanted.paused),
-            serial: held.map(|held| held.serial.clone()),
-            not_before: held.map(|held| held.not_before),
-            not_after: held.map(|held| held.not_after),
-            served: state.known_served(whole_seconds(now)),
-            lifetime_left_share: held.map(|held| (held.share_left(now) * 1000.0).round() / 1000.0),
-            renew_at: state.renew_at().map(whole_seconds),
-            rolled_back: state.held_back().map(|back| RolledBack {
-                word: None,
-                ..back.clone()
-            }),
-            revoking: (state.revoking.iter())
-                .map(|revocation| revocation.serial.clone())
-                .collect(),
-            previous: state.previous.clone(),
-            missing: (state.missing.iter())
-                .filter(|(name, _)| {
-                    wanted.is_some_and(|wanted| wanted.partial && wanted.domains.contains(name))
-                })
-                .map(|(name, missing)| MissingName {
-                    domain: name.to_string(),
-                    problem: missing.problem.clone(),
-                    next_attempt: missing.next_attempt,
-                })
-                .collect(),
-            renewal_information: held
-                .and_then(|held| held.renewal.information.as_ref())
-                .map(Suggestion::from),
-            under_way: state.order.as_ref().map(|order| UnderWay {
-                stage: order.stage,
-                reason: order.reason.clone(),
-                order_url: order.url.clone(),
-            }),
-            next_attempt: failure
-                .filter(|failure| failure.is_planned(now) || failure.next_attempt <= now)
-                .map(|failure| failure.next_attempt)
-                .or(state.order.as_ref().and_then(|order| order.not_before))
-                .or(standing.as_ref().and_then(|(_, next)| *next)),
-            targets: entries
-                .into_iter()
-                .map(|(id, entry)| {
-                    let known = state.target(&id);
-                    TargetStanding {
-                        entry,
-                        checked_at: known.and_then(|target| target.checked_at),
-                        trusted: known.and_then(|target| target.trusted),
-                        detail: known.and_then(|target| target.detail.clone()),
-                    }
-                })
-                .collect(),
-            problem: match revoked(wanted, state, invalid.as_ref()) {
-                Some(problem) => Some(problem),
-                None => invalid
-                    .or_else(|| failure.map(|failure| failure.problem.clone()))
-                    .or(standing.map(|(problem, _)| problem)),
+/// Whether a certificate without a document is on its way out. What cannot be read is told as an orphan.
+async fn is_being_removed<P: Ports>(cycle: &Cycle<'_, P>, name: &str) -> bool {
+    let Ok(parsed) = name.parse::<CertificateName>() else {
+        return false;
+    };
+    let read = read_record::<State>(cycle.ports.store(), &store::state_key(&parsed)).await;
+    matches!(
+        read,
+        Ok(Some((
+            State {
+                removing: Some(_),
+                ..
             },
-            untold: (state.told.iter())
-                .flat_map(|told| &told.outbox)
-                .map(|outgoing| Untold {
-                    kind: outgoing.message.kind,
-                    at: outgoing.message.at,
-                    to: outgoing.to.clone(),
-                    failure: outgoing.failure.clone(),
-                    next_attempt: outgoing.next_attempt,
-                })
-                .collect(),
-            history: state
-                .history
-                .iter()
-                .rev()
-                .take(steps)
-                .rev()
-                .cloned()
-                .collect(),
+            _
+        )))
+    )
+}
+
+async fn standing_of<P: Ports>(cycle: &Cycle<'_, P>, name: &str, steps: usize) -> Standing {
+    match read_standing(cycle, name, steps).await {
+        Ok(standing) => standing,
+        Err(problem) => Standing::of_problem(name, problem),
+    }
+}
+
+async fn read_standing<P: Ports>(
+    cycle: &Cycle<'_, P>,
+    name: &str,
+    steps: usize,
+) -> Result<Standing, Problem> {
+    let invalid = |detail: String| {
+        Problem::ours(
+            Ours::InvalidDocument,
+            format!("certificates/{name}.json: {detail}"),
+        )
+    };
+    let parsed: CertificateName = name.parse().map_err(|error| invalid(format!("{error}")))?;
+    let store = cycle.ports.store();
+    let object = store
+        .read(&store::certificate_key(&parsed))
+        .await
+        .map_err(|error| store_problem(&error))?;
+    let state = read_record::<State>(store, &store::state_key(&parsed))
+        .await
+        .map_err(|error| state_problem(&error))?;
+    let state = state.map(|(state, _)| state);
+    let (object, mut state) = match (object, state) {
+        (Some(object), state) => (object, state.unwrap_or_default()),
+        (None, Some(state)) => {
+            let is_orphan = state.removing.is_none();
+            let problem = is_orphan.then(|| cycle.judge().orphan_problem(&parsed, &state));
+            return Ok(describe(cycle, name, &state, steps, None, problem));
         }
+        (None, None) => return Err(unknown(&parsed)),
+    };
+    let wanted = Wanted::parse(
+        &parsed,
+        &object.body,
+        &cycle.settings,
+        cycle.account_id.as_deref(),
+    );
+    state.note_document(&object.etag, wanted.as_ref().ok());
+    match wanted {
+        Ok(wanted) => {
+            let standing = describe(cycle, name, &state, steps, Some(&wanted), None);
+            Ok(with_limits(cycle, standing, &wanted, &state).await)
+        }
+        Err(error) => Ok(describe(
+            cycle,
+            name,
+            &state,
+            steps,
+            None,
+            Some(invalid(error.to_string())),
+        )),
+    }
+}
+
+/// Adds what keeps a due order waiting, where nothing else does.
+async fn with_limits<P: Ports>(
+    cycle: &Cycle<'_, P>,
+    mut standing: Standing,
+    wanted: &Wanted,
+    state: &State,
+) -> Standing {
+    let due = cycle.judge().decide(wanted, state, false) != Decision::Keep;
+    if !due || wanted.paused || state.order.is_some() || standing.problem.is_some() {
+        return standing;
+    }
+    let Ok(OrderRoute { authority, .. }) = route_of(cycle, wanted, state).await else {
+        return standing;
+    };
+    let purpose = purpose_of_next(cycle, wanted, state, &authority.directory);
+    let names = order_names::names_now(wanted, state, cycle.clock.now());
+    let blocked = cycle
+        .what_blocks(authority, &wanted.name, &names, purpose)
+        .await;
+    // A ledger that cannot be read is told once, with the limits.
+    if let Ok(Some(blocked)) = blocked {
+        standing.problem = Some(blocked.problem());
+        standing.next_attempt = Some(blocked.until);
+    }
+    standing
+}
+
+fn describe<P: Ports>(
+    cycle: &Cycle<'_, P>,
+    name: &str,
+    state: &State,
+    steps: usize,
+    wanted: Option<&Wanted>,
+    invalid: Option<Problem>,
+) -> Standing {
+    let now = cycle.clock.now();
+    let held = state.certificate.as_ref();
+    // A failed order is past as soon as none is needed any more.
+    let order_failure = state.order_failure.as_ref().filter(|_| {
+        wanted.is_some_and(|wanted| cycle.judge().decide(wanted, state, false) != Decision::Keep)
+    });
+    let mut revocations = state.revoking.iter();
+    let failure = order_failure
+        .or(state.deployment_failure.as_ref())
+        .or(revocations.find_map(|revocation| revocation.failure.as_ref()));
+    let standing = wanted.and_then(|wanted| cycle.judge().problem(wanted, state));
+    let entries = wanted
+        .map(|wanted| target_entries(state, wanted, &cycle.home))
+        .unwrap_or_default();
+    Standing {
+        name: name.to_owned(),
+        domains: wanted
+            .map(|wanted| wanted.domains.iter().map(ToString::to_string).collect())
+            .unwrap_or_default(),
+        authority: (held.map(|held| held.authority.clone()))
+            .filter(|authority| wanted.is_some_and(|wanted| wanted.authorities.contains(authority)))
+            .or(wanted.and_then(|wanted| wanted.authorities.first().cloned())),
+        profile: wanted.and_then(|wanted| wanted.profile.clone()),
+        key_type: wanted.map(|wanted| wanted.key_type.to_string()),
+        paused: wanted.is_some_and(|wanted| wanted.paused),
+        serial: held.map(|held| held.serial.clone()),
+        not_before: held.map(|held| held.not_before),
+        not_after: held.map(|held| held.not_after),
+        served: state.known_served(whole_seconds(now)),
+        lifetime_left_share: held.map(|held| (held.share_left(now) * 1000.0).round() / 1000.0),
+        renew_at: state.renew_at().map(whole_seconds),
+        rolled_back: state.held_back().map(|back| RolledBack {
+            word: None,
+            ..back.clone()
+        }),
+        revoking: (state.revoking.iter())
+            .map(|revocation| revocation.serial.clone())
+            .collect(),
+        previous: state.previous.clone(),
+        missing: (state.missing.iter())
+            .filter(|(name, _)| {
+                wanted.is_some_and(|wanted| wanted.partial && wanted.domains.contains(name))
+            })
+            .map(|(name, missing)| MissingName {
+                domain: name.to_string(),
+                problem: missing.problem.clone(),
+                next_attempt: missing.next_attempt,
+            })
+            .collect(),
+        renewal_information: held
+            .and_then(|held| held.renewal.information.as_ref())
+            .map(Suggestion::from),
+        under_way: state.order.as_ref().map(|order| UnderWay {
+            stage: order.stage,
+            reason: order.reason.clone(),
+            order_url: order.url.clone(),
+        }),
+        next_attempt: failure
+            .filter(|failure| failure.is_planned(now) || failure.next_attempt <= now)
+            .map(|failure| failure.next_attempt)
+            .or(state.order.as_ref().and_then(|order| order.not_before))
+            .or(standing.as_ref().and_then(|(_, next)| *next)),
+        targets: entries
+            .into_iter()
+            .map(|(id, entry)| {
+                let known = state.target(&id);
+                TargetStanding {
+                    entry,
+                    checked_at: known.and_then(|target| target.checked_at),
+                    trusted: known.and_then(|target| target.trusted),
+                    detail: known.and_then(|target| target.detail.clone()),
+                }
+            })
+            .collect(),
+        problem: match revoked(wanted, state, invalid.as_ref()) {
+            Some(problem) => Some(problem),
+            None => invalid
+                .or_else(|| failure.map(|failure| failure.problem.clone()))
+                .or(standing.map(|(problem, _)| problem)),
+        },
+        untold: (state.told.iter())
+            .flat_map(|told| &told.outbox)
+            .map(|outgoing| Untold {
+                kind: outgoing.message.kind,
+                at: outgoing.message.at,
+                to: outgoing.to.clone(),
+                failure: outgoing.failure.clone(),
+                next_attempt: outgoing.next_attempt,
+            })
+            .collect(),
+        history: state
+            .history
+            .iter()
+            .rev()
+            .take(steps)
+            .rev()
+            .cloned()
+            .collect(),
     }
 }
 

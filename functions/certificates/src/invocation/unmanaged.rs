@@ -36,91 +36,89 @@ pub struct Unmanaged {
     pub stray: Option<String>,
 }
 
-impl<P: Ports> Cycle<'_, P> {
-    /// Returns the certificates that are not ours, by ARN, at most [`MOST`] of them.
-    pub(crate) async fn unmanaged(&self) -> Result<Vec<Unmanaged>, Problem> {
-        let Places {
-            listeners,
-            mut regions,
-            known,
-        } = self.places().await?;
-        regions.insert(self.home.clone());
-        let mut found = BTreeMap::<String, Vec<String>>::new();
-        for region in &regions {
-            let listed = self.listing(region, None).await;
-            for listed in listed.map_err(|error| could_not(region, &error))?.iter() {
-                found.entry(listed.arn.to_string()).or_default();
-            }
+/// Returns the certificates that are not ours, by ARN, at most [`MOST`] of them.
+pub(crate) async fn unmanaged<P: Ports>(cycle: &Cycle<'_, P>) -> Result<Vec<Unmanaged>, Problem> {
+    let Places {
+        listeners,
+        mut regions,
+        known,
+    } = cycle.places().await?;
+    regions.insert(cycle.home.clone());
+    let mut found = BTreeMap::<String, Vec<String>>::new();
+    for region in &regions {
+        let listed = cycle.listing(region, None).await;
+        for listed in listed.map_err(|error| could_not(region, &error))?.iter() {
+            found.entry(listed.arn.to_string()).or_default();
         }
-        for listener in &listeners {
-            // One that is gone holds nothing; what it was is told by its certificate.
-            let Ok(holding) = self.holding_seen(listener).await else {
-                continue;
-            };
-            for arn in holding.list.into_iter().chain(holding.default) {
-                let users = found.entry(arn).or_default();
-                if !users.iter().any(|user| user == listener.as_str()) {
-                    users.push(listener.to_string());
-                }
-            }
-        }
-        let looked: Vec<Result<Option<Unmanaged>, Problem>> = stream::iter(found)
-            .map(|(arn, users)| self.if_not_ours(arn, users, &known))
-            .buffered(AT_ONCE)
-            .take(MOST)
-            .collect()
-            .await;
-        let looked: Result<Vec<Option<Unmanaged>>, Problem> = looked.into_iter().collect();
-        Ok(looked?.into_iter().flatten().collect())
     }
+    for listener in &listeners {
+        // One that is gone holds nothing; what it was is told by its certificate.
+        let Ok(holding) = cycle.holding_seen(listener).await else {
+            continue;
+        };
+        for arn in holding.list.into_iter().chain(holding.default) {
+            let users = found.entry(arn).or_default();
+            if !users.iter().any(|user| user == listener.as_str()) {
+                users.push(listener.to_string());
+            }
+        }
+    }
+    let looked: Vec<Result<Option<Unmanaged>, Problem>> = stream::iter(found)
+        .map(|(arn, users)| if_not_ours(cycle, arn, users, &known))
+        .buffered(AT_ONCE)
+        .take(MOST)
+        .collect()
+        .await;
+    let looked: Result<Vec<Option<Unmanaged>>, Problem> = looked.into_iter().collect();
+    Ok(looked?.into_iter().flatten().collect())
+}
 
-    async fn if_not_ours(
-        &self,
-        arn: String,
-        in_use_by: Vec<String>,
-        known: &Known,
-    ) -> Result<Option<Unmanaged>, Problem> {
-        let unknown = Unmanaged {
-            arn: arn.clone(),
-            in_use_by: in_use_by.clone(),
-            ..Unmanaged::default()
-        };
-        let Ok(parsed) = arn.parse::<CertificateArn>() else {
-            return Ok(Some(unknown));
-        };
-        let manager = self.ports.certificate_manager(parsed.region());
-        let failed = |error: ServiceError| could_not(&arn, &error);
-        let tags = manager.tags(&parsed).await.map_err(failed)?;
-        let Some(tags) = tags else {
-            return Ok(None);
-        };
-        let is_ours = tags.get(TAG_INSTALLATION) == Some(&self.installation);
-        if is_ours && known.may_hold(&arn, &tags) {
-            return Ok(None);
-        }
-        let Some(described) = manager.describe(&parsed).await.map_err(failed)? else {
-            return Ok(None);
-        };
-        let mut users = in_use_by;
-        for user in described.in_use_by {
-            // A load balancer says no more than its listener does.
-            let is_told = users.iter().any(|known| is_listener_of(known, &user));
-            if !is_told {
-                users.push(user);
-            }
-        }
-        Ok(Some(Unmanaged {
-            // A common name need not be a domain.
-            domains: (described.names.into_iter())
-                .filter(|name| name.contains('.') && !name.contains(' '))
-                .collect(),
-            not_after: described.not_after.map(whole_seconds),
-            issuer: described.issuer,
-            in_use_by: users,
-            stray: is_ours.then(|| tags.get(TAG_CERTIFICATE).cloned().unwrap_or_default()),
-            ..unknown
-        }))
+async fn if_not_ours<P: Ports>(
+    cycle: &Cycle<'_, P>,
+    arn: String,
+    in_use_by: Vec<String>,
+    known: &Known,
+) -> Result<Option<Unmanaged>, Problem> {
+    let unknown = Unmanaged {
+        arn: arn.clone(),
+        in_use_by: in_use_by.clone(),
+        ..Unmanaged::default()
+    };
+    let Ok(parsed) = arn.parse::<CertificateArn>() else {
+        return Ok(Some(unknown));
+    };
+    let manager = cycle.ports.certificate_manager(parsed.region());
+    let failed = |error: ServiceError| could_not(&arn, &error);
+    let tags = manager.tags(&parsed).await.map_err(failed)?;
+    let Some(tags) = tags else {
+        return Ok(None);
+    };
+    let is_ours = tags.get(TAG_INSTALLATION) == Some(&cycle.installation);
+    if is_ours && known.may_hold(&arn, &tags) {
+        return Ok(None);
     }
+    let Some(described) = manager.describe(&parsed).await.map_err(failed)? else {
+        return Ok(None);
+    };
+    let mut users = in_use_by;
+    for user in described.in_use_by {
+        // A load balancer says no more than its listener does.
+        let is_told = users.iter().any(|known| is_listener_of(known, &user));
+        if !is_told {
+            users.push(user);
+        }
+    }
+    Ok(Some(Unmanaged {
+        // A common name need not be a domain.
+        domains: (described.names.into_iter())
+            .filter(|name| name.contains('.') && !name.contains(' '))
+            .collect(),
+        not_after: described.not_after.map(whole_seconds),
+        issuer: described.issuer,
+        in_use_by: users,
+        stray: is_ours.then(|| tags.get(TAG_CERTIFICATE).cloned().unwrap_or_default()),
+        ..unknown
+    }))
 }
 
 fn is_listener_of(listener: &str, balancer: &str) -> bool {

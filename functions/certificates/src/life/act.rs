@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use crate::contract::certificate::Wanted;
 use crate::contract::report::{Entry, Outcome, TargetState};
-use crate::life::decide::{Plan, Step, Waits};
+use crate::life::decide::{Plan, Step, Waits, plan_for};
+use crate::life::deploy::deployment_needed;
 use crate::life::remove::Removed;
 use crate::life::work::Work;
 use crate::pass::halt::{Failing, Halt};
@@ -71,7 +72,8 @@ impl<P: Ports> Work<'_, '_, P> {
             match reread.unwrap_or(Ok(false)).map(|changed| changed || again) {
                 Ok(true) if round + 1 < ROUNDS => {
                     let force = force && done.obtained.is_none();
-                    let next = (self.cycle).plan(&self.wanted, &self.document, &self.state, force);
+                    let next =
+                        plan_for(self.cycle, &self.wanted, &self.document, &self.state, force);
                     match tokio::time::timeout(self.cycle.clock.left(), next).await {
                         Ok(Ok(next)) => {
                             done.reason =
@@ -150,9 +152,7 @@ impl<P: Ports> Work<'_, '_, P> {
         let Ok(Ok(true)) = reread else {
             return None;
         };
-        let planned = self
-            .cycle
-            .plan(&self.wanted, &self.document, &self.state, false);
+        let planned = plan_for(self.cycle, &self.wanted, &self.document, &self.state, false);
         let left = self.cycle.clock.left();
         tokio::time::timeout(left, planned).await.ok()?.ok()
     }
@@ -252,9 +252,7 @@ impl<P: Ports> Work<'_, '_, P> {
                     .is_some()
             });
         Ok(!held
-            && self
-                .cycle
-                .deployment_needed(&self.wanted, &self.state)
+            && deployment_needed(self.cycle, &self.wanted, &self.state)
                 .await
                 .is_some())
     }

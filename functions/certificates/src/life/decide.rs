@@ -4,6 +4,10 @@ use time::OffsetDateTime;
 
 use crate::contract::certificate::Wanted;
 use crate::contract::report::{Entry, Outcome, TargetState};
+use crate::life::deploy::clean_up::may_delete;
+use crate::life::deploy::deployment_needed;
+use crate::life::order::place::{costs_in_words, what_blocks_an_order};
+use crate::life::order::route_of;
 use crate::life::remove::wanted_nowhere;
 use crate::pass::context::Cycle;
 use crate::pass::halt::{state_problem, store_problem};
@@ -131,378 +135,387 @@ impl Plan {
     }
 }
 
-impl<P: Ports> Cycle<'_, P> {
-    /// Looks at document, state and listeners, and says what is to be done. Changes nothing but what is known of the renewal,
-    /// where the authority is to be asked about it.
-    pub(crate) async fn look(&self, name: &CertificateName, force: bool) -> Result<Look, Problem> {
-        let store = self.ports.store();
-        let object = store
-            .read(&store::certificate_key(name))
-            .await
-            .map_err(|error| store_problem(&error))?;
-        let state = read_record::<State>(store, &store::state_key(name))
-            .await
-            .map_err(|error| state_problem(&error))?;
-        let Some(object) = object else {
-            let (state, etag) = state.ok_or_else(|| unknown(name))?;
-            return Ok(self.look_at_orphan(name, state, etag));
-        };
-        let wanted = Wanted::parse(
-            name,
-            &object.body,
-            &self.settings,
-            self.account_id.as_deref(),
-        );
-        let (mut state, mut etag) = match state {
-            Some((state, etag)) => (state, Some(etag)),
-            None => (State::default(), None),
-        };
-        self.note_untold(&state);
-        // A removal goes on while its document is still there; another document ends it.
-        let removing = state.removing.as_ref();
-        let goes_on = removing.map(|removing| removing.document.as_ref() == Some(&object.etag));
-        if goes_on == Some(true) {
-            return Ok(self.look_at_orphan(name, state, etag.unwrap_or_default()));
-        }
-        let is_news = self.apply_contention(name, &mut state) | state.set_right(self.clock.now());
-        let is_revived = goes_on == Some(false);
-        if is_revived {
-            state.removing = None;
-        }
-        state.note_document(&object.etag, wanted.as_ref().ok());
-        let is_free = state.lease_in_force(self.clock.now()).is_none();
-        if is_free && wanted.is_ok() && self.update_renewal(&mut state).await {
-            let key = store::state_key(name);
-            let condition = etag
-                .as_deref()
-                .map_or(Condition::Absent, Condition::Matches);
-            match write_record(store, &key, &mut state, condition).await {
-                Ok(written) => etag = Some(written),
-                // Whoever was faster goes by what they read; what was told is asked for again.
-                Err(error) => {
-                    tracing::warn!(certificate.name = %name, %error, "renewal information not stored");
-                }
+/// Looks at document, state and listeners, and says what is to be done. Changes nothing but what is known of the renewal,
+/// where the authority is to be asked about it.
+pub(crate) async fn look<P: Ports>(
+    cycle: &Cycle<'_, P>,
+    name: &CertificateName,
+    force: bool,
+) -> Result<Look, Problem> {
+    let store = cycle.ports.store();
+    let object = store
+        .read(&store::certificate_key(name))
+        .await
+        .map_err(|error| store_problem(&error))?;
+    let state = read_record::<State>(store, &store::state_key(name))
+        .await
+        .map_err(|error| state_problem(&error))?;
+    let Some(object) = object else {
+        let (state, etag) = state.ok_or_else(|| unknown(name))?;
+        return Ok(look_at_orphan(cycle, name, state, etag));
+    };
+    let wanted = Wanted::parse(
+        name,
+        &object.body,
+        &cycle.settings,
+        cycle.account_id.as_deref(),
+    );
+    let (mut state, mut etag) = match state {
+        Some((state, etag)) => (state, Some(etag)),
+        None => (State::default(), None),
+    };
+    cycle.note_untold(&state);
+    // A removal goes on while its document is still there; another document ends it.
+    let removing = state.removing.as_ref();
+    let goes_on = removing.map(|removing| removing.document.as_ref() == Some(&object.etag));
+    if goes_on == Some(true) {
+        return Ok(look_at_orphan(cycle, name, state, etag.unwrap_or_default()));
+    }
+    let is_news = cycle.apply_contention(name, &mut state) | state.set_right(cycle.clock.now());
+    let is_revived = goes_on == Some(false);
+    if is_revived {
+        state.removing = None;
+    }
+    state.note_document(&object.etag, wanted.as_ref().ok());
+    let is_free = state.lease_in_force(cycle.clock.now()).is_none();
+    if is_free && wanted.is_ok() && cycle.update_renewal(&mut state).await {
+        let key = store::state_key(name);
+        let condition = etag
+            .as_deref()
+            .map_or(Condition::Absent, Condition::Matches);
+        match write_record(store, &key, &mut state, condition).await {
+            Ok(written) => etag = Some(written),
+            // Whoever was faster goes by what they read; what was told is asked for again.
+            Err(error) => {
+                tracing::warn!(certificate.name = %name, %error, "renewal information not stored");
             }
         }
-        let seen = Seen {
-            name,
-            document: &object.etag,
-            state: &state,
-            etag: etag.as_deref(),
-        };
-        let settled = |entry: Entry, wanted: Option<&Wanted>| {
-            Ok(self.settled(
-                &seen,
-                self.judge().with_state(entry, &state, wanted),
-                wanted,
-            ))
-        };
-        let wanted = match wanted {
-            Ok(wanted) => wanted,
-            Err(invalid) => {
-                let detail = format!("certificates/{name}.json: {invalid}");
-                return settled(
-                    Entry::failed(
-                        name.as_str(),
-                        Problem::ours(Ours::InvalidDocument, detail),
-                        None,
-                    ),
+    }
+    let seen = Seen {
+        name,
+        document: &object.etag,
+        state: &state,
+        etag: etag.as_deref(),
+    };
+    let settled = |entry: Entry, wanted: Option<&Wanted>| {
+        Ok(settled(
+            cycle,
+            &seen,
+            cycle.judge().with_state(entry, &state, wanted),
+            wanted,
+        ))
+    };
+    let wanted = match wanted {
+        Ok(wanted) => wanted,
+        Err(invalid) => {
+            let detail = format!("certificates/{name}.json: {invalid}");
+            return settled(
+                Entry::failed(
+                    name.as_str(),
+                    Problem::ours(Ours::InvalidDocument, detail),
                     None,
-                );
-            }
-        };
-        self.note_claims(&wanted, &state);
-        self.note_refusals(&state);
-        let now = self.clock.now();
-        if let Some(lease) = state.lease_in_force(now) {
-            let mut entry = Entry::bare(
-                name.as_str(),
-                Outcome::Waiting,
-                "another invocation is working on it",
+                ),
+                None,
             );
-            entry.next_attempt = Some(lease.until);
-            let entry = self.judge().with_state(entry, &state, Some(&wanted));
-            return Ok(Look::Settled(Box::new(entry)));
         }
-        let plan = match self.plan(&wanted, &object.etag, &state, force).await {
-            Ok(plan) => Plan {
-                // One that never was written down begins to count the time for which it is not served.
-                sweep: plan.sweep || is_revived || is_news || etag.is_none(),
-                ..plan
-            },
-            Err(problem) => {
-                return settled(Entry::failed(name.as_str(), problem, None), Some(&wanted));
-            }
-        };
-        if !plan.is_idle() {
-            return Ok(Look::Work(Box::new(ToDo {
-                wanted,
-                document: object.etag,
-                state,
-                etag,
-                plan,
-            })));
-        }
-        let entry = match plan.waiting {
-            Some(held) => held.entry(name),
-            None => {
-                self.sights.note(&wanted, &state);
-                Entry::bare(name.as_str(), Outcome::Kept, kept_reason(&state, now))
-            }
-        };
-        settled(entry, Some(&wanted))
+    };
+    cycle.note_claims(&wanted, &state);
+    note_refusals(cycle, &state);
+    let now = cycle.clock.now();
+    if let Some(lease) = state.lease_in_force(now) {
+        let mut entry = Entry::bare(
+            name.as_str(),
+            Outcome::Waiting,
+            "another invocation is working on it",
+        );
+        entry.next_attempt = Some(lease.until);
+        let entry = cycle.judge().with_state(entry, &state, Some(&wanted));
+        return Ok(Look::Settled(Box::new(entry)));
     }
-
-    /// Settles a certificate for which nothing is to be done now but that people may have to be told of.
-    fn settled(&self, seen: &Seen<'_>, entry: Entry, wanted: Option<&Wanted>) -> Look {
-        let names = wanted.iter().flat_map(|wanted| &wanted.domains);
-        let names = names.map(ToString::to_string).collect();
-        let found = self.found(&entry, seen.state, names);
-        if seen.state.lease_in_force(self.clock.now()).is_some()
-            || !news::is_news(&found, &self.settings.notify)
-        {
-            return Look::Settled(Box::new(entry));
+    let plan = match plan_for(cycle, &wanted, &object.etag, &state, force).await {
+        Ok(plan) => Plan {
+            // One that never was written down begins to count the time for which it is not served.
+            sweep: plan.sweep || is_revived || is_news || etag.is_none(),
+            ..plan
+        },
+        Err(problem) => {
+            return settled(Entry::failed(name.as_str(), problem, None), Some(&wanted));
         }
-        Look::Work(Box::new(ToDo {
-            wanted: match wanted {
-                Some(wanted) => wanted.clone(),
-                None => wanted_nowhere(seen.name, seen.state),
-            },
-            document: seen.document.to_owned(),
-            state: seen.state.clone(),
-            etag: seen.etag.map(str::to_owned),
-            plan: Plan {
-                tell: Some(Box::new(entry)),
-                ..Plan::default()
-            },
-        }))
-    }
-
-    /// Whether people are still to hear of a certificate that goes.
-    fn has_to_tell(&self, state: &State) -> bool {
-        let told = state
-            .told
-            .as_ref()
-            .filter(|_| !self.settings.notify.channels.is_empty());
-        told.is_some_and(|told| {
-            told.problem.is_some() || !told.sendable(self.clock.now()).is_empty()
-        })
-    }
-
-    /// Looks at a record without a document: what is being removed, is to be by the settings, or is only to be reported.
-    fn look_at_orphan(&self, name: &CertificateName, mut state: State, etag: String) -> Look {
-        let now = self.clock.now();
-        if let Some(lease) = state.lease_in_force(now) {
-            let reason = "another invocation is working on it";
-            let mut entry = Entry::bare(name.as_str(), Outcome::Waiting, reason);
-            entry.next_attempt = Some(lease.until);
-            return Look::Settled(Box::new(entry));
-        }
-        let wanted = wanted_nowhere(name, &state);
-        let seen = |state| Seen {
-            name,
-            document: "",
+    };
+    if !plan.is_idle() {
+        return Ok(Look::Work(Box::new(ToDo {
+            wanted,
+            document: object.etag,
             state,
-            etag: Some(&etag),
-        };
-        let work = |state: State, plan: Plan| {
-            Look::Work(Box::new(ToDo {
-                wanted: wanted.clone(),
-                document: String::new(),
-                state,
-                etag: Some(etag.clone()),
-                plan,
-            }))
-        };
-        // What people know of a document that came to nothing ends before its record goes.
-        if state.removing.is_none() && state.is_nothing() && self.has_to_tell(&state) {
-            let entry = Entry::bare(name.as_str(), Outcome::Removed, "the document is gone");
-            return self.settled(&seen(&state), entry, Some(&wanted));
-        }
-        if state.removing.is_none() && (self.judge().removes_orphans() || state.is_nothing()) {
-            state.removing = Some(Removal {
-                at: crate::values::instant::whole_seconds(now),
-                document: None,
-            });
-            state.note(now, "removal", "the document is gone");
-            return work(state, Plan::removal(Step::Begins));
-        }
-        if state.removing.is_some() {
-            let failure = state.deployment_failure.as_ref();
-            let held = failure.and_then(|failure| {
-                let until = failure.holds(now, false, "", &failure.directory, &[])?;
-                Some((failure.problem.clone(), until))
-            });
-            return match held {
-                Some((problem, until)) => {
-                    let entry = Entry::failed(name.as_str(), problem, Some(until));
-                    self.settled(&seen(&state), entry, Some(&wanted))
-                }
-                None if state.is_to_be_taken_away(now, |old| self.may_delete(old)) => {
-                    work(state, Plan::removal(Step::GoesOn))
-                }
-                None if self.has_to_tell(&state) => {
-                    let entry = Entry::bare(name.as_str(), Outcome::Removed, "it is removed");
-                    self.settled(&seen(&state), entry, Some(&wanted))
-                }
-                None => Look::Nothing,
-            };
-        }
-        let problem = self.judge().orphan_problem(name, &state);
-        let revoke = state.is_to_revoke(now);
-        if revoke || state.order.is_some() || !state.leftovers.is_empty(now) {
-            let plan = Plan {
-                sweep: true,
-                revoke,
-                problem: Some(problem),
-                ..Plan::default()
-            };
-            return work(state, plan);
-        }
-        let mut entry = Entry::bare(name.as_str(), Outcome::Kept, problem.detail.clone());
-        entry.problem = Some(problem);
-        let entry = self.judge().with_state(entry, &state, None);
-        self.settled(&seen(&state), entry, Some(&wanted))
+            etag,
+            plan,
+        })));
     }
+    let entry = match plan.waiting {
+        Some(held) => held.entry(name),
+        None => {
+            cycle.sights.note(&wanted, &state);
+            Entry::bare(name.as_str(), Outcome::Kept, kept_reason(&state, now))
+        }
+    };
+    settled(entry, Some(&wanted))
+}
 
-    /// Notes which load balancer refused a certificate of this document for want of room.
-    fn note_refusals(&self, state: &State) {
-        let full = Problem::kind_of(Ours::ListenerFull);
-        let failure = state.deployment_failure.as_ref();
-        // It is believed for an hour: somebody may have made room since.
-        let is_fresh = failure.is_some_and(|failure| {
-            failure.problem.kind == full && self.clock.now() - failure.at < time::Duration::HOUR
+/// Settles a certificate for which nothing is to be done now but that people may have to be told of.
+fn settled<P: Ports>(
+    cycle: &Cycle<'_, P>,
+    seen: &Seen<'_>,
+    entry: Entry,
+    wanted: Option<&Wanted>,
+) -> Look {
+    let names = wanted.iter().flat_map(|wanted| &wanted.domains);
+    let names = names.map(ToString::to_string).collect();
+    let found = cycle.found(&entry, seen.state, names);
+    if seen.state.lease_in_force(cycle.clock.now()).is_some()
+        || !news::is_news(&found, &cycle.settings.notify)
+    {
+        return Look::Settled(Box::new(entry));
+    }
+    Look::Work(Box::new(ToDo {
+        wanted: match wanted {
+            Some(wanted) => wanted.clone(),
+            None => wanted_nowhere(seen.name, seen.state),
+        },
+        document: seen.document.to_owned(),
+        state: seen.state.clone(),
+        etag: seen.etag.map(str::to_owned),
+        plan: Plan {
+            tell: Some(Box::new(entry)),
+            ..Plan::default()
+        },
+    }))
+}
+
+/// Whether people are still to hear of a certificate that goes.
+fn has_to_tell<P: Ports>(cycle: &Cycle<'_, P>, state: &State) -> bool {
+    let told = state
+        .told
+        .as_ref()
+        .filter(|_| !cycle.settings.notify.channels.is_empty());
+    told.is_some_and(|told| told.problem.is_some() || !told.sendable(cycle.clock.now()).is_empty())
+}
+
+/// Looks at a record without a document: what is being removed, is to be by the settings, or is only to be reported.
+fn look_at_orphan<P: Ports>(
+    cycle: &Cycle<'_, P>,
+    name: &CertificateName,
+    mut state: State,
+    etag: String,
+) -> Look {
+    let now = cycle.clock.now();
+    if let Some(lease) = state.lease_in_force(now) {
+        let reason = "another invocation is working on it";
+        let mut entry = Entry::bare(name.as_str(), Outcome::Waiting, reason);
+        entry.next_attempt = Some(lease.until);
+        return Look::Settled(Box::new(entry));
+    }
+    let wanted = wanted_nowhere(name, &state);
+    let seen = |state| Seen {
+        name,
+        document: "",
+        state,
+        etag: Some(&etag),
+    };
+    let work = |state: State, plan: Plan| {
+        Look::Work(Box::new(ToDo {
+            wanted: wanted.clone(),
+            document: String::new(),
+            state,
+            etag: Some(etag.clone()),
+            plan,
+        }))
+    };
+    // What people know of a document that came to nothing ends before its record goes.
+    if state.removing.is_none() && state.is_nothing() && has_to_tell(cycle, &state) {
+        let entry = Entry::bare(name.as_str(), Outcome::Removed, "the document is gone");
+        return settled(cycle, &seen(&state), entry, Some(&wanted));
+    }
+    if state.removing.is_none() && (cycle.judge().removes_orphans() || state.is_nothing()) {
+        state.removing = Some(Removal {
+            at: crate::values::instant::whole_seconds(now),
+            document: None,
         });
-        if !is_fresh {
-            return;
-        }
-        let failed = state
-            .targets
-            .iter()
-            .filter(|target| target.state == TargetState::Failed);
-        for listener in failed.filter_map(|target| target.id.parse().ok()) {
-            self.note_full(&listener);
-        }
+        state.note(now, "removal", "the document is gone");
+        return work(state, Plan::removal(Step::Begins));
     }
-
-    /// Decides what is to be done about a certificate, and what of it may be done now.
-    pub(crate) async fn plan(
-        &self,
-        wanted: &Wanted,
-        document: &str,
-        state: &State,
-        force: bool,
-    ) -> Result<Plan, Problem> {
-        let now = self.clock.now();
-        let names = order_names::names_now(wanted, state, now);
-        let names: Vec<String> = names.iter().map(ToString::to_string).collect();
-        let holds = |failure: Option<&Failure>| {
-            let failure = failure?;
-            let until = failure.holds(now, force, document, &failure.directory, &names)?;
-            Some(Waits::after(failure, until))
+    if state.removing.is_some() {
+        let failure = state.deployment_failure.as_ref();
+        let held = failure.and_then(|failure| {
+            let until = failure.holds(now, false, "", &failure.directory, &[])?;
+            Some((failure.problem.clone(), until))
+        });
+        return match held {
+            Some((problem, until)) => {
+                let entry = Entry::failed(name.as_str(), problem, Some(until));
+                settled(cycle, &seen(&state), entry, Some(&wanted))
+            }
+            None if state.is_to_be_taken_away(now, |old| may_delete(cycle, old)) => {
+                work(state, Plan::removal(Step::GoesOn))
+            }
+            None if has_to_tell(cycle, &state) => {
+                let entry = Entry::bare(name.as_str(), Outcome::Removed, "it is removed");
+                settled(cycle, &seen(&state), entry, Some(&wanted))
+            }
+            None => Look::Nothing,
         };
-        let mut plan = Plan {
-            revoke: state.is_to_revoke(now),
+    }
+    let problem = cycle.judge().orphan_problem(name, &state);
+    let revoke = state.is_to_revoke(now);
+    if revoke || state.order.is_some() || !state.leftovers.is_empty(now) {
+        let plan = Plan {
+            sweep: true,
+            revoke,
+            problem: Some(problem),
             ..Plan::default()
         };
-        let mut revocations = state.revoking.iter();
-        plan.waiting = revocations.find_map(|revocation| {
-            let (failure, until) = revocation.waits(now)?;
-            Some(Waits::after(failure, until))
-        });
-        let decision = self.judge().decide(wanted, state, force);
-        let route = self.route(wanted, state).await?;
-        let authority = route.authority;
-        // An order under way for what is wanted is seen through, also one that was forced and is not due.
-        let is_held_back = !force && state.is_held_back(now);
-        let under_way =
-            (state.order.as_ref()).filter(|_| !is_held_back && route.fits(wanted, state, now));
-        let needs_none = || self.judge().decide(wanted, state, false) == Decision::Keep;
-        let order = match decision {
-            Decision::Order { reason } if force && under_way.is_none() && needs_none() => {
-                let costs = self.costs_in_words(authority, wanted, state).await;
-                Some(match costs {
-                    Ok(costs) if !costs.is_empty() => format!("{reason}; it takes {costs}"),
-                    _ => reason,
-                })
-            }
-            Decision::Order { reason } => Some(match state.rollback_ended_by() {
-                Some(ended) => format!("{reason}; {ended}"),
-                None => reason,
-            }),
-            Decision::Keep => under_way.map(|order| order.reason.clone()),
-        };
-        let is_deployed = crate::rules::targets::is_deployed(wanted, state, &self.home);
-        if force && !self.reissue && order.is_none() && state.certificate.is_some() && !is_deployed
-        {
-            plan.deploy = Some(
-                "forced: the certificate that is to be served is not on all its targets yet, so it is deployed again and \
-                 none is ordered; say \"reissue\": true to order in any case"
-                    .to_owned(),
-            );
-        }
-        if let Some(reason) = order {
-            let held = if wanted.paused {
-                Some(Waits {
-                    reason: format!("paused; otherwise: {reason}"),
-                    until: None,
-                    problem: None,
-                    is_failure: false,
-                })
-            } else if let Some(held) = holds(state.failure_at(&authority.directory)) {
-                Some(held)
-            } else if let Some(until) = asked_to_wait(state, now) {
-                Some(Waits {
-                    reason: "the authority is at work on the order".to_owned(),
-                    until: Some(until),
-                    problem: None,
-                    is_failure: false,
-                })
-            } else if under_way.is_none() {
-                // What cannot be told keeps back the order, not the deployment of what is there.
-                let blocked = self.what_blocks_an_order(authority, wanted, state).await;
-                // Where single names are in the way the order goes without them.
-                let goes_without = |blocked: &Blocked| {
-                    let ordered = order_names::names_now(wanted, state, now);
-                    order_names::can_go_without(&blocked.names, &ordered, wanted, state, now)
-                };
-                let blocked =
-                    blocked.map(|blocked| blocked.filter(|blocked| !goes_without(blocked)));
-                let blocked = blocked.map_or_else(
-                    |problem| Some(Waits::from(problem)),
-                    |blocked| blocked.map(Waits::from),
-                );
-                match blocked {
-                    Some(blocked) => Some(blocked),
-                    None => {
-                        let outlook = self.outlook(wanted, state).await;
-                        plan.places = outlook.places;
-                        outlook.problem.map(Waits::for_person)
-                    }
-                }
-            } else {
-                None
-            };
-            match held {
-                Some(held) => plan.waiting = plan.waiting.or(Some(held)),
-                None => plan.order = Some(reason),
-            }
-        }
-        // With an order ahead the deployment follows it anyway, and what stands now is looked at again then.
-        if plan.order.is_none() {
-            let needed = self.deployment_needed(wanted, state).await;
-            if let Some(reason) = needed {
-                match holds(state.deployment_failure.as_ref()) {
-                    Some(held) => plan.waiting = plan.waiting.or(Some(held)),
-                    None => plan.deploy = plan.deploy.or(Some(reason)),
-                }
-            }
-        }
-        // What an order under way still needs is not swept.
-        plan.sweep = state.order.is_none() && !state.leftovers.is_empty(now)
-            || state.order.is_some() && plan.order.is_none() && plan.waiting.is_none();
-        Ok(plan)
+        return work(state, plan);
     }
+    let mut entry = Entry::bare(name.as_str(), Outcome::Kept, problem.detail.clone());
+    entry.problem = Some(problem);
+    let entry = cycle.judge().with_state(entry, &state, None);
+    settled(cycle, &seen(&state), entry, Some(&wanted))
+}
+
+/// Notes which load balancer refused a certificate of this document for want of room.
+fn note_refusals<P: Ports>(cycle: &Cycle<'_, P>, state: &State) {
+    let full = Problem::kind_of(Ours::ListenerFull);
+    let failure = state.deployment_failure.as_ref();
+    // It is believed for an hour: somebody may have made room since.
+    let is_fresh = failure.is_some_and(|failure| {
+        failure.problem.kind == full && cycle.clock.now() - failure.at < time::Duration::HOUR
+    });
+    if !is_fresh {
+        return;
+    }
+    let failed = state
+        .targets
+        .iter()
+        .filter(|target| target.state == TargetState::Failed);
+    for listener in failed.filter_map(|target| target.id.parse().ok()) {
+        cycle.note_full(&listener);
+    }
+}
+
+/// Decides what is to be done about a certificate, and what of it may be done now.
+pub(crate) async fn plan_for<P: Ports>(
+    cycle: &Cycle<'_, P>,
+    wanted: &Wanted,
+    document: &str,
+    state: &State,
+    force: bool,
+) -> Result<Plan, Problem> {
+    let now = cycle.clock.now();
+    let names = order_names::names_now(wanted, state, now);
+    let names: Vec<String> = names.iter().map(ToString::to_string).collect();
+    let holds = |failure: Option<&Failure>| {
+        let failure = failure?;
+        let until = failure.holds(now, force, document, &failure.directory, &names)?;
+        Some(Waits::after(failure, until))
+    };
+    let mut plan = Plan {
+        revoke: state.is_to_revoke(now),
+        ..Plan::default()
+    };
+    let mut revocations = state.revoking.iter();
+    plan.waiting = revocations.find_map(|revocation| {
+        let (failure, until) = revocation.waits(now)?;
+        Some(Waits::after(failure, until))
+    });
+    let decision = cycle.judge().decide(wanted, state, force);
+    let route = route_of(cycle, wanted, state).await?;
+    let authority = route.authority;
+    // An order under way for what is wanted is seen through, also one that was forced and is not due.
+    let is_held_back = !force && state.is_held_back(now);
+    let under_way =
+        (state.order.as_ref()).filter(|_| !is_held_back && route.fits(wanted, state, now));
+    let needs_none = || cycle.judge().decide(wanted, state, false) == Decision::Keep;
+    let order = match decision {
+        Decision::Order { reason } if force && under_way.is_none() && needs_none() => {
+            let costs = costs_in_words(cycle, authority, wanted, state).await;
+            Some(match costs {
+                Ok(costs) if !costs.is_empty() => format!("{reason}; it takes {costs}"),
+                _ => reason,
+            })
+        }
+        Decision::Order { reason } => Some(match state.rollback_ended_by() {
+            Some(ended) => format!("{reason}; {ended}"),
+            None => reason,
+        }),
+        Decision::Keep => under_way.map(|order| order.reason.clone()),
+    };
+    let is_deployed = crate::rules::targets::is_deployed(wanted, state, &cycle.home);
+    if force && !cycle.reissue && order.is_none() && state.certificate.is_some() && !is_deployed {
+        plan.deploy = Some(
+            "forced: the certificate that is to be served is not on all its targets yet, so it is deployed again and \
+             none is ordered; say \"reissue\": true to order in any case"
+                .to_owned(),
+        );
+    }
+    if let Some(reason) = order {
+        let held = if wanted.paused {
+            Some(Waits {
+                reason: format!("paused; otherwise: {reason}"),
+                until: None,
+                problem: None,
+                is_failure: false,
+            })
+        } else if let Some(held) = holds(state.failure_at(&authority.directory)) {
+            Some(held)
+        } else if let Some(until) = asked_to_wait(state, now) {
+            Some(Waits {
+                reason: "the authority is at work on the order".to_owned(),
+                until: Some(until),
+                problem: None,
+                is_failure: false,
+            })
+        } else if under_way.is_none() {
+            // What cannot be told keeps back the order, not the deployment of what is there.
+            let blocked = what_blocks_an_order(cycle, authority, wanted, state).await;
+            // Where single names are in the way the order goes without them.
+            let goes_without = |blocked: &Blocked| {
+                let ordered = order_names::names_now(wanted, state, now);
+                order_names::can_go_without(&blocked.names, &ordered, wanted, state, now)
+            };
+            let blocked = blocked.map(|blocked| blocked.filter(|blocked| !goes_without(blocked)));
+            let blocked = blocked.map_or_else(
+                |problem| Some(Waits::from(problem)),
+                |blocked| blocked.map(Waits::from),
+            );
+            match blocked {
+                Some(blocked) => Some(blocked),
+                None => {
+                    let outlook = cycle.outlook(wanted, state).await;
+                    plan.places = outlook.places;
+                    outlook.problem.map(Waits::for_person)
+                }
+            }
+        } else {
+            None
+        };
+        match held {
+            Some(held) => plan.waiting = plan.waiting.or(Some(held)),
+            None => plan.order = Some(reason),
+        }
+    }
+    // With an order ahead the deployment follows it anyway, and what stands now is looked at again then.
+    if plan.order.is_none() {
+        let needed = deployment_needed(cycle, wanted, state).await;
+        if let Some(reason) = needed {
+            match holds(state.deployment_failure.as_ref()) {
+                Some(held) => plan.waiting = plan.waiting.or(Some(held)),
+                None => plan.deploy = plan.deploy.or(Some(reason)),
+            }
+        }
+    }
+    // What an order under way still needs is not swept.
+    plan.sweep = state.order.is_none() && !state.leftovers.is_empty(now)
+        || state.order.is_some() && plan.order.is_none() && plan.waiting.is_none();
+    Ok(plan)
 }
 
 impl From<Problem> for Waits {

@@ -8,7 +8,7 @@ pub(crate) mod deploy;
 pub(crate) mod notify;
 pub(crate) mod order;
 pub(crate) mod remove;
-mod rollback;
+pub(crate) mod rollback;
 pub(crate) mod work;
 
 use std::collections::BTreeSet;
@@ -19,7 +19,7 @@ use futures_util::{StreamExt, stream};
 use crate::contract::message::Sent;
 use crate::contract::report::{Entry, Outcome};
 use crate::contract::settings::Settings;
-use crate::life::decide::{Look, Plan, ToDo};
+use crate::life::decide::{Look, Plan, ToDo, look};
 use crate::life::work::Work;
 use crate::pass::context::Cycle;
 use crate::pass::halt::store_problem;
@@ -108,219 +108,228 @@ pub async fn list_known(store: &impl Store) -> Result<Known, Problem> {
     Ok(Known { documents, orphans })
 }
 
-impl<P: Ports> Cycle<'_, P> {
-    /// Looks at all the named certificates, then works off what is due, the most urgent first, each up to the configured number
-    /// at once. One that fails stops no other.
-    pub async fn run(&self, names: &[String], force: bool) -> Pass {
-        let concurrency = self.settings.limits.concurrency;
-        // Named twice is wanted once: two at work on one certificate would be in each other's way.
-        let names: BTreeSet<&String> = names.iter().collect();
-        let mut names: Vec<&String> = names.into_iter().collect();
-        // Where there is not the time to look at all of them, it must not always be the same that wait.
-        let first = fastrand::usize(..names.len().max(1));
-        names.rotate_left(first);
-        // Half of the time, so that what is found to be due gets done.
-        let until = self.clock.elapsed() + self.clock.left() / 2;
-        let looks: Vec<(&String, Look)> = stream::iter(names)
-            .map(|name| async move { (name, self.look_until(name, force, until).await) })
-            .buffer_unordered(concurrency)
-            .collect()
-            .await;
-        let looks = self.with_neighbours_in_mind(looks, force, until).await;
-        let (mut entries, mut due) = (Vec::new(), Vec::new());
-        for look in looks {
-            match look {
-                Look::Nothing => {}
-                Look::Settled(entry) => {
-                    log(&entry);
-                    entries.push(*entry);
-                }
-                Look::Work(to_do) => due.push(*to_do),
+/// Looks at all the named certificates, then works off what is due, the most urgent first, each up to the configured number
+/// at once. One that fails stops no other.
+pub async fn run<P: Ports>(cycle: &Cycle<'_, P>, names: &[String], force: bool) -> Pass {
+    let concurrency = cycle.settings.limits.concurrency;
+    // Named twice is wanted once: two at work on one certificate would be in each other's way.
+    let names: BTreeSet<&String> = names.iter().collect();
+    let mut names: Vec<&String> = names.into_iter().collect();
+    // Where there is not the time to look at all of them, it must not always be the same that wait.
+    let first = fastrand::usize(..names.len().max(1));
+    names.rotate_left(first);
+    // Half of the time, so that what is found to be due gets done.
+    let until = cycle.clock.elapsed() + cycle.clock.left() / 2;
+    let looks: Vec<(&String, Look)> = stream::iter(names)
+        .map(|name| async move { (name, look_until(cycle, name, force, until).await) })
+        .buffer_unordered(concurrency)
+        .collect()
+        .await;
+    let looks = with_neighbours_in_mind(cycle, looks, force, until).await;
+    let (mut entries, mut due) = (Vec::new(), Vec::new());
+    for look in looks {
+        match look {
+            Look::Nothing => {}
+            Look::Settled(entry) => {
+                log(&entry);
+                entries.push(*entry);
+            }
+            Look::Work(to_do) => due.push(*to_do),
+        }
+    }
+    keep_back_what_has_no_place(cycle, &mut due, &mut entries);
+    let now = cycle.clock.now();
+    due.sort_by_key(|to_do| to_do.urgency(now));
+    let worked_off: Vec<Option<Entry>> = stream::iter(due)
+        .map(|to_do| async move {
+            let entry = reconcile(cycle, to_do, force).await;
+            entry.iter().for_each(log);
+            entry
+        })
+        .buffer_unordered(concurrency)
+        .collect()
+        .await;
+    entries.extend(worked_off.into_iter().flatten());
+    cycle.look_ahead_of_all(&mut entries).await;
+    let shares = entries.iter().filter_map(|entry| share_left(cycle, entry));
+    Pass {
+        lowest_share_left: shares.min_by(f64::total_cmp),
+        sent: cycle.sent(),
+        most_on_a_load_balancer: cycle.most_certificates_on_a_load_balancer(),
+        entries,
+    }
+}
+
+/// Looks again at those whose place another document holds, or holds no more.
+async fn with_neighbours_in_mind<P: Ports>(
+    cycle: &Cycle<'_, P>,
+    looks: Vec<(&String, Look)>,
+    force: bool,
+    until: Duration,
+) -> Vec<Look> {
+    let due = looks.iter().filter_map(|(_, look)| match look {
+        Look::Work(to_do) => Some(to_do.wanted.name.clone()),
+        Look::Nothing | Look::Settled(_) => None,
+    });
+    let due: Vec<CertificateName> = due.collect();
+    let names: Vec<&str> = looks.iter().map(|(name, _)| name.as_str()).collect();
+    // What is not known in time is asked for again right before anything is taken.
+    let left = until.saturating_sub(cycle.clock.elapsed());
+    let settling = cycle.settle_contention(&names, &due);
+    let changed = tokio::time::timeout(left, settling)
+        .await
+        .unwrap_or_default();
+    let mut settled = Vec::with_capacity(looks.len());
+    for (name, look) in looks {
+        let is_concerned = changed.iter().any(|changed| changed.as_str() == name);
+        settled.push(match is_concerned {
+            true => look_until(cycle, name, force, until).await,
+            false => look,
+        });
+    }
+    settled
+}
+
+/// Lets no more be ordered than load balancers have room for; the rest waits for the next pass.
+fn keep_back_what_has_no_place<P: Ports>(
+    cycle: &Cycle<'_, P>,
+    due: &mut Vec<ToDo>,
+    entries: &mut Vec<Entry>,
+) {
+    let wishes = due.iter().filter(|to_do| to_do.plan.order.is_some());
+    let wishes: Vec<(&str, Vec<String>)> = wishes
+        .map(|to_do| {
+            let places = to_do.plan.places.iter().map(balancer_of);
+            (to_do.wanted.name.as_str(), places.collect())
+        })
+        .collect();
+    let waiting = cycle.without_a_place(&wishes);
+    for to_do in due.extract_if(.., |to_do| {
+        waiting
+            .iter()
+            .any(|name| name == to_do.wanted.name.as_str())
+    }) {
+        let reason = "its load balancer may be full: the next pass orders it where there is room";
+        let mut entry = Entry::bare(to_do.wanted.name.as_str(), Outcome::Waiting, reason);
+        entry.next_attempt = Some(crate::values::instant::whole_seconds(cycle.clock.now()));
+        log(&entry);
+        entries.push(entry);
+    }
+}
+
+/// Looks at a certificate, if that can be done until so long after the pass began.
+async fn look_until<P: Ports>(
+    cycle: &Cycle<'_, P>,
+    name: &str,
+    force: bool,
+    until: Duration,
+) -> Look {
+    match name.parse::<CertificateName>() {
+        Ok(parsed) => {
+            let left = until.saturating_sub(cycle.clock.elapsed());
+            match tokio::time::timeout(left, look(cycle, &parsed, force)).await {
+                Ok(looked) => looked.unwrap_or_else(|problem| Look::failed(name, problem)),
+                Err(_) => Look::Settled(Box::new(out_of_time(cycle, &parsed))),
             }
         }
-        self.keep_back_what_has_no_place(&mut due, &mut entries);
-        let now = self.clock.now();
-        due.sort_by_key(|to_do| to_do.urgency(now));
-        let worked_off: Vec<Option<Entry>> = stream::iter(due)
-            .map(|to_do| async move {
-                let entry = self.reconcile(to_do, force).await;
-                entry.iter().for_each(log);
-                entry
-            })
-            .buffer_unordered(concurrency)
-            .collect()
-            .await;
-        entries.extend(worked_off.into_iter().flatten());
-        self.look_ahead_of_all(&mut entries).await;
-        let shares = entries.iter().filter_map(|entry| self.share_left(entry));
-        Pass {
-            lowest_share_left: shares.min_by(f64::total_cmp),
-            sent: self.sent(),
-            most_on_a_load_balancer: self.most_certificates_on_a_load_balancer(),
-            entries,
+        Err(error) => {
+            let detail = format!("certificates/{name}.json: {error}; rename the object");
+            Look::failed(name, Problem::ours(Ours::InvalidDocument, detail))
         }
     }
+}
 
-    /// Looks again at those whose place another document holds, or holds no more.
-    async fn with_neighbours_in_mind(
-        &self,
-        looks: Vec<(&String, Look)>,
-        force: bool,
-        until: Duration,
-    ) -> Vec<Look> {
-        let due = looks.iter().filter_map(|(_, look)| match look {
-            Look::Work(to_do) => Some(to_do.wanted.name.clone()),
-            Look::Nothing | Look::Settled(_) => None,
-        });
-        let due: Vec<CertificateName> = due.collect();
-        let names: Vec<&str> = looks.iter().map(|(name, _)| name.as_str()).collect();
-        // What is not known in time is asked for again right before anything is taken.
-        let left = until.saturating_sub(self.clock.elapsed());
-        let settling = self.settle_contention(&names, &due);
-        let changed = tokio::time::timeout(left, settling)
-            .await
-            .unwrap_or_default();
-        let mut settled = Vec::with_capacity(looks.len());
-        for (name, look) in looks {
-            let is_concerned = changed.iter().any(|changed| changed.as_str() == name);
-            settled.push(match is_concerned {
-                true => self.look_until(name, force, until).await,
-                false => look,
-            });
-        }
-        settled
+/// Works a certificate off; `None` where there is nothing to tell.
+async fn reconcile<P: Ports>(
+    cycle: &Cycle<'_, P>,
+    mut to_do: ToDo,
+    mut force: bool,
+) -> Option<Entry> {
+    let name = to_do.wanted.name.clone();
+    let serial = |to_do: &ToDo| Some(to_do.state.certificate.as_ref()?.serial.clone());
+    let before = serial(&to_do);
+    // What was found stands, whether or not people can be told of it now.
+    let found = to_do.plan.tell.clone();
+    if let Some(found) = found.clone().filter(|_| !cycle.may_tell()) {
+        return reported(*found);
     }
-
-    /// Lets no more be ordered than load balancers have room for; the rest waits for the next pass.
-    fn keep_back_what_has_no_place(&self, due: &mut Vec<ToDo>, entries: &mut Vec<Entry>) {
-        let wishes = due.iter().filter(|to_do| to_do.plan.order.is_some());
-        let wishes: Vec<(&str, Vec<String>)> = wishes
-            .map(|to_do| {
-                let places = to_do.plan.places.iter().map(balancer_of);
-                (to_do.wanted.name.as_str(), places.collect())
-            })
-            .collect();
-        let waiting = self.without_a_place(&wishes);
-        for to_do in due.extract_if(.., |to_do| {
-            waiting
-                .iter()
-                .any(|name| name == to_do.wanted.name.as_str())
-        }) {
-            let reason =
-                "its load balancer may be full: the next pass orders it where there is room";
-            let mut entry = Entry::bare(to_do.wanted.name.as_str(), Outcome::Waiting, reason);
-            entry.next_attempt = Some(crate::values::instant::whole_seconds(self.clock.now()));
-            log(&entry);
-            entries.push(entry);
-        }
+    // A load balancer that another certificate of this pass found full has no room for this one either.
+    let mut places = to_do.plan.places.iter();
+    if let Some(problem) = places.find_map(|listener| cycle.refused_room(listener)) {
+        return Some(Entry::failed(name.as_str(), problem, None));
     }
-
-    /// Looks at a certificate, if that can be done until so long after the pass began.
-    async fn look_until(&self, name: &str, force: bool, until: Duration) -> Look {
-        match name.parse::<CertificateName>() {
-            Ok(parsed) => {
-                let left = until.saturating_sub(self.clock.elapsed());
-                match tokio::time::timeout(left, self.look(&parsed, force)).await {
-                    Ok(looked) => looked.unwrap_or_else(|problem| Look::failed(name, problem)),
-                    Err(_) => Look::Settled(Box::new(self.out_of_time(&parsed))),
-                }
+    let or_found = |entry: Entry| found.clone().map_or(Some(entry), |found| reported(*found));
+    // Whoever is not faster with the lease looks again: the winner may have settled everything.
+    for _ in 0..RACES {
+        if cycle.clock.left() < LEAST {
+            return or_found(out_of_time(cycle, &name));
+        }
+        let ToDo {
+            wanted,
+            document,
+            state,
+            etag,
+            plan,
+        } = to_do;
+        let begun = Work::begin(cycle, wanted, document, state, etag);
+        let Ok(begun) = tokio::time::timeout(cycle.clock.left(), begun).await else {
+            return or_found(out_of_time(cycle, &name));
+        };
+        match begun {
+            Ok(Some(mut work)) => {
+                work.by_hand = force;
+                return match plan {
+                    Plan {
+                        remove: Some(step), ..
+                    } => work.carry_out_removal(step).await,
+                    Plan {
+                        tell: Some(entry), ..
+                    } => reported(work.carry_out_telling(*entry).await),
+                    plan => Some(work.carry_out(plan, force).await),
+                };
+            }
+            Ok(None) => {
+                tokio::time::sleep(Duration::from_millis(50 + fastrand::u64(..100))).await;
             }
             Err(error) => {
-                let detail = format!("certificates/{name}.json: {error}; rename the object");
-                Look::failed(name, Problem::ours(Ours::InvalidDocument, detail))
+                return or_found(Entry::failed(name.as_str(), store_problem(&error), None));
             }
         }
-    }
-
-    /// Works a certificate off; `None` where there is nothing to tell.
-    async fn reconcile(&self, mut to_do: ToDo, mut force: bool) -> Option<Entry> {
-        let name = to_do.wanted.name.clone();
-        let serial = |to_do: &ToDo| Some(to_do.state.certificate.as_ref()?.serial.clone());
-        let before = serial(&to_do);
-        // What was found stands, whether or not people can be told of it now.
-        let found = to_do.plan.tell.clone();
-        if let Some(found) = found.clone().filter(|_| !self.may_tell()) {
-            return reported(*found);
-        }
-        // A load balancer that another certificate of this pass found full has no room for this one either.
-        let mut places = to_do.plan.places.iter();
-        if let Some(problem) = places.find_map(|listener| self.refused_room(listener)) {
-            return Some(Entry::failed(name.as_str(), problem, None));
-        }
-        let or_found = |entry: Entry| found.clone().map_or(Some(entry), |found| reported(*found));
-        // Whoever is not faster with the lease looks again: the winner may have settled everything.
-        for _ in 0..RACES {
-            if self.clock.left() < LEAST {
-                return or_found(self.out_of_time(&name));
+        let looking = async {
+            match look(cycle, &name, force).await? {
+                // The winner has renewed it: what was forced is done.
+                Look::Work(to_do) if force && serial(&to_do) != before => {
+                    force = false;
+                    look(cycle, &name, force).await
+                }
+                look => Ok(look),
             }
-            let ToDo {
-                wanted,
-                document,
-                state,
-                etag,
-                plan,
-            } = to_do;
-            let begun = Work::begin(self, wanted, document, state, etag);
-            let Ok(begun) = tokio::time::timeout(self.clock.left(), begun).await else {
-                return or_found(self.out_of_time(&name));
-            };
-            match begun {
-                Ok(Some(mut work)) => {
-                    work.by_hand = force;
-                    return match plan {
-                        Plan {
-                            remove: Some(step), ..
-                        } => work.carry_out_removal(step).await,
-                        Plan {
-                            tell: Some(entry), ..
-                        } => reported(work.carry_out_telling(*entry).await),
-                        plan => Some(work.carry_out(plan, force).await),
-                    };
-                }
-                Ok(None) => {
-                    tokio::time::sleep(Duration::from_millis(50 + fastrand::u64(..100))).await;
-                }
-                Err(error) => {
-                    return or_found(Entry::failed(name.as_str(), store_problem(&error), None));
-                }
-            }
-            let looking = async {
-                match self.look(&name, force).await? {
-                    // The winner has renewed it: what was forced is done.
-                    Look::Work(to_do) if force && serial(&to_do) != before => {
-                        force = false;
-                        self.look(&name, force).await
-                    }
-                    look => Ok(look),
-                }
-            };
-            to_do = match tokio::time::timeout(self.clock.left(), looking).await {
-                Ok(Ok(Look::Work(to_do))) => *to_do,
-                Ok(Ok(Look::Settled(entry))) => return Some(*entry),
-                Ok(Ok(Look::Nothing)) => return None,
-                Ok(Err(problem)) => return or_found(Entry::failed(name.as_str(), problem, None)),
-                Err(_) => return or_found(self.out_of_time(&name)),
-            };
-        }
-        let mut entry = self.out_of_time(&name);
-        entry.reason = "others keep working on it; the next pass looks again".to_owned();
-        or_found(entry)
+        };
+        to_do = match tokio::time::timeout(cycle.clock.left(), looking).await {
+            Ok(Ok(Look::Work(to_do))) => *to_do,
+            Ok(Ok(Look::Settled(entry))) => return Some(*entry),
+            Ok(Ok(Look::Nothing)) => return None,
+            Ok(Err(problem)) => return or_found(Entry::failed(name.as_str(), problem, None)),
+            Err(_) => return or_found(out_of_time(cycle, &name)),
+        };
     }
+    let mut entry = out_of_time(cycle, &name);
+    entry.reason = "others keep working on it; the next pass looks again".to_owned();
+    or_found(entry)
+}
 
-    fn out_of_time(&self, name: &CertificateName) -> Entry {
-        let reason = "out of time; the next pass looks at it";
-        let mut entry = Entry::bare(name.as_str(), Outcome::Waiting, reason);
-        entry.next_attempt = Some(crate::values::instant::whole_seconds(self.clock.now()));
-        entry.is_unseen = true;
-        entry
-    }
+fn out_of_time<P: Ports>(cycle: &Cycle<'_, P>, name: &CertificateName) -> Entry {
+    let reason = "out of time; the next pass looks at it";
+    let mut entry = Entry::bare(name.as_str(), Outcome::Waiting, reason);
+    entry.next_attempt = Some(crate::values::instant::whole_seconds(cycle.clock.now()));
+    entry.is_unseen = true;
+    entry
+}
 
-    fn share_left(&self, entry: &Entry) -> Option<f64> {
-        let (from, to) = (entry.not_before?, entry.not_after?);
-        let share =
-            (to - self.clock.now()).as_seconds_f64() / (to - from).as_seconds_f64().max(1.0);
-        Some(share.clamp(0.0, 1.0))
-    }
+fn share_left<P: Ports>(cycle: &Cycle<'_, P>, entry: &Entry) -> Option<f64> {
+    let (from, to) = (entry.not_before?, entry.not_after?);
+    let share = (to - cycle.clock.now()).as_seconds_f64() / (to - from).as_seconds_f64().max(1.0);
+    Some(share.clamp(0.0, 1.0))
 }
 
 /// Returns what is reported of a certificate that people were told of: nothing any more of one that was removed.

@@ -151,86 +151,82 @@ impl State {
     }
 }
 
-impl<P: Ports> Cycle<'_, P> {
-    /// Fills in what an older record does not tell of the certificate before, from the vault.
-    pub(crate) async fn look_up_previous(
-        &self,
-        name: &CertificateName,
-        state: &mut State,
-    ) -> Result<(), Problem> {
-        let (Some(serial), None, Some(current)) =
-            (&state.previous, &state.previous_held, &state.certificate)
-        else {
-            return Ok(());
-        };
-        let Some(leaf) = self.leaf_in_vault(name, serial).await? else {
-            return Ok(());
-        };
-        let held = current.like(&leaf, self.clock.now());
-        state.previous_held = held.map(Box::new);
-        Ok(())
-    }
+/// Fills in what an older record does not tell of the certificate before, from the vault.
+pub(crate) async fn look_up_previous<P: Ports>(
+    cycle: &Cycle<'_, P>,
+    name: &CertificateName,
+    state: &mut State,
+) -> Result<(), Problem> {
+    let (Some(serial), None, Some(current)) =
+        (&state.previous, &state.previous_held, &state.certificate)
+    else {
+        return Ok(());
+    };
+    let Some(leaf) = leaf_in_vault(cycle, name, serial).await? else {
+        return Ok(());
+    };
+    let held = current.like(&leaf, cycle.clock.now());
+    state.previous_held = held.map(Box::new);
+    Ok(())
+}
 
-    async fn leaf_in_vault(
-        &self,
-        name: &CertificateName,
-        serial: &str,
-    ) -> Result<Option<Leaf>, Problem> {
-        let object = store::vault_key(name, serial);
-        let read = read_record::<VaultEntry>(self.ports.store(), &object).await;
-        let entry = read.map_err(|error| crate::pass::halt::store_problem(&error))?;
-        let chain = entry.and_then(|(entry, _)| Chain::parse(&entry.chain).ok());
-        Ok(chain.map(|chain| chain.leaf().clone()))
-    }
+async fn leaf_in_vault<P: Ports>(
+    cycle: &Cycle<'_, P>,
+    name: &CertificateName,
+    serial: &str,
+) -> Result<Option<Leaf>, Problem> {
+    let object = store::vault_key(name, serial);
+    let read = read_record::<VaultEntry>(cycle.ports.store(), &object).await;
+    let entry = read.map_err(|error| crate::pass::halt::store_problem(&error))?;
+    let chain = entry.and_then(|(entry, _)| Chain::parse(&entry.chain).ok());
+    Ok(chain.map(|chain| chain.leaf().clone()))
+}
 
-    /// Returns a leaf of ours by its serial, from the vault or as a certificate manager holds it
-    /// under our tags. What has no key any more can still be revoked.
-    pub(crate) async fn leaf_of_ours(
-        &self,
-        name: &CertificateName,
-        state: &State,
-        serial: &str,
-    ) -> Result<Option<Leaf>, Problem> {
-        if let Some(leaf) = self.leaf_in_vault(name, serial).await? {
-            return Ok(Some(leaf));
-        }
-        for (region, import) in &state.imports {
-            let superseded = import.superseded.iter().map(|old| &old.arn);
-            for arn in import.arn.iter().chain(superseded) {
-                let leaf = self
-                    .leaf_in_certificate_manager(name, region, arn, serial)
-                    .await;
-                let failed =
-                    |error: ServiceError| error.problem(Ours::CertificateManager, arn.as_str());
-                if let Some(leaf) = leaf.map_err(failed)? {
-                    return Ok(Some(leaf));
-                }
+/// Returns a leaf of ours by its serial, from the vault or as a certificate manager holds it
+/// under our tags. What has no key any more can still be revoked.
+pub(crate) async fn leaf_of_ours<P: Ports>(
+    cycle: &Cycle<'_, P>,
+    name: &CertificateName,
+    state: &State,
+    serial: &str,
+) -> Result<Option<Leaf>, Problem> {
+    if let Some(leaf) = leaf_in_vault(cycle, name, serial).await? {
+        return Ok(Some(leaf));
+    }
+    for (region, import) in &state.imports {
+        let superseded = import.superseded.iter().map(|old| &old.arn);
+        for arn in import.arn.iter().chain(superseded) {
+            let leaf = leaf_in_certificate_manager(cycle, name, region, arn, serial).await;
+            let failed =
+                |error: ServiceError| error.problem(Ours::CertificateManager, arn.as_str());
+            if let Some(leaf) = leaf.map_err(failed)? {
+                return Ok(Some(leaf));
             }
         }
-        Ok(None)
     }
+    Ok(None)
+}
 
-    async fn leaf_in_certificate_manager(
-        &self,
-        name: &CertificateName,
-        region: &str,
-        arn: &CertificateArn,
-        serial: &str,
-    ) -> Result<Option<Leaf>, ServiceError> {
-        let manager = self.ports.certificate_manager(region);
-        let described = manager.describe(arn).await?;
-        let held = described.and_then(|described| described.serial);
-        if held.is_none_or(|held| !same_serial(&held, serial)) {
-            return Ok(None);
-        }
-        let tags = manager.tags(arn).await?.unwrap_or_default();
-        if !self.is_ours(&tags, name) {
-            return Ok(None);
-        }
-        let pem = manager.leaf_pem(arn).await?;
-        let chain = pem.and_then(|pem| Chain::parse(&pem).ok());
-        Ok(chain.map(|chain| chain.leaf().clone()))
+async fn leaf_in_certificate_manager<P: Ports>(
+    cycle: &Cycle<'_, P>,
+    name: &CertificateName,
+    region: &str,
+    arn: &CertificateArn,
+    serial: &str,
+) -> Result<Option<Leaf>, ServiceError> {
+    let manager = cycle.ports.certificate_manager(region);
+    let described = manager.describe(arn).await?;
+    let held = described.and_then(|described| described.serial);
+    if held.is_none_or(|held| !same_serial(&held, serial)) {
+        return Ok(None);
     }
+    let tags = manager.tags(arn).await?.unwrap_or_default();
+    if !cycle.is_ours(&tags, name) {
+        return Ok(None);
+    }
+    let pem = manager.leaf_pem(arn).await?;
+    let chain = pem.and_then(|pem| Chain::parse(&pem).ok());
+    Ok(chain.map(|chain| chain.leaf().clone()))
 }
 
 impl Held {
@@ -323,7 +319,7 @@ impl<P: Ports> Work<'_, '_, P> {
             Problem::ours(Ours::Settings, detail)
         })?;
         let name = &self.wanted.name;
-        let leaf = self.cycle.leaf_of_ours(name, &self.state, serial).await?;
+        let leaf = leaf_of_ours(self.cycle, name, &self.state, serial).await?;
         let leaf = leaf.ok_or_else(gone)?;
         self.grant("revoking", LEAST, LEAST)?;
         let account = self.cycle.account(authority).await?;

@@ -25,31 +25,31 @@ enum OnListener {
     Default(String),
 }
 
-impl<P: Ports> Cycle<'_, P> {
-    /// Whether the overlap after a switch is over.
-    pub(crate) fn may_delete(&self, old: &Superseded) -> bool {
-        // Not in the pass that detached it: what the load balancer says about its use lags behind.
-        let overlap = Duration::from_secs(self.settings.limits.overlap_seconds);
-        old.detached_since(self.clock.now())
-            .is_some_and(|at| at < self.clock.received() && at + overlap <= self.clock.now())
-    }
+/// Whether the overlap after a switch is over.
+pub(crate) fn may_delete<P: Ports>(cycle: &Cycle<'_, P>, old: &Superseded) -> bool {
+    // Not in the pass that detached it: what the load balancer says about its use lags behind.
+    let overlap = Duration::from_secs(cycle.settings.limits.overlap_seconds);
+    old.detached_since(cycle.clock.now())
+        .is_some_and(|at| at < cycle.clock.received() && at + overlap <= cycle.clock.now())
 }
 
-impl<P: Ports> Cycle<'_, P> {
-    /// Whether a certificate that had lost our tags has them again or is gone. What cannot be told
-    /// stays as it is.
-    pub(crate) async fn is_settled(
-        &self,
-        region: &str,
-        lost: &Untagged,
-        name: &CertificateName,
-    ) -> bool {
-        let tags = self.ports.certificate_manager(region).tags(&lost.arn).await;
-        match tags {
-            Ok(None) => true,
-            Ok(Some(tags)) => self.is_ours(&tags, name),
-            Err(_) => false,
-        }
+/// Whether a certificate that had lost our tags has them again or is gone. What cannot be told
+/// stays as it is.
+pub(crate) async fn is_settled<P: Ports>(
+    cycle: &Cycle<'_, P>,
+    region: &str,
+    lost: &Untagged,
+    name: &CertificateName,
+) -> bool {
+    let tags = cycle
+        .ports
+        .certificate_manager(region)
+        .tags(&lost.arn)
+        .await;
+    match tags {
+        Ok(None) => true,
+        Ok(Some(tags)) => cycle.is_ours(&tags, name),
+        Err(_) => false,
     }
 }
 
@@ -59,11 +59,7 @@ impl<P: Ports> Work<'_, '_, P> {
         for (region, mut import) in self.state.imports.clone() {
             let lost = std::mem::take(&mut import.untagged);
             for lost in lost {
-                if !self
-                    .cycle
-                    .is_settled(&region, &lost, &self.wanted.name)
-                    .await
-                {
+                if !is_settled(self.cycle, &region, &lost, &self.wanted.name).await {
                     continue;
                 }
                 self.note("tags settled", lost.arn.to_string());
@@ -258,7 +254,7 @@ impl<P: Ports> Work<'_, '_, P> {
             .imports
             .iter()
             .flat_map(|(region, import)| import.superseded.iter().map(move |old| (region, old)))
-            .filter(|(_, old)| self.cycle.may_delete(old))
+            .filter(|(_, old)| may_delete(self.cycle, old))
             .map(|(region, old)| (region.clone(), old.arn.clone()))
             .collect();
         for (region, arn) in due {

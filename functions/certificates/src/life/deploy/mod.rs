@@ -3,7 +3,7 @@
 //! A deployment can be repeated from any point. It never needs the authority.
 
 pub(crate) mod attach;
-mod clean_up;
+pub(crate) mod clean_up;
 pub(crate) mod create_listener;
 mod import;
 mod prove;
@@ -13,6 +13,7 @@ use crate::contract::report::{TargetKind, TargetState};
 use crate::contract::settings::CheckMode;
 use crate::contract::word::Word;
 use crate::life::deploy::attach::{placing, says_default};
+use crate::life::deploy::clean_up::{is_settled, may_delete};
 use crate::life::deploy::import::{Imported, Issued};
 use crate::life::deploy::prove::{is_old, proof_is_due};
 use crate::life::work::Work;
@@ -33,143 +34,142 @@ use crate::values::instant::rfc3339;
 use crate::values::problem::Problem;
 use crate::values::problem_types::Ours;
 
-impl<P: Ports> Cycle<'_, P> {
-    /// Returns why a deployment is needed, or `None` when everything is as wanted. Reads each listener once per pass.
-    pub(crate) async fn deployment_needed(&self, wanted: &Wanted, state: &State) -> Option<String> {
-        let held = state.certificate.as_ref()?;
-        let document = wanted;
-        let wanted = &*state.in_force(wanted, &self.judge().directories(wanted), &self.home);
-        let now = self.clock.now();
-        for target in &wanted.targets {
-            let (_, id) = target_id(target, state, &self.home);
-            let region = target_region(target, &self.home);
-            let import = state
-                .imports
-                .get(region)
-                .filter(|import| import.serial.as_ref() == Some(&held.serial));
-            let Some(arn) = import.and_then(|import| import.arn.as_ref()) else {
-                return Some(format!("the certificate is not yet imported in {region}"));
-            };
-            if state.contended.contains_key(&id) {
-                continue;
-            }
-            let Some(record) = state.target(&id).filter(|record| {
-                record.serial.as_ref() == Some(&held.serial)
-                    && record.certificate_arn.as_ref() == Some(arn)
-                    && matches!(record.state, TargetState::Attached | TargetState::Imported)
-            }) else {
-                return Some(format!("the certificate is not yet on {id}"));
-            };
-            let Target::Listener { at, placement } = target else {
-                if is_old(record.checked_at, now) {
-                    return Some(format!(
-                        "the daily look at the certificate manager of {region} is due"
-                    ));
-                }
-                continue;
-            };
-            let Some(listener) = state.listener(at) else {
-                return Some(format!("{id} is not yet known to have a listener"));
-            };
-            // Could not tell: the deployment reads it again, says what is wrong and remembers that.
-            let Ok(holding) = self.holding_seen(listener).await else {
-                return Some(format!("{listener} could not be read"));
-            };
-            if record.stays_are_old(now) {
-                return Some(format!("what stays on {listener} is looked at again"));
-            }
-            let lacks_names = (wanted.domains.iter()).any(|name| !held.domains.contains(name));
-            let keeps_default = lacks_names
-                && (holding.default.as_ref())
-                    .is_some_and(|default| record.stays.contains_key(default));
-            let placement = match keeps_default {
-                true => Placement::Sni,
-                false => *placement,
-            };
-            let mut placing = placing(wanted, state, listener, placement, arn.clone(), now);
-            if !says_default(document, state, listener, &self.home) {
-                placing.leaves_others_default(&holding);
-            }
-            let holding = holding.without(&record.stuck);
-            let holding = holding.without(&record.stays.keys().cloned().collect());
-            if !listener::is_as_wanted(&holding, &placing.wish()) {
-                return Some(format!("{listener} does not hold what it should"));
-            }
-            if !record.standby.is_empty() {
-                return Some(format!("a switch on {listener} is not finished"));
-            }
-            if proof_is_due(self.settings.proof.mode, record, now) {
-                return Some(format!("a proof of {listener} is due"));
-            }
-        }
-        if state.deployment_failure.is_some() {
-            return Some("the last deployment did not succeed".to_owned());
-        }
-        if state.still_served.is_some() {
-            return Some("the last deployment was not finished".to_owned());
-        }
-        if let Some(stray) = stray_targets(wanted, state, &self.home).first() {
-            return Some(format!("the document does not name {stray} any more"));
-        }
-        for (region, import) in &state.imports {
-            for lost in &import.untagged {
-                if self.is_settled(region, lost, &wanted.name).await {
-                    return Some(format!("{} has its tags again, or is gone", lost.arn));
-                }
-            }
-        }
-        if self.has_let_go(wanted, state).await {
-            return Some("a superseded certificate is on no listener any more".to_owned());
-        }
-        let due = state
+/// Returns why a deployment is needed, or `None` when everything is as wanted. Reads each listener once per pass.
+pub(crate) async fn deployment_needed<P: Ports>(
+    cycle: &Cycle<'_, P>,
+    wanted: &Wanted,
+    state: &State,
+) -> Option<String> {
+    let held = state.certificate.as_ref()?;
+    let document = wanted;
+    let wanted = &*state.in_force(wanted, &cycle.judge().directories(wanted), &cycle.home);
+    let now = cycle.clock.now();
+    for target in &wanted.targets {
+        let (_, id) = target_id(target, state, &cycle.home);
+        let region = target_region(target, &cycle.home);
+        let import = state
             .imports
-            .values()
-            .flat_map(|import| &import.superseded)
-            .any(|old| self.may_delete(old));
-        if due
-            || state.imports.iter().any(|(region, import)| {
-                (import.arn.is_some() || import.importing.is_some())
-                    && !uses_region(wanted, region, &self.home)
-            })
-        {
-            return Some("superseded certificates are to be deleted".to_owned());
+            .get(region)
+            .filter(|import| import.serial.as_ref() == Some(&held.serial));
+        let Some(arn) = import.and_then(|import| import.arn.as_ref()) else {
+            return Some(format!("the certificate is not yet imported in {region}"));
+        };
+        if state.contended.contains_key(&id) {
+            continue;
         }
-        None
+        let Some(record) = state.target(&id).filter(|record| {
+            record.serial.as_ref() == Some(&held.serial)
+                && record.certificate_arn.as_ref() == Some(arn)
+                && matches!(record.state, TargetState::Attached | TargetState::Imported)
+        }) else {
+            return Some(format!("the certificate is not yet on {id}"));
+        };
+        let Target::Listener { at, placement } = target else {
+            if is_old(record.checked_at, now) {
+                return Some(format!(
+                    "the daily look at the certificate manager of {region} is due"
+                ));
+            }
+            continue;
+        };
+        let Some(listener) = state.listener(at) else {
+            return Some(format!("{id} is not yet known to have a listener"));
+        };
+        // Could not tell: the deployment reads it again, says what is wrong and remembers that.
+        let Ok(holding) = cycle.holding_seen(listener).await else {
+            return Some(format!("{listener} could not be read"));
+        };
+        if record.stays_are_old(now) {
+            return Some(format!("what stays on {listener} is looked at again"));
+        }
+        let lacks_names = (wanted.domains.iter()).any(|name| !held.domains.contains(name));
+        let keeps_default = lacks_names
+            && (holding.default.as_ref()).is_some_and(|default| record.stays.contains_key(default));
+        let placement = match keeps_default {
+            true => Placement::Sni,
+            false => *placement,
+        };
+        let mut placing = placing(wanted, state, listener, placement, arn.clone(), now);
+        if !says_default(document, state, listener, &cycle.home) {
+            placing.leaves_others_default(&holding);
+        }
+        let holding = holding.without(&record.stuck);
+        let holding = holding.without(&record.stays.keys().cloned().collect());
+        if !listener::is_as_wanted(&holding, &placing.wish()) {
+            return Some(format!("{listener} does not hold what it should"));
+        }
+        if !record.standby.is_empty() {
+            return Some(format!("a switch on {listener} is not finished"));
+        }
+        if proof_is_due(cycle.settings.proof.mode, record, now) {
+            return Some(format!("a proof of {listener} is due"));
+        }
     }
+    if state.deployment_failure.is_some() {
+        return Some("the last deployment did not succeed".to_owned());
+    }
+    if state.still_served.is_some() {
+        return Some("the last deployment was not finished".to_owned());
+    }
+    if let Some(stray) = stray_targets(wanted, state, &cycle.home).first() {
+        return Some(format!("the document does not name {stray} any more"));
+    }
+    for (region, import) in &state.imports {
+        for lost in &import.untagged {
+            if is_settled(cycle, region, lost, &wanted.name).await {
+                return Some(format!("{} has its tags again, or is gone", lost.arn));
+            }
+        }
+    }
+    if has_let_go(cycle, wanted, state).await {
+        return Some("a superseded certificate is on no listener any more".to_owned());
+    }
+    let due = state
+        .imports
+        .values()
+        .flat_map(|import| &import.superseded)
+        .any(|old| may_delete(cycle, old));
+    if due
+        || state.imports.iter().any(|(region, import)| {
+            (import.arn.is_some() || import.importing.is_some())
+                && !uses_region(wanted, region, &cycle.home)
+        })
+    {
+        return Some("superseded certificates are to be deleted".to_owned());
+    }
+    None
 }
 
-impl<P: Ports> Cycle<'_, P> {
-    /// Whether a superseded certificate that was still listed after its switch has left the listeners since.
-    async fn has_let_go(&self, wanted: &Wanted, state: &State) -> bool {
-        for (region, import) in &state.imports {
-            let waiting = import.superseded.iter();
-            let mut waiting: Vec<&str> = waiting
-                .filter(|old| old.detached_since(self.clock.now()).is_none())
-                .map(|old| old.arn.as_str())
-                .filter(|arn| !state.targets.iter().any(|target| target.standby.holds(arn)))
-                .collect();
-            for target in &wanted.targets {
-                let Target::Listener { at, .. } = target else {
-                    continue;
-                };
-                if waiting.is_empty() || at.region() != region {
-                    continue;
-                }
-                let Some(listener) = state.listener(at) else {
-                    waiting.clear();
-                    continue;
-                };
-                match self.holding_seen(listener).await {
-                    Ok(holding) => waiting.retain(|arn| !holding.has(arn)),
-                    Err(_) => waiting.clear(),
-                }
+/// Whether a superseded certificate that was still listed after its switch has left the listeners since.
+async fn has_let_go<P: Ports>(cycle: &Cycle<'_, P>, wanted: &Wanted, state: &State) -> bool {
+    for (region, import) in &state.imports {
+        let waiting = import.superseded.iter();
+        let mut waiting: Vec<&str> = waiting
+            .filter(|old| old.detached_since(cycle.clock.now()).is_none())
+            .map(|old| old.arn.as_str())
+            .filter(|arn| !state.targets.iter().any(|target| target.standby.holds(arn)))
+            .collect();
+        for target in &wanted.targets {
+            let Target::Listener { at, .. } = target else {
+                continue;
+            };
+            if waiting.is_empty() || at.region() != region {
+                continue;
             }
-            if !waiting.is_empty() {
-                return true;
+            let Some(listener) = state.listener(at) else {
+                waiting.clear();
+                continue;
+            };
+            match cycle.holding_seen(listener).await {
+                Ok(holding) => waiting.retain(|arn| !holding.has(arn)),
+                Err(_) => waiting.clear(),
             }
         }
-        false
+        if !waiting.is_empty() {
+            return true;
+        }
     }
+    false
 }
 
 /// What came of bringing a certificate to its regions.

@@ -1,11 +1,12 @@
 //! Which authority is asked, for which names, and what follows when one of them stands in the way.
 
-mod place;
+pub(crate) mod place;
 mod pursue;
 pub(crate) mod route;
 
 use crate::contract::certificate::Wanted;
 use crate::contract::settings::Authority;
+use crate::life::order::place::what_blocks_an_order;
 use crate::life::order::route::OrderRoute;
 use crate::life::work::Work;
 use crate::pass::context::Cycle;
@@ -17,108 +18,110 @@ use crate::rules::renewal::Decision;
 use crate::values::problem::{Failure, Problem};
 use crate::values::problem_types::Ours;
 
-impl<P: Ports> Cycle<'_, P> {
-    /// Returns where the next order for a document goes.
-    pub(crate) async fn route(
-        &self,
-        wanted: &Wanted,
-        state: &State,
-    ) -> Result<OrderRoute<'_>, Problem> {
-        let route = OrderRoute {
-            authority: self.authority_for(wanted, state).await?,
-            is_rehearsal: false,
-        };
-        let rehearsal = self.rehearsal_before(wanted, state, &route);
-        Ok(rehearsal.unwrap_or(route))
-    }
+/// Returns where the next order for a document goes.
+pub(crate) async fn route_of<'c, P: Ports>(
+    cycle: &'c Cycle<'_, P>,
+    wanted: &Wanted,
+    state: &State,
+) -> Result<OrderRoute<'c>, Problem> {
+    let route = OrderRoute {
+        authority: authority_for(cycle, wanted, state).await?,
+        is_rehearsal: false,
+    };
+    let rehearsal = rehearsal_before(cycle, wanted, state, &route);
+    Ok(rehearsal.unwrap_or(route))
+}
 
-    /// Returns the first authority of a document's list, or where that is down or limiting and little of the lifetime is left, the next
-    /// that is not and that no CAA record forbids.
-    async fn authority_for(&self, wanted: &Wanted, state: &State) -> Result<&Authority, Problem> {
-        let mut candidates = Vec::new();
-        for key in &wanted.authorities {
-            candidates.push(self.settings.authority(key)?);
+/// Returns the first authority of a document's list, or where that is down or limiting and little of the lifetime is left, the next
+/// that is not and that no CAA record forbids.
+async fn authority_for<'c, P: Ports>(
+    cycle: &'c Cycle<'_, P>,
+    wanted: &Wanted,
+    state: &State,
+) -> Result<&'c Authority, Problem> {
+    let mut candidates = Vec::new();
+    for key in &wanted.authorities {
+        candidates.push(cycle.settings.authority(key)?);
+    }
+    let Some((first, others)) = candidates.split_first() else {
+        return cycle.settings.authority(&cycle.settings.defaults.authority);
+    };
+    let now = cycle.clock.now();
+    if others.is_empty() {
+        return Ok(first);
+    }
+    let is_left_alone = |authority: &Authority| {
+        let failure = state.failure_at(&authority.directory);
+        failure.is_some_and(|failure| failure.is_unavailable(now))
+    };
+    // What was begun elsewhere is seen through there.
+    let under_way = state.order.as_ref().filter(|order| !order.rehearsal);
+    let begun = under_way.and_then(|order| {
+        let mut all = candidates.iter();
+        all.find(|authority| authority.directory == order.directory)
+    });
+    if let Some(begun) = begun
+        && !is_left_alone(begun)
+    {
+        return Ok(begun);
+    }
+    if !order_names::little_is_left(state, cycle.settings.fallback_share, now) {
+        return Ok(first);
+    }
+    for (place, authority) in candidates.iter().enumerate() {
+        if is_left_alone(authority) {
+            continue;
         }
-        let Some((first, others)) = candidates.split_first() else {
-            return self.settings.authority(&self.settings.defaults.authority);
-        };
-        let now = self.clock.now();
-        if others.is_empty() {
-            return Ok(first);
+        let blocked = what_blocks_an_order(cycle, authority, wanted, state).await;
+        if matches!(blocked, Ok(Some(_))) {
+            continue;
         }
-        let is_left_alone = |authority: &Authority| {
-            let failure = state.failure_at(&authority.directory);
-            failure.is_some_and(|failure| failure.is_unavailable(now))
-        };
-        // What was begun elsewhere is seen through there.
-        let under_way = state.order.as_ref().filter(|order| !order.rehearsal);
-        let begun = under_way.and_then(|order| {
-            let mut all = candidates.iter();
-            all.find(|authority| authority.directory == order.directory)
-        });
-        if let Some(begun) = begun
-            && !is_left_alone(begun)
-        {
-            return Ok(begun);
-        }
-        if !order_names::little_is_left(state, self.settings.fallback_share, now) {
-            return Ok(first);
-        }
-        for (place, authority) in candidates.iter().enumerate() {
-            if is_left_alone(authority) {
+        if place > 0 {
+            let names = order_names::names_now(wanted, state, now);
+            let account = cycle.account_seen(authority).await;
+            let forbidden = cycle
+                .forbidden_by_caa(authority, account.as_deref(), &names)
+                .await;
+            if !forbidden.is_empty() {
                 continue;
             }
-            let blocked = self.what_blocks_an_order(authority, wanted, state).await;
-            if matches!(blocked, Ok(Some(_))) {
-                continue;
-            }
-            if place > 0 {
-                let names = order_names::names_now(wanted, state, now);
-                let account = self.account_seen(authority).await;
-                let forbidden = self
-                    .forbidden_by_caa(authority, account.as_deref(), &names)
-                    .await;
-                if !forbidden.is_empty() {
-                    continue;
-                }
-            }
-            return Ok(authority);
         }
-        Ok(first)
+        return Ok(authority);
     }
+    Ok(first)
+}
 
-    /// Returns where names that were never issued are ordered for nothing first, until that has succeeded.
-    fn rehearsal_before(
-        &self,
-        wanted: &Wanted,
-        state: &State,
-        route: &OrderRoute<'_>,
-    ) -> Option<OrderRoute<'_>> {
-        let authority = self
-            .settings
-            .authorities
-            .get(self.settings.rehearse.as_ref()?)?;
-        let now = self.clock.now();
-        let names = order_names::names_now(wanted, state, now);
-        let mut issued = state
-            .certificate
-            .iter()
-            .chain(state.previous_held.as_deref());
-        let passed = state.rehearsed.as_ref().is_some_and(|rehearsed| {
-            rehearsed.domains == names && rehearsed.directory == authority.directory
-        });
-        // What ends or was revoked is not put at risk for a rehearsal.
-        let has_time = (state.certificate.as_ref()).is_none_or(|held| !held.cannot_wait(now));
-        let is_needed = has_time
-            && authority.directory != route.authority.directory
-            && !passed
-            && !route.fits(wanted, state, now)
-            && !issued.any(|held| held.domains == names);
-        is_needed.then_some(OrderRoute {
-            authority,
-            is_rehearsal: true,
-        })
-    }
+/// Returns where names that were never issued are ordered for nothing first, until that has succeeded.
+fn rehearsal_before<'c, P: Ports>(
+    cycle: &'c Cycle<'_, P>,
+    wanted: &Wanted,
+    state: &State,
+    route: &OrderRoute<'_>,
+) -> Option<OrderRoute<'c>> {
+    let authority = cycle
+        .settings
+        .authorities
+        .get(cycle.settings.rehearse.as_ref()?)?;
+    let now = cycle.clock.now();
+    let names = order_names::names_now(wanted, state, now);
+    let mut issued = state
+        .certificate
+        .iter()
+        .chain(state.previous_held.as_deref());
+    let passed = state.rehearsed.as_ref().is_some_and(|rehearsed| {
+        rehearsed.domains == names && rehearsed.directory == authority.directory
+    });
+    // What ends or was revoked is not put at risk for a rehearsal.
+    let has_time = (state.certificate.as_ref()).is_none_or(|held| !held.cannot_wait(now));
+    let is_needed = has_time
+        && authority.directory != route.authority.directory
+        && !passed
+        && !route.fits(wanted, state, now)
+        && !issued.any(|held| held.domains == names);
+    is_needed.then_some(OrderRoute {
+        authority,
+        is_rehearsal: true,
+    })
 }
 
 impl<P: Ports> Work<'_, '_, P> {
@@ -127,7 +130,7 @@ impl<P: Ports> Work<'_, '_, P> {
     pub(crate) async fn order(&mut self, reason: &str, force: bool) -> Result<bool, Halt> {
         let cycle = self.cycle;
         for round in 0..MOST_ORDERS {
-            let route = cycle.route(&self.wanted, &self.state).await?;
+            let route = route_of(cycle, &self.wanted, &self.state).await?;
             if round > 0 {
                 self.may_order_at(&route.authority.directory)?;
             }
@@ -161,7 +164,7 @@ impl<P: Ports> Work<'_, '_, P> {
                 Halt::LeaseLost => false,
             };
             let next = match is_unavailable {
-                true => cycle.route(&self.wanted, &self.state).await?,
+                true => route_of(cycle, &self.wanted, &self.state).await?,
                 false => return Err(halt),
             };
             let now = cycle.clock.now();

@@ -21,95 +21,90 @@ use crate::values::names::DnsName;
 use crate::values::problem::{self, Problem, REPLACES_NOT_ECHOED, Refusal};
 use crate::values::problem_types::Ours;
 
-impl<P: Ports> Cycle<'_, P> {
-    /// Returns what an order is to the authority's limits; `as_successor`: it says which certificate it replaces.
-    fn purpose(
-        &self,
-        names: &[DnsName],
-        held: Option<&Held>,
-        directory: &str,
-        as_successor: bool,
-    ) -> Purpose {
-        let now = self.clock.now();
-        let in_window = as_successor && held.is_some_and(|held| held.is_in_window(now));
-        Purpose::of(held, names, directory, in_window, now)
-    }
+/// Returns what an order is to the authority's limits; `as_successor`: it says which certificate it replaces.
+fn purpose<P: Ports>(
+    cycle: &Cycle<'_, P>,
+    names: &[DnsName],
+    held: Option<&Held>,
+    directory: &str,
+    as_successor: bool,
+) -> Purpose {
+    let now = cycle.clock.now();
+    let in_window = as_successor && held.is_some_and(|held| held.is_in_window(now));
+    Purpose::of(held, names, directory, in_window, now)
+}
 
-    /// Returns what the next order for a document would be to the authority's limits.
-    pub(crate) fn purpose_of_next(
-        &self,
-        wanted: &Wanted,
-        state: &State,
-        directory: &str,
-    ) -> Purpose {
-        let held = state.certificate.as_ref();
-        let now = self.clock.now();
-        let successor = held.and_then(|held| held.replaceable(wanted, directory, now));
-        let names = order_names::names_now(wanted, state, now);
-        self.purpose(&names, held, directory, successor.is_some())
-    }
+/// Returns what the next order for a document would be to the authority's limits.
+pub(crate) fn purpose_of_next<P: Ports>(
+    cycle: &Cycle<'_, P>,
+    wanted: &Wanted,
+    state: &State,
+    directory: &str,
+) -> Purpose {
+    let held = state.certificate.as_ref();
+    let now = cycle.clock.now();
+    let successor = held.and_then(|held| held.replaceable(wanted, directory, now));
+    let names = order_names::names_now(wanted, state, now);
+    purpose(cycle, &names, held, directory, successor.is_some())
+}
 
-    /// Returns why no order can be made for a document now: the authority's limits and holds, and the certificate manager's quota,
-    /// since what cannot be imported is not ordered. Little lifetime left, or a window that is over, outweighs the latter.
-    pub(crate) async fn what_blocks_an_order(
-        &self,
-        authority: &Authority,
-        wanted: &Wanted,
-        state: &State,
-    ) -> Result<Option<Blocked>, Problem> {
-        let purpose = self.purpose_of_next(wanted, state, &authority.directory);
-        let held = state.certificate.as_ref();
-        let now = self.clock.now();
-        let urgent = held.is_some_and(|held| held.cannot_wait(now));
-        let names = order_names::names_now(wanted, state, now);
-        let blocked = self
-            .what_blocks(authority, &wanted.name, &names, purpose)
-            .await;
-        let blocked = match blocked {
-            Err(problem) if urgent => {
-                self.warn_uncounted(authority, &problem);
-                None
-            }
-            blocked => blocked?,
-        };
-        if blocked.is_some()
-            || urgent
-            || held.is_some_and(|held| held.is_to_be_replaced_at_once(now))
-        {
+/// Returns why no order can be made for a document now: the authority's limits and holds, and the certificate manager's quota,
+/// since what cannot be imported is not ordered. Little lifetime left, or a window that is over, outweighs the latter.
+pub(crate) async fn what_blocks_an_order<P: Ports>(
+    cycle: &Cycle<'_, P>,
+    authority: &Authority,
+    wanted: &Wanted,
+    state: &State,
+) -> Result<Option<Blocked>, Problem> {
+    let purpose = purpose_of_next(cycle, wanted, state, &authority.directory);
+    let held = state.certificate.as_ref();
+    let now = cycle.clock.now();
+    let urgent = held.is_some_and(|held| held.cannot_wait(now));
+    let names = order_names::names_now(wanted, state, now);
+    let blocked = cycle
+        .what_blocks(authority, &wanted.name, &names, purpose)
+        .await;
+    let blocked = match blocked {
+        Err(problem) if urgent => {
+            warn_uncounted(authority, &problem);
+            None
+        }
+        blocked => blocked?,
+    };
+    if blocked.is_some() || urgent || held.is_some_and(|held| held.is_to_be_replaced_at_once(now)) {
+        return Ok(blocked);
+    }
+    for region in regions(wanted, &cycle.home) {
+        let blocked = cycle.what_blocks_imports(&region).await?;
+        if blocked.is_some() {
             return Ok(blocked);
         }
-        for region in regions(wanted, &self.home) {
-            let blocked = self.what_blocks_imports(&region).await?;
-            if blocked.is_some() {
-                return Ok(blocked);
-            }
-        }
-        Ok(None)
     }
+    Ok(None)
+}
 
-    fn warn_uncounted(&self, authority: &Authority, problem: &Problem) {
-        tracing::warn!(authority = %authority.key, problem.type = %problem.kind, problem.detail = %problem.detail, "order not counted");
-    }
+fn warn_uncounted(authority: &Authority, problem: &Problem) {
+    tracing::warn!(authority = %authority.key, problem.type = %problem.kind, problem.detail = %problem.detail, "order not counted");
+}
 
-    /// Returns in words what an order that nobody needs would cost.
-    pub(crate) async fn costs_in_words(
-        &self,
-        authority: &Authority,
-        wanted: &Wanted,
-        state: &State,
-    ) -> Result<String, Problem> {
-        let purpose = self.purpose_of_next(wanted, state, &authority.directory);
-        let names = order_names::names_now(wanted, state, self.clock.now());
-        let costs = self.costs(authority, &names, purpose).await?;
-        let mut words: Vec<String> = costs.iter().map(Left::in_words).collect();
-        for region in regions(wanted, &self.home) {
-            let (left, of) = self.imports_left(&region).await?;
-            words.push(format!(
-                "an import into {region} of {of} per 365 days ({left} left)"
-            ));
-        }
-        Ok(words.join(", "))
+/// Returns in words what an order that nobody needs would cost.
+pub(crate) async fn costs_in_words<P: Ports>(
+    cycle: &Cycle<'_, P>,
+    authority: &Authority,
+    wanted: &Wanted,
+    state: &State,
+) -> Result<String, Problem> {
+    let purpose = purpose_of_next(cycle, wanted, state, &authority.directory);
+    let names = order_names::names_now(wanted, state, cycle.clock.now());
+    let costs = cycle.costs(authority, &names, purpose).await?;
+    let mut words: Vec<String> = costs.iter().map(Left::in_words).collect();
+    for region in regions(wanted, &cycle.home) {
+        let (left, of) = cycle.imports_left(&region).await?;
+        words.push(format!(
+            "an import into {region} of {of} per 365 days ({left} left)"
+        ));
     }
+    Ok(words.join(", "))
 }
 
 impl<P: Ports> Work<'_, '_, P> {
@@ -278,9 +273,7 @@ impl<P: Ports> Work<'_, '_, P> {
         as_successor: bool,
     ) -> Result<Reserved, Halt> {
         let held = self.state.certificate.as_ref();
-        let purpose = self
-            .cycle
-            .purpose(names, held, &authority.directory, as_successor);
+        let purpose = purpose(self.cycle, names, held, &authority.directory, as_successor);
         let reserved = self
             .cycle
             .reserve(authority, &self.wanted.name, names, purpose)
@@ -290,7 +283,7 @@ impl<P: Ports> Work<'_, '_, P> {
             Err(Halt::Failed(failing))
                 if held.is_some_and(|held| held.cannot_wait(self.cycle.clock.now())) =>
             {
-                self.cycle.warn_uncounted(authority, &failing.problem);
+                warn_uncounted(authority, &failing.problem);
                 Ok(Reserved::default())
             }
             reserved => reserved?.map_err(|blocked| self.blocked(names, blocked)),
