@@ -108,7 +108,7 @@ async fn dry_run<P: Ports>(cycle: &Cycle<'_, P>, journal: &Journal, names: &[Str
         imports: calls("ImportCertificate"),
         orders_per_year: sum(|foreseen| foreseen.orders_per_year),
         imports_per_year: sum(|foreseen| foreseen.imports_per_year),
-        limits: cycle.limits_left().await,
+        limits: cycle.ledgers.limits_left().await,
     };
     let all = certificates.len();
     certificates.truncate(fitting(&certificates));

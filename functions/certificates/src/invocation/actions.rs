@@ -61,7 +61,7 @@ pub async fn act_on<P: Ports>(cycle: &Cycle<'_, P>, name: &str, action: &Action)
     log(&entry);
     Pass {
         entries: vec![entry],
-        sent: cycle.sent(),
+        sent: cycle.notifier.sent(),
         ..Pass::default()
     }
 }

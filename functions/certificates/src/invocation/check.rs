@@ -126,13 +126,14 @@ async fn document_to_check<P: Ports>(cycle: &Cycle<'_, P>, name: &str) -> Result
 async fn check_wanted<P: Ports>(cycle: &Cycle<'_, P>, wanted: &Wanted) -> Check {
     let left = cycle.clock.left().min(LONGEST);
     let until = tokio::time::Instant::now() + left;
-    let balancers = cycle.facing(balancers(wanted)).await;
+    let balancers = cycle.outlook.facing(balancers(wanted)).await;
     let fetched = async {
         match cycle.settings.self_check.mode {
             CheckMode::Off => None,
             // Beside the pass's own probe: the two must not delete each other's.
             _ => Some(
                 cycle
+                    .outlook
                     .fetch_probe(&wanted.name, &wanted.domains, preflight::ASKED, until)
                     .await,
             ),
@@ -141,8 +142,10 @@ async fn check_wanted<P: Ports>(cycle: &Cycle<'_, P>, wanted: &Wanted) -> Check 
     let authorities = wanted.authorities.iter();
     let authorities = authorities.filter_map(|key| cycle.settings.authorities.get(key));
     let ruled = future::join_all(authorities.map(|authority| async move {
-        let account = cycle.account_seen(authority).await;
-        let ruled = cycle.ruled_by_caa(authority, account.as_deref(), &wanted.domains);
+        let account = cycle.outlook.account_seen(authority).await;
+        let ruled = cycle
+            .outlook
+            .ruled_by_caa(authority, account.as_deref(), &wanted.domains);
         (authority.key.as_str(), ruled.await)
     }));
     let web_acl = async {
@@ -192,18 +195,19 @@ async fn look_at<P: Ports>(
     until: tokio::time::Instant,
 ) -> Looked {
     let late = || "no answer in time".to_owned();
-    let addresses = tokio::time::timeout_at(until, cycle.addresses_seen(name.as_str())).await;
+    let addresses =
+        tokio::time::timeout_at(until, cycle.outlook.addresses_seen(name.as_str())).await;
     let addresses = addresses.unwrap_or_else(|_| Err(NoAnswer(late())));
     let mut theirs: Result<Vec<IpAddr>, String> = Ok(Vec::new());
     let mut rules = Vec::new();
     for arn in balancers {
         let found = async {
-            let described = cycle.balancer_seen(arn).await;
+            let described = cycle.outlook.balancer_seen(arn).await;
             let described = described.map_err(|error| error.to_string())?;
             let host = described
                 .ok_or_else(|| format!("{arn} does not exist"))?
                 .host;
-            let addresses = cycle.addresses_seen(&host).await;
+            let addresses = cycle.outlook.addresses_seen(&host).await;
             addresses.map_err(|error| error.to_string())
         };
         let found = tokio::time::timeout_at(until, found).await;
@@ -212,7 +216,7 @@ async fn look_at<P: Ports>(
             (known, Err(error)) => *known = Err(error),
             (Err(_), Ok(_)) => {}
         }
-        let rule = tokio::time::timeout_at(until, cycle.rule_seen(arn, name)).await;
+        let rule = tokio::time::timeout_at(until, cycle.outlook.rule_seen(arn, name)).await;
         rules.push(match rule {
             Ok(rule) => rule.map_err(|error| error.to_string()),
             Err(_) => Err(late()),

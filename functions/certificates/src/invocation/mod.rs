@@ -406,7 +406,7 @@ impl Fleet {
         let targets = pass.entries.iter().flat_map(|entry| &entry.targets);
         let arns = targets.filter_map(|target| target.certificate_arn.as_deref());
         let regions = arns.filter_map(|arn| Some(arn.split(':').nth(3)?.to_owned()));
-        let imports = cycle.imports_of_a_year(&regions.collect()).await;
+        let imports = cycle.ledgers.imports_of_a_year(&regions.collect()).await;
         if let Err(problem) = &imports {
             tracing::warn!(problem.type = problem.kind, problem.detail = problem.detail, "imports not counted");
         }

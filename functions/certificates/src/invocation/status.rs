@@ -268,7 +268,7 @@ pub async fn status<P: Ports>(
             true => Some(unmanaged(cycle).await?),
             false => None,
         },
-        limits: cycle.limits_left().await,
+        limits: cycle.ledgers.limits_left().await,
     })
 }
 
@@ -367,6 +367,7 @@ async fn with_limits<P: Ports>(
     let purpose = purpose_of_next(cycle, wanted, state, &authority.directory);
     let names = order_names::names_now(wanted, state, cycle.clock.now());
     let blocked = cycle
+        .ledgers
         .what_blocks(authority, &wanted.name, &names, purpose)
         .await;
     // A ledger that cannot be read is told once, with the limits.

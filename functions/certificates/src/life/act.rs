@@ -134,7 +134,7 @@ impl<P: Ports> Work<'_, '_, P> {
             Ok(Ok(())) | Err(_) => {
                 // The daily look at what is served must not put off the look ahead.
                 if matches!(entry.outcome, Outcome::Kept | Outcome::Deployed) {
-                    self.cycle.sights.note(&self.wanted, &self.state);
+                    self.cycle.outlook.note(&self.wanted, &self.state);
                 }
                 entry
             }

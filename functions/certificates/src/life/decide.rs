@@ -164,7 +164,7 @@ pub(crate) async fn look<P: Ports>(
         Some((state, etag)) => (state, Some(etag)),
         None => (State::default(), None),
     };
-    cycle.note_untold(&state);
+    cycle.notifier.note_untold(&state);
     // A removal goes on while its document is still there; another document ends it.
     let removing = state.removing.as_ref();
     let goes_on = removing.map(|removing| removing.document.as_ref() == Some(&object.etag));
@@ -254,7 +254,7 @@ pub(crate) async fn look<P: Ports>(
     let entry = match plan.waiting {
         Some(held) => held.entry(name),
         None => {
-            cycle.sights.note(&wanted, &state);
+            cycle.outlook.note(&wanted, &state);
             Entry::bare(name.as_str(), Outcome::Kept, kept_reason(&state, now))
         }
     };
@@ -270,7 +270,7 @@ fn settled<P: Ports>(
 ) -> Look {
     let names = wanted.iter().flat_map(|wanted| &wanted.domains);
     let names = names.map(ToString::to_string).collect();
-    let found = cycle.found(&entry, seen.state, names);
+    let found = cycle.notifier.found(&entry, seen.state, names);
     if seen.state.lease_in_force(cycle.clock.now()).is_some()
         || !news::is_news(&found, &cycle.settings.notify)
     {
@@ -489,9 +489,9 @@ pub(crate) async fn plan_for<P: Ports>(
             match blocked {
                 Some(blocked) => Some(blocked),
                 None => {
-                    let outlook = cycle.outlook(wanted, state).await;
-                    plan.places = outlook.places;
-                    outlook.problem.map(Waits::for_person)
+                    let prospect = cycle.prospect(wanted, state).await;
+                    plan.places = prospect.places;
+                    prospect.problem.map(Waits::for_person)
                 }
             }
         } else {

@@ -150,11 +150,14 @@ pub async fn run<P: Ports>(cycle: &Cycle<'_, P>, names: &[String], force: bool) 
         .collect()
         .await;
     entries.extend(worked_off.into_iter().flatten());
-    cycle.look_ahead_of_all(&mut entries).await;
+    cycle
+        .outlook
+        .look_ahead_of_all(&mut entries, cycle.judge())
+        .await;
     let shares = entries.iter().filter_map(|entry| share_left(cycle, entry));
     Pass {
         lowest_share_left: shares.min_by(f64::total_cmp),
-        sent: cycle.sent(),
+        sent: cycle.notifier.sent(),
         most_on_a_load_balancer: cycle.most_certificates_on_a_load_balancer(),
         entries,
     }
@@ -250,7 +253,7 @@ async fn reconcile<P: Ports>(
     let before = serial(&to_do);
     // What was found stands, whether or not people can be told of it now.
     let found = to_do.plan.tell.clone();
-    if let Some(found) = found.clone().filter(|_| !cycle.may_tell()) {
+    if let Some(found) = found.clone().filter(|_| !cycle.notifier.may_tell()) {
         return reported(*found);
     }
     // A load balancer that another certificate of this pass found full has no room for this one either.

@@ -9,8 +9,8 @@ use tokio::time::Instant;
 
 use crate::contract::report::Entry;
 use crate::life::work::Work;
-use crate::pass::channels::Fate;
 use crate::pass::halt::Halt;
+use crate::pass::notifier::Fate;
 use crate::ports::Ports;
 use crate::records::told::Outgoing;
 use crate::rules::news::Sendable;
@@ -23,7 +23,10 @@ impl<P: Ports> Work<'_, '_, P> {
     pub(crate) async fn tell(&mut self, entry: &Entry) -> Result<bool, Halt> {
         let notify = &self.cycle.settings.notify;
         let domains = self.wanted.domains.iter().map(ToString::to_string);
-        let found = self.cycle.found(entry, &self.state, domains.collect());
+        let found = self
+            .cycle
+            .notifier
+            .found(entry, &self.state, domains.collect());
         let (told, messages) = found.news(&self.state.told(), notify);
         let is_new = !messages.is_empty();
         let dropped = self.state.take_in(messages, told, notify);
@@ -35,7 +38,8 @@ impl<P: Ports> Work<'_, '_, P> {
         }
         let sendable = self.sendable();
         let limit = self.cycle.clock.grant(LEAST, LONGEST);
-        let Some(limit) = limit.filter(|_| !sendable.is_empty() && self.cycle.may_tell()) else {
+        let Some(limit) = limit.filter(|_| !sendable.is_empty() && self.cycle.notifier.may_tell())
+        else {
             return Ok(false);
         };
         let until = Instant::now() + limit;
@@ -73,7 +77,7 @@ impl<P: Ports> Work<'_, '_, P> {
             .iter()
             .filter(|channel| to.contains(&channel.key()));
         let sends = asked.map(|channel| async {
-            let sending = self.cycle.send(channel, &outgoing.message);
+            let sending = self.cycle.notifier.send(channel, &outgoing.message);
             let sent = tokio::time::timeout_at(until, sending).await;
             let late = |_| Fate::Failed("no time was left for it".to_owned());
             (channel.key(), sent.unwrap_or_else(late))

@@ -322,7 +322,7 @@ impl<P: Ports> Work<'_, '_, P> {
         let leaf = leaf_of_ours(self.cycle, name, &self.state, serial).await?;
         let leaf = leaf.ok_or_else(gone)?;
         self.grant("revoking", LEAST, LEAST)?;
-        let account = self.cycle.account(authority).await?;
+        let account = self.cycle.accounts.account(authority).await?;
         let asked = account.revoke(&leaf.der, *reason);
         match self.answered(asked).await {
             Ok(()) => {}

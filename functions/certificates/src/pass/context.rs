@@ -8,14 +8,13 @@ use time::OffsetDateTime;
 
 use crate::contract::certificate::Wanted;
 use crate::contract::settings::Settings;
-use crate::pass::channels::Channels;
+use crate::pass::accounts::Accounts;
 use crate::pass::contention::{Claims, Lost};
-use crate::pass::halt::Failing;
-use crate::pass::ledgers::Budget;
+use crate::pass::ledgers::Ledgers;
 use crate::pass::memo::Memo;
-use crate::pass::preflight::Sights;
+use crate::pass::notifier::Notifier;
+use crate::pass::preflight::Outlook;
 use crate::ports::Ports;
-use crate::ports::authority::Opened;
 use crate::ports::certificate_manager::{CertificateManager, Listed};
 use crate::ports::load_balancer::{Holding, LoadBalancer};
 use crate::rules::listener::balancer_of;
@@ -30,7 +29,7 @@ pub struct Cycle<'p, P: Ports> {
     /// Everything outside.
     pub ports: &'p P,
     /// The checked settings.
-    pub settings: Settings,
+    pub settings: Rc<Settings>,
     /// The bucket's name: the value of the tag `certloop:installation`.
     pub installation: String,
     /// The function's region.
@@ -47,12 +46,12 @@ pub struct Cycle<'p, P: Ports> {
     /// its targets yet.
     pub reissue: bool,
     pub(crate) owner: String,
-    pub(crate) accounts: Memo<Result<Opened, Failing>>,
+    pub(crate) accounts: Accounts<'p, P>,
     /// The directories that could not answer a question for renewal information.
     pub(crate) silent: RefCell<BTreeSet<String>>,
-    pub(crate) budget: Budget,
-    pub(crate) channels: RefCell<Channels>,
-    pub(crate) sights: Sights<P::Resolver>,
+    pub(crate) ledgers: Ledgers<'p, P>,
+    pub(crate) notifier: Notifier<'p, P>,
+    pub(crate) outlook: Outlook<'p, P>,
     /// What documents want of listeners, and what their records say of that, by name.
     pub(crate) claims: RefCell<Claims>,
     /// The documents of which that could not be told.
@@ -75,7 +74,12 @@ impl<'p, P: Ports> Cycle<'p, P> {
         account_id: Option<String>,
         clock: Clock,
     ) -> Self {
+        let settings = Rc::new(settings);
         Self {
+            accounts: Accounts::new(ports),
+            ledgers: Ledgers::new(ports, settings.clone(), clock),
+            notifier: Notifier::new(ports, settings.clone(), installation.clone(), clock),
+            outlook: Outlook::new(ports, settings.clone(), clock),
             ports,
             settings,
             installation,
@@ -86,11 +90,7 @@ impl<'p, P: Ports> Cycle<'p, P> {
             is_full: false,
             reissue: false,
             owner: format!("{:032x}", fastrand::u128(..)),
-            accounts: Memo::default(),
             silent: RefCell::default(),
-            budget: Budget::default(),
-            channels: RefCell::default(),
-            sights: Sights::default(),
             claims: RefCell::default(),
             unknown_claims: RefCell::default(),
             contention: RefCell::default(),
@@ -101,15 +101,16 @@ impl<'p, P: Ports> Cycle<'p, P> {
     }
 
     /// Prepares the same pass over other ports, which tells nobody of it.
-    pub(crate) fn over<Q: Ports>(mut self, ports: &Q) -> Cycle<'_, Q> {
-        self.settings.notify.channels.clear();
+    pub(crate) fn over<Q: Ports>(self, ports: &Q) -> Cycle<'_, Q> {
+        let mut settings = Rc::unwrap_or_clone(self.settings);
+        settings.notify.channels.clear();
         Cycle {
             keeps_orphans: self.keeps_orphans,
             is_full: self.is_full,
             reissue: self.reissue,
             ..Cycle::new(
                 ports,
-                self.settings,
+                settings,
                 self.installation,
                 self.home,
                 self.account_id,

@@ -12,8 +12,7 @@ use time::OffsetDateTime;
 use tokio::sync::Mutex;
 
 use crate::contract::rate_limit::Limits;
-use crate::contract::settings::Authority;
-use crate::pass::context::Cycle;
+use crate::contract::settings::{Authority, Settings};
 use crate::pass::halt::{Halt, store_problem};
 use crate::pass::memo::Memo;
 use crate::ports::Ports;
@@ -23,13 +22,16 @@ use crate::ports::store::{
 use crate::records::ledger::{Hold, Reserved};
 use crate::records::record::Record;
 use crate::rules::ledger::{Blocked, Imports, Ledger, Left, Outcome, Purpose};
+use crate::values::clock::Clock;
 use crate::values::names::{CertificateName, DnsName};
 use crate::values::problem::Problem;
 use crate::values::problem_types::Ours;
 
-/// The records as this pass last saw them, each behind a lock.
-#[derive(Default)]
-pub(crate) struct Budget {
+/// The records of limits as this pass last saw them, each behind a lock.
+pub(crate) struct Ledgers<'p, P: Ports> {
+    ports: &'p P,
+    settings: Rc<Settings>,
+    clock: Clock,
     ledgers: Memo<Rc<Mutex<Seen<Ledger>>>>,
     imports: Memo<Rc<Mutex<Seen<Imports>>>>,
 }
@@ -95,7 +97,17 @@ pub struct ImportsLeft {
     pub next_at: Option<OffsetDateTime>,
 }
 
-impl<P: Ports> Cycle<'_, P> {
+impl<'p, P: Ports> Ledgers<'p, P> {
+    pub(crate) fn new(ports: &'p P, settings: Rc<Settings>, clock: Clock) -> Self {
+        Self {
+            ports,
+            settings,
+            clock,
+            ledgers: Memo::default(),
+            imports: Memo::default(),
+        }
+    }
+
     /// Returns why no order for these names can be made at an authority now, by the copy that was read in this pass.
     pub(crate) async fn what_blocks(
         &self,
@@ -381,7 +393,10 @@ impl<P: Ports> Cycle<'_, P> {
     }
 
     /// Returns how much was imported in the last 365 days into the one of these regions with the most.
-    pub async fn imports_of_a_year(&self, regions: &BTreeSet<String>) -> Result<u32, Problem> {
+    pub(crate) async fn imports_of_a_year(
+        &self,
+        regions: &BTreeSet<String>,
+    ) -> Result<u32, Problem> {
         let mut most = 0;
         for region in regions {
             let (key, lock) = self.imports(region).await;
@@ -411,14 +426,14 @@ impl<P: Ports> Cycle<'_, P> {
         directory: &str,
     ) -> (String, Rc<Mutex<Seen<Ledger>>>) {
         let key = ledger_key(authority, directory);
-        let cell = self.budget.ledgers.cell(&key);
+        let cell = self.ledgers.cell(&key);
         let lock = cell.get_or_init(|| async { Rc::default() }).await.clone();
         (key, lock)
     }
 
     async fn imports(&self, region: &str) -> (String, Rc<Mutex<Seen<Imports>>>) {
         let key = imports_key(region);
-        let cell = self.budget.imports.cell(&key);
+        let cell = self.imports.cell(&key);
         let lock = cell.get_or_init(|| async { Rc::default() }).await.clone();
         (key, lock)
     }

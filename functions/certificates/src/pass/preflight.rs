@@ -16,8 +16,8 @@ use time::OffsetDateTime;
 use crate::challenge::OBJECT_PREFIX;
 use crate::contract::certificate::{ListenerAt, Target, Wanted};
 use crate::contract::report::Entry;
-use crate::contract::settings::{self, Authority, CheckMode};
-use crate::pass::context::Cycle;
+use crate::contract::settings::{self, Authority, CheckMode, Settings};
+use crate::pass::accounts::account_url;
 use crate::pass::memo::Memo;
 use crate::ports::Ports;
 use crate::ports::authority::Authorities;
@@ -28,14 +28,16 @@ use crate::ports::store::{self, Condition, Store, read_record, write_record};
 use crate::records::state::{Preflight, State};
 use crate::rules::caa::{self, Asking, Ruling};
 use crate::rules::challenge_path::{self, Finding};
+use crate::rules::standing::Judge;
 use crate::values::arn::{LoadBalancerArn, TargetGroupArn};
+use crate::values::clock::Clock;
 use crate::values::instant::whole_seconds;
 use crate::values::names::{CertificateName, DnsName};
 use crate::values::problem::{Problem, ServiceError};
 use crate::values::problem_types::Ours;
 
 /// What was seen in this pass by those who look ahead, each thing asked for once.
-pub(crate) struct Sights<R> {
+struct Sights<R> {
     resolver: OnceCell<R>,
     addresses: Memo<Result<Vec<IpAddr>, NoAnswer>>,
     caa: Memo<Result<Rc<Found>, NoAnswer>>,
@@ -46,14 +48,6 @@ pub(crate) struct Sights<R> {
     functions: Memo<Result<Rc<Vec<TargetGroupArn>>, ServiceError>>,
     /// What needed no work, with what the last look ahead of it found.
     kept: RefCell<Vec<(Wanted, Option<Preflight>)>>,
-}
-
-impl<R> Sights<R> {
-    /// Notes a certificate that needs no work: once all others are worked off, it is looked ahead for it.
-    pub(crate) fn note(&self, wanted: &Wanted, state: &State) {
-        let seen = (wanted.clone(), state.preflight.clone());
-        self.kept.borrow_mut().push(seen);
-    }
 }
 
 impl<R> Default for Sights<R> {
@@ -72,7 +66,30 @@ impl<R> Default for Sights<R> {
     }
 }
 
-impl<P: Ports> Cycle<'_, P> {
+/// Looks ahead: would the next order succeed? Each thing is asked for once per pass.
+pub(crate) struct Outlook<'p, P: Ports> {
+    ports: &'p P,
+    settings: Rc<Settings>,
+    clock: Clock,
+    sights: Sights<P::Resolver>,
+}
+
+impl<'p, P: Ports> Outlook<'p, P> {
+    pub(crate) fn new(ports: &'p P, settings: Rc<Settings>, clock: Clock) -> Self {
+        Self {
+            ports,
+            settings,
+            clock,
+            sights: Sights::default(),
+        }
+    }
+
+    /// Notes a certificate that needs no work: once all others are worked off, it is looked ahead for it.
+    pub(crate) fn note(&self, wanted: &Wanted, state: &State) {
+        let seen = (wanted.clone(), state.preflight.clone());
+        self.sights.kept.borrow_mut().push(seen);
+    }
+
     /// Returns the names whose CAA records surely forbid this authority to issue, each with why and what to change. `account` is
     /// the account's URL, where it is known.
     pub(crate) async fn forbidden_by_caa(
@@ -157,7 +174,7 @@ impl<P: Ports> Cycle<'_, P> {
     /// Returns the URL of the account at an authority, where one is stored.
     pub(crate) async fn account_seen(&self, authority: &Authority) -> Option<String> {
         let cell = self.sights.accounts.cell(&authority.key);
-        cell.get_or_init(|| self.account_url(authority))
+        cell.get_or_init(|| account_url(self.ports, authority))
             .await
             .clone()
     }
@@ -268,7 +285,7 @@ impl<P: Ports> Cycle<'_, P> {
 
     /// Looks ahead for all that needed no work, as far as that is due and time is left, and puts what stands in the way into their
     /// entries.
-    pub(crate) async fn look_ahead_of_all(&self, entries: &mut [Entry]) {
+    pub(crate) async fn look_ahead_of_all(&self, entries: &mut [Entry], judge: Judge<'_>) {
         let kept = self.sights.kept.take();
         let concurrency = self.settings.limits.concurrency;
         let looked: Vec<Option<(Wanted, State)>> = stream::iter(kept)
@@ -292,7 +309,7 @@ impl<P: Ports> Cycle<'_, P> {
                 ours.map(Problem::kind_of).contains(&problem.kind)
             };
             if entry.problem.as_ref().is_none_or(of_ours) {
-                let standing = self.judge().problem(wanted, state);
+                let standing = judge.problem(wanted, state);
                 entry.problem = standing.map(|(problem, _)| problem);
             }
         }

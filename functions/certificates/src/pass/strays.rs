@@ -178,7 +178,7 @@ impl<P: Ports> Cycle<'_, P> {
     async fn strays(&self) -> Result<Vec<CertificateArn>, Problem> {
         let places = self.places().await?;
         let mut regions = places.regions;
-        regions.extend(self.regions().await?);
+        regions.extend(self.ledgers.regions().await?);
         regions.insert(self.home.clone());
         let may_be_known_soon = self.clock.now() - Duration::HOUR;
         let mut found = Vec::new();

@@ -7,6 +7,7 @@
 
 use time::{Duration, OffsetDateTime};
 
+use super::wording;
 use crate::contract::report::{Entry, Outcome};
 use crate::contract::settings::{Channel, Notify};
 use crate::records::state::State;
@@ -15,7 +16,6 @@ use crate::values::instant::whole_seconds;
 use crate::values::problem::Problem;
 use crate::values::problem_types::Ours;
 
-use super::wording;
 pub use super::wording::{body, email, schemas, subject};
 use crate::contract::message::{About, Kind, Message, Said};
 use crate::records::told::{Outgoing, Told};

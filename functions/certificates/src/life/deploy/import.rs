@@ -234,7 +234,7 @@ impl<P: Ports> Work<'_, '_, P> {
     /// Counts an import before it is made, since the certificate manager has a yearly quota. In place of one that is about to end or
     /// that the authority wanted replaced at once it is made in any case: whether an import over another counts is not documented.
     async fn count_import(&self, region: &str, urgent: bool) -> Result<(), Halt> {
-        match self.cycle.reserve_import(region, urgent).await? {
+        match self.cycle.ledgers.reserve_import(region, urgent).await? {
             Ok(()) => Ok(()),
             Err(blocked) => Err(blocked.problem().into()),
         }
@@ -243,7 +243,7 @@ impl<P: Ports> Work<'_, '_, P> {
     /// Takes back what was counted for an import that surely did not happen.
     async fn uncount_import(&self, region: &str, error: &ServiceError) {
         if !error.may_have_happened() {
-            self.cycle.refund_import(region).await;
+            self.cycle.ledgers.refund_import(region).await;
         }
     }
 

@@ -78,8 +78,9 @@ async fn authority_for<'c, P: Ports>(
         }
         if place > 0 {
             let names = order_names::names_now(wanted, state, now);
-            let account = cycle.account_seen(authority).await;
+            let account = cycle.outlook.account_seen(authority).await;
             let forbidden = cycle
+                .outlook
                 .forbidden_by_caa(authority, account.as_deref(), &names)
                 .await;
             if !forbidden.is_empty() {

@@ -62,6 +62,7 @@ pub(crate) async fn what_blocks_an_order<P: Ports>(
     let urgent = held.is_some_and(|held| held.cannot_wait(now));
     let names = order_names::names_now(wanted, state, now);
     let blocked = cycle
+        .ledgers
         .what_blocks(authority, &wanted.name, &names, purpose)
         .await;
     let blocked = match blocked {
@@ -75,7 +76,7 @@ pub(crate) async fn what_blocks_an_order<P: Ports>(
         return Ok(blocked);
     }
     for region in regions(wanted, &cycle.home) {
-        let blocked = cycle.what_blocks_imports(&region).await?;
+        let blocked = cycle.ledgers.what_blocks_imports(&region).await?;
         if blocked.is_some() {
             return Ok(blocked);
         }
@@ -96,10 +97,10 @@ pub(crate) async fn costs_in_words<P: Ports>(
 ) -> Result<String, Problem> {
     let purpose = purpose_of_next(cycle, wanted, state, &authority.directory);
     let names = order_names::names_now(wanted, state, cycle.clock.now());
-    let costs = cycle.costs(authority, &names, purpose).await?;
+    let costs = cycle.ledgers.costs(authority, &names, purpose).await?;
     let mut words: Vec<String> = costs.iter().map(Left::in_words).collect();
     for region in regions(wanted, &cycle.home) {
-        let (left, of) = cycle.imports_left(&region).await?;
+        let (left, of) = cycle.ledgers.imports_left(&region).await?;
         words.push(format!(
             "an import into {region} of {of} per 365 days ({left} left)"
         ));
@@ -243,9 +244,10 @@ impl<P: Ports> Work<'_, '_, P> {
         authority: &Authority,
         names: &[DnsName],
     ) -> Result<Option<Failing>, Halt> {
-        let account = self.cycle.opened(authority).await?.url;
+        let account = self.cycle.accounts.opened(authority).await?.url;
         let forbidden = self
             .cycle
+            .outlook
             .forbidden_by_caa(authority, Some(&account), names)
             .await;
         if forbidden.is_empty() {
@@ -276,6 +278,7 @@ impl<P: Ports> Work<'_, '_, P> {
         let purpose = purpose(self.cycle, names, held, &authority.directory, as_successor);
         let reserved = self
             .cycle
+            .ledgers
             .reserve(authority, &self.wanted.name, names, purpose)
             .await;
         match reserved {
@@ -320,6 +323,7 @@ impl<P: Ports> Work<'_, '_, P> {
             || refusal.word() == REPLACES_NOT_ECHOED;
         let outcome = Outcome::NeverMade { counted };
         self.cycle
+            .ledgers
             .settle(&authority.key, &authority.directory, reserved, outcome)
             .await
     }
@@ -352,15 +356,27 @@ impl<P: Ports> Work<'_, '_, P> {
                     true => names,
                     false => &named,
                 };
-                cycle.hold_names(authority, names, until, problem).await;
+                cycle
+                    .ledgers
+                    .hold_names(authority, names, until, problem)
+                    .await;
             } else if detail.contains("exact set of") {
                 // Nobody else orders these names; the certificate's own failure remembers it.
             } else if !under.is_empty() && detail.contains("certificates") {
-                cycle.hold_domains(authority, &under, until, problem).await;
+                cycle
+                    .ledgers
+                    .hold_domains(authority, &under, until, problem)
+                    .await;
             } else if !named.is_empty() {
-                cycle.hold_names(authority, &named, until, problem).await;
+                cycle
+                    .ledgers
+                    .hold_names(authority, &named, until, problem)
+                    .await;
             } else {
-                cycle.hold_authority(authority, until, problem).await;
+                cycle
+                    .ledgers
+                    .hold_authority(authority, until, problem)
+                    .await;
             }
         }
         let blame = |name: &DnsName| Blame {

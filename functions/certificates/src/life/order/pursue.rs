@@ -49,7 +49,7 @@ impl<P: Ports> Work<'_, '_, P> {
                 .await?;
         }
         self.grant("ordering", LEAST, LEAST)?;
-        let account = self.cycle.account(route.authority).await?;
+        let account = self.cycle.accounts.account(route.authority).await?;
         let mut resumed = self.resume(&account).await?;
         if route.is_rehearsal && resumed.is_none() && self.may_not_rehearse(route).await? {
             return Ok(());
@@ -661,6 +661,7 @@ impl<P: Ports> Work<'_, '_, P> {
             return Ok(());
         };
         self.cycle
+            .ledgers
             .settle(&order.authority, &order.directory, &order.reserved, outcome)
             .await
     }

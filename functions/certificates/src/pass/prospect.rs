@@ -16,7 +16,7 @@ use crate::values::problem_types::Ours;
 
 /// What an order is ahead of.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct Outlook {
+pub(crate) struct Prospect {
     /// Why the certificate could go on none of its targets.
     pub(crate) problem: Option<Problem>,
     /// The listeners on which it takes a place in the certificate list.
@@ -35,14 +35,14 @@ enum Ahead {
 impl<P: Ports> Cycle<'_, P> {
     /// Looks at all targets of a document whose first certificate is about to be ordered. What
     /// there is already is renewed whatever its targets look like: it may be in use elsewhere.
-    pub(crate) async fn outlook(&self, wanted: &Wanted, state: &State) -> Outlook {
+    pub(crate) async fn prospect(&self, wanted: &Wanted, state: &State) -> Prospect {
         if state.certificate.is_some() {
-            return Outlook::default();
+            return Prospect::default();
         }
         for arn in &wanted.supersedes {
             match self.may_supersede(wanted, arn).await {
                 Err(problem) if problem.kind == Problem::kind_of(Ours::InvalidDocument) => {
-                    return Outlook {
+                    return Prospect {
                         problem: Some(problem),
                         places: Vec::new(),
                     };
@@ -51,20 +51,20 @@ impl<P: Ports> Cycle<'_, P> {
                 Ok(()) | Err(_) => {}
             }
         }
-        let mut outlook = Outlook::default();
+        let mut prospect = Prospect::default();
         let (mut closed, mut first) = (0, None);
         for target in &wanted.targets {
             match self.ahead(wanted, state, target).await {
                 Ahead::Open => {}
-                Ahead::TakesPlace(listener) => outlook.places.push(listener),
+                Ahead::TakesPlace(listener) => prospect.places.push(listener),
                 Ahead::Closed(problem) => {
                     closed += 1;
                     first.get_or_insert(problem);
                 }
             }
         }
-        outlook.problem = first.filter(|_| closed == wanted.targets.len());
-        outlook
+        prospect.problem = first.filter(|_| closed == wanted.targets.len());
+        prospect
     }
 
     async fn ahead(&self, wanted: &Wanted, state: &State, target: &Target) -> Ahead {

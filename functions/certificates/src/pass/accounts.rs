@@ -4,8 +4,8 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use crate::contract::settings::Authority;
-use crate::pass::context::Cycle;
 use crate::pass::halt::{Failing, Halt, store_problem};
+use crate::pass::memo::Memo;
 use crate::ports::Ports;
 use crate::ports::authority::{Account, AccountKey, Authorities, Opened};
 use crate::ports::store::{Condition, StoreError, account_key, read_record, write_record};
@@ -35,7 +35,20 @@ impl Record for AccountRecord {
     }
 }
 
-impl<P: Ports> Cycle<'_, P> {
+/// The accounts at the authorities, each opened once per pass.
+pub(crate) struct Accounts<'p, P: Ports> {
+    ports: &'p P,
+    opened: Memo<Result<Opened, Failing>>,
+}
+
+impl<'p, P: Ports> Accounts<'p, P> {
+    pub(crate) fn new(ports: &'p P) -> Self {
+        Self {
+            ports,
+            opened: Memo::default(),
+        }
+    }
+
     /// Signs in to the account at an authority, making it if there is none yet.
     ///
     /// Asked by many certificates at once, it is opened once per pass, and a failure counts for all of them.
@@ -51,16 +64,8 @@ impl<P: Ports> Cycle<'_, P> {
             .await?)
     }
 
-    /// Returns the URL of the account at an authority where one is stored; nothing is made or asked for.
-    pub(crate) async fn account_url(&self, authority: &Authority) -> Option<String> {
-        let object = account_key(&authority.key, &authority.directory);
-        let read = read_record::<AccountRecord>(self.ports.store(), &object).await;
-        let (record, _) = read.ok()??;
-        record.url
-    }
-
     pub(crate) async fn opened(&self, authority: &Authority) -> Result<Opened, Halt> {
-        let cell = self.accounts.cell(&authority.key);
+        let cell = self.opened.cell(&authority.key);
         cell.get_or_init(|| self.open(authority))
             .await
             .clone()
@@ -196,3 +201,11 @@ impl<P: Ports> Cycle<'_, P> {
 }
 
 const ROUNDS: usize = 6;
+
+/// Returns the URL of the account at an authority where one is stored; nothing is made or asked for.
+pub(crate) async fn account_url(ports: &impl Ports, authority: &Authority) -> Option<String> {
+    let object = account_key(&authority.key, &authority.directory);
+    let read = read_record::<AccountRecord>(ports.store(), &object).await;
+    let (record, _) = read.ok()??;
+    record.url
+}

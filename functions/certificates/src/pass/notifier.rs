@@ -1,16 +1,18 @@
 //! What the channels for messages did in a pass: each is asked for so much, and one that does not
 //! answer is left alone.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::rc::Rc;
 use std::time::Duration;
 
 use crate::contract::message::{Message, Sent};
 use crate::contract::report::Entry;
-use crate::contract::settings::Channel;
-use crate::pass::context::Cycle;
+use crate::contract::settings::{Channel, Settings};
 use crate::ports::Ports;
 use crate::records::state::State;
 use crate::rules::news::Found;
+use crate::values::clock::Clock;
 
 /// What the channels did in a pass, by [`Channel::key`].
 #[derive(Debug, Default)]
@@ -41,7 +43,31 @@ pub(crate) enum Fate {
     NotTried,
 }
 
-impl<P: Ports> Cycle<'_, P> {
+/// Sends messages, and knows how the channels did in this pass.
+pub(crate) struct Notifier<'p, P: Ports> {
+    ports: &'p P,
+    settings: Rc<Settings>,
+    installation: String,
+    clock: Clock,
+    channels: RefCell<Channels>,
+}
+
+impl<'p, P: Ports> Notifier<'p, P> {
+    pub(crate) fn new(
+        ports: &'p P,
+        settings: Rc<Settings>,
+        installation: String,
+        clock: Clock,
+    ) -> Self {
+        Self {
+            ports,
+            settings,
+            installation,
+            clock,
+            channels: RefCell::default(),
+        }
+    }
+
     /// Returns how the channels did in this pass.
     pub(crate) fn sent(&self) -> Sent {
         let told = self.channels.borrow();
