@@ -9,7 +9,6 @@ use time::OffsetDateTime;
 use crate::contract::certificate::Wanted;
 use crate::contract::settings::Settings;
 use crate::pass::accounts::Accounts;
-use crate::pass::contention::{Claims, Lost};
 use crate::pass::ledgers::Ledgers;
 use crate::pass::memo::Memo;
 use crate::pass::notifier::Notifier;
@@ -17,6 +16,7 @@ use crate::pass::preflight::Outlook;
 use crate::ports::Ports;
 use crate::ports::certificate_manager::{CertificateManager, Listed};
 use crate::ports::load_balancer::{Holding, LoadBalancer};
+use crate::rules::contention::{Claims, Lost};
 use crate::rules::listener::balancer_of;
 use crate::rules::standing::Judge;
 use crate::values::arn::ListenerArn;
@@ -198,12 +198,6 @@ impl<'p, P: Ports> Cycle<'p, P> {
     /// Notes that a load balancer refused a certificate for want of room.
     pub(crate) fn note_full(&self, listener: &ListenerArn) {
         self.full.borrow_mut().insert(balancer_of(listener));
-    }
-
-    /// Returns how many certificates the fullest load balancer holds beside the defaults, on its listeners seen in this pass:
-    /// the quota is the load balancer's.
-    pub fn most_certificates_on_a_load_balancer(&self) -> Option<usize> {
-        self.certificates_by_load_balancer().into_values().max()
     }
 
     /// Whether these tags say that a certificate is this one of ours.

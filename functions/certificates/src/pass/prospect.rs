@@ -33,6 +33,12 @@ enum Ahead {
 }
 
 impl<P: Ports> Cycle<'_, P> {
+    /// Returns how many certificates the fullest load balancer holds beside the defaults, on its listeners seen in this pass:
+    /// the quota is the load balancer's.
+    pub fn most_certificates_on_a_load_balancer(&self) -> Option<usize> {
+        self.certificates_by_load_balancer().into_values().max()
+    }
+
     /// Looks at all targets of a document whose first certificate is about to be ordered. What
     /// there is already is renewed whatever its targets look like: it may be in use elsewhere.
     pub(crate) async fn prospect(&self, wanted: &Wanted, state: &State) -> Prospect {
