@@ -1,8 +1,12 @@
 //! Which authority is asked, for which names, and what follows when one of them stands in the way.
 
+pub(crate) mod end;
+mod issue;
 pub(crate) mod place;
+mod poll;
 mod pursue;
 pub(crate) mod route;
+mod validate;
 
 use crate::contract::certificate::Wanted;
 use crate::contract::settings::Authority;

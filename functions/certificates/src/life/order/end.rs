@@ -1,0 +1,185 @@
+//! How an order ends without a certificate, and what is kept of it.
+
+use std::time::Duration;
+
+use crate::life::order::poll::OrderOf;
+use crate::life::work::Work;
+use crate::pass::halt::{Failing, Halt};
+use crate::ports::Ports;
+use crate::ports::authority::{AuthorizationStatus, Order};
+use crate::ports::store::{self, Store};
+use crate::records::order::Stage;
+use crate::records::state::AskedFor;
+use crate::rules::ledger::Outcome;
+use crate::rules::order_names::Blame;
+use crate::values::names::DnsName;
+use crate::values::problem::{self, Problem, Refusal};
+use crate::values::problem_types::Ours;
+
+/// How an order ended.
+pub(super) enum Ended {
+    /// Its certificate is in the vault.
+    Issued,
+    /// It is valid, but what it issued is of no use: somebody else finalized it, or it is too old.
+    Unusable(Problem),
+    /// It cannot be completed.
+    Died(Failing),
+}
+
+impl<P: Ports> Work<'_, '_, P> {
+    /// Returns the names of the order under way.
+    pub(super) fn ordered_names(&self) -> &[DnsName] {
+        let order = self.state.order.as_ref();
+        order.map_or(&self.wanted.domains, |order| &order.domains)
+    }
+
+    /// Finds out which names made the order invalid, and why.
+    pub(super) async fn autopsy(&mut self, order: &mut OrderOf<P>) -> Result<Failing, Halt> {
+        let authorizations = self.answered(order.authorizations(true)).await?;
+        let until = AskedFor(
+            crate::values::instant::whole_seconds(self.cycle.clock.now()) + STILL_ASKED_FOR,
+        );
+        let tokens = &self.state.leftovers.tokens;
+        let still_asked_for: Vec<_> = authorizations
+            .iter()
+            .filter(|authorization| authorization.status == AuthorizationStatus::Pending)
+            .filter_map(|authorization| Some(authorization.http01.as_ref()?.token.clone()))
+            .filter(|token| tokens.contains(token))
+            .map(|token| (token, until))
+            .collect();
+        self.state.leftovers.asked_for.extend(still_asked_for);
+        let failed: Vec<(String, Refusal)> = authorizations
+            .into_iter()
+            .filter_map(|authorization| {
+                Some((authorization.identifier, authorization.http01?.error?))
+            })
+            .collect();
+        let Some((_, first)) = failed.first() else {
+            let failing = order.error().map_or_else(
+                || {
+                    Problem::ours(
+                        Ours::Order,
+                        "the authority ended the order without saying why",
+                    )
+                    .into()
+                },
+                Failing::from,
+            );
+            return Ok(failing);
+        };
+        let blame = |(name, refusal): &(String, Refusal)| {
+            Some(Blame {
+                name: DnsName::parse(name).ok()?,
+                problem: refusal.problem(),
+                not_before: refusal.retry_after,
+            })
+        };
+        let blamed = failed.iter().filter_map(blame).collect();
+        let detail: Vec<String> = failed
+            .iter()
+            .map(|(name, refusal)| format!("{name}: {}", refusal.detail))
+            .collect();
+        let problem = Problem {
+            kind: first.kind.clone(),
+            detail: detail.join("; "),
+            retry: first.retry(),
+        };
+        Ok(Failing {
+            problem,
+            not_before: first.retry_after,
+            paused: problem::is_paused(first),
+            identifiers: failed.into_iter().map(|(name, _)| name).collect(),
+            unavailable: false,
+            blamed,
+        })
+    }
+
+    pub(super) async fn bury(&mut self, failing: Failing) -> Result<Ended, Halt> {
+        let failed = &failing.identifiers;
+        self.abandon(&failing.problem.detail, Outcome::Ended { failed })
+            .await?;
+        Ok(Ended::Died(failing))
+    }
+
+    /// Books what came of the order under way.
+    pub(super) async fn settle(&self, outcome: Outcome<'_>) -> Result<(), Halt> {
+        let Some(order) = &self.state.order else {
+            return Ok(());
+        };
+        self.cycle
+            .ledgers
+            .settle(&order.authority, &order.directory, &order.reserved, outcome)
+            .await
+    }
+
+    /// Forgets the order under way, with its tokens and its key.
+    pub(super) async fn abandon(&mut self, why: &str, outcome: Outcome<'_>) -> Result<(), Halt> {
+        let was_finalized = self
+            .state
+            .order
+            .as_ref()
+            .is_some_and(|order| order.stage == Stage::Finalizing);
+        let names: Vec<String> = (self.ordered_names().iter())
+            .map(ToString::to_string)
+            .collect();
+        if matches!(outcome, Outcome::Unknown) && !was_finalized {
+            self.keep_tokens_for_now();
+        }
+        let outcome = match outcome {
+            // No certificate can come of an order without a CSR; its validations may have failed.
+            Outcome::Unknown if !was_finalized => Outcome::Ended { failed: &names },
+            outcome => outcome,
+        };
+        self.settle(outcome).await?;
+        if was_finalized {
+            self.gather_strays().await?;
+        }
+        if let Some(order) = self.state.order.take() {
+            self.note("order ended", format!("{}: {why}", order.url));
+            self.state.leftovers.pending_key = true;
+            self.save().await?;
+        }
+        self.sweep().await
+    }
+
+    /// An order that is given up may be in validation: its authority goes on asking for the tokens for a while.
+    fn keep_tokens_for_now(&mut self) {
+        let now = crate::values::instant::whole_seconds(self.cycle.clock.now());
+        let leftovers = &mut self.state.leftovers;
+        for token in &leftovers.tokens {
+            let until = AskedFor(now + STILL_ASKED_FOR);
+            leftovers.asked_for.entry(token.clone()).or_insert(until);
+        }
+    }
+
+    /// Notes what the vault holds and no record names: a stop came between the certificate and the state.
+    async fn gather_strays(&mut self) -> Result<(), Halt> {
+        let name = &self.wanted.name;
+        let entries = self
+            .cycle
+            .ports
+            .store()
+            .list(&store::vault_prefix(name))
+            .await?;
+        let current = self.state.certificate.as_ref();
+        let current = current.map(|held| held.serial.as_str());
+        let previous = self.state.previous.as_deref();
+        let strays = entries
+            .iter()
+            .filter_map(|entry| store::serial_of_vault_key(name, &entry.key))
+            .filter(|serial| ![current, previous].contains(&Some(serial)))
+            .filter(|serial| !self.state.is_to_be_revoked(serial));
+        let strays: Vec<String> = strays.map(str::to_owned).collect();
+        self.state.leftovers.serials.extend(strays);
+        Ok(())
+    }
+
+    /// Forgets an order that nobody needs any more.
+    pub(crate) async fn abandon_unneeded(&mut self) -> Result<(), Halt> {
+        self.abandon("no order is needed any more", Outcome::Unknown)
+            .await
+    }
+}
+
+/// How long an authority may go on validating what it has begun, after the order has died.
+const STILL_ASKED_FOR: Duration = Duration::from_secs(600);
