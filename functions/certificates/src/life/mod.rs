@@ -2,14 +2,14 @@
 //!
 //! One pass over the certificates: look, take the lease where there is work, order, deploy, report.
 
-mod act;
-pub(crate) mod decide;
-pub(crate) mod deploy;
-pub(crate) mod notify;
-pub(crate) mod order;
-pub(crate) mod remove;
-pub(crate) mod rollback;
-pub(crate) mod work;
+pub mod act;
+pub mod decide;
+pub mod deploy;
+pub mod notify;
+pub mod order;
+pub mod remove;
+pub mod rollback;
+pub mod work;
 
 use std::collections::BTreeSet;
 use std::time::Duration;

@@ -2,11 +2,11 @@
 //!
 //! A deployment can be repeated from any point. It never needs the authority.
 
-pub(crate) mod attach;
-pub(crate) mod clean_up;
-pub(crate) mod create_listener;
-mod import;
-mod prove;
+pub mod attach;
+pub mod clean_up;
+pub mod create_listener;
+pub mod import;
+pub mod prove;
 
 use crate::contract::certificate::{Placement, Target, Wanted};
 use crate::contract::report::{TargetKind, TargetState};

@@ -1,12 +1,12 @@
 //! Which authority is asked, for which names, and what follows when one of them stands in the way.
 
-pub(crate) mod end;
-mod issue;
-pub(crate) mod place;
+pub mod end;
+pub mod issue;
+pub mod place;
 mod poll;
-mod pursue;
+pub mod pursue;
 pub(crate) mod route;
-mod validate;
+pub mod validate;
 
 use crate::contract::certificate::Wanted;
 use crate::contract::settings::Authority;
