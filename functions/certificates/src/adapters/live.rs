@@ -17,7 +17,7 @@ use crate::contract::message::Message;
 use crate::contract::settings::Channel;
 use crate::ports::Ports;
 use crate::ports::probe::{Fetched, Proven, Question};
-use crate::rules::news;
+use crate::rules::wording;
 use crate::values::key::{KeyType, PrivateKey};
 use crate::values::names::DnsName;
 use crate::values::problem::ServiceError;
@@ -102,7 +102,7 @@ impl Ports for Live {
             Channel::EventBus { bus } => self.aws.put_event(bus, message).await.map_err(told),
             Channel::Webhook { secret_arn, format } => {
                 let url = self.aws.secret(secret_arn).await.map_err(told)?;
-                let body = news::body(message, *format);
+                let body = wording::body(message, *format);
                 self.webhooks.post(&url, &message.id, &body).await
             }
         }

@@ -1,4 +1,4 @@
-//! One outside thing each: only here are `aws_sdk_*`, `instant_acme`, hickory and hyper.
+//! One outside thing each: only here are the clients of AWS, ACME, the DNS and HTTP.
 
 pub mod acme;
 pub mod aws;

@@ -1,4 +1,4 @@
-//! What one pass has at hand, and the work on one certificate under its lease.
+//! What one pass has at hand.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};

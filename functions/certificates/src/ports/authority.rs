@@ -1,6 +1,6 @@
 //! The port to a certificate authority (RFC 8555's "CA"): accounts, orders, authorizations.
 //!
-//! The adapter over instant-acme is [`acme`]; nothing else names that library.
+//! The adapter over instant-acme is [`acme`](crate::adapters::acme); nothing else names that library.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use crate::values::names::DnsName;
 use crate::values::problem::Refusal;
 use crate::values::revocation_reason::Reason;
 
-/// The calls the cycle makes to certificate authorities.
+/// The calls a pass makes to certificate authorities.
 #[allow(async_fn_in_trait)] // one task drives a whole pass, so no future has to be `Send`
 pub trait Authorities {
     /// A signed-in account.

@@ -7,7 +7,7 @@ use time::OffsetDateTime;
 use crate::values::arn::CertificateArn;
 use crate::values::problem::ServiceError;
 
-/// The calls the cycle makes to the certificate manager of one region.
+/// The calls a pass makes to the certificate manager of one region.
 #[allow(async_fn_in_trait)] // one task drives a whole pass, so no future has to be `Send`
 pub trait CertificateManager {
     /// Imports as a new certificate and returns its ARN. Throttling is waited out; any other failure is returned at once and

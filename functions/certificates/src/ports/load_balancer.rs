@@ -6,7 +6,7 @@ use crate::contract::certificate::NewListener;
 use crate::values::arn::{ListenerArn, LoadBalancerArn, TargetGroupArn};
 use crate::values::problem::ServiceError;
 
-/// The calls the cycle makes to the load balancers of one region.
+/// The calls a pass makes to the load balancers of one region.
 #[allow(async_fn_in_trait)] // one task drives a whole pass, so no future has to be `Send`
 pub trait LoadBalancer {
     /// Returns the listener, or `None` when the service said that there is none.

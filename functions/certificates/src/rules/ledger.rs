@@ -902,7 +902,7 @@ mod tests {
         Limits::letsencrypt()
     }
 
-    /// Reserves where nothing blocks, as the cycle does.
+    /// Reserves where nothing blocks, as a pass does.
     fn order(
         ledger: &mut Ledger,
         owner: &str,

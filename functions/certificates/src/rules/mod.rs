@@ -14,4 +14,4 @@ pub(crate) mod standing;
 pub(crate) mod takeover;
 pub(crate) mod targets;
 pub mod word;
-mod wording;
+pub mod wording;

@@ -1,22 +1,22 @@
-//! What people and programs are told of a certificate: when it was first issued, when a problem starts, changes or ends, when little
-//! of its lifetime is left and nothing has worked, and on renewals where the settings ask for it.
+//! Pure: what people and programs are told of a certificate. They hear when it was first issued, when
+//! a problem starts, changes or ends, when little of its lifetime is left and nothing has worked,
+//! and of renewals where the settings ask for it.
 //!
-//! Pure: what is told follows from what was told before ([`Told`], in the certificate's state) and what a pass found. `telling`
-//! sends it: stored first, then sent, then marked, all under the lease, so that one state is told once, by whoever holds it.
-//! `wording` puts it into the forms that channels take.
+//! What is told follows from what was told before ([`Told`], in the certificate's record) and from
+//! what a pass found. `life::notify` sends it under the lease: stored first, then sent, then marked.
+//! So one state is told once. [`wording`] puts it into the forms that channels take.
 
 use time::{Duration, OffsetDateTime};
 
-use super::wording;
 use crate::contract::report::{Entry, Outcome};
 use crate::contract::settings::{Channel, Notify};
 use crate::records::state::State;
 use crate::rules::remedy;
+use crate::rules::wording;
 use crate::values::instant::whole_seconds;
 use crate::values::problem::Problem;
 use crate::values::problem_types::Ours;
 
-pub use super::wording::{body, email, schemas, subject};
 use crate::contract::message::{About, Kind, Message, Said};
 use crate::records::told::{Outgoing, Told};
 use std::collections::BTreeSet;

@@ -10,7 +10,7 @@ use serde_json::json;
 use super::Aws;
 use super::error::{service_error, unusable};
 use crate::contract::message::Message;
-use crate::rules::news::{email, subject};
+use crate::rules::wording::{email, subject};
 use crate::values::problem::ServiceError;
 
 impl Aws {

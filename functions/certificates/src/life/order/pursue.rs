@@ -1,4 +1,4 @@
-//! From "an order is needed" to "chain and key are in the vault": the ACME part of the cycle.
+//! From "an order is needed" to "chain and key are in the vault": the order as one loop.
 //!
 //! Each visit asks the authority for the order's status and takes the step it calls for (RFC 8555 section 7.1.6). What cannot
 //! be undone is written down first: the order's URL before validation, the tokens before they are put, the key before

@@ -4,6 +4,7 @@ use time::macros::datetime;
 use super::*;
 use crate::contract::settings::WebhookFormat;
 use crate::records::certificate::{Held, Renewal};
+use crate::rules::wording::{body, schemas, subject};
 
 const NOW: OffsetDateTime = datetime!(2026-11-23 12:00 UTC);
 
