@@ -8,7 +8,6 @@ use time::format_description::well_known::Rfc3339;
 use crate::check::Check;
 use crate::cli;
 use crate::document;
-use crate::documents::parsed;
 use crate::fates::{Revocation, of_removal, of_rollback};
 use crate::function::{Function, read};
 use crate::installation::Installation;
@@ -17,6 +16,7 @@ use crate::report::Report;
 use crate::status::inventory;
 use crate::terminal::{Screen, Spinner, confirm, say, tell};
 use crate::trouble::{Ends, Trouble};
+use crate::words::parsed;
 
 fn names_of(all: &[String]) -> Result<(), Trouble> {
     all.iter().try_for_each(|name| parsed(name).map(drop))

@@ -7,7 +7,7 @@ use certificates::values::names::CertificateName;
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 use clap_complete::Shell;
 
-use crate::pull;
+use crate::pull::owner::{Mode, Owner};
 
 /// See and steer the certificates that certloop keeps on AWS load balancers.
 ///
@@ -322,10 +322,10 @@ pub(crate) struct Pull {
     pub(crate) every: Duration,
     /// Owner of the files: user, user:group or :group
     #[arg(long)]
-    pub(crate) owner: Option<pull::Owner>,
+    pub(crate) owner: Option<Owner>,
     /// Mode of the files that hold the key, octal; the others are 0644
     #[arg(long, default_value = "0600")]
-    pub(crate) mode: pull::Mode,
+    pub(crate) mode: Mode,
 }
 
 /// Parses a time such as `90s`, `2m`, `1h` or `1d`; without a unit, seconds. At least a second, at most 30 days.

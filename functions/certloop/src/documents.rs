@@ -25,7 +25,7 @@ use crate::losses::{Rollback, ends_rollbacks, of_edit};
 use crate::status::inventory;
 use crate::terminal::{Ink, Screen, Spinner, can_ask, confirm, say, tell};
 use crate::trouble::{Ends, Trouble};
-use crate::words::clean;
+use crate::words::{clean, parsed};
 
 /// Asks for a certificate.
 pub(crate) async fn add(
@@ -354,12 +354,6 @@ impl Document {
         });
         lines.map(|line| line + "\n").collect()
     }
-}
-
-/// Reads a document's name as it was typed.
-pub(crate) fn parsed(name: &str) -> Result<CertificateName, Trouble> {
-    name.parse()
-        .map_err(|error| Trouble::unknown(format!("the name {name:?}: {error}")))
 }
 
 fn text_of(object: &Object) -> String {

@@ -5,11 +5,11 @@ use certificates::values::problem::Problem;
 use serde_json::json;
 use time::OffsetDateTime;
 
-use crate::documents::parsed;
 use crate::installation::Installation;
 use crate::status::{Serving, helps, inventory};
 use crate::terminal::{Ink, Screen, say};
 use crate::trouble::{Ends, Trouble};
+use crate::words::parsed;
 use crate::words::{cut, relative, second, wrapped};
 
 /// Shows all steps that are remembered.

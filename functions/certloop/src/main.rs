@@ -78,7 +78,7 @@ async fn run(Cli { options, command }: Cli) -> Result<Ends, Trouble> {
         Command::Revoke(asked) => asking().await?.revoke(asked).await,
         Command::History(asked) => history::history(&here()?, &asked.name, screen, json).await,
         Command::Pull(asked) => pull::run(&here()?, asked, json).await,
-        Command::Page(asked) => page::show(&here()?, asked).await,
+        Command::Page(asked) => page::show::show(&here()?, asked).await,
         Command::Doctor => doctor::doctor(&here()?, screen, json).await,
         Command::Schema(asked) => generated::schema(asked.of),
         Command::Completions { shell } => generated::completions(*shell),

@@ -1,6 +1,9 @@
-//! Pure: instants, spans and long sentences as people read them.
+//! Pure: instants, spans and long sentences as people read them, and names as they type them.
 
+use certificates::values::names::CertificateName;
 use time::{Duration, OffsetDateTime, UtcOffset};
+
+use crate::trouble::Trouble;
 
 /// Returns the day, `2026-03-04`.
 pub(crate) fn day(at: OffsetDateTime) -> String {
@@ -118,6 +121,12 @@ pub(crate) fn cut(text: &str, columns: usize) -> String {
     }
     let kept = columns.saturating_sub(2);
     clean.into_iter().take(kept).chain("..".chars()).collect()
+}
+
+/// Reads a document's name as it was typed.
+pub(crate) fn parsed(name: &str) -> Result<CertificateName, Trouble> {
+    name.parse()
+        .map_err(|error| Trouble::unknown(format!("the name {name:?}: {error}")))
 }
 
 #[cfg(test)]

@@ -4,7 +4,8 @@ use serde_json::Value;
 
 use super::access::{Is, Principal, Request, says};
 use super::finding::is_denied;
-use super::{APPLY, Finding, Names, Seen, finding};
+use super::names::Names;
+use super::{APPLY, Finding, Seen, finding};
 use crate::words::counted;
 
 /// What was read of a function.

@@ -9,6 +9,7 @@ mod bucket;
 mod clock;
 mod finding;
 mod functions;
+mod names;
 mod quotas;
 mod route;
 mod schedule;
@@ -24,6 +25,7 @@ use time::{Duration, OffsetDateTime};
 
 use self::aws::Look;
 pub(crate) use self::finding::{APPLY, Finding, Seen, Verdict};
+use self::names::Names;
 use crate::installation::Installation;
 use crate::status::{Health, command, inventory, revoked};
 use crate::terminal::{Ink, Screen, Spinner, say};
@@ -53,55 +55,6 @@ fn ends(findings: &[Finding]) -> Ends {
         Some(Verdict::Wrong) => Ends::NeedsPerson,
         Some(Verdict::CouldNotTell) => Ends::Unknown,
         _ => Ends::Well,
-    }
-}
-
-/// What things are called beside renew, as the module names them.
-#[derive(Debug)]
-pub(crate) struct Names {
-    /// The renewing function's own name.
-    pub(crate) function: String,
-    /// What all names of the module begin with.
-    base: Option<String>,
-}
-
-impl Names {
-    /// Reads them off renew's name or ARN.
-    pub(crate) fn of(function: &str) -> Self {
-        let name = match function.split_once(":function:") {
-            Some((_, name)) => name.split(':').next().unwrap_or_default(),
-            None => function,
-        };
-        Self {
-            function: name.to_owned(),
-            base: name.strip_suffix("-renew").map(str::to_owned),
-        }
-    }
-
-    fn challenge(&self) -> Option<String> {
-        self.base.as_ref().map(|base| format!("{base}-challenge"))
-    }
-
-    /// Returns the schedule's group and name.
-    fn schedule(&self) -> Option<(String, String)> {
-        let base = self.base.as_ref()?;
-        Some((base.clone(), format!("{base}-reconcile")))
-    }
-
-    fn queue(&self) -> Option<String> {
-        self.base
-            .as_ref()
-            .map(|base| format!("{base}-dead-letters"))
-    }
-
-    /// Returns the ARN of the rule that is told of new documents; `function` is renew's ARN.
-    fn document_rule(&self, function: &str) -> Option<String> {
-        let base = self.base.as_ref()?;
-        let (before, _) = function.split_once(":function:")?;
-        Some(format!(
-            "{}:rule/{base}-document",
-            before.replacen(":lambda:", ":events:", 1)
-        ))
     }
 }
 

@@ -3,7 +3,8 @@
 use serde_json::Value;
 use time::{Duration, OffsetDateTime};
 
-use super::{APPLY, Finding, Names, Seen, finding};
+use super::names::Names;
+use super::{APPLY, Finding, Seen, finding};
 use crate::words::{relative, span};
 
 const ABOUT: &str = "schedule";

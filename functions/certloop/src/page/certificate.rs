@@ -13,8 +13,7 @@ use time::{Duration, OffsetDateTime};
 use crate::status::{Health, Serving, command, is_running_out, name_of, to_be_served};
 use crate::words::{minute, span};
 
-use super::what_helps;
-use super::words::{Count, Instant, Seen, Text};
+use super::words::{Count, Instant, Seen, Text, what_helps};
 
 /// So many domains are shown; the rest is folded.
 const DOMAINS: usize = 4;

@@ -4,10 +4,8 @@
 //! page's policy lets nothing run but that script.
 
 mod certificate;
-mod show;
+pub(crate) mod show;
 mod words;
-
-pub(crate) use show::show;
 
 use std::fmt::Write as _;
 
@@ -27,7 +25,7 @@ use crate::status::{Health, Serving, by_urgency};
 use crate::words::span;
 
 use self::certificate::card;
-use self::words::{Count, Instant, Seen, Text};
+use self::words::{Count, Instant, Seen, Text, what_helps};
 
 const STYLE: &str = include_str!("page.css");
 const SCRIPT: &str = include_str!("page.js");
@@ -353,21 +351,6 @@ fn removing(out: &mut String, inventory: &Inventory) {
             );
         },
     );
-}
-
-/// Writes the command that helps, where there is one: it is copied into a shell, so a name that would do something there has none.
-fn what_helps(out: &mut String, command: Option<String>) {
-    let is_harmless = |command: &String| {
-        let mut characters = command.chars();
-        characters.all(|c| c.is_ascii_alphanumeric() || " .-_".contains(c))
-    };
-    if let Some(command) = command.filter(is_harmless) {
-        let _ = writeln!(
-            out,
-            "<p class=\"do\">What helps: <code>{}</code></p>",
-            Text(&command)
-        );
-    }
 }
 
 /// Returns what is to be said of the authorities' limits and of the certificate manager's quota.

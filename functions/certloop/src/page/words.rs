@@ -1,6 +1,6 @@
 //! Pure: text, instants and numbers as the page has them.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 
 use time::{OffsetDateTime, UtcOffset};
 
@@ -77,6 +77,21 @@ impl fmt::Display for Count {
             write!(out, "{digit}")?;
         }
         Ok(())
+    }
+}
+
+/// Writes the command that helps, where there is one: it is copied into a shell, so a name that would do something there has none.
+pub(super) fn what_helps(out: &mut String, command: Option<String>) {
+    let is_harmless = |command: &String| {
+        let mut characters = command.chars();
+        characters.all(|c| c.is_ascii_alphanumeric() || " .-_".contains(c))
+    };
+    if let Some(command) = command.filter(is_harmless) {
+        let _ = writeln!(
+            out,
+            "<p class=\"do\">What helps: <code>{}</code></p>",
+            Text(&command)
+        );
     }
 }
 

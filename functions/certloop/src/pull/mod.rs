@@ -14,7 +14,7 @@
 
 mod command;
 mod directory;
-mod owner;
+pub(crate) mod owner;
 #[cfg(test)]
 mod tests;
 mod wanted;
@@ -43,7 +43,7 @@ use crate::installation::Installation;
 use crate::terminal::{say, tell};
 use crate::trouble::{Ends, Trouble};
 
-pub(crate) use owner::{Mode, Owner};
+use owner::{Mode, Owner};
 
 /// What to pull, and what to make of it.
 #[derive(Clone, Debug)]
