@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::rc::Rc;
 
-use certificates::contract::certificate::NewListener;
+use certificates::contract::target::NewListener;
 use certificates::ports::certificate_manager::{
     CertificateManager, Deletion, Described, Listed, Material,
 };

@@ -4,7 +4,8 @@
 
 use std::collections::BTreeSet;
 
-use certificates::contract::certificate::{ListenerAt, Placement, Target, Wanted};
+use certificates::contract::certificate::Wanted;
+use certificates::contract::target::{ListenerAt, Placement, Target};
 use certificates::contract::word::Word;
 use certificates::values::names::DnsName;
 

@@ -4,9 +4,10 @@ use std::sync::LazyLock;
 
 use serde_json::{Map, Value, json};
 
-use crate::contract::certificate::{ListenerAt, Target, Wanted, certificate_schema};
+use crate::contract::certificate::{Wanted, certificate_schema};
 use crate::contract::settings::{Settings, settings_schema};
 use crate::contract::strict::{Invalid, path_key};
+use crate::contract::target::{ListenerAt, Target};
 use crate::values::names::DnsName;
 
 /// Settings are read whole or refused with the field's name.

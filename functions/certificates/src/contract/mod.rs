@@ -7,4 +7,5 @@ pub mod rate_limit;
 pub mod report;
 pub mod settings;
 pub mod strict;
+pub mod target;
 pub mod word;

@@ -2,7 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::contract::certificate::{Target, Wanted};
+use crate::contract::certificate::Wanted;
+use crate::contract::target::Target;
 use crate::values::arn::CertificateArn;
 use crate::values::key::KeyType;
 use crate::values::names::DnsName;

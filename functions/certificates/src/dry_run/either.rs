@@ -10,9 +10,9 @@ use zeroize::Zeroizing;
 use super::{
     Planned, PlannedAuthorities, PlannedCertificateManager, PlannedLoadBalancer, PlannedStore,
 };
-use crate::contract::certificate::NewListener;
 use crate::contract::message::Message;
 use crate::contract::settings::{Authority, Channel};
+use crate::contract::target::NewListener;
 use crate::ports::Ports;
 use crate::ports::authority::{
     Account, AccountKey, Authorities, Authorization, Order, OrderStatus, Suggested,

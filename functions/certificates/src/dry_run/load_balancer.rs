@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use super::journal::Journal;
 use super::reading::ReadLoadBalancer;
-use crate::contract::certificate::NewListener;
+use crate::contract::target::NewListener;
 use crate::ports::load_balancer::{
     AttachError, Balancer, Holding, Listener, LoadBalancer, RuledListener,
 };

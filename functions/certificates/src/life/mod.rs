@@ -8,6 +8,7 @@ pub mod deploy;
 pub mod notify;
 pub mod order;
 pub mod remove;
+pub mod revoke;
 pub mod rollback;
 pub mod work;
 

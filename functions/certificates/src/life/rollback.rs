@@ -1,25 +1,21 @@
-//! Going back to the certificate before, and having one revoked.
+//! Going back to the certificate before.
 
 use time::OffsetDateTime;
 
-use crate::life::work::Work;
 use crate::pass::context::Cycle;
-use crate::pass::halt::Halt;
 use crate::ports::Ports;
-use crate::ports::authority::Account;
 use crate::ports::certificate_manager::{CertificateManager, same_serial};
 use crate::ports::store::{self, read_record};
 use crate::records::certificate::Held;
-use crate::records::state::{Revocation, RolledBack, State};
+use crate::records::state::{RolledBack, State};
 use crate::records::vault::VaultEntry;
 use crate::rules::renewal;
 use crate::values::arn::CertificateArn;
 use crate::values::chain::{Chain, Leaf};
 use crate::values::instant::{rfc3339, whole_seconds};
 use crate::values::names::CertificateName;
-use crate::values::problem::{self, Problem, ServiceError};
-use crate::values::problem_types::{Ours, Retry};
-use crate::values::revocation_reason::Reason;
+use crate::values::problem::{Problem, ServiceError};
+use crate::values::problem_types::Ours;
 
 impl State {
     /// Makes the certificate before the one to be served again; `to` names it by its serial. Returns what changed, in words, or `None`
@@ -89,65 +85,6 @@ impl State {
         self.deployment_failure = None;
         self.note(whole_seconds(now), "rolled back", words.clone());
         Ok(Some(words))
-    }
-
-    /// Returns the serial that a revocation without one means: what is served, or where that is
-    /// not known what is to be served.
-    pub(crate) fn serial_to_revoke(&self) -> Option<String> {
-        let served = self.served.as_ref().map(|served| &served.serial);
-        served
-            .or(self.certificate.as_ref().map(|held| &held.serial))
-            .cloned()
-    }
-
-    /// Writes down that a certificate is to be revoked. `found`: what is known of it where the
-    /// record names it no more.
-    ///
-    /// # Errors
-    ///
-    /// There is no such certificate.
-    pub(crate) fn ask_for_revocation(
-        &mut self,
-        serial: &str,
-        found: Option<&Held>,
-        reason: Reason,
-        now: OffsetDateTime,
-    ) -> Result<(), Problem> {
-        let refused = |detail: String| Problem::ours(Ours::NoCertificate, detail);
-        let mut pending = self.revoking.iter_mut();
-        if let Some(pending) = pending.find(|known| known.serial == serial) {
-            pending.reason = reason;
-            // What the authority asked for stays.
-            pending.failure.take_if(|failure| !failure.binding);
-            return Ok(());
-        }
-        let held = self.held(serial).or(found).ok_or_else(|| {
-            refused(format!(
-                "neither the vault nor the certificate manager holds {serial} under our tags: only what they hold can be revoked"
-            ))
-        })?;
-        if held.revoked_at.is_some() {
-            return Ok(());
-        }
-        if held.not_after <= now {
-            let ended = rfc3339(held.not_after);
-            return Err(refused(format!(
-                "{} ended at {ended}: nobody trusts it any more, and there is nothing to revoke",
-                held.serial
-            )));
-        }
-        let revocation = Revocation {
-            serial: held.serial.clone(),
-            directory: held.directory.clone(),
-            not_after: held.not_after,
-            reason,
-            at: whole_seconds(now),
-            failure: None,
-        };
-        let words = format!("{}: {reason:?}", revocation.serial);
-        self.note(whole_seconds(now), "to be revoked", words);
-        self.revoking.push(revocation);
-        Ok(())
     }
 }
 
@@ -250,108 +187,3 @@ impl Held {
         })
     }
 }
-
-impl<P: Ports> Work<'_, '_, P> {
-    /// Has all revoked that is to be and may be tried now; returns the serials. What fails is remembered and tried again.
-    pub(crate) async fn revoke(&mut self) -> Result<Vec<String>, Halt> {
-        let now = self.cycle.clock.now();
-        let (mut revoked, mut failed) = (Vec::new(), None);
-        let due = (self.state.revoking.iter()).filter(|revocation| revocation.waits(now).is_none());
-        for revocation in due.cloned().collect::<Vec<_>>() {
-            match self.revoke_or_remember(&revocation).await {
-                Ok(true) => revoked.push(revocation.serial),
-                Ok(false) => {}
-                Err(Halt::Failed(failing)) => failed = failed.or(Some(failing)),
-                Err(halt) => return Err(halt),
-            }
-        }
-        match failed {
-            Some(failing) => Err(Halt::Failed(failing)),
-            None => Ok(revoked),
-        }
-    }
-
-    async fn revoke_or_remember(&mut self, revocation: &Revocation) -> Result<bool, Halt> {
-        let mut outcome = self.revoke_held(revocation).await;
-        if let Err(Halt::Failed(failing)) = &mut outcome {
-            let Revocation {
-                serial,
-                directory,
-                failure,
-                ..
-            } = revocation;
-            let detail = format!("{serial}: {}", failing.problem.detail);
-            failing.problem.detail.clone_from(&detail);
-            if failing.problem.retry == Retry::Never {
-                self.note("not revoked", detail);
-                self.state.end_revocation(serial);
-                return outcome;
-            }
-            self.note("not yet revoked", detail);
-            let failure = self.failure(failing, failure.as_ref(), directory);
-            let mut known = self.state.revoking.iter_mut();
-            if let Some(known) = known.find(|known| known.serial == *serial) {
-                known.failure = Some(failure);
-            }
-        }
-        outcome
-    }
-
-    /// Has a certificate revoked; returns false where it has ended by itself.
-    async fn revoke_held(&mut self, revocation: &Revocation) -> Result<bool, Halt> {
-        let Revocation {
-            serial,
-            directory,
-            not_after,
-            reason,
-            ..
-        } = revocation;
-        let gone = || {
-            let detail = "neither the vault nor the certificate manager holds it any more, so it cannot be revoked from here";
-            Halt::from(Problem::ours(Ours::NoCertificate, detail))
-        };
-        let mut authorities = self.cycle.settings.authorities.values();
-        let authority = authorities.find(|authority| authority.directory == *directory);
-        let authority = authority.ok_or_else(|| {
-            let detail = format!(
-                "it was issued by {directory}, which is no authority of settings.json any more; add it there again"
-            );
-            Problem::ours(Ours::Settings, detail)
-        })?;
-        let name = &self.wanted.name;
-        let leaf = leaf_of_ours(self.cycle, name, &self.state, serial).await?;
-        let leaf = leaf.ok_or_else(gone)?;
-        self.grant("revoking", LEAST, LEAST)?;
-        let account = self.cycle.accounts.account(authority).await?;
-        let asked = account.revoke(&leaf.der, *reason);
-        match self.answered(asked).await {
-            Ok(()) => {}
-            // By an earlier visit whose answer was lost, or by somebody else.
-            Err(refusal) if refusal.word() == "alreadyRevoked" => {}
-            // Our clock alone does not decide that it has ended.
-            Err(refusal)
-                if *not_after <= self.cycle.clock.now() && !problem::is_unavailable(&refusal) =>
-            {
-                self.note("not revoked", format!("{serial}: it has ended"));
-                self.state.end_revocation(serial);
-                self.save().await?;
-                return Ok(false);
-            }
-            Err(refusal) => return Err(refusal.into()),
-        }
-        let now = whole_seconds(self.cycle.clock.now());
-        let previous = self.state.previous_held.as_deref_mut();
-        let both = self.state.certificate.iter_mut().chain(previous);
-        for held in both.filter(|held| held.serial == *serial) {
-            held.revoked_at = Some(now);
-        }
-        self.state.end_revocation(serial);
-        // Its replacement does not wait for what failed before.
-        (self.state.order_failure).take_if(|failure| !failure.binding);
-        self.note("revoked", format!("{serial}: {reason:?}"));
-        self.save().await?;
-        Ok(true)
-    }
-}
-
-const LEAST: std::time::Duration = std::time::Duration::from_secs(2);

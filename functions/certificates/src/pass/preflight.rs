@@ -14,9 +14,10 @@ use futures_util::{StreamExt, future, stream};
 use time::OffsetDateTime;
 
 use crate::challenge::OBJECT_PREFIX;
-use crate::contract::certificate::{ListenerAt, Target, Wanted};
+use crate::contract::certificate::Wanted;
 use crate::contract::report::Entry;
 use crate::contract::settings::{self, Authority, CheckMode, Settings};
+use crate::contract::target::{ListenerAt, Target};
 use crate::pass::accounts::account_url;
 use crate::pass::memo::Memo;
 use crate::ports::Ports;

@@ -3,7 +3,8 @@
 
 use std::collections::BTreeMap;
 
-use crate::contract::certificate::{ListenerAt, NewListener, Placement, Target, Wanted};
+use crate::contract::certificate::Wanted;
+use crate::contract::target::{ListenerAt, NewListener, Placement, Target};
 use crate::pass::context::Cycle;
 use crate::ports::Ports;
 use crate::ports::load_balancer::{Holding, LoadBalancer};

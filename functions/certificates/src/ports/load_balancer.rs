@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::contract::certificate::NewListener;
+use crate::contract::target::NewListener;
 use crate::values::arn::{ListenerArn, LoadBalancerArn, TargetGroupArn};
 use crate::values::problem::ServiceError;
 

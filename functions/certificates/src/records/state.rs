@@ -12,8 +12,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 use time::{Duration, OffsetDateTime};
 
-use crate::contract::certificate::{ListenerAt, Wanted};
+use crate::contract::certificate::Wanted;
 use crate::contract::report::{TargetKind, TargetState};
+use crate::contract::target::ListenerAt;
 use crate::contract::word::Word;
 use crate::records::certificate::{Held, Validity};
 use crate::records::deployment::{Import, Standby, TargetRecord};

@@ -9,7 +9,8 @@ use std::collections::BTreeMap;
 
 use time::OffsetDateTime;
 
-use crate::contract::certificate::{Placement, Target, Wanted};
+use crate::contract::certificate::Wanted;
+use crate::contract::target::{Placement, Target};
 use crate::records::state::{Contended, State};
 use crate::rules::targets::target_id;
 use crate::values::key::KeyType;

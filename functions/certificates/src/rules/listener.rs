@@ -1,6 +1,6 @@
 //! Pure: how a listener should look, and the changes that lead there without ever leaving it bare (rule 3).
 
-use crate::contract::certificate::{NewListener, Placement};
+use crate::contract::target::{NewListener, Placement};
 use crate::ports::load_balancer::{Holding, Listener};
 use crate::values::arn::ListenerArn;
 use crate::values::problem::{Problem, ServiceError};

@@ -1,7 +1,8 @@
 //! Pure: a document's targets, by kind, id and region; and what dealing with them came to.
 
-use crate::contract::certificate::{ListenerAt, Target, Wanted};
+use crate::contract::certificate::Wanted;
 use crate::contract::report::{TargetEntry, TargetKind, TargetState};
+use crate::contract::target::{ListenerAt, Target};
 use crate::records::state::State;
 use crate::values::arn::ListenerArn;
 use crate::values::problem::Problem;

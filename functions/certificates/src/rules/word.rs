@@ -5,8 +5,9 @@
 
 use std::borrow::Cow;
 
-use crate::contract::certificate::{Placement, Target, Wanted};
+use crate::contract::certificate::Wanted;
 use crate::contract::report::{TargetKind, TargetState};
+use crate::contract::target::{Placement, Target};
 use crate::records::certificate::Held;
 use crate::records::state::State;
 use crate::values::names::DnsName;
@@ -84,7 +85,7 @@ impl State {
                 }),
                 (Some(target), _) => Some(target.clone()),
                 (None, TargetKind::Listener) => Some(Target::Listener {
-                    at: crate::contract::certificate::ListenerAt::Arn(record.id.parse().ok()?),
+                    at: crate::contract::target::ListenerAt::Arn(record.id.parse().ok()?),
                     placement: Placement::Sni,
                 }),
                 (None, TargetKind::CertificateManager) => Some(Target::CertificateManager {

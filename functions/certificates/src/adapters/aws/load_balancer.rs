@@ -11,7 +11,7 @@ use aws_sdk_elasticloadbalancingv2::types::{
 };
 
 use super::error::{service_error, unusable};
-use crate::contract::certificate::NewListener;
+use crate::contract::target::NewListener;
 use crate::ports::load_balancer::{
     self, AttachError, Balancer, Condition, Holding, Listener, LoadBalancer, Rule, RuledListener,
 };

@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use time::OffsetDateTime;
 
-use crate::contract::certificate::{Placement, Target, Wanted};
+use crate::contract::certificate::Wanted;
 use crate::contract::report::{TargetKind, TargetState};
 use crate::contract::settings::CheckMode;
+use crate::contract::target::{Placement, Target};
 use crate::life::deploy::import::Issued;
 use crate::life::deploy::prove::Verdict;
 use crate::life::work::Work;

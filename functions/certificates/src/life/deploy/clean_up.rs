@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use crate::contract::certificate::Target;
 use crate::contract::report::{TargetKind, TargetState};
+use crate::contract::target::Target;
 use crate::life::work::Work;
 use crate::pass::context::Cycle;
 use crate::pass::halt::Halt;

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::contract::certificate::{ListenerAt, NewListener, Target};
+use crate::contract::target::{ListenerAt, NewListener, Target};
 use crate::life::work::Work;
 use crate::pass::halt::Halt;
 use crate::ports::Ports;

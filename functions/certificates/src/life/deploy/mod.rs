@@ -8,9 +8,10 @@ pub mod create_listener;
 pub mod import;
 pub mod prove;
 
-use crate::contract::certificate::{Placement, Target, Wanted};
+use crate::contract::certificate::Wanted;
 use crate::contract::report::{TargetKind, TargetState};
 use crate::contract::settings::CheckMode;
+use crate::contract::target::{Placement, Target};
 use crate::contract::word::Word;
 use crate::life::deploy::attach::{placing, says_default};
 use crate::life::deploy::clean_up::{is_settled, may_delete};
