@@ -8,7 +8,7 @@ use crate::records::certificate::Held;
 use crate::records::record::Record;
 use crate::records::state::State;
 use crate::records::vault::{PendingKey, VaultEntry};
-use crate::rules::ledger::{Imports, Ledger, Outcome, Purpose};
+use crate::rules::ledger::{Imports, Ledger, OrderFate, Purpose};
 use crate::values::names::DnsName;
 use crate::values::problem::Failure;
 
@@ -126,9 +126,9 @@ fn ledger(mut ledger: Ledger, now: OffsetDateTime) {
     let id = "id".to_owned();
     let reserved = ledger.reserve(&limits, "shop", id, &names, Purpose::New, now);
     for outcome in [
-        Outcome::Issued,
-        Outcome::NeverMade { counted: false },
-        Outcome::Unknown,
+        OrderFate::Issued,
+        OrderFate::NeverMade { counted: false },
+        OrderFate::Unknown,
     ] {
         let mut ledger = ledger.clone();
         ledger.settle(&reserved, outcome, now);

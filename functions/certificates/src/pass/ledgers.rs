@@ -21,7 +21,7 @@ use crate::ports::store::{
 };
 use crate::records::ledger::{Hold, Reserved};
 use crate::records::record::Record;
-use crate::rules::ledger::{Blocked, Imports, Ledger, Left, Outcome, Purpose};
+use crate::rules::ledger::{Blocked, Imports, Ledger, Left, OrderFate, Purpose};
 use crate::values::clock::Clock;
 use crate::values::names::{CertificateName, DnsName};
 use crate::values::problem::Problem;
@@ -179,7 +179,7 @@ impl<'p, P: Ports> Ledgers<'p, P> {
         authority: &str,
         directory: &str,
         reserved: &Reserved,
-        outcome: Outcome<'_>,
+        outcome: OrderFate<'_>,
     ) -> Result<(), Halt> {
         if reserved.is_empty() {
             return Ok(());

@@ -200,7 +200,7 @@ impl Reserved {
 
 /// What came of an order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome<'n> {
+pub enum OrderFate<'n> {
     /// It was not made, or nobody knows its URL: no certificate, no validation.
     NeverMade {
         /// Whether the authority may have counted it.
@@ -487,7 +487,7 @@ impl Ledger {
     ///
     /// Certificates come back where there is none, the order itself only where the authority surely did not count it, validations for
     /// the names that did not fail. What has come back by itself meanwhile does not come back again.
-    pub fn settle(&mut self, reserved: &Reserved, outcome: Outcome<'_>, now: OffsetDateTime) {
+    pub fn settle(&mut self, reserved: &Reserved, outcome: OrderFate<'_>, now: OffsetDateTime) {
         let open = self.is_open(reserved);
         if open {
             self.open.remove(&reserved.owner);
@@ -495,16 +495,16 @@ impl Ledger {
         for (kind, tokens) in &reserved.tokens {
             for (subject, token) in tokens {
                 let comes_back = match (outcome, kind) {
-                    (Outcome::Unknown, _) => false,
-                    (Outcome::NeverMade { counted }, Kind::OrdersPerAccount) => !counted,
-                    (Outcome::NeverMade { .. }, _) => true,
+                    (OrderFate::Unknown, _) => false,
+                    (OrderFate::NeverMade { counted }, Kind::OrdersPerAccount) => !counted,
+                    (OrderFate::NeverMade { .. }, _) => true,
                     (_, Kind::OrdersPerAccount) => false,
-                    (Outcome::Ended { failed }, Kind::FailedValidationsPerName) => {
+                    (OrderFate::Ended { failed }, Kind::FailedValidationsPerName) => {
                         !failed.iter().any(|name| base(name) == base(subject))
                     }
-                    (Outcome::Ended { .. }, _) => true,
-                    (Outcome::Issued, Kind::FailedValidationsPerName) => true,
-                    (Outcome::Issued, _) => {
+                    (OrderFate::Ended { .. }, _) => true,
+                    (OrderFate::Issued, Kind::FailedValidationsPerName) => true,
+                    (OrderFate::Issued, _) => {
                         self.count_from(*kind, subject, token, open, now);
                         false
                     }
@@ -621,7 +621,7 @@ impl Ledger {
     /// Settles what `owner` took and nobody heard of again: there is no certificate, and no validation was asked for.
     fn give_up(&mut self, owner: &str, now: OffsetDateTime) {
         if let Some(reserved) = self.open.get(owner).cloned() {
-            self.settle(&reserved, Outcome::NeverMade { counted: true }, now);
+            self.settle(&reserved, OrderFate::NeverMade { counted: true }, now);
         }
     }
 
@@ -976,7 +976,7 @@ mod tests {
         for attempt in 0..5 {
             let now = START + MINUTE * attempt;
             let reserved = order(&mut ledger, "shop", &["a.example"], Purpose::New, now).unwrap();
-            ledger.settle(&reserved, Outcome::Issued, now);
+            ledger.settle(&reserved, OrderFate::Issued, now);
         }
         let now = START + MINUTE * 5;
         let blocked = order(&mut ledger, "shop", &["a.example"], Purpose::New, now).unwrap_err();
@@ -1074,7 +1074,7 @@ mod tests {
         for attempt in 0..7 {
             let owner = format!("shop-{attempt}");
             let reserved = order(&mut ledger, &owner, &["a.example"], replacement, START).unwrap();
-            ledger.settle(&reserved, Outcome::Issued, START);
+            ledger.settle(&reserved, OrderFate::Issued, START);
         }
         let blocked = order(&mut ledger, "shop", &["a.example"], Purpose::SameSet, START);
         assert_eq!(
@@ -1093,26 +1093,26 @@ mod tests {
         for (why, outcome, expected) in [
             (
                 "refused before it was counted",
-                Outcome::NeverMade { counted: false },
+                OrderFate::NeverMade { counted: false },
                 [300, 50, 5, 5, 5],
             ),
             (
                 "nobody heard whether it was made",
-                Outcome::NeverMade { counted: true },
+                OrderFate::NeverMade { counted: true },
                 [299, 50, 5, 5, 5],
             ),
-            ("issued", Outcome::Issued, [299, 49, 4, 5, 5]),
+            ("issued", OrderFate::Issued, [299, 49, 4, 5, 5]),
             (
                 "one name failed",
-                Outcome::Ended { failed: &failed },
+                OrderFate::Ended { failed: &failed },
                 [299, 50, 5, 5, 4],
             ),
             (
                 "it ran out",
-                Outcome::Ended { failed: &[] },
+                OrderFate::Ended { failed: &[] },
                 [299, 50, 5, 5, 5],
             ),
-            ("who knows", Outcome::Unknown, [299, 49, 4, 4, 4]),
+            ("who knows", OrderFate::Unknown, [299, 49, 4, 4, 4]),
         ] {
             let mut ledger = Ledger::default();
             let reserved = order(&mut ledger, "shop", wanted, Purpose::New, START).unwrap();
@@ -1142,10 +1142,10 @@ mod tests {
         // The first one's token is back after 12 minutes; then the second takes another.
         let later = START + MINUTE * 12;
         let second = order(&mut ledger, "two", &["a.example"], Purpose::New, later).unwrap();
-        ledger.settle(&first, Outcome::Ended { failed: &[] }, later);
+        ledger.settle(&first, OrderFate::Ended { failed: &[] }, later);
         let kind = Kind::FailedValidationsPerName;
         assert_eq!(left(&ledger, kind, later), Some(4));
-        ledger.settle(&second, Outcome::Ended { failed: &[] }, later);
+        ledger.settle(&second, OrderFate::Ended { failed: &[] }, later);
         assert_eq!(left(&ledger, kind, later), None);
     }
 
@@ -1155,7 +1155,7 @@ mod tests {
         let reserved = order(&mut ledger, "shop", &["a.example"], Purpose::New, START).unwrap();
         let issued = START + Duration::days(2);
         ledger.tidy(&limits(), issued);
-        ledger.settle(&reserved, Outcome::Issued, issued);
+        ledger.settle(&reserved, OrderFate::Issued, issued);
         let kind = Kind::CertificatesPerNameSet;
         assert_eq!(left(&ledger, kind, issued + Duration::days(1)), Some(4));
         assert_eq!(left(&ledger, kind, issued + Duration::days(2)), None);
@@ -1172,7 +1172,7 @@ mod tests {
         // One that comes to life again has no say in what its successor took.
         let mut dead = order(&mut ledger, "shop", &["a.example"], Purpose::New, START).unwrap();
         dead.id = "dead".to_owned();
-        ledger.settle(&dead, Outcome::NeverMade { counted: false }, START);
+        ledger.settle(&dead, OrderFate::NeverMade { counted: false }, START);
         assert_eq!(left(&ledger, Kind::CertificatesPerNameSet, START), Some(4));
     }
 
@@ -1277,7 +1277,7 @@ mod tests {
             Purpose::New,
             START,
         );
-        ledger.settle(&reserved, Outcome::Issued, START);
+        ledger.settle(&reserved, OrderFate::Issued, START);
         let told = |left: Vec<Left>| {
             let told = left.into_iter().map(|left| {
                 let Left {

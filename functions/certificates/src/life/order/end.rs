@@ -10,7 +10,7 @@ use crate::ports::authority::{AuthorizationStatus, Order};
 use crate::ports::store::{self, Store};
 use crate::records::order::Stage;
 use crate::records::state::AskedFor;
-use crate::rules::ledger::Outcome;
+use crate::rules::ledger::OrderFate;
 use crate::rules::order_names::Blame;
 use crate::values::names::DnsName;
 use crate::values::problem::{self, Problem, Refusal};
@@ -96,13 +96,13 @@ impl<P: Ports> Work<'_, '_, P> {
 
     pub(super) async fn bury(&mut self, failing: Failing) -> Result<Ended, Halt> {
         let failed = &failing.identifiers;
-        self.abandon(&failing.problem.detail, Outcome::Ended { failed })
+        self.abandon(&failing.problem.detail, OrderFate::Ended { failed })
             .await?;
         Ok(Ended::Died(failing))
     }
 
     /// Books what came of the order under way.
-    pub(super) async fn settle(&self, outcome: Outcome<'_>) -> Result<(), Halt> {
+    pub(super) async fn settle(&self, outcome: OrderFate<'_>) -> Result<(), Halt> {
         let Some(order) = &self.state.order else {
             return Ok(());
         };
@@ -113,7 +113,7 @@ impl<P: Ports> Work<'_, '_, P> {
     }
 
     /// Forgets the order under way, with its tokens and its key.
-    pub(super) async fn abandon(&mut self, why: &str, outcome: Outcome<'_>) -> Result<(), Halt> {
+    pub(super) async fn abandon(&mut self, why: &str, outcome: OrderFate<'_>) -> Result<(), Halt> {
         let was_finalized = self
             .state
             .order
@@ -122,12 +122,12 @@ impl<P: Ports> Work<'_, '_, P> {
         let names: Vec<String> = (self.ordered_names().iter())
             .map(ToString::to_string)
             .collect();
-        if matches!(outcome, Outcome::Unknown) && !was_finalized {
+        if matches!(outcome, OrderFate::Unknown) && !was_finalized {
             self.keep_tokens_for_now();
         }
         let outcome = match outcome {
             // No certificate can come of an order without a CSR; its validations may have failed.
-            Outcome::Unknown if !was_finalized => Outcome::Ended { failed: &names },
+            OrderFate::Unknown if !was_finalized => OrderFate::Ended { failed: &names },
             outcome => outcome,
         };
         self.settle(outcome).await?;
@@ -176,7 +176,7 @@ impl<P: Ports> Work<'_, '_, P> {
 
     /// Forgets an order that nobody needs any more.
     pub(crate) async fn abandon_unneeded(&mut self) -> Result<(), Halt> {
-        self.abandon("no order is needed any more", Outcome::Unknown)
+        self.abandon("no order is needed any more", OrderFate::Unknown)
             .await
     }
 }

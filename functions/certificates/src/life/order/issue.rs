@@ -12,7 +12,7 @@ use crate::ports::store::{self, Condition, read_record, write_record};
 use crate::records::certificate::Held;
 use crate::records::order::{Rehearsed, Stage};
 use crate::records::vault::{PendingKey, VaultEntry};
-use crate::rules::ledger::Outcome;
+use crate::rules::ledger::OrderFate;
 use crate::rules::renewal;
 use crate::values::chain::{Chain, check_issued};
 use crate::values::instant;
@@ -147,7 +147,7 @@ impl<P: Ports> Work<'_, '_, P> {
         )
         .await?;
 
-        if let Err(Halt::Failed(failing)) = self.settle(Outcome::Issued).await {
+        if let Err(Halt::Failed(failing)) = self.settle(OrderFate::Issued).await {
             // Bookkeeping that fails keeps no certificate back: it only counts a little longer.
             tracing::warn!(certificate.name = %self.wanted.name, problem.detail = %failing.problem.detail, "issuance not booked");
         }
@@ -215,7 +215,7 @@ impl<P: Ports> Work<'_, '_, P> {
 
     /// Books that what was ordered for nothing would have been issued.
     async fn rehearsed(&mut self) -> Result<(), Halt> {
-        self.settle(Outcome::Issued).await?;
+        self.settle(OrderFate::Issued).await?;
         let Some(record) = self.state.order.take() else {
             return Ok(());
         };

@@ -14,7 +14,7 @@ use crate::records::certificate::Held;
 use crate::records::ledger::Reserved;
 use crate::records::order::{OrderRecord, Stage};
 use crate::records::state::State;
-use crate::rules::ledger::{Blocked, Left, Outcome, Purpose, registered_domain};
+use crate::rules::ledger::{Blocked, Left, OrderFate, Purpose, registered_domain};
 use crate::rules::order_names::{self, Blame};
 use crate::rules::targets::regions;
 use crate::values::names::DnsName;
@@ -321,7 +321,7 @@ impl<P: Ports> Work<'_, '_, P> {
     ) -> Result<(), Halt> {
         let counted = refusal.status.is_none_or(|status| status >= 500)
             || refusal.word() == REPLACES_NOT_ECHOED;
-        let outcome = Outcome::NeverMade { counted };
+        let outcome = OrderFate::NeverMade { counted };
         self.cycle
             .ledgers
             .settle(&authority.key, &authority.directory, reserved, outcome)

@@ -16,7 +16,7 @@ use crate::pass::halt::{Failing, Halt};
 use crate::ports::Ports;
 use crate::ports::authority::{Account, Order, OrderStatus};
 use crate::records::order::Rehearsed;
-use crate::rules::ledger::Outcome;
+use crate::rules::ledger::OrderFate;
 use crate::rules::order_names::{self, Blame};
 use crate::values::problem::{Failure, Problem, URN};
 use crate::values::problem_types::Ours;
@@ -30,7 +30,7 @@ impl<P: Ports> Work<'_, '_, P> {
     ) -> Result<(), Halt> {
         let now = self.cycle.clock.now();
         if self.state.order.is_some() && !route.fits(&self.wanted, &self.state, now) {
-            self.abandon("something else is to be ordered now", Outcome::Unknown)
+            self.abandon("something else is to be ordered now", OrderFate::Unknown)
                 .await?;
         }
         self.grant("ordering", LEAST, LEAST)?;
@@ -77,7 +77,7 @@ impl<P: Ports> Work<'_, '_, P> {
                     return match self.download(order).await? {
                         None => Ok(Ended::Issued),
                         Some(why) => {
-                            self.abandon(&why.detail, Outcome::Issued).await?;
+                            self.abandon(&why.detail, OrderFate::Issued).await?;
                             Ok(Ended::Unusable(why))
                         }
                     };
@@ -102,7 +102,7 @@ impl<P: Ports> Work<'_, '_, P> {
         };
         match self.answered(account.order(&record.url)).await {
             Ok(order) if is_stuck(order.status(), record.ordered_at, self.cycle.clock.now()) => {
-                self.abandon("it came to nothing in a day", Outcome::Unknown)
+                self.abandon("it came to nothing in a day", OrderFate::Unknown)
                     .await?;
                 Ok(None)
             }
@@ -111,8 +111,11 @@ impl<P: Ports> Work<'_, '_, P> {
             Err(refusal)
                 if matches!(refusal.status, Some(403 | 404)) && refusal.kind.starts_with(URN) =>
             {
-                self.abandon("the authority does not know it any more", Outcome::Unknown)
-                    .await?;
+                self.abandon(
+                    "the authority does not know it any more",
+                    OrderFate::Unknown,
+                )
+                .await?;
                 Ok(None)
             }
             Err(refusal) => Err(refusal.into()),
