@@ -10,7 +10,7 @@ use crate::values::problem::Problem;
 /// Which limit, by its name in the settings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub enum Kind {
+pub enum LimitKind {
     /// [`Limits::orders_per_account`](crate::contract::rate_limit::Limits::orders_per_account).
     OrdersPerAccount,
     /// [`Limits::certificates_per_domain`](crate::contract::rate_limit::Limits::certificates_per_domain).
@@ -24,7 +24,7 @@ pub enum Kind {
 /// A token bucket that is not full, as the one instant at which it will be.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Bucket {
+pub struct TokenBucket {
     /// Each token taken moves it ahead.
     #[serde(with = "time::serde::rfc3339")]
     pub(crate) full_at: OffsetDateTime,
@@ -35,7 +35,7 @@ pub struct Bucket {
 
 /// A token taken: the part of its bucket's filling that it stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Token {
+pub(crate) struct TakenToken {
     #[serde(with = "time::serde::rfc3339")]
     pub(crate) from: OffsetDateTime,
     #[serde(with = "time::serde::rfc3339")]
@@ -49,7 +49,7 @@ pub struct Reserved {
     pub(crate) owner: String,
     /// A random word.
     pub(crate) id: String,
-    pub(crate) tokens: BTreeMap<Kind, BTreeMap<String, Token>>,
+    pub(crate) tokens: BTreeMap<LimitKind, BTreeMap<String, TakenToken>>,
 }
 
 /// What an authority wants left alone: all new orders, those with a name, or those under a registered domain.

@@ -13,7 +13,7 @@ use time::{Date, Duration, OffsetDateTime};
 
 use crate::contract::rate_limit::{Limit, Limits};
 use crate::records::certificate::Held;
-use crate::records::ledger::{Bucket, Hold, Kind, Reserved, Token};
+use crate::records::ledger::{Hold, LimitKind, Reserved, TakenToken, TokenBucket};
 use crate::records::record::Record;
 use crate::values::instant::{DAY, HOUR, rfc3339};
 use crate::values::names::DnsName;
@@ -37,7 +37,7 @@ impl Limit {
 
     /// Returns when a bucket is full, as far as that can be believed: what lies further ahead than an empty bucket takes to fill was
     /// written by a wrong clock and means an empty one.
-    fn full_at(self, bucket: Option<&Bucket>, now: OffsetDateTime) -> OffsetDateTime {
+    fn full_at(self, bucket: Option<&TokenBucket>, now: OffsetDateTime) -> OffsetDateTime {
         let full_at = bucket.map_or(now, |bucket| bucket.full_at);
         if full_at > now + self.span() + CLOCKS_DIFFER {
             // One token is believed in: who takes it sets the instant right.
@@ -48,12 +48,12 @@ impl Limit {
     }
 
     /// Returns when a token is there, `now` at the earliest.
-    fn next(self, bucket: Option<&Bucket>, now: OffsetDateTime) -> OffsetDateTime {
+    fn next(self, bucket: Option<&TokenBucket>, now: OffsetDateTime) -> OffsetDateTime {
         (self.full_at(bucket, now) + self.each() - self.span()).max(now)
     }
 
     /// Returns how many tokens are there.
-    fn left(self, bucket: Option<&Bucket>, now: OffsetDateTime) -> u32 {
+    fn left(self, bucket: Option<&TokenBucket>, now: OffsetDateTime) -> u32 {
         let there = now + self.span() - self.full_at(bucket, now);
         let each = self.each().whole_nanoseconds().max(1);
         u32::try_from((there.whole_nanoseconds() / each).max(0))
@@ -63,12 +63,12 @@ impl Limit {
 }
 
 impl Limits {
-    fn of(&self, kind: Kind) -> Option<Limit> {
+    fn of(&self, kind: LimitKind) -> Option<Limit> {
         match kind {
-            Kind::OrdersPerAccount => self.orders_per_account,
-            Kind::CertificatesPerDomain => self.certificates_per_domain,
-            Kind::CertificatesPerNameSet => self.certificates_per_name_set,
-            Kind::FailedValidationsPerName => self.failed_validations_per_name,
+            LimitKind::OrdersPerAccount => self.orders_per_account,
+            LimitKind::CertificatesPerDomain => self.certificates_per_domain,
+            LimitKind::CertificatesPerNameSet => self.certificates_per_name_set,
+            LimitKind::FailedValidationsPerName => self.failed_validations_per_name,
         }
     }
 
@@ -84,24 +84,24 @@ impl Limits {
         );
         let mut subjects = Vec::new();
         if purpose == Purpose::New {
-            subjects.push((Kind::OrdersPerAccount, ACCOUNT.to_owned()));
+            subjects.push((LimitKind::OrdersPerAccount, ACCOUNT.to_owned()));
         }
         if !same_set {
             let mut domains: Vec<String> = names.iter().map(registered_domain).collect();
             domains.sort_unstable();
             domains.dedup();
             let domains = domains.into_iter();
-            subjects.extend(domains.map(|domain| (Kind::CertificatesPerDomain, domain)));
+            subjects.extend(domains.map(|domain| (LimitKind::CertificatesPerDomain, domain)));
         }
-        subjects.push((Kind::CertificatesPerNameSet, set_key(names)));
+        subjects.push((LimitKind::CertificatesPerNameSet, set_key(names)));
         let each = names.iter().map(DnsName::to_string);
-        subjects.extend(each.map(|name| (Kind::FailedValidationsPerName, name)));
+        subjects.extend(each.map(|name| (LimitKind::FailedValidationsPerName, name)));
         subjects
             .into_iter()
             .filter_map(|(kind, subject)| {
                 Some(Demand {
                     limit: self.of(kind)?,
-                    about: (kind == Kind::CertificatesPerNameSet).then(|| abridged(names)),
+                    about: (kind == LimitKind::CertificatesPerNameSet).then(|| abridged(names)),
                     kind,
                     subject,
                     blocks: !replacement,
@@ -151,7 +151,7 @@ impl Purpose {
 
 /// One bucket that an order draws on.
 struct Demand {
-    kind: Kind,
+    kind: LimitKind,
     subject: String,
     about: Option<String>,
     limit: Limit,
@@ -162,15 +162,15 @@ struct Demand {
 impl Demand {
     fn in_words(&self, next: OffsetDateTime) -> String {
         let of_what = match self.kind {
-            Kind::OrdersPerAccount => "no new order is left for the account".to_owned(),
-            Kind::CertificatesPerDomain => format!(
+            LimitKind::OrdersPerAccount => "no new order is left for the account".to_owned(),
+            LimitKind::CertificatesPerDomain => format!(
                 "no certificate is left for the registered domain {}",
                 self.subject
             ),
-            Kind::CertificatesPerNameSet => {
+            LimitKind::CertificatesPerNameSet => {
                 "no certificate is left for exactly these names".to_owned()
             }
-            Kind::FailedValidationsPerName => {
+            LimitKind::FailedValidationsPerName => {
                 format!("no validation that may fail is left for {}", self.subject)
             }
         };
@@ -183,7 +183,7 @@ impl Demand {
     }
 }
 
-impl Token {
+impl TakenToken {
     /// Returns what has not come back by itself yet.
     fn outstanding(&self, now: OffsetDateTime) -> Duration {
         (self.until - self.from.max(now)).max(Duration::ZERO)
@@ -250,7 +250,7 @@ impl Blocked {
 #[serde(rename_all = "camelCase")]
 pub struct Left {
     /// Its name in the settings.
-    pub limit: Kind,
+    pub limit: LimitKind,
     /// For what: `account`, a registered domain, some names, one name.
     pub subject: String,
     /// How many are left.
@@ -268,10 +268,10 @@ impl Left {
     /// Says what one more takes, for a person.
     pub fn in_words(&self) -> String {
         let of_what = match self.limit {
-            Kind::OrdersPerAccount => "a new order of the account".to_owned(),
-            Kind::CertificatesPerDomain => format!("a certificate under {}", self.subject),
-            Kind::CertificatesPerNameSet => "a certificate for exactly these names".to_owned(),
-            Kind::FailedValidationsPerName => format!("a validation of {}", self.subject),
+            LimitKind::OrdersPerAccount => "a new order of the account".to_owned(),
+            LimitKind::CertificatesPerDomain => format!("a certificate under {}", self.subject),
+            LimitKind::CertificatesPerNameSet => "a certificate for exactly these names".to_owned(),
+            LimitKind::FailedValidationsPerName => format!("a validation of {}", self.subject),
         };
         let (of, left) = (self.of, self.left);
         format!(
@@ -289,7 +289,7 @@ pub struct Ledger {
     write_id: String,
     /// The buckets that are not full. A set of names goes by [`set_key`].
     #[serde(default)]
-    buckets: BTreeMap<Kind, BTreeMap<String, Bucket>>,
+    buckets: BTreeMap<LimitKind, BTreeMap<String, TokenBucket>>,
     /// What was taken and is not settled, by certificate.
     #[serde(default)]
     open: BTreeMap<String, Reserved>,
@@ -375,7 +375,7 @@ impl Ledger {
             let next = demand.limit.next(self.bucket(&demand), now);
             if demand.blocks && next > now {
                 found.push((next, demand.in_words(next), None));
-                let is_name = demand.kind == Kind::FailedValidationsPerName;
+                let is_name = demand.kind == LimitKind::FailedValidationsPerName;
                 let mut names = names.iter().filter(|_| is_name);
                 stand_in_the_way.push(names.find(|name| name.as_str() == demand.subject));
             }
@@ -427,7 +427,7 @@ impl Ledger {
         holds
     }
 
-    fn bucket(&self, demand: &Demand) -> Option<&Bucket> {
+    fn bucket(&self, demand: &Demand) -> Option<&TokenBucket> {
         self.buckets.get(&demand.kind)?.get(&demand.subject)
     }
 
@@ -458,12 +458,12 @@ impl Ledger {
                 continue;
             }
             let from = limit.full_at(bucket, now);
-            let token = Token {
+            let token = TakenToken {
                 from,
                 until: from + limit.each(),
             };
             let buckets = self.buckets.entry(demand.kind).or_default();
-            let bucket = Bucket {
+            let bucket = TokenBucket {
                 full_at: token.until,
                 about: demand.about,
             };
@@ -496,14 +496,14 @@ impl Ledger {
             for (subject, token) in tokens {
                 let comes_back = match (outcome, kind) {
                     (OrderFate::Unknown, _) => false,
-                    (OrderFate::NeverMade { counted }, Kind::OrdersPerAccount) => !counted,
+                    (OrderFate::NeverMade { counted }, LimitKind::OrdersPerAccount) => !counted,
                     (OrderFate::NeverMade { .. }, _) => true,
-                    (_, Kind::OrdersPerAccount) => false,
-                    (OrderFate::Ended { failed }, Kind::FailedValidationsPerName) => {
+                    (_, LimitKind::OrdersPerAccount) => false,
+                    (OrderFate::Ended { failed }, LimitKind::FailedValidationsPerName) => {
                         !failed.iter().any(|name| base(name) == base(subject))
                     }
                     (OrderFate::Ended { .. }, _) => true,
-                    (OrderFate::Issued, Kind::FailedValidationsPerName) => true,
+                    (OrderFate::Issued, LimitKind::FailedValidationsPerName) => true,
                     (OrderFate::Issued, _) => {
                         self.count_from(*kind, subject, token, open, now);
                         false
@@ -573,7 +573,7 @@ impl Ledger {
         now: OffsetDateTime,
     ) -> Vec<Left> {
         let demands = limits.demands(names, purpose).into_iter();
-        let demands = demands.filter(|demand| demand.kind != Kind::FailedValidationsPerName);
+        let demands = demands.filter(|demand| demand.kind != LimitKind::FailedValidationsPerName);
         let left = demands.map(|demand| {
             let subject = demand.about.as_ref().unwrap_or(&demand.subject);
             remainder(
@@ -625,7 +625,13 @@ impl Ledger {
         }
     }
 
-    fn give_back(&mut self, kind: Kind, subject: &str, token: &Token, now: OffsetDateTime) {
+    fn give_back(
+        &mut self,
+        kind: LimitKind,
+        subject: &str,
+        token: &TakenToken,
+        now: OffsetDateTime,
+    ) {
         let buckets = self.buckets.get_mut(&kind);
         if let Some(bucket) = buckets.and_then(|buckets| buckets.get_mut(subject)) {
             bucket.full_at = bucket.full_at.saturating_sub(token.outstanding(now));
@@ -635,14 +641,14 @@ impl Ledger {
     /// Counts a certificate from its issuance on, as the authority does, in place of the order.
     fn count_from(
         &mut self,
-        kind: Kind,
+        kind: LimitKind,
         subject: &str,
-        token: &Token,
+        token: &TakenToken,
         open: bool,
         now: OffsetDateTime,
     ) {
         let buckets = self.buckets.entry(kind).or_default();
-        let bucket = buckets.entry(subject.to_owned()).or_insert(Bucket {
+        let bucket = buckets.entry(subject.to_owned()).or_insert(TokenBucket {
             full_at: now,
             about: None,
         });
@@ -790,10 +796,10 @@ pub fn set_key(names: &[DnsName]) -> String {
 }
 
 fn remainder(
-    kind: Kind,
+    kind: LimitKind,
     subject: &str,
     limit: Limit,
-    bucket: Option<&Bucket>,
+    bucket: Option<&TokenBucket>,
     now: OffsetDateTime,
 ) -> Left {
     let next = limit.next(bucket, now);
@@ -921,7 +927,7 @@ mod tests {
     }
 
     /// Returns what is left of a bucket; a full one is not told.
-    fn left(ledger: &Ledger, kind: Kind, now: OffsetDateTime) -> Option<u32> {
+    fn left(ledger: &Ledger, kind: LimitKind, now: OffsetDateTime) -> Option<u32> {
         let told = ledger.left(&limits(), now);
         let of_kind = told.iter().find(|left| left.limit == kind);
         of_kind.map(|left| left.left)
@@ -938,7 +944,7 @@ mod tests {
             count: 5,
             seconds: 3_600,
         };
-        let ahead = |minutes: i64| Bucket {
+        let ahead = |minutes: i64| TokenBucket {
             full_at: START + MINUTE * minutes as i32,
             about: None,
         };
@@ -1002,7 +1008,7 @@ mod tests {
     fn exemptions_are_lets_encrypts() {
         let worn_out = || {
             let mut ledger = Ledger::default();
-            let empty = |limit: Option<Limit>| Bucket {
+            let empty = |limit: Option<Limit>| TokenBucket {
                 full_at: START + limit.unwrap().span(),
                 about: None,
             };
@@ -1015,7 +1021,7 @@ mod tests {
             ledger
         };
         let replacement = Purpose::Replacement { same_set: true };
-        use Kind::*;
+        use LimitKind::*;
         let all = [
             OrdersPerAccount,
             CertificatesPerDomain,
@@ -1062,7 +1068,7 @@ mod tests {
         ] {
             let mut ledger = Ledger::default();
             order(&mut ledger, "shop", &["a.example"], purpose, START).unwrap();
-            let kinds: Vec<Kind> = ledger.buckets.keys().copied().collect();
+            let kinds: Vec<LimitKind> = ledger.buckets.keys().copied().collect();
             assert_eq!(kinds, counted, "{purpose:?}");
         }
     }
@@ -1086,7 +1092,7 @@ mod tests {
 
     #[test]
     fn what_was_not_counted_comes_back() {
-        use Kind::*;
+        use LimitKind::*;
         let failed = ["b.example".to_owned()];
         let wanted = &["a.example", "b.example"][..];
         // What is left of: orders (of 300), a registered domain (of 50), the set (of 5), a.example and b.example (of 5).
@@ -1120,7 +1126,7 @@ mod tests {
             ledger.settle(&reserved, outcome, now);
             ledger.settle(&reserved, outcome, now);
             assert!(!ledger.is_open(&reserved), "{why}");
-            let of = |kind: Kind, subject: &str| {
+            let of = |kind: LimitKind, subject: &str| {
                 let bucket = ledger.buckets.get(&kind).and_then(|of| of.get(subject));
                 limits().of(kind).unwrap().left(bucket, now)
             };
@@ -1143,7 +1149,7 @@ mod tests {
         let later = START + MINUTE * 12;
         let second = order(&mut ledger, "two", &["a.example"], Purpose::New, later).unwrap();
         ledger.settle(&first, OrderFate::Ended { failed: &[] }, later);
-        let kind = Kind::FailedValidationsPerName;
+        let kind = LimitKind::FailedValidationsPerName;
         assert_eq!(left(&ledger, kind, later), Some(4));
         ledger.settle(&second, OrderFate::Ended { failed: &[] }, later);
         assert_eq!(left(&ledger, kind, later), None);
@@ -1156,7 +1162,7 @@ mod tests {
         let issued = START + Duration::days(2);
         ledger.tidy(&limits(), issued);
         ledger.settle(&reserved, OrderFate::Issued, issued);
-        let kind = Kind::CertificatesPerNameSet;
+        let kind = LimitKind::CertificatesPerNameSet;
         assert_eq!(left(&ledger, kind, issued + Duration::days(1)), Some(4));
         assert_eq!(left(&ledger, kind, issued + Duration::days(2)), None);
     }
@@ -1167,13 +1173,19 @@ mod tests {
         for _ in 0..20 {
             order(&mut ledger, "shop", &["a.example"], Purpose::New, START).unwrap();
         }
-        assert_eq!(left(&ledger, Kind::CertificatesPerNameSet, START), Some(4));
-        assert_eq!(left(&ledger, Kind::OrdersPerAccount, START), Some(280));
+        assert_eq!(
+            left(&ledger, LimitKind::CertificatesPerNameSet, START),
+            Some(4)
+        );
+        assert_eq!(left(&ledger, LimitKind::OrdersPerAccount, START), Some(280));
         // One that comes to life again has no say in what its successor took.
         let mut dead = order(&mut ledger, "shop", &["a.example"], Purpose::New, START).unwrap();
         dead.id = "dead".to_owned();
         ledger.settle(&dead, OrderFate::NeverMade { counted: false }, START);
-        assert_eq!(left(&ledger, Kind::CertificatesPerNameSet, START), Some(4));
+        assert_eq!(
+            left(&ledger, LimitKind::CertificatesPerNameSet, START),
+            Some(4)
+        );
     }
 
     #[test]
@@ -1380,12 +1392,12 @@ mod tests {
 
         let last = datetime!(9999-12-31 23:59:59 UTC);
         let mut ledger = Ledger::default();
-        let bucket = Bucket {
+        let bucket = TokenBucket {
             full_at: last,
             about: None,
         };
         let buckets = BTreeMap::from([("account".to_owned(), bucket)]);
-        ledger.buckets.insert(Kind::OrdersPerAccount, buckets);
+        ledger.buckets.insert(LimitKind::OrdersPerAccount, buckets);
         let problem = Problem::ours(Ours::Limit, "");
         ledger.hold = Some(Hold {
             until: last,

@@ -119,7 +119,7 @@ mod tests {
 
     use certificates::pass::ledgers::{AuthorityLeft, ImportsLeft};
     use certificates::ports::load_balancer::Holding;
-    use certificates::records::ledger::Kind;
+    use certificates::records::ledger::LimitKind;
     use certificates::rules::ledger::Left;
 
     use super::super::Verdict;
@@ -154,7 +154,7 @@ mod tests {
     #[test]
     fn limits_that_are_used_up_are_told_and_others_not() {
         let limit = |left| Left {
-            limit: Kind::OrdersPerAccount,
+            limit: LimitKind::OrdersPerAccount,
             subject: "account".to_owned(),
             left,
             of: 300,

@@ -14,7 +14,7 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use certificates::invocation::status::{Inventory, Standing};
 use certificates::pass::ledgers::LimitsLeft;
-use certificates::records::ledger::Kind;
+use certificates::records::ledger::LimitKind;
 use certificates::rules::ledger::Left;
 use certificates::rules::remedy;
 use certificates::values::problem::Problem;
@@ -423,10 +423,10 @@ fn strained(limits: &LimitsLeft, now: OffsetDateTime) -> Vec<String> {
 fn of_what(left: &Left) -> String {
     let subject = &left.subject;
     match left.limit {
-        Kind::OrdersPerAccount => "new orders of the account".to_owned(),
-        Kind::CertificatesPerDomain => format!("certificates under {subject}"),
-        Kind::CertificatesPerNameSet => format!("certificates for exactly {subject}"),
-        Kind::FailedValidationsPerName => format!("failed validations of {subject}"),
+        LimitKind::OrdersPerAccount => "new orders of the account".to_owned(),
+        LimitKind::CertificatesPerDomain => format!("certificates under {subject}"),
+        LimitKind::CertificatesPerNameSet => format!("certificates for exactly {subject}"),
+        LimitKind::FailedValidationsPerName => format!("failed validations of {subject}"),
     }
 }
 
