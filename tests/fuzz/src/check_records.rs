@@ -2,7 +2,7 @@
 
 use time::{Duration, OffsetDateTime};
 
-use crate::contract::rate_limit::Limits;
+use crate::contract::rate_limit::RateLimits;
 use crate::ports::store::parse_record;
 use crate::records::certificate::Held;
 use crate::records::record::Record;
@@ -110,7 +110,7 @@ fn of_held(held: &Held, now: OffsetDateTime) {
 }
 
 fn ledger(mut ledger: Ledger, now: OffsetDateTime) {
-    let limits = Limits::letsencrypt();
+    let limits = RateLimits::letsencrypt();
     let names = [DnsName::parse("shop.example.com").unwrap()];
     ledger.holds_in_force(now);
     for left in ledger.left(&limits, now) {

@@ -4,7 +4,7 @@ use crate::values::instant::{DAY, HOUR};
 
 /// A limit as a token bucket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limit {
+pub struct RateLimit {
     /// Tokens in a full bucket.
     pub count: u32,
     /// Seconds in which an empty bucket fills again, evenly.
@@ -13,21 +13,21 @@ pub struct Limit {
 
 /// What an authority allows; `None` is unlimited.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Limits {
+pub struct RateLimits {
     /// New orders of an account.
-    pub orders_per_account: Option<Limit>,
+    pub orders_per_account: Option<RateLimit>,
     /// Certificates for names under one registered domain, over all accounts.
-    pub certificates_per_domain: Option<Limit>,
+    pub certificates_per_domain: Option<RateLimit>,
     /// Certificates for exactly the same names, over all accounts.
-    pub certificates_per_name_set: Option<Limit>,
+    pub certificates_per_name_set: Option<RateLimit>,
     /// Failed validations of one name by an account.
-    pub failed_validations_per_name: Option<Limit>,
+    pub failed_validations_per_name: Option<RateLimit>,
 }
 
-impl Limits {
+impl RateLimits {
     /// Returns Let's Encrypt's, as published on <https://letsencrypt.org/docs/rate-limits/> (2026-08-05).
     pub fn letsencrypt() -> Self {
-        let limit = |count, seconds| Some(Limit { count, seconds });
+        let limit = |count, seconds| Some(RateLimit { count, seconds });
         Self {
             orders_per_account: limit(300, 3 * HOUR),
             certificates_per_domain: limit(50, 7 * DAY),

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use tokio::sync::Mutex;
 
-use crate::contract::rate_limit::Limits;
+use crate::contract::rate_limit::RateLimits;
 use crate::contract::settings::{Authority, Settings};
 use crate::pass::halt::{Halt, store_problem};
 use crate::pass::memo::Memo;
@@ -138,7 +138,7 @@ impl<'p, P: Ports> Ledgers<'p, P> {
         let (key, lock) = self.ledger(authority).await;
         let mut seen = lock.lock().await;
         let (limits, owner) = (&authority.limits, certificate.as_str());
-        if *limits == Limits::default() {
+        if *limits == RateLimits::default() {
             let (ledger, _) = look(self.ports.store(), &key, &mut seen).await?;
             let blocked = ledger.what_blocks(limits, owner, names, purpose, self.clock.now());
             return Ok(blocked.map_or_else(|| Ok(Reserved::default()), Err));

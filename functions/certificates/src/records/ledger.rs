@@ -11,13 +11,13 @@ use crate::values::problem::Problem;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum LimitKind {
-    /// [`Limits::orders_per_account`](crate::contract::rate_limit::Limits::orders_per_account).
+    /// [`Limits::orders_per_account`](crate::contract::rate_limit::RateLimits::orders_per_account).
     OrdersPerAccount,
-    /// [`Limits::certificates_per_domain`](crate::contract::rate_limit::Limits::certificates_per_domain).
+    /// [`Limits::certificates_per_domain`](crate::contract::rate_limit::RateLimits::certificates_per_domain).
     CertificatesPerDomain,
-    /// [`Limits::certificates_per_name_set`](crate::contract::rate_limit::Limits::certificates_per_name_set).
+    /// [`Limits::certificates_per_name_set`](crate::contract::rate_limit::RateLimits::certificates_per_name_set).
     CertificatesPerNameSet,
-    /// [`Limits::failed_validations_per_name`](crate::contract::rate_limit::Limits::failed_validations_per_name).
+    /// [`Limits::failed_validations_per_name`](crate::contract::rate_limit::RateLimits::failed_validations_per_name).
     FailedValidationsPerName,
 }
 

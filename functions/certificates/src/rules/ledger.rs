@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 use time::{Date, Duration, OffsetDateTime};
 
-use crate::contract::rate_limit::{Limit, Limits};
+use crate::contract::rate_limit::{RateLimit, RateLimits};
 use crate::records::certificate::Held;
 use crate::records::ledger::{Hold, LimitKind, Reserved, TakenToken, TokenBucket};
 use crate::records::record::Record;
@@ -20,7 +20,7 @@ use crate::values::names::DnsName;
 use crate::values::problem::{LONGEST_RETRY_AFTER, Problem};
 use crate::values::problem_types::Ours;
 
-impl Limit {
+impl RateLimit {
     /// Returns how long an empty bucket takes to fill.
     fn span(self) -> Duration {
         Duration::seconds(
@@ -62,8 +62,8 @@ impl Limit {
     }
 }
 
-impl Limits {
-    fn of(&self, kind: LimitKind) -> Option<Limit> {
+impl RateLimits {
+    fn of(&self, kind: LimitKind) -> Option<RateLimit> {
         match kind {
             LimitKind::OrdersPerAccount => self.orders_per_account,
             LimitKind::CertificatesPerDomain => self.certificates_per_domain,
@@ -154,7 +154,7 @@ struct Demand {
     kind: LimitKind,
     subject: String,
     about: Option<String>,
-    limit: Limit,
+    limit: RateLimit,
     /// Whether the order has to wait for a token; else one is only counted.
     blocks: bool,
 }
@@ -174,7 +174,7 @@ impl Demand {
                 format!("no validation that may fail is left for {}", self.subject)
             }
         };
-        let Limit { count, seconds } = self.limit;
+        let RateLimit { count, seconds } = self.limit;
         format!(
             "{of_what}: {count} per {}, the next is there at {}",
             period(seconds),
@@ -338,7 +338,7 @@ impl Ledger {
     /// [`Self::reserve`] will.
     pub fn what_blocks(
         &self,
-        limits: &Limits,
+        limits: &RateLimits,
         owner: &str,
         names: &[DnsName],
         purpose: Purpose,
@@ -356,7 +356,7 @@ impl Ledger {
 
     fn in_the_way(
         &self,
-        limits: &Limits,
+        limits: &RateLimits,
         names: &[DnsName],
         purpose: Purpose,
         now: OffsetDateTime,
@@ -436,7 +436,7 @@ impl Ledger {
     /// What `owner` took before and never settled comes back: its order was not heard of again, so nothing came of it.
     pub fn reserve(
         &mut self,
-        limits: &Limits,
+        limits: &RateLimits,
         owner: &str,
         id: String,
         names: &[DnsName],
@@ -550,7 +550,7 @@ impl Ledger {
     }
 
     /// Returns what is left of each bucket that is not full.
-    pub fn left(&self, limits: &Limits, now: OffsetDateTime) -> Vec<Left> {
+    pub fn left(&self, limits: &RateLimits, now: OffsetDateTime) -> Vec<Left> {
         let mut left = Vec::new();
         for (kind, buckets) in &self.buckets {
             let Some(limit) = limits.of(*kind) else {
@@ -567,7 +567,7 @@ impl Ledger {
     /// Returns what is left of each bucket that an order would draw on, before it does. Validations cost nothing unless they fail.
     pub fn costs(
         &self,
-        limits: &Limits,
+        limits: &RateLimits,
         names: &[DnsName],
         purpose: Purpose,
         now: OffsetDateTime,
@@ -589,7 +589,7 @@ impl Ledger {
 
     /// Drops what is full again, without a limit or past. Returns whether a wrong clock's instant was set right: until that is written,
     /// such a bucket stays empty.
-    pub fn tidy(&mut self, limits: &Limits, now: OffsetDateTime) -> bool {
+    pub fn tidy(&mut self, limits: &RateLimits, now: OffsetDateTime) -> bool {
         let mut set_right = false;
         self.buckets.retain(|kind, buckets| {
             let Some(limit) = limits.of(*kind) else {
@@ -798,7 +798,7 @@ pub fn set_key(names: &[DnsName]) -> String {
 fn remainder(
     kind: LimitKind,
     subject: &str,
-    limit: Limit,
+    limit: RateLimit,
     bucket: Option<&TokenBucket>,
     now: OffsetDateTime,
 ) -> Left {
@@ -904,8 +904,8 @@ mod tests {
             .collect()
     }
 
-    fn limits() -> Limits {
-        Limits::letsencrypt()
+    fn limits() -> RateLimits {
+        RateLimits::letsencrypt()
     }
 
     /// Reserves where nothing blocks, as a pass does.
@@ -940,7 +940,7 @@ mod tests {
 
     #[test]
     fn a_bucket_fills_evenly() {
-        let limit = Limit {
+        let limit = RateLimit {
             count: 5,
             seconds: 3_600,
         };
@@ -1008,7 +1008,7 @@ mod tests {
     fn exemptions_are_lets_encrypts() {
         let worn_out = || {
             let mut ledger = Ledger::default();
-            let empty = |limit: Option<Limit>| TokenBucket {
+            let empty = |limit: Option<RateLimit>| TokenBucket {
                 full_at: START + limit.unwrap().span(),
                 about: None,
             };
@@ -1227,7 +1227,7 @@ mod tests {
             ),
             ("another domain", domain, "b.example", None),
         ] {
-            for limits in [Limits::default(), limits()] {
+            for limits in [RateLimits::default(), limits()] {
                 let mut ledger = Ledger::default();
                 set(&mut ledger, &about, hold(until));
                 // What came later but lasts less long changes nothing.
@@ -1323,7 +1323,7 @@ mod tests {
         );
         let week = START + Duration::days(7);
         assert_eq!(ledger.left(&limits(), week), []);
-        assert_eq!(ledger.left(&Limits::default(), START), []);
+        assert_eq!(ledger.left(&RateLimits::default(), START), []);
     }
 
     #[test]
@@ -1403,7 +1403,7 @@ mod tests {
             until: last,
             problem,
         });
-        ledger.tidy(&Limits::letsencrypt(), START);
+        ledger.tidy(&RateLimits::letsencrypt(), START);
         assert!(ledger.hold.is_none());
     }
 

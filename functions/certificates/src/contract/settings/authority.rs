@@ -33,7 +33,7 @@ pub struct Authority {
     /// The domains by which CAA records name it, lower case; `None` where its directory may know better.
     pub caa_identities: Option<Vec<String>>,
     /// The rate limits to keep within.
-    pub limits: rate_limit::Limits,
+    pub limits: rate_limit::RateLimits,
     /// Whether its certificates are not meant for the public: their roots need not be known to anybody.
     pub private: bool,
 }
@@ -305,11 +305,11 @@ enum AuthorityLimitsDocument {
 }
 
 impl AuthorityLimitsDocument {
-    fn check(&self, field: &str, directory: &str) -> Result<rate_limit::Limits, Invalid> {
+    fn check(&self, field: &str, directory: &str) -> Result<rate_limit::RateLimits, Invalid> {
         match self {
-            Self::Absent if is_letsencrypt(directory) => Ok(rate_limit::Limits::letsencrypt()),
-            Self::Absent | Self::Null => Ok(rate_limit::Limits::default()),
-            Self::Preset(preset) if preset == PRESET => Ok(rate_limit::Limits::letsencrypt()),
+            Self::Absent if is_letsencrypt(directory) => Ok(rate_limit::RateLimits::letsencrypt()),
+            Self::Absent | Self::Null => Ok(rate_limit::RateLimits::default()),
+            Self::Preset(preset) if preset == PRESET => Ok(rate_limit::RateLimits::letsencrypt()),
             Self::Preset(other) => Err(Invalid::at(
                 field,
                 format!(
@@ -387,13 +387,13 @@ struct OwnLimitsDocument {
 }
 
 impl OwnLimitsDocument {
-    fn check(&self, field: &str) -> Result<rate_limit::Limits, Invalid> {
+    fn check(&self, field: &str) -> Result<rate_limit::RateLimits, Invalid> {
         let check = |name: &str, limit: &Option<Object<LimitDocument>>| {
             let limit = limit.as_ref().map(|Object(limit)| limit);
             let checked = limit.map(|limit| limit.check(&format!("{field}.{name}")));
             checked.transpose()
         };
-        Ok(rate_limit::Limits {
+        Ok(rate_limit::RateLimits {
             orders_per_account: check("ordersPerAccount", &self.orders_per_account)?,
             certificates_per_domain: check("certificatesPerDomain", &self.certificates_per_domain)?,
             certificates_per_name_set: check(
@@ -422,10 +422,10 @@ struct LimitDocument {
 }
 
 impl LimitDocument {
-    fn check(&self, field: &str) -> Result<rate_limit::Limit, Invalid> {
+    fn check(&self, field: &str) -> Result<rate_limit::RateLimit, Invalid> {
         check_range(&format!("{field}.count"), self.count, 1, MAX_COUNT)?;
         check_range(&format!("{field}.seconds"), self.seconds, 1, MAX_SECONDS)?;
-        Ok(rate_limit::Limit {
+        Ok(rate_limit::RateLimit {
             // Checked to be at most a million.
             count: u32::try_from(self.count).unwrap_or(u32::MAX),
             seconds: self.seconds,

@@ -714,7 +714,7 @@ pub(crate) mod tests {
                         contact: Vec::new(),
                         root_certificate: None,
                         external_account: None,
-                        limits: rate_limit::Limits::letsencrypt(),
+                        limits: rate_limit::RateLimits::letsencrypt(),
                         private: false,
                         caa_identities: None,
                     }
@@ -793,11 +793,11 @@ pub(crate) mod tests {
 
     #[test]
     fn an_authoritys_limits_are_the_preset_ours_or_none() {
-        use crate::contract::rate_limit::{Limit, Limits};
+        use crate::contract::rate_limit::{RateLimit, RateLimits};
 
         let letsencrypt = "https://acme-v02.api.letsencrypt.org/directory";
-        let preset = Limits::letsencrypt;
-        let one = |count, seconds| Some(Limit { count, seconds });
+        let preset = RateLimits::letsencrypt;
+        let one = |count, seconds| Some(RateLimit { count, seconds });
         for (why, directory, value, expected) in [
             ("left out", letsencrypt, None, preset()),
             (
@@ -810,15 +810,20 @@ pub(crate) mod tests {
                 "left out, elsewhere",
                 "https://acme.example/directory",
                 None,
-                Limits::default(),
+                RateLimits::default(),
             ),
             (
                 "another that only sounds like it",
                 "https://notletsencrypt.org/directory",
                 None,
-                Limits::default(),
+                RateLimits::default(),
             ),
-            ("none", letsencrypt, Some(json!(null)), Limits::default()),
+            (
+                "none",
+                letsencrypt,
+                Some(json!(null)),
+                RateLimits::default(),
+            ),
             (
                 "the preset elsewhere",
                 "https://acme.example/directory",
@@ -834,7 +839,7 @@ pub(crate) mod tests {
                     "certificatesPerNameSet": {"count": 2, "seconds": 3},
                     "failedValidationsPerName": {"count": 4, "seconds": 5}
                 })),
-                Limits {
+                RateLimits {
                     orders_per_account: one(1_000_000, 1),
                     certificates_per_domain: one(1, 31_536_000),
                     certificates_per_name_set: one(2, 3),
@@ -847,12 +852,17 @@ pub(crate) mod tests {
                 Some(
                     json!({"ordersPerAccount": null, "certificatesPerDomain": {"count": 7, "seconds": 8}}),
                 ),
-                Limits {
+                RateLimits {
                     certificates_per_domain: one(7, 8),
-                    ..Limits::default()
+                    ..RateLimits::default()
                 },
             ),
-            ("nothing", letsencrypt, Some(json!({})), Limits::default()),
+            (
+                "nothing",
+                letsencrypt,
+                Some(json!({})),
+                RateLimits::default(),
+            ),
         ] {
             let mut settings = minimal();
             let authority = &mut settings["authorities"]["letsencrypt"];
