@@ -50,7 +50,7 @@ pub struct Settings {
     /// Who is told.
     pub notify: Notify,
     /// How much is done at once and in a year, and how long old and new overlap.
-    pub limits: Limits,
+    pub limits: Bounds,
 }
 
 impl Settings {
@@ -158,7 +158,7 @@ impl Settings {
             dns: Dns::check(document.dns.0)?,
             orphans: document.orphans,
             notify: Notify::check(document.notify.0)?,
-            limits: Limits {
+            limits: Bounds {
                 // Checked above to be at most 64.
                 concurrency: usize::try_from(limits.concurrency).unwrap_or(1),
                 overlap_seconds: limits.overlap_seconds,
@@ -279,7 +279,7 @@ pub enum Orphans {
 
 /// How much is done at once and in a year, and how long old and new overlap.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Limits {
+pub struct Bounds {
     /// Certificates worked on at once within one invocation, 1 to 64.
     pub concurrency: usize,
     /// Seconds between detaching a superseded certificate and deleting it.
@@ -739,7 +739,7 @@ pub(crate) mod tests {
                 dns: Dns::default(),
                 orphans: Orphans::Report,
                 notify: Notify::default(),
-                limits: Limits {
+                limits: Bounds {
                     concurrency: 16,
                     overlap_seconds: 3600,
                     imports_per_year: 5000,
