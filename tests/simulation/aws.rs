@@ -8,7 +8,7 @@ use certificates::contract::target::NewListener;
 use certificates::ports::certificate_manager::{
     CertificateManager, Deletion, Described, Listed, Material,
 };
-use certificates::ports::dns::{Found, NoAnswer, Resolver};
+use certificates::ports::dns::{CaaRecords, NoAnswer, Resolver};
 use certificates::ports::load_balancer::{
     Action, AttachError, Balancer, Condition, Holding, Listener, LoadBalancer, Rule, RuledListener,
 };
@@ -633,8 +633,8 @@ impl Resolver for SimResolver {
         Ok(vec![IpAddr::from([203, 0, 113, 10])])
     }
 
-    async fn caa(&self, name: &str) -> Result<Found, NoAnswer> {
-        Ok(Found {
+    async fn caa(&self, name: &str) -> Result<CaaRecords, NoAnswer> {
+        Ok(CaaRecords {
             owner: name.to_owned(),
             records: Vec::new(),
         })

@@ -12,7 +12,7 @@ use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::net::{DnsError, NetError};
 use hickory_resolver::proto::rr::{Name, RData, Record, RecordType};
 
-use crate::ports::dns::{Caa, Found, NoAnswer, Resolver};
+use crate::ports::dns::{Caa, CaaRecords, NoAnswer, Resolver};
 
 /// A resolver that remembers nothing: who asks twice within a pass keeps the answers.
 #[derive(Clone)]
@@ -100,7 +100,7 @@ impl Resolver for DnsClient {
         }
     }
 
-    async fn caa(&self, name: &str) -> Result<Found, NoAnswer> {
+    async fn caa(&self, name: &str) -> Result<CaaRecords, NoAnswer> {
         let records = self.records(name, RecordType::CAA).await?;
         let owner = records.first().map(|record| record.name.to_ascii());
         let owner = owner.unwrap_or_default().to_ascii_lowercase();
@@ -116,7 +116,7 @@ impl Resolver for DnsClient {
             }),
             _ => None,
         };
-        Ok(Found {
+        Ok(CaaRecords {
             owner: owner.to_owned(),
             records: records.into_iter().filter_map(caa).collect(),
         })
@@ -254,7 +254,7 @@ mod tests {
         let client = server.client();
         for name in ["none.example.com", "nowhere.example.com"] {
             assert_eq!(client.addresses(name).await, Ok(vec![]), "{name}");
-            let none = Found {
+            let none = CaaRecords {
                 owner: name.to_owned(),
                 records: vec![],
             };

@@ -22,7 +22,7 @@ use crate::pass::accounts::account_url;
 use crate::pass::memo::Memo;
 use crate::ports::Ports;
 use crate::ports::authority::Authorities;
-use crate::ports::dns::{Found, NoAnswer, Resolver};
+use crate::ports::dns::{CaaRecords, NoAnswer, Resolver};
 use crate::ports::load_balancer::{Balancer, LoadBalancer, RuledListener};
 use crate::ports::probe::Fetched;
 use crate::ports::store::{self, Condition, Store, read_record, write_record};
@@ -41,7 +41,7 @@ use crate::values::problem_types::Ours;
 struct Sights<R> {
     resolver: OnceCell<R>,
     addresses: Memo<Result<Vec<IpAddr>, NoAnswer>>,
-    caa: Memo<Result<Rc<Found>, NoAnswer>>,
+    caa: Memo<Result<Rc<CaaRecords>, NoAnswer>>,
     identities: Memo<Vec<String>>,
     accounts: Memo<Option<String>>,
     balancers: Memo<Result<Option<Balancer>, ServiceError>>,

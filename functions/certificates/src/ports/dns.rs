@@ -15,7 +15,7 @@ pub trait Resolver {
 
     /// Returns the CAA records of a name, CNAMEs followed (RFC 8659 section 3), with the name they stand at. Its parents are not
     /// asked about.
-    async fn caa(&self, name: &str) -> Result<Found, NoAnswer>;
+    async fn caa(&self, name: &str) -> Result<CaaRecords, NoAnswer>;
 }
 
 /// One CAA record as the DNS has it.
@@ -31,7 +31,7 @@ pub struct Caa {
 
 /// The CAA records that a name leads to.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Found {
+pub struct CaaRecords {
     /// The name they stand at: the one that was asked about, or what that is an alias of.
     pub owner: String,
     /// The records; empty when there are surely none.

@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-use crate::ports::dns::{Caa, Found};
+use crate::ports::dns::{Caa, CaaRecords};
 use crate::values::names::DnsName;
 
 /// Who asks for a certificate.
@@ -42,7 +42,7 @@ pub fn levels(name: &DnsName) -> Vec<&str> {
 }
 
 /// Judges the closest set of records, found by asking about `level`. None at all allows anybody.
-pub fn judge(found: &Found, level: &str, name: &DnsName, asking: Asking<'_>) -> Ruling {
+pub fn judge(found: &CaaRecords, level: &str, name: &DnsName, asking: Asking<'_>) -> Ruling {
     let place = Place {
         owner: &found.owner,
         level,
@@ -362,8 +362,8 @@ mod tests {
         }
     }
 
-    fn found(records: &[&str]) -> Found {
-        Found {
+    fn found(records: &[&str]) -> CaaRecords {
+        CaaRecords {
             owner: "example.com".to_owned(),
             records: records.iter().map(|text| record(text)).collect(),
         }
@@ -639,7 +639,7 @@ mod tests {
             identities: &identities,
             account: None,
         };
-        let found = Found {
+        let found = CaaRecords {
             owner: "edge.example.net".to_owned(),
             ..found(&["issue other.example"])
         };
