@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use certificates::contract::report::TargetState;
 use certificates::invocation::status::{Inventory, Standing};
-use certificates::records::state::Step;
+use certificates::records::state::HistoryStep;
 use serde_json::json;
 use time::OffsetDateTime;
 use tokio::time::{Instant, sleep};
@@ -24,7 +24,7 @@ pub(crate) struct Following<'a> {
     screen: Screen,
     as_json: bool,
     /// Steps that were there before, or have been shown.
-    seen: Vec<Step>,
+    seen: Vec<HistoryStep>,
 }
 
 impl<'a> Following<'a> {
@@ -195,7 +195,7 @@ fn watching_ended<T>() -> Result<T, Trouble> {
     Err(Trouble::unknown("watching came to an end"))
 }
 
-fn is_same(one: &Step, other: &Step) -> bool {
+fn is_same(one: &HistoryStep, other: &HistoryStep) -> bool {
     (one.at, &one.step, &one.detail) == (other.at, &other.step, &other.detail)
 }
 

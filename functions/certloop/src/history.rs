@@ -1,6 +1,6 @@
 //! `certloop history`: what happened to a certificate, and when.
 
-use certificates::records::state::Step;
+use certificates::records::state::HistoryStep;
 use certificates::values::problem::Problem;
 use serde_json::json;
 use time::OffsetDateTime;
@@ -44,7 +44,7 @@ pub(crate) async fn history(
 }
 
 fn rendered(
-    steps: &[Step],
+    steps: &[HistoryStep],
     problem: Option<&Problem>,
     serving: &[String],
     name: &str,
@@ -77,7 +77,7 @@ fn rendered(
 }
 
 /// Renders one step: one line, however long its detail is.
-pub(crate) fn line(step: &Step, widest: usize, screen: Screen) -> String {
+pub(crate) fn line(step: &HistoryStep, widest: usize, screen: Screen) -> String {
     let at = screen.ink(Ink::Faint, &second(step.at));
     let ink = match step.step.as_str() {
         "issued" | "proved" | "attached" | "imported" => Ink::Good,
@@ -104,7 +104,7 @@ mod tests {
     #[test]
     fn each_step_is_a_line() {
         let at = datetime!(2026-01-08 16:53:04 UTC);
-        let step = |step: &str, detail: &str| Step {
+        let step = |step: &str, detail: &str| HistoryStep {
             at,
             step: step.to_owned(),
             detail: detail.to_owned(),

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::contract::certificate::Wanted;
 use crate::contract::report::{Entry, Outcome};
-use crate::life::decide::{Plan, Step, ToDo, plan_for, unknown};
+use crate::life::decide::{Plan, RemovalStage, ToDo, plan_for, unknown};
 use crate::life::remove::wanted_nowhere;
 use crate::life::rollback::{leaf_of_ours, look_up_previous};
 use crate::life::work::Work;
@@ -130,7 +130,7 @@ async fn prepared<P: Ports>(
             document: String::new(),
             state,
             etag,
-            plan: Plan::removal(Step::GoesOn),
+            plan: Plan::removal(RemovalStage::GoesOn),
         })));
     }
     let object = object.ok_or_else(|| unknown(name))?;

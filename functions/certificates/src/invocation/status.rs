@@ -20,7 +20,7 @@ use crate::ports::Ports;
 use crate::ports::store::{self, Store, read_record};
 use crate::records::certificate::RenewalInformation;
 use crate::records::order::Stage;
-use crate::records::state::{HISTORY, RolledBack, Served, State, Step};
+use crate::records::state::{HISTORY, HistoryStep, RolledBack, Served, State};
 use crate::rules::order_names;
 use crate::rules::renewal::Decision;
 use crate::rules::standing::revoked;
@@ -108,7 +108,7 @@ pub struct Standing {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub untold: Vec<Untold>,
     /// The last steps, oldest first.
-    pub history: Vec<Step>,
+    pub history: Vec<HistoryStep>,
 }
 
 /// A message that has not reached every channel.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::contract::certificate::Wanted;
 use crate::contract::report::{Entry, Outcome, TargetState};
-use crate::life::decide::{Plan, Step, Waits, plan_for};
+use crate::life::decide::{Plan, RemovalStage, Waits, plan_for};
 use crate::life::deploy::deployment_needed;
 use crate::life::remove::Removed;
 use crate::life::work::Work;
@@ -328,10 +328,10 @@ impl<P: Ports> Work<'_, '_, P> {
     }
 
     /// Takes everything of ours away, as far as that can be done now; `None` where there is nothing to tell.
-    pub(crate) async fn carry_out_removal(mut self, step: Step) -> Option<Entry> {
+    pub(crate) async fn carry_out_removal(mut self, step: RemovalStage) -> Option<Entry> {
         let name = self.wanted.name.clone();
         let left = self.cycle.clock.left();
-        let is_first = step == Step::Begins
+        let is_first = step == RemovalStage::Begins
             || (self.state.targets.iter()).any(|target| target.state != TargetState::Detached)
             || self
                 .state

@@ -92,7 +92,7 @@ pub(crate) struct Plan {
     /// Why the bucket has to be swept, or the record written.
     pub(crate) sweep: bool,
     /// Whether everything of ours is to go.
-    pub(crate) remove: Option<Step>,
+    pub(crate) remove: Option<RemovalStage>,
     /// What people are to be told of; nothing else is to be done.
     pub(crate) tell: Option<Box<Entry>>,
     /// What is to be told whatever comes of it.
@@ -103,7 +103,7 @@ pub(crate) struct Plan {
 
 /// How far a removal is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Step {
+pub(crate) enum RemovalStage {
     Begins,
     GoesOn,
 }
@@ -127,7 +127,7 @@ impl Plan {
     }
 
     /// Returns the plan of a removal.
-    pub(crate) fn removal(step: Step) -> Self {
+    pub(crate) fn removal(step: RemovalStage) -> Self {
         Self {
             remove: Some(step),
             ..Self::default()
@@ -341,7 +341,7 @@ fn look_at_orphan<P: Ports>(
             document: None,
         });
         state.note(now, "removal", "the document is gone");
-        return work(state, Plan::removal(Step::Begins));
+        return work(state, Plan::removal(RemovalStage::Begins));
     }
     if state.removing.is_some() {
         let failure = state.deployment_failure.as_ref();
@@ -355,7 +355,7 @@ fn look_at_orphan<P: Ports>(
                 settled(cycle, &seen(&state), entry, Some(&wanted))
             }
             None if state.is_to_be_taken_away(now, |old| may_delete(cycle, old)) => {
-                work(state, Plan::removal(Step::GoesOn))
+                work(state, Plan::removal(RemovalStage::GoesOn))
             }
             None if has_to_tell(cycle, &state) => {
                 let entry = Entry::bare(name.as_str(), Outcome::Removed, "it is removed");

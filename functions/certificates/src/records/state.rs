@@ -117,7 +117,7 @@ pub struct State {
     pub told: Option<Told>,
     /// The last steps, oldest first.
     #[serde(default)]
-    pub history: Vec<Step>,
+    pub history: Vec<HistoryStep>,
 }
 
 impl Record for State {
@@ -168,7 +168,7 @@ impl State {
     pub fn note(&mut self, at: OffsetDateTime, step: &str, detail: impl Into<String>) {
         let detail: String = detail.into();
         let detail = detail.chars().take(LONGEST_DETAIL).collect();
-        self.history.push(Step {
+        self.history.push(HistoryStep {
             at,
             step: step.to_owned(),
             detail,
@@ -634,7 +634,7 @@ pub struct AskedFor(#[serde(with = "time::serde::rfc3339")] pub OffsetDateTime);
 
 /// One step of the history.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Step {
+pub struct HistoryStep {
     /// When.
     #[serde(with = "time::serde::rfc3339")]
     pub at: OffsetDateTime,
