@@ -10,16 +10,17 @@ use crate::ports::Ports;
 use crate::ports::authority::{Order, OrderStatus};
 use crate::ports::store::{self, Condition, read_record, write_record};
 use crate::records::certificate::Held;
-use crate::records::order::{Rehearsed, Stage};
+use crate::records::order::{OrderRecord, Rehearsed, Stage};
 use crate::records::vault::{PendingKey, VaultEntry};
 use crate::rules::ledger::OrderFate;
 use crate::rules::renewal;
-use crate::values::chain::{Chain, check_issued};
+use crate::values::chain::{Chain, Leaf, check_issued};
 use crate::values::instant;
 use crate::values::key::PrivateKey;
 use crate::values::names::DnsName;
 use crate::values::problem::Problem;
 use crate::values::problem_types::Ours;
+use time::OffsetDateTime;
 
 /// What `vault/<name>/pending.json` holds.
 enum Pending {
@@ -102,7 +103,8 @@ impl<P: Ports> Work<'_, '_, P> {
         Ok(key)
     }
 
-    /// Downloads the chain and puts it with its key into the vault. A chain that is of no use to us says why.
+    /// Downloads the chain and puts it with its key into the vault. A chain that is of no use to us
+    /// says why.
     pub(super) async fn download(
         &mut self,
         order: &mut OrderOf<P>,
@@ -112,40 +114,24 @@ impl<P: Ports> Work<'_, '_, P> {
             return Ok(Some(Problem::ours(Ours::KeyLost, detail)));
         };
         let pem = self.answered(order.certificate()).await?;
-        let unusable = |error: &dyn std::fmt::Display| {
-            let detail = format!("the downloaded chain cannot be used: {error}");
-            Ok(Some(Problem::ours(Ours::Chain, detail)))
+        let leaf = match self.usable(&pem, &key) {
+            Ok(leaf) => leaf,
+            Err(why) => {
+                let detail = format!("the downloaded chain cannot be used: {why}");
+                return Ok(Some(Problem::ours(Ours::Chain, detail)));
+            }
         };
-        let chain = match Chain::parse(&pem) {
-            Ok(chain) => chain,
-            Err(error) => return unusable(&error),
-        };
-        let leaf = chain.leaf().clone();
-        // A validity that begins in a moment is no reason to throw the certificate away: the import will wait for it.
-        let at = self.cycle.clock.now().max(leaf.not_before);
-        if let Err(error) = check_issued(&chain, &key, self.ordered_names(), at) {
-            return unusable(&error);
-        }
-        if self
-            .state
-            .order
-            .as_ref()
-            .is_some_and(|order| order.rehearsal)
-        {
+        let order = self.state.order.as_ref();
+        if order.is_some_and(|order| order.rehearsal) {
             self.rehearsed().await?;
             return Ok(None);
         }
         let name = leaf.names.first().map_or("", DnsName::as_str);
-        let public = self.cycle.ports.is_public(&pem, name, at);
+        let ports = self.cycle.ports;
+        let public = ports.is_public(&pem, name, self.judged_at(&leaf));
         let mut entry = VaultEntry::new(&leaf, pem, key.to_pem());
         let object = store::vault_key(&self.wanted.name, &leaf.serial);
-        write_record(
-            self.cycle.ports.store(),
-            &object,
-            &mut entry,
-            Condition::None,
-        )
-        .await?;
+        write_record(ports.store(), &object, &mut entry, Condition::None).await?;
 
         if let Err(Halt::Failed(failing)) = self.settle(OrderFate::Issued).await {
             // Bookkeeping that fails keeps no certificate back: it only counts a little longer.
@@ -154,63 +140,75 @@ impl<P: Ports> Work<'_, '_, P> {
         let Some(record) = self.state.order.take() else {
             return Ok(None);
         };
-        self.state
-            .has_ordered_at(&record.directory, self.cycle.clock.now());
-        // What cannot be told of it is taken to be as with the one before.
+        let now = self.cycle.clock.now();
+        self.state.has_ordered_at(&record.directory, now);
+        let held = self.held(record, &leaf, public);
+        self.take_up(held);
+        let until = instant::rfc3339(leaf.not_after);
+        let detail = format!("serial {}, valid until {until}", leaf.serial);
+        self.note("issued", detail);
+        self.save().await?;
+        self.sweep().await?;
+        self.ask_about_new().await;
+        Ok(None)
+    }
+
+    /// Returns the leaf of a chain that is what was ordered, or why it is not.
+    fn usable(&self, pem: &str, key: &PrivateKey) -> Result<Leaf, String> {
+        let chain = Chain::parse(pem).map_err(|error| error.to_string())?;
+        let leaf = chain.leaf();
+        check_issued(&chain, key, self.ordered_names(), self.judged_at(leaf))
+            .map_err(|error| error.to_string())?;
+        Ok(leaf.clone())
+    }
+
+    /// Returns the instant by which a new chain is judged. A validity that begins in a moment is no
+    /// reason to throw the certificate away: the import will wait for it.
+    fn judged_at(&self, leaf: &Leaf) -> OffsetDateTime {
+        self.cycle.clock.now().max(leaf.not_before)
+    }
+
+    /// Makes the record of an issued certificate; `public`: whether the public trusts it.
+    fn held(&self, record: OrderRecord, leaf: &Leaf, public: Option<bool>) -> Held {
         let before = self.state.certificate.as_ref();
-        let before = before.filter(|held| held.directory == record.directory);
-        let public = public.or_else(|| before?.public);
-        let held = Held {
+        let same = before.filter(|held| held.directory == record.directory);
+        let (now, luck) = (self.cycle.clock.now(), fastrand::f64());
+        Held {
             serial: leaf.serial.clone(),
             fingerprint: leaf.fingerprint.clone(),
             not_before: leaf.not_before,
             not_after: leaf.not_after,
+            // What cannot be told of it is taken to be as with the one before.
+            public: public.or_else(|| same?.public),
             domains: record.domains,
             key_type: record.key_type,
             authority: record.authority,
             directory: record.directory,
             profile: record.profile,
             identifier: leaf.identifier(),
-            renewal: renewal::draw(
-                leaf.not_before,
-                leaf.not_after,
-                self.state.certificate.as_ref(),
-                self.cycle.clock.now(),
-                fastrand::f64(),
-            ),
-            public,
+            renewal: renewal::draw(leaf.not_before, leaf.not_after, before, now, luck),
             adopted: false,
             was_served: Some(false),
             revoked_at: None,
-        };
-        // What an earlier one that was never deployed left to be served ends first.
-        let replaced =
-            self.state
-                .still_served
-                .or(self.state.certificate.as_ref().map(Held::validity));
-        (self.state.missing).retain(|name, _| !held.domains.contains(name));
-        let before =
-            (self.state.certificate.replace(held)).filter(|before| before.serial != leaf.serial);
-        if let Some(before) = before {
-            self.state.supersede(before);
         }
-        self.state.rolled_back = None;
-        self.state.in_force = Some(Box::new(Word::from(&self.wanted)));
-        self.state.still_served = replaced;
-        self.state.leftovers.pending_key = true;
-        self.state.deployment_failure = None;
-        self.note(
-            "issued",
-            format!(
-                "serial {}, valid until {}",
-                leaf.serial,
-                instant::rfc3339(leaf.not_after)
-            ),
-        );
-        self.save().await?;
-        self.sweep().await?;
-        self.ask_about_new().await;
-        Ok(None)
+    }
+
+    /// Makes an issued certificate the one that is to be served, and the one that was the one before.
+    fn take_up(&mut self, held: Held) {
+        let state = &mut self.state;
+        // What an earlier one that was never deployed left to be served ends first.
+        let served = state.still_served;
+        state.still_served = served.or(state.certificate.as_ref().map(Held::validity));
+        state.missing.retain(|name, _| !held.domains.contains(name));
+        let serial = held.serial.clone();
+        let before = state.certificate.replace(held);
+        if let Some(before) = before.filter(|before| before.serial != serial) {
+            state.supersede(before);
+        }
+        state.rolled_back = None;
+        state.in_force = Some(Box::new(Word::from(&self.wanted)));
+        state.leftovers.pending_key = true;
+        state.deployment_failure = None;
     }
 
     /// Books that what was ordered for nothing would have been issued.
