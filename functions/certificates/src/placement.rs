@@ -271,10 +271,10 @@ impl<P: Ports> Work<'_, '_, P> {
         deployed: &mut Deployed,
     ) -> Result<(), Halt> {
         let serial = issued.leaf().serial.clone();
-        let ends_soon = self.ours_that_end_soon(arn).await;
+        let ends_soon = self.those_that_end_soon(arn).await;
         let revoked = self.replaces_revoked();
         let record = self.state.target_mut(TargetKind::Listener, arn.as_str());
-        // What is ours and about to end is never served again.
+        // What is about to end is never served again.
         record.standby.list.retain(|arn| !ends_soon.contains(arn));
         (record.standby.default).take_if(|default| ends_soon.contains(default));
         let was_undone = record.undone.as_ref() == Some(&serial);
@@ -304,24 +304,25 @@ impl<P: Ports> Work<'_, '_, P> {
         Ok(())
     }
 
-    /// Returns which of ours that stand by for a listener end before a person has had time to look,
-    /// as the certificate manager holds them. Of one that cannot be read the record decides.
-    async fn ours_that_end_soon(&self, listener: &ListenerArn) -> BTreeSet<String> {
+    /// Returns which of those that stand by for a listener end before a person has had time to
+    /// look, as the certificate manager holds them. Of one that cannot be read the record decides,
+    /// where it is ours; one of others comes back.
+    async fn those_that_end_soon(&self, listener: &ListenerArn) -> BTreeSet<String> {
         let region = listener.region();
         let import = self.state.imports.get(region);
         let superseded = import.into_iter().flat_map(|import| &import.superseded);
-        let standby = (self.state.target(listener.as_str())).map(|record| record.standby.clone());
-        let standby = standby.unwrap_or_default();
+        let ours: BTreeSet<&str> = superseded.map(|old| old.arn.as_str()).collect();
+        let record = self.state.target(listener.as_str());
         let mut ends_soon = BTreeSet::new();
-        for old in superseded.filter(|old| standby.holds(old.arn.as_str())) {
-            let leaf = self.leaf_under(region, old.arn.as_str()).await;
-            let lasts = match leaf {
+        for stood in record.into_iter().flat_map(|it| it.standby.all()) {
+            let lasts = match self.leaf_under(region, stood).await {
                 Some(leaf) => self.outlasts_attempts(leaf.not_after),
-                None => (self.state.previous.as_deref())
+                None if ours.contains(stood) => (self.state.previous.as_deref())
                     .is_some_and(|previous| self.lasts_long_enough(previous)),
+                None => true,
             };
             if !lasts {
-                ends_soon.insert(old.arn.to_string());
+                ends_soon.insert(stood.to_owned());
             }
         }
         ends_soon
