@@ -15,7 +15,7 @@ use crate::cycle::{Cycle, Ports, TAG_CERTIFICATE, TAG_INSTALLATION};
 use crate::document::{Placement, Target, Wanted};
 use crate::key::KeyType;
 use crate::names::{CertificateName, DnsName};
-use crate::problem::Problem;
+use crate::problem::{Problem, ServiceError};
 use crate::state::{Contended, State};
 use crate::store::{self, Store, read_record};
 use crate::targets::target_id;
@@ -29,10 +29,14 @@ pub(crate) struct Claim {
     pub(crate) listener: String,
     /// Whether it wants to be the default.
     pub(crate) wants_default: bool,
-    /// Its names.
+    /// The names that it wants.
     pub(crate) names: Vec<DnsName>,
-    /// The kind of key.
+    /// The kind of key that it wants.
     pub(crate) key_type: KeyType,
+    /// The names and the kind of key of its certificate that stands there.
+    pub(crate) stands: Option<(Vec<DnsName>, KeyType)>,
+    /// Whether a certificate was issued for it.
+    pub(crate) is_issued: bool,
     /// Since when it stands there; `None` where it does not.
     pub(crate) since: Option<OffsetDateTime>,
     /// Since when it stands there as the default; `None` where it does not.
@@ -57,14 +61,25 @@ pub(crate) fn resolve(claims: &[Claim]) -> Lost {
         let mut defaults = defaults.into_iter().filter(|claim| claim.wants_default);
         if let Some(holder) = defaults.next() {
             for other in defaults {
-                lose(&mut lost, other, holder, "the default", listener);
+                lose(&mut lost, other, holder, Contended::DEFAULT, listener);
             }
         }
         let mut held = BTreeMap::<(&DnsName, String), &Claim>::new();
-        for claim in by_age(&claims, |claim| claim.since) {
+        let claims = by_age(&claims, |claim| claim.since);
+        // What stands there comes before what is wished.
+        for claim in &claims {
+            let (names, key_type) = match &claim.stands {
+                Some((names, key_type)) => (names.as_slice(), key_type.to_string()),
+                None => continue,
+            };
+            for name in names {
+                held.entry((name, key_type.clone())).or_insert(claim);
+            }
+        }
+        for claim in claims {
             let taken = claim.names.iter().find_map(|name| {
-                held.get(&(name, claim.key_type.to_string()))
-                    .map(|holder| (name, *holder))
+                let holder = held.get(&(name, claim.key_type.to_string()))?;
+                (holder.name != claim.name).then_some((name, *holder))
             });
             if let Some((name, holder)) = taken {
                 let what = format!("{name} with the key type {}", claim.key_type);
@@ -72,21 +87,62 @@ pub(crate) fn resolve(claims: &[Claim]) -> Lost {
                 continue;
             }
             for name in &claim.names {
-                held.insert((name, claim.key_type.to_string()), claim);
+                let place = (name, claim.key_type.to_string());
+                held.entry(place).or_insert(claim);
             }
         }
     }
     lost
 }
 
-/// Who stands there comes first, the longest first; then by name.
+/// Why nothing is taken from a neighbour now, whatever it wants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Neighbour {
+    Unreadable,
+    /// It has a certificate and no document any more.
+    Orphan,
+    Busy,
+}
+
+impl Neighbour {
+    fn problem_type(self) -> Ours {
+        match self {
+            Self::Unreadable | Self::Orphan => Ours::Contended,
+            Self::Busy => Ours::LoadBalancer,
+        }
+    }
+}
+
+impl std::fmt::Display for Neighbour {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Unreadable => "whose document or state cannot be read",
+            Self::Orphan => "which has no document any more (put that back, or remove it)",
+            Self::Busy => "which is being worked on",
+        })
+    }
+}
+
+/// Why the default of a listener is not replaced.
+#[derive(Debug)]
+pub(crate) enum MayNot {
+    /// Another document holds it, or a name of this one.
+    Contended(Problem),
+    /// It stays for now.
+    Stays(Problem),
+}
+
+/// Who stands there comes first, the longest first; then who has a certificate; then by name.
 fn by_age<'c>(
     claims: &[&'c Claim],
     since: impl Fn(&Claim) -> Option<OffsetDateTime>,
 ) -> Vec<&'c Claim> {
     let mut claims = claims.to_vec();
     claims.sort_by(|one, other| {
-        let key = |claim: &Claim| (since(claim).is_none(), since(claim), claim.name.clone());
+        let key = |claim: &Claim| {
+            let (since, is_wish) = (since(claim), !claim.is_issued);
+            (since.is_none(), since, is_wish, claim.name.clone())
+        };
         key(one).cmp(&key(other))
     });
     claims
@@ -120,6 +176,10 @@ pub(crate) fn claims(wanted: &Wanted, in_force: &Wanted, state: &State, home: &s
             continue;
         }
         let record = state.target(&listener).filter(|record| record.holds_ours());
+        let serial = record.and_then(|record| record.serial.as_deref());
+        let standing = serial.and_then(|serial| state.held(serial));
+        let standing = standing.or(state.certificate.as_ref());
+        let stands = (record.and(standing)).map(|held| (held.domains.clone(), held.key_type));
         // Records of older builds do not say since when: they come first.
         let since = record.map(|record| record.since.unwrap_or(OffsetDateTime::UNIX_EPOCH));
         // What it says is a wish: what counts is what was seen there.
@@ -132,6 +192,8 @@ pub(crate) fn claims(wanted: &Wanted, in_force: &Wanted, state: &State, home: &s
             wants_default,
             names: wanted.domains.clone(),
             key_type: wanted.key_type,
+            stands,
+            is_issued: state.certificate.is_some(),
             since,
             default_since,
             listener,
@@ -219,7 +281,11 @@ impl<P: Ports> Cycle<'_, P> {
             owners.extend(recorded.into_values().map(|contended| contended.holder));
             let is_due = due.iter().any(|due| due.as_str() == *name);
             for claim in claims.iter().filter(|_| is_due) {
-                owners.extend(self.owners_on(claim).await);
+                let Ok(listener) = claim.listener.parse() else {
+                    continue;
+                };
+                let near = self.owners_on(&listener, &claim.names, claim.wants_default);
+                owners.extend(near.await);
             }
         }
         for owner in owners {
@@ -230,13 +296,15 @@ impl<P: Ports> Cycle<'_, P> {
         }
     }
 
-    /// Returns the documents whose certificates on a listener share a name with a claim, or are its
+    /// Returns the documents whose certificates on a listener hold one of these names, or are its
     /// default. What cannot be told is in nobody's way.
-    async fn owners_on(&self, claim: &Claim) -> Vec<String> {
-        let Ok(listener) = claim.listener.parse::<ListenerArn>() else {
-            return Vec::new();
-        };
-        let Ok(holding) = self.holding_seen(&listener).await else {
+    pub(crate) async fn owners_on(
+        &self,
+        listener: &ListenerArn,
+        names: &[DnsName],
+        or_default: bool,
+    ) -> Vec<String> {
+        let Ok(holding) = self.holding_seen(listener).await else {
             return Vec::new();
         };
         let region = listener.region();
@@ -246,13 +314,13 @@ impl<P: Ports> Cycle<'_, P> {
         let shares_a_name = |arn: &str| {
             let listed = listing.iter().find(|listed| listed.arn.as_str() == arn);
             listed.is_some_and(|listed| match &listed.names {
-                Some(names) => {
-                    (claim.names.iter()).any(|name| names.iter().any(|held| held == name.as_str()))
+                Some(held) => {
+                    (names.iter()).any(|name| held.iter().any(|held| held == name.as_str()))
                 }
                 None => true,
             })
         };
-        let default = holding.default.as_ref().filter(|_| claim.wants_default);
+        let default = holding.default.as_ref().filter(|_| or_default);
         let near = holding
             .list
             .iter()
@@ -272,43 +340,46 @@ impl<P: Ports> Cycle<'_, P> {
 
     /// Notes what another document wants and has; returns why nothing of its is to be taken now,
     /// whatever it wants.
-    async fn look_at_neighbour(&self, name: &CertificateName) -> Option<&'static str> {
+    async fn look_at_neighbour(&self, name: &CertificateName) -> Option<Neighbour> {
         let store = self.ports.store();
         let object = store.read(&store::certificate_key(name)).await;
         let state = read_record::<State>(store, &store::state_key(name)).await;
-        let unreadable = "which cannot be read";
         let (Ok(object), Ok(state)) = (object, state) else {
             self.unknown_claims.borrow_mut().insert(name.to_string());
-            return Some(unreadable);
+            return Some(Neighbour::Unreadable);
         };
         let state = state.map(|(state, _)| state);
         let Some(object) = object else {
             // It stays where it is, unless it is being removed or the settings say so.
             let stays = state.is_some_and(|state| state.removing.is_none());
             let stays = stays && !self.removes_orphans();
-            return stays.then_some("which has no document any more: put that back, or remove it");
+            return stays.then_some(Neighbour::Orphan);
         };
         let state = state.unwrap_or_default();
         let account = self.account_id.as_deref();
         let Ok(wanted) = Wanted::parse(name, &object.body, &self.settings, account) else {
             self.unknown_claims.borrow_mut().insert(name.to_string());
-            return Some(unreadable);
+            return Some(Neighbour::Unreadable);
         };
         self.note_claims(&wanted, &state);
         let is_busy = state.lease_in_force(self.clock.now()).is_some()
             || (state.targets.iter()).any(|target| !target.standby.is_empty());
-        is_busy.then_some("which is being worked on")
+        is_busy.then_some(Neighbour::Busy)
     }
 
     /// Asks once more, right before a default that is not this document's is replaced, whether
     /// another document holds it. What cannot be told stays as it is.
+    ///
+    /// # Errors
+    ///
+    /// Why the default stays.
     pub(crate) async fn may_displace(
         &self,
         wanted: &Wanted,
         state: &State,
         listener: &ListenerArn,
         default: &str,
-    ) -> Result<(), Problem> {
+    ) -> Result<(), MayNot> {
         let name = &wanted.name;
         let Ok(arn) = default.parse::<CertificateArn>() else {
             return Ok(());
@@ -318,8 +389,9 @@ impl<P: Ports> Cycle<'_, P> {
             .certificate_manager(arn.region())
             .tags(&arn)
             .await;
-        let tags = tags.map_err(|error| error.problem(Ours::CertificateManager, default))?;
-        let tags = tags.unwrap_or_default();
+        let stays =
+            |error: ServiceError| MayNot::Stays(error.problem(Ours::CertificateManager, default));
+        let tags = tags.map_err(stays)?.unwrap_or_default();
         let owner = tags
             .get(TAG_CERTIFICATE)
             .filter(|owner| *owner != name.as_str());
@@ -337,16 +409,20 @@ impl<P: Ports> Cycle<'_, P> {
         };
         if let Some(why) = why_not {
             let detail = format!(
-                "{default} is the default of {listener} and belongs to {owner}, {why}: nothing is changed there"
+                "{default} is the default of {listener} and belongs to {owner}, {why}: it stays the \
+                 default, and {name} is served there to those who say its names"
             );
-            return Err(Problem::ours(Ours::LoadBalancer, detail));
+            let problem = Problem::ours(why.problem_type(), detail);
+            return Err(MayNot::Stays(problem));
         }
         let lost = self.decided();
         match lost
             .get(name.as_str())
             .and_then(|lost| lost.get(listener.as_str()))
         {
-            Some(contended) => Err(contended.problem(name.as_str(), listener.as_str())),
+            Some(contended) => Err(MayNot::Contended(
+                contended.problem(name.as_str(), listener.as_str()),
+            )),
             None => Ok(()),
         }
     }
@@ -392,6 +468,11 @@ mod tests {
             wants_default: false,
             names: names.iter().map(|name| name.parse().unwrap()).collect(),
             key_type: KeyType::EcdsaP256,
+            stands: since.map(|_| {
+                let names = names.iter().map(|name| name.parse().unwrap());
+                (names.collect(), KeyType::EcdsaP256)
+            }),
+            is_issued: since.is_some(),
             since,
             default_since: None,
         }
@@ -420,6 +501,34 @@ mod tests {
         );
         let a = claim("a", &names, Some(2));
         assert_eq!(losers(&[a, b]), [("a".to_owned(), "b".to_owned())]);
+    }
+
+    #[test]
+    fn what_an_older_document_wishes_takes_nothing_that_stands() {
+        let older = Claim {
+            names: ["b.example.com", "a.example.com"]
+                .map(|name| name.parse().unwrap())
+                .into(),
+            ..claim("b", &["b.example.com"], Some(1))
+        };
+        let younger = claim("a", &["a.example.com"], Some(2));
+        assert_eq!(
+            losers(&[older, younger]),
+            [("b".to_owned(), "a".to_owned())]
+        );
+    }
+
+    #[test]
+    fn of_two_wishes_the_one_with_a_certificate_comes_first() {
+        let names = ["a.example.com"];
+        let issued = Claim {
+            is_issued: true,
+            ..claim("b", &names, None)
+        };
+        assert_eq!(
+            losers(&[claim("a", &names, None), issued]),
+            [("a".to_owned(), "b".to_owned())]
+        );
     }
 
     #[test]

@@ -4,7 +4,7 @@
 
 use time::OffsetDateTime;
 
-use crate::arn::CertificateArn;
+use crate::arn::{CertificateArn, ListenerArn};
 use crate::certificate::{Chain, Leaf};
 use crate::certificate_manager::{CertificateManager, same_serial};
 use crate::classes::Ours;
@@ -39,6 +39,9 @@ impl<P: Ports> Cycle<'_, P> {
                 return Some(format!("the certificate is not yet imported in {region}"));
             };
             if state.contended.contains_key(&id) {
+                if self.has_a_place_still(state, &id, arn).await {
+                    return Some(format!("one that is superseded is still on {id}"));
+                }
                 continue;
             }
             let Some(record) = state.target(&id).filter(|record| {
@@ -127,6 +130,35 @@ impl<P: Ports> Cycle<'_, P> {
 }
 
 impl<P: Ports> Cycle<'_, P> {
+    /// Whether a listener that another document contends still holds a superseded one of ours, of
+    /// the same kind of key, and not the one that follows it: nobody else renews that place.
+    pub(crate) async fn has_a_place_still(
+        &self,
+        state: &State,
+        listener: &str,
+        arn: &CertificateArn,
+    ) -> bool {
+        let Ok(listener) = listener.parse::<ListenerArn>() else {
+            return false;
+        };
+        let Ok(holding) = self.holding_seen(&listener).await else {
+            return false;
+        };
+        let kind = |held: &Held| held.key_type.is_ecdsa();
+        let current = state.certificate.as_ref().map(kind);
+        let is_of_a_kind = state.previous_held.as_deref().map(kind) == current;
+        let is_default_only = (state.contended.get(listener.as_str()))
+            .is_some_and(|contended| contended.is_about_default());
+        let stays = state.target(listener.as_str()).map(|record| &record.stays);
+        let superseded = (state.imports.get(listener.region()).into_iter())
+            .flat_map(|import| &import.superseded)
+            .map(|old| old.arn.as_str())
+            .filter(|old| stays.is_none_or(|stays| !stays.contains_key(*old)));
+        (is_default_only || is_of_a_kind)
+            && !holding.has(arn.as_str())
+            && superseded.into_iter().any(|old| holding.has(old))
+    }
+
     /// Whether a superseded certificate that was still listed after its switch has left the listeners since.
     async fn has_let_go(&self, wanted: &Wanted, state: &State) -> bool {
         for (region, import) in &state.imports {
@@ -364,7 +396,7 @@ impl<P: Ports> Work<'_, '_, P> {
                     record.checked_at = Some(crate::report::whole_seconds(self.cycle.clock.now()));
                     record.detail = None;
                 }
-                Target::Listener { .. } if self.is_contended(target) => {
+                Target::Listener { .. } if self.is_contended(target, &arn).await => {
                     // What is there goes on being renewed there.
                     let (kind, id) = target_id(target, &self.state, &home);
                     let is_gone = match id.parse() {
@@ -381,13 +413,18 @@ impl<P: Ports> Work<'_, '_, P> {
                     }
                 }
                 Target::Listener { at, placement } => {
+                    let (_, id) = target_id(target, &self.state, &home);
+                    let placement = match self.state.contended.contains_key(&id) {
+                        true => Placement::Sni,
+                        false => *placement,
+                    };
                     let placed = match self.listener_at(at, &arn).await {
                         Ok((listener, made)) => {
                             let changed_in_place = how == Imported::Over;
                             let placed = self
                                 .place_on(
                                     &listener,
-                                    *placement,
+                                    placement,
                                     &arn,
                                     issued,
                                     changed_in_place,
@@ -462,10 +499,12 @@ impl<P: Ports> Work<'_, '_, P> {
         false
     }
 
-    /// Whether another document holds the place on a listener: then it is left as it is.
-    fn is_contended(&self, target: &Target) -> bool {
+    /// Whether another document holds the place on a listener: then it is left as it is, but for
+    /// an older one of ours that stands there and needs an heir.
+    async fn is_contended(&self, target: &Target, arn: &CertificateArn) -> bool {
         let id = target_id(target, &self.state, &self.cycle.home).1;
         self.state.contended.contains_key(&id)
+            && !(self.cycle.has_a_place_still(&self.state, &id, arn)).await
     }
 
     /// Puts back what stood under the ARN before, where the proof has to succeed and did not: once
@@ -486,7 +525,8 @@ impl<P: Ports> Work<'_, '_, P> {
         if self.cycle.settings.proof.mode != CheckMode::Require || self.replaces_revoked() {
             return Ok(());
         }
-        if was_undone || !self.lasts_long_enough(&before) {
+        let was_revoked = self.state.revoked_at(&before).is_some();
+        if was_undone || was_revoked || !self.lasts_long_enough(&before) {
             deployed.stays_unproved();
             return Ok(());
         }
