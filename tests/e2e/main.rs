@@ -44,6 +44,7 @@ mod replacements;
 mod revoke;
 mod rollback;
 mod rule_12_actions;
+mod rule_12_heirs;
 mod rule_12_listeners;
 mod rule_12_state;
 mod secrets;

@@ -9,9 +9,9 @@ use certificates::contract::report::Entry;
 use certificates::contract::settings::{CheckMode, Orphans};
 use certificates::invocation::actions::Action;
 use certificates::ports::authority::AuthorizationStatus;
-use certificates::ports::certificate_manager::{Material, same_serial};
+use certificates::ports::certificate_manager::Material;
 use certificates::records::state::State;
-use certificates::values::chain::{Chain, Leaf};
+use certificates::values::chain::{Chain, Leaf, same_serial};
 use certificates::values::key::KeyType;
 use certificates::values::problem::Refusal;
 use time::{Duration, OffsetDateTime};
@@ -1622,7 +1622,9 @@ fn unprovided<'w>(
         let listener = world.listeners.get(listener);
         listener.is_some_and(|it| it.holding.list.len() >= it.quota.min(FULL))
     };
-    if blocked || wish.listeners().any(is_full) {
+    // Nor is what another document holds.
+    let is_contended = world.visitors.is_on() && crate::words::rival(world, name, wish).is_some();
+    if blocked || is_contended || wish.listeners().any(is_full) {
         return Vec::new();
     }
     let provable = |domain: &&String| {

@@ -485,6 +485,8 @@ fn contended_untold(world: &World, name: &str, wish: &Wish) -> Option<String> {
             "certloop:tagsLost",
             "certloop:arnWouldChange",
             "certloop:revoked",
+            // What the authority says.
+            "urn:ietf:params:acme:error",
         ];
         report.is_some_and(|it| told.iter().any(|problem| it.contains(problem)))
     };

@@ -164,11 +164,7 @@ impl<P: Ports> Work<'_, '_, P> {
             Err(refusal) => return Err(refusal.into()),
         }
         let now = whole_seconds(self.cycle.clock.now());
-        let previous = self.state.previous_held.as_deref_mut();
-        let both = self.state.certificate.iter_mut().chain(previous);
-        for held in both.filter(|held| held.serial == *serial) {
-            held.revoked_at = Some(now);
-        }
+        self.state.note_revoked(serial, *not_after, now);
         self.state.end_revocation(serial);
         // Its replacement does not wait for what failed before.
         (self.state.order_failure).take_if(|failure| !failure.binding);

@@ -4,14 +4,14 @@ use time::OffsetDateTime;
 
 use crate::pass::context::Cycle;
 use crate::ports::Ports;
-use crate::ports::certificate_manager::{CertificateManager, same_serial};
+use crate::ports::certificate_manager::CertificateManager;
 use crate::ports::store::{self, read_record};
 use crate::records::certificate::Held;
 use crate::records::state::{RolledBack, State};
 use crate::records::vault::VaultEntry;
 use crate::rules::renewal;
 use crate::values::arn::CertificateArn;
-use crate::values::chain::{Chain, Leaf};
+use crate::values::chain::{Chain, Leaf, same_serial};
 use crate::values::instant::{rfc3339, whole_seconds};
 use crate::values::names::CertificateName;
 use crate::values::problem::{Problem, ServiceError};

@@ -9,11 +9,48 @@ use crate::ports::Ports;
 use crate::ports::certificate_manager::CertificateManager;
 use crate::ports::store::{self, Store, read_record};
 use crate::records::state::State;
-use crate::rules::contention::{Claim, Lost, claims, resolve};
+use crate::rules::contention::{Lost, claims, resolve};
 use crate::values::arn::{CertificateArn, ListenerArn};
-use crate::values::names::CertificateName;
-use crate::values::problem::Problem;
+use crate::values::names::{CertificateName, DnsName};
+use crate::values::problem::{Problem, ServiceError};
 use crate::values::problem_types::Ours;
+
+/// Why nothing is taken from a neighbour now, whatever it wants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Neighbour {
+    Unreadable,
+    /// It has a certificate and no document any more.
+    Orphan,
+    Busy,
+}
+
+impl Neighbour {
+    fn problem_type(self) -> Ours {
+        match self {
+            Self::Unreadable | Self::Orphan => Ours::Contended,
+            Self::Busy => Ours::LoadBalancer,
+        }
+    }
+}
+
+impl std::fmt::Display for Neighbour {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Unreadable => "whose document or state cannot be read",
+            Self::Orphan => "which has no document any more (put that back, or remove it)",
+            Self::Busy => "which is being worked on",
+        })
+    }
+}
+
+/// Why the default of a listener is not replaced.
+#[derive(Debug)]
+pub(crate) enum MayNot {
+    /// Another document holds it, or a name of this one.
+    Contended(Problem),
+    /// It stays for now.
+    Stays(Problem),
+}
 
 impl<P: Ports> Cycle<'_, P> {
     /// Notes what a document wants of its listeners.
@@ -94,7 +131,11 @@ impl<P: Ports> Cycle<'_, P> {
             owners.extend(recorded.into_values().map(|contended| contended.holder));
             let is_due = due.iter().any(|due| due.as_str() == *name);
             for claim in claims.iter().filter(|_| is_due) {
-                owners.extend(self.owners_on(claim).await);
+                let Ok(listener) = claim.listener.parse() else {
+                    continue;
+                };
+                let near = self.owners_on(&listener, &claim.names, claim.wants_default);
+                owners.extend(near.await);
             }
         }
         for owner in owners {
@@ -105,13 +146,15 @@ impl<P: Ports> Cycle<'_, P> {
         }
     }
 
-    /// Returns the documents whose certificates on a listener share a name with a claim, or are its
+    /// Returns the documents whose certificates on a listener hold one of these names, or are its
     /// default. What cannot be told is in nobody's way.
-    async fn owners_on(&self, claim: &Claim) -> Vec<String> {
-        let Ok(listener) = claim.listener.parse::<ListenerArn>() else {
-            return Vec::new();
-        };
-        let Ok(holding) = self.holding_seen(&listener).await else {
+    pub(crate) async fn owners_on(
+        &self,
+        listener: &ListenerArn,
+        names: &[DnsName],
+        or_default: bool,
+    ) -> Vec<String> {
+        let Ok(holding) = self.holding_seen(listener).await else {
             return Vec::new();
         };
         let region = listener.region();
@@ -121,13 +164,13 @@ impl<P: Ports> Cycle<'_, P> {
         let shares_a_name = |arn: &str| {
             let listed = listing.iter().find(|listed| listed.arn.as_str() == arn);
             listed.is_some_and(|listed| match &listed.names {
-                Some(names) => {
-                    (claim.names.iter()).any(|name| names.iter().any(|held| held == name.as_str()))
+                Some(held) => {
+                    (names.iter()).any(|name| held.iter().any(|held| held == name.as_str()))
                 }
                 None => true,
             })
         };
-        let default = holding.default.as_ref().filter(|_| claim.wants_default);
+        let default = holding.default.as_ref().filter(|_| or_default);
         let near = holding
             .list
             .iter()
@@ -147,43 +190,46 @@ impl<P: Ports> Cycle<'_, P> {
 
     /// Notes what another document wants and has; returns why nothing of its is to be taken now,
     /// whatever it wants.
-    async fn look_at_neighbour(&self, name: &CertificateName) -> Option<&'static str> {
+    async fn look_at_neighbour(&self, name: &CertificateName) -> Option<Neighbour> {
         let store = self.ports.store();
         let object = store.read(&store::certificate_key(name)).await;
         let state = read_record::<State>(store, &store::state_key(name)).await;
-        let unreadable = "which cannot be read";
         let (Ok(object), Ok(state)) = (object, state) else {
             self.unknown_claims.borrow_mut().insert(name.to_string());
-            return Some(unreadable);
+            return Some(Neighbour::Unreadable);
         };
         let state = state.map(|(state, _)| state);
         let Some(object) = object else {
             // It stays where it is, unless it is being removed or the settings say so.
             let stays = state.is_some_and(|state| state.removing.is_none());
             let stays = stays && !self.judge().removes_orphans();
-            return stays.then_some("which has no document any more: put that back, or remove it");
+            return stays.then_some(Neighbour::Orphan);
         };
         let state = state.unwrap_or_default();
         let account = self.account_id.as_deref();
         let Ok(wanted) = Wanted::parse(name, &object.body, &self.settings, account) else {
             self.unknown_claims.borrow_mut().insert(name.to_string());
-            return Some(unreadable);
+            return Some(Neighbour::Unreadable);
         };
         self.note_claims(&wanted, &state);
         let is_busy = state.lease_in_force(self.clock.now()).is_some()
             || (state.targets.iter()).any(|target| !target.standby.is_empty());
-        is_busy.then_some("which is being worked on")
+        is_busy.then_some(Neighbour::Busy)
     }
 
     /// Asks once more, right before a default that is not this document's is replaced, whether
     /// another document holds it. What cannot be told stays as it is.
+    ///
+    /// # Errors
+    ///
+    /// Why the default stays.
     pub(crate) async fn may_displace(
         &self,
         wanted: &Wanted,
         state: &State,
         listener: &ListenerArn,
         default: &str,
-    ) -> Result<(), Problem> {
+    ) -> Result<(), MayNot> {
         let name = &wanted.name;
         let Ok(arn) = default.parse::<CertificateArn>() else {
             return Ok(());
@@ -193,8 +239,9 @@ impl<P: Ports> Cycle<'_, P> {
             .certificate_manager(arn.region())
             .tags(&arn)
             .await;
-        let tags = tags.map_err(|error| error.problem(Ours::CertificateManager, default))?;
-        let tags = tags.unwrap_or_default();
+        let stays =
+            |error: ServiceError| MayNot::Stays(error.problem(Ours::CertificateManager, default));
+        let tags = tags.map_err(stays)?.unwrap_or_default();
         let owner = tags
             .get(TAG_CERTIFICATE)
             .filter(|owner| *owner != name.as_str());
@@ -212,16 +259,20 @@ impl<P: Ports> Cycle<'_, P> {
         };
         if let Some(why) = why_not {
             let detail = format!(
-                "{default} is the default of {listener} and belongs to {owner}, {why}: nothing is changed there"
+                "{default} is the default of {listener} and belongs to {owner}, {why}: it stays the \
+                 default, and {name} is served there to those who say its names"
             );
-            return Err(Problem::ours(Ours::LoadBalancer, detail));
+            let problem = Problem::ours(why.problem_type(), detail);
+            return Err(MayNot::Stays(problem));
         }
         let lost = self.decided();
         match lost
             .get(name.as_str())
             .and_then(|lost| lost.get(listener.as_str()))
         {
-            Some(contended) => Err(contended.problem(name.as_str(), listener.as_str())),
+            Some(contended) => Err(MayNot::Contended(
+                contended.problem(name.as_str(), listener.as_str()),
+            )),
             None => Ok(()),
         }
     }

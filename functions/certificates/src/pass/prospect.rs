@@ -41,10 +41,25 @@ impl<P: Ports> Cycle<'_, P> {
     }
 
     /// Looks at all targets of a document whose first certificate is about to be ordered. What
-    /// there is already is renewed whatever its targets look like: it may be in use elsewhere.
+    /// there is already is renewed whatever its targets look like: it may be in use elsewhere. But
+    /// an edit that wants what another document holds on all of them waits.
     pub(crate) async fn prospect(&self, wanted: &Wanted, state: &State) -> Prospect {
-        if state.certificate.is_some() {
-            return Prospect::default();
+        if let Some(held) = &state.certificate {
+            let is_edit = !state.is_for(wanted, &self.judge().directories(wanted))
+                && held.revoked_at.is_none()
+                && held.share_left(self.clock.now()) > A_TENTH;
+            let contended = |target: &Target| {
+                let id = target_id(target, state, &self.home).1;
+                let contended = state.contended.get(&id)?;
+                (!contended.is_about_default())
+                    .then(|| contended.problem(wanted.name.as_str(), &id))
+            };
+            let contended: Vec<Problem> = wanted.targets.iter().filter_map(contended).collect();
+            let is_closed = is_edit && contended.len() == wanted.targets.len();
+            return Prospect {
+                problem: contended.into_iter().next().filter(|_| is_closed),
+                places: Vec::new(),
+            };
         }
         for arn in &wanted.supersedes {
             match self.may_supersede(wanted, arn).await {
@@ -105,10 +120,18 @@ impl<P: Ports> Cycle<'_, P> {
         if !takes_place(state, region, *placement, &holding) {
             return Ahead::Open;
         }
-        match self.is_full(&listener) {
-            Some(problem) => Ahead::Closed(problem),
-            None => Ahead::TakesPlace(listener),
+        let Some(problem) = self.is_full(&listener) else {
+            return Ahead::TakesPlace(listener);
+        };
+        // Where the state was lost, one of ours may stand there: its tags tell.
+        let is_lost = !state.imports.contains_key(region);
+        if is_lost {
+            let owners = self.owners_on(&listener, &wanted.domains, false).await;
+            if owners.iter().any(|owner| owner == wanted.name.as_str()) {
+                return Ahead::Open;
+            }
         }
+        Ahead::Closed(problem)
     }
 
     /// Returns the listener on a port, where there is one; an error only where the load balancer
@@ -220,5 +243,7 @@ fn takes_place(state: &State, region: &str, placement: Placement, holding: &Hold
     placement == Placement::Sni && !is_listed
 }
 
+/// The share of its lifetime below which a certificate is renewed whatever its targets look like.
+const A_TENTH: f64 = 0.1;
 /// AWS's quota of certificates beside the defaults on one Application Load Balancer, unless raised.
 const QUOTA: usize = 25;

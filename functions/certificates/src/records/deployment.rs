@@ -171,6 +171,11 @@ impl Standby {
         *self == Self::default()
     }
 
+    /// All that may have to come back.
+    pub fn all(&self) -> impl Iterator<Item = &str> {
+        self.list.iter().chain(&self.default).map(String::as_str)
+    }
+
     /// Whether this certificate may still have to come back.
     pub fn holds(&self, arn: &str) -> bool {
         self.default.as_deref() == Some(arn) || self.list.contains(arn)

@@ -22,6 +22,7 @@ use crate::records::order::{Missing, OrderRecord, Rehearsed};
 use crate::records::record::Record;
 use crate::records::told::Told;
 use crate::values::arn::ListenerArn;
+use crate::values::chain::same_serial;
 use crate::values::names::DnsName;
 use crate::values::problem::{Failure, Problem};
 use crate::values::problem_types::Ours;
@@ -48,6 +49,9 @@ pub struct State {
     /// That somebody went back to an earlier certificate, which is held.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rolled_back: Option<RolledBack>,
+    /// What we had revoked and has not ended yet, by serial.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub revoked: BTreeMap<String, Revoked>,
     /// A revocation asked for and not done yet.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub revoking: Vec<Revocation>,
@@ -137,6 +141,7 @@ impl Default for State {
             previous: None,
             previous_held: None,
             rolled_back: None,
+            revoked: BTreeMap::new(),
             revoking: Vec::new(),
             removing: None,
             missing: BTreeMap::new(),
@@ -289,6 +294,28 @@ impl State {
         (self.certificate.iter())
             .chain(previous)
             .find(|held| held.serial == serial)
+    }
+
+    /// Returns when we had the certificate of a serial revoked.
+    pub fn revoked_at(&self, serial: &str) -> Option<OffsetDateTime> {
+        let known = self.revoked.iter();
+        let mut known = known.filter(|(known, _)| same_serial(known, serial));
+        (self.held(serial).and_then(|held| held.revoked_at))
+            .or(known.next().map(|(_, revoked)| revoked.at))
+    }
+
+    /// Notes that a certificate was revoked, and forgets those that have ended since.
+    pub fn note_revoked(&mut self, serial: &str, not_after: OffsetDateTime, at: OffsetDateTime) {
+        let previous = self.previous_held.as_deref_mut();
+        let both = self.certificate.iter_mut().chain(previous);
+        for held in both.filter(|held| held.serial == serial) {
+            held.revoked_at = Some(at);
+        }
+        // One that ended may stand somewhere for a while, and clocks differ.
+        self.revoked
+            .retain(|_, known| at < known.not_after + Duration::days(7));
+        self.revoked
+            .insert(serial.to_owned(), Revoked { at, not_after });
     }
 
     /// Whether a target holds the certificate of this serial, by what is known of it.
@@ -454,6 +481,18 @@ pub struct Lease {
     pub until: OffsetDateTime,
 }
 
+/// That we had a certificate revoked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Revoked {
+    /// When.
+    #[serde(with = "time::serde::rfc3339")]
+    pub at: OffsetDateTime,
+    /// When it ends.
+    #[serde(with = "time::serde::rfc3339")]
+    pub not_after: OffsetDateTime,
+}
+
 /// That somebody went back to an earlier certificate.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RolledBack {
@@ -505,6 +544,14 @@ pub struct Contended {
 }
 
 impl Contended {
+    /// What both want, where that is to be the default of a listener.
+    pub const DEFAULT: &'static str = "the default";
+
+    /// Whether both want to be the default, and no name of theirs is in the way.
+    pub fn is_about_default(&self) -> bool {
+        self.what == Self::DEFAULT
+    }
+
     /// Returns the problem of a document that does not get what it wants of a listener.
     pub fn problem(&self, ours: &str, listener: &str) -> Problem {
         let Self { holder, what } = self;

@@ -25,10 +25,14 @@ pub(crate) struct Claim {
     pub(crate) listener: String,
     /// Whether it wants to be the default.
     pub(crate) wants_default: bool,
-    /// Its names.
+    /// The names that it wants.
     pub(crate) names: Vec<DnsName>,
-    /// The kind of key.
+    /// The kind of key that it wants.
     pub(crate) key_type: KeyType,
+    /// The names and the kind of key of its certificate that stands there.
+    pub(crate) stands: Option<(Vec<DnsName>, KeyType)>,
+    /// Whether a certificate was issued for it.
+    pub(crate) is_issued: bool,
     /// Since when it stands there; `None` where it does not.
     pub(crate) since: Option<OffsetDateTime>,
     /// Since when it stands there as the default; `None` where it does not.
@@ -53,14 +57,25 @@ pub(crate) fn resolve(claims: &[Claim]) -> Lost {
         let mut defaults = defaults.into_iter().filter(|claim| claim.wants_default);
         if let Some(holder) = defaults.next() {
             for other in defaults {
-                lose(&mut lost, other, holder, "the default", listener);
+                lose(&mut lost, other, holder, Contended::DEFAULT, listener);
             }
         }
         let mut held = BTreeMap::<(&DnsName, String), &Claim>::new();
-        for claim in by_age(&claims, |claim| claim.since) {
+        let claims = by_age(&claims, |claim| claim.since);
+        // What stands there comes before what is wished.
+        for claim in &claims {
+            let (names, key_type) = match &claim.stands {
+                Some((names, key_type)) => (names.as_slice(), key_type.to_string()),
+                None => continue,
+            };
+            for name in names {
+                held.entry((name, key_type.clone())).or_insert(claim);
+            }
+        }
+        for claim in claims {
             let taken = claim.names.iter().find_map(|name| {
-                held.get(&(name, claim.key_type.to_string()))
-                    .map(|holder| (name, *holder))
+                let holder = held.get(&(name, claim.key_type.to_string()))?;
+                (holder.name != claim.name).then_some((name, *holder))
             });
             if let Some((name, holder)) = taken {
                 let what = format!("{name} with the key type {}", claim.key_type);
@@ -68,21 +83,25 @@ pub(crate) fn resolve(claims: &[Claim]) -> Lost {
                 continue;
             }
             for name in &claim.names {
-                held.insert((name, claim.key_type.to_string()), claim);
+                let place = (name, claim.key_type.to_string());
+                held.entry(place).or_insert(claim);
             }
         }
     }
     lost
 }
 
-/// Who stands there comes first, the longest first; then by name.
+/// Who stands there comes first, the longest first; then who has a certificate; then by name.
 fn by_age<'c>(
     claims: &[&'c Claim],
     since: impl Fn(&Claim) -> Option<OffsetDateTime>,
 ) -> Vec<&'c Claim> {
     let mut claims = claims.to_vec();
     claims.sort_by(|one, other| {
-        let key = |claim: &Claim| (since(claim).is_none(), since(claim), claim.name.clone());
+        let key = |claim: &Claim| {
+            let (since, is_wish) = (since(claim), !claim.is_issued);
+            (since.is_none(), since, is_wish, claim.name.clone())
+        };
         key(one).cmp(&key(other))
     });
     claims
@@ -116,6 +135,10 @@ pub(crate) fn claims(wanted: &Wanted, in_force: &Wanted, state: &State, home: &s
             continue;
         }
         let record = state.target(&listener).filter(|record| record.holds_ours());
+        let serial = record.and_then(|record| record.serial.as_deref());
+        let standing = serial.and_then(|serial| state.held(serial));
+        let standing = standing.or(state.certificate.as_ref());
+        let stands = (record.and(standing)).map(|held| (held.domains.clone(), held.key_type));
         // Records of older builds do not say since when: they come first.
         let since = record.map(|record| record.since.unwrap_or(OffsetDateTime::UNIX_EPOCH));
         // What it says is a wish: what counts is what was seen there.
@@ -128,6 +151,8 @@ pub(crate) fn claims(wanted: &Wanted, in_force: &Wanted, state: &State, home: &s
             wants_default,
             names: wanted.domains.clone(),
             key_type: wanted.key_type,
+            stands,
+            is_issued: state.certificate.is_some(),
             since,
             default_since,
             listener,
@@ -150,6 +175,11 @@ mod tests {
             wants_default: false,
             names: names.iter().map(|name| name.parse().unwrap()).collect(),
             key_type: KeyType::EcdsaP256,
+            stands: since.map(|_| {
+                let names = names.iter().map(|name| name.parse().unwrap());
+                (names.collect(), KeyType::EcdsaP256)
+            }),
+            is_issued: since.is_some(),
             since,
             default_since: None,
         }
@@ -178,6 +208,34 @@ mod tests {
         );
         let a = claim("a", &names, Some(2));
         assert_eq!(losers(&[a, b]), [("a".to_owned(), "b".to_owned())]);
+    }
+
+    #[test]
+    fn what_an_older_document_wishes_takes_nothing_that_stands() {
+        let older = Claim {
+            names: ["b.example.com", "a.example.com"]
+                .map(|name| name.parse().unwrap())
+                .into(),
+            ..claim("b", &["b.example.com"], Some(1))
+        };
+        let younger = claim("a", &["a.example.com"], Some(2));
+        assert_eq!(
+            losers(&[older, younger]),
+            [("b".to_owned(), "a".to_owned())]
+        );
+    }
+
+    #[test]
+    fn of_two_wishes_the_one_with_a_certificate_comes_first() {
+        let names = ["a.example.com"];
+        let issued = Claim {
+            is_issued: true,
+            ..claim("b", &names, None)
+        };
+        assert_eq!(
+            losers(&[claim("a", &names, None), issued]),
+            [("a".to_owned(), "b".to_owned())]
+        );
     }
 
     #[test]

@@ -93,6 +93,19 @@ impl<'a> Judge<'a> {
         if let Some(problem) = revoked(wanted, state, entry.problem.as_ref()) {
             entry.problem = Some(problem);
         }
+        // One of ours without its tags takes the room that is missing.
+        let full = Problem::kind_of(Ours::ListenerFull);
+        if let (Some(full), Some(wanted)) = (
+            entry
+                .problem
+                .as_mut()
+                .filter(|problem| problem.kind == full),
+            wanted,
+        ) && let Some(lost) = self.tags_lost(&wanted.name, state)
+        {
+            let detail = format!("{}; until then: {}", lost.detail, full.detail);
+            *full = Problem { detail, ..lost };
+        }
         if let (None, Some((problem, next))) = (&entry.problem, standing) {
             entry.problem = Some(problem);
             entry.next_attempt = entry.next_attempt.or(next);
@@ -145,7 +158,7 @@ impl<'a> Judge<'a> {
         let new = state.certificate.as_ref()?;
         let served = state.held(&state.served.as_ref()?.serial)?;
         let is_worse = new.public == Some(false)
-            && served.public == Some(true)
+            && self.may_be_trusted(served, new)
             && served.serial != new.serial
             && served.revoked_at.is_none()
             && served.not_after > self.now
@@ -161,6 +174,18 @@ impl<'a> Judge<'a> {
             new.authority
         );
         is_worse.then(|| Problem::ours(Ours::Untrusted, detail))
+    }
+
+    /// Whether the public may trust a certificate. One that was not looked at is as the new one is
+    /// where both are of one authority.
+    fn may_be_trusted(&self, served: &Held, new: &Held) -> bool {
+        let unknown = served.directory != new.directory && !self.is_private(served);
+        served.public.unwrap_or(unknown)
+    }
+
+    /// Whether the public does not trust a certificate that it is to trust.
+    pub(crate) fn is_distrusted(&self, held: &Held) -> bool {
+        held.public == Some(false) && !self.is_private(held)
     }
 
     fn is_private(&self, held: &Held) -> bool {
@@ -249,7 +274,7 @@ pub(crate) fn revoked(
         return Some(Problem::ours(Ours::Revoked, detail));
     }
     let served = state.served.as_ref()?;
-    let at = state.held(&served.serial)?.revoked_at?;
+    let at = state.revoked_at(&served.serial)?;
     let failures = [&state.deployment_failure, &state.order_failure];
     let failures = failures.into_iter().flatten();
     let failed = failures.map(|failure| &failure.problem);

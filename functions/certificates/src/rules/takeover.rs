@@ -4,6 +4,7 @@
 use time::OffsetDateTime;
 
 use crate::values::chain::Leaf;
+use crate::values::names::DnsName;
 
 /// Returns what visitors would lose if this leaf of others left the place where ours stands: its
 /// names, or what else it is valid for; empty where it may leave.
@@ -25,6 +26,30 @@ pub(crate) fn lost(theirs: &Leaf, ours: &Leaf, now: OffsetDateTime) -> Vec<Strin
         .map(ToString::to_string)
         .chain(others.cloned())
         .collect()
+}
+
+/// Returns the names that a document wants, that one of ours holds, and that the one which is to
+/// take its place does not hold.
+pub(crate) fn lost_of_ours(old: &Leaf, new: &Leaf, wanted: &[DnsName]) -> Vec<String> {
+    let holds = |leaf: &Leaf, name: &DnsName| leaf.names.iter().any(|held| held.covers(name));
+    let lost = wanted
+        .iter()
+        .filter(|name| holds(old, name) && !holds(new, name));
+    lost.map(ToString::to_string).collect()
+}
+
+/// Returns a name that a leaf validly serves, and that ours holds with the same kind of key.
+pub(crate) fn shared_name<'l>(
+    theirs: &'l Leaf,
+    ours: &Leaf,
+    now: OffsetDateTime,
+) -> Option<&'l DnsName> {
+    let serves = !theirs.self_signed && theirs.not_before <= now && now < theirs.not_after;
+    let mut names = theirs.names.iter();
+    names.find(|name| {
+        let shared = |held: &DnsName| held.covers(name) || name.covers(held);
+        serves && same_kind(theirs, ours) && ours.names.iter().any(shared)
+    })
 }
 
 /// Whether visitors that speak one kind of key can use both leaves. A kind that is not known is

@@ -468,6 +468,12 @@ fn hex(bytes: &[u8]) -> String {
 const KEY_ENCIPHERMENT: &str = "KEY_ENCIPHERMENT";
 const CLIENT_AUTHENTICATION: &str = "TLS_WEB_CLIENT_AUTHENTICATION";
 
+/// Whether two serials in hex are the same number; DER keeps a leading zero that the service may leave out.
+pub fn same_serial(a: &str, b: &str) -> bool {
+    let number = |serial: &str| serial.trim_start_matches('0').to_ascii_lowercase();
+    number(a) == number(b)
+}
+
 #[cfg(test)]
 mod tests {
     use rcgen::{
@@ -902,6 +908,19 @@ mod tests {
                 expected,
                 "{sentence}"
             );
+        }
+    }
+
+    #[test]
+    fn serials_are_numbers() {
+        for (a, b, same) in [
+            ("03AB00", "03ab00", true),
+            ("3ab00", "0003ab00", true),
+            ("00c3", "c3", true),
+            ("03ab", "03ac", false),
+            ("3ab0", "3ab", false),
+        ] {
+            assert_eq!(same_serial(a, b), same, "{a:?} {b:?}");
         }
     }
 }

@@ -12,6 +12,7 @@ use crate::contract::target::{Placement, Target};
 use crate::life::deploy::import::Issued;
 use crate::life::deploy::prove::Verdict;
 use crate::life::work::Work;
+use crate::pass::contention::MayNot;
 use crate::pass::halt::Halt;
 use crate::ports::Ports;
 use crate::ports::certificate_manager::CertificateManager;
@@ -135,6 +136,14 @@ impl<P: Ports> Work<'_, '_, P> {
             // Another one is the default by now.
             record.default_since = None;
         }
+        if !before.has(ours.as_str())
+            && let Some(problem) = self.serves_nobody()
+        {
+            return Err(problem.into());
+        }
+        if let Some(problem) = self.shadows(arn, &before, ours, issued.leaf()).await {
+            return Err(problem.into());
+        }
         let now = self.cycle.clock.now();
         let mut placing = placing(
             &self.in_force,
@@ -153,6 +162,7 @@ impl<P: Ports> Work<'_, '_, P> {
         placing
             .supersedes
             .retain(|theirs| !stays.contains_key(theirs));
+        placing.old.retain(|old| !stays.contains_key(old));
         let displaced = self
             .displaced(arn.region(), &before, &placing, issued.leaf())
             .await;
@@ -168,13 +178,21 @@ impl<P: Ports> Work<'_, '_, P> {
         }
         let mut changes = listener::establish(&before, &placing.wish(), displaced.keep);
         let replaces = |change: &Change| matches!(change, Change::SetDefault(_));
+        let mut refused = None;
         if let Some(default) = &before.default
             && changes.iter().any(replaces)
             && !placing.old.contains(default)
-        {
-            (self.cycle)
+            && let Err(why_not) = (self.cycle)
                 .may_displace(&self.wanted, &self.state, arn, default)
-                .await?;
+                .await
+        {
+            // Its names are served all the same, to those who say them.
+            match why_not {
+                MayNot::Contended(problem) => return Err(problem.into()),
+                MayNot::Stays(problem) => refused = Some(problem),
+            }
+            placing.placement = Placement::Sni;
+            changes = listener::establish(&before, &placing.wish(), displaced.keep);
         }
         self.set_aside(arn, &before, &placing, &displaced, &changes)
             .await?;
@@ -257,6 +275,9 @@ impl<P: Ports> Work<'_, '_, P> {
         {
             deployed.remarks.push(why.clone());
         }
+        if let Some(problem) = refused {
+            deployed.note(problem);
+        }
         if let Some(default) = listener::stays_as_default(&now_held, &placing.wish()) {
             deployed.remarks.push(format!(
                 "{default} is superseded but stays the default of {arn}; whoever made it default has to choose another, or set \"as\": \"default\" here"
@@ -277,10 +298,10 @@ impl<P: Ports> Work<'_, '_, P> {
         deployed: &mut Deployed,
     ) -> Result<(), Halt> {
         let serial = issued.leaf().serial.clone();
-        let ends_soon = self.ours_that_end_soon(arn).await;
+        let ends_soon = self.those_that_end_soon(arn).await;
         let revoked = self.state.replaces_revoked();
         let record = self.state.target_mut(TargetKind::Listener, arn.as_str());
-        // What is ours and about to end is never served again.
+        // What is about to end is never served again.
         record.standby.list.retain(|arn| !ends_soon.contains(arn));
         (record.standby.default).take_if(|default| ends_soon.contains(default));
         let was_undone = record.undone.as_ref() == Some(&serial);
@@ -290,6 +311,8 @@ impl<P: Ports> Work<'_, '_, P> {
         let comes_back = !record.standby.is_empty();
         if comes_back {
             record.undone = Some(serial);
+            // Also tells whether somebody else has the lease by now.
+            self.save().await?;
         }
         let held = self.put_back(balancer, arn, ours).await?;
         let detail = format!("{arn}: {why}");
@@ -310,28 +333,33 @@ impl<P: Ports> Work<'_, '_, P> {
         Ok(())
     }
 
-    /// Returns which of ours that stand by for a listener end before a person has had time to look,
-    /// as the certificate manager holds them. Of one that cannot be read the record decides.
-    async fn ours_that_end_soon(&self, listener: &ListenerArn) -> BTreeSet<String> {
+    /// Returns which of those that stand by for a listener end before a person has had time to
+    /// look, as the certificate manager holds them. Of one that cannot be read the record decides,
+    /// where it is ours; one of others comes back.
+    async fn those_that_end_soon(&self, listener: &ListenerArn) -> BTreeSet<String> {
         let region = listener.region();
         let import = self.state.imports.get(region);
         let superseded = import.into_iter().flat_map(|import| &import.superseded);
-        let standby = (self.state.target(listener.as_str())).map(|record| record.standby.clone());
-        let standby = standby.unwrap_or_default();
+        let ours: BTreeSet<&str> = superseded.map(|old| old.arn.as_str()).collect();
+        let record = self.state.target(listener.as_str());
         let mut ends_soon = BTreeSet::new();
-        for old in superseded.filter(|old| standby.holds(old.arn.as_str())) {
-            let leaf = self.leaf_under(region, old.arn.as_str()).await;
-            let lasts = match leaf {
-                Some(leaf) => self
-                    .state
-                    .outlasts_attempts(leaf.not_after, self.cycle.clock.now()),
-                None => (self.state.previous.as_deref()).is_some_and(|previous| {
+        for stood in record.into_iter().flat_map(|it| it.standby.all()) {
+            let lasts = match self.leaf_under(region, stood).await {
+                Some(leaf) => {
                     self.state
-                        .lasts_long_enough(previous, self.cycle.clock.now())
-                }),
+                        .outlasts_attempts(leaf.not_after, self.cycle.clock.now())
+                        && self.state.revoked_at(&leaf.serial).is_none()
+                }
+                None if ours.contains(stood) => {
+                    (self.state.previous.as_deref()).is_some_and(|previous| {
+                        self.state
+                            .lasts_long_enough(previous, self.cycle.clock.now())
+                    })
+                }
+                None => true,
             };
             if !lasts {
-                ends_soon.insert(old.arn.to_string());
+                ends_soon.insert(stood.to_owned());
             }
         }
         ends_soon
@@ -361,7 +389,54 @@ impl<P: Ports> Work<'_, '_, P> {
                 stays.insert(theirs.clone(), problem);
             }
         }
+        for old in placing.old.iter().filter(|old| holding.has(old)) {
+            let leaf = self.leaf_under(region, old).await;
+            if let (Some(leaf), Ok(arn)) = (leaf, old.parse())
+                && let Some(problem) = self.loses_by(&arn, &leaf, ours)
+            {
+                stays.insert(old.clone(), problem);
+            }
+        }
         stays
+    }
+
+    /// Why a certificate that the public does not trust is not put on a listener: another one
+    /// there, which it may trust, serves a name of it, and visitors might get this one instead.
+    async fn shadows(
+        &self,
+        listener: &ListenerArn,
+        holding: &Holding,
+        arn: &CertificateArn,
+        ours: &Leaf,
+    ) -> Option<Problem> {
+        let held = self.state.certificate.as_ref()?;
+        if !self.cycle.judge().is_distrusted(held) || holding.has(arn.as_str()) {
+            return None;
+        }
+        let region = listener.region();
+        let import = self.state.imports.get(region);
+        let own: BTreeSet<&str> = import
+            .into_iter()
+            .flat_map(|import| &import.superseded)
+            .map(|old| old.arn.as_str())
+            .collect();
+        let now = self.cycle.clock.now();
+        let others = holding.list.iter().chain(&holding.default);
+        for other in others.filter(|other| !own.contains(other.as_str())) {
+            let Some(leaf) = self.leaf_under(region, other).await else {
+                continue;
+            };
+            if let Some(name) = takeover::shared_name(&leaf, ours, now) {
+                let detail = format!(
+                    "{} of {} is trusted by no public root, and {other} serves {name} on {listener}: \
+                     nothing is changed there; name another authority in the document, or set \
+                     authorities.{}.private to true if only machines of your own are to trust it",
+                    held.serial, held.directory, held.authority
+                );
+                return Some(Problem::ours(Ours::Untrusted, detail));
+            }
+        }
+        None
     }
 
     async fn why_it_stays(&self, region: &str, theirs: &str, ours: &Leaf) -> Option<Problem> {
@@ -541,6 +616,28 @@ impl<P: Ports> Work<'_, '_, P> {
         }
     }
 
+    /// Puts back what a switch that was not finished took off, of others: ours goes as well.
+    pub(crate) async fn give_back(
+        &mut self,
+        arn: &ListenerArn,
+        ours: &[String],
+    ) -> Result<(), Halt> {
+        let region = arn.region();
+        let record = self.state.target_mut(TargetKind::Listener, arn.as_str());
+        record.standby.list.retain(|stood| !ours.contains(stood));
+        (record.standby.default).take_if(|stood| ours.contains(stood));
+        if record.standby.is_empty() {
+            return Ok(());
+        }
+        let import = self.state.imports.get(region);
+        let Some(current) = import.and_then(|import| import.arn.clone()) else {
+            return Ok(());
+        };
+        let balancer = self.cycle.ports.load_balancer(region);
+        self.put_back(&balancer, arn, &current).await?;
+        Ok(())
+    }
+
     /// After a proof that failed: what was taken off is put back, so that what was served is served. Returns what the
     /// listener holds then.
     async fn put_back(
@@ -593,18 +690,11 @@ pub(crate) fn placing(
 ) -> Placing {
     let held = state.certificate.as_ref();
     let has_ended = held.is_some_and(|held| held.not_after <= now || held.revoked_at.is_some());
-    let old = state
-        .imports
-        .get(listener.region())
-        .map(|import| {
-            import
-                .superseded
-                .iter()
-                .map(|old| old.arn.to_string())
-                .filter(|old| *old != ours.as_str())
-                .collect()
-        })
-        .unwrap_or_default();
+    let old = (state.imports.get(listener.region()).into_iter())
+        .flat_map(|import| &import.superseded)
+        .map(|old| old.arn.to_string())
+        .filter(|old| *old != ours.as_str() && !has_ended)
+        .collect();
     let untagged = state.imports.get(listener.region());
     let untagged = untagged.into_iter().flat_map(|import| &import.untagged);
     let supersedes = (wanted.supersedes.iter())

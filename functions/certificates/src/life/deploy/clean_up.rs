@@ -63,11 +63,25 @@ impl<P: Ports> Work<'_, '_, P> {
                     continue;
                 }
                 self.note("tags settled", lost.arn.to_string());
+                let targets = &self.state.targets;
                 let Some(import) = self.state.imports.get_mut(&region) else {
                     continue;
                 };
                 import.untagged.retain(|known| known.arn != lost.arn);
-                if import.arn.as_ref() != Some(&lost.arn) {
+                let holding = |arn: &CertificateArn| {
+                    let mut holding = targets.iter().filter(|target| target.holds_ours());
+                    holding.any(|target| target.certificate_arn.as_ref() == Some(arn))
+                };
+                // What took its place stands nowhere: it is imported over again.
+                let comes_back =
+                    holding(&lost.arn) && import.arn.as_ref().is_some_and(|arn| !holding(arn));
+                if comes_back && let Some(arn) = import.arn.replace(lost.arn.clone()) {
+                    import.serial = Some(lost.serial);
+                    import.superseded.push(Superseded {
+                        arn,
+                        detached_at: None,
+                    });
+                } else if import.arn.as_ref() != Some(&lost.arn) {
                     import.superseded.push(Superseded {
                         arn: lost.arn,
                         detached_at: None,
@@ -86,6 +100,8 @@ impl<P: Ports> Work<'_, '_, P> {
                 self.state.targets.retain(|target| target.id != id);
                 continue;
             };
+            self.give_back(&listener, &self.ours_in(listener.region()))
+                .await?;
             match self.take_off(&listener, deployed).await {
                 // Others may move it to the list when they choose another default: a removal looks again until it is gone.
                 Ok(OnListener::Default(_)) if self.state.removing.is_some() => {}
@@ -143,14 +159,7 @@ impl<P: Ports> Work<'_, '_, P> {
         listener: &ListenerArn,
         deployed: &mut Deployed,
     ) -> Result<OnListener, ServiceError> {
-        let import = self.state.imports.get(listener.region());
-        let ours: Vec<String> = import
-            .into_iter()
-            .flat_map(|import| {
-                let old = import.superseded.iter().map(|old| &old.arn);
-                import.arn.iter().chain(old).map(ToString::to_string)
-            })
-            .collect();
+        let ours = self.ours_in(listener.region());
         let balancer = self.cycle.ports.load_balancer(listener.region());
         if balancer.listener(listener).await?.is_none() {
             return Ok(OnListener::Gone);
@@ -177,6 +186,16 @@ impl<P: Ports> Work<'_, '_, P> {
             return Ok(OnListener::Default(default));
         }
         Ok(OnListener::Gone)
+    }
+
+    /// Returns the ARNs of ours in a region.
+    fn ours_in(&self, region: &str) -> Vec<String> {
+        let import = self.state.imports.get(region).into_iter();
+        let ours = import.flat_map(|import| {
+            let old = import.superseded.iter().map(|old| &old.arn);
+            import.arn.iter().chain(old)
+        });
+        ours.map(ToString::to_string).collect()
     }
 
     /// Notes since when no target of ours holds a superseded certificate, and forgets that of one that came back.

@@ -10,13 +10,14 @@ use time::OffsetDateTime;
 use crate::life::work::Work;
 use crate::pass::halt::Halt;
 use crate::ports::Ports;
-use crate::ports::certificate_manager::{CertificateManager, Material, same_serial};
+use crate::ports::certificate_manager::{CertificateManager, Material};
 use crate::ports::store::{self, read_record};
 use crate::records::deployment::{Import, Importing, Superseded, Untagged};
 use crate::records::vault::VaultEntry;
 use crate::rules::takeover;
 use crate::values::arn::CertificateArn;
-use crate::values::chain::{Chain, Leaf, may_reimport};
+use crate::values::chain::{Chain, Leaf, may_reimport, same_serial};
+use crate::values::instant::rfc3339;
 use crate::values::lifetime;
 use crate::values::problem::{Problem, ServiceError};
 use crate::values::problem_types::Ours;
@@ -146,6 +147,9 @@ impl<P: Ports> Work<'_, '_, P> {
                     return Ok((arn, Imported::Newer(old)));
                 }
                 Standing::Other(old) => {
+                    if let Some(problem) = self.loses_by(&arn, &old, issued.leaf()) {
+                        return Err(problem.into());
+                    }
                     let now = self.cycle.clock.now();
                     urgent = lifetime::urgent(old.not_before, old.not_after, now);
                     let Some(why) = self.import_in_place(region, &arn, &old, issued).await? else {
@@ -172,6 +176,9 @@ impl<P: Ports> Work<'_, '_, P> {
                 }
             }
         }
+        if let Some(problem) = self.serves_nobody() {
+            return Err(problem.into());
+        }
         if let Some(revived) = self.revive(region, issued).await? {
             return Ok(revived);
         }
@@ -196,7 +203,10 @@ impl<P: Ports> Work<'_, '_, P> {
                     self.save().await?;
                     return Ok(Some((arn, Imported::Over)));
                 }
-                Standing::Other(old) if !self.is_newer(&old, issued.leaf(), recorded) => {
+                Standing::Other(old) if self.is_newer(&old, issued.leaf(), recorded) => {
+                    return Ok(Some((arn, Imported::Newer(old))));
+                }
+                Standing::Other(old) if self.loses_by(&arn, &old, issued.leaf()).is_none() => {
                     let refused = self.import_in_place(region, &arn, &old, issued).await?;
                     if refused.is_none() {
                         return Ok(Some((arn, Imported::Over)));
@@ -218,6 +228,57 @@ impl<P: Ports> Work<'_, '_, P> {
             || recorded == Some(serial)
             || (self.state.imports.values()).any(|import| import.replaced.as_ref() == Some(serial));
         !is_known && !takeover::may_follow(ours, theirs, self.cycle.clock.now())
+    }
+
+    /// Why the certificate that is to be served is brought nowhere: it was revoked, or has ended.
+    pub(crate) fn serves_nobody(&self) -> Option<Problem> {
+        let held = self.state.certificate.as_ref()?;
+        let serial = &held.serial;
+        let stays = "so it is brought nowhere: what stands there stays until another one is issued";
+        if let Some(at) = held.revoked_at {
+            let detail = format!("{serial} was revoked at {}, {stays}", rfc3339(at));
+            return Some(Problem::ours(Ours::Revoked, detail));
+        }
+        let has_ended = held.not_after <= self.cycle.clock.now();
+        has_ended.then(|| {
+            let detail = format!("{serial} ended at {}, {stays}", rfc3339(held.not_after));
+            Problem::ours(Ours::Supersedes, detail)
+        })
+    }
+
+    /// Why one of ours stays where it stands (rule 12): what is to take its place serves nobody,
+    /// or lacks names that the document wants and that it serves, for longer than its last tenth.
+    ///
+    /// A person who goes back to an earlier one has decided that already.
+    pub(crate) fn loses_by(&self, arn: &CertificateArn, old: &Leaf, new: &Leaf) -> Option<Problem> {
+        let now = self.cycle.clock.now();
+        let is_valid = !old.self_signed
+            && old.not_before <= now
+            && now < old.not_after
+            && self.state.revoked_at(&old.serial).is_none();
+        let went_back = (self.state.rolled_back.as_ref())
+            .is_some_and(|back| same_serial(&back.from, &old.serial));
+        if !is_valid || went_back {
+            return None;
+        }
+        if let Some(problem) = self.serves_nobody() {
+            return Some(problem);
+        }
+        if old.not_after - now <= (old.not_after - old.not_before) / 10 {
+            return None;
+        }
+        let lost = takeover::lost_of_ours(old, new, &self.wanted.domains);
+        let ends = rfc3339(old.not_after);
+        (!lost.is_empty()).then(|| {
+            let detail = format!(
+                "{arn} goes on holding {}, which serves {} until {ends}: {}, which is to take its \
+                 place, lacks that; another certificate with all names of the document is ordered",
+                old.serial,
+                lost.join(", "),
+                new.serial
+            );
+            Problem::ours(Ours::Supersedes, detail)
+        })
     }
 
     /// Remembers a certificate that we imported and that lost its tags, to tell of it.

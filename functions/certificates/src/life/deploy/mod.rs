@@ -21,7 +21,7 @@ use crate::life::work::Work;
 use crate::pass::context::Cycle;
 use crate::pass::halt::Halt;
 use crate::ports::Ports;
-use crate::ports::certificate_manager::{CertificateManager, same_serial};
+use crate::ports::certificate_manager::CertificateManager;
 use crate::records::certificate::Held;
 use crate::records::state::State;
 use crate::rules::listener;
@@ -29,8 +29,8 @@ use crate::rules::renewal;
 use crate::rules::targets::{
     Deployed, regions, stray_targets, target_id, target_region, uses_region,
 };
-use crate::values::arn::CertificateArn;
-use crate::values::chain::{Chain, Leaf};
+use crate::values::arn::{CertificateArn, ListenerArn};
+use crate::values::chain::{Chain, Leaf, same_serial};
 use crate::values::instant::rfc3339;
 use crate::values::problem::Problem;
 use crate::values::problem_types::Ours;
@@ -56,6 +56,9 @@ pub(crate) async fn deployment_needed<P: Ports>(
             return Some(format!("the certificate is not yet imported in {region}"));
         };
         if state.contended.contains_key(&id) {
+            if has_a_place_still(cycle, state, &id, arn).await {
+                return Some(format!("one that is superseded is still on {id}"));
+            }
             continue;
         }
         let Some(record) = state.target(&id).filter(|record| {
@@ -139,6 +142,35 @@ pub(crate) async fn deployment_needed<P: Ports>(
         return Some("superseded certificates are to be deleted".to_owned());
     }
     None
+}
+
+/// Whether a listener that another document contends still holds a superseded one of ours, of
+/// the same kind of key, and not the one that follows it: nobody else renews that place.
+pub(crate) async fn has_a_place_still<P: Ports>(
+    cycle: &Cycle<'_, P>,
+    state: &State,
+    listener: &str,
+    arn: &CertificateArn,
+) -> bool {
+    let Ok(listener) = listener.parse::<ListenerArn>() else {
+        return false;
+    };
+    let Ok(holding) = cycle.holding_seen(&listener).await else {
+        return false;
+    };
+    let kind = |held: &Held| held.key_type.is_ecdsa();
+    let current = state.certificate.as_ref().map(kind);
+    let is_of_a_kind = state.previous_held.as_deref().map(kind) == current;
+    let is_default_only = (state.contended.get(listener.as_str()))
+        .is_some_and(|contended| contended.is_about_default());
+    let stays = state.target(listener.as_str()).map(|record| &record.stays);
+    let superseded = (state.imports.get(listener.region()).into_iter())
+        .flat_map(|import| &import.superseded)
+        .map(|old| old.arn.as_str())
+        .filter(|old| stays.is_none_or(|stays| !stays.contains_key(*old)));
+    (is_default_only || is_of_a_kind)
+        && !holding.has(arn.as_str())
+        && superseded.into_iter().any(|old| holding.has(old))
 }
 
 /// Whether a superseded certificate that was still listed after its switch has left the listeners since.
@@ -381,7 +413,7 @@ impl<P: Ports> Work<'_, '_, P> {
                     ));
                     record.detail = None;
                 }
-                Target::Listener { .. } if self.is_contended(target) => {
+                Target::Listener { .. } if self.is_contended(target, &arn).await => {
                     // What is there goes on being renewed there.
                     let (kind, id) = target_id(target, &self.state, &home);
                     let is_gone = match id.parse() {
@@ -398,13 +430,18 @@ impl<P: Ports> Work<'_, '_, P> {
                     }
                 }
                 Target::Listener { at, placement } => {
+                    let (_, id) = target_id(target, &self.state, &home);
+                    let placement = match self.state.contended.contains_key(&id) {
+                        true => Placement::Sni,
+                        false => *placement,
+                    };
                     let placed = match self.listener_at(at, &arn).await {
                         Ok((listener, made)) => {
                             let changed_in_place = how == Imported::Over;
                             let placed = self
                                 .place_on(
                                     &listener,
-                                    *placement,
+                                    placement,
                                     &arn,
                                     issued,
                                     changed_in_place,
@@ -479,10 +516,12 @@ impl<P: Ports> Work<'_, '_, P> {
         false
     }
 
-    /// Whether another document holds the place on a listener: then it is left as it is.
-    fn is_contended(&self, target: &Target) -> bool {
+    /// Whether another document holds the place on a listener: then it is left as it is, but for
+    /// an older one of ours that stands there and needs an heir.
+    async fn is_contended(&self, target: &Target, arn: &CertificateArn) -> bool {
         let id = target_id(target, &self.state, &self.cycle.home).1;
         self.state.contended.contains_key(&id)
+            && !(has_a_place_still(self.cycle, &self.state, &id, arn)).await
     }
 
     /// Puts back what stood under the ARN before, where the proof has to succeed and did not: once
@@ -503,7 +542,9 @@ impl<P: Ports> Work<'_, '_, P> {
         if self.cycle.settings.proof.mode != CheckMode::Require || self.state.replaces_revoked() {
             return Ok(());
         }
+        let was_revoked = self.state.revoked_at(&before).is_some();
         if was_undone
+            || was_revoked
             || !self
                 .state
                 .lasts_long_enough(&before, self.cycle.clock.now())
