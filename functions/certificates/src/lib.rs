@@ -35,8 +35,8 @@
 //!    [`create_listener`](life::deploy::create_listener) where there is none yet,
 //!    [`attach`](life::deploy::attach), where the certificate before is taken off,
 //!    [`prove`](life::deploy::prove), [`clean_up`](life::deploy::clean_up).
-//! 8. [`rollback`](life::rollback) goes back to the certificate before, [`revoke`](life::revoke) has
-//!    one revoked, [`remove`](life::remove) takes everything away.
+//! 8. [`rollback`](life::rollback) goes back to the certificate before,
+//!    [`revoke`](life::revoke) has one revoked, [`remove`](life::remove) takes everything away.
 //! 9. [`notify`](life::notify) stores what people are told, sends it and marks it.
 //!
 //! # The folders

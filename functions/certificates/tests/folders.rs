@@ -2,9 +2,10 @@
 //! and paths) and which inherent methods it calls stand in its own folder or in one above. No
 //! circle of files stands either. Code for tests is left out.
 //!
-//! A call counts where it is known whose method it is: `self.it()` within an `impl` block, `cycle.it()`
-//! for a type `Cycle` of ours; else where inherent `impl` blocks of one file alone (for the order: of
-//! one folder) define a method of that name, and no trait and nothing outside does ([`ALSO_OUTSIDE`]).
+//! A call counts where it is known whose method it is: `self.it()` within an `impl` block,
+//! `cycle.it()` for a type `Cycle` of ours; else where inherent `impl` blocks of one file alone
+//! (for the order: of one folder) define a method of that name, and no trait and nothing outside
+//! does ([`ALSO_OUTSIDE`]).
 
 #![allow(
     clippy::expect_used,

@@ -1,4 +1,5 @@
-//! Ports that are live or planned, which only shows when they are called: the pass over either is one type and compiled once.
+//! Ports that are live or planned, which only shows when they are called: the pass over either is
+//! one type and compiled once.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;

@@ -4,21 +4,25 @@ use time::OffsetDateTime;
 
 use crate::contract::certificate::Wanted;
 use crate::contract::report::{Entry, Outcome, TargetState};
+use crate::contract::settings::Authority;
 use crate::life::deploy::clean_up::may_delete;
 use crate::life::deploy::deployment_needed;
 use crate::life::order::place::{costs_in_words, what_blocks_an_order};
+use crate::life::order::route::OrderRoute;
 use crate::life::order::route_of;
 use crate::life::remove::wanted_nowhere;
 use crate::pass::context::Cycle;
 use crate::pass::halt::{state_problem, store_problem};
 use crate::ports::Ports;
 use crate::ports::store::{self, Condition, Store, read_record, write_record};
+use crate::records::order::OrderRecord;
 use crate::records::state::{Removal, State};
 use crate::rules::ledger::Blocked;
 use crate::rules::news;
 use crate::rules::order_names;
 use crate::rules::renewal::Decision;
 use crate::rules::standing::kept_reason;
+use crate::rules::targets::is_deployed;
 use crate::values::arn::ListenerArn;
 use crate::values::instant::rfc3339;
 use crate::values::names::CertificateName;
@@ -410,112 +414,170 @@ pub(crate) async fn plan_for<P: Ports>(
     force: bool,
 ) -> Result<Plan, Problem> {
     let now = cycle.clock.now();
-    let names = order_names::names_now(wanted, state, now);
-    let names: Vec<String> = names.iter().map(ToString::to_string).collect();
-    let holds = |failure: Option<&Failure>| {
-        let failure = failure?;
-        let until = failure.holds(now, force, document, &failure.directory, &names)?;
-        Some(Waits::after(failure, until))
+    let case = Case {
+        cycle,
+        wanted,
+        document,
+        state,
+        force,
+        now,
     };
-    let mut plan = Plan {
-        revoke: state.is_to_revoke(now),
-        ..Plan::default()
-    };
-    let mut revocations = state.revoking.iter();
-    plan.waiting = revocations.find_map(|revocation| {
-        let (failure, until) = revocation.waits(now)?;
-        Some(Waits::after(failure, until))
-    });
-    let decision = cycle.judge().decide(wanted, state, force);
     let route = route_of(cycle, wanted, state).await?;
-    let authority = route.authority;
-    // An order under way for what is wanted is seen through, also one that was forced and is not due.
+    // An order under way for what is wanted is seen through, also one that was forced and is not
+    // due.
     let is_held_back = !force && state.is_held_back(now);
     let under_way =
         (state.order.as_ref()).filter(|_| !is_held_back && route.fits(wanted, state, now));
-    let needs_none = || cycle.judge().decide(wanted, state, false) == Decision::Keep;
-    let order = match decision {
-        Decision::Order { reason } if force && under_way.is_none() && needs_none() => {
-            let costs = costs_in_words(cycle, authority, wanted, state).await;
-            Some(match costs {
-                Ok(costs) if !costs.is_empty() => format!("{reason}; it takes {costs}"),
-                _ => reason,
-            })
-        }
-        Decision::Order { reason } => Some(match state.rollback_ended_by() {
-            Some(ended) => format!("{reason}; {ended}"),
-            None => reason,
-        }),
-        Decision::Keep => under_way.map(|order| order.reason.clone()),
+    let order = case.why_order(&route, under_way).await;
+    let mut plan = Plan {
+        revoke: state.is_to_revoke(now),
+        waiting: case.what_keeps_back_a_revocation(),
+        deploy: case.why_deploy_by_force(order.is_none()),
+        ..Plan::default()
     };
-    let is_deployed = crate::rules::targets::is_deployed(wanted, state, &cycle.home);
-    if force && !cycle.reissue && order.is_none() && state.certificate.is_some() && !is_deployed {
-        plan.deploy = Some(
-            "forced: the certificate that is to be served is not on all its targets yet, so it is deployed again and \
-             none is ordered; say \"reissue\": true to order in any case"
-                .to_owned(),
-        );
-    }
     if let Some(reason) = order {
-        let held = if wanted.paused {
-            Some(Waits {
-                reason: format!("paused; otherwise: {reason}"),
-                until: None,
-                problem: None,
-                is_failure: false,
-            })
-        } else if let Some(held) = holds(state.failure_at(&authority.directory)) {
-            Some(held)
-        } else if let Some(until) = asked_to_wait(state, now) {
-            Some(Waits {
-                reason: "the authority is at work on the order".to_owned(),
-                until: Some(until),
-                problem: None,
-                is_failure: false,
-            })
-        } else if under_way.is_none() {
-            // What cannot be told keeps back the order, not the deployment of what is there.
-            let blocked = what_blocks_an_order(cycle, authority, wanted, state).await;
-            // Where single names are in the way the order goes without them.
-            let goes_without = |blocked: &Blocked| {
-                let ordered = order_names::names_now(wanted, state, now);
-                order_names::can_go_without(&blocked.names, &ordered, wanted, state, now)
-            };
-            let blocked = blocked.map(|blocked| blocked.filter(|blocked| !goes_without(blocked)));
-            let blocked = blocked.map_or_else(
-                |problem| Some(Waits::from(problem)),
-                |blocked| blocked.map(Waits::from),
-            );
-            match blocked {
-                Some(blocked) => Some(blocked),
-                None => {
-                    let prospect = cycle.prospect(wanted, state).await;
-                    plan.places = prospect.places;
-                    prospect.problem.map(Waits::for_person)
-                }
-            }
-        } else {
-            None
-        };
+        let (held, places) = case
+            .what_keeps_back_the_order(&reason, &route, under_way.is_some())
+            .await;
+        plan.places = places;
         match held {
             Some(held) => plan.waiting = plan.waiting.or(Some(held)),
             None => plan.order = Some(reason),
         }
     }
-    // With an order ahead the deployment follows it anyway, and what stands now is looked at again then.
-    if plan.order.is_none() {
-        let needed = deployment_needed(cycle, wanted, state).await;
-        if let Some(reason) = needed {
-            match holds(state.deployment_failure.as_ref()) {
-                Some(held) => plan.waiting = plan.waiting.or(Some(held)),
-                None => plan.deploy = plan.deploy.or(Some(reason)),
-            }
+    // With an order ahead the deployment follows it anyway, and what stands now is looked at again
+    // then.
+    if plan.order.is_none()
+        && let Some(reason) = deployment_needed(cycle, wanted, state).await
+    {
+        match case.waits_after(state.deployment_failure.as_ref()) {
+            Some(held) => plan.waiting = plan.waiting.or(Some(held)),
+            None => plan.deploy = plan.deploy.or(Some(reason)),
         }
     }
     // What an order under way still needs is not swept.
     plan.sweep = state.order.is_none() && !state.leftovers.is_empty(now)
         || state.order.is_some() && plan.order.is_none() && plan.waiting.is_none();
     Ok(plan)
+}
+
+/// One certificate that is decided about.
+struct Case<'d, 'p, P: Ports> {
+    cycle: &'d Cycle<'p, P>,
+    wanted: &'d Wanted,
+    document: &'d str,
+    state: &'d State,
+    force: bool,
+    now: OffsetDateTime,
+}
+
+impl<P: Ports> Case<'_, '_, P> {
+    /// Returns the wait after a failure, where that is not over.
+    fn waits_after(&self, failure: Option<&Failure>) -> Option<Waits> {
+        let failure = failure?;
+        let names = order_names::names_now(self.wanted, self.state, self.now);
+        let names: Vec<String> = names.iter().map(ToString::to_string).collect();
+        let (force, directory) = (self.force, &failure.directory);
+        let until = failure.holds(self.now, force, self.document, directory, &names)?;
+        Some(Waits::after(failure, until))
+    }
+
+    /// Returns what a revocation waits for.
+    fn what_keeps_back_a_revocation(&self) -> Option<Waits> {
+        let mut revocations = self.state.revoking.iter();
+        revocations.find_map(|revocation| {
+            let (failure, until) = revocation.waits(self.now)?;
+            Some(Waits::after(failure, until))
+        })
+    }
+
+    /// Returns why an order is needed, or why the one under way is seen through.
+    async fn why_order(
+        &self,
+        route: &OrderRoute<'_>,
+        under_way: Option<&OrderRecord>,
+    ) -> Option<String> {
+        let (wanted, state) = (self.wanted, self.state);
+        let judge = self.cycle.judge();
+        let needs_none = || judge.decide(wanted, state, false) == Decision::Keep;
+        match judge.decide(wanted, state, self.force) {
+            Decision::Order { reason } if self.force && under_way.is_none() && needs_none() => {
+                let costs = costs_in_words(self.cycle, route.authority, wanted, state).await;
+                Some(match costs {
+                    Ok(costs) if !costs.is_empty() => format!("{reason}; it takes {costs}"),
+                    _ => reason,
+                })
+            }
+            Decision::Order { reason } => Some(match state.rollback_ended_by() {
+                Some(ended) => format!("{reason}; {ended}"),
+                None => reason,
+            }),
+            Decision::Keep => under_way.map(|order| order.reason.clone()),
+        }
+    }
+
+    /// Returns why a deployment is made although one was forced for an order.
+    fn why_deploy_by_force(&self, orders_none: bool) -> Option<String> {
+        let is_deployed = is_deployed(self.wanted, self.state, &self.cycle.home);
+        let has_one = self.state.certificate.is_some() && !is_deployed;
+        let is_asked_for = self.force && !self.cycle.reissue;
+        (is_asked_for && orders_none && has_one).then(|| {
+            "forced: the certificate that is to be served is not on all its targets yet, so it is deployed again and \
+             none is ordered; say \"reissue\": true to order in any case"
+                .to_owned()
+        })
+    }
+
+    /// Returns why the order is not made now, and the listeners on which it takes a place.
+    async fn what_keeps_back_the_order(
+        &self,
+        reason: &str,
+        route: &OrderRoute<'_>,
+        is_under_way: bool,
+    ) -> (Option<Waits>, Vec<ListenerArn>) {
+        let without_problem = |reason: String, until| Waits {
+            reason,
+            until,
+            problem: None,
+            is_failure: false,
+        };
+        let failure = self.state.failure_at(&route.authority.directory);
+        let held = if self.wanted.paused {
+            let reason = format!("paused; otherwise: {reason}");
+            Some(without_problem(reason, None))
+        } else if let Some(held) = self.waits_after(failure) {
+            Some(held)
+        } else if let Some(until) = asked_to_wait(self.state, self.now) {
+            let reason = "the authority is at work on the order".to_owned();
+            Some(without_problem(reason, Some(until)))
+        } else if is_under_way {
+            None
+        } else {
+            return self.what_stands_ahead(route.authority).await;
+        };
+        (held, Vec::new())
+    }
+
+    /// Returns what stands in the way of a new order, and the listeners on which it takes a place.
+    async fn what_stands_ahead(&self, authority: &Authority) -> (Option<Waits>, Vec<ListenerArn>) {
+        let (wanted, state, now) = (self.wanted, self.state, self.now);
+        // Where single names are in the way the order goes without them.
+        let goes_without = |blocked: &Blocked| {
+            let ordered = order_names::names_now(wanted, state, now);
+            order_names::can_go_without(&blocked.names, &ordered, wanted, state, now)
+        };
+        match what_blocks_an_order(self.cycle, authority, wanted, state).await {
+            // What cannot be told keeps back the order, not the deployment of what is there.
+            Err(problem) => (Some(Waits::from(problem)), Vec::new()),
+            Ok(Some(blocked)) if !goes_without(&blocked) => {
+                (Some(Waits::from(blocked)), Vec::new())
+            }
+            Ok(_) => {
+                let prospect = self.cycle.prospect(wanted, state).await;
+                (prospect.problem.map(Waits::for_person), prospect.places)
+            }
+        }
+    }
 }
 
 impl From<Problem> for Waits {

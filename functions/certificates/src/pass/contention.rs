@@ -1,5 +1,5 @@
-//! Who holds which place on a listener (rule 12), as this pass knows it: what documents want and their
-//! records say is gathered before anything is changed.
+//! Who holds which place on a listener (rule 12), as this pass knows it: what documents want and
+//! their records say is gathered before anything is changed.
 
 use std::collections::BTreeSet;
 

@@ -1,6 +1,7 @@
 //! The port to a certificate authority (RFC 8555's "CA"): accounts, orders, authorizations.
 //!
-//! The adapter over instant-acme is [`acme`](crate::adapters::acme); nothing else names that library.
+//! The adapter over instant-acme is [`acme`](crate::adapters::acme); nothing else names that
+//! library.
 
 use std::time::Duration;
 

@@ -1,7 +1,7 @@
 //! The port to the DNS: what the checks ask of it.
 //!
-//! "There is none" is an answer (NXDOMAIN, or no record of that type); SERVFAIL, REFUSED, silence and
-//! nonsense are [`NoAnswer`], which says nothing about the name.
+//! "There is none" is an answer (NXDOMAIN, or no record of that type); SERVFAIL, REFUSED, silence
+//! and nonsense are [`NoAnswer`], which says nothing about the name.
 
 use std::net::IpAddr;
 

@@ -11,13 +11,13 @@ use crate::values::problem::Problem;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum LimitKind {
-    /// [`Limits::orders_per_account`](crate::contract::rate_limit::RateLimits::orders_per_account).
+    /// New orders of an account.
     OrdersPerAccount,
-    /// [`Limits::certificates_per_domain`](crate::contract::rate_limit::RateLimits::certificates_per_domain).
+    /// Certificates for names under one registered domain.
     CertificatesPerDomain,
-    /// [`Limits::certificates_per_name_set`](crate::contract::rate_limit::RateLimits::certificates_per_name_set).
+    /// Certificates for exactly the same names.
     CertificatesPerNameSet,
-    /// [`Limits::failed_validations_per_name`](crate::contract::rate_limit::RateLimits::failed_validations_per_name).
+    /// Failed validations of one name.
     FailedValidationsPerName,
 }
 

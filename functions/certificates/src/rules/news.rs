@@ -1,10 +1,10 @@
-//! Pure: what people and programs are told of a certificate. They hear when it was first issued, when
-//! a problem starts, changes or ends, when little of its lifetime is left and nothing has worked,
-//! and of renewals where the settings ask for it.
+//! Pure: what people and programs are told of a certificate. They hear when it was first issued,
+//! when a problem starts, changes or ends, when little of its lifetime is left and nothing has
+//! worked, and of renewals where the settings ask for it.
 //!
 //! What is told follows from what was told before ([`Told`], in the certificate's record) and from
-//! what a pass found. `life::notify` sends it under the lease: stored first, then sent, then marked.
-//! So one state is told once. [`wording`] puts it into the forms that channels take.
+//! what a pass found. `life::notify` sends it under the lease: stored first, then sent, then
+//! marked. So one state is told once. [`wording`] puts it into the forms that channels take.
 
 use time::{Duration, OffsetDateTime};
 

@@ -1,5 +1,6 @@
 //! Adapters to AWS: one service each, behind the ports of [`store`](crate::ports::store),
-//! [`certificate_manager`](crate::ports::certificate_manager) and [`load_balancer`](crate::ports::load_balancer).
+//! [`certificate_manager`](crate::ports::certificate_manager) and
+//! [`load_balancer`](crate::ports::load_balancer).
 //!
 //! The SDK repeats what may be repeated; where repeating could leave something behind, the adapter says so. Errors are
 //! told apart by their code, since several that matter are in no service's model.

@@ -193,7 +193,8 @@ impl<P: Ports> Work<'_, '_, P> {
         }
     }
 
-    /// Makes an issued certificate the one that is to be served, and the one that was the one before.
+    /// Makes an issued certificate the one that is to be served, and the one that was the one
+    /// before.
     fn take_up(&mut self, held: Held) {
         let state = &mut self.state;
         // What an earlier one that was never deployed left to be served ends first.

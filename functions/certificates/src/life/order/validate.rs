@@ -1,4 +1,5 @@
-//! Answers an order's challenges: recorded, put, fetched by ourselves, then by the authority (rule 9).
+//! Answers an order's challenges: recorded, put, fetched by ourselves, then by the authority (rule
+//! 9).
 
 use std::time::Duration;
 
