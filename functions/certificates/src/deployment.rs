@@ -69,10 +69,8 @@ impl<P: Ports> Cycle<'_, P> {
             if record.stays_are_old(now) {
                 return Some(format!("what stays on {listener} is looked at again"));
             }
-            let lacks_names = (wanted.domains.iter()).any(|name| !held.domains.contains(name));
-            let keeps_default = lacks_names
-                && (holding.default.as_ref())
-                    .is_some_and(|default| record.stays.contains_key(default));
+            let keeps_default = (holding.default.as_ref())
+                .is_some_and(|default| record.stays.contains_key(default));
             let placement = match keeps_default {
                 true => Placement::Sni,
                 false => *placement,
