@@ -1237,7 +1237,12 @@ fn in_turn(world: &mut World, pass: u32, site: Site, names: &[String]) {
     let first = sites[0];
     let trouble = world.ca.trouble_at.get(&first);
     let trouble = trouble.is_some_and(|at| now - *at < Duration::days(2));
-    let limited = world.is_nearly_limited(first, names);
+    // Two documents of the same names get one order, and we count both.
+    let has_twin = world.wishes.iter().any(|(other, wished)| {
+        let theirs = wished.now().filter(|_| *other != name);
+        theirs.is_some_and(|theirs| theirs.domains == wish.domains)
+    });
+    let limited = has_twin || world.is_nearly_limited(first, names);
     world.tally.count("fallback: ordered elsewhere");
     if plenty && !begun {
         world.broken(format!(

@@ -377,7 +377,16 @@ fn revoked_or_back(
         Action::Revoke { serial: None, .. } => {
             let mut news = new.revoking.iter().map(|it| it.serial.clone());
             let asked = news.find(|serial| !before.is_to_be_revoked(serial))?;
-            let served = served_now(world, name);
+            let mut served = served_now(world, name);
+            served.retain(|serial| {
+                let issued = world.ca.issued.get(serial);
+                issued.is_some_and(|issued| issued.revoked.is_none())
+            });
+            // What has no listener is served by those who pull it.
+            let wish = world.wishes.get(name).and_then(Wished::now);
+            if wish.is_none_or(|wish| wish.listeners().next().is_none()) {
+                return None;
+            }
             let stands = served.contains(&asked) || was_served(world, &asked);
             (!served.is_empty() && !stands).then(|| {
                 let served: Vec<String> = served.into_iter().collect();
@@ -421,7 +430,10 @@ fn ordered_by_force(world: &World, pass: u32, name: &str, new: &State) -> Option
     let leaf = &world.visitors.issued.get(&held.serial)?.leaf;
     let fits = fits(world, leaf, wish) && is_good(world, leaf, world.now() + Duration::DAY);
     // One that was due already is not ordered by force.
-    let force = world.passes.get(&pass)?.force && before.order_failure.is_none();
+    let is_due = new
+        .renew_at()
+        .is_some_and(|at| at <= world.now() + Duration::minutes(5));
+    let force = world.passes.get(&pass)?.force && before.order_failure.is_none() && !is_due;
     let why = before.deployment_failure.as_ref()?;
     let undeployed = before.targets.iter().any(|it| {
         let is_wanted = wish.listeners().any(|(listener, _)| listener == it.id);
@@ -464,7 +476,9 @@ fn stripped_untold(world: &World, name: &str, wish: &Wish) -> Option<String> {
         let mut listeners = wish.listeners();
         let (listener, _) =
             listeners.find(|(listener, _)| world.listeners[*listener].holding.has(arn))?;
-        let untold = rivals && world.owner_of(arn).is_none() && !report.contains(arn.as_str());
+        // A report has one problem: that it is revoked comes first.
+        let told = report.contains(arn.as_str()) || report.contains("certloop:revoked");
+        let untold = rivals && world.owner_of(arn).is_none() && !told;
         untold.then(|| {
             format!(
                 "{arn} of {name} lost our tags, stays on {listener}, and the report is {report}"

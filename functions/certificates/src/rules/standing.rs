@@ -278,7 +278,9 @@ pub(crate) fn revoked(
     let failures = [&state.deployment_failure, &state.order_failure];
     let failures = failures.into_iter().flatten();
     let failed = failures.map(|failure| &failure.problem);
-    let why = why.into_iter().chain(failed).next().map_or_else(
+    let contended = wanted.and_then(|wanted| contended(wanted, state));
+    let why = why.into_iter().chain(failed).chain(&contended);
+    let why = why.into_iter().next().map_or_else(
         || "its replacement is not there yet".to_owned(),
         |problem| format!("its replacement is not there yet: {}", problem.detail),
     );

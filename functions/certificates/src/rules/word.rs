@@ -45,6 +45,12 @@ impl State {
         }
     }
 
+    /// Returns the names that are in force for a document.
+    pub(crate) fn names_in_force<'s>(&'s self, wanted: &'s Wanted) -> &'s [DnsName] {
+        let word = self.in_force.as_ref();
+        word.map_or(&wanted.domains, |word| &word.domains)
+    }
+
     /// Returns what is in force for a document: what it says itself where its word counts, else
     /// what it said when a leaf for it was issued last.
     pub(crate) fn in_force<'w>(
@@ -56,11 +62,13 @@ impl State {
         if self.certificate.is_none() || self.is_for(wanted, directories) {
             return Cow::Borrowed(wanted);
         }
-        let (targets, supersedes) = match &self.in_force {
+        let (targets, mut supersedes) = match &self.in_force {
             Some(word) => (word.targets.clone(), word.supersedes.clone()),
             // A record from before this was kept: what it is known to stand on goes on standing.
             None => (self.targets_held(wanted, home), Vec::new()),
         };
+        // What it does not say any more takes nobody off.
+        supersedes.retain(|arn| wanted.supersedes.contains(arn));
         Cow::Owned(Wanted {
             targets,
             supersedes,

@@ -367,7 +367,8 @@ impl<P: Ports> Work<'_, '_, P> {
 
     /// Whether a leaf lacks names that the document wants (`partial`).
     fn lacks_names(&self, leaf: &Leaf) -> bool {
-        (self.in_force.domains.iter()).any(|name| !leaf.names.iter().any(|held| held.covers(name)))
+        let mut names = self.state.names_in_force(&self.in_force).iter();
+        names.any(|name| !leaf.names.iter().any(|held| held.covers(name)))
     }
 
     /// Returns which of the certificates that ours would take over from stay on a listener, each
