@@ -88,6 +88,11 @@ impl Default for Visitors {
 }
 
 impl Visitors {
+    /// Notes serials that some place holds.
+    pub(crate) fn note_served(&mut self, serials: BTreeSet<String>) {
+        self.served.extend(serials);
+    }
+
     /// Whether rule 12 is looked at, and people provoke it.
     pub(crate) fn is_on(&self) -> bool {
         self.mode != Mode::Off
@@ -506,7 +511,9 @@ fn of_another(world: &World, call: &Call<'_>, listener: &str, before: &View) -> 
     match call.touch {
         Touch::Remove { arn, .. } => {
             let theirs = before.all().filter(is_valid).find(|it| it.arn == arn);
-            let Some((theirs, owner)) = theirs.and_then(|it| Some((it, it.owner.clone()?))) else {
+            // Without its tags it is as one of others.
+            let owner = world.owner_of(arn);
+            let Some((theirs, owner)) = theirs.zip(owner) else {
                 return Vec::new();
             };
             let is_current = words::current_arn(world, &owner, arn);

@@ -33,7 +33,14 @@ fn fits(world: &World, leaf: &Leaf, wish: &Wish) -> bool {
 fn fits_in_part(world: &World, name: &str, leaf: &Leaf, wish: &Wish) -> bool {
     let versions = world.wishes.get(name).map(|wished| &wished.versions);
     let mut versions = versions.into_iter().flatten();
-    let since = versions.find(|(_, version)| version.as_ref() == Some(wish));
+    // Another place is no other certificate.
+    let is_same = |version: &Wish| {
+        version.domains == wish.domains
+            && version.key_type == wish.key_type
+            && version.sites() == wish.sites()
+            && version.partial == wish.partial
+    };
+    let since = versions.find(|(_, version)| version.as_ref().is_some_and(is_same));
     let site = world.ca.issued.get(&leaf.serial).map(|issued| issued.site);
     let wanted = |held: &str| wish.domains.iter().any(|it| it == held);
     wish.partial
@@ -357,6 +364,9 @@ pub(crate) fn state_written(world: &mut World, pass: u32, name: &str, new: &Stat
     if !world.visitors.is_on() {
         return;
     }
+    // Also what those get who follow an ARN that is new.
+    let served = served_now(world, name);
+    world.visitors.note_served(served);
     if let Some((case, what)) = revoked_or_back(world, pass, name, new) {
         world.takes(case, &what);
     }
@@ -491,6 +501,18 @@ fn stripped_untold(world: &World, name: &str, wish: &Wish) -> Option<String> {
 /// several in the way it names the first, and what keeps the document from being carried out comes before that.
 fn contended_untold(world: &World, name: &str, wish: &Wish) -> Option<String> {
     let other = rival(world, name, wish)?;
+    // One that is paused before it had a certificate is in nobody's way.
+    let is_idle = |of: &str| {
+        let wish = world.wishes.get(of).and_then(Wished::now);
+        let held = world
+            .states
+            .get(of)
+            .and_then(|state| state.certificate.as_ref());
+        wish.is_some_and(|wish| wish.paused) && held.is_none()
+    };
+    if is_idle(name) || is_idle(&other) {
+        return None;
+    }
     let told = |of: &str| {
         let report = world.visitors.reports.get(of);
         let told = [
@@ -499,8 +521,9 @@ fn contended_untold(world: &World, name: &str, wish: &Wish) -> Option<String> {
             "certloop:tagsLost",
             "certloop:arnWouldChange",
             "certloop:revoked",
-            // What the authority says.
-            "urn:ietf:params:acme:error",
+            // What failed just now.
+            "\"outcome\":\"failed\"",
+            "\"outcome\":\"waiting\"",
         ];
         report.is_some_and(|it| told.iter().any(|problem| it.contains(problem)))
     };
