@@ -107,7 +107,7 @@ impl<P: Ports> Work<'_, '_, P> {
             .wanted
             .targets
             .iter()
-            .map(|target| crate::rules::targets::target_id(target, &self.state, home).1)
+            .map(|target| target.id(&self.state, home))
             .collect();
         self.state.targets.retain(|target| {
             target.state != TargetState::Detached

@@ -17,7 +17,7 @@ use crate::challenge::OBJECT_PREFIX;
 use crate::contract::certificate::Wanted;
 use crate::contract::report::Entry;
 use crate::contract::settings::{self, Authority, CheckMode, Settings};
-use crate::contract::target::{ListenerAt, Target};
+use crate::contract::target::Target;
 use crate::pass::accounts::account_url;
 use crate::pass::memo::Memo;
 use crate::ports::Ports;
@@ -620,13 +620,7 @@ impl Rules {
 /// Returns the load balancers of a document's targets, each once.
 pub(crate) fn balancers(wanted: &Wanted) -> Vec<LoadBalancerArn> {
     let mut balancers: Vec<LoadBalancerArn> = (wanted.targets.iter())
-        .filter_map(|target| match target {
-            Target::Listener { at, .. } => match at {
-                ListenerAt::Arn(arn) => arn.load_balancer(),
-                ListenerAt::Port(new) => Some(new.load_balancer.clone()),
-            },
-            Target::CertificateManager { .. } => None,
-        })
+        .filter_map(Target::balancer)
         .collect();
     balancers.sort();
     balancers.dedup();

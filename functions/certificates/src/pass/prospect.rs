@@ -4,13 +4,12 @@
 use std::collections::BTreeMap;
 
 use crate::contract::certificate::Wanted;
-use crate::contract::target::{ListenerAt, NewListener, Placement, Target};
+use crate::contract::target::{ListenerAt, NewListener, Target};
 use crate::pass::context::Cycle;
 use crate::ports::Ports;
 use crate::ports::load_balancer::{Holding, LoadBalancer};
 use crate::records::state::State;
 use crate::rules::listener::{balancer_of, balancer_of_text, listener_gone, not_https, not_made};
-use crate::rules::targets::{target_id, target_region};
 use crate::values::arn::ListenerArn;
 use crate::values::problem::Problem;
 use crate::values::problem_types::Ours;
@@ -49,7 +48,7 @@ impl<P: Ports> Cycle<'_, P> {
                 && held.revoked_at.is_none()
                 && held.share_left(self.clock.now()) > A_TENTH;
             let contended = |target: &Target| {
-                let id = target_id(target, state, &self.home).1;
+                let id = target.id(state, &self.home);
                 let contended = state.contended.get(&id)?;
                 (!contended.is_about_default())
                     .then(|| contended.problem(wanted.name.as_str(), &id))
@@ -90,10 +89,10 @@ impl<P: Ports> Cycle<'_, P> {
     }
 
     async fn ahead(&self, wanted: &Wanted, state: &State, target: &Target) -> Ahead {
-        let Target::Listener { at, placement } = target else {
+        let Some(at) = target.listener_at() else {
             return Ahead::Open;
         };
-        let id = target_id(target, state, &self.home).1;
+        let id = target.id(state, &self.home);
         if let Some(contended) = state.contended.get(&id) {
             return Ahead::Closed(contended.problem(wanted.name.as_str(), &id));
         }
@@ -116,8 +115,9 @@ impl<P: Ports> Cycle<'_, P> {
             }
             Err(_) => return Ahead::Open,
         };
-        let region = target_region(target, &self.home);
-        if !takes_place(state, region, *placement, &holding) {
+        let region = target.region(&self.home);
+        // As the default it takes the default's place.
+        if target.wants_default() || is_listed(state, region, &holding) {
             return Ahead::Open;
         }
         let Some(problem) = self.is_full(&listener) else {
@@ -235,12 +235,11 @@ impl<P: Ports> Cycle<'_, P> {
     }
 }
 
-/// Whether the certificate takes a place in the list: as the default it takes the default's.
-fn takes_place(state: &State, region: &str, placement: Placement, holding: &Holding) -> bool {
+/// Whether ours stands in the list already: then it takes no place there.
+fn is_listed(state: &State, region: &str, holding: &Holding) -> bool {
     let import = state.imports.get(region);
     let ours = import.and_then(|import| import.arn.as_ref());
-    let is_listed = ours.is_some_and(|ours| holding.list.iter().any(|held| *held == ours.as_str()));
-    placement == Placement::Sni && !is_listed
+    ours.is_some_and(|ours| holding.list.iter().any(|held| *held == ours.as_str()))
 }
 
 /// The share of its lifetime below which a certificate is renewed whatever its targets look like.

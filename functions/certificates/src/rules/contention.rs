@@ -10,9 +10,7 @@ use std::collections::BTreeMap;
 use time::OffsetDateTime;
 
 use crate::contract::certificate::Wanted;
-use crate::contract::target::{Placement, Target};
 use crate::records::state::{Contended, State};
-use crate::rules::targets::target_id;
 use crate::values::key::KeyType;
 use crate::values::names::DnsName;
 
@@ -125,11 +123,11 @@ pub(crate) fn claims(wanted: &Wanted, in_force: &Wanted, state: &State, home: &s
     let mut claims = Vec::<Claim>::new();
     let targets = wanted.targets.iter().chain(&in_force.targets);
     for target in targets.filter(|_| !is_idle) {
-        let Target::Listener { placement, .. } = target else {
+        if target.listener_at().is_none() {
             continue;
-        };
-        let wants_default = *placement == Placement::Default;
-        let listener = target_id(target, state, home).1;
+        }
+        let wants_default = target.wants_default();
+        let listener = target.id(state, home);
         if let Some(known) = claims.iter_mut().find(|claim| claim.listener == listener) {
             known.wants_default |= wants_default;
             continue;

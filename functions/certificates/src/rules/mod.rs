@@ -3,6 +3,7 @@
 pub mod caa;
 pub mod challenge_path;
 pub(crate) mod contention;
+pub(crate) mod destination;
 pub(crate) mod figures;
 pub mod ledger;
 pub(crate) mod listener;

@@ -1,10 +1,10 @@
-//! Pure: a document's targets, by kind, id and region; and what dealing with them came to.
+//! Pure: a document's targets together, and what dealing with them came to. What is asked of a
+//! single one stands in [`destination`](super::destination).
 
 use crate::contract::certificate::Wanted;
 use crate::contract::report::{TargetEntry, TargetKind, TargetState};
-use crate::contract::target::{ListenerAt, Target};
 use crate::records::state::State;
-use crate::values::arn::ListenerArn;
+use crate::rules::destination::arn_of_place;
 use crate::values::problem::Problem;
 use crate::values::problem_types::{Ours, Retry};
 
@@ -46,38 +46,13 @@ impl Deployed {
 const STAYS: &str = "; what was there before was put back once, or ends too soon to come back, so this one stays: look \
                      at what else answers there, or set proof.mode to off";
 
-/// Returns a target's kind and the id under which the state keeps it.
-pub(crate) fn target_id(target: &Target, state: &State, home: &str) -> (TargetKind, String) {
-    match target {
-        Target::Listener { at, .. } => (
-            TargetKind::Listener,
-            match (state.listener(at), at) {
-                (Some(arn), _) | (None, ListenerAt::Arn(arn)) => arn.to_string(),
-                (None, ListenerAt::Port(new)) => new.key(),
-            },
-        ),
-        Target::CertificateManager { region } => (
-            TargetKind::CertificateManager,
-            format!("certificateManager:{}", region.as_deref().unwrap_or(home)),
-        ),
-    }
-}
-
 /// Whether all targets hold the certificate that is to be served.
 pub(crate) fn is_deployed(wanted: &Wanted, state: &State, home: &str) -> bool {
     let serial = state.certificate.as_ref().map(|held| &held.serial);
     wanted.targets.iter().all(|target| {
-        let record = state.target(&target_id(target, state, home).1);
+        let record = state.target(&target.id(state, home));
         record.is_some_and(|record| record.holds_ours() && record.serial.as_ref() == serial)
     })
-}
-
-/// Returns the region a target is in.
-pub(crate) fn target_region<'t>(target: &'t Target, home: &'t str) -> &'t str {
-    match target {
-        Target::Listener { at, .. } => at.region(),
-        Target::CertificateManager { region } => region.as_deref().unwrap_or(home),
-    }
 }
 
 /// Whether a document has a target in a region.
@@ -85,7 +60,7 @@ pub(crate) fn uses_region(wanted: &Wanted, region: &str, home: &str) -> bool {
     wanted
         .targets
         .iter()
-        .any(|target| target_region(target, home) == region)
+        .any(|target| target.region(home) == region)
 }
 
 /// Returns the regions of a document's targets, each once.
@@ -93,7 +68,7 @@ pub(crate) fn regions(wanted: &Wanted, home: &str) -> Vec<String> {
     let mut regions: Vec<String> = wanted
         .targets
         .iter()
-        .map(|target| target_region(target, home).to_owned())
+        .map(|target| target.region(home).to_owned())
         .collect();
     regions.sort();
     regions.dedup();
@@ -105,7 +80,7 @@ pub(crate) fn stray_targets(wanted: &Wanted, state: &State, home: &str) -> Vec<S
     let named: Vec<String> = wanted
         .targets
         .iter()
-        .map(|target| target_id(target, state, home).1)
+        .map(|target| target.id(state, home))
         .collect();
     state
         .targets
@@ -125,7 +100,7 @@ pub(crate) fn target_entries(
     let mut ids: Vec<(TargetKind, String)> = wanted
         .targets
         .iter()
-        .map(|target| target_id(target, state, home))
+        .map(|target| (target.kind(), target.id(state, home)))
         .collect();
     let detached = state
         .targets
@@ -148,11 +123,7 @@ fn target_entry(state: &State, kind: TargetKind, id: &str) -> TargetEntry {
         .map(ToString::to_string);
     TargetEntry {
         kind,
-        arn: match kind {
-            // A listener that is yet to be made has none.
-            TargetKind::Listener => id.parse::<ListenerArn>().is_ok().then(|| id.to_owned()),
-            TargetKind::CertificateManager => certificate_arn.clone(),
-        },
+        arn: arn_of_place(kind, id, certificate_arn.as_deref()),
         state: known.map_or(TargetState::Pending, |target| target.state),
         proved: known.and_then(|target| target.proved),
         certificate_arn,

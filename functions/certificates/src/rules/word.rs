@@ -6,8 +6,8 @@
 use std::borrow::Cow;
 
 use crate::contract::certificate::Wanted;
-use crate::contract::report::{TargetKind, TargetState};
-use crate::contract::target::{Placement, Target};
+use crate::contract::report::TargetState;
+use crate::contract::target::Target;
 use crate::records::certificate::Held;
 use crate::records::state::State;
 use crate::values::names::DnsName;
@@ -85,23 +85,10 @@ impl State {
             let asked = wanted
                 .targets
                 .iter()
-                .find(|target| crate::rules::targets::target_id(target, self, home).1 == record.id);
-            match (asked, record.kind) {
-                (Some(Target::Listener { at, .. }), _) => Some(Target::Listener {
-                    at: at.clone(),
-                    placement: Placement::Sni,
-                }),
-                (Some(target), _) => Some(target.clone()),
-                (None, TargetKind::Listener) => Some(Target::Listener {
-                    at: crate::contract::target::ListenerAt::Arn(record.id.parse().ok()?),
-                    placement: Placement::Sni,
-                }),
-                (None, TargetKind::CertificateManager) => Some(Target::CertificateManager {
-                    region: record
-                        .id
-                        .split_once(':')
-                        .map(|(_, region)| region.to_owned()),
-                }),
+                .find(|target| target.id(self, home) == record.id);
+            match asked {
+                Some(target) => Some(target.beside_others()),
+                None => Target::of_record(record.kind, &record.id),
             }
         })
         .collect()

@@ -21,7 +21,7 @@ use crate::records::deployment::Standby;
 use crate::records::state::State;
 use crate::rules::listener::{self, Change, Wish, listener_gone, not_https};
 use crate::rules::takeover;
-use crate::rules::targets::{Deployed, target_id};
+use crate::rules::targets::Deployed;
 use crate::values::arn::{CertificateArn, ListenerArn};
 use crate::values::chain::{Chain, Leaf};
 use crate::values::problem::{Problem, ServiceError};
@@ -71,15 +71,9 @@ pub(crate) fn says_default(
     listener: &ListenerArn,
     home: &str,
 ) -> bool {
-    let is_it = |target: &&Target| target_id(target, state, home).1 == listener.as_str();
+    let is_it = |target: &&Target| target.id(state, home) == listener.as_str();
     let target = document.targets.iter().find(is_it);
-    matches!(
-        target,
-        Some(Target::Listener {
-            placement: Placement::Default,
-            ..
-        })
-    )
+    target.is_some_and(Target::wants_default)
 }
 
 /// What becomes of a default whose place ours takes.

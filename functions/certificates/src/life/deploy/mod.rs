@@ -26,9 +26,7 @@ use crate::records::certificate::Held;
 use crate::records::state::State;
 use crate::rules::listener;
 use crate::rules::renewal;
-use crate::rules::targets::{
-    Deployed, regions, stray_targets, target_id, target_region, uses_region,
-};
+use crate::rules::targets::{Deployed, regions, stray_targets, uses_region};
 use crate::values::arn::{CertificateArn, ListenerArn};
 use crate::values::chain::{Chain, Leaf, same_serial};
 use crate::values::instant::rfc3339;
@@ -46,8 +44,8 @@ pub(crate) async fn deployment_needed<P: Ports>(
     let wanted = &*state.in_force(wanted, &cycle.judge().directories(wanted), &cycle.home);
     let now = cycle.clock.now();
     for target in &wanted.targets {
-        let (_, id) = target_id(target, state, &cycle.home);
-        let region = target_region(target, &cycle.home);
+        let id = target.id(state, &cycle.home);
+        let region = target.region(&cycle.home);
         let import = state
             .imports
             .get(region)
@@ -355,12 +353,10 @@ impl<P: Ports> Work<'_, '_, P> {
             .in_force
             .targets
             .iter()
-            .filter(|target| target_region(target, &home) == region)
+            .filter(|target| target.region(&home) == region)
             .cloned()
             .collect();
-        let others_hold_arn = targets
-            .iter()
-            .any(|target| matches!(target, Target::CertificateManager { .. }));
+        let others_hold_arn = targets.iter().any(Target::is_followed_by_others);
         let lost_a_place = self.lost_a_place(region, &targets).await;
         let imported = self.import(region, issued, others_hold_arn, lost_a_place);
         let (arn, how) = match imported.await {
@@ -382,7 +378,7 @@ impl<P: Ports> Work<'_, '_, P> {
                     held.renewal.at = crate::values::instant::whole_seconds(self.cycle.clock.now());
                 }
                 for target in &targets {
-                    let (kind, id) = target_id(target, &self.state, &home);
+                    let (kind, id) = (target.kind(), target.id(&self.state, &home));
                     let record = self.state.target_mut(kind, &id);
                     // What it held before it goes on holding.
                     if record.certificate_arn.is_none() {
@@ -400,7 +396,7 @@ impl<P: Ports> Work<'_, '_, P> {
         for target in &targets {
             match target {
                 Target::CertificateManager { .. } => {
-                    let (kind, id) = target_id(target, &self.state, &home);
+                    let (kind, id) = (target.kind(), target.id(&self.state, &home));
                     let record = self.state.target_mut(kind, &id);
                     deployed.changed |= record.state != TargetState::Imported;
                     record.state = TargetState::Imported;
@@ -414,7 +410,7 @@ impl<P: Ports> Work<'_, '_, P> {
                 }
                 Target::Listener { .. } if self.is_contended(target, &arn).await => {
                     // What is there goes on being renewed there.
-                    let (kind, id) = target_id(target, &self.state, &home);
+                    let (kind, id) = (target.kind(), target.id(&self.state, &home));
                     let is_gone = match id.parse() {
                         Ok(listener) => (self.cycle.holding_seen(&listener).await)
                             .is_ok_and(|holding| !holding.has(arn.as_str())),
@@ -429,7 +425,7 @@ impl<P: Ports> Work<'_, '_, P> {
                     }
                 }
                 Target::Listener { at, placement } => {
-                    let (_, id) = target_id(target, &self.state, &home);
+                    let id = target.id(&self.state, &home);
                     let placement = match self.state.contended.contains_key(&id) {
                         true => Placement::Sni,
                         false => *placement,
@@ -460,7 +456,7 @@ impl<P: Ports> Work<'_, '_, P> {
                     match placed {
                         Ok(proved) => unproved |= !proved,
                         Err(Halt::Failed(failing)) => {
-                            let (kind, id) = target_id(target, &self.state, &home);
+                            let (kind, id) = (target.kind(), target.id(&self.state, &home));
                             let record = self.state.target_mut(kind, &id);
                             record.state = TargetState::Failed;
                             if failing.problem.kind == Problem::kind_of(Ours::ListenerGone) {
@@ -495,7 +491,7 @@ impl<P: Ports> Work<'_, '_, P> {
             return false;
         };
         for target in targets {
-            let id = target_id(target, &self.state, &self.cycle.home).1;
+            let id = target.id(&self.state, &self.cycle.home);
             let (Some(record), Ok(listener)) = (self.state.target(&id), id.parse()) else {
                 continue;
             };
@@ -518,7 +514,7 @@ impl<P: Ports> Work<'_, '_, P> {
     /// Whether another document holds the place on a listener: then it is left as it is, but for
     /// an older one of ours that stands there and needs an heir.
     async fn is_contended(&self, target: &Target, arn: &CertificateArn) -> bool {
-        let id = target_id(target, &self.state, &self.cycle.home).1;
+        let id = target.id(&self.state, &self.cycle.home);
         self.state.contended.contains_key(&id)
             && !(has_a_place_still(self.cycle, &self.state, &id, arn)).await
     }
@@ -560,7 +556,7 @@ impl<P: Ports> Work<'_, '_, P> {
             import.replaced = None;
         }
         for target in targets {
-            let (kind, id) = target_id(target, &self.state, &self.cycle.home);
+            let (kind, id) = (target.kind(), target.id(&self.state, &self.cycle.home));
             let record = self.state.target_mut(kind, &id);
             record.checked_at = None;
             if record.certificate_arn.as_ref() == Some(arn) {
