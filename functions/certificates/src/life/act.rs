@@ -9,6 +9,7 @@ use crate::life::deploy::deployment_needed;
 use crate::life::remove::Removed;
 use crate::life::work::Work;
 use crate::pass::halt::{Failing, Halt};
+use crate::pass::patience::within;
 use crate::ports::Ports;
 use crate::ports::store::{self, Store};
 use crate::rules::targets::Deployed;
@@ -38,70 +39,107 @@ impl Done {
             Ok(()) | Err(_) => {}
         }
     }
+
+    /// Whether somebody else has the lease by now.
+    fn is_lost(&self) -> bool {
+        matches!(self.halt, Some(Halt::LeaseLost))
+    }
 }
 
 impl<P: Ports> Work<'_, '_, P> {
     /// Does what was planned, remembers what failed, gives the lease back and tells what became of it.
-    pub(crate) async fn carry_out(mut self, plan: Plan, force: bool) -> Entry {
+    pub(crate) async fn carry_out(mut self, mut plan: Plan, force: bool) -> Entry {
         let mut done = Done {
             reason: plan.order.clone().or(plan.deploy.clone()),
             ..Done::default()
         };
-        let mut plan = plan;
         if force && plan.order.is_some() {
             // Whoever forces a renewal does not want what was gone back to any more.
             self.state.rolled_back = None;
         }
-        for round in 0..ROUNDS {
-            // Cut off at the end of the invocation's time, which the records bear as they bear a stop.
-            let left = self.cycle.clock.left();
-            done.halt = match tokio::time::timeout(left, self.act(&plan, force, &mut done)).await {
-                Ok(outcome) => outcome.err(),
-                Err(_) => {
-                    done.halt = Some(self.out_of_time("the end of what was begun"));
-                    break;
-                }
-            };
-            if matches!(done.halt, Some(Halt::LeaseLost)) {
+        for round in 1..=ROUNDS {
+            let goes_on = self.go_round(&plan, force, &mut done).await;
+            if !goes_on || round == ROUNDS {
                 break;
             }
-            // Edited while it was worked on: go round again, under the same lease.
-            let left = self.cycle.clock.left();
-            let reread = tokio::time::timeout(left, self.reread_document()).await;
-            let again = std::mem::take(&mut done.decide_again);
-            match reread.unwrap_or(Ok(false)).map(|changed| changed || again) {
-                Ok(true) if round + 1 < ROUNDS => {
-                    let force = force && done.obtained.is_none();
-                    let next =
-                        plan_for(self.cycle, &self.wanted, &self.document, &self.state, force);
-                    match tokio::time::timeout(self.cycle.clock.left(), next).await {
-                        Ok(Ok(next)) => {
-                            done.reason =
-                                next.order.clone().or(next.deploy.clone()).or(done.reason);
-                            plan = next;
-                        }
-                        Ok(Err(problem)) => {
-                            done.halt = Some(problem.into());
-                            break;
-                        }
-                        Err(_) => {
-                            let late = self.out_of_time("what is to be done after that");
-                            done.halt = done.halt.or(Some(late));
-                            break;
-                        }
-                    }
-                }
-                Ok(_) => break,
-                Err(halt) => {
-                    done.halt = done.halt.or(Some(halt));
-                    break;
+            let Some(next) = self.decide_again(force, &mut done).await else {
+                break;
+            };
+            plan = next;
+        }
+        let is_lost = done.is_lost();
+        let mut entry = self.conclude(done, plan.waiting);
+        entry.problem = entry.problem.or(plan.problem);
+        self.forget_detached();
+        if is_lost {
+            return self.end_with(entry).await;
+        }
+        match self.tell(&entry).await {
+            Err(Halt::LeaseLost) => return self.entry_of_halt(Halt::LeaseLost),
+            // What could not be stored was not sent either: the next pass tells it.
+            Ok(false) | Err(_) => {}
+            Ok(true) => {
+                if let Some(plan) = self.edited_meanwhile().await {
+                    let next = Box::pin(self.carry_out(plan, false)).await;
+                    return match next.outcome {
+                        Outcome::Kept => entry,
+                        _ => next,
+                    };
                 }
             }
         }
-        let is_lost = matches!(done.halt, Some(Halt::LeaseLost));
-        let mut entry = self.conclude(done, plan.waiting);
-        entry.problem = entry.problem.or(plan.problem);
-        // Taken off and told: forgotten, unless ours stayed there as the default.
+        self.end_with(entry).await
+    }
+
+    /// One round: does what was planned and reads the document again. Returns whether that, or what
+    /// was done, calls for another round.
+    async fn go_round(&mut self, plan: &Plan, force: bool, done: &mut Done) -> bool {
+        // Cut off at the end of the invocation's time, which the records bear as they bear a stop.
+        let acted = within(self.cycle.clock.left(), self.act(plan, force, done)).await;
+        let Some(outcome) = acted else {
+            done.halt = Some(self.out_of_time("the end of what was begun"));
+            return false;
+        };
+        done.halt = outcome.err();
+        if done.is_lost() {
+            return false;
+        }
+        // Edited while it was worked on: go round again, under the same lease.
+        let reread = within(self.cycle.clock.left(), self.reread_document()).await;
+        let again = std::mem::take(&mut done.decide_again);
+        match reread.unwrap_or(Ok(false)) {
+            Ok(changed) => changed || again,
+            Err(halt) => {
+                done.halt = done.halt.take().or(Some(halt));
+                false
+            }
+        }
+    }
+
+    /// Decides what the next round does; `None` where that cannot be told.
+    async fn decide_again(&self, force: bool, done: &mut Done) -> Option<Plan> {
+        let force = force && done.obtained.is_none();
+        let next = plan_for(self.cycle, &self.wanted, &self.document, &self.state, force);
+        match within(self.cycle.clock.left(), next).await {
+            Some(Ok(next)) => {
+                let reason = next.order.clone().or(next.deploy.clone());
+                done.reason = reason.or(done.reason.take());
+                Some(next)
+            }
+            Some(Err(problem)) => {
+                done.halt = Some(problem.into());
+                None
+            }
+            None => {
+                let late = self.out_of_time("what is to be done after that");
+                done.halt = done.halt.take().or(Some(late));
+                None
+            }
+        }
+    }
+
+    /// Forgets what was taken off and told, unless ours stayed there as the default.
+    fn forget_detached(&mut self) {
         let home = &self.cycle.home;
         let named: Vec<String> = self
             .wanted
@@ -114,31 +152,19 @@ impl<P: Ports> Work<'_, '_, P> {
                 || !target.stuck.is_empty()
                 || named.contains(&target.id)
         });
-        if !is_lost {
-            match self.tell(&entry).await {
-                Err(Halt::LeaseLost) => return self.entry_of_halt(Halt::LeaseLost),
-                // What could not be stored was not sent either: the next pass tells it.
-                Ok(false) | Err(_) => {}
-                Ok(true) => {
-                    if let Some(plan) = self.edited_meanwhile().await {
-                        let next = Box::pin(self.carry_out(plan, false)).await;
-                        return match next.outcome {
-                            Outcome::Kept => entry,
-                            _ => next,
-                        };
-                    }
-                }
-            }
-        }
-        match tokio::time::timeout(TO_END, self.end()).await {
-            Ok(Ok(())) | Err(_) => {
+    }
+
+    /// Gives the lease back; returns what there is to tell then.
+    async fn end_with(mut self, entry: Entry) -> Entry {
+        match within(TO_END, self.end()).await {
+            Some(Ok(())) | None => {
                 // The daily look at what is served must not put off the look ahead.
                 if matches!(entry.outcome, Outcome::Kept | Outcome::Deployed) {
                     self.cycle.outlook.note(&self.wanted, &self.state);
                 }
                 entry
             }
-            Ok(Err(halt)) => self.entry_of_halt(halt),
+            Some(Err(halt)) => self.entry_of_halt(halt),
         }
     }
 
@@ -147,51 +173,78 @@ impl<P: Ports> Work<'_, '_, P> {
         if self.document.is_empty() {
             return None;
         }
-        let left = self.cycle.clock.left();
-        let reread = tokio::time::timeout(left, self.reread_document()).await;
-        let Ok(Ok(true)) = reread else {
+        let reread = within(self.cycle.clock.left(), self.reread_document()).await;
+        let Some(Ok(true)) = reread else {
             return None;
         };
         let planned = plan_for(self.cycle, &self.wanted, &self.document, &self.state, false);
-        let left = self.cycle.clock.left();
-        tokio::time::timeout(left, planned).await.ok()?.ok()
+        within(self.cycle.clock.left(), planned).await?.ok()
     }
 
+    /// Revokes, then orders, then deploys, as far as each is planned.
     async fn act(&mut self, plan: &Plan, force: bool, done: &mut Done) -> Result<(), Halt> {
         if plan.revoke {
-            let serials = self
-                .state
-                .revoking
-                .iter()
-                .map(|revocation| revocation.serial.as_str());
-            let asked = format!("asked to revoke {}", serials.collect::<Vec<_>>().join(", "));
-            match self.revoke().await {
-                Ok(revoked) => {
-                    done.reason.get_or_insert(asked);
-                    for serial in revoked {
-                        let is_served = (self.state.served.as_ref())
-                            .is_some_and(|served| served.serial == serial);
-                        done.remarks.push(match is_served {
-                            true => format!("{serial}, which is served, is revoked"),
-                            false => format!("{serial}, which is not served, is revoked"),
-                        });
-                    }
-                    // What has no document is not replaced.
-                    if !self.document.is_empty() {
-                        done.decide_again = true;
-                        return Ok(());
-                    }
-                }
-                Err(Halt::LeaseLost) => return Err(Halt::LeaseLost),
-                Err(halt) => done.halt = Some(halt),
+            self.act_on_revocations(done).await?;
+            if done.decide_again {
+                return Ok(());
             }
         }
+        self.act_on_order(plan, force, done).await?;
+        // Whatever became of the order: what is in the vault belongs on its targets.
+        let stopped = done.halt.take();
+        let deploy = plan.deploy.is_some()
+            || done.obtained.is_some()
+            || self.deployment_due_after(stopped.as_ref()).await?;
+        if deploy {
+            return self.act_on_deployment(stopped, done).await;
+        }
+        stopped.map_or(Ok(()), Err)
+    }
+
+    /// Has revoked what is to be. What follows from that is decided again, where there is a
+    /// document.
+    async fn act_on_revocations(&mut self, done: &mut Done) -> Result<(), Halt> {
+        let serials = self
+            .state
+            .revoking
+            .iter()
+            .map(|revocation| revocation.serial.as_str());
+        let asked = format!("asked to revoke {}", serials.collect::<Vec<_>>().join(", "));
+        let revoked = match self.revoke().await {
+            Ok(revoked) => revoked,
+            Err(Halt::LeaseLost) => return Err(Halt::LeaseLost),
+            Err(halt) => {
+                done.halt = Some(halt);
+                return Ok(());
+            }
+        };
+        done.reason.get_or_insert(asked);
+        for serial in revoked {
+            let is_served =
+                (self.state.served.as_ref()).is_some_and(|served| served.serial == serial);
+            done.remarks.push(match is_served {
+                true => format!("{serial}, which is served, is revoked"),
+                false => format!("{serial}, which is not served, is revoked"),
+            });
+        }
+        // What has no document is not replaced.
+        done.decide_again = !self.document.is_empty();
+        Ok(())
+    }
+
+    /// Orders, or gives up an order that nobody needs, or tidies up. Only a lost lease ends the
+    /// work here.
+    async fn act_on_order(
+        &mut self,
+        plan: &Plan,
+        force: bool,
+        done: &mut Done,
+    ) -> Result<(), Halt> {
         if let Some(reason) = &plan.order {
             let first = self.state.certificate.is_none() && self.state.previous.is_none();
             match self.order(reason, force && done.obtained.is_none()).await {
                 Ok(true) => done.obtained = Some(done.obtained.unwrap_or(first)),
                 Ok(false) => {}
-                Err(Halt::LeaseLost) => return Err(Halt::LeaseLost),
                 Err(halt) => done.halt = Some(halt),
             }
         } else if self.state.order.is_some() && plan.waiting.is_none() {
@@ -199,38 +252,35 @@ impl<P: Ports> Work<'_, '_, P> {
         } else if plan.sweep {
             done.stop(self.sweep().await);
         }
-        if matches!(done.halt, Some(Halt::LeaseLost)) {
-            return Err(Halt::LeaseLost);
+        match done.is_lost() {
+            true => Err(Halt::LeaseLost),
+            false => Ok(()),
         }
-        // Whatever became of the order: what is in the vault belongs on its targets.
-        let stopped = done.halt.take();
-        let deploy = plan.deploy.is_some()
-            || done.obtained.is_some()
-            || self.deployment_due_after(stopped.as_ref()).await?;
-        if deploy {
-            match self.deploy().await {
-                Ok(Deployed {
-                    changed,
-                    remarks,
-                    problem,
-                    still_default: _,
-                }) => {
-                    done.changed |= changed;
-                    done.remarks.extend(remarks);
-                    match problem {
-                        None => {
-                            self.state.deployment_failure = None;
-                            self.state.still_served = None;
-                        }
-                        Some(problem) => {
-                            return Err(self.deployment_failed(stopped, problem.into()));
-                        }
-                    }
-                }
-                Err(Halt::Failed(failing)) => return Err(self.deployment_failed(stopped, failing)),
-                Err(halt) => return Err(halt),
-            }
+    }
+
+    /// Deploys; `stopped`: what became of the order before, where that did not come off.
+    async fn act_on_deployment(
+        &mut self,
+        stopped: Option<Halt>,
+        done: &mut Done,
+    ) -> Result<(), Halt> {
+        let Deployed {
+            changed,
+            remarks,
+            problem,
+            still_default: _,
+        } = match self.deploy().await {
+            Ok(deployed) => deployed,
+            Err(Halt::Failed(failing)) => return Err(self.deployment_failed(stopped, failing)),
+            Err(halt) => return Err(halt),
+        };
+        done.changed |= changed;
+        done.remarks.extend(remarks);
+        if let Some(problem) = problem {
+            return Err(self.deployment_failed(stopped, problem.into()));
         }
+        self.state.deployment_failure = None;
+        self.state.still_served = None;
         stopped.map_or(Ok(()), Err)
     }
 
@@ -338,9 +388,9 @@ impl<P: Ports> Work<'_, '_, P> {
                 .removing
                 .as_ref()
                 .is_some_and(|removing| removing.document.is_some());
-        let taken = match tokio::time::timeout(left, self.take_away()).await {
-            Ok(taken) => taken,
-            Err(_) => Err(self.out_of_time("the end of the removal")),
+        let taken = match within(left, self.take_away()).await {
+            Some(taken) => taken,
+            None => Err(self.out_of_time("the end of the removal")),
         };
         let told = |reason: &str| Some(Entry::bare(name.as_str(), Outcome::Removed, reason));
         let entry = match taken {
@@ -379,9 +429,9 @@ impl<P: Ports> Work<'_, '_, P> {
         {
             return Some(self.entry_of_halt(Halt::LeaseLost));
         }
-        match tokio::time::timeout(TO_END, self.end()).await {
-            Ok(Ok(())) | Err(_) => entry,
-            Ok(Err(halt)) => Some(self.entry_of_halt(halt)),
+        match within(TO_END, self.end()).await {
+            Some(Ok(())) | None => entry,
+            Some(Err(halt)) => Some(self.entry_of_halt(halt)),
         }
     }
 
@@ -398,8 +448,8 @@ impl<P: Ports> Work<'_, '_, P> {
             }
         }
         // Should this fail, the lease ends with the invocation and the next pass tells it again, under the same id.
-        let ended = tokio::time::timeout(TO_END, self.end()).await;
-        if let Ok(Err(halt)) = ended {
+        let ended = within(TO_END, self.end()).await;
+        if let Some(Err(halt)) = ended {
             tracing::warn!(
                 certificate.name = entry.name,
                 ?halt,

@@ -3,7 +3,7 @@
 use time::OffsetDateTime;
 
 use crate::contract::certificate::Wanted;
-use crate::contract::report::{Entry, Outcome, TargetState};
+use crate::contract::report::{Entry, Outcome};
 use crate::contract::settings::Authority;
 use crate::life::deploy::clean_up::may_delete;
 use crate::life::deploy::deployment_needed;
@@ -13,6 +13,7 @@ use crate::life::order::route_of;
 use crate::life::remove::wanted_nowhere;
 use crate::pass::context::Cycle;
 use crate::pass::halt::{state_problem, store_problem};
+use crate::pass::prospect::Place;
 use crate::ports::Ports;
 use crate::ports::store::{self, Condition, Store, read_record, write_record};
 use crate::records::order::OrderRecord;
@@ -23,7 +24,6 @@ use crate::rules::order_names;
 use crate::rules::renewal::Decision;
 use crate::rules::standing::kept_reason;
 use crate::rules::targets::is_deployed;
-use crate::values::arn::ListenerArn;
 use crate::values::instant::rfc3339;
 use crate::values::names::CertificateName;
 use crate::values::problem::{Failure, Problem};
@@ -91,8 +91,8 @@ pub(crate) struct Plan {
     pub(crate) order: Option<String>,
     /// Why a deployment is needed and may be tried now.
     pub(crate) deploy: Option<String>,
-    /// The listeners on which what is ordered takes a place in the certificate list.
-    pub(crate) places: Vec<ListenerArn>,
+    /// Where what is ordered takes a place of which there are only so many.
+    pub(crate) places: Vec<Place>,
     /// Why the bucket has to be swept, or the record written.
     pub(crate) sweep: bool,
     /// Whether everything of ours is to go.
@@ -224,7 +224,7 @@ pub(crate) async fn look<P: Ports>(
         }
     };
     cycle.note_claims(&wanted, &state);
-    note_refusals(cycle, &state);
+    cycle.note_refusals(&state);
     let now = cycle.clock.now();
     if let Some(lease) = state.lease_in_force(now) {
         let mut entry = Entry::bare(
@@ -385,26 +385,6 @@ fn look_at_orphan<P: Ports>(
     settled(cycle, &seen(&state), entry, Some(&wanted))
 }
 
-/// Notes which load balancer refused a certificate of this document for want of room.
-fn note_refusals<P: Ports>(cycle: &Cycle<'_, P>, state: &State) {
-    let full = Problem::kind_of(Ours::ListenerFull);
-    let failure = state.deployment_failure.as_ref();
-    // It is believed for an hour: somebody may have made room since.
-    let is_fresh = failure.is_some_and(|failure| {
-        failure.problem.kind == full && cycle.clock.now() - failure.at < time::Duration::HOUR
-    });
-    if !is_fresh {
-        return;
-    }
-    let failed = state
-        .targets
-        .iter()
-        .filter(|target| target.state == TargetState::Failed);
-    for listener in failed.filter_map(|target| target.id.parse().ok()) {
-        cycle.note_full(&listener);
-    }
-}
-
 /// Decides what is to be done about a certificate, and what of it may be done now.
 pub(crate) async fn plan_for<P: Ports>(
     cycle: &Cycle<'_, P>,
@@ -528,13 +508,13 @@ impl<P: Ports> Case<'_, '_, P> {
         })
     }
 
-    /// Returns why the order is not made now, and the listeners on which it takes a place.
+    /// Returns why the order is not made now, and where it takes a place.
     async fn what_keeps_back_the_order(
         &self,
         reason: &str,
         route: &OrderRoute<'_>,
         is_under_way: bool,
-    ) -> (Option<Waits>, Vec<ListenerArn>) {
+    ) -> (Option<Waits>, Vec<Place>) {
         let without_problem = |reason: String, until| Waits {
             reason,
             until,
@@ -558,8 +538,8 @@ impl<P: Ports> Case<'_, '_, P> {
         (held, Vec::new())
     }
 
-    /// Returns what stands in the way of a new order, and the listeners on which it takes a place.
-    async fn what_stands_ahead(&self, authority: &Authority) -> (Option<Waits>, Vec<ListenerArn>) {
+    /// Returns what stands in the way of a new order, and where it takes a place.
+    async fn what_stands_ahead(&self, authority: &Authority) -> (Option<Waits>, Vec<Place>) {
         let (wanted, state, now) = (self.wanted, self.state, self.now);
         // Where single names are in the way the order goes without them.
         let goes_without = |blocked: &Blocked| {

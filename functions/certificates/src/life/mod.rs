@@ -24,9 +24,10 @@ use crate::life::decide::{Look, Plan, ToDo, look};
 use crate::life::work::Work;
 use crate::pass::context::Cycle;
 use crate::pass::halt::store_problem;
+use crate::pass::patience::within;
+use crate::pass::prospect::Place;
 use crate::ports::Ports;
 use crate::ports::store::{self, Store};
-use crate::rules::listener::balancer_of;
 use crate::values::names::CertificateName;
 use crate::values::problem::Problem;
 use crate::values::problem_types::Ours;
@@ -180,9 +181,7 @@ async fn with_neighbours_in_mind<P: Ports>(
     // What is not known in time is asked for again right before anything is taken.
     let left = until.saturating_sub(cycle.clock.elapsed());
     let settling = cycle.settle_contention(&names, &due);
-    let changed = tokio::time::timeout(left, settling)
-        .await
-        .unwrap_or_default();
+    let changed = within(left, settling).await.unwrap_or_default();
     let mut settled = Vec::with_capacity(looks.len());
     for (name, look) in looks {
         let is_concerned = changed.iter().any(|changed| changed.as_str() == name);
@@ -194,7 +193,7 @@ async fn with_neighbours_in_mind<P: Ports>(
     settled
 }
 
-/// Lets no more be ordered than load balancers have room for; the rest waits for the next pass.
+/// Lets no more be ordered than there is room for; the rest waits for the next pass.
 fn keep_back_what_has_no_place<P: Ports>(
     cycle: &Cycle<'_, P>,
     due: &mut Vec<ToDo>,
@@ -203,7 +202,7 @@ fn keep_back_what_has_no_place<P: Ports>(
     let wishes = due.iter().filter(|to_do| to_do.plan.order.is_some());
     let wishes: Vec<(&str, Vec<String>)> = wishes
         .map(|to_do| {
-            let places = to_do.plan.places.iter().map(balancer_of);
+            let places = to_do.plan.places.iter().map(Place::shared_by);
             (to_do.wanted.name.as_str(), places.collect())
         })
         .collect();
@@ -231,9 +230,9 @@ async fn look_until<P: Ports>(
     match name.parse::<CertificateName>() {
         Ok(parsed) => {
             let left = until.saturating_sub(cycle.clock.elapsed());
-            match tokio::time::timeout(left, look(cycle, &parsed, force)).await {
-                Ok(looked) => looked.unwrap_or_else(|problem| Look::failed(name, problem)),
-                Err(_) => Look::Settled(Box::new(out_of_time(cycle, &parsed))),
+            match within(left, look(cycle, &parsed, force)).await {
+                Some(looked) => looked.unwrap_or_else(|problem| Look::failed(name, problem)),
+                None => Look::Settled(Box::new(out_of_time(cycle, &parsed))),
             }
         }
         Err(error) => {
@@ -250,76 +249,112 @@ async fn reconcile<P: Ports>(
     mut force: bool,
 ) -> Option<Entry> {
     let name = to_do.wanted.name.clone();
-    let serial = |to_do: &ToDo| Some(to_do.state.certificate.as_ref()?.serial.clone());
-    let before = serial(&to_do);
     // What was found stands, whether or not people can be told of it now.
     let found = to_do.plan.tell.clone();
     if let Some(found) = found.clone().filter(|_| !cycle.notifier.may_tell()) {
         return reported(*found);
     }
-    // A load balancer that another certificate of this pass found full has no room for this one either.
+    // Where another certificate of this pass found no room there is none for this one either.
     let mut places = to_do.plan.places.iter();
-    if let Some(problem) = places.find_map(|listener| cycle.refused_room(listener)) {
+    if let Some(problem) = places.find_map(|place| cycle.refused_room(place)) {
         return Some(Entry::failed(name.as_str(), problem, None));
     }
     let or_found = |entry: Entry| found.clone().map_or(Some(entry), |found| reported(*found));
     // Whoever is not faster with the lease looks again: the winner may have settled everything.
     for _ in 0..RACES {
-        if cycle.clock.left() < LEAST {
-            return or_found(out_of_time(cycle, &name));
+        match attempt(cycle, to_do, force).await {
+            Attempt::Over(entry) => return entry,
+            Attempt::NotMade(entry) => return or_found(entry),
+            Attempt::Outrun(next) => (to_do, force) = *next,
         }
-        let ToDo {
-            wanted,
-            document,
-            state,
-            etag,
-            plan,
-        } = to_do;
-        let begun = Work::begin(cycle, wanted, document, state, etag);
-        let Ok(begun) = tokio::time::timeout(cycle.clock.left(), begun).await else {
-            return or_found(out_of_time(cycle, &name));
-        };
-        match begun {
-            Ok(Some(mut work)) => {
-                work.by_hand = force;
-                return match plan {
-                    Plan {
-                        remove: Some(step), ..
-                    } => work.carry_out_removal(step).await,
-                    Plan {
-                        tell: Some(entry), ..
-                    } => reported(work.carry_out_telling(*entry).await),
-                    plan => Some(work.carry_out(plan, force).await),
-                };
-            }
-            Ok(None) => {
-                tokio::time::sleep(Duration::from_millis(50 + fastrand::u64(..100))).await;
-            }
-            Err(error) => {
-                return or_found(Entry::failed(name.as_str(), store_problem(&error), None));
-            }
-        }
-        let looking = async {
-            match look(cycle, &name, force).await? {
-                // The winner has renewed it: what was forced is done.
-                Look::Work(to_do) if force && serial(&to_do) != before => {
-                    force = false;
-                    look(cycle, &name, force).await
-                }
-                look => Ok(look),
-            }
-        };
-        to_do = match tokio::time::timeout(cycle.clock.left(), looking).await {
-            Ok(Ok(Look::Work(to_do))) => *to_do,
-            Ok(Ok(Look::Settled(entry))) => return Some(*entry),
-            Ok(Ok(Look::Nothing)) => return None,
-            Ok(Err(problem)) => return or_found(Entry::failed(name.as_str(), problem, None)),
-            Err(_) => return or_found(out_of_time(cycle, &name)),
-        };
     }
     let mut entry = out_of_time(cycle, &name);
     entry.reason = "others keep working on it; the next pass looks again".to_owned();
     or_found(entry)
+}
+
+/// What came of one attempt to work a certificate off.
+enum Attempt {
+    /// It was worked on, or nothing is to be done any more. This is to be told.
+    Over(Option<Entry>),
+    /// It could not be worked on, for this reason.
+    NotMade(Entry),
+    /// Somebody else was faster: what is to be done now, and whether that is forced still.
+    Outrun(Box<(ToDo, bool)>),
+}
+
+/// Takes the lease and carries the plan out; where another has it by now, looks again.
+async fn attempt<P: Ports>(cycle: &Cycle<'_, P>, to_do: ToDo, force: bool) -> Attempt {
+    let name = to_do.wanted.name.clone();
+    if cycle.clock.left() < LEAST {
+        return Attempt::NotMade(out_of_time(cycle, &name));
+    }
+    let before = serial(&to_do);
+    let ToDo {
+        wanted,
+        document,
+        state,
+        etag,
+        plan,
+    } = to_do;
+    let begun = Work::begin(cycle, wanted, document, state, etag);
+    match within(cycle.clock.left(), begun).await {
+        Some(Ok(Some(mut work))) => {
+            work.by_hand = force;
+            Attempt::Over(carry_out(work, plan, force).await)
+        }
+        Some(Ok(None)) => {
+            tokio::time::sleep(Duration::from_millis(50 + fastrand::u64(..100))).await;
+            look_again(cycle, &name, before, force).await
+        }
+        Some(Err(error)) => {
+            Attempt::NotMade(Entry::failed(name.as_str(), store_problem(&error), None))
+        }
+        None => Attempt::NotMade(out_of_time(cycle, &name)),
+    }
+}
+
+/// Carries out a plan of whatever kind.
+async fn carry_out<P: Ports>(work: Work<'_, '_, P>, plan: Plan, force: bool) -> Option<Entry> {
+    match plan {
+        Plan {
+            remove: Some(step), ..
+        } => work.carry_out_removal(step).await,
+        Plan {
+            tell: Some(entry), ..
+        } => reported(work.carry_out_telling(*entry).await),
+        plan => Some(work.carry_out(plan, force).await),
+    }
+}
+
+/// Looks at a certificate that somebody else is at work on; `before`: the serial that it had.
+async fn look_again<P: Ports>(
+    cycle: &Cycle<'_, P>,
+    name: &CertificateName,
+    before: Option<String>,
+    force: bool,
+) -> Attempt {
+    let looking = async {
+        match look(cycle, name, force).await? {
+            // The winner has renewed it: what was forced is done.
+            Look::Work(to_do) if force && serial(&to_do) != before => {
+                Ok((look(cycle, name, false).await?, false))
+            }
+            look => Ok((look, force)),
+        }
+    };
+    match within(cycle.clock.left(), looking).await {
+        Some(Ok((Look::Work(to_do), force))) => Attempt::Outrun(Box::new((*to_do, force))),
+        Some(Ok((Look::Settled(entry), _))) => Attempt::Over(Some(*entry)),
+        Some(Ok((Look::Nothing, _))) => Attempt::Over(None),
+        Some(Err(problem)) => Attempt::NotMade(Entry::failed(name.as_str(), problem, None)),
+        None => Attempt::NotMade(out_of_time(cycle, name)),
+    }
+}
+
+/// Returns the serial of what is to be served.
+fn serial(to_do: &ToDo) -> Option<String> {
+    Some(to_do.state.certificate.as_ref()?.serial.clone())
 }
 
 fn out_of_time<P: Ports>(cycle: &Cycle<'_, P>, name: &CertificateName) -> Entry {

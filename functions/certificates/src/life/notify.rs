@@ -11,6 +11,7 @@ use crate::contract::report::Entry;
 use crate::life::work::Work;
 use crate::pass::halt::Halt;
 use crate::pass::notifier::Fate;
+use crate::pass::patience::within;
 use crate::ports::Ports;
 use crate::records::told::Outgoing;
 use crate::rules::news::Sendable;
@@ -45,9 +46,9 @@ impl<P: Ports> Work<'_, '_, P> {
         let until = Instant::now() + limit;
         if is_new {
             // Not stored is not sent: somebody else may have the lease by now.
-            match tokio::time::timeout_at(until, self.save()).await {
-                Ok(saved) => saved?,
-                Err(_) => return Ok(false),
+            match within(until.saturating_duration_since(Instant::now()), self.save()).await {
+                Some(saved) => saved?,
+                None => return Ok(false),
             }
         }
         for Sendable { id, to } in sendable {
@@ -78,8 +79,8 @@ impl<P: Ports> Work<'_, '_, P> {
             .filter(|channel| to.contains(&channel.key()));
         let sends = asked.map(|channel| async {
             let sending = self.cycle.notifier.send(channel, &outgoing.message);
-            let sent = tokio::time::timeout_at(until, sending).await;
-            let late = |_| Fate::Failed("no time was left for it".to_owned());
+            let sent = within(until.saturating_duration_since(Instant::now()), sending).await;
+            let late = || Fate::Failed("no time was left for it".to_owned());
             (channel.key(), sent.unwrap_or_else(late))
         });
         let fates: Vec<(String, Fate)> = join_all(sends).await;

@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::contract::certificate::Wanted;
 use crate::pass::context::Cycle;
 use crate::pass::halt::{Failing, Halt};
+use crate::pass::patience::{Looked, Pauses, poll_until, within};
 use crate::ports::Ports;
 use crate::ports::load_balancer::AttachError;
 use crate::ports::store::{self, Condition, Store, StoreError, write_record};
@@ -181,9 +182,8 @@ impl<'c, 'p, P: Ports> Work<'c, 'p, P> {
         if limit < ENOUGH_FOR_AN_ANSWER {
             return asked.await;
         }
-        tokio::time::timeout(limit, asked)
-            .await
-            .unwrap_or_else(|_| Err(Refusal::no_answer(limit)))
+        let answered = within(limit, asked).await;
+        answered.unwrap_or_else(|| Err(Refusal::no_answer(limit)))
     }
 
     /// Returns the bound for a step, or stops the work when too little time is left for it (rule 11).
@@ -259,14 +259,11 @@ impl<'c, 'p, P: Ports> Work<'c, 'p, P> {
     ) -> Result<Result<T, AttachError>, Halt> {
         let patience = self.grant("attaching", LEAST, BECOMES_KNOWN)?;
         let until = tokio::time::Instant::now() + patience;
-        loop {
-            match call().await {
-                Err(AttachError::NotYetKnown(_)) if tokio::time::Instant::now() + PAUSE < until => {
-                    tokio::time::sleep(PAUSE).await;
-                }
-                outcome => return Ok(outcome),
-            }
-        }
+        let attempts = poll_until(until, Pauses::of(PAUSE), async || match call().await {
+            Err(error @ AttachError::NotYetKnown(_)) => Looked::Again(Err(error)),
+            outcome => Looked::Enough(outcome),
+        });
+        Ok(attempts.await)
     }
 }
 

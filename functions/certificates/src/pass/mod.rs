@@ -7,6 +7,7 @@ pub mod halt;
 pub mod ledgers;
 pub(crate) mod memo;
 pub(crate) mod notifier;
+pub(crate) mod patience;
 pub(crate) mod preflight;
 pub(crate) mod prospect;
 mod renewal_information;

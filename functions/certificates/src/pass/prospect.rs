@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use crate::contract::certificate::Wanted;
+use crate::contract::report::TargetState;
 use crate::contract::target::{ListenerAt, NewListener, Target};
 use crate::pass::context::Cycle;
 use crate::ports::Ports;
@@ -19,8 +20,19 @@ use crate::values::problem_types::Ours;
 pub(crate) struct Prospect {
     /// Why the certificate could go on none of its targets.
     pub(crate) problem: Option<Problem>,
-    /// The listeners on which it takes a place in the certificate list.
-    pub(crate) places: Vec<ListenerArn>,
+    /// Where it takes a place of which there are only so many.
+    pub(crate) places: Vec<Place>,
+}
+
+/// A place in the certificate list of a listener: its load balancer has only so many.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Place(ListenerArn);
+
+impl Place {
+    /// Returns the text that is the same for all places that are counted together.
+    pub(crate) fn shared_by(&self) -> String {
+        balancer_of(&self.0)
+    }
 }
 
 /// The state of one target.
@@ -77,7 +89,7 @@ impl<P: Ports> Cycle<'_, P> {
         for target in &wanted.targets {
             match self.ahead(wanted, state, target).await {
                 Ahead::Open => {}
-                Ahead::TakesPlace(listener) => prospect.places.push(listener),
+                Ahead::TakesPlace(listener) => prospect.places.push(Place(listener)),
                 Ahead::Closed(problem) => {
                     closed += 1;
                     first.get_or_insert(problem);
@@ -182,10 +194,30 @@ impl<P: Ports> Cycle<'_, P> {
         })
     }
 
-    /// Returns why a listener takes no further certificate, where its load balancer refused one.
-    pub(crate) fn refused_room(&self, listener: &ListenerArn) -> Option<Problem> {
-        let was_refused = self.full.borrow().contains(&balancer_of(listener));
-        was_refused.then(|| self.is_full(listener)).flatten()
+    /// Returns why there is no room for a further certificate, where one was refused.
+    pub(crate) fn refused_room(&self, place: &Place) -> Option<Problem> {
+        let was_refused = self.full.borrow().contains(&place.shared_by());
+        was_refused.then(|| self.is_full(&place.0)).flatten()
+    }
+
+    /// Notes which load balancer refused a certificate of this document for want of room.
+    pub(crate) fn note_refusals(&self, state: &State) {
+        let full = Problem::kind_of(Ours::ListenerFull);
+        let failure = state.deployment_failure.as_ref();
+        // It is believed for an hour: somebody may have made room since.
+        let is_fresh = failure.is_some_and(|failure| {
+            failure.problem.kind == full && self.clock.now() - failure.at < time::Duration::HOUR
+        });
+        if !is_fresh {
+            return;
+        }
+        let failed = state
+            .targets
+            .iter()
+            .filter(|target| target.state == TargetState::Failed);
+        for listener in failed.filter_map(|target| target.id.parse().ok()) {
+            self.note_full(&listener);
+        }
     }
 
     /// Returns how many certificates beside the defaults load balancers hold, on the listeners seen
