@@ -30,11 +30,12 @@
 //!    for the order's status and takes the step it calls for: [`validate`](life::order::validate)
 //!    answers the challenges, [`issue`](life::order::issue) stores the key, then the chain. An
 //!    order that dies ends in [`end`](life::order::end).
-//! 7. [`deploy`](life::deploy) brings what is in the vault onto all targets:
-//!    [`import`](life::deploy::import) into a certificate manager,
-//!    [`create_listener`](life::deploy::create_listener) where there is none yet,
-//!    [`attach`](life::deploy::attach), where the certificate before is taken off,
-//!    [`prove`](life::deploy::prove), [`clean_up`](life::deploy::clean_up).
+//! 7. [`deploy`](life::deploy) brings what is in the vault onto all targets, family by family
+//!    ([`destination`](life::deploy::destination)). By ARN ([`by_arn`](life::deploy::by_arn)):
+//!    [`import`](life::deploy::by_arn::import) into a certificate manager,
+//!    [`create_listener`](life::deploy::by_arn::create_listener) where there is none yet,
+//!    [`attach`](life::deploy::by_arn::attach), where the certificate before is taken off,
+//!    [`prove`](life::deploy::by_arn::prove), [`clean_up`](life::deploy::by_arn::clean_up).
 //! 8. [`rollback`](life::rollback) goes back to the certificate before,
 //!    [`revoke`](life::revoke) has one revoked, [`remove`](life::remove) takes everything away.
 //! 9. [`notify`](life::notify) stores what people are told, sends it and marks it.

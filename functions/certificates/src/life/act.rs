@@ -182,6 +182,8 @@ impl<P: Ports> Work<'_, '_, P> {
     }
 
     /// Revokes, then orders, then deploys, as far as each is planned.
+    ///
+    /// Order and deployment are boxed: all stations one in the other are too deep for the compiler.
     async fn act(&mut self, plan: &Plan, force: bool, done: &mut Done) -> Result<(), Halt> {
         if plan.revoke {
             self.act_on_revocations(done).await?;
@@ -242,7 +244,8 @@ impl<P: Ports> Work<'_, '_, P> {
     ) -> Result<(), Halt> {
         if let Some(reason) = &plan.order {
             let first = self.state.certificate.is_none() && self.state.previous.is_none();
-            match self.order(reason, force && done.obtained.is_none()).await {
+            let force = force && done.obtained.is_none();
+            match Box::pin(self.order(reason, force)).await {
                 Ok(true) => done.obtained = Some(done.obtained.unwrap_or(first)),
                 Ok(false) => {}
                 Err(halt) => done.halt = Some(halt),
@@ -269,7 +272,7 @@ impl<P: Ports> Work<'_, '_, P> {
             remarks,
             problem,
             still_default: _,
-        } = match self.deploy().await {
+        } = match Box::pin(self.deploy()).await {
             Ok(deployed) => deployed,
             Err(Halt::Failed(failing)) => return Err(self.deployment_failed(stopped, failing)),
             Err(halt) => return Err(halt),

@@ -5,7 +5,7 @@ use time::OffsetDateTime;
 use crate::contract::certificate::Wanted;
 use crate::contract::report::{Entry, Outcome};
 use crate::contract::settings::Authority;
-use crate::life::deploy::clean_up::may_delete;
+use crate::life::deploy::deployment::may_delete;
 use crate::life::deploy::deployment_needed;
 use crate::life::order::place::{costs_in_words, what_blocks_an_order};
 use crate::life::order::route::OrderRoute;

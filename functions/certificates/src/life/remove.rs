@@ -126,10 +126,11 @@ impl<P: Ports> Work<'_, '_, P> {
                 target.state = TargetState::Pending;
             }
         }
-        let mut deployed = Deployed::default();
-        self.take_off_strays(&mut deployed).await?;
-        self.delete_superseded(&mut deployed).await;
+        self.deployed = Deployed::default();
+        self.take_off_strays().await?;
+        self.delete_superseded().await;
         self.sweep().await?;
+        let mut deployed = std::mem::take(&mut self.deployed);
         if !deployed.still_default.is_empty() {
             let detail = format!(
                 "{}; set another default there, the rest follows by itself",

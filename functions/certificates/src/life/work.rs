@@ -6,12 +6,12 @@ use std::time::Duration;
 use crate::contract::certificate::Wanted;
 use crate::pass::context::Cycle;
 use crate::pass::halt::{Failing, Halt};
-use crate::pass::patience::{Looked, Pauses, poll_until, within};
+use crate::pass::patience::within;
 use crate::ports::Ports;
-use crate::ports::load_balancer::AttachError;
 use crate::ports::store::{self, Condition, Store, StoreError, write_record};
 use crate::records::certificate::Held;
 use crate::records::state::{LONGEST_LEASE, Lease, Leftovers, State};
+use crate::rules::targets::Deployed;
 use crate::values::instant::whole_seconds;
 use crate::values::lifetime;
 use crate::values::problem::{Failure, Refusal, backoff};
@@ -24,7 +24,9 @@ pub(crate) struct Work<'c, 'p, P: Ports> {
     pub(crate) in_force: Wanted,
     pub(crate) document: String,
     pub(crate) state: State,
-    /// What was put back on a listener in this pass: it may not be listed there for a while.
+    /// What the deployment under way has done so far.
+    pub(crate) deployed: Deployed,
+    /// What was put back in its place in this pass: it may not be listed there for a while.
     pub(crate) put_back: BTreeSet<String>,
     /// Whether a person asked for what is done: then a failure does not climb the ladder.
     pub(crate) by_hand: bool,
@@ -46,6 +48,7 @@ impl<'c, 'p, P: Ports> Work<'c, 'p, P> {
             wanted,
             document,
             state,
+            deployed: Deployed::default(),
             put_back: BTreeSet::new(),
             by_hand: false,
             etag,
@@ -251,25 +254,7 @@ impl<'c, 'p, P: Ports> Work<'c, 'p, P> {
     pub(crate) async fn ask_about_new(&mut self) {
         self.cycle.update_renewal(&mut self.state).await;
     }
-
-    /// Repeats a call while the load balancer does not know the certificate, as it may not for a while after an import.
-    pub(crate) async fn until_known<T>(
-        &self,
-        call: impl AsyncFn() -> Result<T, AttachError>,
-    ) -> Result<Result<T, AttachError>, Halt> {
-        let patience = self.grant("attaching", LEAST, BECOMES_KNOWN)?;
-        let until = tokio::time::Instant::now() + patience;
-        let attempts = poll_until(until, Pauses::of(PAUSE), async || match call().await {
-            Err(error @ AttachError::NotYetKnown(_)) => Looked::Again(Err(error)),
-            outcome => Looked::Enough(outcome),
-        });
-        Ok(attempts.await)
-    }
 }
 
-/// `CertificateNotFound` and `UnsupportedCertificate` are waited out this long after an import.
-const BECOMES_KNOWN: Duration = Duration::from_secs(120);
-const PAUSE: Duration = Duration::from_secs(1);
-const LEAST: Duration = Duration::from_secs(2);
 const TO_REMEMBER: Duration = Duration::from_secs(1);
 const ENOUGH_FOR_AN_ANSWER: Duration = Duration::from_secs(10);

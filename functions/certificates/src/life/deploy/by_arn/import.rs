@@ -3,17 +3,18 @@
 //! The same ARN where the certificate manager allows it, else a new one. An ARN that was lost, because an answer or a state
 //! was, is found again before another certificate is imported.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use time::OffsetDateTime;
 
+use crate::life::deploy::issued::Issued;
 use crate::life::work::Work;
 use crate::pass::halt::Halt;
+use crate::pass::patience::within;
 use crate::ports::Ports;
-use crate::ports::certificate_manager::{CertificateManager, Material};
-use crate::ports::store::{self, read_record};
+use crate::ports::certificate_manager::{CertificateManager, Listed, Material};
 use crate::records::deployment::{Import, Importing, Superseded, Untagged};
-use crate::records::vault::VaultEntry;
 use crate::rules::takeover;
 use crate::values::arn::CertificateArn;
 use crate::values::chain::{Chain, Leaf, may_reimport, same_serial};
@@ -21,45 +22,6 @@ use crate::values::instant::rfc3339;
 use crate::values::lifetime;
 use crate::values::problem::{Problem, ServiceError};
 use crate::values::problem_types::Ours;
-
-/// An issued certificate as the vault has it.
-pub(crate) struct Issued {
-    pub(crate) chain: Chain,
-    /// None of one that was taken over from the certificate manager.
-    private_key: Option<zeroize::Zeroizing<String>>,
-    intermediates: String,
-}
-
-impl Issued {
-    /// Makes what the certificate manager holds usable: it can be attached, and not imported.
-    pub(crate) fn without_key(chain: Chain) -> Self {
-        Self {
-            intermediates: chain.intermediates_pem(),
-            chain,
-            private_key: None,
-        }
-    }
-
-    fn material(&self) -> Result<Material<'_>, Halt> {
-        let private_key = self.private_key.as_ref().ok_or_else(|| {
-            let serial = &self.leaf().serial;
-            let detail = format!(
-                "the vault does not hold the key of {serial}, so it cannot be imported anew: \
-                 another certificate is ordered"
-            );
-            Problem::ours(Ours::VaultEntryLost, detail)
-        })?;
-        Ok(Material {
-            certificate: self.chain.leaf_pem(),
-            chain: &self.intermediates,
-            private_key,
-        })
-    }
-
-    pub(crate) fn leaf(&self) -> &Leaf {
-        self.chain.leaf()
-    }
-}
 
 /// How a certificate came to stand in the certificate manager.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -74,8 +36,44 @@ pub(crate) enum Imported {
     Newer(Box<Leaf>),
 }
 
+/// A region as it is found before an import.
+pub(super) struct Region<'r> {
+    pub(super) name: &'r str,
+    /// Whether others that certloop does not know follow the ARN there, so that it must not change.
+    pub(super) is_followed_by_others: bool,
+    /// Whether another one of ours, which no record knows, may stand where this one is wanted.
+    pub(super) has_lost_a_place: bool,
+}
+
+/// A certificate in the certificate manager of a region, on its way to its places.
+pub(super) struct Arrived<'i> {
+    pub(super) arn: CertificateArn,
+    pub(super) how: Imported,
+    pub(super) issued: &'i Issued,
+}
+
+/// What came of importing over an ARN.
+enum Over {
+    /// What is to stand there does, or a newer one.
+    Stands(Imported),
+    /// Nothing of ours stands there any more: what else there is has to be looked at.
+    Lost,
+    /// A new ARN is needed; `urgent`: for what is about to end.
+    Refused { urgent: bool },
+}
+
+/// A certificate of ours that a region's list shows and no record names.
+struct Stray {
+    /// Whether it is the one to be served, or a newer one.
+    is_right: bool,
+    imported_at: Option<OffsetDateTime>,
+    arn: CertificateArn,
+    /// The serial that it holds.
+    holds: String,
+}
+
 /// What is known about the certificate that stands under an ARN.
-enum Standing {
+enum UnderArn {
     Gone,
     NotOurs,
     Right,
@@ -83,107 +81,103 @@ enum Standing {
 }
 
 impl<P: Ports> Work<'_, '_, P> {
-    /// Reads a certificate from the vault, or `None` when it is not there.
-    pub(crate) async fn issued(&self, serial: &str) -> Result<Option<Issued>, Halt> {
-        let object = store::vault_key(&self.wanted.name, serial);
-        let Some((entry, _)) = read_record::<VaultEntry>(self.cycle.ports.store(), &object).await?
-        else {
-            return Ok(None);
-        };
-        let chain = Chain::parse(&entry.chain).map_err(|error| {
-            Problem::ours(
-                Ours::Record,
-                format!("{object} holds no usable chain: {error}"),
-            )
-        })?;
-        Ok(Some(Issued {
-            intermediates: chain.intermediates_pem(),
-            chain,
-            private_key: Some(entry.private_key),
-        }))
-    }
-
     /// Makes the certificate manager of a region hold this certificate, and says under which ARN.
-    ///
-    /// `others_hold_arn`: a `certificateManager` target stands in this region, so the ARN must not change.
-    /// `lost_a_place`: another one of ours, which no record knows, may stand where this one is wanted.
-    pub(crate) async fn import(
+    pub(super) async fn import(
         &mut self,
-        region: &str,
+        region: &Region<'_>,
         issued: &Issued,
-        others_hold_arn: bool,
-        lost_a_place: bool,
     ) -> Result<(CertificateArn, Imported), Halt> {
-        let serial = issued.leaf().serial.clone();
-        let recorded = self.state.imports.get(region);
+        let recorded = self.state.imports.get(region.name);
         let recorded = recorded.and_then(|import| import.serial.clone());
         let mut gathered = false;
-        let mut urgent = false;
-        loop {
-            let record = self.state.imports.get(region).cloned().unwrap_or_default();
+        let urgent = loop {
+            let record = self.state.imports.get(region.name);
+            let record = record.cloned().unwrap_or_default();
             // What became of an import whose answer was lost is found out before anything else is imported.
-            let is_in_doubt = record.arn.is_none() || record.importing.is_some() || lost_a_place;
+            let is_in_doubt =
+                record.arn.is_none() || record.importing.is_some() || region.has_lost_a_place;
             if !gathered && is_in_doubt {
                 gathered = true;
-                self.gather_lost(region, issued.leaf(), None).await?;
+                self.gather_lost(region.name, issued.leaf(), None).await?;
                 continue;
             }
             let Some(arn) = record.arn else {
-                break;
+                break false;
             };
-            match self.standing(region, &arn, &serial).await? {
-                Standing::Right => {
-                    self.adopt(region, arn.clone(), &serial);
-                    let is_recorded = (record.serial.as_ref())
-                        .is_none_or(|recorded| same_serial(recorded, &serial));
-                    let how = if is_recorded {
-                        Imported::Before
-                    } else {
-                        Imported::Over
-                    };
-                    return Ok((arn, how));
-                }
-                Standing::Other(old) if self.is_newer(&old, issued.leaf(), recorded.as_deref()) => {
-                    return Ok((arn, Imported::Newer(old)));
-                }
-                Standing::Other(old) => {
-                    if let Some(problem) = self.loses_by(&arn, &old, issued.leaf()) {
-                        return Err(problem.into());
-                    }
-                    let now = self.cycle.clock.now();
-                    urgent = lifetime::urgent(old.not_before, old.not_after, now);
-                    let Some(why) = self.import_in_place(region, &arn, &old, issued).await? else {
-                        return Ok((arn, Imported::Over));
-                    };
-                    if others_hold_arn {
-                        return Err(arn_would_change(&arn, &why));
-                    }
-                    self.note("new ARN needed", why);
-                    break;
-                }
-                Standing::Gone => {
-                    self.note("ARN lost", format!("{arn} is not there any more"));
-                    self.forget(region);
-                }
-                Standing::NotOurs => {
-                    let why = "it does not carry our tags any more and is left alone";
-                    self.note("ARN lost", format!("{arn}: {why}"));
-                    if others_hold_arn {
-                        return Err(arn_would_change(&arn, why));
-                    }
-                    self.forget(region);
-                    self.note_untagged(region, arn, record.serial);
-                }
+            let over = self.import_over(region, &arn, issued, recorded.as_deref());
+            match over.await? {
+                Over::Stands(how) => return Ok((arn, how)),
+                Over::Lost => {}
+                Over::Refused { urgent } => break urgent,
             }
-        }
+        };
         if let Some(problem) = self.serves_nobody() {
             return Err(problem.into());
         }
-        if let Some(revived) = self.revive(region, issued).await? {
+        if let Some(revived) = self.revive(region.name, issued).await? {
             return Ok(revived);
         }
-        let arn = self.import_new(region, issued, urgent).await?;
+        let arn = self.import_new(region.name, issued, urgent).await?;
         Ok((arn, Imported::New))
+    }
+
+    /// Makes the ARN of a region's record hold this certificate, where that can be.
+    ///
+    /// `recorded`: the serial of that record before anything was looked at.
+    async fn import_over(
+        &mut self,
+        region: &Region<'_>,
+        arn: &CertificateArn,
+        issued: &Issued,
+        recorded: Option<&str>,
+    ) -> Result<Over, Halt> {
+        let serial = &issued.leaf().serial;
+        let record = self.state.imports.get(region.name);
+        let held = record.and_then(|import| import.serial.clone());
+        match self.standing(region.name, arn, serial).await? {
+            UnderArn::Right => {
+                self.adopt(region.name, arn.clone(), serial);
+                let is_recorded = held.is_none_or(|recorded| same_serial(&recorded, serial));
+                Ok(Over::Stands(match is_recorded {
+                    true => Imported::Before,
+                    false => Imported::Over,
+                }))
+            }
+            UnderArn::Other(old) if self.is_newer(&old, issued.leaf(), recorded) => {
+                Ok(Over::Stands(Imported::Newer(old)))
+            }
+            UnderArn::Other(old) => {
+                if let Some(problem) = self.loses_by(arn, &old, issued.leaf()) {
+                    return Err(problem.into());
+                }
+                let now = self.cycle.clock.now();
+                let urgent = lifetime::urgent(old.not_before, old.not_after, now);
+                let refused = self.import_in_place(region.name, arn, &old, issued);
+                let Some(why) = refused.await? else {
+                    return Ok(Over::Stands(Imported::Over));
+                };
+                if region.is_followed_by_others {
+                    return Err(arn_would_change(arn, &why));
+                }
+                self.note("new ARN needed", why);
+                Ok(Over::Refused { urgent })
+            }
+            UnderArn::Gone => {
+                self.note("ARN lost", format!("{arn} is not there any more"));
+                self.forget(region.name);
+                Ok(Over::Lost)
+            }
+            UnderArn::NotOurs => {
+                let why = "it does not carry our tags any more and is left alone";
+                self.note("ARN lost", format!("{arn}: {why}"));
+                if region.is_followed_by_others {
+                    return Err(arn_would_change(arn, why));
+                }
+                self.forget(region.name);
+                self.note_untagged(region.name, arn.clone(), held);
+                Ok(Over::Lost)
+            }
+        }
     }
 
     /// Takes up a superseded certificate of ours again where it can hold this one: a change that was undone needs no third ARN.
@@ -198,21 +192,21 @@ impl<P: Ports> Work<'_, '_, P> {
             let serial = &issued.leaf().serial;
             match self.standing(region, &arn, serial).await? {
                 // Revived by a pass that was stopped before it could say so.
-                Standing::Right => {
+                UnderArn::Right => {
                     self.adopt(region, arn.clone(), serial);
                     self.save().await?;
                     return Ok(Some((arn, Imported::Over)));
                 }
-                Standing::Other(old) if self.is_newer(&old, issued.leaf(), recorded) => {
+                UnderArn::Other(old) if self.is_newer(&old, issued.leaf(), recorded) => {
                     return Ok(Some((arn, Imported::Newer(old))));
                 }
-                Standing::Other(old) if self.loses_by(&arn, &old, issued.leaf()).is_none() => {
+                UnderArn::Other(old) if self.loses_by(&arn, &old, issued.leaf()).is_none() => {
                     let refused = self.import_in_place(region, &arn, &old, issued).await?;
                     if refused.is_none() {
                         return Ok(Some((arn, Imported::Over)));
                     }
                 }
-                Standing::Other(_) | Standing::Gone | Standing::NotOurs => {}
+                UnderArn::Other(_) | UnderArn::Gone | UnderArn::NotOurs => {}
             }
         }
         Ok(None)
@@ -338,27 +332,27 @@ impl<P: Ports> Work<'_, '_, P> {
         region: &str,
         arn: &CertificateArn,
         serial: &str,
-    ) -> Result<Standing, Halt> {
+    ) -> Result<UnderArn, Halt> {
         let manager = self.cycle.ports.certificate_manager(region);
         let failed =
             |error: ServiceError| Halt::from(error.problem(Ours::CertificateManager, arn.as_str()));
         let Some(described) = manager.describe(arn).await.map_err(failed)? else {
-            return Ok(Standing::Gone);
+            return Ok(UnderArn::Gone);
         };
         if described
             .serial
             .is_some_and(|held| same_serial(&held, serial))
         {
-            return Ok(Standing::Right);
+            return Ok(UnderArn::Right);
         }
         let Some(tags) = manager.tags(arn).await.map_err(failed)? else {
-            return Ok(Standing::Gone);
+            return Ok(UnderArn::Gone);
         };
         if !self.cycle.is_ours(&tags, &self.wanted.name) {
-            return Ok(Standing::NotOurs);
+            return Ok(UnderArn::NotOurs);
         }
         let Some(pem) = manager.leaf_pem(arn).await.map_err(failed)? else {
-            return Ok(Standing::Gone);
+            return Ok(UnderArn::Gone);
         };
         let chain = Chain::parse(&pem).map_err(|error| {
             Problem::ours(
@@ -366,7 +360,7 @@ impl<P: Ports> Work<'_, '_, P> {
                 format!("{arn} holds a certificate that cannot be read: {error}"),
             )
         })?;
-        Ok(Standing::Other(Box::new(chain.leaf().clone())))
+        Ok(UnderArn::Other(Box::new(chain.leaf().clone())))
     }
 
     /// Re-imports under the same ARN; returns why not, when that is not allowed.
@@ -380,7 +374,7 @@ impl<P: Ports> Work<'_, '_, P> {
         if let Err(why) = may_reimport(old, issued.leaf()) {
             return Ok(Some(why));
         }
-        let material = issued.material()?;
+        let material = material(issued)?;
         let left = self.grant("importing", LEAST, LONGEST)?;
         // The certificate manager knows no way back: what is replaced is written down first.
         let record = self.state.imports.entry(region.to_owned()).or_default();
@@ -395,9 +389,9 @@ impl<P: Ports> Work<'_, '_, P> {
             || self.state.replaces_revoked();
         self.count_import(region, urgent).await?;
         let import = self.cycle.ports.certificate_manager(region);
-        match tokio::time::timeout(left, import.import_over(arn, &material)).await {
-            Err(_) => Err(self.out_of_time("the import's answer")),
-            Ok(Ok(())) => {
+        match within(left, import.import_over(arn, &material)).await {
+            None => Err(self.out_of_time("the import's answer")),
+            Some(Ok(())) => {
                 self.adopt(region, arn.clone(), &issued.leaf().serial);
                 self.note(
                     "imported",
@@ -407,7 +401,7 @@ impl<P: Ports> Work<'_, '_, P> {
                 Ok(None)
             }
             // Our prediction was wrong, or the rules have changed: a new ARN always works.
-            Ok(Err(error)) => {
+            Some(Err(error)) => {
                 self.uncount_import(region, &error).await;
                 match is_refusal(&error) {
                     true => Ok(Some(error.message)),
@@ -436,15 +430,68 @@ impl<P: Ports> Work<'_, '_, P> {
         leaf: Option<&Leaf>,
         listed_since: Option<OffsetDateTime>,
     ) -> Result<(), Halt> {
+        let since = listed_since.or_else(|| {
+            let import = self.state.imports.get(region)?;
+            import.importing.as_ref().map(|intent| intent.at)
+        });
+        let listing = self.cycle.listing(region, since).await;
+        let listing = listing.map_err(|error| not_gathered(region, &error))?;
+        let strays = self.strays_among(&listing, region, leaf).await?;
+        if strays.is_empty() {
+            return Ok(());
+        }
+        self.take_up_strays(region, strays);
+        self.save().await
+    }
+
+    /// Returns those of a region's list that are ours and that no record names, the one to be
+    /// served last.
+    async fn strays_among(
+        &self,
+        listing: &[Listed],
+        region: &str,
+        leaf: Option<&Leaf>,
+    ) -> Result<Vec<Stray>, Halt> {
         let serial = leaf.map_or("", |leaf| leaf.serial.as_str());
         let record = self.state.imports.get(region).cloned().unwrap_or_default();
-        let since = listed_since.or(record.importing.as_ref().map(|intent| intent.at));
         let manager = self.cycle.ports.certificate_manager(region);
-        let failed = |error: ServiceError| {
-            let about = format!("looking for a lost ARN in {region}");
-            Halt::from(error.problem(Ours::CertificateManager, &about))
-        };
-        let listing = self.cycle.listing(region, since).await.map_err(failed)?;
+        let names = self.names_to_look_for(&record).await?;
+        let mut strays = Vec::new();
+        for listed in listing {
+            let known = record.arn.as_ref() == Some(&listed.arn)
+                || record.superseded.iter().any(|old| old.arn == listed.arn);
+            let shares_a_name = (listed.names.as_ref())
+                .is_none_or(|held| held.iter().any(|held| names.contains(held)));
+            if known || !shares_a_name {
+                continue;
+            }
+            let tags = manager.tags(&listed.arn).await;
+            let tags = tags.map_err(|error| not_gathered(region, &error))?;
+            if !tags.is_some_and(|tags| self.cycle.is_ours(&tags, &self.wanted.name)) {
+                continue;
+            }
+            let (is_right, holds) = match self.standing(region, &listed.arn, serial).await? {
+                UnderArn::Right => (true, serial.to_owned()),
+                // A newer one is never let go of for one that ends before it.
+                UnderArn::Other(old) => (
+                    leaf.is_some_and(|leaf| self.is_newer(&old, leaf, record.serial.as_deref())),
+                    old.serial,
+                ),
+                UnderArn::Gone | UnderArn::NotOurs => continue,
+            };
+            strays.push(Stray {
+                is_right,
+                imported_at: listed.imported_at,
+                arn: listed.arn.clone(),
+                holds,
+            });
+        }
+        strays.sort_by_key(|stray| (stray.is_right, stray.imported_at));
+        Ok(strays)
+    }
+
+    /// Returns the names that a lost certificate of ours may have.
+    async fn names_to_look_for(&self, record: &Import) -> Result<BTreeSet<String>, Halt> {
         // What was being imported when a pass was stopped may have had other names than are wanted now.
         let intended = match &record.importing {
             Some(intent) => self.issued(&intent.serial).await?,
@@ -453,56 +500,29 @@ impl<P: Ports> Work<'_, '_, P> {
         let intended = intended.iter().flat_map(|issued| &issued.leaf().names);
         // The document may have other names by now than the certificate that is being deployed.
         let held = self.state.certificate.iter().flat_map(|held| &held.domains);
-        let names: Vec<&str> = self
-            .wanted
-            .domains
-            .iter()
-            .chain(intended)
-            .chain(held)
-            .map(|name| name.as_str())
-            .collect();
-        let mut strays = Vec::new();
-        for listed in listing.iter() {
-            let known = record.arn.as_ref() == Some(&listed.arn)
-                || record.superseded.iter().any(|old| old.arn == listed.arn);
-            let shares_a_name = (listed.names.as_ref())
-                .is_none_or(|held| held.iter().any(|held| names.contains(&held.as_str())));
-            if known || !shares_a_name {
-                continue;
-            }
-            let tags = manager.tags(&listed.arn).await.map_err(failed)?;
-            if !tags.is_some_and(|tags| self.cycle.is_ours(&tags, &self.wanted.name)) {
-                continue;
-            }
-            let (right, held) = match self.standing(region, &listed.arn, serial).await? {
-                Standing::Right => (true, serial.to_owned()),
-                // A newer one is never let go of for one that ends before it.
-                Standing::Other(old) => (
-                    leaf.is_some_and(|leaf| self.is_newer(&old, leaf, record.serial.as_deref())),
-                    old.serial,
-                ),
-                Standing::Gone | Standing::NotOurs => continue,
-            };
-            strays.push((right, listed.imported_at, listed.arn.clone(), held));
-        }
-        if strays.is_empty() {
-            return Ok(());
-        }
-        strays.sort_by_key(|(right, imported_at, ..)| (*right, *imported_at));
-        for (n, (right, _, arn, held)) in strays.iter().enumerate() {
-            self.note("ARN found", format!("{arn} is ours and holds {held}"));
-            let last = n + 1 == strays.len();
-            if last && (*right || record.arn.is_none()) {
-                self.adopt(region, arn.clone(), held);
+        let names = self.wanted.domains.iter().chain(intended).chain(held);
+        Ok(names.map(ToString::to_string).collect())
+    }
+
+    /// Takes the last stray up as ours to use, where it is right or there is no other. The rest is
+    /// superseded.
+    fn take_up_strays(&mut self, region: &str, strays: Vec<Stray>) {
+        let import = self.state.imports.get(region);
+        let has_none = import.is_none_or(|import| import.arn.is_none());
+        let last = strays.len();
+        for (n, stray) in (1..).zip(strays) {
+            let Stray { arn, holds, .. } = stray;
+            self.note("ARN found", format!("{arn} is ours and holds {holds}"));
+            if n == last && (stray.is_right || has_none) {
+                self.adopt(region, arn, &holds);
             } else {
                 let import = self.state.imports.entry(region.to_owned()).or_default();
                 import.superseded.push(Superseded {
-                    arn: arn.clone(),
+                    arn,
                     detached_at: None,
                 });
             }
         }
-        self.save().await
     }
 
     async fn import_new(
@@ -512,7 +532,7 @@ impl<P: Ports> Work<'_, '_, P> {
         urgent: bool,
     ) -> Result<CertificateArn, Halt> {
         let serial = issued.leaf().serial.clone();
-        let material = issued.material()?;
+        let material = material(issued)?;
         let left = self.grant("importing", LEAST, LONGEST)?;
         self.count_import(region, urgent).await?;
         let at = crate::values::instant::whole_seconds(self.cycle.clock.now());
@@ -527,9 +547,9 @@ impl<P: Ports> Work<'_, '_, P> {
         self.save().await?;
         let tags = self.cycle.tags(&self.wanted);
         let manager = self.cycle.ports.certificate_manager(region);
-        let arn = match tokio::time::timeout(left, manager.import_new(&material, &tags)).await {
-            Ok(Ok(arn)) => arn,
-            Ok(Err(error)) if error.may_have_happened() => {
+        let arn = match within(left, manager.import_new(&material, &tags)).await {
+            Some(Ok(arn)) => arn,
+            Some(Err(error)) if error.may_have_happened() => {
                 // Perhaps it did happen. What is not found now is looked for again by the next pass: the intent stays.
                 self.gather_lost(region, issued.leaf(), Some(self.cycle.clock.now()))
                     .await?;
@@ -546,7 +566,7 @@ impl<P: Ports> Work<'_, '_, P> {
                     }
                 }
             }
-            Ok(Err(error)) => {
+            Some(Err(error)) => {
                 // It did not happen: there is nothing to look for.
                 self.uncount_import(region, &error).await;
                 if let Some(import) = self.state.imports.get_mut(region) {
@@ -556,7 +576,7 @@ impl<P: Ports> Work<'_, '_, P> {
                     .problem(Ours::Import, &format!("first import in {region}"))
                     .into());
             }
-            Err(_) => return Err(self.out_of_time("the import's answer")),
+            None => return Err(self.out_of_time("the import's answer")),
         };
         self.adopt(region, arn.clone(), &serial);
         self.note("imported", format!("{serial} as {arn}"));
@@ -583,7 +603,7 @@ impl<P: Ports> Work<'_, '_, P> {
         }
         self.count_import(region, true).await?;
         manager
-            .import_over(arn, &issued.material()?)
+            .import_over(arn, &material(&issued)?)
             .await
             .map_err(failed)?;
         self.adopt(region, arn.clone(), serial);
@@ -591,6 +611,21 @@ impl<P: Ports> Work<'_, '_, P> {
         self.save().await?;
         Ok(true)
     }
+}
+
+/// Returns what the certificate manager is given of an issued certificate.
+fn material(issued: &Issued) -> Result<Material<'_>, Halt> {
+    let private_key = issued.private_key()?;
+    Ok(Material {
+        certificate: issued.chain.leaf_pem(),
+        chain: &issued.intermediates,
+        private_key,
+    })
+}
+
+fn not_gathered(region: &str, error: &ServiceError) -> Halt {
+    let about = format!("looking for a lost ARN in {region}");
+    error.problem(Ours::CertificateManager, &about).into()
 }
 
 fn arn_would_change(arn: &CertificateArn, why: &str) -> Halt {

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::contract::target::{ListenerAt, NewListener, Target};
+use crate::contract::target::{ListenerAt, NewListener};
 use crate::life::work::Work;
 use crate::pass::halt::Halt;
 use crate::ports::Ports;
@@ -40,12 +40,9 @@ impl<P: Ports> Work<'_, '_, P> {
     /// Forgets the listeners on ports that the document does not name any more; what they hold of ours is taken off as a stray.
     pub(crate) fn forget_listeners(&mut self) {
         let named: Vec<String> = (self.in_force.targets.iter())
-            .filter_map(|target| match target {
-                Target::Listener {
-                    at: ListenerAt::Port(new),
-                    ..
-                } => Some(new.key()),
-                _ => None,
+            .filter_map(|target| match target.listener_at()? {
+                ListenerAt::Port(new) => Some(new.key()),
+                ListenerAt::Arn(_) => None,
             })
             .collect();
         self.state.listeners.retain(|key, _| named.contains(key));

@@ -3,17 +3,21 @@
 use std::time::Duration;
 
 use time::OffsetDateTime;
+use tokio::time::Instant;
 
 use crate::contract::report::TargetKind;
 use crate::contract::settings::CheckMode;
-use crate::life::deploy::import::Issued;
+use crate::life::deploy::issued::Issued;
 use crate::life::work::Work;
 use crate::pass::halt::Halt;
+use crate::pass::patience::{Looked, Pauses, poll_until};
 use crate::ports::Ports;
 use crate::ports::load_balancer::Listener;
 use crate::ports::probe::{Proven, Question};
+use crate::records::certificate::Held;
 use crate::records::deployment::TargetRecord;
 use crate::values::arn::ListenerArn;
+use crate::values::instant::whole_seconds;
 
 /// What a look at a listener's port showed.
 pub(crate) enum Verdict {
@@ -22,80 +26,107 @@ pub(crate) enum Verdict {
     NotProved(String),
 }
 
+/// A listener at which something is to be proved.
+pub(super) struct ToProve<'l> {
+    pub(super) listener: &'l Listener,
+    pub(super) at: &'l ListenerArn,
+    /// What it must serve.
+    pub(super) issued: &'l Issued,
+    /// Whether anything was changed since the last proof.
+    pub(super) is_touched: bool,
+}
+
 impl<P: Ports> Work<'_, '_, P> {
     /// Looks at what the listener serves, when something was changed or the daily look is due.
-    pub(crate) async fn prove(
-        &mut self,
-        listener: &Listener,
-        arn: &ListenerArn,
-        issued: &Issued,
-        touched: bool,
-    ) -> Result<Verdict, Halt> {
+    pub(super) async fn prove(&mut self, asked: &ToProve<'_>) -> Result<Verdict, Halt> {
         let settings = &self.cycle.settings.proof;
         let now = self.cycle.clock.now();
         let Some(held) = self.state.certificate.clone() else {
             return Ok(Verdict::Passed);
         };
-        let record = self.state.target_mut(TargetKind::Listener, arn.as_str());
+        let record = self
+            .state
+            .target_mut(TargetKind::Listener, asked.at.as_str());
         if settings.mode == CheckMode::Off {
             record.proved = None;
             record.trusted = None;
             return Ok(Verdict::Passed);
         }
-        if !touched && !proof_is_due(settings.mode, record, now) {
+        if !asked.is_touched && !proof_is_due(settings.mode, record, now) {
             return Ok(Verdict::Passed);
         }
-        let authority = self.cycle.settings.authority(&held.authority).ok();
-        let roots = authority.and_then(|authority| authority.root_certificate.clone());
-        let patience = self.grant("the proof", LEAST, Duration::from_secs(settings.seconds))?;
-        let until = tokio::time::Instant::now() + patience;
-        let mut pause = Duration::from_millis(500);
+        let wish = Duration::from_secs(settings.seconds);
+        let patience = self.grant("the proof", LEAST, wish)?;
+        let proven = self.look_until_proved(asked, &held, patience).await;
+        let enough = wish.min(LEAST_FOR_A_VERDICT);
+        if patience < enough && !matches!(proven, Proven::Yes { .. }) {
+            return Err(self.out_of_time("the proof"));
+        }
+        Ok(self.note_proof(asked.at, proven))
+    }
+
+    /// Looks until the right leaf is served everywhere. The new certificate takes a while to reach
+    /// all of the load balancer; what cannot be seen mostly stays unseen.
+    async fn look_until_proved(
+        &self,
+        asked: &ToProve<'_>,
+        held: &Held,
+        patience: Duration,
+    ) -> Proven {
+        let mode = self.cycle.settings.proof.mode;
+        let until = Instant::now() + patience;
         let mut blind = 0;
-        let proven = loop {
-            let proven = if !listener.internet_facing && settings.connect_to.is_none() {
-                Proven::CouldNotTell(format!("{} is internal", listener.host))
-            } else {
-                let question = Question {
-                    host: &listener.host,
-                    port: listener.port,
-                    connect_to: settings.connect_to.as_deref(),
-                    names: &held.domains,
-                    leaf_der: &issued.leaf().der,
-                    key_type: held.key_type,
-                    roots: roots.as_deref(),
-                    now: self.cycle.clock.now(),
-                };
-                self.cycle
-                    .ports
-                    .handshake(
-                        &question,
-                        until.saturating_duration_since(tokio::time::Instant::now()),
-                    )
-                    .await
-            };
-            // The new certificate takes a while to reach all of the load balancer; what cannot be seen mostly stays unseen.
+        let looks = poll_until(until, PAUSES, async || {
+            let proven = self.look_at_what_is_served(asked, held, until).await;
             blind += u32::from(matches!(proven, Proven::CouldNotTell(_)));
             let again = match proven {
                 Proven::Yes { .. } => false,
                 Proven::Wrong(_) => true,
                 Proven::CouldNotTell(_) => {
-                    listener.internet_facing
-                        && (settings.mode == CheckMode::Require || blind < LOOKS_WHEN_BLIND)
+                    asked.listener.internet_facing
+                        && (mode == CheckMode::Require || blind < LOOKS_WHEN_BLIND)
                 }
             };
-            if !again || tokio::time::Instant::now() + pause >= until {
-                break proven;
+            match again {
+                true => Looked::Again(proven),
+                false => Looked::Enough(proven),
             }
-            tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(LONGEST_PAUSE);
-        };
-        let enough = Duration::from_secs(settings.seconds).min(LEAST_FOR_A_VERDICT);
-        if patience < enough && !matches!(proven, Proven::Yes { .. }) {
-            return Err(self.out_of_time("the proof"));
+        });
+        looks.await
+    }
+
+    async fn look_at_what_is_served(
+        &self,
+        asked: &ToProve<'_>,
+        held: &Held,
+        until: Instant,
+    ) -> Proven {
+        let settings = &self.cycle.settings.proof;
+        let listener = asked.listener;
+        if !listener.internet_facing && settings.connect_to.is_none() {
+            return Proven::CouldNotTell(format!("{} is internal", listener.host));
         }
-        let mode = settings.mode;
-        let now = crate::values::instant::whole_seconds(self.cycle.clock.now());
-        let record = self.state.target_mut(TargetKind::Listener, arn.as_str());
+        let authority = self.cycle.settings.authority(&held.authority).ok();
+        let roots = authority.and_then(|authority| authority.root_certificate.as_deref());
+        let question = Question {
+            host: &listener.host,
+            port: listener.port,
+            connect_to: settings.connect_to.as_deref(),
+            names: &held.domains,
+            leaf_der: &asked.issued.leaf().der,
+            key_type: held.key_type,
+            roots,
+            now: self.cycle.clock.now(),
+        };
+        let limit = until.saturating_duration_since(Instant::now());
+        self.cycle.ports.handshake(&question, limit).await
+    }
+
+    /// Notes what was seen, and says whether that lets the certificate pass.
+    fn note_proof(&mut self, at: &ListenerArn, proven: Proven) -> Verdict {
+        let mode = self.cycle.settings.proof.mode;
+        let now = whole_seconds(self.cycle.clock.now());
+        let record = self.state.target_mut(TargetKind::Listener, at.as_str());
         record.checked_at = Some(now);
         let (proved, trusted, detail, verdict) = match proven {
             Proven::Yes { trusted } => {
@@ -126,9 +157,9 @@ impl<P: Ports> Work<'_, '_, P> {
         };
         self.note(
             step,
-            detail.map_or_else(|| arn.to_string(), |detail| format!("{arn}: {detail}")),
+            detail.map_or_else(|| at.to_string(), |detail| format!("{at}: {detail}")),
         );
-        Ok(verdict)
+        verdict
     }
 }
 
@@ -153,5 +184,8 @@ const PROOF_AGE: time::Duration = time::Duration::hours(24);
 const LEAST_FOR_A_VERDICT: Duration = Duration::from_secs(15);
 /// How often a listener is looked at that cannot be seen, where the mode lets that pass.
 const LOOKS_WHEN_BLIND: u32 = 2;
-const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+const PAUSES: Pauses = Pauses {
+    first: Duration::from_millis(500),
+    longest: Duration::from_secs(5),
+};
 const LEAST: Duration = Duration::from_secs(2);

@@ -1,10 +1,12 @@
 //! Letting go: of listeners and regions the document does not name any more, and of certificates that have a successor.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
+
+use time::OffsetDateTime;
 
 use crate::contract::report::{TargetKind, TargetState};
 use crate::contract::target::Target;
+use crate::life::deploy::deployment::may_delete;
 use crate::life::work::Work;
 use crate::pass::context::Cycle;
 use crate::pass::halt::Halt;
@@ -12,7 +14,7 @@ use crate::ports::Ports;
 use crate::ports::certificate_manager::{CertificateManager, Deletion};
 use crate::ports::load_balancer::LoadBalancer;
 use crate::records::deployment::{Superseded, Untagged};
-use crate::rules::targets::{Deployed, stray_targets, uses_region};
+use crate::rules::targets::{stray_targets, uses_region};
 use crate::values::arn::{CertificateArn, ListenerArn};
 use crate::values::names::CertificateName;
 use crate::values::problem::ServiceError;
@@ -23,14 +25,6 @@ enum OnListener {
     Gone,
     /// The default, since a listener must have one.
     Default(String),
-}
-
-/// Whether the overlap after a switch is over.
-pub(crate) fn may_delete<P: Ports>(cycle: &Cycle<'_, P>, old: &Superseded) -> bool {
-    // Not in the pass that detached it: what the load balancer says about its use lags behind.
-    let overlap = Duration::from_secs(cycle.settings.limits.overlap_seconds);
-    old.detached_since(cycle.clock.now())
-        .is_some_and(|at| at < cycle.clock.received() && at + overlap <= cycle.clock.now())
 }
 
 /// Whether a certificate that had lost our tags has them again or is gone. What cannot be told
@@ -93,7 +87,7 @@ impl<P: Ports> Work<'_, '_, P> {
 
     /// Takes ours off the listeners that the document does not name any more, and lets go of what stands in regions without
     /// targets. One listener that cannot be dealt with stops no other.
-    pub(crate) async fn take_off_strays(&mut self, deployed: &mut Deployed) -> Result<(), Halt> {
+    pub(crate) async fn take_off_by_arn(&mut self) -> Result<(), Halt> {
         for id in stray_targets(&self.in_force, &self.state, &self.cycle.home) {
             let Ok(listener) = id.parse::<ListenerArn>() else {
                 // An import nobody asks for any more is dealt with below, by region.
@@ -102,7 +96,7 @@ impl<P: Ports> Work<'_, '_, P> {
             };
             self.give_back(&listener, &self.ours_in(listener.region()))
                 .await?;
-            match self.take_off(&listener, deployed).await {
+            match self.take_off(&listener).await {
                 // Others may move it to the list when they choose another default: a removal looks again until it is gone.
                 Ok(OnListener::Default(_)) if self.state.removing.is_some() => {}
                 Ok(on_listener) => {
@@ -115,7 +109,7 @@ impl<P: Ports> Work<'_, '_, P> {
                     record.proved = None;
                     self.note("detached", id);
                 }
-                Err(error) => deployed.note(error.problem(Ours::LoadBalancer, &id)),
+                Err(error) => self.deployed.note(error.problem(Ours::LoadBalancer, &id)),
             }
         }
         // A region without targets keeps nothing of ours.
@@ -128,37 +122,35 @@ impl<P: Ports> Work<'_, '_, P> {
             .collect();
         let now = self.cycle.clock.now();
         for region in unused {
-            let undecided = self
-                .state
-                .imports
-                .get(&region)
-                .is_some_and(|import| import.importing.is_some());
-            if undecided {
-                self.gather(&region, None, None).await?;
+            self.leave_region(&region, now).await?;
+        }
+        Ok(())
+    }
+
+    /// Lets go of what stands in a region.
+    async fn leave_region(&mut self, region: &str, now: OffsetDateTime) -> Result<(), Halt> {
+        let import = self.state.imports.get(region);
+        if import.is_some_and(|import| import.importing.is_some()) {
+            self.gather(region, None, None).await?;
+        }
+        if let Some(import) = self.state.imports.get_mut(region) {
+            if let Some(arn) = import.arn.take() {
+                import.superseded.push(Superseded {
+                    arn,
+                    detached_at: Some(now),
+                });
+                import.serial = None;
             }
-            if let Some(import) = self.state.imports.get_mut(&region) {
-                if let Some(arn) = import.arn.take() {
-                    import.superseded.push(Superseded {
-                        arn,
-                        detached_at: Some(now),
-                    });
-                    import.serial = None;
-                }
-                import.importing = None;
-                for old in &mut import.superseded {
-                    old.detached_at.get_or_insert(now);
-                }
+            import.importing = None;
+            for old in &mut import.superseded {
+                old.detached_at.get_or_insert(now);
             }
         }
         Ok(())
     }
 
     /// Takes everything of ours off a listener, if it is still there.
-    async fn take_off(
-        &mut self,
-        listener: &ListenerArn,
-        deployed: &mut Deployed,
-    ) -> Result<OnListener, ServiceError> {
+    async fn take_off(&mut self, listener: &ListenerArn) -> Result<OnListener, ServiceError> {
         let ours = self.ours_in(listener.region());
         let balancer = self.cycle.ports.load_balancer(listener.region());
         if balancer.listener(listener).await?.is_none() {
@@ -168,7 +160,7 @@ impl<P: Ports> Work<'_, '_, P> {
         for certificate in held.list.iter().filter(|held| ours.contains(held)) {
             match balancer.remove(listener, certificate).await {
                 Ok(()) => {
-                    deployed.changed = true;
+                    self.deployed.changed = true;
                     self.state.note_removal(listener.region(), certificate);
                 }
                 // It is the default as well: told below.
@@ -177,10 +169,10 @@ impl<P: Ports> Work<'_, '_, P> {
             }
         }
         if let Some(default) = held.default.filter(|default| ours.contains(default)) {
-            deployed
+            self.deployed
                 .still_default
                 .push(format!("{default} stays the default of {listener}"));
-            deployed.remarks.push(format!(
+            self.deployed.remarks.push(format!(
                 "{default} stays the default of {listener}, since a listener must have one; set another default there before it expires"
             ));
             return Ok(OnListener::Default(default));
@@ -199,60 +191,26 @@ impl<P: Ports> Work<'_, '_, P> {
     }
 
     /// Notes since when no target of ours holds a superseded certificate, and forgets that of one that came back.
-    pub(crate) async fn mark_detached(&mut self, region: &str) -> Result<(), Halt> {
-        let superseded = self
-            .state
-            .imports
-            .get(region)
-            .map(|import| &import.superseded);
-        let superseded: Vec<String> = superseded
+    pub(super) async fn mark_detached(&mut self, region: &str) -> Result<(), Halt> {
+        let import = self.state.imports.get(region);
+        let superseded: Vec<String> = import
             .into_iter()
-            .flatten()
+            .flat_map(|import| &import.superseded)
             .map(|old| old.arn.to_string())
             .collect();
         if superseded.is_empty() {
             return Ok(());
         }
-        // What was put back in this pass is there, whether or not the listener lists it by now.
-        let mut held: Vec<String> = self.put_back.iter().cloned().collect();
-        for target in &self.state.targets {
-            // What may have to come back is not let go of.
-            held.extend(
-                superseded
-                    .iter()
-                    .filter(|old| target.standby.holds(old))
-                    .cloned(),
-            );
-        }
-        let listeners = self
-            .in_force
-            .targets
-            .iter()
-            .filter_map(|target| match target {
-                Target::Listener { at, .. } if at.region() == region => {
-                    Some(self.state.listener(at))
-                }
-                _ => None,
-            });
-        // A listener that was neither found nor made may hold what it likes.
-        let Some(listeners) = listeners
-            .map(Option::<&_>::cloned)
-            .collect::<Option<Vec<_>>>()
-        else {
+        let Some(on_listeners) = self.held_by_listeners(region).await else {
             return Ok(());
         };
-        for arn in listeners {
-            match self
-                .cycle
-                .ports
-                .load_balancer(region)
-                .certificates(&arn)
-                .await
-            {
-                Ok(holding) => held.extend(holding.list.into_iter().chain(holding.default)),
-                // Could not tell: then it is not detached.
-                Err(_) => return Ok(()),
-            }
+        // What was put back in this pass is there, whether or not the listener lists it by now.
+        let mut held: Vec<String> = self.put_back.iter().cloned().collect();
+        held.extend(on_listeners);
+        for target in &self.state.targets {
+            // What may have to come back is not let go of.
+            let stands_by = |old: &&String| target.standby.holds(old);
+            held.extend(superseded.iter().filter(stands_by).cloned());
         }
         let now = self.cycle.clock.now();
         if let Some(import) = self.state.imports.get_mut(region) {
@@ -266,8 +224,26 @@ impl<P: Ports> Work<'_, '_, P> {
         self.save().await
     }
 
+    /// Returns what the listeners in force hold in a region; `None` where that cannot be told.
+    async fn held_by_listeners(&self, region: &str) -> Option<Vec<String>> {
+        let named = self.in_force.targets.iter().filter_map(Target::listener_at);
+        // A listener that was neither found nor made may hold what it likes.
+        let listeners: Vec<&ListenerArn> = named
+            .filter(|at| at.region() == region)
+            .map(|at| self.state.listener(at))
+            .collect::<Option<_>>()?;
+        let balancer = self.cycle.ports.load_balancer(region);
+        let mut held = Vec::new();
+        for arn in listeners {
+            // Could not tell: then it is not detached.
+            let holding = balancer.certificates(arn).await.ok()?;
+            held.extend(holding.list.into_iter().chain(holding.default));
+        }
+        Some(held)
+    }
+
     /// Deletes superseded certificates whose overlap is over and that nothing uses, after reading their tags again.
-    pub(crate) async fn delete_superseded(&mut self, deployed: &mut Deployed) {
+    pub(crate) async fn delete_superseded_by_arn(&mut self) {
         let due: Vec<(String, CertificateArn)> = self
             .state
             .imports
@@ -281,7 +257,7 @@ impl<P: Ports> Work<'_, '_, P> {
                 Ok(users) => users,
                 Err(error) => {
                     let problem = error.problem(Ours::CertificateManager, arn.as_str());
-                    deployed.note(problem);
+                    self.deployed.note(problem);
                     continue;
                 }
             };
@@ -297,7 +273,8 @@ impl<P: Ports> Work<'_, '_, P> {
             }
             match users {
                 None => self.note("deleted", arn.to_string()),
-                Some(users) => deployed
+                Some(users) => self
+                    .deployed
                     .still_default
                     .push(format!("{arn} is still in use by {}", users.join(", "))),
             }

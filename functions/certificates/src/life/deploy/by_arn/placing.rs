@@ -1,0 +1,177 @@
+//! What is to be attached to a listener, and what is carried from one station of that to the next.
+
+use std::collections::BTreeMap;
+
+use time::OffsetDateTime;
+
+use crate::contract::certificate::Wanted;
+use crate::contract::target::{Placement, Target};
+use crate::life::deploy::by_arn::import::{Arrived, Imported};
+use crate::ports::load_balancer::{Holding, Listener};
+use crate::records::state::State;
+use crate::rules::listener::{self, Change, Wish};
+use crate::values::arn::{CertificateArn, ListenerArn};
+use crate::values::chain::Leaf;
+use crate::values::problem::Problem;
+
+/// What is to be attached where, and what it takes over from.
+pub(crate) struct Placing {
+    pub(super) placement: Placement,
+    pub(super) ours: CertificateArn,
+    /// Ours that it takes over from.
+    pub(super) old: Vec<String>,
+    /// Others' that it takes over from: those that the document supersedes, and what was ours
+    /// until it lost its tags.
+    pub(super) supersedes: Vec<String>,
+}
+
+impl Placing {
+    pub(crate) fn wish(&self) -> Wish<'_> {
+        Wish {
+            ours: self.ours.as_str(),
+            placement: self.placement,
+            old: &self.old,
+            supersedes: &self.supersedes,
+        }
+    }
+
+    /// A default of others that came there since is not replaced for a document's former word.
+    pub(crate) fn leaves_others_default(&mut self, holding: &Holding) {
+        let is_ours =
+            |default: &String| *default == *self.ours.as_str() || self.old.contains(default);
+        if holding
+            .default
+            .as_ref()
+            .is_some_and(|default| !is_ours(default))
+        {
+            self.placement = Placement::Sni;
+        }
+    }
+
+    /// Takes over from none of those that stay.
+    pub(super) fn leaves(&mut self, stays: &BTreeMap<String, Problem>) {
+        self.supersedes.retain(|theirs| !stays.contains_key(theirs));
+        self.old.retain(|old| !stays.contains_key(old));
+    }
+}
+
+/// What becomes of a default whose place ours takes.
+pub(super) struct Displaced {
+    /// It moves to the certificate list: others may need it. Not if it is self-signed, expired, superseded or wholly
+    /// covered by ours.
+    pub(super) keep: bool,
+    /// It comes back if ours is not proved. Not if it is self-signed or expired.
+    pub(super) restore: bool,
+}
+
+/// A switch of one listener: what is to stand there, what stood there, and what is done about it.
+pub(super) struct Switch<'s> {
+    pub(super) at: &'s ListenerArn,
+    pub(super) arrived: &'s Arrived<'s>,
+    pub(super) listener: Listener,
+    /// What it held before.
+    pub(super) before: Holding,
+    pub(super) placing: Placing,
+    /// What ours would take over from and that stays, each with why.
+    pub(super) stays: BTreeMap<String, Problem>,
+    pub(super) displaced: Displaced,
+    /// What is changed, and has been once that is done.
+    pub(super) changes: Vec<Change>,
+    /// Why a default stays although the document wants its place.
+    pub(super) refused: Option<Problem>,
+}
+
+impl Switch<'_> {
+    /// Decides which changes put ours in its place.
+    pub(super) fn decide_changes(&mut self) {
+        let (wish, keep) = (self.placing.wish(), self.displaced.keep);
+        self.changes = listener::establish(&self.before, &wish, keep);
+    }
+
+    /// Whether the present default gives way to ours.
+    pub(super) fn replaces_default(&self) -> bool {
+        let replaces = |change: &Change| matches!(change, Change::SetDefault(_));
+        self.changes.iter().any(replaces)
+    }
+
+    pub(super) fn leaf(&self) -> &Leaf {
+        self.arrived.issued.leaf()
+    }
+}
+
+/// What a listener was known to hold of ours before a switch: its ARN and its serial.
+pub(super) type Previously = (Option<CertificateArn>, Option<String>);
+
+/// What a switch changed, as far as the proof needs to know.
+pub(super) struct Switched {
+    pub(super) previously: Previously,
+    /// Whether anything was changed since the last proof.
+    pub(super) is_touched: bool,
+}
+
+impl Switch<'_> {
+    /// Returns whether anything was changed; `was_unfinished`: by a switch before this one, that
+    /// was stopped.
+    pub(super) fn is_touched(&self, previously: &Previously, was_unfinished: bool) -> bool {
+        let (arn, serial) = previously;
+        !self.changes.is_empty()
+            || self.arrived.how == Imported::Over
+            // Also after a stop between a change and its proof.
+            || was_unfinished
+            || arn.as_ref() != Some(&self.arrived.arn)
+            || serial.as_ref() != Some(&self.leaf().serial)
+    }
+}
+
+/// Whether the proof let a certificate pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Proof {
+    Passed,
+    Failed,
+}
+
+/// Whether a document itself says that its certificate is the default of a listener.
+pub(crate) fn says_default(
+    document: &Wanted,
+    state: &State,
+    listener: &ListenerArn,
+    home: &str,
+) -> bool {
+    let is_it = |target: &&Target| target.id(state, home) == listener.as_str();
+    let target = document.targets.iter().find(is_it);
+    target.is_some_and(Target::wants_default)
+}
+
+/// Returns what this document wants of a listener. A certificate of ours that has ended or was
+/// revoked takes nobody's place.
+pub(crate) fn placing(
+    wanted: &Wanted,
+    state: &State,
+    listener: &ListenerArn,
+    placement: Placement,
+    ours: CertificateArn,
+    now: OffsetDateTime,
+) -> Placing {
+    let held = state.certificate.as_ref();
+    let has_ended = held.is_some_and(|held| held.not_after <= now || held.revoked_at.is_some());
+    let old = (state.imports.get(listener.region()).into_iter())
+        .flat_map(|import| &import.superseded)
+        .map(|old| old.arn.to_string())
+        .filter(|old| *old != ours.as_str() && !has_ended)
+        .collect();
+    let untagged = state.imports.get(listener.region());
+    let untagged = untagged.into_iter().flat_map(|import| &import.untagged);
+    let supersedes = (wanted.supersedes.iter())
+        .chain(untagged.map(|lost| &lost.arn))
+        .filter(|_| !has_ended);
+    let supersedes = supersedes.map(ToString::to_string).collect();
+    Placing {
+        placement: match has_ended {
+            true => Placement::Sni,
+            false => placement,
+        },
+        ours,
+        old,
+        supersedes,
+    }
+}

@@ -1,0 +1,154 @@
+//! After a proof that failed, or a switch that was not finished: what was taken off comes back.
+
+use std::collections::BTreeSet;
+
+use crate::contract::report::{TargetKind, TargetState};
+use crate::life::deploy::by_arn::placing::{Previously, Switch};
+use crate::life::work::Work;
+use crate::pass::halt::Halt;
+use crate::ports::Ports;
+use crate::ports::load_balancer::{Holding, LoadBalancer};
+use crate::records::deployment::Standby;
+use crate::rules::listener::Change;
+use crate::values::arn::{CertificateArn, ListenerArn};
+use crate::values::problem::{Problem, ServiceError};
+use crate::values::problem_types::Ours;
+
+impl<P: Ports> Work<'_, '_, P> {
+    /// After a proof that failed: what was there before comes back, once for one leaf, and only
+    /// what lasts until a person has had time to look. Else ours stays, and a person is needed.
+    pub(super) async fn not_proved(
+        &mut self,
+        switch: &Switch<'_>,
+        previously: Previously,
+        why: String,
+    ) -> Result<(), Halt> {
+        let (arn, ours) = (switch.at, &switch.arrived.arn);
+        let serial = switch.leaf().serial.clone();
+        let ends_soon = self.those_that_end_soon(arn).await;
+        let revoked = self.state.replaces_revoked();
+        let record = self.state.target_mut(TargetKind::Listener, arn.as_str());
+        // What is about to end is never served again.
+        record.standby.list.retain(|arn| !ends_soon.contains(arn));
+        (record.standby.default).take_if(|default| ends_soon.contains(default));
+        let was_undone = record.undone.as_ref() == Some(&serial);
+        if revoked || was_undone {
+            record.standby = Standby::default();
+        }
+        let comes_back = !record.standby.is_empty();
+        if comes_back {
+            record.undone = Some(serial);
+            // Also tells whether somebody else has the lease by now.
+            self.save().await?;
+        }
+        let held = self.put_back(arn, ours).await?;
+        let detail = format!("{arn}: {why}");
+        let record = self.state.target_mut(TargetKind::Listener, arn.as_str());
+        if !held.has(ours.as_str()) {
+            record.state = TargetState::Failed;
+            (record.certificate_arn, record.serial) = previously;
+        }
+        let stands = record.certificate_arn.as_ref().map(CertificateArn::as_str);
+        if held.default.as_deref() != stands {
+            record.default_since = None;
+        }
+        record.detail = Some(detail.clone());
+        self.deployed.note(Problem::ours(Ours::Unproved, detail));
+        if was_undone {
+            self.deployed.stays_unproved();
+        }
+        Ok(())
+    }
+
+    /// Returns which of those that stand by for a listener end before a person has had time to
+    /// look, as the certificate manager holds them. Of one that cannot be read the record decides,
+    /// where it is ours; one of others comes back.
+    async fn those_that_end_soon(&self, listener: &ListenerArn) -> BTreeSet<String> {
+        let region = listener.region();
+        let import = self.state.imports.get(region);
+        let superseded = import.into_iter().flat_map(|import| &import.superseded);
+        let ours: BTreeSet<&str> = superseded.map(|old| old.arn.as_str()).collect();
+        let record = self.state.target(listener.as_str());
+        let mut ends_soon = BTreeSet::new();
+        for stood in record.into_iter().flat_map(|it| it.standby.all()) {
+            let lasts = match self.leaf_under(region, stood).await {
+                Some(leaf) => {
+                    self.state
+                        .outlasts_attempts(leaf.not_after, self.cycle.clock.now())
+                        && self.state.revoked_at(&leaf.serial).is_none()
+                }
+                None if ours.contains(stood) => {
+                    (self.state.previous.as_deref()).is_some_and(|previous| {
+                        self.state
+                            .lasts_long_enough(previous, self.cycle.clock.now())
+                    })
+                }
+                None => true,
+            };
+            if !lasts {
+                ends_soon.insert(stood.to_owned());
+            }
+        }
+        ends_soon
+    }
+
+    /// Puts back what a switch that was not finished took off, of others: ours goes as well.
+    pub(crate) async fn give_back(
+        &mut self,
+        arn: &ListenerArn,
+        ours: &[String],
+    ) -> Result<(), Halt> {
+        let region = arn.region();
+        let record = self.state.target_mut(TargetKind::Listener, arn.as_str());
+        record.standby.list.retain(|stood| !ours.contains(stood));
+        (record.standby.default).take_if(|stood| ours.contains(stood));
+        if record.standby.is_empty() {
+            return Ok(());
+        }
+        let import = self.state.imports.get(region);
+        let Some(current) = import.and_then(|import| import.arn.clone()) else {
+            return Ok(());
+        };
+        self.put_back(arn, &current).await?;
+        Ok(())
+    }
+
+    /// After a proof that failed: what was taken off is put back, so that what was served is served. Returns what the
+    /// listener holds then.
+    async fn put_back(
+        &mut self,
+        arn: &ListenerArn,
+        ours: &CertificateArn,
+    ) -> Result<Holding, Halt> {
+        let balancer = self.cycle.ports.load_balancer(arn.region());
+        let failed =
+            |error: ServiceError| Halt::from(error.problem(Ours::LoadBalancer, arn.as_str()));
+        let mut held = balancer.certificates(arn).await.map_err(failed)?;
+        let record = self.state.target_mut(TargetKind::Listener, arn.as_str());
+        let standby = record.standby.clone();
+        let missing = standby.list.into_iter();
+        let missing = missing.filter(|was| !held.list.contains(was));
+        let mut changes: Vec<Change> = missing.map(Change::Add).collect();
+        // Somebody else may have chosen another default since: that one stays.
+        let is_ours = held.default.as_deref() == Some(ours.as_str());
+        if let Some(default) = standby.default.filter(|_| is_ours) {
+            changes.push(Change::SetDefault(default));
+        }
+        for change in &changes {
+            if let Change::SetDefault(back) | Change::Add(back) = change {
+                self.put_back.insert(back.clone());
+            }
+            self.apply(arn, change).await?;
+            self.note("put back", format!("{change:?} on {arn}"));
+            match change {
+                Change::SetDefault(default) => held.default = Some(default.clone()),
+                Change::Add(certificate) => held.list.push(certificate.clone()),
+                Change::Remove(_) => {}
+            }
+        }
+        self.state
+            .target_mut(TargetKind::Listener, arn.as_str())
+            .standby = Standby::default();
+        Ok(held)
+    }
+}

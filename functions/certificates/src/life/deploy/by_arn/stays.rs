@@ -1,0 +1,173 @@
+//! What stays on a listener where ours comes (rule 12), by the leaves that were looked at.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::contract::target::Placement;
+use crate::life::deploy::by_arn::placing::{Displaced, Placing};
+use crate::life::work::Work;
+use crate::ports::Ports;
+use crate::ports::certificate_manager::CertificateManager;
+use crate::ports::load_balancer::Holding;
+use crate::rules::takeover;
+use crate::values::arn::{CertificateArn, ListenerArn};
+use crate::values::chain::{Chain, Leaf};
+use crate::values::problem::Problem;
+use crate::values::problem_types::Ours;
+
+impl<P: Ports> Work<'_, '_, P> {
+    /// Whether a leaf lacks names that the document wants (`partial`).
+    pub(super) fn lacks_names(&self, leaf: &Leaf) -> bool {
+        let mut names = self.state.names_in_force(&self.in_force).iter();
+        names.any(|name| !leaf.names.iter().any(|held| held.covers(name)))
+    }
+
+    /// Returns which of the certificates that ours would take over from stay on a listener, each
+    /// with why: what carries our tags, what cannot be read, and what visitors would lose.
+    pub(super) async fn what_stays(
+        &self,
+        region: &str,
+        holding: &Holding,
+        placing: &Placing,
+        ours: &Leaf,
+    ) -> BTreeMap<String, Problem> {
+        let mut stays = BTreeMap::new();
+        for theirs in placing
+            .supersedes
+            .iter()
+            .filter(|theirs| holding.has(theirs))
+        {
+            if let Some(problem) = self.why_it_stays(region, theirs, ours).await {
+                stays.insert(theirs.clone(), problem);
+            }
+        }
+        for old in placing.old.iter().filter(|old| holding.has(old)) {
+            let leaf = self.leaf_under(region, old).await;
+            if let (Some(leaf), Ok(arn)) = (leaf, old.parse())
+                && let Some(problem) = self.loses_by(&arn, &leaf, ours)
+            {
+                stays.insert(old.clone(), problem);
+            }
+        }
+        stays
+    }
+
+    /// Why a certificate that the public does not trust is not put on a listener: another one
+    /// there, which it may trust, serves a name of it, and visitors might get this one instead.
+    pub(super) async fn shadows(
+        &self,
+        listener: &ListenerArn,
+        holding: &Holding,
+        arn: &CertificateArn,
+        ours: &Leaf,
+    ) -> Option<Problem> {
+        let held = self.state.certificate.as_ref()?;
+        if !self.cycle.judge().is_distrusted(held) || holding.has(arn.as_str()) {
+            return None;
+        }
+        let region = listener.region();
+        let import = self.state.imports.get(region);
+        let own: BTreeSet<&str> = import
+            .into_iter()
+            .flat_map(|import| &import.superseded)
+            .map(|old| old.arn.as_str())
+            .collect();
+        let now = self.cycle.clock.now();
+        let others = holding.list.iter().chain(&holding.default);
+        for other in others.filter(|other| !own.contains(other.as_str())) {
+            let Some(leaf) = self.leaf_under(region, other).await else {
+                continue;
+            };
+            if let Some(name) = takeover::shared_name(&leaf, ours, now) {
+                let detail = format!(
+                    "{} of {} is trusted by no public root, and {other} serves {name} on {listener}: \
+                     nothing is changed there; name another authority in the document, or set \
+                     authorities.{}.private to true if only machines of your own are to trust it",
+                    held.serial, held.directory, held.authority
+                );
+                return Some(Problem::ours(Ours::Untrusted, detail));
+            }
+        }
+        None
+    }
+
+    /// Why one of others that ours would take over from stays.
+    async fn why_it_stays(&self, region: &str, theirs: &str, ours: &Leaf) -> Option<Problem> {
+        if let Ok(arn) = theirs.parse()
+            && let Err(problem) = self.cycle.may_supersede(&self.in_force, &arn).await
+        {
+            return Some(problem);
+        }
+        let stays = |why: String| Some(Problem::ours(Ours::Supersedes, why));
+        let Some(leaf) = self.leaf_under(region, theirs).await else {
+            return stays(format!(
+                "{theirs} stays on the listener: it cannot be read, so nobody knows whom it serves; \
+                 take it off by hand if it serves nobody"
+            ));
+        };
+        let lost = takeover::lost(&leaf, ours, self.cycle.clock.now());
+        if lost.is_empty() {
+            return None;
+        }
+        let lost = lost.join(", ");
+        let names =
+            format!("{theirs} stays on the listener: without it visitors would lose {lost}");
+        stays(
+            match (takeover::same_kind(&leaf, ours), takeover::kind(&leaf)) {
+                (true, _) => format!("{names}; add these names here, or take it off by hand"),
+                (false, Some(kind)) => format!(
+                    "{names}, if they speak {kind} alone, as its key does and ours does not; have a document with a \
+                 key type of that kind as well, or take it off by hand"
+                ),
+                (false, None) => {
+                    format!("{names}: its key is of a kind that certloop does not know")
+                }
+            },
+        )
+    }
+
+    /// Returns a leaf as the certificate manager holds it; `None` where it cannot be read.
+    pub(super) async fn leaf_under(&self, region: &str, arn: &str) -> Option<Leaf> {
+        let arn = arn.parse::<CertificateArn>().ok()?;
+        let manager = self.cycle.ports.certificate_manager(region);
+        let pem = manager.leaf_pem(&arn).await.ok()??;
+        Some(Chain::parse(&pem).ok()?.leaf().clone())
+    }
+
+    /// What becomes of the present default where ours takes its place. What cannot be told must stay.
+    pub(super) async fn displaced(
+        &self,
+        region: &str,
+        holding: &Holding,
+        placing: &Placing,
+        ours: &Leaf,
+    ) -> Displaced {
+        let gives_way = |restore| Displaced {
+            keep: false,
+            restore,
+        };
+        let Some(default) = &holding.default else {
+            return gives_way(false);
+        };
+        if placing.placement == Placement::Sni
+            || *default == *placing.ours.as_str()
+            || placing.old.contains(default)
+            || placing.supersedes.contains(default)
+        {
+            return gives_way(true);
+        }
+        let Some(leaf) = self.leaf_under(region, default).await else {
+            return Displaced {
+                keep: true,
+                restore: true,
+            };
+        };
+        let now = self.cycle.clock.now();
+        if leaf.self_signed || leaf.not_after <= now {
+            return gives_way(false);
+        }
+        Displaced {
+            keep: leaf.names.is_empty() || !takeover::lost(&leaf, ours, now).is_empty(),
+            restore: true,
+        }
+    }
+}
