@@ -13,7 +13,7 @@ use crate::life::order::route_of;
 use crate::life::remove::wanted_nowhere;
 use crate::pass::context::Cycle;
 use crate::pass::halt::{state_problem, store_problem};
-use crate::pass::prospect::Place;
+use crate::pass::prospect::ListPlace;
 use crate::ports::Ports;
 use crate::ports::store::{self, Condition, Store, read_record, write_record};
 use crate::records::order::OrderRecord;
@@ -92,7 +92,7 @@ pub(crate) struct Plan {
     /// Why a deployment is needed and may be tried now.
     pub(crate) deploy: Option<String>,
     /// Where what is ordered takes a place of which there are only so many.
-    pub(crate) places: Vec<Place>,
+    pub(crate) places: Vec<ListPlace>,
     /// Why the bucket has to be swept, or the record written.
     pub(crate) sweep: bool,
     /// Whether everything of ours is to go.
@@ -514,7 +514,7 @@ impl<P: Ports> Case<'_, '_, P> {
         reason: &str,
         route: &OrderRoute<'_>,
         is_under_way: bool,
-    ) -> (Option<Waits>, Vec<Place>) {
+    ) -> (Option<Waits>, Vec<ListPlace>) {
         let without_problem = |reason: String, until| Waits {
             reason,
             until,
@@ -539,7 +539,7 @@ impl<P: Ports> Case<'_, '_, P> {
     }
 
     /// Returns what stands in the way of a new order, and where it takes a place.
-    async fn what_stands_ahead(&self, authority: &Authority) -> (Option<Waits>, Vec<Place>) {
+    async fn what_stands_ahead(&self, authority: &Authority) -> (Option<Waits>, Vec<ListPlace>) {
         let (wanted, state, now) = (self.wanted, self.state, self.now);
         // Where single names are in the way the order goes without them.
         let goes_without = |blocked: &Blocked| {

@@ -25,7 +25,7 @@ use crate::life::work::Work;
 use crate::pass::context::Cycle;
 use crate::pass::halt::store_problem;
 use crate::pass::patience::within;
-use crate::pass::prospect::Place;
+use crate::pass::prospect::ListPlace;
 use crate::ports::Ports;
 use crate::ports::store::{self, Store};
 use crate::values::names::CertificateName;
@@ -202,7 +202,7 @@ fn keep_back_what_has_no_place<P: Ports>(
     let wishes = due.iter().filter(|to_do| to_do.plan.order.is_some());
     let wishes: Vec<(&str, Vec<String>)> = wishes
         .map(|to_do| {
-            let places = to_do.plan.places.iter().map(Place::shared_by);
+            let places = to_do.plan.places.iter().map(ListPlace::shared_by);
             (to_do.wanted.name.as_str(), places.collect())
         })
         .collect();

@@ -8,9 +8,9 @@ use crate::pass::context::Cycle;
 use crate::pass::halt::{Failing, Halt};
 use crate::pass::patience::within;
 use crate::ports::Ports;
-use crate::ports::store::{self, Condition, Store, StoreError, write_record};
+use crate::ports::store::{self, Condition, StoreError, write_record};
 use crate::records::certificate::Held;
-use crate::records::state::{LONGEST_LEASE, Lease, Leftovers, State};
+use crate::records::state::{LONGEST_LEASE, Lease, State};
 use crate::rules::targets::Deployed;
 use crate::values::instant::whole_seconds;
 use crate::values::lifetime;
@@ -209,45 +209,6 @@ impl<'c, 'p, P: Ports> Work<'c, 'p, P> {
             until: self.cycle.clock.now(),
             problem: None,
         }
-    }
-
-    /// Deletes what the record says is left over: tokens nobody asks for any more, keys that have served, old vault entries.
-    pub(crate) async fn sweep(&mut self) -> Result<(), Halt> {
-        let now = self.cycle.clock.now();
-        if self.state.leftovers.is_empty(now) {
-            return Ok(());
-        }
-        let store = self.cycle.ports.store();
-        let leftovers = &self.state.leftovers;
-        let mut asked_for = leftovers.asked_for.clone();
-        let over = asked_for.extract_if(.., |_, until| until.is_over(now));
-        let over: Vec<String> = over.map(|(token, _)| token).collect();
-        let mut keys: Vec<String> = leftovers
-            .tokens
-            .iter()
-            .filter(|token| !asked_for.contains_key(*token))
-            .chain(&over)
-            .map(|token| format!("challenges/{token}"))
-            .collect();
-        keys.extend(
-            leftovers
-                .serials
-                .iter()
-                .map(|serial| store::vault_key(&self.wanted.name, serial)),
-        );
-        if leftovers.pending_key {
-            keys.push(store::pending_key(&self.wanted.name));
-        }
-        for outcome in
-            futures_util::future::join_all(keys.iter().map(|key| store.delete(key))).await
-        {
-            outcome?;
-        }
-        self.state.leftovers = Leftovers {
-            asked_for,
-            ..Leftovers::default()
-        };
-        Ok(())
     }
 
     /// Asks about the certificate that has just been issued.

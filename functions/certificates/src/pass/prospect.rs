@@ -21,14 +21,14 @@ pub(crate) struct Prospect {
     /// Why the certificate could go on none of its targets.
     pub(crate) problem: Option<Problem>,
     /// Where it takes a place of which there are only so many.
-    pub(crate) places: Vec<Place>,
+    pub(crate) places: Vec<ListPlace>,
 }
 
 /// A place in the certificate list of a listener: its load balancer has only so many.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Place(ListenerArn);
+pub(crate) struct ListPlace(ListenerArn);
 
-impl Place {
+impl ListPlace {
     /// Returns the text that is the same for all places that are counted together.
     pub(crate) fn shared_by(&self) -> String {
         balancer_of(&self.0)
@@ -89,7 +89,7 @@ impl<P: Ports> Cycle<'_, P> {
         for target in &wanted.targets {
             match self.ahead(wanted, state, target).await {
                 Ahead::Open => {}
-                Ahead::TakesPlace(listener) => prospect.places.push(Place(listener)),
+                Ahead::TakesPlace(listener) => prospect.places.push(ListPlace(listener)),
                 Ahead::Closed(problem) => {
                     closed += 1;
                     first.get_or_insert(problem);
@@ -195,7 +195,7 @@ impl<P: Ports> Cycle<'_, P> {
     }
 
     /// Returns why there is no room for a further certificate, where one was refused.
-    pub(crate) fn refused_room(&self, place: &Place) -> Option<Problem> {
+    pub(crate) fn refused_room(&self, place: &ListPlace) -> Option<Problem> {
         let was_refused = self.full.borrow().contains(&place.shared_by());
         was_refused.then(|| self.is_full(&place.0)).flatten()
     }

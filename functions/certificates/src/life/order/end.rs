@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::life::order::poll::OrderOf;
+use crate::life::order::validation;
 use crate::life::work::Work;
 use crate::pass::halt::{Failing, Halt};
 use crate::ports::Ports;
@@ -39,19 +40,16 @@ impl<P: Ports> Work<'_, '_, P> {
         let until = AskedFor(
             crate::values::instant::whole_seconds(self.cycle.clock.now()) + STILL_ASKED_FOR,
         );
-        let tokens = &self.state.leftovers.tokens;
-        let still_asked_for: Vec<_> = authorizations
-            .iter()
-            .filter(|authorization| authorization.status == AuthorizationStatus::Pending)
-            .filter_map(|authorization| Some(authorization.http01.as_ref()?.token.clone()))
-            .filter(|token| tokens.contains(token))
-            .map(|token| (token, until))
-            .collect();
-        self.state.leftovers.asked_for.extend(still_asked_for);
+        let pending = (authorizations.iter())
+            .filter(|authorization| authorization.status == AuthorizationStatus::Pending);
+        for authorization in pending {
+            validation::keep(authorization, &mut self.state.leftovers, until);
+        }
         let failed: Vec<(String, Refusal)> = authorizations
             .into_iter()
             .filter_map(|authorization| {
-                Some((authorization.identifier, authorization.http01?.error?))
+                let name = authorization.identifier.clone();
+                Some((name, validation::error_of(authorization)?))
             })
             .collect();
         let Some((_, first)) = failed.first() else {
@@ -145,11 +143,8 @@ impl<P: Ports> Work<'_, '_, P> {
     /// An order that is given up may be in validation: its authority goes on asking for the tokens for a while.
     fn keep_tokens_for_now(&mut self) {
         let now = crate::values::instant::whole_seconds(self.cycle.clock.now());
-        let leftovers = &mut self.state.leftovers;
-        for token in &leftovers.tokens {
-            let until = AskedFor(now + STILL_ASKED_FOR);
-            leftovers.asked_for.entry(token.clone()).or_insert(until);
-        }
+        let until = AskedFor(now + STILL_ASKED_FOR);
+        validation::keep_all(&mut self.state.leftovers, until);
     }
 
     /// Notes what the vault holds and no record names: a stop came between the certificate and the state.

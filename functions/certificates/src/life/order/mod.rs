@@ -6,7 +6,9 @@ pub mod place;
 mod poll;
 pub mod pursue;
 pub(crate) mod route;
+mod sweep;
 pub mod validate;
+mod validation;
 
 use crate::contract::certificate::Wanted;
 use crate::contract::settings::Authority;

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use time::OffsetDateTime;
+
 use crate::contract::certificate::Wanted;
 use crate::contract::settings::Authority;
 use crate::life::order::route::OrderRoute;
@@ -17,6 +19,7 @@ use crate::records::state::State;
 use crate::rules::ledger::{Blocked, Left, OrderFate, Purpose, registered_domain};
 use crate::rules::order_names::{self, Blame};
 use crate::rules::targets::regions;
+use crate::values::instant::whole_seconds;
 use crate::values::names::DnsName;
 use crate::values::problem::{self, Problem, REPLACES_NOT_ECHOED, Refusal};
 use crate::values::problem_types::Ours;
@@ -120,26 +123,7 @@ impl<P: Ports> Work<'_, '_, P> {
             authority,
             is_rehearsal,
         } = *route;
-        let offered = account.profiles();
-        let unknown = (self.wanted.profile.clone()).filter(|profile| !offered.contains(profile));
-        // The profile belongs to the preferred authority; another stands in without it.
-        let stands_in = is_rehearsal || self.wanted.authorities.first() != Some(&authority.key);
-        let profile = match &unknown {
-            Some(_) if stands_in => None,
-            _ => self.wanted.profile.clone(),
-        };
-        if let Some(profile) = unknown.filter(|_| !stands_in) {
-            let known = if offered.is_empty() {
-                "no profiles".to_owned()
-            } else {
-                offered.join(", ")
-            };
-            let detail = format!(
-                "profile: {} does not offer {profile:?}; it offers {known}",
-                authority.directory
-            );
-            return Err(Problem::ours(Ours::Profile, detail).into());
-        }
+        let profile = self.profile_at(route, account)?;
         let held = self.state.certificate.as_ref().filter(|_| !is_rehearsal);
         let now = self.cycle.clock.now();
         let replaces = held
@@ -150,36 +134,9 @@ impl<P: Ports> Work<'_, '_, P> {
             profile,
         };
         self.heed_caa(authority, &asked.names).await?;
-        let mut reserved = self
-            .reserve(authority, &asked.names, replaces.is_some())
+        let (order, reserved) = self
+            .make_order(authority, account, &asked, replaces)
             .await?;
-        let mut made = self
-            .ask_for_order(account, &asked, replaces.as_deref())
-            .await;
-        if let (Some(predecessor), Err(refusal)) = (&replaces, &made)
-            && refusal.may_be_about_replaces()
-        {
-            let why = format!("{predecessor}: {}; ordered without it", refusal.detail);
-            self.never_made(authority, &reserved, refusal).await?;
-            let kind = refusal.kind.clone();
-            self.refuse_replaces(refusal.status != Some(500));
-            self.note("replaces refused", why);
-            // Now it is an order like any other, to the limits as well.
-            reserved = self.reserve(authority, &asked.names, false).await?;
-            made = self.ask_for_order(account, &asked, None).await;
-            // The same answer without it: then it was about something else.
-            self.refuse_replaces(match &made {
-                Ok(_) => true,
-                Err(refusal) => refusal.kind != kind,
-            });
-        }
-        let order = match made {
-            Ok(order) => order,
-            Err(refusal) => {
-                self.never_made(authority, &reserved, &refusal).await?;
-                return Err(self.refused(authority, &asked.names, refusal).await);
-            }
-        };
         if asked.profile != self.wanted.profile {
             let why = format!("{} does not offer the profile", authority.key);
             self.note("without profile", why);
@@ -193,24 +150,89 @@ impl<P: Ports> Work<'_, '_, P> {
             url: order.url().to_owned(),
             stage: Stage::Ordered,
             reason: reason.to_owned(),
-            ordered_at: Some(crate::values::instant::whole_seconds(
-                self.cycle.clock.now(),
-            )),
+            ordered_at: Some(whole_seconds(self.cycle.clock.now())),
             unreachable_once: false,
             not_before: None,
             reserved,
             rehearsal: is_rehearsal,
         });
-        self.note(
-            if is_rehearsal {
-                "rehearsing"
-            } else {
-                "ordered"
-            },
-            order.url(),
-        );
+        let step = match is_rehearsal {
+            true => "rehearsing",
+            false => "ordered",
+        };
+        self.note(step, order.url());
         self.save().await?;
         Ok(order)
+    }
+
+    /// Returns the profile to order there. It belongs to the preferred authority; another stands in
+    /// without it.
+    fn profile_at<A: Account>(
+        &self,
+        route: &OrderRoute<'_>,
+        account: &A,
+    ) -> Result<Option<String>, Problem> {
+        let authority = route.authority;
+        let offered = account.profiles();
+        let wanted = self.wanted.profile.clone();
+        let unknown = wanted.as_ref().filter(|profile| !offered.contains(profile));
+        let Some(profile) = unknown else {
+            return Ok(wanted);
+        };
+        if route.is_rehearsal || self.wanted.authorities.first() != Some(&authority.key) {
+            return Ok(None);
+        }
+        let known = if offered.is_empty() {
+            "no profiles".to_owned()
+        } else {
+            offered.join(", ")
+        };
+        let detail = format!(
+            "profile: {} does not offer {profile:?}; it offers {known}",
+            authority.directory
+        );
+        Err(Problem::ours(Ours::Profile, detail))
+    }
+
+    /// Makes an order within the authority's limits. What it refuses about the certificate that is
+    /// to be replaced costs one more attempt without that.
+    async fn make_order<A: Account>(
+        &mut self,
+        authority: &Authority,
+        account: &A,
+        asked: &Asked,
+        replaces: Option<String>,
+    ) -> Result<(A::Order, Reserved), Halt> {
+        let mut reserved = self
+            .reserve(authority, &asked.names, replaces.is_some())
+            .await?;
+        let mut made = self
+            .ask_for_order(account, asked, replaces.as_deref())
+            .await;
+        if let (Some(predecessor), Err(refusal)) = (&replaces, &made)
+            && refusal.may_be_about_replaces()
+        {
+            let why = format!("{predecessor}: {}; ordered without it", refusal.detail);
+            self.never_made(authority, &reserved, refusal).await?;
+            let kind = refusal.kind.clone();
+            self.refuse_replaces(refusal.status != Some(500));
+            self.note("replaces refused", why);
+            // Now it is an order like any other, to the limits as well.
+            reserved = self.reserve(authority, &asked.names, false).await?;
+            made = self.ask_for_order(account, asked, None).await;
+            // The same answer without it: then it was about something else.
+            self.refuse_replaces(match &made {
+                Ok(_) => true,
+                Err(refusal) => refusal.kind != kind,
+            });
+        }
+        match made {
+            Ok(order) => Ok((order, reserved)),
+            Err(refusal) => {
+                self.never_made(authority, &reserved, &refusal).await?;
+                Err(self.refused(authority, &asked.names, refusal).await)
+            }
+        }
     }
 
     fn refuse_replaces(&mut self, refused: bool) {
@@ -338,46 +360,14 @@ impl<P: Ports> Work<'_, '_, P> {
     ) -> Halt {
         let problem = refusal.problem();
         let paused = problem::is_paused(&refusal);
-        let said_of = |about: &dyn Fn(&DnsName) -> bool| -> Vec<DnsName> {
-            names.iter().filter(|name| about(name)).cloned().collect()
-        };
-        let detail = &refusal.detail;
-        let named = said_of(&|name| mentions(detail, name.as_str()));
-        let under = said_of(&|name| mentions(detail, &registered_domain(name)));
+        let named = said_of(names, |name| mentions(&refusal.detail, name.as_str()));
         let until = match refusal.retry_after {
             Some(until) => Some(until),
             None => paused.then(|| self.cycle.clock.now() + A_DAY),
         };
         let is_limit = refusal.word() == "rateLimited" || matches!(refusal.status, Some(429 | 503));
         if let Some(until) = until.filter(|_| paused || is_limit) {
-            let (cycle, problem) = (self.cycle, problem.clone());
-            if paused {
-                let names = match named.is_empty() {
-                    true => names,
-                    false => &named,
-                };
-                cycle
-                    .ledgers
-                    .hold_names(authority, names, until, problem)
-                    .await;
-            } else if detail.contains("exact set of") {
-                // Nobody else orders these names; the certificate's own failure remembers it.
-            } else if !under.is_empty() && detail.contains("certificates") {
-                cycle
-                    .ledgers
-                    .hold_domains(authority, &under, until, problem)
-                    .await;
-            } else if !named.is_empty() {
-                cycle
-                    .ledgers
-                    .hold_names(authority, &named, until, problem)
-                    .await;
-            } else {
-                cycle
-                    .ledgers
-                    .hold_authority(authority, until, problem)
-                    .await;
-            }
+            self.hold(authority, names, &named, &refusal, until).await;
         }
         let blame = |name: &DnsName| Blame {
             name: name.clone(),
@@ -393,6 +383,42 @@ impl<P: Ports> Work<'_, '_, P> {
             problem,
         })
     }
+
+    /// Holds what a refusal is about until then; `named`: those of the names that it mentions.
+    async fn hold(
+        &self,
+        authority: &Authority,
+        names: &[DnsName],
+        named: &[DnsName],
+        refusal: &Refusal,
+        until: OffsetDateTime,
+    ) {
+        let (ledgers, problem) = (&self.cycle.ledgers, refusal.problem());
+        let detail = &refusal.detail;
+        let under = said_of(names, |name| mentions(detail, &registered_domain(name)));
+        if problem::is_paused(refusal) {
+            let names = match named.is_empty() {
+                true => names,
+                false => named,
+            };
+            ledgers.hold_names(authority, names, until, problem).await;
+        } else if detail.contains("exact set of") {
+            // Nobody else orders these names; the certificate's own failure remembers it.
+        } else if !under.is_empty() && detail.contains("certificates") {
+            ledgers
+                .hold_domains(authority, &under, until, problem)
+                .await;
+        } else if !named.is_empty() {
+            ledgers.hold_names(authority, named, until, problem).await;
+        } else {
+            ledgers.hold_authority(authority, until, problem).await;
+        }
+    }
+}
+
+/// Returns those of the names that something is said about.
+fn said_of(names: &[DnsName], is_said: impl Fn(&DnsName) -> bool) -> Vec<DnsName> {
+    names.iter().filter(|name| is_said(name)).cloned().collect()
 }
 
 /// What an order asks for.

@@ -9,7 +9,7 @@ use crate::contract::settings::CheckMode;
 use crate::contract::target::Placement;
 use crate::life::deploy::by_arn::change::Applied;
 use crate::life::deploy::by_arn::import::Arrived;
-use crate::life::deploy::by_arn::placing::{Proof, Switch, Switched, placing, says_default};
+use crate::life::deploy::by_arn::placing::{ProofOutcome, Switch, Switched, placing, says_default};
 use crate::life::deploy::by_arn::prove::{ToProve, Verdict};
 use crate::life::work::Work;
 use crate::pass::contention::MayNot;
@@ -30,7 +30,7 @@ impl<P: Ports> Work<'_, '_, P> {
         at: &ListenerArn,
         placement: Placement,
         arrived: &Arrived<'_>,
-    ) -> Result<Proof, Halt> {
+    ) -> Result<ProofOutcome, Halt> {
         self.grant("switching a listener", LEAST_TO_SWITCH, LEAST_TO_SWITCH)?;
         let (listener, before) = self.look_at(at).await?;
         self.note_found(at, &before, &arrived.arn);
@@ -52,11 +52,11 @@ impl<P: Ports> Work<'_, '_, P> {
         match self.prove(&to_prove).await? {
             Verdict::NotProved(why) => {
                 self.not_proved(&switch, switched.previously, why).await?;
-                Ok(Proof::Failed)
+                Ok(ProofOutcome::Failed)
             }
             Verdict::Passed => {
                 self.note_passed(switch, &held);
-                Ok(Proof::Passed)
+                Ok(ProofOutcome::Passed)
             }
         }
     }

@@ -20,7 +20,7 @@ use crate::contract::settings::CheckMode;
 use crate::contract::target::{ListenerAt, Placement, Target};
 use crate::life::deploy::by_arn::import::{Arrived, Imported, Region};
 use crate::life::deploy::by_arn::needed::has_a_place_still;
-use crate::life::deploy::by_arn::placing::Proof;
+use crate::life::deploy::by_arn::placing::ProofOutcome;
 use crate::life::deploy::issued::{Brought, Issued};
 use crate::life::work::Work;
 use crate::pass::halt::Halt;
@@ -73,11 +73,11 @@ impl<P: Ports> Work<'_, '_, P> {
             let proof = match target {
                 Target::CertificateManager { .. } => {
                     self.note_imported(target, &arrived);
-                    Proof::Passed
+                    ProofOutcome::Passed
                 }
                 Target::Listener { .. } if self.is_contended(target, &arrived.arn).await => {
                     self.note_contended(target, &arrived).await;
-                    Proof::Passed
+                    ProofOutcome::Passed
                 }
                 Target::Listener { at, placement } => {
                     let id = target.id(&self.state, &self.cycle.home);
@@ -89,7 +89,7 @@ impl<P: Ports> Work<'_, '_, P> {
                     self.note_failure(target, placed)?
                 }
             };
-            all_proved &= proof == Proof::Passed;
+            all_proved &= proof == ProofOutcome::Passed;
         }
         if !all_proved {
             self.undo_import(region, &arrived.arn, &targets).await?;
@@ -195,7 +195,7 @@ impl<P: Ports> Work<'_, '_, P> {
         at: &ListenerAt,
         placement: Placement,
         arrived: &Arrived<'_>,
-    ) -> Result<Proof, Halt> {
+    ) -> Result<ProofOutcome, Halt> {
         let (listener, made) = self.listener_at(at, &arrived.arn).await?;
         let placed = self.place_on(&listener, placement, arrived).await;
         let record = (self.state).target_mut(TargetKind::Listener, listener.as_str());
@@ -210,8 +210,8 @@ impl<P: Ports> Work<'_, '_, P> {
     fn note_failure(
         &mut self,
         target: &Target,
-        placed: Result<Proof, Halt>,
-    ) -> Result<Proof, Halt> {
+        placed: Result<ProofOutcome, Halt>,
+    ) -> Result<ProofOutcome, Halt> {
         let problem = match placed {
             Err(Halt::Failed(failing)) => failing.problem,
             placed => return placed,
@@ -225,7 +225,7 @@ impl<P: Ports> Work<'_, '_, P> {
         }
         record.detail = Some(problem.detail.clone());
         self.deployed.note(problem);
-        Ok(Proof::Passed)
+        Ok(ProofOutcome::Passed)
     }
 
     /// Returns a certificate without its key, as the certificate manager of a region holds it.

@@ -125,7 +125,7 @@ impl Switch<'_> {
 
 /// Whether the proof let a certificate pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Proof {
+pub(super) enum ProofOutcome {
     Passed,
     Failed,
 }

@@ -1,0 +1,93 @@
+//! The port to the ways of validation: how control over a name is shown. What a challenge of one
+//! way is stands behind [`http_01`].
+//!
+//! A new way is a variant here and a file beside that one. It remembers what it prepares before it
+//! is there (rule 2), looks whether the authority would see it (rule 9), and cleans up by what it
+//! remembered, also in a later pass.
+
+mod http_01;
+
+use time::OffsetDateTime;
+
+use crate::life::order::validation::http_01::File;
+use crate::life::work::Work;
+use crate::pass::halt::Halt;
+use crate::ports::Ports;
+use crate::ports::authority::Authorization;
+use crate::records::state::{AskedFor, Leftovers};
+use crate::values::names::DnsName;
+use crate::values::problem::{Problem, Refusal};
+
+/// What an authority is to see for a name, by the way of validation.
+pub(super) enum Challenge {
+    /// A file on the name's own host.
+    Http01(File),
+}
+
+impl Challenge {
+    /// Chooses the challenge by which a name is validated.
+    pub(super) fn of(name: DnsName, authorization: Authorization) -> Result<Self, Problem> {
+        File::of(name, authorization).map(Self::Http01)
+    }
+
+    pub(super) fn name(&self) -> &DnsName {
+        match self {
+            Self::Http01(file) => &file.name,
+        }
+    }
+}
+
+impl<P: Ports> Work<'_, '_, P> {
+    /// Prepares what the authority is to see. What is left of it is known before it is there.
+    pub(super) async fn prepare(&mut self, challenges: &[Challenge]) -> Result<(), Halt> {
+        for challenge in challenges {
+            match challenge {
+                Challenge::Http01(file) => file.remember(&mut self.state.leftovers),
+            }
+        }
+        self.note("presenting", names_of(challenges));
+        self.save().await?;
+        self.put_files(&files(challenges)).await
+    }
+
+    /// Looks whether the authority would see what was prepared (rule 9).
+    pub(super) async fn see_for_ourselves(&mut self, challenges: &[Challenge]) -> Result<(), Halt> {
+        self.fetch_files(&files(challenges)).await
+    }
+}
+
+fn files(challenges: &[Challenge]) -> Vec<&File> {
+    let files = challenges.iter().map(|challenge| match challenge {
+        Challenge::Http01(file) => file,
+    });
+    files.collect()
+}
+
+/// Returns the names of challenges, as the history tells them.
+pub(super) fn names_of(challenges: &[Challenge]) -> String {
+    let names: Vec<&str> = challenges.iter().map(|it| it.name().as_str()).collect();
+    names.join(", ")
+}
+
+/// Returns why an authorization failed.
+pub(super) fn error_of(authorization: Authorization) -> Option<Refusal> {
+    http_01::error_of(authorization)
+}
+
+/// Keeps what the authority may go on asking for: it is at work on this authorization.
+pub(super) fn keep(authorization: &Authorization, leftovers: &mut Leftovers, until: AskedFor) {
+    http_01::keep(authorization, leftovers, until);
+}
+
+/// Keeps all that was prepared for a while: the authority may be at work on any of it.
+pub(super) fn keep_all(leftovers: &mut Leftovers, until: AskedFor) {
+    http_01::keep_all(leftovers, until);
+}
+
+/// Returns the objects of which nobody asks for any more, and the leftovers without them.
+pub(super) fn not_asked_for(
+    leftovers: &Leftovers,
+    now: OffsetDateTime,
+) -> (Vec<String>, Leftovers) {
+    http_01::not_asked_for(leftovers, now)
+}
