@@ -17,14 +17,14 @@ use crate::pass::prospect::ListPlace;
 use crate::ports::Ports;
 use crate::ports::store::{self, Condition, Store, read_record, write_record};
 use crate::records::order::OrderRecord;
-use crate::records::state::{Removal, State};
+use crate::records::state::{Lease, Removal, State};
 use crate::rules::ledger::Blocked;
 use crate::rules::news;
 use crate::rules::order_names;
 use crate::rules::renewal::Decision;
 use crate::rules::standing::kept_reason;
 use crate::rules::targets::is_deployed;
-use crate::values::instant::rfc3339;
+use crate::values::instant::{rfc3339, whole_seconds};
 use crate::values::names::CertificateName;
 use crate::values::problem::{Failure, Problem};
 use crate::values::problem_types::Ours;
@@ -75,11 +75,26 @@ impl ToDo {
 }
 
 /// A certificate as it was read.
-struct Seen<'s> {
-    name: &'s CertificateName,
-    document: &'s str,
-    state: &'s State,
-    etag: Option<&'s str>,
+struct Seen<'n> {
+    name: &'n CertificateName,
+    /// The document's ETag, empty where there is none.
+    document: String,
+    state: State,
+    etag: Option<String>,
+    /// Whether the record is to be written whatever else is done.
+    is_to_be_written: bool,
+}
+
+impl Seen<'_> {
+    fn work(self, wanted: Wanted, plan: Plan) -> Look {
+        Look::Work(Box::new(ToDo {
+            wanted,
+            document: self.document,
+            state: self.state,
+            etag: self.etag,
+            plan,
+        }))
+    }
 }
 
 /// What the decision about one certificate came to.
@@ -139,7 +154,7 @@ impl Plan {
     }
 }
 
-/// Looks at document, state and listeners, and says what is to be done. Changes nothing but what is known of the renewal,
+/// Looks at document, state and targets, and says what is to be done. Changes nothing but what is known of the renewal,
 /// where the authority is to be asked about it.
 pub(crate) async fn look<P: Ports>(
     cycle: &Cycle<'_, P>,
@@ -164,7 +179,7 @@ pub(crate) async fn look<P: Ports>(
         &cycle.settings,
         cycle.account_id.as_deref(),
     );
-    let (mut state, mut etag) = match state {
+    let (mut state, etag) = match state {
         Some((state, etag)) => (state, Some(etag)),
         None => (State::default(), None),
     };
@@ -181,88 +196,106 @@ pub(crate) async fn look<P: Ports>(
         state.removing = None;
     }
     state.note_document(&object.etag, wanted.as_ref().ok());
-    let is_free = state.lease_in_force(cycle.clock.now()).is_none();
-    if is_free && wanted.is_ok() && cycle.update_renewal(&mut state).await {
-        let key = store::state_key(name);
-        let condition = etag
-            .as_deref()
-            .map_or(Condition::Absent, Condition::Matches);
-        match write_record(store, &key, &mut state, condition).await {
-            Ok(written) => etag = Some(written),
-            // Whoever was faster goes by what they read; what was told is asked for again.
-            Err(error) => {
-                tracing::warn!(certificate.name = %name, %error, "renewal information not stored");
-            }
-        }
-    }
-    let seen = Seen {
+    let mut seen = Seen {
         name,
-        document: &object.etag,
-        state: &state,
-        etag: etag.as_deref(),
+        document: object.etag,
+        state,
+        etag,
+        is_to_be_written: is_revived || is_news,
     };
-    let settled = |entry: Entry, wanted: Option<&Wanted>| {
-        Ok(settled(
-            cycle,
-            &seen,
-            cycle.judge().with_state(entry, &state, wanted),
-            wanted,
-        ))
-    };
-    let wanted = match wanted {
-        Ok(wanted) => wanted,
+    match wanted {
+        Ok(wanted) => {
+            ask_when_to_renew(cycle, &mut seen).await;
+            Ok(look_at_wanted(cycle, seen, wanted, force).await)
+        }
         Err(invalid) => {
             let detail = format!("certificates/{name}.json: {invalid}");
-            return settled(
-                Entry::failed(
-                    name.as_str(),
-                    Problem::ours(Ours::InvalidDocument, detail),
-                    None,
-                ),
-                None,
-            );
+            let problem = Problem::ours(Ours::InvalidDocument, detail);
+            let entry = Entry::failed(name.as_str(), problem, None);
+            Ok(settled_as_it_stands(cycle, &seen, entry, None))
         }
-    };
-    cycle.note_claims(&wanted, &state);
-    cycle.note_refusals(&state);
+    }
+}
+
+/// Asks the authority when to renew, where that is due, and stores what it said.
+async fn ask_when_to_renew<P: Ports>(cycle: &Cycle<'_, P>, seen: &mut Seen<'_>) {
+    let Seen {
+        name, state, etag, ..
+    } = seen;
+    let is_free = state.lease_in_force(cycle.clock.now()).is_none();
+    if !is_free || !cycle.update_renewal(state).await {
+        return;
+    }
+    let key = store::state_key(name);
+    let condition = etag
+        .as_deref()
+        .map_or(Condition::Absent, Condition::Matches);
+    match write_record(cycle.ports.store(), &key, state, condition).await {
+        Ok(written) => *etag = Some(written),
+        // Whoever was faster goes by what they read; what was told is asked for again.
+        Err(error) => {
+            tracing::warn!(certificate.name = %name, %error, "renewal information not stored");
+        }
+    }
+}
+
+/// Looks at a certificate that a document wants.
+async fn look_at_wanted<P: Ports>(
+    cycle: &Cycle<'_, P>,
+    seen: Seen<'_>,
+    wanted: Wanted,
+    force: bool,
+) -> Look {
+    let (name, state) = (seen.name, &seen.state);
+    cycle.note_claims(&wanted, state);
+    cycle.note_refusals(state);
     let now = cycle.clock.now();
     if let Some(lease) = state.lease_in_force(now) {
-        let mut entry = Entry::bare(
-            name.as_str(),
-            Outcome::Waiting,
-            "another invocation is working on it",
-        );
-        entry.next_attempt = Some(lease.until);
-        let entry = cycle.judge().with_state(entry, &state, Some(&wanted));
-        return Ok(Look::Settled(Box::new(entry)));
+        let entry = held_by_another(name, lease);
+        let entry = cycle.judge().with_state(entry, state, Some(&wanted));
+        return Look::Settled(Box::new(entry));
     }
-    let plan = match plan_for(cycle, &wanted, &object.etag, &state, force).await {
+    let plan = match plan_for(cycle, &wanted, &seen.document, state, force).await {
         Ok(plan) => Plan {
             // One that never was written down begins to count the time for which it is not served.
-            sweep: plan.sweep || is_revived || is_news || etag.is_none(),
+            sweep: plan.sweep || seen.is_to_be_written || seen.etag.is_none(),
             ..plan
         },
         Err(problem) => {
-            return settled(Entry::failed(name.as_str(), problem, None), Some(&wanted));
+            let entry = Entry::failed(name.as_str(), problem, None);
+            return settled_as_it_stands(cycle, &seen, entry, Some(&wanted));
         }
     };
     if !plan.is_idle() {
-        return Ok(Look::Work(Box::new(ToDo {
-            wanted,
-            document: object.etag,
-            state,
-            etag,
-            plan,
-        })));
+        return seen.work(wanted, plan);
     }
     let entry = match plan.waiting {
         Some(held) => held.entry(name),
         None => {
-            cycle.outlook.note(&wanted, &state);
-            Entry::bare(name.as_str(), Outcome::Kept, kept_reason(&state, now))
+            cycle.outlook.note(&wanted, state);
+            Entry::bare(name.as_str(), Outcome::Kept, kept_reason(state, now))
         }
     };
-    settled(entry, Some(&wanted))
+    settled_as_it_stands(cycle, &seen, entry, Some(&wanted))
+}
+
+/// Returns what is told of a certificate that another invocation is at work on.
+fn held_by_another(name: &CertificateName, lease: &Lease) -> Entry {
+    let reason = "another invocation is working on it";
+    let mut entry = Entry::bare(name.as_str(), Outcome::Waiting, reason);
+    entry.next_attempt = Some(lease.until);
+    entry
+}
+
+/// Settles a certificate with what its record says of it.
+fn settled_as_it_stands<P: Ports>(
+    cycle: &Cycle<'_, P>,
+    seen: &Seen<'_>,
+    entry: Entry,
+    wanted: Option<&Wanted>,
+) -> Look {
+    let entry = cycle.judge().with_state(entry, &seen.state, wanted);
+    settled(cycle, seen, entry, wanted)
 }
 
 /// Settles a certificate for which nothing is to be done now but that people may have to be told of.
@@ -274,7 +307,7 @@ fn settled<P: Ports>(
 ) -> Look {
     let names = wanted.iter().flat_map(|wanted| &wanted.domains);
     let names = names.map(ToString::to_string).collect();
-    let found = cycle.notifier.found(&entry, seen.state, names);
+    let found = cycle.notifier.found(&entry, &seen.state, names);
     if seen.state.lease_in_force(cycle.clock.now()).is_some()
         || !news::is_news(&found, &cycle.settings.notify)
     {
@@ -283,11 +316,11 @@ fn settled<P: Ports>(
     Look::Work(Box::new(ToDo {
         wanted: match wanted {
             Some(wanted) => wanted.clone(),
-            None => wanted_nowhere(seen.name, seen.state),
+            None => wanted_nowhere(seen.name, &seen.state),
         },
-        document: seen.document.to_owned(),
+        document: seen.document.clone(),
         state: seen.state.clone(),
-        etag: seen.etag.map(str::to_owned),
+        etag: seen.etag.clone(),
         plan: Plan {
             tell: Some(Box::new(entry)),
             ..Plan::default()
@@ -308,67 +341,68 @@ fn has_to_tell<P: Ports>(cycle: &Cycle<'_, P>, state: &State) -> bool {
 fn look_at_orphan<P: Ports>(
     cycle: &Cycle<'_, P>,
     name: &CertificateName,
-    mut state: State,
+    state: State,
     etag: String,
 ) -> Look {
     let now = cycle.clock.now();
     if let Some(lease) = state.lease_in_force(now) {
-        let reason = "another invocation is working on it";
-        let mut entry = Entry::bare(name.as_str(), Outcome::Waiting, reason);
-        entry.next_attempt = Some(lease.until);
-        return Look::Settled(Box::new(entry));
+        return Look::Settled(Box::new(held_by_another(name, lease)));
     }
     let wanted = wanted_nowhere(name, &state);
-    let seen = |state| Seen {
+    let mut seen = Seen {
         name,
-        document: "",
+        document: String::new(),
         state,
-        etag: Some(&etag),
+        etag: Some(etag),
+        is_to_be_written: false,
     };
-    let work = |state: State, plan: Plan| {
-        Look::Work(Box::new(ToDo {
-            wanted: wanted.clone(),
-            document: String::new(),
-            state,
-            etag: Some(etag.clone()),
-            plan,
-        }))
-    };
-    // What people know of a document that came to nothing ends before its record goes.
-    if state.removing.is_none() && state.is_nothing() && has_to_tell(cycle, &state) {
-        let entry = Entry::bare(name.as_str(), Outcome::Removed, "the document is gone");
-        return settled(cycle, &seen(&state), entry, Some(&wanted));
+    if seen.state.removing.is_some() {
+        return look_at_removal(cycle, seen, wanted);
     }
-    if state.removing.is_none() && (cycle.judge().removes_orphans() || state.is_nothing()) {
-        state.removing = Some(Removal {
-            at: crate::values::instant::whole_seconds(now),
+    let is_nothing = seen.state.is_nothing();
+    // What people know of a document that came to nothing ends before its record goes.
+    if is_nothing && has_to_tell(cycle, &seen.state) {
+        let entry = Entry::bare(name.as_str(), Outcome::Removed, "the document is gone");
+        return settled(cycle, &seen, entry, Some(&wanted));
+    }
+    if cycle.judge().removes_orphans() || is_nothing {
+        seen.state.removing = Some(Removal {
+            at: whole_seconds(now),
             document: None,
         });
-        state.note(now, "removal", "the document is gone");
-        return work(state, Plan::removal(RemovalStage::Begins));
+        seen.state.note(now, "removal", "the document is gone");
+        return seen.work(wanted, Plan::removal(RemovalStage::Begins));
     }
-    if state.removing.is_some() {
-        let failure = state.deployment_failure.as_ref();
-        let held = failure.and_then(|failure| {
-            let until = failure.holds(now, false, "", &failure.directory, &[])?;
-            Some((failure.problem.clone(), until))
-        });
-        return match held {
-            Some((problem, until)) => {
-                let entry = Entry::failed(name.as_str(), problem, Some(until));
-                settled(cycle, &seen(&state), entry, Some(&wanted))
-            }
-            None if state.is_to_be_taken_away(now, |old| may_delete(cycle, old)) => {
-                work(state, Plan::removal(RemovalStage::GoesOn))
-            }
-            None if has_to_tell(cycle, &state) => {
-                let entry = Entry::bare(name.as_str(), Outcome::Removed, "it is removed");
-                settled(cycle, &seen(&state), entry, Some(&wanted))
-            }
-            None => Look::Nothing,
-        };
+    report_orphan(cycle, seen, wanted)
+}
+
+/// Looks at what is being removed: whether that goes on now.
+fn look_at_removal<P: Ports>(cycle: &Cycle<'_, P>, seen: Seen<'_>, wanted: Wanted) -> Look {
+    let (name, state, now) = (seen.name, &seen.state, cycle.clock.now());
+    let failure = state.deployment_failure.as_ref();
+    let held = failure.and_then(|failure| {
+        let until = failure.holds(now, false, "", &failure.directory, &[])?;
+        Some((failure.problem.clone(), until))
+    });
+    if let Some((problem, until)) = held {
+        let entry = Entry::failed(name.as_str(), problem, Some(until));
+        return settled(cycle, &seen, entry, Some(&wanted));
     }
-    let problem = cycle.judge().orphan_problem(name, &state);
+    if state.is_to_be_taken_away(now, |old| may_delete(cycle, old)) {
+        return seen.work(wanted, Plan::removal(RemovalStage::GoesOn));
+    }
+    if has_to_tell(cycle, state) {
+        let entry = Entry::bare(name.as_str(), Outcome::Removed, "it is removed");
+        return settled(cycle, &seen, entry, Some(&wanted));
+    }
+    Look::Nothing
+}
+
+/// Reports what stays although its document is gone. It is tidied up, and revoked where that was
+/// asked for.
+fn report_orphan<P: Ports>(cycle: &Cycle<'_, P>, seen: Seen<'_>, wanted: Wanted) -> Look {
+    let (name, state, now) = (seen.name, &seen.state, cycle.clock.now());
+    let problem = cycle.judge().orphan_problem(name, state);
     let revoke = state.is_to_revoke(now);
     if revoke || state.order.is_some() || !state.leftovers.is_empty(now) {
         let plan = Plan {
@@ -377,12 +411,12 @@ fn look_at_orphan<P: Ports>(
             problem: Some(problem),
             ..Plan::default()
         };
-        return work(state, plan);
+        return seen.work(wanted, plan);
     }
     let mut entry = Entry::bare(name.as_str(), Outcome::Kept, problem.detail.clone());
     entry.problem = Some(problem);
-    let entry = cycle.judge().with_state(entry, &state, None);
-    settled(cycle, &seen(&state), entry, Some(&wanted))
+    let entry = cycle.judge().with_state(entry, state, None);
+    settled(cycle, &seen, entry, Some(&wanted))
 }
 
 /// Decides what is to be done about a certificate, and what of it may be done now.
