@@ -19,7 +19,7 @@ use crate::pass::ledgers::LimitsLeft;
 use crate::ports::Ports;
 use crate::ports::store::{self, Store, read_record};
 use crate::records::certificate::RenewalInformation;
-use crate::records::order::Stage;
+use crate::records::order::{OrderRecord, Stage};
 use crate::records::state::{HISTORY, HistoryStep, RolledBack, Served, State};
 use crate::rules::order_names;
 use crate::rules::renewal::Decision;
@@ -27,7 +27,7 @@ use crate::rules::standing::revoked;
 use crate::rules::targets::target_entries;
 use crate::values::instant::whole_seconds;
 use crate::values::names::CertificateName;
-use crate::values::problem::Problem;
+use crate::values::problem::{Failure, Problem};
 use crate::values::problem_types::Ours;
 
 /// The answer to `status`. Whoever reads it takes what an older build left out for nothing known.
@@ -378,6 +378,7 @@ async fn with_limits<P: Ports>(
     standing
 }
 
+/// Describes a certificate; `invalid`: what is wrong with its document, where it has one.
 fn describe<P: Ports>(
     cycle: &Cycle<'_, P>,
     name: &str,
@@ -388,18 +389,8 @@ fn describe<P: Ports>(
 ) -> Standing {
     let now = cycle.clock.now();
     let held = state.certificate.as_ref();
-    // A failed order is past as soon as none is needed any more.
-    let order_failure = state.order_failure.as_ref().filter(|_| {
-        wanted.is_some_and(|wanted| cycle.judge().decide(wanted, state, false) != Decision::Keep)
-    });
-    let mut revocations = state.revoking.iter();
-    let failure = order_failure
-        .or(state.deployment_failure.as_ref())
-        .or(revocations.find_map(|revocation| revocation.failure.as_ref()));
+    let failure = failure(cycle, state, wanted);
     let standing = wanted.and_then(|wanted| cycle.judge().problem(wanted, state));
-    let entries = wanted
-        .map(|wanted| target_entries(state, wanted, &cycle.home))
-        .unwrap_or_default();
     Standing {
         name: name.to_owned(),
         domains: wanted
@@ -425,65 +416,100 @@ fn describe<P: Ports>(
             .map(|revocation| revocation.serial.clone())
             .collect(),
         previous: state.previous.clone(),
-        missing: (state.missing.iter())
-            .filter(|(name, _)| {
-                wanted.is_some_and(|wanted| wanted.partial && wanted.domains.contains(name))
-            })
-            .map(|(name, missing)| MissingName {
-                domain: name.to_string(),
-                problem: missing.problem.clone(),
-                next_attempt: missing.next_attempt,
-            })
-            .collect(),
+        missing: missing_names(state, wanted),
         renewal_information: held
             .and_then(|held| held.renewal.information.as_ref())
             .map(Suggestion::from),
-        under_way: state.order.as_ref().map(|order| UnderWay {
-            stage: order.stage,
-            reason: order.reason.clone(),
-            order_url: order.url.clone(),
-        }),
+        under_way: state.order.as_ref().map(UnderWay::from),
         next_attempt: failure
             .filter(|failure| failure.is_planned(now) || failure.next_attempt <= now)
             .map(|failure| failure.next_attempt)
             .or(state.order.as_ref().and_then(|order| order.not_before))
             .or(standing.as_ref().and_then(|(_, next)| *next)),
-        targets: entries
-            .into_iter()
-            .map(|(id, entry)| {
-                let known = state.target(&id);
-                TargetStanding {
-                    entry,
-                    checked_at: known.and_then(|target| target.checked_at),
-                    trusted: known.and_then(|target| target.trusted),
-                    detail: known.and_then(|target| target.detail.clone()),
-                }
-            })
-            .collect(),
-        problem: match revoked(wanted, state, invalid.as_ref()) {
-            Some(problem) => Some(problem),
-            None => invalid
-                .or_else(|| failure.map(|failure| failure.problem.clone()))
-                .or(standing.map(|(problem, _)| problem)),
-        },
-        untold: (state.told.iter())
-            .flat_map(|told| &told.outbox)
-            .map(|outgoing| Untold {
-                kind: outgoing.message.kind,
-                at: outgoing.message.at,
-                to: outgoing.to.clone(),
-                failure: outgoing.failure.clone(),
-                next_attempt: outgoing.next_attempt,
-            })
-            .collect(),
-        history: state
-            .history
-            .iter()
-            .rev()
-            .take(steps)
-            .rev()
-            .cloned()
-            .collect(),
+        targets: target_standings(state, wanted, &cycle.home),
+        problem: revoked(wanted, state, invalid.as_ref())
+            .or(invalid)
+            .or_else(|| failure.map(|failure| failure.problem.clone()))
+            .or(standing.map(|(problem, _)| problem)),
+        untold: untold(state),
+        history: last_steps(state, steps),
+    }
+}
+
+/// Returns what failed last: an order, a deployment, or else a revocation.
+fn failure<'s, P: Ports>(
+    cycle: &Cycle<'_, P>,
+    state: &'s State,
+    wanted: Option<&Wanted>,
+) -> Option<&'s Failure> {
+    // A failed order is past as soon as none is needed any more.
+    let order_failure = state.order_failure.as_ref().filter(|_| {
+        wanted.is_some_and(|wanted| cycle.judge().decide(wanted, state, false) != Decision::Keep)
+    });
+    let mut revocations = state.revoking.iter();
+    order_failure
+        .or(state.deployment_failure.as_ref())
+        .or(revocations.find_map(|revocation| revocation.failure.as_ref()))
+}
+
+/// Returns the names of a document that its certificate goes without.
+fn missing_names(state: &State, wanted: Option<&Wanted>) -> Vec<MissingName> {
+    let Some(wanted) = wanted.filter(|wanted| wanted.partial) else {
+        return Vec::new();
+    };
+    let missing = (state.missing.iter()).filter(|(name, _)| wanted.domains.contains(name));
+    let missing = missing.map(|(name, missing)| MissingName {
+        domain: name.to_string(),
+        problem: missing.problem.clone(),
+        next_attempt: missing.next_attempt,
+    });
+    missing.collect()
+}
+
+/// Returns how the targets of a document stand.
+fn target_standings(state: &State, wanted: Option<&Wanted>, home: &str) -> Vec<TargetStanding> {
+    let Some(wanted) = wanted else {
+        return Vec::new();
+    };
+    let entries = target_entries(state, wanted, home).into_iter();
+    let standings = entries.map(|(id, entry)| {
+        let known = state.target(&id);
+        TargetStanding {
+            entry,
+            checked_at: known.and_then(|target| target.checked_at),
+            trusted: known.and_then(|target| target.trusted),
+            detail: known.and_then(|target| target.detail.clone()),
+        }
+    });
+    standings.collect()
+}
+
+/// Returns the messages that have not reached every channel.
+fn untold(state: &State) -> Vec<Untold> {
+    let outbox = state.told.iter().flat_map(|told| &told.outbox);
+    let untold = outbox.map(|outgoing| Untold {
+        kind: outgoing.message.kind,
+        at: outgoing.message.at,
+        to: outgoing.to.clone(),
+        failure: outgoing.failure.clone(),
+        next_attempt: outgoing.next_attempt,
+    });
+    untold.collect()
+}
+
+/// Returns the last so many steps of the history, oldest first.
+fn last_steps(state: &State, steps: usize) -> Vec<HistoryStep> {
+    let first = state.history.len().saturating_sub(steps);
+    state.history.iter().skip(first).cloned().collect()
+}
+
+impl From<&OrderRecord> for UnderWay {
+    fn from(order: &OrderRecord) -> Self {
+        Self {
+            stage: order.stage,
+            reason: order.reason.clone(),
+            order_url: order.url.clone(),
+        }
     }
 }
 

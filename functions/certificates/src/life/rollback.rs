@@ -30,9 +30,9 @@ impl State {
         document: &str,
         now: OffsetDateTime,
     ) -> Result<Option<String>, Problem> {
-        let refused = |detail: String| Problem::ours(Ours::NoPrevious, detail);
         let Some(current) = &self.certificate else {
-            return Err(refused("there is no certificate yet".to_owned()));
+            let detail = "there is no certificate yet";
+            return Err(Problem::ours(Ours::NoPrevious, detail));
         };
         if to.is_some_and(|serial| serial == current.serial) {
             return Ok(None);
@@ -45,9 +45,31 @@ impl State {
             back.word = word;
             return Ok(ended.then(|| format!("from {} again", back.from)));
         }
+        let current = current.clone();
+        let previous = self.may_go_back(to, now)?.clone();
+        let words = format!("from {} to {}", current.serial, previous.serial);
+        let goes_on = (self.rolled_back.as_ref()).is_some_and(|back| back.from == previous.serial);
+        self.rolled_back = (!goes_on).then(|| RolledBack {
+            from: current.serial.clone(),
+            at: whole_seconds(now),
+            document: document.to_owned(),
+            word,
+        });
+        self.still_served = Some(current.validity());
+        self.certificate = Some(previous);
+        self.previous = Some(current.serial.clone());
+        self.previous_held = Some(Box::new(current));
+        self.deployment_failure = None;
+        self.note(whole_seconds(now), "rolled back", words.clone());
+        Ok(Some(words))
+    }
+
+    /// Returns the certificate that is gone back to, where it could be served for long.
+    fn may_go_back(&self, to: Option<&str>, now: OffsetDateTime) -> Result<&Held, Problem> {
+        let refused = |detail: String| Problem::ours(Ours::NoPrevious, detail);
         let previous = self.previous_held.as_deref();
         let previous = previous.filter(|held| to.is_none_or(|serial| serial == held.serial));
-        let previous = previous.cloned().ok_or_else(|| {
+        let previous = previous.ok_or_else(|| {
             refused(match to {
                 Some(serial) => format!("the vault does not hold {serial}; the serial is one that status or the history shows"),
                 None => "the vault does not hold a certificate before this one".to_owned(),
@@ -69,22 +91,7 @@ impl State {
                 "{serial} ends at {ends}, too soon to be served again; renew instead ({{\"action\":\"reconcile\", ..., \"force\":true}})"
             )));
         }
-        let words = format!("from {} to {serial}", current.serial);
-        let goes_on = (self.rolled_back.as_ref()).is_some_and(|back| back.from == *serial);
-        self.rolled_back = (!goes_on).then(|| RolledBack {
-            from: current.serial.clone(),
-            at: whole_seconds(now),
-            document: document.to_owned(),
-            word,
-        });
-        self.still_served = Some(current.validity());
-        if let Some(left) = self.certificate.replace(previous) {
-            self.previous = Some(left.serial.clone());
-            self.previous_held = Some(Box::new(left));
-        }
-        self.deployment_failure = None;
-        self.note(whole_seconds(now), "rolled back", words.clone());
-        Ok(Some(words))
+        Ok(previous)
     }
 }
 

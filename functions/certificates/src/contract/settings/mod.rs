@@ -67,40 +67,94 @@ impl Settings {
     /// Reads and checks `settings.json`.
     pub fn parse(json: &[u8]) -> Result<Self, Invalid> {
         let document = read::<SettingsDocument>(json)?;
-
-        if document.authorities.is_empty() {
+        let authorities = check_authorities(document.authorities)?;
+        let defaults = Defaults::check(document.defaults.0, &authorities)?;
+        let self_check = SelfCheck::check(document.self_check.0)?;
+        let proof = Proof::check(document.proof.0)?;
+        let limits = Bounds::check(document.limits.0)?;
+        let share = document.fallback.0.share;
+        if !(0.0..=1.0).contains(&share) {
             return Err(Invalid::at(
-                "authorities",
-                "holds none: add one with its directory URL and termsOfServiceAgreed",
+                "fallback.share",
+                format!("is {share}: give a share of the lifetime between 0 and 1"),
             ));
         }
-        let authorities = document
-            .authorities
-            .into_iter()
-            .map(|(key, Object(authority))| {
-                let authority = Authority::check(&key, authority)?;
-                Ok((key, authority))
-            })
-            .collect::<Result<BTreeMap<_, _>, Invalid>>()?;
+        refuse_what_is_not_built(&document.roles)?;
+        if let Some(key) = &document.rehearse {
+            find_authority("rehearse", key, &authorities)?;
+        }
+        Ok(Self {
+            authorities,
+            defaults,
+            self_check,
+            proof,
+            permit: Permit::check(document.permit.0)?,
+            rehearse: document.rehearse,
+            fallback_share: share,
+            dns: Dns::check(document.dns.0)?,
+            orphans: document.orphans,
+            notify: Notify::check(document.notify.0)?,
+            limits,
+        })
+    }
+}
 
-        let Object(defaults) = document.defaults;
-        find_authority("defaults.authority", &defaults.authority, &authorities)?;
-        check_profile("defaults.profile", defaults.profile.as_deref())?;
-        check_validation("defaults.validation", &defaults.validation)?;
+fn check_authorities(
+    documents: BTreeMap<String, Object<AuthorityDocument>>,
+) -> Result<BTreeMap<String, Authority>, Invalid> {
+    if documents.is_empty() {
+        return Err(Invalid::at(
+            "authorities",
+            "holds none: add one with its directory URL and termsOfServiceAgreed",
+        ));
+    }
+    let checked = documents.into_iter().map(|(key, Object(authority))| {
+        let authority = Authority::check(&key, authority)?;
+        Ok((key, authority))
+    });
+    checked.collect()
+}
 
-        check_connect_to(
-            "selfCheck.connectTo",
-            document.self_check.0.connect_to.as_deref(),
-        )?;
-        check_connect_to("proof.connectTo", document.proof.0.connect_to.as_deref())?;
-        check_range(
-            "proof.seconds",
-            document.proof.0.seconds,
-            1,
-            MAX_PROOF_SECONDS,
-        )?;
+impl Defaults {
+    fn check(
+        document: DefaultsDocument,
+        authorities: &BTreeMap<String, Authority>,
+    ) -> Result<Self, Invalid> {
+        find_authority("defaults.authority", &document.authority, authorities)?;
+        check_profile("defaults.profile", document.profile.as_deref())?;
+        check_validation("defaults.validation", &document.validation)?;
+        Ok(Self {
+            authority: document.authority,
+            profile: document.profile,
+            key_type: document.key_type,
+        })
+    }
+}
 
-        let Object(limits) = document.limits;
+impl SelfCheck {
+    fn check(document: SelfCheckDocument) -> Result<Self, Invalid> {
+        check_connect_to("selfCheck.connectTo", document.connect_to.as_deref())?;
+        Ok(Self {
+            mode: document.mode,
+            connect_to: document.connect_to,
+        })
+    }
+}
+
+impl Proof {
+    fn check(document: ProofDocument) -> Result<Self, Invalid> {
+        check_connect_to("proof.connectTo", document.connect_to.as_deref())?;
+        check_range("proof.seconds", document.seconds, 1, MAX_PROOF_SECONDS)?;
+        Ok(Self {
+            mode: document.mode,
+            connect_to: document.connect_to,
+            seconds: document.seconds,
+        })
+    }
+}
+
+impl Bounds {
+    fn check(limits: LimitsDocument) -> Result<Self, Invalid> {
         check_range("limits.concurrency", limits.concurrency, 1, MAX_CONCURRENCY)?;
         check_range(
             "limits.overlapSeconds",
@@ -122,51 +176,14 @@ impl Settings {
                 MAX_CERTIFICATES_PER_LOAD_BALANCER,
             )?;
         }
-
-        let share = document.fallback.0.share;
-        if !(0.0..=1.0).contains(&share) {
-            return Err(Invalid::at(
-                "fallback.share",
-                format!("is {share}: give a share of the lifetime between 0 and 1"),
-            ));
-        }
-
-        refuse_what_is_not_built(&document.roles)?;
-        if let Some(key) = &document.rehearse {
-            find_authority("rehearse", key, &authorities)?;
-        }
-
         Ok(Self {
-            authorities,
-            defaults: Defaults {
-                authority: defaults.authority,
-                profile: defaults.profile,
-                key_type: defaults.key_type,
-            },
-            self_check: SelfCheck {
-                mode: document.self_check.0.mode,
-                connect_to: document.self_check.0.connect_to,
-            },
-            proof: Proof {
-                mode: document.proof.0.mode,
-                connect_to: document.proof.0.connect_to,
-                seconds: document.proof.0.seconds,
-            },
-            permit: Permit::check(document.permit.0)?,
-            rehearse: document.rehearse,
-            fallback_share: share,
-            dns: Dns::check(document.dns.0)?,
-            orphans: document.orphans,
-            notify: Notify::check(document.notify.0)?,
-            limits: Bounds {
-                // Checked above to be at most 64.
-                concurrency: usize::try_from(limits.concurrency).unwrap_or(1),
-                overlap_seconds: limits.overlap_seconds,
-                // Checked above to be at most a million.
-                imports_per_year: u32::try_from(limits.imports_per_year).unwrap_or(u32::MAX),
-                certificates_per_load_balancer: (limits.certificates_per_load_balancer)
-                    .map(|most| usize::try_from(most).unwrap_or(usize::MAX)),
-            },
+            // Checked above to be at most 64.
+            concurrency: usize::try_from(limits.concurrency).unwrap_or(1),
+            overlap_seconds: limits.overlap_seconds,
+            // Checked above to be at most a million.
+            imports_per_year: u32::try_from(limits.imports_per_year).unwrap_or(u32::MAX),
+            certificates_per_load_balancer: (limits.certificates_per_load_balancer)
+                .map(|most| usize::try_from(most).unwrap_or(usize::MAX)),
         })
     }
 }
