@@ -59,6 +59,8 @@
 //! | [`invocation`] | one event in, one answer out |
 //! | [`adapters`] | one outside thing each |
 //!
+//! A new destination begins with the questions of `destination` in [`rules`] and with the port
+//! [`life::deploy::destination`], a new way of validation beside `http_01` in [`life::order`].
 //! Something new outside begins with a port in [`ports`], its rules in [`rules`] and its adapter in
 //! [`adapters`]; the station that uses it stands in [`life`].
 //!

@@ -360,7 +360,7 @@ fn report(clock: &Clock, function: &str, pass: Pass, fleet: Option<Fleet>) -> An
         if let Some(imports) = fleet.imports_of_a_year {
             metrics = metrics.count("ImportsThisYear", imports.into());
         }
-        if let Some(most) = pass.most_on_a_load_balancer {
+        if let Some(most) = pass.most_in_a_place {
             metrics = metrics.count("ListenerCertificates", count(most));
         }
     }

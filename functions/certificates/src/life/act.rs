@@ -183,7 +183,8 @@ impl<P: Ports> Work<'_, '_, P> {
 
     /// Revokes, then orders, then deploys, as far as each is planned.
     ///
-    /// Order and deployment are boxed: all stations one in the other are too deep for the compiler.
+    /// Order, deployment and removal are boxed: all stations one in the other are too deep for the
+    /// compiler.
     async fn act(&mut self, plan: &Plan, force: bool, done: &mut Done) -> Result<(), Halt> {
         if plan.revoke {
             self.act_on_revocations(done).await?;
@@ -391,7 +392,7 @@ impl<P: Ports> Work<'_, '_, P> {
                 .removing
                 .as_ref()
                 .is_some_and(|removing| removing.document.is_some());
-        let taken = match within(left, self.take_away()).await {
+        let taken = match within(left, Box::pin(self.take_away())).await {
             Some(taken) => taken,
             None => Err(self.out_of_time("the end of the removal")),
         };

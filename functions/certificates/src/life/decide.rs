@@ -154,8 +154,8 @@ impl Plan {
     }
 }
 
-/// Looks at document, state and targets, and says what is to be done. Changes nothing but what is known of the renewal,
-/// where the authority is to be asked about it.
+/// Looks at document, state and targets, and says what is to be done. Changes nothing but what is
+/// known of the renewal, where the authority is to be asked about it.
 pub(crate) async fn look<P: Ports>(
     cycle: &Cycle<'_, P>,
     name: &CertificateName,

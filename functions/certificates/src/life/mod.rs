@@ -41,8 +41,8 @@ pub struct Pass {
     pub lowest_share_left: Option<f64>,
     /// How the channels for messages did.
     pub sent: Sent,
-    /// Certificates beside the defaults on the fullest load balancer whose listeners were looked at.
-    pub most_on_a_load_balancer: Option<usize>,
+    /// Certificates in the fullest place of those that were looked at and hold only so many.
+    pub most_in_a_place: Option<usize>,
 }
 
 /// Reads the settings; without them no pass can run.
@@ -160,7 +160,7 @@ pub async fn run<P: Ports>(cycle: &Cycle<'_, P>, names: &[String], force: bool) 
     Pass {
         lowest_share_left: shares.min_by(f64::total_cmp),
         sent: cycle.notifier.sent(),
-        most_on_a_load_balancer: cycle.most_certificates_on_a_load_balancer(),
+        most_in_a_place: cycle.most_certificates_on_a_load_balancer(),
         entries,
     }
 }
@@ -212,8 +212,8 @@ fn keep_back_what_has_no_place<P: Ports>(
             .iter()
             .any(|name| name == to_do.wanted.name.as_str())
     }) {
-        let reason = "its load balancer may be full: the next pass orders it where there is room";
-        let mut entry = Entry::bare(to_do.wanted.name.as_str(), Outcome::Waiting, reason);
+        let name = to_do.wanted.name.as_str();
+        let mut entry = Entry::bare(name, Outcome::Waiting, ListPlace::MAY_BE_FULL);
         entry.next_attempt = Some(crate::values::instant::whole_seconds(cycle.clock.now()));
         log(&entry);
         entries.push(entry);

@@ -29,6 +29,10 @@ pub(crate) struct Prospect {
 pub(crate) struct ListPlace(ListenerArn);
 
 impl ListPlace {
+    /// Why an order waits for the room that others may take.
+    pub(crate) const MAY_BE_FULL: &str =
+        "its load balancer may be full: the next pass orders it where there is room";
+
     /// Returns the text that is the same for all places that are counted together.
     pub(crate) fn shared_by(&self) -> String {
         balancer_of(&self.0)

@@ -3,7 +3,7 @@
 //!
 //! A family is one way to bring a certificate to places, and to take it away. A new one is a
 //! variant here and a folder beside `by_arn`; a new destination of a family is a file there and an
-//! answer to each question of [`rules::destination`](crate::rules::destination).
+//! answer to each question of `rules::destination`.
 
 use crate::life::deploy::deployment::Deployment;
 use crate::life::deploy::issued::{Brought, Issued};

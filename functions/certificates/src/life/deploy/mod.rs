@@ -22,7 +22,8 @@ use crate::values::instant::whole_seconds;
 use crate::values::problem::Problem;
 use crate::values::problem_types::Ours;
 
-/// Returns why a deployment is needed, or `None` when everything is as wanted. Reads each place once per pass.
+/// Returns why a deployment is needed, or `None` when everything is as wanted. Reads each place
+/// once per pass.
 pub(crate) async fn deployment_needed<P: Ports>(
     cycle: &Cycle<'_, P>,
     document: &Wanted,

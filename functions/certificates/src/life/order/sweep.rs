@@ -7,7 +7,8 @@ use crate::ports::Ports;
 use crate::ports::store::{self, Store};
 
 impl<P: Ports> Work<'_, '_, P> {
-    /// Deletes what the record says is left over: tokens nobody asks for any more, keys that have served, old vault entries.
+    /// Deletes what the record says is left over: tokens nobody asks for any more, keys that have
+    /// served, old vault entries.
     pub(crate) async fn sweep(&mut self) -> Result<(), Halt> {
         let now = self.cycle.clock.now();
         if self.state.leftovers.is_empty(now) {

@@ -14,13 +14,15 @@ use crate::values::problem::Problem;
 use crate::values::problem_types::Ours;
 
 impl<P: Ports> Work<'_, '_, P> {
-    /// Prepares all challenges, looks at them as the authority will, answers them, waits for the outcome.
+    /// Prepares all challenges, looks at them as the authority will, answers them, waits for the
+    /// outcome.
     pub(super) async fn validate(&mut self, order: &mut OrderOf<P>) -> Result<(), Halt> {
         self.grant("validating", LEAST, LEAST)?;
         let challenges = self.challenges(order).await?;
         if !challenges.is_empty() {
             self.prepare(&challenges).await?;
-            // Where it fails what was prepared stays: others may share the authorization, and the next attempt presents the same.
+            // Where it fails what was prepared stays: others may share the authorization, and the
+            // next attempt presents the same.
             self.see_for_ourselves(&challenges).await?;
             self.answered(order.answer()).await?;
             self.note("answered", names_of(&challenges));

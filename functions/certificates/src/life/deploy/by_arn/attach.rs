@@ -260,7 +260,7 @@ impl<P: Ports> Work<'_, '_, P> {
         let (at, ours) = (switch.at, &switch.arrived.arn);
         let record = self.state.target_mut(TargetKind::Listener, at.as_str());
         let previously = (record.certificate_arn.clone(), record.serial.clone());
-        let is_touched = switch.is_touched(&previously, !record.standby.is_empty());
+        let is_touched = switch.has_changed_anything(record);
         // A change that an earlier pass could not tell of is told by the one that sees it through.
         let unseen =
             record.checked_at.is_none() && self.cycle.settings.proof.mode != CheckMode::Off;

@@ -90,7 +90,8 @@ impl<P: Ports> Work<'_, '_, P> {
         })
     }
 
-    /// Repeats a call while the load balancer does not know the certificate, as it may not for a while after an import.
+    /// Repeats a call while the load balancer does not know the certificate, as it may not for a
+    /// while after an import.
     pub(super) async fn until_known<T>(
         &self,
         call: impl AsyncFn() -> Result<T, AttachError>,

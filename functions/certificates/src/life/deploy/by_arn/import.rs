@@ -492,7 +492,8 @@ impl<P: Ports> Work<'_, '_, P> {
 
     /// Returns the names that a lost certificate of ours may have.
     async fn names_to_look_for(&self, record: &Import) -> Result<BTreeSet<String>, Halt> {
-        // What was being imported when a pass was stopped may have had other names than are wanted now.
+        // What was being imported when a pass was stopped may have had other names than are wanted
+        // now.
         let intended = match &record.importing {
             Some(intent) => self.issued(&intent.serial).await?,
             None => None,

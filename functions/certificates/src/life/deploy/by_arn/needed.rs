@@ -132,7 +132,8 @@ impl<P: Ports> Deployment<'_, '_, P> {
         (due || is_unused()).then(|| "superseded certificates are to be deleted".to_owned())
     }
 
-    /// Whether a superseded certificate that was still listed after its switch has left the listeners since.
+    /// Whether a superseded certificate that was still listed after its switch has left the
+    /// listeners since.
     async fn has_let_go(&self) -> bool {
         let (cycle, state, wanted) = (self.cycle, self.state, self.wanted);
         for (region, import) in &state.imports {

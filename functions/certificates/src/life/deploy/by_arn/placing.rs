@@ -8,6 +8,7 @@ use crate::contract::certificate::Wanted;
 use crate::contract::target::{Placement, Target};
 use crate::life::deploy::by_arn::import::{Arrived, Imported};
 use crate::ports::load_balancer::{Holding, Listener};
+use crate::records::deployment::TargetRecord;
 use crate::records::state::State;
 use crate::rules::listener::{self, Change, Wish};
 use crate::values::arn::{CertificateArn, ListenerArn};
@@ -57,8 +58,8 @@ impl Placing {
 
 /// What becomes of a default whose place ours takes.
 pub(super) struct Displaced {
-    /// It moves to the certificate list: others may need it. Not if it is self-signed, expired, superseded or wholly
-    /// covered by ours.
+    /// It moves to the certificate list: others may need it. Not if it is self-signed, expired,
+    /// superseded or wholly covered by ours.
     pub(super) keep: bool,
     /// It comes back if ours is not proved. Not if it is self-signed or expired.
     pub(super) restore: bool,
@@ -94,6 +95,16 @@ impl Switch<'_> {
         self.changes.iter().any(replaces)
     }
 
+    /// Whether anything was changed since the last proof; `record`: as it was before the switch.
+    pub(super) fn has_changed_anything(&self, record: &TargetRecord) -> bool {
+        !self.changes.is_empty()
+            || self.arrived.how == Imported::Over
+            // Also after a stop between a change and its proof.
+            || !record.standby.is_empty()
+            || record.certificate_arn.as_ref() != Some(&self.arrived.arn)
+            || record.serial.as_ref() != Some(&self.leaf().serial)
+    }
+
     pub(super) fn leaf(&self) -> &Leaf {
         self.arrived.issued.leaf()
     }
@@ -107,20 +118,6 @@ pub(super) struct Switched {
     pub(super) previously: Previously,
     /// Whether anything was changed since the last proof.
     pub(super) is_touched: bool,
-}
-
-impl Switch<'_> {
-    /// Returns whether anything was changed; `was_unfinished`: by a switch before this one, that
-    /// was stopped.
-    pub(super) fn is_touched(&self, previously: &Previously, was_unfinished: bool) -> bool {
-        let (arn, serial) = previously;
-        !self.changes.is_empty()
-            || self.arrived.how == Imported::Over
-            // Also after a stop between a change and its proof.
-            || was_unfinished
-            || arn.as_ref() != Some(&self.arrived.arn)
-            || serial.as_ref() != Some(&self.leaf().serial)
-    }
 }
 
 /// Whether the proof let a certificate pass.

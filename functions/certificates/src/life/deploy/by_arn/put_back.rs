@@ -113,8 +113,8 @@ impl<P: Ports> Work<'_, '_, P> {
         Ok(())
     }
 
-    /// After a proof that failed: what was taken off is put back, so that what was served is served. Returns what the
-    /// listener holds then.
+    /// After a proof that failed: what was taken off is put back, so that what was served is
+    /// served. Returns what the listener holds then.
     async fn put_back(
         &mut self,
         arn: &ListenerArn,

@@ -133,7 +133,8 @@ impl<P: Ports> Work<'_, '_, P> {
         Some(Chain::parse(&pem).ok()?.leaf().clone())
     }
 
-    /// What becomes of the present default where ours takes its place. What cannot be told must stay.
+    /// What becomes of the present default where ours takes its place. What cannot be told must
+    /// stay.
     pub(super) async fn displaced(
         &self,
         region: &str,
