@@ -86,8 +86,10 @@ pub(crate) async fn deployment_needed<P: Ports>(
         if record.stays_are_old(now) {
             return Some(format!("what stays on {listener} is looked at again"));
         }
-        let keeps_default =
-            (holding.default.as_ref()).is_some_and(|default| record.stays.contains_key(default));
+        let mut names = state.names_in_force(wanted).iter();
+        let lacks_names = names.any(|name| !held.domains.contains(name));
+        let keeps_default = lacks_names
+            && (holding.default.as_ref()).is_some_and(|default| record.stays.contains_key(default));
         let placement = match keeps_default {
             true => Placement::Sni,
             false => *placement,
