@@ -6,7 +6,7 @@ ENV ?= dev
 SECONDS ?= 60
 ROOT ?= infra/examples/existing-load-balancer
 
-.PHONY: help tools setup build package test soak fuzz test-infra demo invoke bench lint fmt deny doc ci clean \
+.PHONY: help said-first tools setup build package test soak fuzz test-infra demo invoke bench lint fmt deny doc ci clean \
 	plan deploy destroy
 
 help: ## What there is.
@@ -25,7 +25,11 @@ build: ## The functions, into target/release.
 package: ## The functions for AWS Lambda, into target/package: make package ARCH=arm64 (the default), x86_64 or all.
 	@infra/package $(ARCH)
 
-test: tools setup build ## Every test: unit, adapter, handler, end to end, the AWS stand-ins' own, the scripts', and test-infra.
+said-first:
+	@echo "make test: about 40 minutes on 2 processors from a fresh clone, half of that where all is built;"
+	@echo "the end says what was left out and what needed a second try"
+
+test: said-first tools setup build ## Every test: unit, adapter, handler, end to end, the AWS stand-ins' own, the scripts', and test-infra.
 	@if cargo nextest --version >/dev/null 2>&1; then \
 		cargo nextest run --release --workspace; \
 	else \

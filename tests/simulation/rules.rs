@@ -503,7 +503,14 @@ fn goes_back(world: &mut World, pass: u32, name: &str, new: &State) {
         Duration::max(lifetime / 20, Duration::DAY)
     };
     let ends = issued.not_after - clock <= near + Duration::minutes(1);
-    let wanted_back = matches!(issued.window, Window::Past(_));
+    // The last answer about its window counts where the authority has not answered since.
+    let known = world
+        .states
+        .get(name)
+        .and_then(|state| state.certificate.as_ref());
+    let known = known.and_then(|held| held.renewal.information.as_ref()?.window.as_ref());
+    let wanted_back =
+        matches!(issued.window, Window::Past(_)) || known.is_some_and(|known| known.end <= clock);
     let why = [
         (edited, "the document changed"),
         (force || forced, "it was forced"),

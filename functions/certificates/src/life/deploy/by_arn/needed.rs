@@ -75,8 +75,10 @@ impl<P: Ports> Deployment<'_, '_, P> {
         if record.stays_are_old(self.now) {
             return Some(format!("what stays on {listener} is looked at again"));
         }
-        let keeps_default =
-            (holding.default.as_ref()).is_some_and(|default| record.stays.contains_key(default));
+        let mut names = self.state.names_in_force(self.wanted).iter();
+        let lacks_names = names.any(|name| !self.held.domains.contains(name));
+        let keeps_default = lacks_names
+            && (holding.default.as_ref()).is_some_and(|default| record.stays.contains_key(default));
         let placement = match keeps_default {
             true => Placement::Sni,
             false => placement,
