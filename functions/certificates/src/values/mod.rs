@@ -13,3 +13,4 @@ pub mod problem_types;
 pub mod revocation_reason;
 pub mod text;
 pub mod trust;
+pub mod wildcard;
