@@ -30,6 +30,7 @@ use rustls::{ClientConfig, RootCertStore};
 use tracing::warn;
 
 use crate::shared::challenge::{KEY_AUTHORIZATION_MAX_LENGTH, Token};
+use crate::shared::partition::Partition;
 use crate::store::{Challenges, ReadError};
 
 /// The bucket, and what it takes to ask for an object.
@@ -176,11 +177,8 @@ fn bucket_url(
         true => ".dualstack",
         false => "",
     };
-    let suffix = PARTITIONS
-        .iter()
-        .find(|(prefix, _)| region.starts_with(prefix))
-        .map_or("amazonaws.com", |(_, suffix)| suffix);
-    let host = format!("s3{fips}{dual_stack}.{region}.{suffix}");
+    let domain = Partition::of(region).domain();
+    let host = format!("s3{fips}{dual_stack}.{region}.{domain}");
     // The certificate of the service covers one label.
     match bucket.contains('.') {
         true => Ok(format!("https://{host}/{bucket}")),
@@ -240,14 +238,6 @@ fn error_code(document: &[u8]) -> &str {
         .filter(|code| code.bytes().all(|byte| byte.is_ascii_alphanumeric()))
         .unwrap_or_default()
 }
-
-/// Regions outside the main partition, by how their names begin.
-const PARTITIONS: &[(&str, &str)] = &[
-    ("cn-", "amazonaws.com.cn"),
-    ("eusc-", "amazonaws.eu"),
-    ("us-iso-", "c2s.ic.gov"),
-    ("us-isob-", "sc2s.sgov.gov"),
-];
 
 const ATTEMPTS: usize = 2;
 

@@ -12,3 +12,7 @@ pub(crate) mod metrics;
 
 #[path = "../../certificates/src/log.rs"]
 pub(crate) mod log;
+
+#[allow(dead_code, reason = "no ARN is made here")]
+#[path = "../../certificates/src/values/partition.rs"]
+pub(crate) mod partition;

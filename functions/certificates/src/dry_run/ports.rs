@@ -15,6 +15,7 @@ use crate::ports::Ports;
 use crate::ports::probe::{Fetched, Proven, Question};
 use crate::values::key::{KeyType, PrivateKey};
 use crate::values::names::DnsName;
+use crate::values::partition::Partition;
 use crate::values::problem::ServiceError;
 
 use super::authority::{PlannedAuthorities, Shared};
@@ -79,7 +80,7 @@ impl<'l, L: Ports> Ports for Planned<'l, L> {
         PlannedCertificateManager {
             live: self.live.certificate_manager(region),
             region: region.to_owned(),
-            partition: partition(region).to_owned(),
+            partition: Partition::of(region).name().to_owned(),
             account: self.account.clone(),
             changes: self.certificate_managers.clone(),
             journal: self.journal.clone(),
@@ -134,13 +135,5 @@ impl<'l, L: Ports> Ports for Planned<'l, L> {
 
     async fn handshake(&self, _question: &Question<'_>, _limit: Duration) -> Proven {
         Proven::Yes { trusted: Ok(()) }
-    }
-}
-
-fn partition(region: &str) -> &'static str {
-    match region.split('-').take(2).collect::<Vec<_>>().as_slice() {
-        ["cn", ..] => "aws-cn",
-        ["us", "gov"] => "aws-us-gov",
-        _ => "aws",
     }
 }

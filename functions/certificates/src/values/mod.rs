@@ -8,6 +8,7 @@ pub mod instant;
 pub mod key;
 pub mod lifetime;
 pub mod names;
+pub mod partition;
 pub mod problem;
 pub mod problem_types;
 pub mod revocation_reason;
