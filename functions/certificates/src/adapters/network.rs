@@ -1,10 +1,15 @@
-//! Names, addresses, connections and trust: what the self-check and the proof share.
+//! Names, addresses, connections and trust: what the adapters share that do not go through an SDK.
 
 use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use hyper::body::Body;
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
@@ -122,6 +127,41 @@ pub(crate) fn tls_client(
     Ok(client)
 }
 
+/// Which addresses a client of [`https_client`] asks.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Schemes {
+    /// Those of `https://` alone.
+    Https,
+    /// Those of `http://` as well.
+    HttpsOrHttp,
+}
+
+/// Returns a client that trusts `roots`, with connections kept for a while.
+pub(crate) fn https_client<B>(
+    roots: RootCertStore,
+    schemes: Schemes,
+) -> Result<Client<HttpsConnector<HttpConnector>, B>, rustls::Error>
+where
+    B: Body + Send,
+    B::Data: Send,
+{
+    let config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+        .with_safe_default_protocol_versions()?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let mut tcp = HttpConnector::new();
+    tcp.enforce_http(false);
+    tcp.set_connect_timeout(Some(CONNECT));
+    let connector = HttpsConnectorBuilder::new().with_tls_config(config);
+    let connector = match schemes {
+        Schemes::Https => connector.https_only(),
+        Schemes::HttpsOrHttp => connector.https_or_http(),
+    };
+    Ok(Client::builder(TokioExecutor::new())
+        .pool_idle_timeout(POOL_IDLE)
+        .build(connector.enable_http1().wrap_connector(tcp)))
+}
+
 /// Lets any server be: authorities follow a redirect to HTTPS without looking at the certificate, for it is about to be
 /// replaced, and may be of a kind that rustls would not even read.
 #[derive(Debug)]
@@ -173,6 +213,9 @@ fn platform_roots() -> RootCertStore {
     roots.add_parsable_certificates(found.certs);
     roots
 }
+
+const CONNECT: Duration = Duration::from_secs(5);
+const POOL_IDLE: Duration = Duration::from_secs(30);
 
 static PLATFORM: OnceLock<RootCertStore> = OnceLock::new();
 

@@ -15,18 +15,18 @@ use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Bytes;
 use hyper::header::{HeaderMap, HeaderValue, USER_AGENT};
 use hyper::{Method, Request, Response, StatusCode};
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_rustls::HttpsConnector;
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::TokioExecutor;
 use instant_acme::{BodyWrapper, BytesResponse, Error, HttpClient};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::RootCertStore;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use time::OffsetDateTime;
 use tokio::sync::Notify;
 
 use super::answer::{of_problem, refusal, retry_after};
+use crate::adapters::network::{Schemes, https_client};
 use crate::values::problem::{Refusal, UNSPECIFIED};
 
 /// A connection pool to one authority, shared by all its orders.
@@ -50,25 +50,10 @@ struct CachedDirectory {
 
 impl Wire {
     pub(super) fn new(roots: RootCertStore) -> Result<Self, Refusal> {
-        let config = ClientConfig::builder_with_provider(Arc::new(
-            rustls::crypto::aws_lc_rs::default_provider(),
-        ))
-        .with_safe_default_protocol_versions()
-        .map_err(|error| unreachable_because(format!("TLS cannot be set up: {error}")))?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-        let mut tcp = HttpConnector::new();
-        tcp.enforce_http(false);
-        tcp.set_connect_timeout(Some(CONNECT));
-        let connector = HttpsConnectorBuilder::new()
-            .with_tls_config(config)
-            .https_only()
-            .enable_http1()
-            .wrap_connector(tcp);
+        let http = https_client(roots, Schemes::Https)
+            .map_err(|error| unreachable_because(format!("TLS cannot be set up: {error}")))?;
         Ok(Self {
-            http: Client::builder(TokioExecutor::new())
-                .pool_idle_timeout(POOL_IDLE)
-                .build(connector),
+            http,
             nonces: Mutex::default(),
             directory: Mutex::default(),
             requests: AtomicU64::new(0),
@@ -369,9 +354,7 @@ const AGENT: &str = concat!(
     env!("CARGO_PKG_VERSION"),
     " instant-acme/0.8.5"
 );
-const CONNECT: Duration = Duration::from_secs(5);
 const CALL: Duration = Duration::from_secs(20);
-const POOL_IDLE: Duration = Duration::from_secs(30);
 /// A warm function asks for the directory again after this time.
 const DIRECTORY_AGE: Duration = Duration::from_secs(3600);
 const NONCES: usize = 64;
