@@ -8,6 +8,7 @@ use crate::challenge::WELL_KNOWN_PREFIX;
 use crate::ports::load_balancer::{Action, Condition, Rule, RuledListener};
 use crate::values::arn::{LoadBalancerArn, TargetGroupArn};
 use crate::values::names::DnsName;
+use crate::values::text::shell_word;
 use crate::values::wildcard;
 
 /// What the rules mean for a name.
@@ -373,7 +374,7 @@ impl<'r> Rules<'r> {
             "aws elbv2 modify-rule --region {} --rule-arn {} --conditions {}",
             self.listener.arn.region(),
             rule.arn,
-            quoted(&serde_json::Value::from(conditions).to_string())
+            shell_word(&serde_json::Value::from(conditions).to_string())
         ));
         Some((priority, pattern, repair))
     }
@@ -387,7 +388,7 @@ impl<'r> Rules<'r> {
             "aws elbv2 create-rule --region {region} --listener-arn {} --priority {priority} --conditions \
              'Field=path-pattern,Values={PATTERN}' --actions {}",
             self.listener.arn,
-            quoted(&format!("Type=forward,TargetGroupArn={group}"))
+            shell_word(&format!("Type=forward,TargetGroupArn={group}"))
         );
         Repair(match shift.is_empty() {
             true => create,
@@ -447,11 +448,6 @@ fn set_priorities(region: &str, priorities: &[(String, u32)]) -> String {
         "aws elbv2 set-rule-priorities --region {region} --rule-priorities {}",
         pairs.join(" ")
     )
-}
-
-/// Returns text as one word of a shell.
-fn quoted(text: &str) -> String {
-    format!("'{}'", text.replace('\'', r"'\''"))
 }
 
 fn in_json(condition: &Condition) -> Option<serde_json::Value> {

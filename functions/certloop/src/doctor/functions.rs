@@ -243,10 +243,10 @@ pub(crate) fn challenged(challenge: &Function, group: &str) -> Option<Finding> {
     const ABOUT: &str = "permissions";
     let arn = &challenge.known()?.arn;
     Some(match may_invoke(&challenge.policy, "elasticloadbalancing.amazonaws.com", group, arn) {
-        Ok(Is::Yes) => finding::ok(ABOUT, format!("the load balancer may invoke challenge for {}", short(group))),
+        Ok(Is::Yes) => finding::ok(ABOUT, format!("the load balancer may invoke challenge for {}", group_name(group))),
         Ok(Is::Perhaps) => finding::unknown(
             ABOUT,
-            format!("whether the load balancer may invoke challenge for {} hangs on conditions that are not understood here", short(group)),
+            format!("whether the load balancer may invoke challenge for {} hangs on conditions that are not understood here", group_name(group)),
         ),
         Ok(Is::No) => finding::wrong(
             ABOUT,
@@ -256,7 +256,7 @@ pub(crate) fn challenged(challenge: &Function, group: &str) -> Option<Finding> {
             "terraform apply; or aws lambda add-permission --function-name {} --statement-id load-balancer-{} --action lambda:InvokeFunction \
              --principal elasticloadbalancing.amazonaws.com --source-arn {group}",
             challenge.name,
-            short(group).replace('/', "-"),
+            group_name(group).replace('/', "-"),
         )),
         Err(error) => finding::could_not_tell(ABOUT, "who may invoke challenge", "lambda:GetPolicy", error),
     })
@@ -278,7 +278,7 @@ pub(crate) fn is_of_challenge(challenge: &Function, group: &str) -> bool {
 }
 
 /// Returns what follows `targetgroup/`.
-fn short(group: &str) -> &str {
+fn group_name(group: &str) -> &str {
     group
         .rsplit_once(":targetgroup/")
         .map_or(group, |(_, name)| name)

@@ -66,7 +66,7 @@ pub(crate) fn judge(
     names: &BTreeSet<String>,
 ) -> (Vec<Finding>, BTreeSet<String>) {
     let mut groups = BTreeSet::new();
-    let name = short(&balancer.arn);
+    let name = balancer_name(&balancer.arn);
     let blind = |error| {
         let what = format!("where challenges lead on {name}");
         let permission = "elasticloadbalancing:DescribeLoadBalancers, DescribeListeners, DescribeRules and DescribeTargetGroups";
@@ -153,7 +153,7 @@ pub(crate) fn judge(
 }
 
 /// Returns `app/<name>`.
-pub(crate) fn short(arn: &LoadBalancerArn) -> String {
+pub(crate) fn balancer_name(arn: &LoadBalancerArn) -> String {
     let parts: Vec<&str> = arn.as_str().rsplit('/').collect();
     format!("app/{}", parts.get(1).unwrap_or(&arn.as_str()))
 }

@@ -403,7 +403,7 @@ fn targets_in_a_line(targets: &[TargetStanding]) -> String {
     let mut line = format!("{} target{several}", Count(total as u64));
     let mut words: Vec<(&str, usize)> = Vec::new();
     for target in targets {
-        let word = short(target);
+        let word = in_a_word(target);
         match words.iter_mut().find(|(known, _)| *known == word) {
             Some((_, count)) => *count += 1,
             None => words.push((word, 1)),
@@ -434,7 +434,7 @@ fn is_not_as_wanted(target: &TargetStanding) -> bool {
         || target.trusted == Some(false)
 }
 
-fn short(target: &TargetStanding) -> &'static str {
+fn in_a_word(target: &TargetStanding) -> &'static str {
     match (target.entry.state, target.entry.proved, target.trusted) {
         (_, Some(false), _) => "not proved",
         (_, _, Some(false)) => "not trusted",
@@ -450,7 +450,7 @@ fn short(target: &TargetStanding) -> &'static str {
 fn target_in_words(out: &mut String, target: &TargetStanding, now: OffsetDateTime) {
     let named = name_of(&target.entry);
     let _ = write!(out, "{}", Text(&named));
-    let _ = write!(out, ": {}", short(target));
+    let _ = write!(out, ": {}", in_a_word(target));
     if let Some(checked) = target.checked_at {
         let _ = write!(out, " (looked at {})", Seen { at: checked, now });
     }
