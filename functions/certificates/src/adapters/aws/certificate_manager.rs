@@ -586,19 +586,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_certificate_is_described() {
-        let service = Canned::answering([Answer::json(
-            200,
-            &json!({"Certificate": {
-                "CertificateArn": ARN,
-                "DomainName": "Shop.example.com",
-                "SubjectAlternativeNames": ["shop.example.com", "WWW.example.com"],
-                "Serial": "C3:0A:FF",
-                "InUseBy": ["arn:aws:elasticloadbalancing:..."],
-                "ImportedAt": 1_780_000_000.25,
-                "NotAfter": 1_790_000_000,
-            }})
-            .to_string(),
-        )]);
+        let answer = Answer::json(200, include_str!("fixtures/certificate.json"));
+        let service = Canned::answering([answer]);
         let described = client(&service).describe(&arn()).await.unwrap().unwrap();
         assert_eq!(described.serial.as_deref(), Some("00c30aff"));
         assert_eq!(described.names, ["shop.example.com", "www.example.com"]);
@@ -680,35 +669,11 @@ mod tests {
 
     #[tokio::test]
     async fn every_key_type_is_listed_to_the_last_page() {
-        let entry = |id: &str, more: serde_json::Value| {
-            let mut entry =
-                json!({"CertificateArn": ARN.replace("12345678-", id), "DomainName": "A.example"});
-            entry
-                .as_object_mut()
-                .unwrap()
-                .extend(more.as_object().unwrap().clone());
-            entry
-        };
         let service = Canned::answering([
             throttled(),
-            Answer::json(
-                200,
-                &json!({"NextToken": "next", "CertificateSummaryList": [
-                    entry("1-", json!({"Type": "IMPORTED", "ImportedAt": 1_780_000_000, "HasAdditionalSubjectAlternativeNames": false,
-                        "SubjectAlternativeNameSummaries": ["a.example", "B.example"]})),
-                    entry("2-", json!({"Type": "AMAZON_ISSUED"})),
-                ]})
-                .to_string(),
-            ),
+            Answer::json(200, include_str!("fixtures/certificates-first-page.json")),
             throttled(),
-            Answer::json(
-                200,
-                &json!({"CertificateSummaryList": [
-                    entry("3-", json!({"HasAdditionalSubjectAlternativeNames": true, "SubjectAlternativeNameSummaries": ["a.example"]})),
-                    entry("4-", json!({"SubjectAlternativeNameSummaries": ["a.example"]})),
-                ]})
-                .to_string(),
-            ),
+            Answer::json(200, include_str!("fixtures/certificates-last-page.json")),
         ]);
         let listed = client(&service).list().await.unwrap();
         assert_eq!(listed.len(), 3);

@@ -819,100 +819,10 @@ mod tests {
 
     #[tokio::test]
     async fn the_rules_of_port_80_are_read_to_the_last_page() {
-        let rule = |priority: &str, conditions: &str, actions: &str| {
-            format!(
-                "<member><RuleArn>rule-{priority}</RuleArn><Priority>{priority}</Priority><Conditions>{conditions}</Conditions>\
-                 <Actions>{actions}</Actions></member>"
-            )
-        };
-        let values = |of: &[&str]| -> String {
-            let members: String = of
-                .iter()
-                .map(|value| format!("<member>{value}</member>"))
-                .collect();
-            format!("<Values>{members}</Values>")
-        };
-        let condition =
-            |field: &str, rest: &str| format!("<member><Field>{field}</Field>{rest}</member>");
-        let first = [
-            rule(
-                "10",
-                &format!(
-                    "{}{}",
-                    condition("path-pattern", &values(&["/a/*"])),
-                    condition(
-                        "host-header",
-                        &format!(
-                            "<HostHeaderConfig>{}</HostHeaderConfig>",
-                            values(&["a.example", "b.example"])
-                        )
-                    )
-                ),
-                &format!("<member><Type>forward</Type><TargetGroupArn>{GROUP}</TargetGroupArn></member>"),
-            ),
-            rule(
-                "20",
-                &format!(
-                    "{}{}{}{}",
-                    condition(
-                        "source-ip",
-                        &format!("<SourceIpConfig>{}</SourceIpConfig>", values(&["192.0.2.0/24"]))
-                    ),
-                    condition(
-                        "http-request-method",
-                        &format!(
-                            "<HttpRequestMethodConfig>{}</HttpRequestMethodConfig>",
-                            values(&["GET"])
-                        )
-                    ),
-                    condition(
-                        "http-header",
-                        &format!(
-                            "<HttpHeaderConfig><HttpHeaderName>User-Agent</HttpHeaderName>{}</HttpHeaderConfig>",
-                            values(&["*bot*"])
-                        )
-                    ),
-                    condition("query-string", "<QueryStringConfig><Values/></QueryStringConfig>"),
-                ),
-                "<member><Type>fixed-response</Type><Order>2</Order><FixedResponseConfig><StatusCode>403</StatusCode>\
-                 </FixedResponseConfig></member><member><Type>authenticate-oidc</Type><Order>1</Order></member>",
-            ),
-        ]
-        .concat();
-        let second = [
-            rule(
-                "30",
-                &condition(
-                    "path-pattern",
-                    "<PathPatternConfig><RegexValues><member>^/a</member></RegexValues></PathPatternConfig>",
-                ),
-                &format!(
-                    "<member><Type>forward</Type><ForwardConfig><TargetGroups><member><TargetGroupArn>{GROUP}</TargetGroupArn>\
-                     <Weight>1</Weight></member><member><TargetGroupArn>other</TargetGroupArn><Weight>0</Weight></member>\
-                     </TargetGroups></ForwardConfig></member>"
-                ),
-            ),
-            rule(
-                "default",
-                "",
-                "<member><Type>redirect</Type><RedirectConfig><Protocol>HTTPS</Protocol><Port>443</Port>\
-                 <StatusCode>HTTP_301</StatusCode></RedirectConfig></member>",
-            ),
-        ]
-        .concat();
         let service = Canned::answering([
-            done(
-                "DescribeListeners",
-                &format!(
-                    "<Listeners><member><ListenerArn>x</ListenerArn><Port>443</Port></member><member>\
-                     <ListenerArn>{LISTENER}</ListenerArn><Protocol>HTTP</Protocol><Port>80</Port></member></Listeners>"
-                ),
-            ),
-            done(
-                "DescribeRules",
-                &format!("<Rules>{first}</Rules><NextMarker>more</NextMarker>"),
-            ),
-            done("DescribeRules", &format!("<Rules>{second}</Rules>")),
+            Answer::xml(200, include_str!("fixtures/listeners.xml")),
+            Answer::xml(200, include_str!("fixtures/rules-first-page.xml")),
+            Answer::xml(200, include_str!("fixtures/rules-last-page.xml")),
         ]);
         let arn = BALANCER.parse().unwrap();
         let found = client(&service).rules_on(&arn, 80).await.unwrap().unwrap();
@@ -1011,12 +921,7 @@ mod tests {
     #[tokio::test]
     async fn a_web_acl_is_told_by_name() {
         let service = Canned::answering([
-            Answer::json(
-                200,
-                r#"{"WebACL": {"Name": "edge", "Id": "1", "ARN": "arn:aws:wafv2:eu-central-1:123456789012:regional/webacl/edge/1",
-                    "DefaultAction": {"Allow": {}}, "VisibilityConfig": {"SampledRequestsEnabled": true,
-                    "CloudWatchMetricsEnabled": true, "MetricName": "edge"}}}"#,
-            ),
+            Answer::json(200, include_str!("fixtures/web-acl.json")),
             Answer::json(200, "{}"),
             Answer::refusal(400, "WAFNonexistentItemException", "none"),
             Answer::refusal(400, "AccessDeniedException", "no"),
