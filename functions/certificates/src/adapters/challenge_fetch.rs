@@ -354,26 +354,26 @@ mod tests {
 
     /// One request as the server saw it.
     #[derive(Clone, Debug)]
-    struct Seen {
+    struct SeenRequest {
         https: bool,
         path: String,
         head: String,
     }
 
     /// Answers with what `answer` says, over TLS where the client begins so, and pauses before the last byte if told.
-    struct Server {
+    struct WebServer {
         address: String,
-        seen: Arc<Mutex<Vec<Seen>>>,
+        seen: Arc<Mutex<Vec<SeenRequest>>>,
         tasks: JoinSet<()>,
     }
 
-    impl Server {
-        async fn start(answer: impl Fn(&Seen) -> String + Send + Sync + 'static) -> Self {
+    impl WebServer {
+        async fn start(answer: impl Fn(&SeenRequest) -> String + Send + Sync + 'static) -> Self {
             Self::start_slow(answer, Duration::ZERO).await
         }
 
         async fn start_slow(
-            answer: impl Fn(&Seen) -> String + Send + Sync + 'static,
+            answer: impl Fn(&SeenRequest) -> String + Send + Sync + 'static,
             pause: Duration,
         ) -> Self {
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -389,7 +389,7 @@ mod tests {
                     tokio::spawn(async move {
                         let mut first = [0];
                         stream.peek(&mut first).await.unwrap();
-                        let answer = |seen: &Seen| {
+                        let answer = |seen: &SeenRequest| {
                             log.lock().unwrap().push(seen.clone());
                             answer(seen)
                         };
@@ -419,7 +419,7 @@ mod tests {
             fetch(&name, TOKEN, ANSWER, Some(&self.address), limit).await
         }
 
-        fn seen(&self) -> Vec<Seen> {
+        fn seen(&self) -> Vec<SeenRequest> {
             self.seen.lock().unwrap().clone()
         }
     }
@@ -428,7 +428,7 @@ mod tests {
         mut stream: impl AsyncRead + AsyncWrite + Unpin,
         https: bool,
         pause: Duration,
-        answer: impl Fn(&Seen) -> String,
+        answer: impl Fn(&SeenRequest) -> String,
     ) {
         let mut head = Vec::new();
         while !head.ends_with(b"\r\n\r\n") {
@@ -439,7 +439,7 @@ mod tests {
         }
         let head = String::from_utf8(head).unwrap();
         let path = head.split(' ').nth(1).unwrap().to_owned();
-        let answer = answer(&Seen { https, path, head });
+        let answer = answer(&SeenRequest { https, path, head });
         let (begin, end) = answer.as_bytes().split_at(answer.len().saturating_sub(1));
         let _ = stream.write_all(begin).await;
         let _ = stream.flush().await;
@@ -475,8 +475,8 @@ mod tests {
     }
 
     /// Redirects `times` times, then answers.
-    async fn redirecting(times: usize) -> Server {
-        Server::start(move |seen| {
+    async fn redirecting(times: usize) -> WebServer {
+        WebServer::start(move |seen| {
             let (_, hop) = seen.path.split_once("hop=").unwrap_or(("", "0"));
             match hop.parse::<usize>().unwrap() {
                 hop if hop == times => ok(ANSWER),
@@ -502,7 +502,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_right_answer_is_right_and_asked_for_as_the_authority_asks() {
-        let server = Server::start(|_| ok(ANSWER)).await;
+        let server = WebServer::start(|_| ok(ANSWER)).await;
         assert_eq!(server.fetch().await, Fetched::Right);
         let seen = &server.seen()[0];
         assert!(!seen.https);
@@ -516,14 +516,14 @@ mod tests {
     #[tokio::test]
     async fn whitespace_is_forgiven_behind_the_answer_only() {
         for body in [format!("{ANSWER}\n"), format!("{ANSWER} \t\r\n\r\n")] {
-            let server = Server::start(move |_| ok(&body)).await;
+            let server = WebServer::start(move |_| ok(&body)).await;
             assert_eq!(server.fetch().await, Fetched::Right);
         }
         let chunked = format!(
             "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n{:x}\r\n{ANSWER}\r\n1\r\n\n\r\n0\r\n\r\n",
             ANSWER.len()
         );
-        let server = Server::start(move |_| chunked.clone()).await;
+        let server = WebServer::start(move |_| chunked.clone()).await;
         assert_eq!(server.fetch().await, Fetched::Right);
     }
 
@@ -622,7 +622,7 @@ mod tests {
         ];
         for (sentence, answer, words) in cases {
             let answer = answer.clone();
-            let server = Server::start(move |_| answer.clone()).await;
+            let server = WebServer::start(move |_| answer.clone()).await;
             let fetched = server.fetch().await;
             assert!(
                 matches!(fetched, Fetched::Wrong(_)),
@@ -636,7 +636,7 @@ mod tests {
 
     #[tokio::test]
     async fn one_byte_below_the_limit_is_right() {
-        let server = Server::start(|_| ok(&format!("{ANSWER:<127}"))).await;
+        let server = WebServer::start(|_| ok(&format!("{ANSWER:<127}"))).await;
         assert_eq!(server.fetch().await, Fetched::Right);
     }
 
@@ -659,7 +659,7 @@ mod tests {
     #[tokio::test]
     async fn every_redirect_that_authorities_follow_is_followed() {
         for status in [301, 302, 307, 308] {
-            let server = Server::start(move |seen| match &*seen.path {
+            let server = WebServer::start(move |seen| match &*seen.path {
                 "/there" => ok(ANSWER),
                 _ => redirect_to(status, "http://other.example.com/there#part"),
             })
@@ -672,7 +672,7 @@ mod tests {
 
     #[tokio::test]
     async fn two_pages_that_point_at_each_other_are_a_circle() {
-        let server = Server::start(|seen| match &*seen.path {
+        let server = WebServer::start(|seen| match &*seen.path {
             "/a" => redirect_to(302, "/b"),
             _ => redirect_to(302, "/a"),
         })
@@ -684,7 +684,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_redirect_to_https_is_followed_whatever_the_certificate() {
-        let server = Server::start(|seen| match seen.https {
+        let server = WebServer::start(|seen| match seen.https {
             true => ok(ANSWER),
             false => redirect_to(301, &format!("https://shop.example.com{}", seen.path)),
         })
@@ -700,7 +700,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_answer_that_does_not_end_in_time_is_no_verdict() {
-        let server = Server::start_slow(|_| ok(ANSWER), Duration::from_secs(60)).await;
+        let server = WebServer::start_slow(|_| ok(ANSWER), Duration::from_secs(60)).await;
         let began = std::time::Instant::now();
         let fetched = server.fetch_within(Duration::from_millis(300)).await;
         assert!(began.elapsed() < Duration::from_secs(3));
@@ -711,7 +711,7 @@ mod tests {
     #[tokio::test]
     async fn an_answer_that_breaks_off_is_no_verdict() {
         for answer in ["", "HTTP/1.1 200 OK\r\ncontent-length: 99\r\n\r\nSECRET"] {
-            let server = Server::start(move |_| answer.to_owned()).await;
+            let server = WebServer::start(move |_| answer.to_owned()).await;
             let fetched = server.fetch().await;
             assert!(matches!(fetched, Fetched::Unreachable(_)), "{fetched:?}");
             why(&fetched);

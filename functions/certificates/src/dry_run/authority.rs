@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::journal::Journal;
-use super::made_up::{MadeUp, Wish};
+use super::made_up::{LeafWish, MadeUp};
 use super::reading::{ReadAccount, ReadAuthorities, ReadOrder};
 use super::store::PlannedStore;
 use crate::contract::settings::Authority;
@@ -95,7 +95,7 @@ impl<'l, L: Ports> Shared<'l, L> {
             Some(held) => self.leaf(&name, &held.serial).await,
             None => None,
         };
-        let wish = Wish {
+        let wish = LeafWish {
             key: &key,
             names: &order.domains,
             from: whole_seconds(self.journal.at) - time::Duration::HOUR,

@@ -32,8 +32,8 @@ pub struct Planned<'l, L: Ports> {
     pub(super) journal: Rc<Journal>,
     store: Rc<PlannedStore<'l, L::Store>>,
     authorities: PlannedAuthorities<'l, L>,
-    certificate_managers: Rc<certificate_manager::Changes>,
-    load_balancers: Rc<load_balancer::Changes>,
+    certificate_managers: Rc<certificate_manager::CertificateChanges>,
+    load_balancers: Rc<load_balancer::ListenerChanges>,
     /// One of each type is enough: none of them is kept.
     keys: RefCell<HashMap<KeyType, Zeroizing<String>>>,
 }

@@ -5,7 +5,7 @@
 //! default one last; the first whose conditions all hold acts. Path patterns go by letter case, host names do not.
 
 use crate::challenge::WELL_KNOWN_PREFIX;
-use crate::ports::load_balancer::{Action, Condition, Rule, RuledListener};
+use crate::ports::load_balancer::{Rule, RuleAction, RuleMatch, RuledListener};
 use crate::values::arn::{LoadBalancerArn, TargetGroupArn};
 use crate::values::names::DnsName;
 use crate::values::text::shell_word;
@@ -190,7 +190,7 @@ pub fn redirects_to_https(http: &RuledListener, name: &DnsName) -> bool {
             let mut hosts = hosts.iter();
             hosts.any(|host| to == format!("https://{host}:443/#{{path}}"))
         };
-        matches!(&rule.action, Action::Redirect(to) if is_same(to)) && !rule.authenticates
+        matches!(&rule.action, RuleAction::Redirect(to) if is_same(to)) && !rule.authenticates
     })
 }
 
@@ -262,7 +262,7 @@ impl<'r> Rules<'r> {
 
     /// Returns the function's target group that a rule forwards to, with all its requests.
     fn group_of(&self, rule: &'r Rule) -> Option<&'r str> {
-        let Action::Forward(groups) = &rule.action else {
+        let RuleAction::Forward(groups) = &rule.action else {
             return None;
         };
         let named = self.named();
@@ -277,7 +277,7 @@ impl<'r> Rules<'r> {
     /// Whether a rule was made for the challenge path, in whatever letters.
     fn is_for_the_path(&self, rule: &Rule) -> bool {
         rule.conditions.iter().any(|condition| {
-            matches!(condition, Condition::Path(patterns)
+            matches!(condition, RuleMatch::Path(patterns)
                 if patterns.iter().any(|pattern| of_path(std::slice::from_ref(pattern), true) == Some(true)))
         })
     }
@@ -347,14 +347,14 @@ impl<'r> Rules<'r> {
             .conditions
             .iter()
             .find_map(|condition| match condition {
-                Condition::Path(patterns) if of_path(patterns, false) != Some(true) => {
+                RuleMatch::Path(patterns) if of_path(patterns, false) != Some(true) => {
                     wrong(patterns)
                 }
                 _ => None,
             })?;
-        let conditions: Vec<Condition> = (rule.conditions.iter())
+        let conditions: Vec<RuleMatch> = (rule.conditions.iter())
             .map(|condition| match condition {
-                Condition::Path(_) => Condition::Path(vec![PATTERN.to_owned()]),
+                RuleMatch::Path(_) => RuleMatch::Path(vec![PATTERN.to_owned()]),
                 other => other.clone(),
             })
             .collect();
@@ -450,36 +450,36 @@ fn set_priorities(region: &str, priorities: &[(String, u32)]) -> String {
     )
 }
 
-fn in_json(condition: &Condition) -> Option<serde_json::Value> {
+fn in_json(condition: &RuleMatch) -> Option<serde_json::Value> {
     use serde_json::json;
     Some(match condition {
-        Condition::Path(values) => {
+        RuleMatch::Path(values) => {
             json!({"Field": "path-pattern", "PathPatternConfig": {"Values": values}})
         }
-        Condition::Host(values) => {
+        RuleMatch::Host(values) => {
             json!({"Field": "host-header", "HostHeaderConfig": {"Values": values}})
         }
-        Condition::Method(values) => {
+        RuleMatch::Method(values) => {
             json!({"Field": "http-request-method", "HttpRequestMethodConfig": {"Values": values}})
         }
-        Condition::SourceIp(values) => {
+        RuleMatch::SourceIp(values) => {
             json!({"Field": "source-ip", "SourceIpConfig": {"Values": values}})
         }
-        Condition::Header { name, values } => json!({"Field": "http-header",
+        RuleMatch::Header { name, values } => json!({"Field": "http-header",
             "HttpHeaderConfig": {"HttpHeaderName": name, "Values": values}}),
-        Condition::Query | Condition::Other(_) => return None,
+        RuleMatch::Query | RuleMatch::Other(_) => return None,
     })
 }
 
 fn does(rule: &Rule) -> String {
     let then = match &rule.action {
-        Action::Forward(groups) => format!(
+        RuleAction::Forward(groups) => format!(
             "forwards elsewhere ({})",
             groups.first().map_or("nowhere", |group| short(group))
         ),
-        Action::Redirect(to) => format!("redirects to {to}"),
-        Action::FixedResponse(status) => format!("answers {status}"),
-        Action::Other(kind) => format!("does something else ({kind})"),
+        RuleAction::Redirect(to) => format!("redirects to {to}"),
+        RuleAction::FixedResponse(status) => format!("answers {status}"),
+        RuleAction::Other(kind) => format!("does something else ({kind})"),
     };
     match rule.authenticates {
         true => format!("authenticates, then {then}"),
@@ -495,7 +495,7 @@ fn short(arn: &str) -> &str {
 }
 
 fn fits(rule: &Rule, name: &DnsName) -> Fits {
-    let for_the_path = |condition: &Condition| matches!(condition, Condition::Path(patterns) if of_path(patterns, false).is_none_or(|fits| fits));
+    let for_the_path = |condition: &RuleMatch| matches!(condition, RuleMatch::Path(patterns) if of_path(patterns, false).is_none_or(|fits| fits));
     let is_for_the_path = rule.conditions.iter().any(for_the_path);
     let mut sometimes = Vec::new();
     for condition in &rule.conditions {
@@ -511,13 +511,13 @@ fn fits(rule: &Rule, name: &DnsName) -> Fits {
     }
 }
 
-fn holds(condition: &Condition, name: &DnsName) -> Fits {
+fn holds(condition: &RuleMatch, name: &DnsName) -> Fits {
     let by = |fits: bool, why: String| match fits {
         true => Fits::Always,
         false => Fits::Never(Some(why)),
     };
     match condition {
-        Condition::Path(patterns) => match of_path(patterns, false) {
+        RuleMatch::Path(patterns) => match of_path(patterns, false) {
             Some(true) => Fits::Always,
             Some(false) => Fits::Never(None),
             None => Fits::Sometimes(format!(
@@ -525,24 +525,24 @@ fn holds(condition: &Condition, name: &DnsName) -> Fits {
                 patterns.join(", ")
             )),
         },
-        Condition::Host(patterns) => by(
+        RuleMatch::Host(patterns) => by(
             patterns
                 .iter()
                 .any(|pattern| fits_any_case(pattern, name.as_str())),
             format!("the name {name} (it is for {})", patterns.join(", ")),
         ),
-        Condition::Method(methods) => by(
+        RuleMatch::Method(methods) => by(
             methods.iter().any(|method| method == "GET"),
             "GET requests".to_owned(),
         ),
-        Condition::SourceIp(blocks) => match blocks.iter().any(|block| block == "0.0.0.0/0") {
+        RuleMatch::SourceIp(blocks) => match blocks.iter().any(|block| block == "0.0.0.0/0") {
             true => Fits::Always,
             false => Fits::Sometimes(format!(
                 "whoever does not come from {}: authorities ask from everywhere",
                 blocks.join(", ")
             )),
         },
-        Condition::Header {
+        RuleMatch::Header {
             name: header,
             values,
         } => {
@@ -561,8 +561,8 @@ fn holds(condition: &Condition, name: &DnsName) -> Fits {
                 false => by(false, format!("requests without the header {header}")),
             }
         }
-        Condition::Query => by(false, "requests without a query".to_owned()),
-        Condition::Other(kind) => {
+        RuleMatch::Query => by(false, "requests without a query".to_owned()),
+        RuleMatch::Other(kind) => {
             Fits::Sometimes(format!("what does not fit its condition ({kind})"))
         }
     }
@@ -618,7 +618,7 @@ mod tests {
         )
     }
 
-    fn rule(priority: u32, conditions: Vec<Condition>, action: Action) -> Rule {
+    fn rule(priority: u32, conditions: Vec<RuleMatch>, action: RuleAction) -> Rule {
         Rule {
             arn: rule_arn(priority),
             priority: (priority > 0).then_some(priority),
@@ -628,35 +628,35 @@ mod tests {
         }
     }
 
-    fn path(pattern: &str) -> Condition {
-        Condition::Path(vec![pattern.to_owned()])
+    fn path(pattern: &str) -> RuleMatch {
+        RuleMatch::Path(vec![pattern.to_owned()])
     }
 
-    fn host(pattern: &str) -> Condition {
-        Condition::Host(vec![pattern.to_owned()])
+    fn host(pattern: &str) -> RuleMatch {
+        RuleMatch::Host(vec![pattern.to_owned()])
     }
 
-    fn from(block: &str) -> Condition {
-        Condition::SourceIp(vec![block.to_owned()])
+    fn from(block: &str) -> RuleMatch {
+        RuleMatch::SourceIp(vec![block.to_owned()])
     }
 
-    fn header(name: &str, value: &str) -> Condition {
-        Condition::Header {
+    fn header(name: &str, value: &str) -> RuleMatch {
+        RuleMatch::Header {
             name: name.to_owned(),
             values: vec![value.to_owned()],
         }
     }
 
-    fn to(group: &str) -> Action {
-        Action::Forward(vec![group.to_owned()])
+    fn to(group: &str) -> RuleAction {
+        RuleAction::Forward(vec![group.to_owned()])
     }
 
-    fn redirect() -> Action {
-        Action::Redirect("https://#{host}:443/#{path}".to_owned())
+    fn redirect() -> RuleAction {
+        RuleAction::Redirect("https://#{host}:443/#{path}".to_owned())
     }
 
-    fn answer() -> Action {
-        Action::FixedResponse("503".to_owned())
+    fn answer() -> RuleAction {
+        RuleAction::FixedResponse("503".to_owned())
     }
 
     /// Judges rules, with a redirect to HTTPS as the default.
@@ -731,7 +731,7 @@ mod tests {
             (
                 vec![rule(
                     7,
-                    vec![Condition::Path(vec!["/x".to_owned(), PATTERN.to_owned()])],
+                    vec![RuleMatch::Path(vec!["/x".to_owned(), PATTERN.to_owned()])],
                     to(CHALLENGE),
                 )],
                 "right",
@@ -811,7 +811,7 @@ mod tests {
                 vec![
                     rule(
                         5,
-                        vec![Condition::Method(vec!["POST".to_owned()])],
+                        vec![RuleMatch::Method(vec!["POST".to_owned()])],
                         redirect(),
                     ),
                     right(9),
@@ -822,7 +822,7 @@ mod tests {
                 vec![
                     rule(
                         5,
-                        vec![Condition::Method(vec!["HEAD".to_owned(), "GET".to_owned()])],
+                        vec![RuleMatch::Method(vec!["HEAD".to_owned(), "GET".to_owned()])],
                         redirect(),
                     ),
                     right(9),
@@ -830,7 +830,7 @@ mod tests {
                 "shadowed by 5",
             ),
             (
-                vec![rule(5, vec![Condition::Query], redirect()), right(9)],
+                vec![rule(5, vec![RuleMatch::Query], redirect()), right(9)],
                 "right",
             ),
             (
@@ -867,7 +867,7 @@ mod tests {
                 vec![
                     rule(
                         5,
-                        vec![Condition::Other("regular expression".to_owned())],
+                        vec![RuleMatch::Other("regular expression".to_owned())],
                         answer(),
                     ),
                     right(9),
@@ -882,13 +882,13 @@ mod tests {
                 vec![rule(
                     1,
                     vec![path(PATTERN)],
-                    Action::Forward(vec![CHALLENGE.to_owned(), SITE.to_owned()]),
+                    RuleAction::Forward(vec![CHALLENGE.to_owned(), SITE.to_owned()]),
                 )],
                 "missing",
             ),
             (vec![authenticating], "missing"),
             (
-                vec![rule(1, vec![path(PATTERN)], Action::Forward(vec![]))],
+                vec![rule(1, vec![path(PATTERN)], RuleAction::Forward(vec![]))],
                 "missing",
             ),
             // What it leaves out.
@@ -942,7 +942,7 @@ mod tests {
             (
                 vec![rule(
                     4,
-                    vec![path(PATTERN), Condition::Method(vec!["POST".to_owned()])],
+                    vec![path(PATTERN), RuleMatch::Method(vec!["POST".to_owned()])],
                     to(CHALLENGE),
                 )],
                 "only some 4",
@@ -977,7 +977,7 @@ mod tests {
         };
         let functions = [CHALLENGE.parse().unwrap()];
         let right = rule(1, vec![path(PATTERN)], to(CHALLENGE));
-        let leads = |to: Action, secure: Vec<Rule>| {
+        let leads = |to: RuleAction, secure: Vec<Rule>| {
             let http = listener("HTTP", vec![rule(0, vec![], to)]);
             let https = listener("HTTPS", secure);
             behind_redirect(&http, &https, &functions, &name).is_some()
@@ -990,7 +990,7 @@ mod tests {
             "https://www.example.com:443/#{path}",
             "https://#{host}:443/",
         ] {
-            let elsewhere = Action::Redirect(elsewhere.to_owned());
+            let elsewhere = RuleAction::Redirect(elsewhere.to_owned());
             assert!(!leads(elsewhere, vec![right.clone()]));
         }
     }

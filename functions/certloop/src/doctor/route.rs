@@ -170,7 +170,7 @@ fn few<'n>(names: impl ExactSizeIterator<Item = &'n String>) -> String {
 
 #[cfg(test)]
 mod tests {
-    use certificates::ports::load_balancer::{Action, Condition, Rule as ListenerRule};
+    use certificates::ports::load_balancer::{Rule as ListenerRule, RuleAction, RuleMatch};
     use certificates::values::problem::ServiceError;
 
     use super::super::Verdict;
@@ -180,7 +180,7 @@ mod tests {
         "arn:aws:elasticloadbalancing:us-east-1:123456789012:loadbalancer/app/web/0123456789abcdef";
     const GROUP: &str = "arn:aws:elasticloadbalancing:us-east-1:123456789012:targetgroup/certloop-1/0123456789abcdef";
 
-    fn rule(priority: Option<u32>, conditions: Vec<Condition>, action: Action) -> ListenerRule {
+    fn rule(priority: Option<u32>, conditions: Vec<RuleMatch>, action: RuleAction) -> ListenerRule {
         ListenerRule {
             arn: format!("rule-{priority:?}"),
             priority,
@@ -191,17 +191,17 @@ mod tests {
     }
 
     fn balancer(with_rule: bool) -> Balancer {
-        let path = Condition::Path(vec!["/.well-known/acme-challenge/*".to_owned()]);
+        let path = RuleMatch::Path(vec!["/.well-known/acme-challenge/*".to_owned()]);
         let mut rules = vec![rule(
             None,
             Vec::new(),
-            Action::FixedResponse("404".to_owned()),
+            RuleAction::FixedResponse("404".to_owned()),
         )];
         if with_rule {
             rules.push(rule(
                 Some(1),
                 vec![path],
-                Action::Forward(vec![GROUP.to_owned()]),
+                RuleAction::Forward(vec![GROUP.to_owned()]),
             ));
         }
         Balancer {

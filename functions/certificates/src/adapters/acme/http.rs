@@ -122,10 +122,10 @@ impl Wire {
     fn keep_directory(&self, url: String, body: &Bytes) {
         #[derive(Deserialize)]
         #[serde(rename_all = "camelCase")]
-        struct Directory {
+        struct NewNonce {
             new_nonce: String,
         }
-        if let Ok(Directory { new_nonce }) = serde_json::from_slice(body) {
+        if let Ok(NewNonce { new_nonce }) = serde_json::from_slice(body) {
             let directory = CachedDirectory {
                 url,
                 body: body.clone(),
@@ -276,7 +276,7 @@ impl HttpClient for Exchange {
             }
             wire.requests.fetch_add(1, Ordering::Relaxed);
             let sent = {
-                let _under_way = UnderWay::count(&wire);
+                let _under_way = InFlight::count(&wire);
                 wire.send(request).await
             };
             let (mut parts, body) = match sent {
@@ -317,16 +317,16 @@ impl HttpClient for Exchange {
 }
 
 /// One request under way, until it is answered or given up.
-struct UnderWay<'w>(&'w Wire);
+struct InFlight<'w>(&'w Wire);
 
-impl<'w> UnderWay<'w> {
+impl<'w> InFlight<'w> {
     fn count(wire: &'w Wire) -> Self {
         wire.under_way.fetch_add(1, Ordering::Relaxed);
         Self(wire)
     }
 }
 
-impl Drop for UnderWay<'_> {
+impl Drop for InFlight<'_> {
     fn drop(&mut self) {
         // Whoever waits for a nonce looks again, and asks for one where no answer can bring it any more.
         self.0.under_way.fetch_sub(1, Ordering::Relaxed);
