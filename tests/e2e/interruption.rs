@@ -24,20 +24,11 @@ pub(crate) const AFTERWARDS: Duration = Duration::from_secs(16 * 60);
 /// So long the tokens of an order that was given up stay, and a little longer.
 const STILL_ASKED_FOR: Duration = Duration::from_secs(11 * 60);
 
-/// Runs `scenario` with death at the first request, the second and so on, on either side of each, until a run is not
+/// Runs `scenario` with death at a request, the next and so on, on either side of each, until a run is not
 /// killed any more. Returns how many deaths there were.
-pub(crate) async fn at_every_request<S, F>(scenario: S) -> usize
-where
-    S: Fn(usize, Moment) -> F,
-    F: Future<Output = bool> + Send + 'static,
-{
-    at_every_request_from(1, scenario).await
-}
-
-/// Does the same from a later request on.
 async fn at_every_request_from<S, F>(begin: usize, scenario: S) -> usize
 where
-    S: Fn(usize, Moment) -> F,
+    S: Fn(Death) -> F,
     F: Future<Output = bool> + Send + 'static,
 {
     let mut deaths = 0;
@@ -45,7 +36,7 @@ where
         let mut runs = JoinSet::new();
         for request in first..first + AT_ONCE {
             for moment in [Moment::Before, Moment::After] {
-                runs.spawn(scenario(request, moment));
+                runs.spawn(scenario(Death { request, moment }));
             }
         }
         let died = runs.join_all().await;
@@ -61,7 +52,7 @@ where
 #[derive(Clone, Copy)]
 pub(crate) struct Death {
     pub(crate) request: usize,
-    moment: Moment,
+    pub(crate) moment: Moment,
 }
 
 /// An invocation that was to be killed.
@@ -81,26 +72,30 @@ impl Death {
 
     /// Kills a pass.
     pub(crate) async fn of_a_pass(self, site: &Installation) -> Killed {
-        self.told_by(site.pass_with(self.plan()).await)
+        self.of_a_later_pass(site, Duration::ZERO).await
+    }
+
+    /// Kills a pass whose clock is ahead.
+    pub(crate) async fn of_a_later_pass(self, site: &Installation, clock: Duration) -> Killed {
+        self.told_by(site.pass_with(self.plan(clock)).await)
     }
 
     /// Kills what answers an event.
     pub(crate) async fn of_an_answer(self, site: &Installation, event: &Value) -> Killed {
-        self.told_by(site.invoke_with(event, self.plan()).await)
+        let plan = self.plan(Duration::ZERO);
+        self.told_by(site.invoke_with(event, plan).await)
     }
 
-    fn plan(self) -> Plan {
-        later(Duration::ZERO).killed_at(self.request, self.moment)
+    fn plan(self, clock: Duration) -> Plan {
+        later(clock).killed_at(self.request, self.moment)
     }
 
     fn told_by(self, invocation: Invocation) -> Killed {
         let Self { request, moment } = self;
+        let last = invocation.requests.last().map(ToString::to_string);
         Killed {
             died: invocation.result.is_err(),
-            context: format!(
-                "{moment:?} request {request}: {}",
-                last_request(&invocation)
-            ),
+            context: format!("{moment:?} request {request}: {}", last.unwrap_or_default()),
             invocation,
         }
     }
@@ -115,8 +110,8 @@ impl Killed {
     }
 }
 
-/// Runs a scenario as [`at_every_request`] does, each time with what all runs share, and asserts that
-/// more than so many died.
+/// Runs `scenario` with death at the first request, the second and so on, on either side of each, until
+/// a run is not killed any more. Each has what all runs share; more than `least` must have died.
 pub(crate) async fn survives<C, F>(least: usize, shared: C, scenario: impl Fn(Arc<C>, Death) -> F)
 where
     F: Future<Output = bool> + Send + 'static,
@@ -134,10 +129,7 @@ async fn survives_from<C, F>(
     F: Future<Output = bool> + Send + 'static,
 {
     let shared = Arc::new(shared);
-    let deaths = at_every_request_from(begin, |request, moment| {
-        scenario(shared.clone(), Death { request, moment })
-    })
-    .await;
+    let deaths = at_every_request_from(begin, |death| scenario(shared.clone(), death)).await;
     println!("{deaths} deaths");
     assert!(
         deaths > least,
@@ -163,13 +155,6 @@ pub(crate) async fn passes_afterwards(site: &Installation, name: &str, context: 
         told.push(pass.report().clone());
     }
     panic!("{context}: no pass is the last one: {told:#?}");
-}
-
-pub(crate) fn last_request(pass: &Invocation) -> String {
-    pass.requests
-        .last()
-        .map(ToString::to_string)
-        .unwrap_or_default()
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -312,7 +312,8 @@ impl fmt::Display for Address {
     }
 }
 
-/// Whether a location has a scheme of ours and no host behind it. Browsers take `http:p` for a path.
+/// Whether a location has a scheme of ours and no host behind it: browsers take `http:p` for a
+/// path.
 fn names_no_host(location: &str) -> bool {
     let scheme = location.split_once(':');
     scheme.is_some_and(|(scheme, rest)| {

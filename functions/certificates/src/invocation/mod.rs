@@ -4,7 +4,8 @@
 //!
 //! One certificate's failure is in the report and never an error of the invocation: an error would make the schedule or the
 //! queue repeat what the state already remembers. The invocation is an error only when the pass itself could not run
-//! ([`InvocationError`]): an event that is not understood, or a bucket, settings or credentials that cannot be used.
+//! ([`InvocationError`]): an event that is not understood, or a bucket, settings or credentials that
+//! cannot be used.
 
 pub mod actions;
 pub mod check;
