@@ -1,4 +1,5 @@
-//! Death at every request: whatever a pass was about to do or had just done, the next passes finish it.
+//! Death at every request: whatever a pass was about to do or had just done, the next passes finish
+//! it.
 
 #![allow(
     clippy::print_stdout,
@@ -24,8 +25,8 @@ pub(crate) const AFTERWARDS: Duration = Duration::from_secs(16 * 60);
 /// So long the tokens of an order that was given up stay, and a little longer.
 const STILL_ASKED_FOR: Duration = Duration::from_secs(11 * 60);
 
-/// Runs `scenario` with death at a request, the next and so on, on either side of each, until a run is not
-/// killed any more. Returns how many deaths there were.
+/// Runs `scenario` with death at a request, the next and so on, on either side of each, until a run
+/// is not killed any more. Returns how many deaths there were.
 async fn at_every_request_from<S, F>(begin: usize, scenario: S) -> usize
 where
     S: Fn(Death) -> F,
@@ -110,8 +111,9 @@ impl Killed {
     }
 }
 
-/// Runs `scenario` with death at the first request, the second and so on, on either side of each, until
-/// a run is not killed any more. Each has what all runs share; more than `least` must have died.
+/// Runs `scenario` with death at the first request, the second and so on, on either side of each,
+/// until a run is not killed any more. Each has what all runs share; more than `least` must have
+/// died.
 pub(crate) async fn survives<C, F>(least: usize, shared: C, scenario: impl Fn(Arc<C>, Death) -> F)
 where
     F: Future<Output = bool> + Send + 'static,
@@ -191,7 +193,8 @@ async fn a_document_changed_after_a_death_leaves_nothing_of_what_was_under_way()
         let context = &killed.context;
         site.want("shop", &[&after]).await;
         passes_afterwards(&site, "shop", context).await;
-        // The authority may have been told to validate, and ask for the token of the order that was given up.
+        // The authority may have been told to validate, and ask for the token of the order that was
+        // given up.
         site.pass_with(later(AFTERWARDS + STILL_ASKED_FOR)).await;
 
         let state = site.read_json("state/shop.json").await;

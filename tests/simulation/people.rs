@@ -154,7 +154,8 @@ pub(crate) fn settle(world: &mut World) {
             list,
         };
         let now = world.now();
-        // What cannot be seen is never proved in this mode: whoever sets it there wants no deployment.
+        // What cannot be seen is never proved in this mode: whoever sets it there wants no
+        // deployment.
         let must_be_seen = world.settings.proof.mode == CheckMode::Require;
         let internet_facing = world.rng.u8(..6) != 0 || must_be_seen;
         world.listeners.insert(
@@ -496,7 +497,8 @@ fn choose_other_defaults(world: &mut World, name: &str) {
     }
 }
 
-/// Takes names out of a document that another one serves on the same listener: which of the two is served nobody can tell.
+/// Takes names out of a document that another one serves on the same listener: which of the two is
+/// served nobody can tell.
 fn give_up_shared_names(world: &mut World, name: &str, wish: Wish) {
     let mut kept = wish.clone();
     kept.domains.retain(|domain| {

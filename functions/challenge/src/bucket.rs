@@ -1,7 +1,8 @@
 //! The bucket behind the port: one signed `GET` of one object.
 //!
-//! Not through the SDK's client, which would be two thirds of this binary and half of its start. What the SDK reads from
-//! the environment of a Lambda function is read here too: region, credentials, endpoint, FIPS and dual stack.
+//! Not through the SDK's client, which would be two thirds of this binary and half of its start.
+//! What the SDK reads from the environment of a Lambda function is read here too: region,
+//! credentials, endpoint, FIPS and dual stack.
 //!
 //! [GetObject](https://docs.aws.amazon.com/AmazonS3/latest/API/API_GetObject.html),
 //! [its errors](https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html),
@@ -141,8 +142,8 @@ impl Challenges for Bucket {
     }
 }
 
-/// Returns the URL of a bucket: `https://<bucket>.<host>`, or `<endpoint>/<bucket>` where the name of the bucket cannot
-/// be part of a host name.
+/// Returns the URL of a bucket: `https://<bucket>.<host>`, or `<endpoint>/<bucket>` where the name
+/// of the bucket cannot be part of a host name.
 fn bucket_url(
     bucket: &str,
     region: &str,

@@ -414,7 +414,8 @@ fn add_a_document(world: &mut World, _: &str, _: Wish) -> Option<Done> {
     done("document added")
 }
 
-/// Puts a document again that was deleted, perhaps another one; returns whether there is such a one.
+/// Puts a document again that was deleted, perhaps another one; returns whether there is such a
+/// one.
 fn put_again(world: &mut World) -> bool {
     let gone: Vec<(String, Wish)> = (world.wishes.iter())
         .filter(|(name, wished)| wished.now().is_none() && !world.errands.contains_key(*name))

@@ -157,7 +157,8 @@ pub(super) fn needs_person(world: &World, name: &str, wish: &Wish) -> bool {
             .flatten()
             .any(|failure| failure.problem.kind == "certloop:arnWouldChange")
     });
-    // Somebody else's certificate for the same name stands on the same listener: which one is served nobody can tell.
+    // Somebody else's certificate for the same name stands on the same listener: which one is
+    // served nobody can tell.
     let rivalled = wish.listeners().any(|(arn, _)| {
         let holding = &world.listeners[arn].holding;
         holding.list.iter().chain(&holding.default).any(|held| {
@@ -178,7 +179,8 @@ pub(super) fn needs_person(world: &World, name: &str, wish: &Wish) -> bool {
         || needs_person_by_rule_12(world, name, wish)
 }
 
-/// Whether another document holds the place, or something that is superseded stays: a person has to say what is meant.
+/// Whether another document holds the place, or something that is superseded stays: a person has to
+/// say what is meant.
 pub(super) fn is_held_back(world: &World, name: &str) -> bool {
     world.states.get(name).is_some_and(|state| {
         let mut targets = state.targets.iter();
@@ -186,8 +188,8 @@ pub(super) fn is_held_back(world: &World, name: &str) -> bool {
     })
 }
 
-/// Another document wants the same place, one of others that is superseded serves more than ours does, or the bucket does not know
-/// of one of ours.
+/// Another document wants the same place, one of others that is superseded serves more than ours
+/// does, or the bucket does not know of one of ours.
 fn needs_person_by_rule_12(world: &World, name: &str, wish: &Wish) -> bool {
     if !world.visitors.is_on() {
         return false;

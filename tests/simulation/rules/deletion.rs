@@ -139,7 +139,8 @@ pub(crate) fn before_certificate_deletion(world: &mut World, pass: u32, arn: &st
         .detached
         .get(arn)
         .is_some_and(|at| now - *at + Duration::seconds(10) < overlap);
-    // A default that only others could replace left when they did so; the overlap counts from when it was last seen in use.
+    // A default that only others could replace left when they did so; the overlap counts from when
+    // it was last seen in use.
     let left_by_others = world.book.was_default.contains(arn);
     if early && world.is_steady() && !left_by_others {
         world.broken(format!(

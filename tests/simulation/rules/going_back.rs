@@ -10,14 +10,15 @@ use super::record::is_revoked;
 use crate::ca::Window;
 use crate::world::World;
 
-/// Whoever went back to an earlier certificate keeps it: until the document changes, it is forced, revoked, wanted back by its
-/// authority, or near its end, or somebody goes back from there.
+/// Whoever went back to an earlier certificate keeps it: until the document changes, it is forced,
+/// revoked, wanted back by its authority, or near its end, or somebody goes back from there.
 pub(super) fn goes_back(world: &mut World, pass: u32, name: &str, new: &State) {
     let now = world.now();
     let serial = |state: &State| Some(state.certificate.as_ref()?.serial.clone());
     let holds = new.rolled_back.as_ref().map(|back| back.document.clone());
     if holds.is_none() && world.passes.get(&pass).is_some_and(|pass| pass.force) {
-        // Whoever forces a renewal ends the hold, whether or not it comes off at once; what is wanted is wanted from now on.
+        // Whoever forces a renewal ends the hold, whether or not it comes off at once; what is
+        // wanted is wanted from now on.
         if world.book.rolled_back.remove(name).is_some() {
             world.disturb_certificate(name);
         }
@@ -110,8 +111,8 @@ pub(crate) fn before_revocation(world: &mut World, pass: u32, serial: &str) {
     world.needs_lease(pass, &name, "a revocation");
 }
 
-/// Whether somebody went back to a certificate whose names another document has by now, with a key of the same kind: a listener shows one
-/// of the two.
+/// Whether somebody went back to a certificate whose names another document has by now, with a key
+/// of the same kind: a listener shows one of the two.
 pub(super) fn went_back_onto_another(world: &World, name: &str) -> bool {
     let held = |name: &str| world.states.get(name)?.certificate.as_ref();
     let Some(ours) = held(name).filter(|_| world.book.rolled_back.contains_key(name)) else {

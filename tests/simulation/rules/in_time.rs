@@ -98,7 +98,8 @@ fn others_replaced(world: &World, name: &str, wish: &Wish, now: OffsetDateTime) 
     })
 }
 
-/// Returns the names that could be proved for a day and are in no valid certificate, although the document bears that others cannot.
+/// Returns the names that could be proved for a day and are in no valid certificate, although the
+/// document bears that others cannot.
 fn unprovided<'w>(
     world: &'w World,
     name: &str,

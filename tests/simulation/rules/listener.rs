@@ -1,4 +1,5 @@
-//! Rules 2, 3 and 5 on listeners: what is added, what is taken off, what must hold at every instant.
+//! Rules 2, 3 and 5 on listeners: what is added, what is taken off, what must hold at every
+//! instant.
 
 use certificates::records::state::State;
 use time::{Duration, OffsetDateTime};
@@ -108,7 +109,8 @@ pub(crate) fn before_attach(
                     .iter()
                     .any(|target| target.id == listener && target.standby.holds(certificate))
             });
-            // Stripped of its tags it is not overwritten and not deleted, but where it stood it may stand.
+            // Stripped of its tags it is not overwritten and not deleted, but where it stood it may
+            // stand.
             let known = world
                 .states
                 .keys()

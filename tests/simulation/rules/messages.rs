@@ -6,7 +6,8 @@ use certificates::contract::message::{Kind, Message};
 
 use crate::world::World;
 
-/// A message arrives: sent under the lease, the same whenever it is repeated, in the order in which things happened, and no state twice.
+/// A message arrives: sent under the lease, the same whenever it is repeated, in the order in which
+/// things happened, and no state twice.
 pub(crate) fn told(world: &mut World, pass: u32, channel: &str, message: &Message) {
     let name = message.certificate.name.clone();
     world.needs_lease(pass, &name, "a message");

@@ -1,7 +1,8 @@
-//! The rules that may never be broken, looked at from outside: after each call with an effect, and at
-//! each step of time. A file for what they are about; here is what all of them remember.
+//! The rules that may never be broken, looked at from outside: after each call with an effect, and
+//! at each step of time. A file for what they are about; here is what all of them remember.
 //!
-//! Nothing here asks the library what is allowed; what it must not do is written down a second time.
+//! Nothing here asks the library what is allowed; what it must not do is written down a second
+//! time.
 
 mod at_rest;
 mod deletion;
@@ -45,7 +46,8 @@ pub(crate) struct Book {
     skewed_at: Option<OffsetDateTime>,
     /// When one was wrong by more than the count of what the authorities allow puts up with.
     miscounted_at: Option<OffsetDateTime>,
-    /// Until when the authority told a certificate to wait, by whom it was heard, and whether that pass ended well.
+    /// Until when the authority told a certificate to wait, by whom it was heard, and whether that
+    /// pass ended well.
     told: BTreeMap<(String, Site), Told>,
     /// When ours was last taken off a listener, by ARN.
     detached: BTreeMap<String, OffsetDateTime>,
@@ -87,7 +89,8 @@ struct RolledBack {
 #[derive(Default)]
 struct Heard {
     messages: BTreeMap<String, Message>,
-    /// The messages of the last pass that told something: should it die before they are marked, all of them are told again.
+    /// The messages of the last pass that told something: should it die before they are marked, all
+    /// of them are told again.
     last: BTreeSet<String>,
     last_pass: u32,
     /// What a pass told again, before anything new.
@@ -105,7 +108,8 @@ struct Told {
 }
 
 impl World {
-    /// Whether all clocks have been right for a while: only then a lease keeps others out for certain.
+    /// Whether all clocks have been right for a while: only then a lease keeps others out for
+    /// certain.
     fn is_steady(&self) -> bool {
         let now = self.now();
         self.book
@@ -113,7 +117,8 @@ impl World {
             .is_none_or(|at| now - at > Duration::hours(2))
     }
 
-    /// Whether what is counted of the authorities' limits was counted by clocks that were right: a bucket fills in a week.
+    /// Whether what is counted of the authorities' limits was counted by clocks that were right: a
+    /// bucket fills in a week.
     fn is_well_counted(&self) -> bool {
         let wrong_at = self.book.miscounted_at;
         self.is_steady() && wrong_at.is_none_or(|at| self.now() - at > Duration::days(8))

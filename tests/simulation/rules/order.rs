@@ -176,7 +176,8 @@ fn cannot_wait(world: &World, pass: u32, name: &str) -> bool {
         })
 }
 
-/// An authority that is not the preferred one is asked only when little is left and the one before it is in trouble.
+/// An authority that is not the preferred one is asked only when little is left and the one before
+/// it is in trouble.
 fn in_turn(world: &mut World, pass: u32, site: Site, names: &[String]) {
     let now = world.now();
     if site == Site::Staging || !world.is_steady() {

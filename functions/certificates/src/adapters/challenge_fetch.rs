@@ -1,8 +1,10 @@
-//! Our own fetch of a challenge through port 80, before the authority is asked to make its own (RFC 8555 section 8.3).
+//! Our own fetch of a challenge through port 80, before the authority is asked to make its own (RFC
+//! 8555 section 8.3).
 //!
-//! Follows what Let's Encrypt's validator allows: ten redirects, between ports 80 and 443, whose certificates nobody
-//! looks at; an answer of status 200 below 128 bytes, whitespace after the key authorization forgiven. One difference: on
-//! a failed IPv6 connection IPv4 is tried after a redirect too, since IPv6 may be missing on our side only.
+//! Follows what Let's Encrypt's validator allows: ten redirects, between ports 80 and 443, whose
+//! certificates nobody looks at; an answer of status 200 below 128 bytes, whitespace after the key
+//! authorization forgiven. One difference: on a failed IPv6 connection IPv4 is tried after a
+//! redirect too, since IPv6 may be missing on our side only.
 
 use std::cell::Cell;
 use std::fmt;
@@ -29,10 +31,12 @@ use crate::adapters::network;
 use crate::ports::probe::Fetched;
 use crate::values::names::DnsName;
 
-/// Fetches the challenge `token` of `name` over port 80 and compares the answer with `key_authorization`.
+/// Fetches the challenge `token` of `name` over port 80 and compares the answer with
+/// `key_authorization`.
 ///
-/// `connect_to` (`host:port`) takes the place of every address connected to, redirects included; without it only global
-/// addresses are dialled. All of it takes at most [`LONGEST`], or `limit` if that is less.
+/// `connect_to` (`host:port`) takes the place of every address connected to, redirects included;
+/// without it only global addresses are dialled. All of it takes at most [`LONGEST`], or `limit` if
+/// that is less.
 pub async fn fetch(
     name: &DnsName,
     token: &str,
@@ -123,7 +127,8 @@ async fn ask(
     exchange(stream, url, connection).await
 }
 
-/// Connects as the authority does: to the first IPv6 address, and if that fails to the first IPv4 one.
+/// Connects as the authority does: to the first IPv6 address, and if that fails to the first IPv4
+/// one.
 async fn dial(addresses: &[SocketAddr], until: Instant) -> Result<TcpStream, String> {
     let first = |v6| addresses.iter().find(|address| address.is_ipv6() == v6);
     let mut failures = Vec::new();
@@ -361,7 +366,8 @@ mod tests {
         head: String,
     }
 
-    /// Answers with what `answer` says, over TLS where the client begins so, and pauses before the last byte if told.
+    /// Answers with what `answer` says, over TLS where the client begins so, and pauses before the
+    /// last byte if told.
     struct WebServer {
         address: String,
         seen: Arc<Mutex<Vec<SeenRequest>>>,

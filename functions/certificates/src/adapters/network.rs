@@ -25,8 +25,8 @@ use crate::values::trust::roots_in;
 
 /// Returns the platform's trust roots and those in `extra_pem`.
 ///
-/// The platform's are read once per process. A root of `extra_pem` that cannot be used is left out with a warning:
-/// [`roots_in`] finds such text when the settings are read.
+/// The platform's are read once per process. A root of `extra_pem` that cannot be used is left out
+/// with a warning: [`roots_in`] finds such text when the settings are read.
 pub fn trust_roots(extra_pem: Option<&str>) -> RootCertStore {
     let mut roots = PLATFORM.get_or_init(platform_roots).clone();
     match extra_pem.map(roots_in) {
@@ -39,7 +39,8 @@ pub fn trust_roots(extra_pem: Option<&str>) -> RootCertStore {
     roots
 }
 
-/// Returns whether a chain leads to a trust root of the platform for this name, or `None` when the platform has none.
+/// Returns whether a chain leads to a trust root of the platform for this name, or `None` when the
+/// platform has none.
 pub fn is_public(chain_pem: &str, name: &str, at: OffsetDateTime) -> Option<bool> {
     let roots = PLATFORM.get_or_init(platform_roots);
     if roots.is_empty() {
@@ -57,8 +58,8 @@ pub fn is_public(chain_pem: &str, name: &str, at: OffsetDateTime) -> Option<bool
     Some(verified.is_ok())
 }
 
-/// Returns the addresses to connect to for `host` and `port`: those of `connect_to` where it is set, else the host's own
-/// that are global.
+/// Returns the addresses to connect to for `host` and `port`: those of `connect_to` where it is
+/// set, else the host's own that are global.
 ///
 /// # Errors
 ///
@@ -97,8 +98,8 @@ pub(crate) async fn addresses(
     Ok(found)
 }
 
-/// Returns whether a connection failed because this machine has no way to such addresses at all (a function outside a
-/// VPC has no IPv6): that says nothing about the host.
+/// Returns whether a connection failed because this machine has no way to such addresses at all (a
+/// function outside a VPC has no IPv6): that says nothing about the host.
 pub(crate) fn is_no_route(error: &io::Error) -> bool {
     matches!(
         error.kind(),
@@ -162,8 +163,8 @@ where
         .build(connector.enable_http1().wrap_connector(tcp)))
 }
 
-/// Lets any server be: authorities follow a redirect to HTTPS without looking at the certificate, for it is about to be
-/// replaced, and may be of a kind that rustls would not even read.
+/// Lets any server be: authorities follow a redirect to HTTPS without looking at the certificate,
+/// for it is about to be replaced, and may be of a kind that rustls would not even read.
 #[derive(Debug)]
 pub(crate) struct Anyone;
 
@@ -219,7 +220,8 @@ const POOL_IDLE: Duration = Duration::from_secs(30);
 
 static PLATFORM: OnceLock<RootCertStore> = OnceLock::new();
 
-/// The error number of an address family the kernel does not have, for which `io::ErrorKind` has no word.
+/// The error number of an address family the kernel does not have, for which `io::ErrorKind` has no
+/// word.
 const EAFNOSUPPORT: i32 = 97;
 
 #[cfg(test)]

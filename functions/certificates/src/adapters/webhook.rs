@@ -20,8 +20,8 @@ type Http = Client<HttpsConnector<HttpConnector>, Full<Bytes>>;
 pub(crate) struct Webhooks(OnceLock<Http>);
 
 impl Webhooks {
-    /// Posts JSON to an address, which is a secret: nothing that is said of a failure names any of it. `id` is the same for each repetition
-    /// of a message. A redirect is not followed.
+    /// Posts JSON to an address, which is a secret: nothing that is said of a failure names any of
+    /// it. `id` is the same for each repetition of a message. A redirect is not followed.
     pub(crate) async fn post(&self, url: &str, id: &str, body: &Value) -> Result<(), String> {
         let url = parsed(url)?;
         let key = HeaderValue::from_str(id).map_err(|_| "the message has no id".to_owned())?;

@@ -39,7 +39,8 @@ pub struct Planned<'l, L: Ports> {
 }
 
 impl<'l, L: Ports> Planned<'l, L> {
-    /// Plans for an instant. `account`: of the function, where it is known; ARNs that are not there yet are made up with it.
+    /// Plans for an instant. `account`: of the function, where it is known; ARNs that are not there
+    /// yet are made up with it.
     pub(super) fn new(live: &'l L, at: OffsetDateTime, account: Option<&str>) -> Self {
         let live = ReadPorts::of(live);
         let journal = Rc::new(Journal::new(at));

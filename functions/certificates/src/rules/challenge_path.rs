@@ -1,8 +1,9 @@
-//! Pure: whether the rules on a load balancer's port 80 let an authority reach the challenge function, and the command that
-//! repairs them where they do not.
+//! Pure: whether the rules on a load balancer's port 80 let an authority reach the challenge
+//! function, and the command that repairs them where they do not.
 //!
-//! What is asked is `GET http://<name>/.well-known/acme-challenge/<token>` from anywhere. Rules are tried by priority, the
-//! default one last; the first whose conditions all hold acts. Path patterns go by letter case, host names do not.
+//! What is asked is `GET http://<name>/.well-known/acme-challenge/<token>` from anywhere. Rules are
+//! tried by priority, the default one last; the first whose conditions all hold acts. Path patterns
+//! go by letter case, host names do not.
 
 use crate::challenge::WELL_KNOWN_PREFIX;
 use crate::ports::load_balancer::{Rule, RuleAction, RuleMatch, RuledListener};
@@ -18,7 +19,8 @@ pub enum Finding {
     Right {
         /// Its target group.
         group: String,
-        /// The priority of a rule before it that takes some of the requests, by where they come from or what headers they have.
+        /// The priority of a rule before it that takes some of the requests, by where they come
+        /// from or what headers they have.
         some_taken_by: Option<u32>,
     },
     /// The load balancer does not exist.
@@ -138,8 +140,8 @@ impl Finding {
     }
 }
 
-/// Judges what the rules on port 80 mean for a name. `functions` are the target groups of functions: where one of them alone is
-/// named like a challenge function's, no other counts.
+/// Judges what the rules on port 80 mean for a name. `functions` are the target groups of
+/// functions: where one of them alone is named like a challenge function's, no other counts.
 pub fn judge(
     balancer: &LoadBalancerArn,
     listener: Option<&RuledListener>,
@@ -166,8 +168,8 @@ pub fn judge(
     judge_rules(listener, functions, name)
 }
 
-/// Returns the function's target group that the challenge path leads to, where port 80 redirects it for this name to HTTPS with
-/// these rules: authorities follow, whatever certificate is there.
+/// Returns the function's target group that the challenge path leads to, where port 80 redirects it
+/// for this name to HTTPS with these rules: authorities follow, whatever certificate is there.
 pub fn behind_redirect(
     http: &RuledListener,
     https: &RuledListener,
@@ -333,7 +335,8 @@ impl<'r> Rules<'r> {
         }
     }
 
-    /// Returns a rule that would be right in other letters: its priority, its pattern, and how to correct it.
+    /// Returns a rule that would be right in other letters: its priority, its pattern, and how to
+    /// correct it.
     fn other_letters(&self, rule: &Rule, name: &DnsName) -> Option<(u32, String, Repair)> {
         let priority = rule.priority?;
         self.group_of(rule)?;
@@ -405,7 +408,8 @@ impl<'r> Rules<'r> {
         Repair(set_priorities(self.listener.arn.region(), &shift))
     }
 
-    /// Returns a free priority before a rule and what has to move for it: nothing, unless all before it are taken.
+    /// Returns a free priority before a rule and what has to move for it: nothing, unless all
+    /// before it are taken.
     fn room_before(&self, rule: Option<&Rule>) -> (Vec<(String, u32)>, u32) {
         let taken = |priority: u32| {
             let mut rules = self.sorted.iter();
@@ -430,7 +434,8 @@ impl<'r> Rules<'r> {
         self.functions.iter().filter(named).collect()
     }
 
-    /// Returns the one target group that can be the challenge function's, or what to put in its place.
+    /// Returns the one target group that can be the challenge function's, or what to put in its
+    /// place.
     fn likely_group(&self) -> String {
         match (self.named().as_slice(), self.functions) {
             ([one], _) => one.to_string(),

@@ -1,5 +1,5 @@
-//! Pure: what a policy of AWS IAM's language says of one request. Only what resource policies of ours use is understood; where a
-//! condition is not, the answer is "perhaps".
+//! Pure: what a policy of AWS IAM's language says of one request. Only what resource policies of
+//! ours use is understood; where a condition is not, the answer is "perhaps".
 
 use certificates::values::wildcard::fits;
 use serde_json::Value;

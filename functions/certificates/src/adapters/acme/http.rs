@@ -1,8 +1,8 @@
 //! The one way to the authority: an [`HttpClient`] that adds what instant-acme leaves out.
 //!
-//! The platform's roots beside a configured one, a timeout on every call, the status and `Retry-After` of refusals (the
-//! library's `Problem` drops them), a pool of nonces that answers `HEAD newNonce`, our User-Agent (RFC 8555 section 6.1) and a
-//! count of requests.
+//! The platform's roots beside a configured one, a timeout on every call, the status and
+//! `Retry-After` of refusals (the library's `Problem` drops them), a pool of nonces that answers
+//! `HEAD newNonce`, our User-Agent (RFC 8555 section 6.1) and a count of requests.
 
 use std::error::Error as _;
 use std::future::Future;
@@ -67,7 +67,8 @@ impl Wire {
         self.requests.load(Ordering::Relaxed)
     }
 
-    /// Answers from memory what need not be asked: the directory, and a nonce that an earlier answer brought.
+    /// Answers from memory what need not be asked: the directory, and a nonce that an earlier
+    /// answer brought.
     async fn remembered_answer(
         &self,
         request: &Request<BodyWrapper<Bytes>>,
@@ -91,7 +92,8 @@ impl Wire {
         Some(response)
     }
 
-    /// Takes a nonce out of the pool. While others are asking, each of their answers brings one: that is worth a moment's wait.
+    /// Takes a nonce out of the pool. While others are asking, each of their answers brings one:
+    /// that is worth a moment's wait.
     async fn next_nonce(&self) -> Option<String> {
         let until = tokio::time::Instant::now() + NONCE_PATIENCE;
         loop {
@@ -328,7 +330,8 @@ impl<'w> InFlight<'w> {
 
 impl Drop for InFlight<'_> {
     fn drop(&mut self) {
-        // Whoever waits for a nonce looks again, and asks for one where no answer can bring it any more.
+        // Whoever waits for a nonce looks again, and asks for one where no answer can bring it any
+        // more.
         self.0.under_way.fetch_sub(1, Ordering::Relaxed);
         self.0.returned.notify_one();
     }
