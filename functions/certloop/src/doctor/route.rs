@@ -7,6 +7,7 @@ use certificates::ports::load_balancer::{Holding, RuledListener};
 use certificates::rules::challenge_path::{self, Finding as Rule};
 use certificates::values::arn::{ListenerArn, LoadBalancerArn, TargetGroupArn};
 use certificates::values::names::DnsName;
+use certificates::values::text::abridged;
 
 use super::{Finding, Seen, finding};
 use crate::words::counted;
@@ -78,7 +79,7 @@ pub(crate) fn judge(
                 ABOUT,
                 format!(
                     "the load balancer {name} does not exist any more, and {} are to be served there",
-                    few(names.iter())
+                    abridged(names.iter(), 3)
                 ),
             );
             return (vec![gone.with("other targets: certloop edit NAME")], groups);
@@ -126,7 +127,7 @@ pub(crate) fn judge(
             let (found, repair) = words.split_once("; to repair it: ").unwrap_or((&words, ""));
             let found = finding::wrong(
                 ABOUT,
-                format!("{name}, for {}: {found}", few(names.into_iter())),
+                format!("{name}, for {}: {found}", abridged(names.into_iter(), 3)),
             );
             match repair {
                 "" => found,
@@ -156,16 +157,6 @@ pub(crate) fn judge(
 pub(crate) fn balancer_name(arn: &LoadBalancerArn) -> String {
     let parts: Vec<&str> = arn.as_str().rsplit('/').collect();
     format!("app/{}", parts.get(1).unwrap_or(&arn.as_str()))
-}
-
-/// Returns the first three, and how many more there are.
-fn few<'n>(names: impl ExactSizeIterator<Item = &'n String>) -> String {
-    let more = names.len().saturating_sub(3);
-    let first: Vec<&str> = names.take(3).map(String::as_str).collect();
-    match more {
-        0 => first.join(", "),
-        more => format!("{} and {more} more", first.join(", ")),
-    }
 }
 
 #[cfg(test)]
