@@ -1,4 +1,5 @@
-//! Death at every request: whatever a pass was about to do or had just done, the next passes finish it.
+//! Death at every request: whatever a pass was about to do or had just done, the next passes finish
+//! it.
 
 #![allow(
     clippy::print_stdout,
@@ -8,8 +9,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde_json::json;
-use tests::{Installation, Invocation, LocalCloud, Moment};
+use serde_json::{Value, json};
+use tests::{Installation, Invocation, LocalCloud, Moment, Plan};
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
@@ -24,20 +25,11 @@ pub(crate) const AFTERWARDS: Duration = Duration::from_secs(16 * 60);
 /// So long the tokens of an order that was given up stay, and a little longer.
 const STILL_ASKED_FOR: Duration = Duration::from_secs(11 * 60);
 
-/// Runs `scenario` with death at the first request, the second and so on, on either side of each, until a run is not
-/// killed any more. Returns how many deaths there were.
-pub(crate) async fn at_every_request<S, F>(scenario: S) -> usize
-where
-    S: Fn(usize, Moment) -> F,
-    F: Future<Output = bool> + Send + 'static,
-{
-    at_every_request_from(1, scenario).await
-}
-
-/// Does the same from a later request on.
+/// Runs `scenario` with death at a request, the next and so on, on either side of each, until a run
+/// is not killed any more. Returns how many deaths there were.
 async fn at_every_request_from<S, F>(begin: usize, scenario: S) -> usize
 where
-    S: Fn(usize, Moment) -> F,
+    S: Fn(Death) -> F,
     F: Future<Output = bool> + Send + 'static,
 {
     let mut deaths = 0;
@@ -45,7 +37,7 @@ where
         let mut runs = JoinSet::new();
         for request in first..first + AT_ONCE {
             for moment in [Moment::Before, Moment::After] {
-                runs.spawn(scenario(request, moment));
+                runs.spawn(scenario(Death { request, moment }));
             }
         }
         let died = runs.join_all().await;
@@ -55,6 +47,96 @@ where
         }
     }
     deaths
+}
+
+/// Where an invocation is killed.
+#[derive(Clone, Copy)]
+pub(crate) struct Death {
+    pub(crate) request: usize,
+    pub(crate) moment: Moment,
+}
+
+/// An invocation that was to be killed.
+pub(crate) struct Killed {
+    pub(crate) invocation: Invocation,
+    /// Whether it came to that request at all.
+    pub(crate) died: bool,
+    /// What a failed assertion begins with.
+    pub(crate) context: String,
+}
+
+impl Death {
+    /// Returns a name for what this run of a scenario makes.
+    pub(crate) fn label(self, scenario: &str) -> String {
+        format!("{scenario}-{}-{:?}", self.request, self.moment).to_lowercase()
+    }
+
+    /// Kills a pass.
+    pub(crate) async fn of_a_pass(self, site: &Installation) -> Killed {
+        self.of_a_later_pass(site, Duration::ZERO).await
+    }
+
+    /// Kills a pass whose clock is ahead.
+    pub(crate) async fn of_a_later_pass(self, site: &Installation, clock: Duration) -> Killed {
+        self.told_by(site.pass_with(self.plan(clock)).await)
+    }
+
+    /// Kills what answers an event.
+    pub(crate) async fn of_an_answer(self, site: &Installation, event: &Value) -> Killed {
+        let plan = self.plan(Duration::ZERO);
+        self.told_by(site.invoke_with(event, plan).await)
+    }
+
+    fn plan(self, clock: Duration) -> Plan {
+        later(clock).killed_at(self.request, self.moment)
+    }
+
+    fn told_by(self, invocation: Invocation) -> Killed {
+        let Self { request, moment } = self;
+        let last = invocation.requests.last().map(ToString::to_string);
+        Killed {
+            died: invocation.result.is_err(),
+            context: format!("{moment:?} request {request}: {}", last.unwrap_or_default()),
+            invocation,
+        }
+    }
+}
+
+impl Killed {
+    /// Lets go of an installation, which has seen everything; returns whether anybody died.
+    pub(crate) fn is_over(self, cloud: &LocalCloud, site: &Installation) -> bool {
+        cloud.lambda().forget(&site.renew);
+        cloud.lambda().forget(&site.challenge);
+        self.died
+    }
+}
+
+/// Runs `scenario` with death at the first request, the second and so on, on either side of each,
+/// until a run is not killed any more. Each has what all runs share; more than `least` must have
+/// died.
+pub(crate) async fn survives<C, F>(least: usize, shared: C, scenario: impl Fn(Arc<C>, Death) -> F)
+where
+    F: Future<Output = bool> + Send + 'static,
+{
+    survives_from(1, least, shared, scenario).await;
+}
+
+/// Does the same from a later request on.
+async fn survives_from<C, F>(
+    begin: usize,
+    least: usize,
+    shared: C,
+    scenario: impl Fn(Arc<C>, Death) -> F,
+) where
+    F: Future<Output = bool> + Send + 'static,
+{
+    let shared = Arc::new(shared);
+    let deaths = at_every_request_from(begin, |death| scenario(shared.clone(), death)).await;
+    println!("{deaths} deaths");
+    assert!(
+        deaths > least,
+        "only {deaths} deaths: is every request counted?"
+    );
 }
 
 /// Runs passes after a death until one keeps everything as it is.
@@ -77,177 +159,123 @@ pub(crate) async fn passes_afterwards(site: &Installation, name: &str, context: 
     panic!("{context}: no pass is the last one: {told:#?}");
 }
 
-pub(crate) fn last_request(pass: &Invocation) -> String {
-    pass.requests
-        .last()
-        .map(ToString::to_string)
-        .unwrap_or_default()
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_first_issuance_survives_death_at_every_request() {
-    let cloud = Arc::new(LocalCloud::start().await);
-    let deaths = at_every_request(|request, moment| {
-        let cloud = cloud.clone();
-        async move {
-            let label = format!("first-{request}-{moment:?}").to_lowercase();
-            let domain = format!("{label}.example.com");
-            let site = cloud.install(&label).await;
-            site.want("shop", &[&domain]).await;
+    let cloud = LocalCloud::start().await;
+    survives(60, cloud, |cloud, death| async move {
+        let label = death.label("first");
+        let domain = format!("{label}.example.com");
+        let site = cloud.install(&label).await;
+        site.want("shop", &[&domain]).await;
 
-            let plan = later(Duration::ZERO).killed_at(request, moment);
-            let pass = site.pass_with(plan).await;
-            let died = pass.result.is_err();
-            let context = format!("{moment:?} request {request}: {}", last_request(&pass));
-            passes_afterwards(&site, "shop", &context).await;
+        let killed = death.of_a_pass(&site).await;
+        let context = &killed.context;
+        passes_afterwards(&site, "shop", context).await;
 
-            evidence::assert_at_rest(&cloud, &site, "shop", &domain, 1).await;
-            assert_eq!(evidence::issued(&cloud, &site), 1, "{context}");
-            assert_eq!(evidence::accounts(&cloud, &site), 1, "{context}");
-            cloud.lambda().forget(&site.renew);
-            cloud.lambda().forget(&site.challenge);
-            died
-        }
+        evidence::assert_at_rest(&cloud, &site, "shop", &domain, 1).await;
+        assert_eq!(evidence::issued(&cloud, &site), 1, "{context}");
+        assert_eq!(evidence::accounts(&cloud, &site), 1, "{context}");
+        killed.is_over(&cloud, &site)
     })
     .await;
-    println!("{deaths} deaths");
-    assert!(
-        deaths > 60,
-        "only {deaths} deaths: is every request counted?"
-    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_document_changed_after_a_death_leaves_nothing_of_what_was_under_way() {
-    let cloud = Arc::new(LocalCloud::start().await);
-    let deaths = at_every_request(|request, moment| {
-        let cloud = cloud.clone();
-        async move {
-            let label = format!("changed-{request}-{moment:?}").to_lowercase();
-            let [before, after] = ["before", "after"].map(|one| format!("{one}.{label}.example"));
-            let site = cloud.install(&label).await;
-            site.want("shop", &[&before]).await;
+    let cloud = LocalCloud::start().await;
+    survives(60, cloud, |cloud, death| async move {
+        let label = death.label("changed");
+        let [before, after] = ["before", "after"].map(|one| format!("{one}.{label}.example"));
+        let site = cloud.install(&label).await;
+        site.want("shop", &[&before]).await;
 
-            let plan = later(Duration::ZERO).killed_at(request, moment);
-            let pass = site.pass_with(plan).await;
-            let died = pass.result.is_err();
-            let context = format!("{moment:?} request {request}: {}", last_request(&pass));
-            site.want("shop", &[&after]).await;
-            passes_afterwards(&site, "shop", &context).await;
-            // The authority may have been told to validate, and ask for the token of the order that was given up.
-            site.pass_with(later(AFTERWARDS + STILL_ASKED_FOR)).await;
+        let killed = death.of_a_pass(&site).await;
+        let context = &killed.context;
+        site.want("shop", &[&after]).await;
+        passes_afterwards(&site, "shop", context).await;
+        // The authority may have been told to validate, and ask for the token of the order that was
+        // given up.
+        site.pass_with(later(AFTERWARDS + STILL_ASKED_FOR)).await;
 
-            let state = site.read_json("state/shop.json").await;
-            let held = 1 + usize::from(state["previous"].is_string());
-            evidence::assert_at_rest(&cloud, &site, "shop", &after, held).await;
-            let old = evidence::ours(&cloud, &site, "shop", &before).await;
-            assert!(old.is_empty(), "{context}: {old:?}");
-            assert_eq!(evidence::accounts(&cloud, &site), 1, "{context}");
-            cloud.lambda().forget(&site.renew);
-            cloud.lambda().forget(&site.challenge);
-            died
-        }
+        let state = site.read_json("state/shop.json").await;
+        let held = 1 + usize::from(state["previous"].is_string());
+        evidence::assert_at_rest(&cloud, &site, "shop", &after, held).await;
+        let old = evidence::ours(&cloud, &site, "shop", &before).await;
+        assert!(old.is_empty(), "{context}: {old:?}");
+        assert_eq!(evidence::accounts(&cloud, &site), 1, "{context}");
+        killed.is_over(&cloud, &site)
     })
     .await;
-    println!("{deaths} deaths");
-    assert!(
-        deaths > 60,
-        "only {deaths} deaths: is every request counted?"
-    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_key_type_switch_survives_death_at_every_request() {
-    let cloud = Arc::new(LocalCloud::start().await);
-    let deaths = at_every_request(|request, moment| {
-        let cloud = cloud.clone();
-        async move {
-            let label = format!("switch-{request}-{moment:?}").to_lowercase();
-            let domain = format!("{label}.example.com");
-            let site = Arc::new(cloud.install(&label).await);
-            site.want("shop", &[&domain]).await;
-            let pass = site.pass().await;
-            assert_eq!(pass.outcome("shop"), "issued", "{:#}", pass.report());
+    let cloud = LocalCloud::start().await;
+    survives(60, cloud, |cloud, death| async move {
+        let label = death.label("switch");
+        let domain = format!("{label}.example.com");
+        let site = Arc::new(cloud.install(&label).await);
+        site.want("shop", &[&domain]).await;
+        let pass = site.pass().await;
+        assert_eq!(pass.outcome("shop"), "issued", "{:#}", pass.report());
 
-            let visitor = Visitor::start(site.clone(), &domain);
-            let mut document = site.document(&[&domain]);
-            document["keyType"] = json!("rsa-2048");
-            site.put_document("shop", &document).await;
-            let plan = later(Duration::ZERO).killed_at(request, moment);
-            let pass = site.pass_with(plan).await;
-            let died = pass.result.is_err();
-            let context = format!("{moment:?} request {request}: {}", last_request(&pass));
-            let served = site.browser_trusts(&domain).await;
-            assert!(served.is_ok(), "{context}: {served:?}");
-            passes_afterwards(&site, "shop", &context).await;
+        let visitor = Visitor::start(site.clone(), &domain);
+        let mut document = site.document(&[&domain]);
+        document["keyType"] = json!("rsa-2048");
+        site.put_document("shop", &document).await;
+        let killed = death.of_a_pass(&site).await;
+        let context = &killed.context;
+        let served = site.browser_trusts(&domain).await;
+        assert!(served.is_ok(), "{context}: {served:?}");
+        passes_afterwards(&site, "shop", context).await;
 
-            let visits = visitor.stop().await;
-            assert!(visits > 5, "{context}: only {visits} visits");
-            // The one before is kept in the vault.
-            evidence::assert_at_rest(&cloud, &site, "shop", &domain, 2).await;
-            let leaf = site.browser_trusts(&domain).await.unwrap();
-            assert_eq!(leaf.key, "rsa", "{context}");
-            assert_eq!(evidence::issued(&cloud, &site), 2, "{context}");
-            cloud.lambda().forget(&site.renew);
-            cloud.lambda().forget(&site.challenge);
-            died
-        }
+        let visits = visitor.stop().await;
+        assert!(visits > 5, "{context}: only {visits} visits");
+        // The one before is kept in the vault.
+        evidence::assert_at_rest(&cloud, &site, "shop", &domain, 2).await;
+        let leaf = site.browser_trusts(&domain).await.unwrap();
+        assert_eq!(leaf.key, "rsa", "{context}");
+        assert_eq!(evidence::issued(&cloud, &site), 2, "{context}");
+        killed.is_over(&cloud, &site)
     })
     .await;
-    println!("{deaths} deaths");
-    assert!(
-        deaths > 60,
-        "only {deaths} deaths: is every request counted?"
-    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_switch_undone_at_once_survives_death_at_every_request() {
-    let cloud = Arc::new(LocalCloud::start().await);
+    let cloud = LocalCloud::start().await;
     // How the certificate is ordered is the same as in any other switch.
-    let deaths = at_every_request_from(26, |request, moment| {
-        let cloud = cloud.clone();
-        async move {
-            let label = format!("undone-{request}-{moment:?}").to_lowercase();
-            let domain = format!("{label}.example.com");
-            let site = cloud.install(&label).await;
-            site.want("shop", &[&domain]).await;
-            let first = site.pass().await;
-            let mut document = site.document(&[&domain]);
-            document["keyType"] = json!("rsa-2048");
-            site.put_document("shop", &document).await;
-            let switched = site.pass().await;
-            assert_eq!(switched.outcome("shop"), "renewed", "{switched:?}");
+    survives_from(26, 15, cloud, |cloud, death| async move {
+        let label = death.label("undone");
+        let domain = format!("{label}.example.com");
+        let site = cloud.install(&label).await;
+        site.want("shop", &[&domain]).await;
+        let first = site.pass().await;
+        let mut document = site.document(&[&domain]);
+        document["keyType"] = json!("rsa-2048");
+        site.put_document("shop", &document).await;
+        let switched = site.pass().await;
+        assert_eq!(switched.outcome("shop"), "renewed", "{switched:?}");
 
-            site.want("shop", &[&domain]).await;
-            let plan = later(Duration::ZERO).killed_at(request, moment);
-            let pass = site.pass_with(plan).await;
-            let died = pass.result.is_err();
-            let context = format!("{moment:?} request {request}: {}", last_request(&pass));
-            let served = site.browser_trusts(&domain).await;
-            assert!(served.is_ok(), "{context}: {served:?}");
-            passes_afterwards(&site, "shop", &context).await;
+        site.want("shop", &[&domain]).await;
+        let killed = death.of_a_pass(&site).await;
+        let context = &killed.context;
+        let served = site.browser_trusts(&domain).await;
+        assert!(served.is_ok(), "{context}: {served:?}");
+        passes_afterwards(&site, "shop", context).await;
 
-            evidence::assert_at_rest(&cloud, &site, "shop", &domain, 2).await;
-            // The first ARN was still there to be taken up again.
-            let ours = evidence::ours(&cloud, &site, "shop", &domain).await;
-            assert_eq!(
-                ours,
-                [first.certificate("shop")["certificateArn"].clone()],
-                "{context}"
-            );
-            assert_eq!(evidence::issued(&cloud, &site), 3, "{context}");
-            cloud.lambda().forget(&site.renew);
-            cloud.lambda().forget(&site.challenge);
-            died
-        }
+        evidence::assert_at_rest(&cloud, &site, "shop", &domain, 2).await;
+        // The first ARN was still there to be taken up again.
+        let ours = evidence::ours(&cloud, &site, "shop", &domain).await;
+        assert_eq!(
+            ours,
+            [first.certificate("shop")["certificateArn"].clone()],
+            "{context}"
+        );
+        assert_eq!(evidence::issued(&cloud, &site), 3, "{context}");
+        killed.is_over(&cloud, &site)
     })
     .await;
-    println!("{deaths} deaths");
-    assert!(
-        deaths > 15,
-        "only {deaths} deaths: is every request counted?"
-    );
 }
 
 /// Somebody who visits the site all the time.

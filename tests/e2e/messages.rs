@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tests::http::{self, Request};
-use tests::{Fault, Installation, LocalCloud, Plan, Receiver, Response, Sent};
+use tests::{Fault, Installation, LocalCloud, Receiver, Response, Sent};
 use tokio::net::TcpStream;
 
 use crate::authority_refusals::put_secret;
 use crate::evidence::{NEW_ORDER, later};
 use crate::helpers::{two_minutes_later, with};
-use crate::interruption::{AFTERWARDS, at_every_request};
+use crate::interruption::{AFTERWARDS, survives};
 
 /// Makes a topic, by hand.
 async fn topic(cloud: &LocalCloud, name: &str) -> String {
@@ -203,25 +203,24 @@ async fn three_overlapping_passes_send_one_message() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_message_repeated_after_a_death_has_the_same_id() {
-    let cloud = Arc::new(LocalCloud::start().await);
-    let told = Arc::new(topic(&cloud, "deaths").await);
+    let cloud = LocalCloud::start().await;
+    let told = topic(&cloud, "deaths").await;
     let repeated = Arc::new(std::sync::atomic::AtomicUsize::new(0));
-    let deaths = at_every_request(|request, moment| {
-        let (cloud, told, repeated) = (cloud.clone(), told.clone(), repeated.clone());
-        async move {
-            let name = format!("death-{request}-{moment:?}").to_lowercase();
+    survives(
+        9,
+        (cloud, told, repeated.clone()),
+        |shared, death| async move {
+            let (cloud, told, repeated) = &*shared;
+            let name = death.label("death");
             let site = cloud.install(&name).await;
             let settings = with(site.settings(), "notify", "topicArn", told.as_str());
             site.put_settings(&settings).await;
             site.put_document(&name, &json!({"domains": [], "targets": []}))
                 .await;
-            let killed = site
-                .pass_with(Plan::default().killed_at(request, moment))
-                .await;
-            let died = killed.result.is_err();
+            let killed = death.of_a_pass(&site).await;
             site.pass_with(later(AFTERWARDS)).await;
             site.pass_with(later(AFTERWARDS)).await;
-            let messages: Vec<Value> = published(&cloud).iter().map(message_of).collect();
+            let messages: Vec<Value> = published(cloud).iter().map(message_of).collect();
             let ours = messages
                 .iter()
                 .filter(|message| message["installation"] == site.bucket.as_str());
@@ -230,11 +229,10 @@ async fn a_message_repeated_after_a_death_has_the_same_id() {
             assert_eq!(different.len(), 1, "{name}: {ids:?}");
             assert!(ids.len() <= 2, "{name}: {ids:?}");
             repeated.fetch_add(ids.len() - 1, std::sync::atomic::Ordering::Relaxed);
-            died
-        }
-    })
+            killed.died
+        },
+    )
     .await;
-    assert!(deaths >= 10, "only {deaths} deaths");
     let repeated = repeated.load(std::sync::atomic::Ordering::Relaxed);
     assert!((1..=4).contains(&repeated), "{repeated} repetitions");
 }

@@ -23,7 +23,7 @@ use tokio::task::JoinSet;
 use crate::evidence::{
     self, CHALLENGE, DAY, FINALIZE, MINUTE, NEW_ACCOUNT, NEW_ORDER, instant, later,
 };
-use crate::interruption::{Visitor, last_request};
+use crate::interruption::{Death, Visitor};
 use crate::renewal_information::{
     ASKED_AGAIN, HOUR, RENEWAL_INFO, Run, assert_ahead, assert_serves, in_parallel, issued,
     replaceable, steady, suggest_early, to,
@@ -591,19 +591,19 @@ async fn a_renewal_by_renewal_information_survives_death_at_every_request() {
         "only {undisturbed}: is every request counted?"
     );
     let deaths = Arc::new(AtomicUsize::new(0));
-    let moments = (1..=undisturbed)
-        .flat_map(|request| [Moment::Before, Moment::After].map(|moment| (request, moment)));
-    let runs = moments.map(|(request, moment)| {
+    let moments = (1..=undisturbed).flat_map(|request| {
+        [Moment::Before, Moment::After].map(|moment| Death { request, moment })
+    });
+    let runs = moments.map(|death| {
         let (cloud, deaths) = (cloud.clone(), deaths.clone());
         Box::pin(async move {
-            let label = format!("renewal-{request}-{moment:?}").to_lowercase();
+            let label = death.label("renewal");
             let (site, domain, leaf) = issued(&cloud, &label).await;
             suggest_early(&cloud, &leaf).await;
 
-            let plan = later(ASKED_AGAIN).killed_at(request, moment);
-            let pass = site.pass_with(plan).await;
-            deaths.fetch_add(pass.result.is_err().into(), Ordering::SeqCst);
-            let context = format!("{moment:?} request {request}: {}", last_request(&pass));
+            let killed = death.of_a_later_pass(&site, ASKED_AGAIN).await;
+            deaths.fetch_add(killed.died.into(), Ordering::SeqCst);
+            let context = &killed.context;
             let mut told = Vec::new();
             loop {
                 let served = site.browser_trusts(&domain).await;
@@ -633,8 +633,7 @@ async fn a_renewal_by_renewal_information_survives_death_at_every_request() {
             let orders = evidence::asked(&cloud, &site, NEW_ORDER).len();
             assert!(orders <= 3, "{context}: {orders} orders");
             assert_eq!(evidence::accounts(&cloud, &site), 1, "{context}");
-            cloud.lambda().forget(&site.renew);
-            cloud.lambda().forget(&site.challenge);
+            killed.is_over(&cloud, &site);
         }) as Run
     });
     in_parallel(10, runs).await;

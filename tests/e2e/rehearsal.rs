@@ -1,11 +1,5 @@
 //! Names that were never issued are first ordered where it costs nothing, and nothing of that is deployed.
 
-#![allow(
-    clippy::print_stdout,
-    reason = "how many deaths there were is worth seeing"
-)]
-
-use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -13,7 +7,7 @@ use tests::Installation;
 
 use crate::evidence::{self, DAY, FINALIZE, MINUTE, NEW_ORDER, Rest, later};
 use crate::fallback::Pair;
-use crate::interruption::{at_every_request, last_request, passes_afterwards};
+use crate::interruption::{passes_afterwards, survives};
 
 /// So many requests reach well into the order after the rehearsal.
 const REHEARSAL: usize = 48;
@@ -151,45 +145,33 @@ async fn what_caa_records_keep_from_the_rehearsal_is_ordered_all_the_same() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rehearsal_survives_death_at_every_request() {
-    let pair = Arc::new(Pair::start().await);
-    let deaths = at_every_request(|request, moment| {
-        let pair = pair.clone();
-        async move {
-            // What follows is any first issuance.
-            if request > REHEARSAL {
-                return false;
-            }
-            let label = format!("rehearsal-{request}-{moment:?}").to_lowercase();
-            let domain = format!("{label}.example.com");
-            let site = rehearsing(&pair, &label).await;
-            site.want("shop", &[&domain]).await;
-
-            let plan = later(Duration::ZERO).killed_at(request, moment);
-            let pass = site.pass_with(plan).await;
-            let died = pass.result.is_err();
-            let context = format!("{moment:?} request {request}: {}", last_request(&pass));
-            passes_afterwards(&site, "shop", &context).await;
-
-            assert_at_rest(&pair, &site, &domain, 1).await;
-            let wires = [pair.cloud.to_acme(), pair.second.wire()];
-            let granted = wires.map(|wire| {
-                let asked = evidence::asked_by(wire, &site, FINALIZE).into_iter();
-                asked.filter(|one| one.status == Some(200)).count()
-            });
-            assert_eq!(granted[0], 1, "{context}");
-            assert!((1..=2).contains(&granted[1]), "{context}: {granted:?}");
-            let (first, second) = pair.asked(&site, NEW_ORDER);
-            assert!((1..=2).contains(&first), "{context}: {first} orders");
-            assert!((1..=2).contains(&second), "{context}: {second} rehearsals");
-            pair.cloud.lambda().forget(&site.renew);
-            pair.cloud.lambda().forget(&site.challenge);
-            died
+    let pair = Pair::start().await;
+    survives(80, pair, |pair, death| async move {
+        // What follows is any first issuance.
+        if death.request > REHEARSAL {
+            return false;
         }
+        let label = death.label("rehearsal");
+        let domain = format!("{label}.example.com");
+        let site = rehearsing(&pair, &label).await;
+        site.want("shop", &[&domain]).await;
+
+        let killed = death.of_a_pass(&site).await;
+        let context = &killed.context;
+        passes_afterwards(&site, "shop", context).await;
+
+        assert_at_rest(&pair, &site, &domain, 1).await;
+        let wires = [pair.cloud.to_acme(), pair.second.wire()];
+        let granted = wires.map(|wire| {
+            let asked = evidence::asked_by(wire, &site, FINALIZE).into_iter();
+            asked.filter(|one| one.status == Some(200)).count()
+        });
+        assert_eq!(granted[0], 1, "{context}");
+        assert!((1..=2).contains(&granted[1]), "{context}: {granted:?}");
+        let (first, second) = pair.asked(&site, NEW_ORDER);
+        assert!((1..=2).contains(&first), "{context}: {first} orders");
+        assert!((1..=2).contains(&second), "{context}: {second} rehearsals");
+        killed.is_over(&pair.cloud, &site)
     })
     .await;
-    println!("{deaths} deaths");
-    assert!(
-        deaths > 80,
-        "only {deaths} deaths: is every request counted?"
-    );
 }

@@ -1,11 +1,5 @@
 //! Getting out: what is removed, what stays, and certificates whose document is gone.
 
-#![allow(
-    clippy::print_stdout,
-    reason = "how many deaths there were is worth seeing"
-)]
-
-use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -13,7 +7,7 @@ use tests::{Fault, Installation, Invocation, LocalCloud, Response};
 
 use crate::evidence::{self, DAY, MINUTE, later};
 use crate::helpers::{acme, arn, changing, describe, import_foreign, with};
-use crate::interruption::{AFTERWARDS, at_every_request, last_request};
+use crate::interruption::{AFTERWARDS, survives};
 use crate::renewal_information::{HOUR, issued, steady, to};
 
 fn remove() -> Value {
@@ -330,62 +324,54 @@ async fn an_orphan_whose_revocation_fails_stays_where_it_is() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_removal_survives_death_at_every_request() {
-    let cloud = Arc::new(steady().await);
-    let deaths = at_every_request(|request, moment| {
-        let cloud = cloud.clone();
-        async move {
-            let label = format!("removed-{request}-{moment:?}").to_lowercase();
-            let (site, domain, leaf) = issued(&cloud, &label).await;
-            let foreign = import_foreign(&cloud, &["foreign.example.net"]).await;
-            site.add_to_listener(&foreign).await;
+    let cloud = steady().await;
+    survives(15, cloud, |cloud, death| async move {
+        let label = death.label("removed");
+        let (site, domain, leaf) = issued(&cloud, &label).await;
+        let foreign = import_foreign(&cloud, &["foreign.example.net"]).await;
+        site.add_to_listener(&foreign).await;
 
-            let plan = later(Duration::ZERO).killed_at(request, moment);
-            let pass = site.invoke_with(&remove(), plan).await;
-            let died = pass.result.is_err();
-            let context = format!("{moment:?} request {request}: {}", last_request(&pass));
-            let state = site.read_json("state/shop.json").await;
-            let is_written = state["removing"].is_object();
-            assert!(is_written || died, "{context}: {:#}", pass.report());
-            let mut last = usize::MAX;
-            for round in 0..4 {
-                let clock = AFTERWARDS + round * MINUTE;
-                let pass = site.pass_with(later(clock)).await;
-                let told = format!("{context}: {:#}", pass.report());
-                assert_eq!(pass.report()["summary"]["failed"], 0, "{told}");
-                assert_eq!(pass.report()["summary"]["waiting"], 0, "{told}");
-                last = evidence::writes(&pass).len();
-            }
-            assert_eq!(last, 0, "{context}: no pass is the last one");
-            if is_written {
-                assert_gone(&cloud, &site, &domain, &context).await;
-                let vault = format!("vault/shop/{}.json", leaf.serial);
-                assert_eq!(site.keys("vault/").await, [vault], "{context}");
-            } else {
-                let served = site.browser_trusts(&domain).await.unwrap();
-                assert_eq!(served.serial, leaf.serial, "{context}");
-                let removed = site.invoke_with(&remove(), later(HOUR)).await;
-                let told = format!("{context}: {:#}", removed.report());
-                assert_eq!(removed.outcome("shop"), "removed", "{told}");
-            }
-            assert_eq!(site.listed().await.sni, [foreign.clone()].into());
-            for clock in [9 * DAY, 9 * DAY + MINUTE] {
-                site.pass_with(later(clock)).await;
-            }
-            for prefix in ["state/", "vault/", "certificates/", "challenges/"] {
-                let keys = site.keys(prefix).await;
-                assert!(keys.is_empty(), "{context}: {keys:?}");
-            }
-            assert!(describe(&cloud, &foreign).await.is_some(), "{context}");
-            assert_eq!(evidence::orders(&cloud, &site), 1, "{context}");
-            cloud.lambda().forget(&site.renew);
-            cloud.lambda().forget(&site.challenge);
-            died
+        let killed = death.of_an_answer(&site, &remove()).await;
+        let context = &killed.context;
+        let state = site.read_json("state/shop.json").await;
+        let is_written = state["removing"].is_object();
+        assert!(
+            is_written || killed.died,
+            "{context}: {:#}",
+            killed.invocation.report()
+        );
+        let mut last = usize::MAX;
+        for round in 0..4 {
+            let clock = AFTERWARDS + round * MINUTE;
+            let pass = site.pass_with(later(clock)).await;
+            let told = format!("{context}: {:#}", pass.report());
+            assert_eq!(pass.report()["summary"]["failed"], 0, "{told}");
+            assert_eq!(pass.report()["summary"]["waiting"], 0, "{told}");
+            last = evidence::writes(&pass).len();
         }
+        assert_eq!(last, 0, "{context}: no pass is the last one");
+        if is_written {
+            assert_gone(&cloud, &site, &domain, context).await;
+            let vault = format!("vault/shop/{}.json", leaf.serial);
+            assert_eq!(site.keys("vault/").await, [vault], "{context}");
+        } else {
+            let served = site.browser_trusts(&domain).await.unwrap();
+            assert_eq!(served.serial, leaf.serial, "{context}");
+            let removed = site.invoke_with(&remove(), later(HOUR)).await;
+            let told = format!("{context}: {:#}", removed.report());
+            assert_eq!(removed.outcome("shop"), "removed", "{told}");
+        }
+        assert_eq!(site.listed().await.sni, [foreign.clone()].into());
+        for clock in [9 * DAY, 9 * DAY + MINUTE] {
+            site.pass_with(later(clock)).await;
+        }
+        for prefix in ["state/", "vault/", "certificates/", "challenges/"] {
+            let keys = site.keys(prefix).await;
+            assert!(keys.is_empty(), "{context}: {keys:?}");
+        }
+        assert!(describe(&cloud, &foreign).await.is_some(), "{context}");
+        assert_eq!(evidence::orders(&cloud, &site), 1, "{context}");
+        killed.is_over(&cloud, &site)
     })
     .await;
-    println!("{deaths} deaths");
-    assert!(
-        deaths > 15,
-        "only {deaths} deaths: is every request counted?"
-    );
 }

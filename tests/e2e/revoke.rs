@@ -1,18 +1,12 @@
 //! Revoking a certificate, and what is served then.
 
-#![allow(
-    clippy::print_stdout,
-    reason = "how many deaths there were is worth seeing"
-)]
-
 use std::sync::Arc;
-use std::time::Duration;
 
 use serde_json::{Value, json};
 use tests::{Broken, Fault, Response};
 
 use crate::evidence::{self, MINUTE, later};
-use crate::interruption::{AFTERWARDS, Visitor, at_every_request, last_request, passes_afterwards};
+use crate::interruption::{AFTERWARDS, Visitor, passes_afterwards, survives};
 use crate::renewal_information::{HOUR, Run, in_parallel, issued, steady, to};
 
 const REVOKE: &str = "/revoke-cert";
@@ -211,63 +205,55 @@ async fn a_revocation_that_does_not_get_through_is_finished_by_later_passes() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_revocation_survives_death_at_every_request() {
-    let cloud = Arc::new(steady().await);
-    let deaths = at_every_request(|request, moment| {
-        let cloud = cloud.clone();
-        async move {
-            // How its successor is ordered is the same as in any other order.
-            if request > REVOCATION {
-                return false;
-            }
-            let label = format!("revoked-{request}-{moment:?}").to_lowercase();
-            let (site, domain, old) = issued(&cloud, &label).await;
-            let site = Arc::new(site);
-            let visitor = Visitor::start(site.clone(), &domain);
-            let plan = later(Duration::ZERO).killed_at(request, moment);
-            let pass = site.invoke_with(&revoke_for("superseded"), plan).await;
-            let died = pass.result.is_err();
-            let context = format!("{moment:?} request {request}: {}", last_request(&pass));
-            let state = site.read_json("state/shop.json").await;
-            let is_written = state["revoking"][0]["serial"] == old.serial
-                || state["certificate"]["revokedAt"].is_string()
-                || state["certificate"]["serial"] != old.serial;
-            assert!(is_written || died, "{context}: {:#}", pass.report());
-            passes_afterwards(&site, "shop", &context).await;
-
-            let revoked = cloud.pebble().revoked(&old.serial).await;
-            let held = match is_written {
-                true => {
-                    assert_eq!(revoked, Some(4), "{context}");
-                    2
-                }
-                false => {
-                    assert_eq!(revoked, None, "{context}");
-                    1
-                }
-            };
-            evidence::assert_at_rest(&cloud, &site, "shop", &domain, held).await;
-            assert_eq!(evidence::issued(&cloud, &site), held, "{context}");
-            let served = site.browser_trusts(&domain).await.unwrap();
-            assert_eq!(served.serial != old.serial, is_written, "{context}");
-            // Whoever heard no answer asks again, by the serial.
-            let again = json!({"action": "revoke", "name": "shop", "serial": old.serial});
-            let again = site.invoke_with(&again, later(AFTERWARDS)).await;
-            let told = format!("{context}: {:#}", again.report());
-            assert_ne!(again.outcome("shop"), "failed", "{told}");
-            assert!(cloud.pebble().revoked(&old.serial).await.is_some());
-            assert_eq!(evidence::issued(&cloud, &site), 2, "{told}");
-            visitor.stop().await;
-            cloud.lambda().forget(&site.renew);
-            cloud.lambda().forget(&site.challenge);
-            died
+    let cloud = steady().await;
+    survives(30, cloud, |cloud, death| async move {
+        // How its successor is ordered is the same as in any other order.
+        if death.request > REVOCATION {
+            return false;
         }
+        let label = death.label("revoked");
+        let (site, domain, old) = issued(&cloud, &label).await;
+        let site = Arc::new(site);
+        let visitor = Visitor::start(site.clone(), &domain);
+        let killed = death.of_an_answer(&site, &revoke_for("superseded")).await;
+        let context = &killed.context;
+        let state = site.read_json("state/shop.json").await;
+        let is_written = state["revoking"][0]["serial"] == old.serial
+            || state["certificate"]["revokedAt"].is_string()
+            || state["certificate"]["serial"] != old.serial;
+        assert!(
+            is_written || killed.died,
+            "{context}: {:#}",
+            killed.invocation.report()
+        );
+        passes_afterwards(&site, "shop", context).await;
+
+        let revoked = cloud.pebble().revoked(&old.serial).await;
+        let held = match is_written {
+            true => {
+                assert_eq!(revoked, Some(4), "{context}");
+                2
+            }
+            false => {
+                assert_eq!(revoked, None, "{context}");
+                1
+            }
+        };
+        evidence::assert_at_rest(&cloud, &site, "shop", &domain, held).await;
+        assert_eq!(evidence::issued(&cloud, &site), held, "{context}");
+        let served = site.browser_trusts(&domain).await.unwrap();
+        assert_eq!(served.serial != old.serial, is_written, "{context}");
+        // Whoever heard no answer asks again, by the serial.
+        let again = json!({"action": "revoke", "name": "shop", "serial": old.serial});
+        let again = site.invoke_with(&again, later(AFTERWARDS)).await;
+        let told = format!("{context}: {:#}", again.report());
+        assert_ne!(again.outcome("shop"), "failed", "{told}");
+        assert!(cloud.pebble().revoked(&old.serial).await.is_some());
+        assert_eq!(evidence::issued(&cloud, &site), 2, "{told}");
+        visitor.stop().await;
+        killed.is_over(&cloud, &site)
     })
     .await;
-    println!("{deaths} deaths");
-    assert!(
-        deaths > 30,
-        "only {deaths} deaths: is every request counted?"
-    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,10 +1,5 @@
 //! Going back to the certificate before.
 
-#![allow(
-    clippy::print_stdout,
-    reason = "how many deaths there were is worth seeing"
-)]
-
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +8,7 @@ use tests::{Fault, Installation, Invocation, Leaf, Listed, LocalCloud, Response}
 
 use crate::evidence::{self, DAY, FINALIZE, MINUTE, NEW_ORDER, instant, later};
 use crate::helpers::{acme, arn, watched};
-use crate::interruption::{Visitor, at_every_request, last_request, passes_afterwards};
+use crate::interruption::{AFTERWARDS, Visitor, passes_afterwards, survives};
 use crate::renewal_information::{Run, in_parallel, issued, steady, to};
 
 fn rollback() -> Value {
@@ -270,59 +265,51 @@ async fn going_back_to_another_type_of_key_switches_without_a_gap() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn going_back_survives_death_at_every_request() {
-    let cloud = Arc::new(steady().await);
-    let deaths = at_every_request(|request, moment| {
-        let cloud = cloud.clone();
-        async move {
-            let label = format!("back-{request}-{moment:?}").to_lowercase();
-            // Every other one goes back to another type of key.
-            let switches = request % 2 == 0;
-            let (site, domain, first) = issued(&cloud, &label).await;
-            let site = Arc::new(site);
-            if switches {
-                let mut document = site.document(&[&domain]);
-                document["keyType"] = json!("ecdsa-p384");
-                site.put_document("shop", &document).await;
-            }
-            let pass = site.invoke(&forced()).await;
-            assert_eq!(pass.outcome("shop"), "renewed", "{:#}", pass.report());
-            let second = pass.certificate("shop")["serial"].clone();
-
-            let visitor = Visitor::start(site.clone(), &domain);
-            let plan = later(Duration::ZERO).killed_at(request, moment);
-            let back = site.invoke_with(&rollback(), plan).await;
-            let died = back.result.is_err();
-            let context = format!("{moment:?} request {request}: {}", last_request(&back));
-            let state = site.read_json("state/shop.json").await;
-            let is_written = state["certificate"]["serial"] == first.serial;
-            assert!(is_written || died, "{context}: {:#}", back.report());
-            passes_afterwards(&site, "shop", &context).await;
-
-            let served = site.browser_trusts(&domain).await.unwrap();
-            let wanted = match is_written {
-                true => json!(first.serial),
-                false => second,
-            };
-            assert_eq!(json!(served.serial), wanted, "{context}");
-            evidence::assert_at_rest(&cloud, &site, "shop", &domain, 2).await;
-            assert_eq!(evidence::orders(&cloud, &site), 2, "{context}");
-            // Whoever heard no answer asks again.
-            let again = later(crate::interruption::AFTERWARDS);
-            let again = site.invoke_with(&rollback(), again).await;
-            let told = format!("{context}: {:#}", again.report());
-            assert_eq!(again.certificate("shop")["serial"], first.serial, "{told}");
-            let served = site.browser_trusts(&domain).await.unwrap();
-            assert_eq!(served.serial, first.serial, "{told}");
-            visitor.stop().await;
-            cloud.lambda().forget(&site.renew);
-            cloud.lambda().forget(&site.challenge);
-            died
+    let cloud = steady().await;
+    survives(15, cloud, |cloud, death| async move {
+        let label = death.label("back");
+        // Every other one goes back to another type of key.
+        let switches = death.request % 2 == 0;
+        let (site, domain, first) = issued(&cloud, &label).await;
+        let site = Arc::new(site);
+        if switches {
+            let mut document = site.document(&[&domain]);
+            document["keyType"] = json!("ecdsa-p384");
+            site.put_document("shop", &document).await;
         }
+        let pass = site.invoke(&forced()).await;
+        assert_eq!(pass.outcome("shop"), "renewed", "{:#}", pass.report());
+        let second = pass.certificate("shop")["serial"].clone();
+
+        let visitor = Visitor::start(site.clone(), &domain);
+        let killed = death.of_an_answer(&site, &rollback()).await;
+        let context = &killed.context;
+        let state = site.read_json("state/shop.json").await;
+        let is_written = state["certificate"]["serial"] == first.serial;
+        assert!(
+            is_written || killed.died,
+            "{context}: {:#}",
+            killed.invocation.report()
+        );
+        passes_afterwards(&site, "shop", context).await;
+
+        let served = site.browser_trusts(&domain).await.unwrap();
+        let wanted = match is_written {
+            true => json!(first.serial),
+            false => second,
+        };
+        assert_eq!(json!(served.serial), wanted, "{context}");
+        evidence::assert_at_rest(&cloud, &site, "shop", &domain, 2).await;
+        assert_eq!(evidence::orders(&cloud, &site), 2, "{context}");
+        // Whoever heard no answer asks again.
+        let again = later(AFTERWARDS);
+        let again = site.invoke_with(&rollback(), again).await;
+        let told = format!("{context}: {:#}", again.report());
+        assert_eq!(again.certificate("shop")["serial"], first.serial, "{told}");
+        let served = site.browser_trusts(&domain).await.unwrap();
+        assert_eq!(served.serial, first.serial, "{told}");
+        visitor.stop().await;
+        killed.is_over(&cloud, &site)
     })
     .await;
-    println!("{deaths} deaths");
-    assert!(
-        deaths > 15,
-        "only {deaths} deaths: is every request counted?"
-    );
 }

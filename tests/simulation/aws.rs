@@ -10,7 +10,8 @@ use certificates::ports::certificate_manager::{
 };
 use certificates::ports::dns::{CaaRecords, NoAnswer, Resolver};
 use certificates::ports::load_balancer::{
-    Action, AttachError, Balancer, Condition, Holding, Listener, LoadBalancer, Rule, RuledListener,
+    AttachError, Balancer, Holding, Listener, LoadBalancer, Rule, RuleAction, RuleMatch,
+    RuledListener,
 };
 use certificates::values::arn::{CertificateArn, ListenerArn, LoadBalancerArn, TargetGroupArn};
 use certificates::values::chain::{Chain, Leaf};
@@ -589,10 +590,10 @@ impl LoadBalancer for SimLoadBalancer {
                 let rule = Rule {
                     arn: "challenge".to_owned(),
                     priority: Some(1),
-                    conditions: vec![Condition::Path(vec![
+                    conditions: vec![RuleMatch::Path(vec![
                         certificates::rules::challenge_path::PATTERN.to_owned(),
                     ])],
-                    action: Action::Forward(vec![CHALLENGE.to_owned()]),
+                    action: RuleAction::Forward(vec![CHALLENGE.to_owned()]),
                     authenticates: false,
                 };
                 Ok(Some(RuledListener {

@@ -1,5 +1,7 @@
 //! What people want at first, and everything they do afterwards.
 
+mod deeds;
+
 use std::collections::BTreeMap;
 
 use certificates::contract::settings::CheckMode;
@@ -7,17 +9,17 @@ use certificates::invocation::actions::Action;
 use certificates::ports::load_balancer::Holding;
 use certificates::values::chain::Chain;
 use certificates::values::key::KeyType;
-use certificates::values::revocation_reason::Reason;
 use serde_json::{Value, json};
 use time::{Duration, OffsetDateTime};
 
 use crate::aws::{SimListener, add_certificate, change, covers};
-use crate::ca::{self, Site, Window};
+use crate::ca::{self, Site};
 use crate::faults::Roughness;
-use crate::provocations;
 use crate::rules;
 use crate::store;
-use crate::world::{ACCOUNT, Astray, HOME, Wished, World};
+use crate::world::{ACCOUNT, HOME, Wished, World};
+
+pub(crate) use deeds::act;
 
 /// What one document asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -152,7 +154,8 @@ pub(crate) fn settle(world: &mut World) {
             list,
         };
         let now = world.now();
-        // What cannot be seen is never proved in this mode: whoever sets it there wants no deployment.
+        // What cannot be seen is never proved in this mode: whoever sets it there wants no
+        // deployment.
         let must_be_seen = world.settings.proof.mode == CheckMode::Require;
         let internet_facing = world.rng.u8(..6) != 0 || must_be_seen;
         world.listeners.insert(
@@ -364,348 +367,6 @@ pub(crate) fn document_is_gone(world: &mut World, key: &str) {
     world.disturb_certificate(name);
 }
 
-/// One thing that people or the world outside do; what they ask of the functions by name is the caller's to send.
-pub(crate) fn act(world: &mut World) -> Option<Errand> {
-    let names: Vec<String> = world
-        .wishes
-        .iter()
-        .filter(|(_, wished)| wished.now().is_some())
-        .map(|(name, _)| name.clone())
-        .collect();
-    let Some(name) = names.get(world.rng.usize(..names.len().max(1))).cloned() else {
-        put_again(world);
-        return None;
-    };
-    if provocations::is_due(world) {
-        return provocations::provoke(world, &name);
-    }
-    let now = world.now();
-    let mut wish = world.wishes[&name].now().unwrap().clone();
-    let mut errand = None;
-    let what = world.rng.u8(..38);
-    let counted = match what {
-        0 | 1 => {
-            let extra = format!(
-                "y{}.{name}.{}",
-                world.rng.u8(..9),
-                DOMAINS[world.rng.usize(..DOMAINS.len())]
-            );
-            if wish.domains.contains(&extra) {
-                if wish.domains.len() == 1 {
-                    return None;
-                }
-                wish.domains.retain(|name| *name != extra);
-            } else {
-                wish.domains.push(extra);
-            }
-            wish.domains.sort();
-            want(world, &name, Some(wish));
-            "domains edited"
-        }
-        2 => {
-            // Its names all at once: no name stays.
-            wish.domains = vec![format!("z{}.{name}.{}", world.rng.u16(..999), DOMAINS[0])];
-            want(world, &name, Some(wish));
-            "all domains replaced"
-        }
-        3 | 4 => {
-            wish.key_type = match wish.key_type {
-                KeyType::EcdsaP256 => [KeyType::EcdsaP384, KeyType::Rsa2048][world.rng.usize(..2)],
-                _ => KeyType::EcdsaP256,
-            };
-            want(world, &name, Some(wish));
-            "key type edited"
-        }
-        5 => {
-            wish.profile = draw_profile(world);
-            want(world, &name, Some(wish.sensible()));
-            "profile edited"
-        }
-        6 | 7 => {
-            wish.targets = draw_targets(world);
-            want(world, &name, Some(wish));
-            "targets edited"
-        }
-        8 => {
-            wish.paused = !wish.paused;
-            want(world, &name, Some(wish));
-            "paused or unpaused"
-        }
-        9 if world.rng.bool() => {
-            want(world, &name, None);
-            "document deleted"
-        }
-        10 => {
-            // Takes over from a certificate of others.
-            let listener = wish.listeners().next().map(|(arn, _)| arn.to_owned());
-            let listener = listener?;
-            let wanted = wish.domains[0].clone();
-            let theirs = foreign(world, &wanted, Default::Good);
-            world.book.touched.insert(listener.clone(), now);
-            change(world, &listener, |holding| {
-                holding.list.push(theirs.clone())
-            });
-            wish.supersedes.push(theirs);
-            want(world, &name, Some(wish));
-            "supersedes edited"
-        }
-        11 | 12 => {
-            // Takes ours off a listener.
-            let listener = wish.listeners().next().map(|(arn, _)| arn.to_owned());
-            let listener = listener?;
-            let ours: Vec<String> = world.listeners[&listener]
-                .holding
-                .list
-                .iter()
-                .filter(|arn| world.owner_of(arn).as_deref() == Some(&name))
-                .cloned()
-                .collect();
-            world.book.touched.insert(listener.clone(), now);
-            change(world, &listener, |holding| {
-                holding.list.retain(|arn| !ours.contains(arn))
-            });
-            "ours taken off a listener"
-        }
-        13 => {
-            let listener = wish.listeners().next().map(|(arn, _)| arn.to_owned());
-            let listener = listener?;
-            let theirs = foreign(world, "new.foreign.net", Default::Good);
-            world.book.touched.insert(listener.clone(), now);
-            change(world, &listener, |holding| holding.list.push(theirs));
-            world.disturb();
-            "foreign one added to a listener"
-        }
-        14 => {
-            let listener = wish.listeners().next().map(|(arn, _)| arn.to_owned());
-            let listener = listener?;
-            let theirs = foreign(world, "default.foreign.net", Default::Good);
-            world.book.touched.insert(listener.clone(), now);
-            change(world, &listener, |holding| holding.default = Some(theirs));
-            world.disturb();
-            "default swapped"
-        }
-        15 => {
-            // Deletes ours from the certificate manager, after taking it off.
-            let ours: Vec<String> = world
-                .manager
-                .keys()
-                .filter(|arn| world.owner_of(arn).as_deref() == Some(&name))
-                .filter(|arn| {
-                    world
-                        .listeners
-                        .values()
-                        .all(|it| it.holding.default.as_ref() != Some(*arn))
-                })
-                .cloned()
-                .collect();
-            let arn = ours.first().cloned()?;
-            let listeners: Vec<String> = world.listeners.keys().cloned().collect();
-            for listener in listeners {
-                if world.listeners[&listener].holding.list.contains(&arn) {
-                    world.book.touched.insert(listener.clone(), now);
-                    change(world, &listener, |holding| {
-                        holding.list.retain(|it| *it != arn)
-                    });
-                }
-            }
-            world.manager.remove(&arn);
-            "ours deleted from the certificate manager"
-        }
-        16 => {
-            let ours: Vec<String> = world
-                .manager
-                .keys()
-                .filter(|arn| world.owner_of(arn).as_deref() == Some(&name))
-                .cloned()
-                .collect();
-            let arn = ours.first().cloned()?;
-            world.book.touched.insert(arn.clone(), now);
-            let held = world.manager.get_mut(&arn)?;
-            held.tags.remove("certloop:certificate");
-            (world.visitors.was_ours).insert(arn, (name.clone(), now));
-            "our tags taken away"
-        }
-        17 | 18 => {
-            let domain = wish.domains[world.rng.usize(..wish.domains.len())].clone();
-            #[allow(clippy::cast_possible_truncation)]
-            let length = 600 + (world.rng.f64().powi(2) * 5.0 * 86_400.0) as i64;
-            let answered = world.rng.bool();
-            let until = now + Duration::seconds(length);
-            world.say(format_args!(
-                "people: {domain} leads astray until {until}, answered: {answered}"
-            ));
-            world.astray.insert(domain, Astray { until, answered });
-            "name led astray"
-        }
-        19 => {
-            let serials: Vec<String> = world
-                .states
-                .values()
-                .filter_map(|state| Some(state.certificate.as_ref()?.serial.clone()))
-                .collect();
-            world.say(format_args!("ca: everything is revoked"));
-            for serial in serials {
-                if let Some(issued) = world.ca.issued.get_mut(&serial) {
-                    issued.window = Window::Past(now);
-                }
-            }
-            world.disturb();
-            "mass revocation"
-        }
-        20..=22 => {
-            let serial = world
-                .states
-                .get(&name)
-                .and_then(|state| Some(state.certificate.as_ref()?.serial.clone()));
-            let serial = serial?;
-            let windows = [
-                Window::Past(now),
-                Window::Later(Duration::days(world.rng.i64(1..40))),
-                Window::Upside,
-                Window::Missing,
-                Window::Broken,
-            ];
-            let window = windows[world.rng.usize(..windows.len())];
-            world.say(format_args!(
-                "ca: the window of {serial} ({name}) is {window:?}"
-            ));
-            if let Some(issued) = world.ca.issued.get_mut(&serial) {
-                issued.window = window;
-            }
-            "window moved"
-        }
-        23 => {
-            let domain = wish.domains.first()?.clone();
-            world.say(format_args!("ca: {domain} is paused"));
-            world
-                .ca
-                .paused
-                .insert(domain, now + Duration::days(world.rng.i64(1..4)));
-            "name paused by the authority"
-        }
-        24 => {
-            world.import_quota = world.imports + world.rng.u32(..3);
-            let quota = world.import_quota;
-            world.say(format_args!("aws: the import quota is {quota}"));
-            world.book.quota_raised_at = Some(now + Duration::days(world.rng.i64(1..3)));
-            world.disturb();
-            "import quota lowered"
-        }
-        25 | 26 => {
-            let state = world.states.get(&name)?;
-            let previous = state.previous.clone();
-            if previous.is_none() && world.rng.u8(..4) != 0 {
-                return None;
-            }
-            let serial = previous.filter(|_| world.rng.u8(..4) == 0);
-            errand = Some(Action::RollBack { serial });
-            "rollback asked for"
-        }
-        27 | 28 => {
-            let reasons = [
-                Reason::Unspecified,
-                Reason::KeyCompromise,
-                Reason::AffiliationChanged,
-                Reason::Superseded,
-                Reason::CessationOfOperation,
-            ];
-            let reason = reasons[world.rng.usize(..reasons.len())];
-            let previous = world.states.get(&name)?.previous.clone();
-            let serial = previous.filter(|_| world.rng.u8(..5) == 0);
-            errand = Some(Action::Revoke { serial, reason });
-            "revocation asked for"
-        }
-        29 => {
-            errand = Some(Action::Remove);
-            "removal asked for"
-        }
-        30..=32 => {
-            if !put_again(world) {
-                return None;
-            }
-            "document put again"
-        }
-        33 => {
-            wish.authorities = draw_authorities(world);
-            want(world, &name, Some(wish.sensible()));
-            "authorities edited"
-        }
-        34 => {
-            wish.partial = !wish.partial;
-            want(world, &name, Some(wish));
-            "partial edited"
-        }
-        35 | 36 => {
-            // For long, one name of several.
-            let several: Vec<String> = (world.wishes.values())
-                .filter_map(Wished::now)
-                .filter(|wish| wish.partial && wish.domains.len() > 1)
-                .map(|wish| wish.domains[wish.domains.len() / 2].clone())
-                .collect();
-            let domain = several
-                .get(world.rng.usize(..several.len().max(1)))?
-                .clone();
-            #[allow(clippy::cast_possible_truncation)]
-            let length = 7_200 + (world.rng.f64().powi(2) * 25.0 * 86_400.0) as i64;
-            let answered = world.rng.bool();
-            let until = now + Duration::seconds(length);
-            world.say(format_args!(
-                "people: {domain} leads astray until {until}, answered: {answered}"
-            ));
-            world.astray.insert(domain, Astray { until, answered });
-            world.tally.count("people: one name of several led astray");
-            return None;
-        }
-        _ => {
-            let number = world.rng.u16(100..999);
-            let name = format!("n{number}");
-            if world.wishes.contains_key(&name) || world.wishes.len() > 9 {
-                return None;
-            }
-            let wish = draw_wish(world, usize::from(number));
-            want(world, &name, Some(wish));
-            "document added"
-        }
-    };
-    world.disturb_certificate(&name);
-    world.tally.count(&format!("people: {counted}"));
-    world.say(format_args!("people: {counted} ({name})"));
-    rules::after_event(world);
-    errand.map(|action| Errand { name, action })
-}
-
-/// Puts a document again that was deleted, perhaps another one; returns whether there is such a one.
-fn put_again(world: &mut World) -> bool {
-    let gone: Vec<(String, Wish)> = (world.wishes.iter())
-        .filter(|(name, wished)| wished.now().is_none() && !world.errands.contains_key(*name))
-        .filter_map(|(name, wished)| {
-            let mut versions = wished.versions.iter().rev();
-            Some((name.clone(), versions.find_map(|(_, wish)| wish.clone())?))
-        })
-        .collect();
-    let Some((name, mut wish)) = gone.get(world.rng.usize(..gone.len().max(1))).cloned() else {
-        return false;
-    };
-    if world.rng.u8(..3) == 0 {
-        wish.targets = draw_targets(world);
-    }
-    // What it took over from is gone, or somebody's again, and another may be a default by now.
-    wish.supersedes.clear();
-    for target in &mut wish.targets {
-        if let Target::Listener { arn, default } = target {
-            *default = *default && !has_default(world, arn);
-        }
-    }
-    let removing = world.states.get(&name).map(|state| &state.removing);
-    world.tally.count(match removing {
-        Some(Some(_)) => "people: put again during a removal",
-        Some(None) => "people: put again as an orphan",
-        None => "people: put again after all was forgotten",
-    });
-    want(world, &name, Some(wish));
-    true
-}
-
 /// What ends by itself after some days: a person unpauses, raises quotas, leads names back.
 pub(crate) fn mend(world: &mut World) {
     let now = world.now();
@@ -836,7 +497,8 @@ fn choose_other_defaults(world: &mut World, name: &str) {
     }
 }
 
-/// Takes names out of a document that another one serves on the same listener: which of the two is served nobody can tell.
+/// Takes names out of a document that another one serves on the same listener: which of the two is
+/// served nobody can tell.
 fn give_up_shared_names(world: &mut World, name: &str, wish: Wish) {
     let mut kept = wish.clone();
     kept.domains.retain(|domain| {

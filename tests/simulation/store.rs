@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use certificates::ports::store::{Condition, Entry, Object, Store, StoreError, parse_record};
+use certificates::ports::store::{
+    Condition, ListedObject, Store, StoreError, StoredObject, parse_record,
+};
 use certificates::records::state::State;
 use certificates::records::vault::{PendingKey, VaultEntry};
 use certificates::values::key::PrivateKey;
@@ -18,10 +20,10 @@ use crate::world::{Handle, Stored, World, name_in};
 pub(crate) struct SimStore(pub(crate) Handle);
 
 impl Store for SimStore {
-    async fn read(&self, key: &str) -> Result<Option<Object>, StoreError> {
+    async fn read(&self, key: &str) -> Result<Option<StoredObject>, StoreError> {
         self.0
             .call(Service::Store, "s3.read", key, |world| {
-                Ok(world.objects.get(key).map(|stored| Object {
+                Ok(world.objects.get(key).map(|stored| StoredObject {
                     body: stored.body.clone(),
                     etag: stored.etag.clone(),
                 }))
@@ -103,13 +105,13 @@ impl Store for SimStore {
             .await
     }
 
-    async fn list(&self, prefix: &str) -> Result<Vec<Entry>, StoreError> {
+    async fn list(&self, prefix: &str) -> Result<Vec<ListedObject>, StoreError> {
         self.0
             .call(Service::Store, "s3.list", prefix, |world| {
                 let below = world.objects.range(prefix.to_owned()..);
                 Ok(below
                     .take_while(|(key, _)| key.starts_with(prefix))
-                    .map(|(key, stored)| Entry {
+                    .map(|(key, stored)| ListedObject {
                         key: key.clone(),
                         etag: stored.etag.clone(),
                     })

@@ -21,7 +21,7 @@ use crate::world::{World, name_in};
 pub(crate) struct Visitors {
     mode: Mode,
     /// What was issued for our documents, by serial.
-    pub(crate) issued: BTreeMap<String, Issued>,
+    pub(crate) issued: BTreeMap<String, IssuedLeaf>,
     /// Serials of ours that some place held.
     served: BTreeSet<String>,
     /// How often a place went back from a serial.
@@ -50,7 +50,7 @@ enum Mode {
 }
 
 /// A certificate that was issued for a document.
-pub(crate) struct Issued {
+pub(crate) struct IssuedLeaf {
     pub(crate) document: String,
     pub(crate) leaf: Rc<Leaf>,
 }
@@ -671,7 +671,7 @@ pub(crate) fn stored(world: &mut World, key: &str, chain: &str) {
         return;
     };
     let leaf = Rc::new(chain.leaf().clone());
-    let issued = Issued {
+    let issued = IssuedLeaf {
         document: name.to_owned(),
         leaf: leaf.clone(),
     };

@@ -209,11 +209,11 @@ impl Invocation {
 /// The deployed functions and their execution environments.
 #[derive(Clone, Debug)]
 pub struct Lambda {
-    shared: Arc<Shared>,
+    shared: Arc<SharedService>,
 }
 
 #[derive(Debug)]
-struct Shared {
+struct SharedService {
     base: Vec<(String, String)>,
     faketime: PathBuf,
     functions: Mutex<HashMap<String, Function>>,
@@ -257,7 +257,7 @@ impl Lambda {
     /// Makes an empty Lambda whose functions get these variables beside Lambda's own.
     pub fn new(base: Vec<(String, String)>, faketime: PathBuf) -> Self {
         Self {
-            shared: Arc::new(Shared {
+            shared: Arc::new(SharedService {
                 base,
                 faketime,
                 functions: Mutex::default(),

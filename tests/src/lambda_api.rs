@@ -15,12 +15,12 @@ use crate::process::lock;
 #[derive(Debug)]
 pub struct LambdaApi {
     address: SocketAddr,
-    shared: Arc<Shared>,
+    shared: Arc<SharedApi>,
     _serving: Serving,
 }
 
 #[derive(Debug)]
-struct Shared {
+struct SharedApi {
     lambda: Lambda,
     asked: Mutex<Vec<Asked>>,
     plan: Mutex<Plan>,
@@ -43,7 +43,7 @@ impl LambdaApi {
     pub async fn open(lambda: Lambda) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(SharedApi {
             lambda,
             asked: Mutex::default(),
             plan: Mutex::default(),
@@ -88,7 +88,7 @@ impl LambdaApi {
     }
 }
 
-impl Shared {
+impl SharedApi {
     async fn answer(&self, request: &Request) -> Response {
         let path = request.path().strip_prefix("/2015-03-31/functions/");
         let name = path.and_then(|path| path.strip_suffix("/invocations"));

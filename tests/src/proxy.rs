@@ -248,13 +248,13 @@ pub enum Broken {
 /// One listening address before one service.
 #[derive(Debug)]
 pub struct Proxy {
-    shared: Arc<Shared>,
+    shared: Arc<SharedProxy>,
     address: SocketAddr,
     serving: Mutex<Option<Serving>>,
 }
 
 #[derive(Debug)]
-struct Shared {
+struct SharedProxy {
     service: Service,
     upstream: SocketAddr,
     tls: Option<(Arc<ServerConfig>, Arc<ClientConfig>)>,
@@ -273,7 +273,7 @@ impl Proxy {
         tls: Option<(Arc<ServerConfig>, Arc<ClientConfig>)>,
         lambda: Lambda,
     ) -> Self {
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(SharedProxy {
             service,
             upstream,
             tls,
@@ -342,7 +342,7 @@ impl Proxy {
     }
 }
 
-fn serve(shared: &Arc<Shared>, listener: TcpListener) -> Serving {
+fn serve(shared: &Arc<SharedProxy>, listener: TcpListener) -> Serving {
     let shared = shared.clone();
     http::listen(listener, move |stream, peer| {
         connection(shared.clone(), stream, peer)
@@ -351,12 +351,12 @@ fn serve(shared: &Arc<Shared>, listener: TcpListener) -> Serving {
 
 /// One function's connection, and ours to the service for it.
 struct Wire {
-    shared: Arc<Shared>,
+    shared: Arc<SharedProxy>,
     environment: Option<Arc<Environment>>,
     upstream: tokio::sync::Mutex<Option<Connection>>,
 }
 
-async fn connection(shared: Arc<Shared>, mut stream: TcpStream, peer: SocketAddr) {
+async fn connection(shared: Arc<SharedProxy>, mut stream: TcpStream, peer: SocketAddr) {
     let environment = match stream.local_addr() {
         Ok(local) => shared.lambda.environment_behind(peer, local),
         Err(_) => None,
@@ -463,7 +463,7 @@ async fn exchange(wire: &Wire, request: Request) -> Option<Response> {
     Some(response)
 }
 
-fn strike(shared: &Shared, sent: &Sent) -> Option<Act> {
+fn strike(shared: &SharedProxy, sent: &Sent) -> Option<Act> {
     let mut faults = lock(&shared.faults);
     let index = faults.iter_mut().position(|fault| {
         let dice = &mut fault.dice;
@@ -541,7 +541,7 @@ async fn forward(wire: &Wire, request: Request) -> Response {
     }
 }
 
-async fn connect(shared: &Shared) -> std::io::Result<Connection> {
+async fn connect(shared: &SharedProxy) -> std::io::Result<Connection> {
     match &shared.tls {
         Some((_, client)) => {
             let name = shared.upstream.ip().to_string();

@@ -12,12 +12,12 @@ use crate::http::{self, Request, Response, Serving};
 #[derive(Debug)]
 pub struct Receiver {
     address: SocketAddr,
-    shared: Arc<Mutex<Shared>>,
+    shared: Arc<Mutex<Heard>>,
     _serving: Serving,
 }
 
 #[derive(Debug)]
-struct Shared {
+struct Heard {
     posts: Vec<Post>,
     status: u16,
 }
@@ -40,7 +40,7 @@ impl Receiver {
     pub async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let shared = Arc::new(Mutex::new(Shared {
+        let shared = Arc::new(Mutex::new(Heard {
             posts: Vec::new(),
             status: 200,
         }));
@@ -85,7 +85,7 @@ impl Receiver {
     }
 }
 
-fn hear(shared: &Mutex<Shared>, request: &Request) -> Response {
+fn hear(shared: &Mutex<Heard>, request: &Request) -> Response {
     let mut shared = shared.lock().unwrap();
     let status = shared.status;
     shared.posts.push(Post {

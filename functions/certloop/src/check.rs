@@ -12,7 +12,7 @@ use crate::words::{cut, detailed};
 #[derive(Debug, Deserialize)]
 pub(crate) struct Check {
     name: String,
-    verdict: Verdict,
+    verdict: CheckVerdict,
     #[serde(default)]
     domains: Vec<Domain>,
     #[serde(default)]
@@ -22,26 +22,26 @@ pub(crate) struct Check {
 #[derive(Debug, Deserialize)]
 struct Domain {
     domain: String,
-    verdict: Verdict,
+    verdict: CheckVerdict,
     checks: Vec<Checked>,
 }
 
 #[derive(Debug, Deserialize)]
 struct Checked {
     check: String,
-    verdict: Verdict,
+    verdict: CheckVerdict,
     detail: String,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
-enum Verdict {
+enum CheckVerdict {
     Ok,
     Warning,
     Blocked,
 }
 
-impl Verdict {
+impl CheckVerdict {
     fn shown(self, screen: Screen) -> String {
         match self {
             Self::Ok => screen.ink(Ink::Good, "ok"),
@@ -55,8 +55,8 @@ impl Check {
     /// Returns how the command ends that brought it.
     pub(crate) fn ends(&self) -> Ends {
         match self.verdict {
-            Verdict::Blocked => Ends::NeedsPerson,
-            Verdict::Ok | Verdict::Warning => Ends::Well,
+            CheckVerdict::Blocked => Ends::NeedsPerson,
+            CheckVerdict::Ok | CheckVerdict::Warning => Ends::Well,
         }
     }
 
@@ -86,7 +86,7 @@ impl Check {
                 // Colours would count as columns.
                 let gap = " ".repeat(COLUMN.saturating_sub(check.chars().count()));
                 let check = cut(check, COLUMN);
-                if *verdict == Verdict::Ok {
+                if *verdict == CheckVerdict::Ok {
                     let room = screen.width.saturating_sub(COLUMN + 10).max(20);
                     let detail = screen.ink(Ink::Faint, &cut(detail, room));
                     text += &format!("    {check}{gap}  {}  {detail}\n", verdict.shown(screen));

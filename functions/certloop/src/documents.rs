@@ -10,7 +10,7 @@ use certificates::contract::certificate::Wanted;
 use certificates::contract::settings::Settings;
 use certificates::life::read_settings;
 use certificates::ports::store::{
-    Condition, Object, Store, StoreError, certificate_key, read_record, state_key,
+    Condition, Store, StoreError, StoredObject, certificate_key, read_record, state_key,
 };
 use certificates::records::state::State;
 use certificates::values::names::CertificateName;
@@ -21,7 +21,7 @@ use crate::cli;
 use crate::document::{changed, completed, given, written};
 use crate::follow::Following;
 use crate::installation::Installation;
-use crate::losses::{Rollback, ends_rollbacks, of_edit};
+use crate::losses::{GoneBack, ends_rollbacks, of_edit};
 use crate::status::inventory;
 use crate::terminal::{Ink, Screen, Spinner, can_ask, confirm, say, tell};
 use crate::trouble::{Ends, Trouble};
@@ -34,7 +34,7 @@ pub(crate) async fn add(
     screen: Screen,
     as_json: bool,
 ) -> Result<Ends, Trouble> {
-    let document = Document::open(here, &asked.name, screen, as_json).await?;
+    let document = OpenDocument::open(here, &asked.name, screen, as_json).await?;
     let text = document.new_text(asked)?;
     let change = Change {
         after: text,
@@ -52,7 +52,7 @@ pub(crate) async fn edit(
     screen: Screen,
     as_json: bool,
 ) -> Result<Ends, Trouble> {
-    let document = Document::open(here, &asked.name, screen, as_json).await?;
+    let document = OpenDocument::open(here, &asked.name, screen, as_json).await?;
     let (after, draft) = match asked.set.as_slice() {
         [] => document.typed_text()?,
         set => (document.text_with(set)?, None),
@@ -74,7 +74,7 @@ pub(crate) async fn pause(
     screen: Screen,
     as_json: bool,
 ) -> Result<Ends, Trouble> {
-    let document = Document::open(here, name, screen, as_json).await?;
+    let document = OpenDocument::open(here, name, screen, as_json).await?;
     let set = if paused { "paused=true" } else { "paused=null" };
     let change = Change {
         after: document.text_with(&[set.to_owned()])?,
@@ -95,18 +95,18 @@ struct Change {
 }
 
 /// One document in the bucket.
-struct Document {
+struct OpenDocument {
     bucket: Bucket,
     bucket_name: String,
     settings: Settings,
     name: CertificateName,
     key: String,
-    there: Option<Object>,
+    there: Option<StoredObject>,
     screen: Screen,
     as_json: bool,
 }
 
-impl Document {
+impl OpenDocument {
     /// Reads what is there.
     async fn open(
         here: &Installation,
@@ -258,13 +258,13 @@ impl Document {
         };
         let rollback = match ends_rollbacks(&before, &after) {
             true => self.rollback(here, &there.etag, &before).await,
-            false => Rollback::None,
+            false => GoneBack::None,
         };
         of_edit(&before, &after, rollback)
     }
 
     /// Asks the function whether a rollback is in force, or reads it in the state where there is none to ask.
-    async fn rollback(&self, here: &Installation, etag: &str, before: &Wanted) -> Rollback {
+    async fn rollback(&self, here: &Installation, etag: &str, before: &Wanted) -> GoneBack {
         let _spinner = Spinner::start("asking whether a rollback is in force");
         let told = async {
             let names = [self.name.to_string()];
@@ -284,13 +284,13 @@ impl Document {
             },
         };
         match in_force {
-            Some(true) => Rollback::InForce,
-            Some(false) => Rollback::None,
-            None => Rollback::Unknown,
+            Some(true) => GoneBack::InForce,
+            Some(false) => GoneBack::None,
+            None => GoneBack::Unknown,
         }
     }
 
-    fn there(&self) -> Result<&Object, Trouble> {
+    fn there(&self) -> Result<&StoredObject, Trouble> {
         self.there.as_ref().ok_or_else(|| {
             Trouble::refused(format!(
                 "{} is not in bucket {}",
@@ -356,7 +356,7 @@ impl Document {
     }
 }
 
-fn text_of(object: &Object) -> String {
+fn text_of(object: &StoredObject) -> String {
     String::from_utf8_lossy(&object.body).into_owned()
 }
 

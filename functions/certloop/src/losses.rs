@@ -13,7 +13,7 @@ use crate::fates::ELSE;
 
 /// What is known of a rollback when a document is edited.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Rollback {
+pub(crate) enum GoneBack {
     /// Somebody went back, and that holds.
     InForce,
     /// What is served is what was issued last.
@@ -28,16 +28,16 @@ pub(crate) fn ends_rollbacks(before: &Wanted, after: &Wanted) -> bool {
 }
 
 /// Says what an edit takes from visitors, and that it ends a rollback.
-pub(crate) fn of_edit(before: &Wanted, after: &Wanted, rollback: Rollback) -> Vec<String> {
+pub(crate) fn of_edit(before: &Wanted, after: &Wanted, rollback: GoneBack) -> Vec<String> {
     let mut losses = Vec::new();
     // What a rollback goes by.
     let changed = Word::from(before).changed(&Word::from(after));
     match rollback {
-        Rollback::InForce if !changed.is_empty() => losses.push(format!(
+        GoneBack::InForce if !changed.is_empty() => losses.push(format!(
             "this ends the rollback that is in force (changed: {}): another certificate is served then",
             changed.join(", ")
         )),
-        Rollback::Unknown if !changed.is_empty() => losses.push(format!(
+        GoneBack::Unknown if !changed.is_empty() => losses.push(format!(
             "whether a rollback is in force could not be read; this would end it (changed: {})",
             changed.join(", ")
         )),
@@ -141,7 +141,7 @@ mod tests {
     }
 
     fn losses(change: impl FnOnce(&mut Value)) -> Vec<String> {
-        of_edit(&wanted(|_| {}), &wanted(change), Rollback::None)
+        of_edit(&wanted(|_| {}), &wanted(change), GoneBack::None)
     }
 
     #[test]
@@ -192,14 +192,14 @@ mod tests {
     fn the_end_of_a_rollback_comes_first() {
         let before = wanted(|_| {});
         let after = wanted(|to| to["domains"] = json!(["a.example.com"]));
-        let told = of_edit(&before, &after, Rollback::InForce);
+        let told = of_edit(&before, &after, GoneBack::InForce);
         assert!(told[0].contains("changed: domains"), "{told:?}");
         assert_eq!(told.len(), 2);
         let paused = wanted(|to| to["paused"] = json!(true));
-        for rollback in [Rollback::InForce, Rollback::Unknown] {
+        for rollback in [GoneBack::InForce, GoneBack::Unknown] {
             assert!(!ends_rollbacks(&before, &paused));
             assert_eq!(of_edit(&before, &paused, rollback).len(), 0);
         }
-        assert!(of_edit(&before, &after, Rollback::Unknown)[0].contains("could not be read"));
+        assert!(of_edit(&before, &after, GoneBack::Unknown)[0].contains("could not be read"));
     }
 }

@@ -1,15 +1,10 @@
 //! Pure: instants, spans and long sentences as people read them, and names as they type them.
 
+pub(crate) use certificates::values::instant::day;
 use certificates::values::names::CertificateName;
 use time::{Duration, OffsetDateTime, UtcOffset};
 
 use crate::trouble::Trouble;
-
-/// Returns the day, `2026-03-04`.
-pub(crate) fn day(at: OffsetDateTime) -> String {
-    let at = at.to_offset(UtcOffset::UTC);
-    format!("{}-{:02}-{:02}", at.year(), u8::from(at.month()), at.day())
-}
 
 /// Returns the minute, `2026-03-04 09:20 UTC`.
 pub(crate) fn minute(at: OffsetDateTime) -> String {

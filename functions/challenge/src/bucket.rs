@@ -1,7 +1,8 @@
 //! The bucket behind the port: one signed `GET` of one object.
 //!
-//! Not through the SDK's client, which would be two thirds of this binary and half of its start. What the SDK reads from
-//! the environment of a Lambda function is read here too: region, credentials, endpoint, FIPS and dual stack.
+//! Not through the SDK's client, which would be two thirds of this binary and half of its start.
+//! What the SDK reads from the environment of a Lambda function is read here too: region,
+//! credentials, endpoint, FIPS and dual stack.
 //!
 //! [GetObject](https://docs.aws.amazon.com/AmazonS3/latest/API/API_GetObject.html),
 //! [its errors](https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html),
@@ -30,6 +31,7 @@ use rustls::{ClientConfig, RootCertStore};
 use tracing::warn;
 
 use crate::shared::challenge::{KEY_AUTHORIZATION_MAX_LENGTH, Token};
+use crate::shared::partition::Partition;
 use crate::store::{Challenges, ReadError};
 
 /// The bucket, and what it takes to ask for an object.
@@ -140,8 +142,8 @@ impl Challenges for Bucket {
     }
 }
 
-/// Returns the URL of a bucket: `https://<bucket>.<host>`, or `<endpoint>/<bucket>` where the name of the bucket cannot
-/// be part of a host name.
+/// Returns the URL of a bucket: `https://<bucket>.<host>`, or `<endpoint>/<bucket>` where the name
+/// of the bucket cannot be part of a host name.
 fn bucket_url(
     bucket: &str,
     region: &str,
@@ -176,11 +178,8 @@ fn bucket_url(
         true => ".dualstack",
         false => "",
     };
-    let suffix = PARTITIONS
-        .iter()
-        .find(|(prefix, _)| region.starts_with(prefix))
-        .map_or("amazonaws.com", |(_, suffix)| suffix);
-    let host = format!("s3{fips}{dual_stack}.{region}.{suffix}");
+    let domain = Partition::of(region).domain();
+    let host = format!("s3{fips}{dual_stack}.{region}.{domain}");
     // The certificate of the service covers one label.
     match bucket.contains('.') {
         true => Ok(format!("https://{host}/{bucket}")),
@@ -240,14 +239,6 @@ fn error_code(document: &[u8]) -> &str {
         .filter(|code| code.bytes().all(|byte| byte.is_ascii_alphanumeric()))
         .unwrap_or_default()
 }
-
-/// Regions outside the main partition, by how their names begin.
-const PARTITIONS: &[(&str, &str)] = &[
-    ("cn-", "amazonaws.com.cn"),
-    ("eusc-", "amazonaws.eu"),
-    ("us-iso-", "c2s.ic.gov"),
-    ("us-isob-", "sc2s.sgov.gov"),
-];
 
 const ATTEMPTS: usize = 2;
 

@@ -7,7 +7,7 @@ use std::io::Write;
 
 use certificates::adapters::aws::Aws;
 use certificates::adapters::live::Live;
-use certificates::invocation::{Failure, Installation, Invoked};
+use certificates::invocation::{Installation, InvocationError, Invoked};
 use certificates::values::clock::Clock;
 use lambda_runtime::{Diagnostic, Error, LambdaEvent, run, service_fn};
 use serde_json::Value;
@@ -62,7 +62,7 @@ async fn handle(
     Ok(answer.result)
 }
 
-fn diagnostic(failure: &Failure) -> Diagnostic {
+fn diagnostic(failure: &InvocationError) -> Diagnostic {
     Diagnostic {
         error_type: failure.kind().to_owned(),
         error_message: failure.to_string(),

@@ -1,11 +1,14 @@
-//! Our own fetch of a challenge through port 80, before the authority is asked to make its own (RFC 8555 section 8.3).
+//! Our own fetch of a challenge through port 80, before the authority is asked to make its own (RFC
+//! 8555 section 8.3).
 //!
-//! Follows what Let's Encrypt's validator allows: ten redirects, between ports 80 and 443, whose certificates nobody
-//! looks at; an answer of status 200 below 128 bytes, whitespace after the key authorization forgiven. One difference: on
-//! a failed IPv6 connection IPv4 is tried after a redirect too, since IPv6 may be missing on our side only.
+//! Follows what Let's Encrypt's validator allows: ten redirects, between ports 80 and 443, whose
+//! certificates nobody looks at; an answer of status 200 below 128 bytes, whitespace after the key
+//! authorization forgiven. One difference: on a failed IPv6 connection IPv4 is tried after a
+//! redirect too, since IPv6 may be missing on our side only.
 
+use std::cell::Cell;
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +16,7 @@ use http_body_util::{BodyExt, Empty};
 use hyper::body::Bytes;
 use hyper::client::conn::http1;
 use hyper::header::{ACCEPT, CONNECTION, HOST, LOCATION, USER_AGENT};
-use hyper::{Request, Response, StatusCode, Uri};
+use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::ServerName;
@@ -22,15 +25,18 @@ use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 use tokio_rustls::TlsConnector;
+use url::{Host, ParseError, Position, SyntaxViolation, Url};
 
 use crate::adapters::network;
 use crate::ports::probe::Fetched;
 use crate::values::names::DnsName;
 
-/// Fetches the challenge `token` of `name` over port 80 and compares the answer with `key_authorization`.
+/// Fetches the challenge `token` of `name` over port 80 and compares the answer with
+/// `key_authorization`.
 ///
-/// `connect_to` (`host:port`) takes the place of every address connected to, redirects included; without it only global
-/// addresses are dialled. All of it takes at most [`LONGEST`], or `limit` if that is less.
+/// `connect_to` (`host:port`) takes the place of every address connected to, redirects included;
+/// without it only global addresses are dialled. All of it takes at most [`LONGEST`], or `limit` if
+/// that is less.
 pub async fn fetch(
     name: &DnsName,
     token: &str,
@@ -39,13 +45,16 @@ pub async fn fetch(
     limit: Duration,
 ) -> Fetched {
     let until = network::deadline(limit, LONGEST);
-    let start = Url {
-        https: false,
-        host: name.as_str().to_owned(),
-        port: 80,
-        path: format!("/.well-known/acme-challenge/{token}"),
+    let start = format!("http://{name}/.well-known/acme-challenge/{token}");
+    let Ok(start) = Url::parse(&start) else {
+        return Fetched::Wrong(format!("http://{name}: not an address one can ask for"));
     };
-    let fetched = follow(start, key_authorization.as_bytes(), connect_to, until);
+    let fetched = follow(
+        Address(start),
+        key_authorization.as_bytes(),
+        connect_to,
+        until,
+    );
     match timeout_at(until, fetched).await {
         Ok(Ok(())) => Fetched::Right,
         Ok(Err(fetched)) => fetched,
@@ -60,12 +69,12 @@ pub async fn fetch(
 pub const LONGEST: Duration = Duration::from_secs(5);
 
 async fn follow(
-    start: Url,
+    start: Address,
     wanted: &[u8],
     connect_to: Option<&str>,
     until: Instant,
 ) -> Result<(), Fetched> {
-    let mut visited: Vec<Url> = Vec::new();
+    let mut visited: Vec<Address> = Vec::new();
     let mut url = start;
     loop {
         // Dropped at the end of the round: the connection lives in it.
@@ -92,24 +101,24 @@ async fn follow(
 
 /// Returns the response at `url`, its body unread; `connection` keeps it coming.
 async fn ask(
-    url: &Url,
+    url: &Address,
     connect_to: Option<&str>,
     until: Instant,
     connection: &mut JoinSet<()>,
 ) -> Result<Response<hyper::body::Incoming>, Fetched> {
     let unreachable = |why: &dyn fmt::Display| Fetched::Unreachable(format!("{url}: {why}"));
-    let addresses = network::addresses(&url.host, url.port, connect_to, until)
+    let addresses = network::addresses(url.host(), url.port(), connect_to, until)
         .await
         .map_err(|why| unreachable(&why))?;
     let stream = dial(&addresses, until)
         .await
         .map_err(|why| unreachable(&why))?;
-    if !url.https {
+    if !url.is_https() {
         return exchange(stream, url, connection).await;
     }
     let client = network::tls_client(aws_lc_rs::default_provider(), Arc::new(network::Anyone))
         .map_err(|error| unreachable(&error))?;
-    let server = ServerName::try_from(url.host.clone())
+    let server = ServerName::try_from(url.host().to_owned())
         .map_err(|_| Fetched::Wrong(format!("{url}: not a host name that TLS can ask for")))?;
     let stream = TlsConnector::from(Arc::new(client))
         .connect(server, stream)
@@ -118,7 +127,8 @@ async fn ask(
     exchange(stream, url, connection).await
 }
 
-/// Connects as the authority does: to the first IPv6 address, and if that fails to the first IPv4 one.
+/// Connects as the authority does: to the first IPv6 address, and if that fails to the first IPv4
+/// one.
 async fn dial(addresses: &[SocketAddr], until: Instant) -> Result<TcpStream, String> {
     let first = |v6| addresses.iter().find(|address| address.is_ipv6() == v6);
     let mut failures = Vec::new();
@@ -137,7 +147,7 @@ async fn dial(addresses: &[SocketAddr], until: Instant) -> Result<TcpStream, Str
 
 async fn exchange<T>(
     stream: T,
-    url: &Url,
+    url: &Address,
     connection: &mut JoinSet<()>,
 ) -> Result<Response<hyper::body::Incoming>, Fetched>
 where
@@ -147,7 +157,7 @@ where
         true => Fetched::Wrong(format!("{url}: the answer is not HTTP")),
         false => Fetched::Unreachable(format!("{url}: {error}")),
     };
-    let request = Request::get(url.path.as_str())
+    let request = Request::get(url.path())
         .header(HOST, url.authority())
         .header(USER_AGENT, "certloop")
         .header(ACCEPT, "*/*")
@@ -167,7 +177,7 @@ where
 }
 
 /// Returns where a redirect leads, if authorities would go there.
-fn redirect<B>(from: &Url, response: &Response<B>) -> Result<Url, Fetched> {
+fn redirect<B>(from: &Address, response: &Response<B>) -> Result<Address, Fetched> {
     let status = response.status();
     let wrong = |why: String| Fetched::Wrong(format!("{from}: {why}"));
     if ![
@@ -193,7 +203,7 @@ fn redirect<B>(from: &Url, response: &Response<B>) -> Result<Url, Fetched> {
 }
 
 async fn compare(
-    url: &Url,
+    url: &Address,
     response: Response<hyper::body::Incoming>,
     wanted: &[u8],
 ) -> Result<(), Fetched> {
@@ -230,123 +240,102 @@ async fn compare(
     Ok(())
 }
 
+/// Where a request goes: `http` or `https`, a host name, port 80 or 443, no fragment, no user.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Url {
-    https: bool,
-    host: String,
-    port: u16,
-    /// Path and query.
-    path: String,
-}
+struct Address(Url);
 
-impl Url {
-    /// Returns what `location` means here (RFC 3986 section 5), or why authorities would not follow it.
+impl Address {
+    /// Returns what `location` means here (RFC 3986 section 5), or why authorities would not follow
+    /// it.
     fn join(&self, location: &str) -> Result<Self, String> {
-        let location = location.split_once('#').map_or(location, |(url, _)| url);
-        let here = self
-            .path
-            .split_once('?')
-            .map_or(&*self.path, |(path, _)| path);
-        let absolute = if has_scheme(location) {
-            location.to_owned()
-        } else if let Some(rest) = location.strip_prefix("//") {
-            format!("{}//{rest}", if self.https { "https:" } else { "http:" })
-        } else if location.starts_with('/') {
-            format!("{}{location}", self.origin())
-        } else if location.is_empty() || location.starts_with('?') {
-            format!("{}{here}{location}", self.origin())
-        } else {
-            let folder = here.rsplit_once('/').map_or("", |(folder, _)| folder);
-            format!("{}{folder}/{location}", self.origin())
+        let unreadable = || "an unreadable address".to_owned();
+        let is_lenient = Cell::new(names_no_host(location));
+        let note = |violation| {
+            if is_what_browsers_repair(violation) {
+                is_lenient.set(true);
+            }
         };
-        let uri: Uri = absolute
-            .parse()
-            .map_err(|_| "an unreadable address".to_owned())?;
-        let https = match uri.scheme_str() {
-            Some(scheme) if scheme.eq_ignore_ascii_case("http") => false,
-            Some(scheme) if scheme.eq_ignore_ascii_case("https") => true,
-            _ => return Err("neither http nor https".to_owned()),
+        let parsed = Url::options()
+            .base_url(Some(&self.0))
+            .syntax_violation_callback(Some(&note))
+            // A letter like others to authorities, a slash to browsers.
+            .parse(&location.replace('\\', "%5C"));
+        let mut url = match parsed {
+            Ok(url) => url,
+            Err(ParseError::InvalidPort) => return Err(OTHER_PORT.to_owned()),
+            Err(_) => return Err(unreadable()),
         };
-        let host = uri.host().unwrap_or_default().to_ascii_lowercase();
-        if host.is_empty() || host.starts_with('[') || host.parse::<IpAddr>().is_ok() {
+        if !matches!(url.scheme(), "http" | "https") {
+            return Err("neither http nor https".to_owned());
+        }
+        if is_lenient.get() {
+            return Err(unreadable());
+        }
+        if !matches!(url.host(), Some(Host::Domain(_))) {
             return Err("no host name".to_owned());
         }
-        // By hand: `Uri::port` has no word for a port beyond 65535, it says there is none.
-        let authority = uri.authority().map_or("", |authority| authority.as_str());
-        let port = match authority.rsplit_once(':').map(|(_, port)| port) {
-            Some("80") => 80,
-            Some("443") => 443,
-            Some(port) if !port.is_empty() && !port.contains('@') => {
-                return Err("another port than 80 and 443".to_owned());
-            }
-            _ if https => 443,
-            _ => 80,
-        };
-        let path = without_dots(uri.path());
-        if path.len() > MOST_PATH {
+        if !matches!(url.port(), None | Some(80 | 443)) {
+            return Err(OTHER_PORT.to_owned());
+        }
+        if url.path().len() > MOST_PATH {
             return Err(format!("a path of more than {MOST_PATH} bytes"));
         }
-        Ok(Self {
-            https,
-            host,
-            port,
-            path: match uri.query() {
-                Some(query) => format!("{path}?{query}"),
-                None => path,
-            },
-        })
+        url.set_fragment(None);
+        url.set_username("").map_err(|()| unreadable())?;
+        url.set_password(None).map_err(|()| unreadable())?;
+        Ok(Self(url))
     }
 
-    fn authority(&self) -> String {
-        match (self.https, self.port) {
-            (false, 80) | (true, 443) => self.host.clone(),
-            (_, port) => format!("{}:{port}", self.host),
-        }
+    fn is_https(&self) -> bool {
+        self.0.scheme() == "https"
     }
 
-    fn origin(&self) -> String {
-        let scheme = if self.https { "https" } else { "http" };
-        format!("{scheme}://{}", self.authority())
+    fn host(&self) -> &str {
+        self.0.host_str().unwrap_or_default()
+    }
+
+    fn port(&self) -> u16 {
+        self.0.port_or_known_default().unwrap_or(80)
+    }
+
+    /// Returns host and port, which is left out where the scheme says it.
+    fn authority(&self) -> &str {
+        &self.0[Position::BeforeHost..Position::AfterPort]
+    }
+
+    /// Returns path and query.
+    fn path(&self) -> &str {
+        &self.0[Position::BeforePath..Position::AfterQuery]
     }
 }
 
-impl fmt::Display for Url {
+impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // What a redirect says may be anything, of any length.
-        let path: String = self.path.chars().take(MOST_SHOWN).collect();
-        write!(f, "{}{path}", self.origin())
+        let path: String = self.path().chars().take(MOST_SHOWN).collect();
+        write!(f, "{}://{}{path}", self.0.scheme(), self.authority())
     }
 }
 
-fn has_scheme(location: &str) -> bool {
-    location.split_once(':').is_some_and(|(scheme, _)| {
-        scheme.starts_with(|first: char| first.is_ascii_alphabetic())
-            && scheme
-                .chars()
-                .all(|letter| letter.is_ascii_alphanumeric() || "+-.".contains(letter))
+/// Whether a location has a scheme of ours and no host behind it: browsers take `http:p` for a
+/// path.
+fn names_no_host(location: &str) -> bool {
+    let scheme = location.split_once(':');
+    scheme.is_some_and(|(scheme, rest)| {
+        let mut ours = ["http", "https"].into_iter();
+        ours.any(|ours| scheme.eq_ignore_ascii_case(ours)) && !rest.starts_with("//")
     })
 }
 
-fn without_dots(path: &str) -> String {
-    let mut kept: Vec<&str> = Vec::new();
-    let mut segments = path.split('/').skip(1).peekable();
-    while let Some(segment) = segments.next() {
-        let last = segments.peek().is_none();
-        match segment {
-            "." | ".." => {
-                if segment == ".." {
-                    kept.pop();
-                }
-                if last {
-                    kept.push("");
-                }
-            }
-            segment => kept.push(segment),
-        }
-    }
-    format!("/{}", kept.join("/"))
+/// Whether browsers, and so the crate, read an address all the same and authorities do not.
+fn is_what_browsers_repair(violation: SyntaxViolation) -> bool {
+    matches!(
+        violation,
+        SyntaxViolation::ExpectedDoubleSlash | SyntaxViolation::TabOrNewlineIgnored
+    )
 }
 
+const OTHER_PORT: &str = "another port than 80 and 443";
 const MOST_REDIRECTS: usize = 10;
 const MOST_PATH: usize = 2000;
 const MOST_SHOWN: usize = 200;
@@ -371,26 +360,27 @@ mod tests {
 
     /// One request as the server saw it.
     #[derive(Clone, Debug)]
-    struct Seen {
+    struct SeenRequest {
         https: bool,
         path: String,
         head: String,
     }
 
-    /// Answers with what `answer` says, over TLS where the client begins so, and pauses before the last byte if told.
-    struct Server {
+    /// Answers with what `answer` says, over TLS where the client begins so, and pauses before the
+    /// last byte if told.
+    struct WebServer {
         address: String,
-        seen: Arc<Mutex<Vec<Seen>>>,
+        seen: Arc<Mutex<Vec<SeenRequest>>>,
         tasks: JoinSet<()>,
     }
 
-    impl Server {
-        async fn start(answer: impl Fn(&Seen) -> String + Send + Sync + 'static) -> Self {
+    impl WebServer {
+        async fn start(answer: impl Fn(&SeenRequest) -> String + Send + Sync + 'static) -> Self {
             Self::start_slow(answer, Duration::ZERO).await
         }
 
         async fn start_slow(
-            answer: impl Fn(&Seen) -> String + Send + Sync + 'static,
+            answer: impl Fn(&SeenRequest) -> String + Send + Sync + 'static,
             pause: Duration,
         ) -> Self {
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -406,7 +396,7 @@ mod tests {
                     tokio::spawn(async move {
                         let mut first = [0];
                         stream.peek(&mut first).await.unwrap();
-                        let answer = |seen: &Seen| {
+                        let answer = |seen: &SeenRequest| {
                             log.lock().unwrap().push(seen.clone());
                             answer(seen)
                         };
@@ -436,7 +426,7 @@ mod tests {
             fetch(&name, TOKEN, ANSWER, Some(&self.address), limit).await
         }
 
-        fn seen(&self) -> Vec<Seen> {
+        fn seen(&self) -> Vec<SeenRequest> {
             self.seen.lock().unwrap().clone()
         }
     }
@@ -445,7 +435,7 @@ mod tests {
         mut stream: impl AsyncRead + AsyncWrite + Unpin,
         https: bool,
         pause: Duration,
-        answer: impl Fn(&Seen) -> String,
+        answer: impl Fn(&SeenRequest) -> String,
     ) {
         let mut head = Vec::new();
         while !head.ends_with(b"\r\n\r\n") {
@@ -456,7 +446,7 @@ mod tests {
         }
         let head = String::from_utf8(head).unwrap();
         let path = head.split(' ').nth(1).unwrap().to_owned();
-        let answer = answer(&Seen { https, path, head });
+        let answer = answer(&SeenRequest { https, path, head });
         let (begin, end) = answer.as_bytes().split_at(answer.len().saturating_sub(1));
         let _ = stream.write_all(begin).await;
         let _ = stream.flush().await;
@@ -492,8 +482,8 @@ mod tests {
     }
 
     /// Redirects `times` times, then answers.
-    async fn redirecting(times: usize) -> Server {
-        Server::start(move |seen| {
+    async fn redirecting(times: usize) -> WebServer {
+        WebServer::start(move |seen| {
             let (_, hop) = seen.path.split_once("hop=").unwrap_or(("", "0"));
             match hop.parse::<usize>().unwrap() {
                 hop if hop == times => ok(ANSWER),
@@ -519,7 +509,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_right_answer_is_right_and_asked_for_as_the_authority_asks() {
-        let server = Server::start(|_| ok(ANSWER)).await;
+        let server = WebServer::start(|_| ok(ANSWER)).await;
         assert_eq!(server.fetch().await, Fetched::Right);
         let seen = &server.seen()[0];
         assert!(!seen.https);
@@ -533,14 +523,14 @@ mod tests {
     #[tokio::test]
     async fn whitespace_is_forgiven_behind_the_answer_only() {
         for body in [format!("{ANSWER}\n"), format!("{ANSWER} \t\r\n\r\n")] {
-            let server = Server::start(move |_| ok(&body)).await;
+            let server = WebServer::start(move |_| ok(&body)).await;
             assert_eq!(server.fetch().await, Fetched::Right);
         }
         let chunked = format!(
             "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n{:x}\r\n{ANSWER}\r\n1\r\n\n\r\n0\r\n\r\n",
             ANSWER.len()
         );
-        let server = Server::start(move |_| chunked.clone()).await;
+        let server = WebServer::start(move |_| chunked.clone()).await;
         assert_eq!(server.fetch().await, Fetched::Right);
     }
 
@@ -639,7 +629,7 @@ mod tests {
         ];
         for (sentence, answer, words) in cases {
             let answer = answer.clone();
-            let server = Server::start(move |_| answer.clone()).await;
+            let server = WebServer::start(move |_| answer.clone()).await;
             let fetched = server.fetch().await;
             assert!(
                 matches!(fetched, Fetched::Wrong(_)),
@@ -653,7 +643,7 @@ mod tests {
 
     #[tokio::test]
     async fn one_byte_below_the_limit_is_right() {
-        let server = Server::start(|_| ok(&format!("{ANSWER:<127}"))).await;
+        let server = WebServer::start(|_| ok(&format!("{ANSWER:<127}"))).await;
         assert_eq!(server.fetch().await, Fetched::Right);
     }
 
@@ -676,7 +666,7 @@ mod tests {
     #[tokio::test]
     async fn every_redirect_that_authorities_follow_is_followed() {
         for status in [301, 302, 307, 308] {
-            let server = Server::start(move |seen| match &*seen.path {
+            let server = WebServer::start(move |seen| match &*seen.path {
                 "/there" => ok(ANSWER),
                 _ => redirect_to(status, "http://other.example.com/there#part"),
             })
@@ -689,7 +679,7 @@ mod tests {
 
     #[tokio::test]
     async fn two_pages_that_point_at_each_other_are_a_circle() {
-        let server = Server::start(|seen| match &*seen.path {
+        let server = WebServer::start(|seen| match &*seen.path {
             "/a" => redirect_to(302, "/b"),
             _ => redirect_to(302, "/a"),
         })
@@ -701,7 +691,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_redirect_to_https_is_followed_whatever_the_certificate() {
-        let server = Server::start(|seen| match seen.https {
+        let server = WebServer::start(|seen| match seen.https {
             true => ok(ANSWER),
             false => redirect_to(301, &format!("https://shop.example.com{}", seen.path)),
         })
@@ -717,7 +707,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_answer_that_does_not_end_in_time_is_no_verdict() {
-        let server = Server::start_slow(|_| ok(ANSWER), Duration::from_secs(60)).await;
+        let server = WebServer::start_slow(|_| ok(ANSWER), Duration::from_secs(60)).await;
         let began = std::time::Instant::now();
         let fetched = server.fetch_within(Duration::from_millis(300)).await;
         assert!(began.elapsed() < Duration::from_secs(3));
@@ -728,7 +718,7 @@ mod tests {
     #[tokio::test]
     async fn an_answer_that_breaks_off_is_no_verdict() {
         for answer in ["", "HTTP/1.1 200 OK\r\ncontent-length: 99\r\n\r\nSECRET"] {
-            let server = Server::start(move |_| answer.to_owned()).await;
+            let server = WebServer::start(move |_| answer.to_owned()).await;
             let fetched = server.fetch().await;
             assert!(matches!(fetched, Fetched::Unreachable(_)), "{fetched:?}");
             why(&fetched);
@@ -765,12 +755,7 @@ mod tests {
 
     #[test]
     fn locations_are_resolved_against_where_they_stand() {
-        let from = Url {
-            https: true,
-            host: "a.example.com".to_owned(),
-            port: 443,
-            path: "/x/y?z=1".to_owned(),
-        };
+        let from = Address(Url::parse("https://a.example.com/x/y?z=1").unwrap());
         for (location, wanted) in [
             ("http://b.example.com", "http://b.example.com/"),
             ("HTTP://B.Example.com:80/P", "http://b.example.com/P"),
@@ -786,7 +771,12 @@ mod tests {
             ("../../../p/..", "https://a.example.com/"),
             ("/a//b/./c", "https://a.example.com/a//b/c"),
             ("?q=2", "https://a.example.com/x/y?q=2"),
-            ("", "https://a.example.com/x/y"),
+            ("", "https://a.example.com/x/y?z=1"),
+            ("#f", "https://a.example.com/x/y?z=1"),
+            (
+                "/\\b.example.com/p",
+                "https://a.example.com/%5Cb.example.com/p",
+            ),
         ] {
             assert_eq!(
                 from.join(location).unwrap().to_string(),
@@ -800,6 +790,13 @@ mod tests {
             "http://a b/",
             "javascript:1",
             "http://b:99999/",
+            "http://b:8080/",
+            "https:p",
+            "http:/p",
+            "///b.example.com/p",
+            "/a\tb",
+            "http://2130706433/",
+            "http://0x7f.1/",
         ] {
             assert!(from.join(location).is_err(), "{location}");
         }

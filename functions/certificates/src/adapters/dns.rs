@@ -152,12 +152,12 @@ mod tests {
     use super::*;
 
     /// A DNS server that answers with what `answer` says; `None` is silence.
-    struct Server {
+    struct DnsServer {
         address: SocketAddr,
         _tasks: JoinSet<()>,
     }
 
-    impl Server {
+    impl DnsServer {
         async fn start(
             answer: impl Fn(&str, RecordType) -> Option<(ResponseCode, Vec<Record>)> + Send + 'static,
         ) -> Self {
@@ -207,7 +207,7 @@ mod tests {
 
     #[tokio::test]
     async fn addresses_of_both_families_are_found() {
-        let server = Server::start(|name, of| {
+        let server = DnsServer::start(|name, of| {
             assert_eq!(name, "shop.example.com.");
             found(vec![match of {
                 RecordType::A => record(name, RData::A(A("192.0.2.1".parse().unwrap()))),
@@ -222,7 +222,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_chain_of_aliases_is_followed_also_piece_by_piece() {
-        let server = Server::start(|name, _| {
+        let server = DnsServer::start(|name, _| {
             let mut caa = CAA::new_issue(true, None, vec![]);
             caa.reserved_flags = 1;
             let caa = RData::CAA(caa);
@@ -243,7 +243,7 @@ mod tests {
 
     #[tokio::test]
     async fn none_is_an_answer_and_a_failure_is_not() {
-        let server = Server::start(|name, _| match name {
+        let server = DnsServer::start(|name, _| match name {
             "none.example.com." => found(vec![]),
             "nowhere.example.com." => Some((ResponseCode::NXDomain, vec![])),
             "broken.example.com." => Some((ResponseCode::ServFail, vec![])),
@@ -272,7 +272,7 @@ mod tests {
 
     #[tokio::test]
     async fn silence_ends_in_time() {
-        let server = Server::start(|_, _| None).await;
+        let server = DnsServer::start(|_, _| None).await;
         let since = std::time::Instant::now();
         let said = server.client().caa("silent.example.com").await.unwrap_err();
         assert!(since.elapsed() < LONGEST + Duration::from_secs(1), "{said}");
@@ -280,7 +280,7 @@ mod tests {
 
     #[tokio::test]
     async fn one_family_is_enough() {
-        let server = Server::start(|name, of| match of {
+        let server = DnsServer::start(|name, of| match of {
             RecordType::A => found(vec![record(
                 name,
                 RData::A(A("192.0.2.1".parse().unwrap())),
@@ -294,7 +294,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_no_name_is_not_asked() {
-        let server = Server::start(|_, _| panic!("asked")).await;
+        let server = DnsServer::start(|_, _| panic!("asked")).await;
         let said = server.client().caa(&"a".repeat(70)).await.unwrap_err();
         assert!(said.to_string().contains("not a name"), "{said}");
     }

@@ -1,10 +1,15 @@
-//! Names, addresses, connections and trust: what the self-check and the proof share.
+//! Names, addresses, connections and trust: what the adapters share that do not go through an SDK.
 
 use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use hyper::body::Body;
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
@@ -20,8 +25,8 @@ use crate::values::trust::roots_in;
 
 /// Returns the platform's trust roots and those in `extra_pem`.
 ///
-/// The platform's are read once per process. A root of `extra_pem` that cannot be used is left out with a warning:
-/// [`roots_in`] finds such text when the settings are read.
+/// The platform's are read once per process. A root of `extra_pem` that cannot be used is left out
+/// with a warning: [`roots_in`] finds such text when the settings are read.
 pub fn trust_roots(extra_pem: Option<&str>) -> RootCertStore {
     let mut roots = PLATFORM.get_or_init(platform_roots).clone();
     match extra_pem.map(roots_in) {
@@ -34,7 +39,8 @@ pub fn trust_roots(extra_pem: Option<&str>) -> RootCertStore {
     roots
 }
 
-/// Returns whether a chain leads to a trust root of the platform for this name, or `None` when the platform has none.
+/// Returns whether a chain leads to a trust root of the platform for this name, or `None` when the
+/// platform has none.
 pub fn is_public(chain_pem: &str, name: &str, at: OffsetDateTime) -> Option<bool> {
     let roots = PLATFORM.get_or_init(platform_roots);
     if roots.is_empty() {
@@ -52,8 +58,8 @@ pub fn is_public(chain_pem: &str, name: &str, at: OffsetDateTime) -> Option<bool
     Some(verified.is_ok())
 }
 
-/// Returns the addresses to connect to for `host` and `port`: those of `connect_to` where it is set, else the host's own
-/// that are global.
+/// Returns the addresses to connect to for `host` and `port`: those of `connect_to` where it is
+/// set, else the host's own that are global.
 ///
 /// # Errors
 ///
@@ -92,8 +98,8 @@ pub(crate) async fn addresses(
     Ok(found)
 }
 
-/// Returns whether a connection failed because this machine has no way to such addresses at all (a function outside a
-/// VPC has no IPv6): that says nothing about the host.
+/// Returns whether a connection failed because this machine has no way to such addresses at all (a
+/// function outside a VPC has no IPv6): that says nothing about the host.
 pub(crate) fn is_no_route(error: &io::Error) -> bool {
     matches!(
         error.kind(),
@@ -122,8 +128,43 @@ pub(crate) fn tls_client(
     Ok(client)
 }
 
-/// Lets any server be: authorities follow a redirect to HTTPS without looking at the certificate, for it is about to be
-/// replaced, and may be of a kind that rustls would not even read.
+/// Which addresses a client of [`https_client`] asks.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Schemes {
+    /// Those of `https://` alone.
+    Https,
+    /// Those of `http://` as well.
+    HttpsOrHttp,
+}
+
+/// Returns a client that trusts `roots`, with connections kept for a while.
+pub(crate) fn https_client<B>(
+    roots: RootCertStore,
+    schemes: Schemes,
+) -> Result<Client<HttpsConnector<HttpConnector>, B>, rustls::Error>
+where
+    B: Body + Send,
+    B::Data: Send,
+{
+    let config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+        .with_safe_default_protocol_versions()?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let mut tcp = HttpConnector::new();
+    tcp.enforce_http(false);
+    tcp.set_connect_timeout(Some(CONNECT));
+    let connector = HttpsConnectorBuilder::new().with_tls_config(config);
+    let connector = match schemes {
+        Schemes::Https => connector.https_only(),
+        Schemes::HttpsOrHttp => connector.https_or_http(),
+    };
+    Ok(Client::builder(TokioExecutor::new())
+        .pool_idle_timeout(POOL_IDLE)
+        .build(connector.enable_http1().wrap_connector(tcp)))
+}
+
+/// Lets any server be: authorities follow a redirect to HTTPS without looking at the certificate,
+/// for it is about to be replaced, and may be of a kind that rustls would not even read.
 #[derive(Debug)]
 pub(crate) struct Anyone;
 
@@ -174,9 +215,13 @@ fn platform_roots() -> RootCertStore {
     roots
 }
 
+const CONNECT: Duration = Duration::from_secs(5);
+const POOL_IDLE: Duration = Duration::from_secs(30);
+
 static PLATFORM: OnceLock<RootCertStore> = OnceLock::new();
 
-/// The error number of an address family the kernel does not have, for which `io::ErrorKind` has no word.
+/// The error number of an address family the kernel does not have, for which `io::ErrorKind` has no
+/// word.
 const EAFNOSUPPORT: i32 = 97;
 
 #[cfg(test)]

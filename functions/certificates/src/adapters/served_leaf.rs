@@ -54,21 +54,21 @@ pub async fn handshake_all(question: &Question<'_>, limit: Duration) -> Proven {
             asks.push(client.ask(name, *address, question.leaf_der, until));
         }
     }
-    let answers: Vec<Served> = stream::iter(asks).buffered(AT_ONCE).collect().await;
+    let answers: Vec<Shown> = stream::iter(asks).buffered(AT_ONCE).collect().await;
     judge(question, &answers)
 }
 
 /// Longest time one handshake takes.
 pub const LONGEST: Duration = Duration::from_secs(5);
 
-fn judge(question: &Question<'_>, answers: &[Served]) -> Proven {
+fn judge(question: &Question<'_>, answers: &[Shown]) -> Proven {
     let (mut right, mut other, mut silent, mut no_route) = (vec![], vec![], vec![], vec![]);
     for answer in answers {
         match answer {
-            Served::Right { name, chain } => right.push((name, chain)),
-            Served::Other(what) => other.push(what.as_str()),
-            Served::Silent(what) => silent.push(what.as_str()),
-            Served::NoRoute(what) => no_route.push(what.as_str()),
+            Shown::Right { name, chain } => right.push((name, chain)),
+            Shown::Other(what) => other.push(what.as_str()),
+            Shown::Silent(what) => silent.push(what.as_str()),
+            Shown::NoRoute(what) => no_route.push(what.as_str()),
         }
     }
     if !other.is_empty() {
@@ -125,7 +125,7 @@ fn shorten(sentences: &[&str]) -> String {
 type ServedChain = Vec<CertificateDer<'static>>;
 
 /// What one handshake showed.
-enum Served {
+enum Shown {
     Right { name: String, chain: ServedChain },
     Other(String),
     Silent(String),
@@ -155,10 +155,10 @@ impl Client {
         Self { provider, schemes }
     }
 
-    async fn ask(&self, name: &str, address: SocketAddr, wanted: &[u8], until: Instant) -> Served {
+    async fn ask(&self, name: &str, address: SocketAddr, wanted: &[u8], until: Instant) -> Shown {
         let until = until.min(network::deadline(LONGEST, LONGEST));
         let silent = |why: &dyn fmt::Display| {
-            Served::Silent(format!("{name} at {address} could not be asked: {why}"))
+            Shown::Silent(format!("{name} at {address} could not be asked: {why}"))
         };
         let witness = Arc::new(Witness {
             provider: self.provider.clone(),
@@ -173,7 +173,7 @@ impl Client {
         let stream = match timeout_at(until, TcpStream::connect(address)).await {
             Ok(Ok(stream)) => stream,
             Ok(Err(error)) if address.is_ipv6() && network::is_no_route(&error) => {
-                return Served::NoRoute(format!(
+                return Shown::NoRoute(format!(
                     "{name} at {address} could not be asked: no IPv6 from here ({error})"
                 ));
             }
@@ -190,9 +190,9 @@ impl Client {
         let chain = witness.chain.get().cloned().unwrap_or_default();
         match (chain.first(), failure) {
             (Some(leaf), _) if **leaf != *wanted => {
-                Served::Other(format!("{name} at {address} is served {}", describe(leaf)))
+                Shown::Other(format!("{name} at {address} is served {}", describe(leaf)))
             }
-            (Some(_), None) => Served::Right {
+            (Some(_), None) => Shown::Right {
                 name: name.to_owned(),
                 chain,
             },
@@ -319,12 +319,12 @@ mod tests {
 
     const LIMIT: Duration = Duration::from_secs(20);
 
-    struct Authority {
+    struct TestAuthority {
         root: CertifiedIssuer<'static, rcgen::KeyPair>,
         middle: CertifiedIssuer<'static, rcgen::KeyPair>,
     }
 
-    impl Authority {
+    impl TestAuthority {
         fn new() -> Self {
             let params = |name: &str| {
                 let mut params = CertificateParams::default();
@@ -363,9 +363,9 @@ mod tests {
 
     /// A load balancer's listener: certificates by name, `*` for all others, ECDSA preferred where the client can.
     #[derive(Debug)]
-    struct Listener(HashMap<&'static str, Vec<Arc<CertifiedKey>>>);
+    struct TestListener(HashMap<&'static str, Vec<Arc<CertifiedKey>>>);
 
-    impl ResolvesServerCert for Listener {
+    impl ResolvesServerCert for TestListener {
         fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
             let name = hello.server_name()?;
             let held = self.0.get(name).or_else(|| self.0.get("*"))?;
@@ -375,12 +375,12 @@ mod tests {
         }
     }
 
-    struct Server {
+    struct TlsServer {
         address: String,
         tasks: JoinSet<()>,
     }
 
-    impl Server {
+    impl TlsServer {
         async fn start(held: &[(&'static str, &[&Arc<CertifiedKey>])]) -> Self {
             Self::start_with(held, &[&TLS13, &TLS12]).await
         }
@@ -397,7 +397,7 @@ mod tests {
                 .with_protocol_versions(versions)
                 .unwrap()
                 .with_no_client_auth()
-                .with_cert_resolver(Arc::new(Listener(held.collect())));
+                .with_cert_resolver(Arc::new(TestListener(held.collect())));
             let tls = TlsAcceptor::from(Arc::new(config));
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
             let address = listener.local_addr().unwrap().to_string();
@@ -413,7 +413,7 @@ mod tests {
 
         async fn prove(
             &self,
-            authority: &Authority,
+            authority: &TestAuthority,
             names: &[&str],
             key_type: KeyType,
             leaf: &CertifiedKey,
@@ -454,11 +454,11 @@ mod tests {
 
     #[tokio::test]
     async fn the_right_leaf_is_proved_for_every_key_type_and_protocol_version() {
-        let authority = Authority::new();
+        let authority = TestAuthority::new();
         for key_type in KeyType::ALL {
             let leaf = authority.issue(key_type, &[A, B]);
             for version in [&TLS12, &TLS13] {
-                let server = Server::start_with(&[("*", &[&leaf])], &[version]).await;
+                let server = TlsServer::start_with(&[("*", &[&leaf])], &[version]).await;
                 let proven = server.prove(&authority, &[A, B], key_type, &leaf).await;
                 assert_eq!(proven, PROVED, "{key_type} {version:?}");
             }
@@ -467,10 +467,10 @@ mod tests {
 
     #[tokio::test]
     async fn each_name_is_asked_for_by_itself() {
-        let authority = Authority::new();
+        let authority = TestAuthority::new();
         let ours = authority.issue(KeyType::EcdsaP256, &[A, B]);
         let other = authority.issue(KeyType::EcdsaP256, &[B]);
-        let server = Server::start(&[(A, &[&ours]), ("*", &[&other])]).await;
+        let server = TlsServer::start(&[(A, &[&ours]), ("*", &[&other])]).await;
         let key_type = KeyType::EcdsaP256;
         assert_eq!(
             server.prove(&authority, &[A], key_type, &ours).await,
@@ -491,23 +491,23 @@ mod tests {
 
     #[tokio::test]
     async fn a_wildcard_is_asked_for_by_a_name_under_its_zone() {
-        let authority = Authority::new();
+        let authority = TestAuthority::new();
         let ours = authority.issue(KeyType::EcdsaP256, &["*.example.com"]);
         let other = authority.issue(KeyType::EcdsaP256, &[A]);
         let held: [(_, &[_]); 2] = [("certloop-probe.example.com", &[&ours]), ("*", &[&other])];
-        let server = Server::start(&held).await;
+        let server = TlsServer::start(&held).await;
         let proven = server.prove(&authority, &["*.example.com"], KeyType::EcdsaP256, &ours);
         assert_eq!(proven.await, PROVED);
     }
 
     #[tokio::test]
     async fn beside_a_certificate_of_the_other_kind_only_ours_counts() {
-        let authority = Authority::new();
+        let authority = TestAuthority::new();
         let ecdsa = authority.issue(KeyType::EcdsaP256, &[A]);
         let rsa = authority.issue(KeyType::Rsa2048, &[A]);
         let old = authority.issue(KeyType::Rsa2048, &[A]);
         for version in [&TLS12, &TLS13] {
-            let server = Server::start_with(&[("*", &[&ecdsa, &rsa])], &[version]).await;
+            let server = TlsServer::start_with(&[("*", &[&ecdsa, &rsa])], &[version]).await;
             let asked = [(KeyType::EcdsaP256, &ecdsa), (KeyType::Rsa2048, &rsa)];
             for (key_type, ours) in asked {
                 let proven = server.prove(&authority, &[A], key_type, ours).await;
@@ -520,22 +520,22 @@ mod tests {
 
     #[tokio::test]
     async fn a_listener_without_the_kind_shows_nothing() {
-        let authority = Authority::new();
+        let authority = TestAuthority::new();
         let ecdsa = authority.issue(KeyType::EcdsaP256, &[A]);
         let rsa = authority.issue(KeyType::Rsa2048, &[A]);
-        let server = Server::start(&[("*", &[&ecdsa])]).await;
+        let server = TlsServer::start(&[("*", &[&ecdsa])]).await;
         let proven = server.prove(&authority, &[A], KeyType::Rsa2048, &rsa).await;
         assert!(matches!(proven, Proven::CouldNotTell(_)), "{proven:?}");
     }
 
     #[tokio::test]
     async fn a_leaf_whose_key_the_server_does_not_hold_proves_nothing() {
-        let authority = Authority::new();
+        let authority = TestAuthority::new();
         let ours = authority.issue(KeyType::EcdsaP256, &[A]);
         let thief = authority.issue(KeyType::EcdsaP256, &[A]);
         let stolen = Arc::new(CertifiedKey::new(ours.cert.clone(), thief.key.clone()));
         for version in [&TLS12, &TLS13] {
-            let server = Server::start_with(&[("*", &[&stolen])], &[version]).await;
+            let server = TlsServer::start_with(&[("*", &[&stolen])], &[version]).await;
             let proven = server
                 .prove(&authority, &[A], KeyType::EcdsaP256, &ours)
                 .await;
@@ -545,10 +545,10 @@ mod tests {
 
     #[tokio::test]
     async fn one_wrong_leaf_decides_over_a_name_that_stays_silent() {
-        let authority = Authority::new();
+        let authority = TestAuthority::new();
         let ours = authority.issue(KeyType::EcdsaP256, &[A, B]);
         let other = authority.issue(KeyType::EcdsaP256, &[A]);
-        let server = Server::start(&[(B, &[&other])]).await;
+        let server = TlsServer::start(&[(B, &[&other])]).await;
         let proven = server
             .prove(&authority, &[A, B], KeyType::EcdsaP256, &ours)
             .await;
@@ -561,9 +561,9 @@ mod tests {
 
     #[tokio::test]
     async fn the_right_leaf_with_a_chain_to_nowhere_is_proved_and_untrusted() {
-        let (authority, stranger) = (Authority::new(), Authority::new());
+        let (authority, stranger) = (TestAuthority::new(), TestAuthority::new());
         let ours = authority.issue(KeyType::EcdsaP256, &[A]);
-        let server = Server::start(&[("*", &[&ours])]).await;
+        let server = TlsServer::start(&[("*", &[&ours])]).await;
         let proven = server
             .prove(&stranger, &[A], KeyType::EcdsaP256, &ours)
             .await;
@@ -573,7 +573,7 @@ mod tests {
         assert!(why.contains("a.example.com"), "{why}");
 
         let short = CertifiedKey::new(vec![ours.cert[0].clone()], ours.key.clone());
-        let server = Server::start(&[("*", &[&Arc::new(short)])]).await;
+        let server = TlsServer::start(&[("*", &[&Arc::new(short)])]).await;
         let proven = server
             .prove(&authority, &[A], KeyType::EcdsaP256, &ours)
             .await;
@@ -585,9 +585,9 @@ mod tests {
 
     #[tokio::test]
     async fn a_chain_is_judged_at_the_time_given_and_for_the_name() {
-        let authority = Authority::new();
+        let authority = TestAuthority::new();
         let ours = authority.issue(KeyType::EcdsaP256, &[A]);
-        let server = Server::start(&[("*", &[&ours])]).await;
+        let server = TlsServer::start(&[("*", &[&ours])]).await;
         let roots = authority.roots();
         for (name, days, fits) in [(A, 0, true), (A, 10, false), (B, 0, false)] {
             let names = [DnsName::parse(name).unwrap()];
@@ -604,7 +604,7 @@ mod tests {
 
     #[tokio::test]
     async fn nobody_listening_private_addresses_and_silence_leave_it_open() {
-        let authority = Authority::new();
+        let authority = TestAuthority::new();
         let ours = authority.issue(KeyType::EcdsaP256, &[A]);
         let roots = authority.roots();
         let names = [DnsName::parse(A).unwrap()];
@@ -650,18 +650,18 @@ mod tests {
 
     #[test]
     fn an_ipv6_address_out_of_reach_does_not_count_where_ipv4_answered() {
-        let authority = Authority::new();
+        let authority = TestAuthority::new();
         let ours = authority.issue(KeyType::EcdsaP256, &[A]);
         let roots = authority.roots();
         let names = [DnsName::parse(A).unwrap()];
         let question = question(None, &names, KeyType::EcdsaP256, &ours, &roots);
-        let right = || Served::Right {
+        let right = || Shown::Right {
             name: A.to_owned(),
             chain: ours.cert.clone(),
         };
-        let no_route = || Served::NoRoute("no way".to_owned());
-        let silent = || Served::Silent("nothing".to_owned());
-        let other = || Served::Other("another".to_owned());
+        let no_route = || Shown::NoRoute("no way".to_owned());
+        let silent = || Shown::Silent("nothing".to_owned());
+        let other = || Shown::Other("another".to_owned());
         let open = |why: &str| Proven::CouldNotTell(why.to_owned());
         let wrong = Proven::Wrong("another".to_owned());
         for (answers, verdict) in [
@@ -678,7 +678,7 @@ mod tests {
     #[test]
     fn the_proof_can_run_in_a_task_of_its_own() {
         fn is_send<T: Send>(_: &T) {}
-        let authority = Authority::new();
+        let authority = TestAuthority::new();
         let ours = authority.issue(KeyType::EcdsaP256, &[A]);
         let roots = authority.roots();
         let question = question(None, &[], KeyType::EcdsaP256, &ours, &roots);

@@ -1,19 +1,17 @@
 //! Posts messages to webhooks.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::OnceLock;
 
 use http_body_util::Full;
 use hyper::body::Bytes;
 use hyper::header::{CONTENT_TYPE, HeaderValue, USER_AGENT};
 use hyper::{Method, Request, Uri};
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_rustls::HttpsConnector;
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::TokioExecutor;
-use rustls::ClientConfig;
 use serde_json::Value;
 
-use crate::adapters::network::trust_roots;
+use crate::adapters::network::{Schemes, https_client, trust_roots};
 
 type Http = Client<HttpsConnector<HttpConnector>, Full<Bytes>>;
 
@@ -22,8 +20,8 @@ type Http = Client<HttpsConnector<HttpConnector>, Full<Bytes>>;
 pub(crate) struct Webhooks(OnceLock<Http>);
 
 impl Webhooks {
-    /// Posts JSON to an address, which is a secret: nothing that is said of a failure names any of it. `id` is the same for each repetition
-    /// of a message. A redirect is not followed.
+    /// Posts JSON to an address, which is a secret: nothing that is said of a failure names any of
+    /// it. `id` is the same for each repetition of a message. A redirect is not followed.
     pub(crate) async fn post(&self, url: &str, id: &str, body: &Value) -> Result<(), String> {
         let url = parsed(url)?;
         let key = HeaderValue::from_str(id).map_err(|_| "the message has no id".to_owned())?;
@@ -59,18 +57,8 @@ impl Webhooks {
         if let Some(client) = self.0.get() {
             return Ok(client);
         }
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let config = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .map_err(|error| format!("TLS cannot be set up: {error}"))?
-            .with_root_certificates(trust_roots(None))
-            .with_no_client_auth();
-        let connector = HttpsConnectorBuilder::new()
-            .with_tls_config(config)
-            .https_or_http()
-            .enable_http1()
-            .build();
-        let client = Client::builder(TokioExecutor::new()).build(connector);
+        let client = https_client(trust_roots(None), Schemes::HttpsOrHttp)
+            .map_err(|error| format!("TLS cannot be set up: {error}"))?;
         Ok(self.0.get_or_init(|| client))
     }
 }

@@ -176,7 +176,7 @@ fn explain(path: &Path, error: &serde_json::Error) -> Invalid {
 
     if let Some(rest) = message.strip_prefix("unknown field `") {
         let known = rest.rsplit_once("`, expected ").map(|(_, known)| known);
-        let known = known.map_or_else(String::new, listed);
+        let known = known.map_or_else(String::new, without_grammar);
         return Invalid::at(
             field,
             format!(
@@ -192,7 +192,7 @@ fn explain(path: &Path, error: &serde_json::Error) -> Invalid {
             format!(
                 "{} is not known here ({at}): use one of {}",
                 quoted(variant),
-                listed(known)
+                without_grammar(known)
             ),
         );
     }
@@ -227,7 +227,7 @@ fn explain(path: &Path, error: &serde_json::Error) -> Invalid {
 }
 
 /// Returns serde's list of names without its grammar.
-fn listed(known: &str) -> String {
+fn without_grammar(known: &str) -> String {
     known
         .trim_start_matches("one of ")
         .replace(" or ", ", ")

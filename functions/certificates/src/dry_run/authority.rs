@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::journal::Journal;
-use super::made_up::{MadeUp, Wish};
+use super::made_up::{LeafWish, MadeUp};
 use super::reading::{ReadAccount, ReadAuthorities, ReadOrder};
 use super::store::PlannedStore;
 use crate::contract::settings::Authority;
@@ -26,6 +26,7 @@ use crate::values::key::PrivateKey;
 use crate::values::names::{CertificateName, DnsName};
 use crate::values::problem::{Refusal, UNSPECIFIED, URN};
 use crate::values::revocation_reason::Reason;
+use crate::values::text::listed;
 
 /// The account that a live port signs in to, and its orders.
 type LiveAccount<L> = <<L as Ports>::Authorities as Authorities>::Account;
@@ -94,7 +95,7 @@ impl<'l, L: Ports> Shared<'l, L> {
             Some(held) => self.leaf(&name, &held.serial).await,
             None => None,
         };
-        let wish = Wish {
+        let wish = LeafWish {
             key: &key,
             names: &order.domains,
             from: whole_seconds(self.journal.at) - time::Duration::HOUR,
@@ -367,11 +368,6 @@ pub(super) fn expected_lifetime(profile: Option<&str>) -> time::Duration {
 
 fn made_up_url(directory: &str, id: impl ToString) -> String {
     format!("{directory}#planned-{}", id.to_string())
-}
-
-fn listed(names: &[DnsName]) -> String {
-    let names: Vec<&str> = names.iter().map(DnsName::as_str).collect();
-    names.join(", ")
 }
 
 fn unread(error: StoreError) -> Refusal {

@@ -15,10 +15,10 @@ use crate::values::problem::ServiceError;
 
 /// What would stand under ARNs of all regions instead of what does.
 #[derive(Default)]
-pub(super) struct Changes(RefCell<BTreeMap<CertificateArn, Change>>);
+pub(super) struct CertificateChanges(RefCell<BTreeMap<CertificateArn, PlannedChange>>);
 
 #[derive(Clone)]
-enum Change {
+enum PlannedChange {
     Imported {
         leaf: Box<Leaf>,
         pem: String,
@@ -35,16 +35,16 @@ pub struct PlannedCertificateManager<C> {
     /// What ARNs begin with before the region.
     pub(super) partition: String,
     pub(super) account: String,
-    pub(super) changes: Rc<Changes>,
+    pub(super) changes: Rc<CertificateChanges>,
     pub(super) journal: Rc<Journal>,
 }
 
 impl<C: CertificateManager> PlannedCertificateManager<C> {
-    fn change(&self, arn: &CertificateArn) -> Option<Change> {
+    fn change(&self, arn: &CertificateArn) -> Option<PlannedChange> {
         self.changes.0.borrow().get(arn).cloned()
     }
 
-    fn put(&self, arn: &CertificateArn, change: Change) {
+    fn put(&self, arn: &CertificateArn, change: PlannedChange) {
         self.changes.0.borrow_mut().insert(arn.clone(), change);
     }
 }
@@ -66,7 +66,7 @@ impl<C: CertificateManager> CertificateManager for PlannedCertificateManager<C> 
             .map_err(|error| unusable(format!("{error}")))?;
         self.journal.show(arn.as_str(), format!("{before}<new>"));
         self.journal.record("acm", IMPORT, &self.region);
-        let change = Change::Imported {
+        let change = PlannedChange::Imported {
             leaf: Box::new(leaf),
             pem: material.certificate.to_owned(),
             tags: Some(tags.clone()),
@@ -81,10 +81,10 @@ impl<C: CertificateManager> CertificateManager for PlannedCertificateManager<C> 
         material: &Material<'_>,
     ) -> Result<(), ServiceError> {
         let tags = match self.change(arn) {
-            Some(Change::Imported { tags, .. }) => tags,
+            Some(PlannedChange::Imported { tags, .. }) => tags,
             _ => None,
         };
-        let change = Change::Imported {
+        let change = PlannedChange::Imported {
             leaf: Box::new(leaf_of(material)?),
             pem: material.certificate.to_owned(),
             tags,
@@ -97,8 +97,8 @@ impl<C: CertificateManager> CertificateManager for PlannedCertificateManager<C> 
     async fn describe(&self, arn: &CertificateArn) -> Result<Option<Described>, ServiceError> {
         let (leaf, is_new) = match self.change(arn) {
             None => return self.live.describe(arn).await,
-            Some(Change::Deleted) => return Ok(None),
-            Some(Change::Imported { leaf, tags, .. }) => (leaf, tags.is_some()),
+            Some(PlannedChange::Deleted) => return Ok(None),
+            Some(PlannedChange::Imported { leaf, tags, .. }) => (leaf, tags.is_some()),
         };
         let in_use_by = match is_new {
             true => Vec::new(),
@@ -122,8 +122,8 @@ impl<C: CertificateManager> CertificateManager for PlannedCertificateManager<C> 
         arn: &CertificateArn,
     ) -> Result<Option<BTreeMap<String, String>>, ServiceError> {
         match self.change(arn) {
-            Some(Change::Deleted) => Ok(None),
-            Some(Change::Imported {
+            Some(PlannedChange::Deleted) => Ok(None),
+            Some(PlannedChange::Imported {
                 tags: Some(tags), ..
             }) => Ok(Some(tags)),
             _ => self.live.tags(arn).await,
@@ -133,8 +133,8 @@ impl<C: CertificateManager> CertificateManager for PlannedCertificateManager<C> 
     async fn leaf_pem(&self, arn: &CertificateArn) -> Result<Option<String>, ServiceError> {
         match self.change(arn) {
             None => self.live.leaf_pem(arn).await,
-            Some(Change::Deleted) => Ok(None),
-            Some(Change::Imported { pem, .. }) => Ok(Some(pem)),
+            Some(PlannedChange::Deleted) => Ok(None),
+            Some(PlannedChange::Imported { pem, .. }) => Ok(Some(pem)),
         }
     }
 
@@ -144,7 +144,7 @@ impl<C: CertificateManager> CertificateManager for PlannedCertificateManager<C> 
         listed.retain(|one| !changes.contains_key(&one.arn));
         for (arn, change) in changes.iter() {
             if arn.region() == self.region
-                && let Change::Imported { leaf, .. } = change
+                && let PlannedChange::Imported { leaf, .. } = change
             {
                 listed.push(Listed {
                     arn: arn.clone(),
@@ -159,7 +159,7 @@ impl<C: CertificateManager> CertificateManager for PlannedCertificateManager<C> 
     async fn delete(&self, arn: &CertificateArn) -> Result<Deletion, ServiceError> {
         self.journal
             .record("acm", "DeleteCertificate", arn.as_str());
-        self.put(arn, Change::Deleted);
+        self.put(arn, PlannedChange::Deleted);
         Ok(Deletion::Done)
     }
 }
@@ -191,7 +191,7 @@ mod tests {
     use time::macros::datetime;
 
     use super::*;
-    use crate::dry_run::made_up::{MadeUp, Wish};
+    use crate::dry_run::made_up::{LeafWish, MadeUp};
     use crate::values::key::{KeyType, PrivateKey};
     use crate::values::names::DnsName;
 
@@ -199,9 +199,9 @@ mod tests {
         "arn:aws:acm:eu-central-1:123456789012:certificate/12345678-1234-1234-1234-123456789012";
 
     /// One certificate, in use, that cannot be changed.
-    struct Real;
+    struct RealManager;
 
-    impl CertificateManager for Real {
+    impl CertificateManager for RealManager {
         async fn import_new(
             &self,
             _: &Material<'_>,
@@ -260,8 +260,8 @@ mod tests {
     #[tokio::test]
     async fn what_stands_under_an_arn_is_what_would() {
         let at: OffsetDateTime = datetime!(2026-11-22 12:00 UTC);
-        let planned = |region: &str, changes: &Rc<Changes>| PlannedCertificateManager {
-            live: ReadCertificateManager::of(Real),
+        let planned = |region: &str, changes: &Rc<CertificateChanges>| PlannedCertificateManager {
+            live: ReadCertificateManager::of(RealManager),
             region: region.to_owned(),
             partition: "aws".to_owned(),
             account: "123456789012".to_owned(),
@@ -272,7 +272,7 @@ mod tests {
         let manager = planned("eu-central-1", &changes);
         let key = PrivateKey::generate(KeyType::EcdsaP256).unwrap();
         let names = [DnsName::parse("shop.example.com").unwrap()];
-        let wish = Wish {
+        let wish = LeafWish {
             key: &key,
             names: &names,
             from: at,

@@ -25,7 +25,7 @@ use crate::ports::load_balancer::{
     AttachError, Balancer, Holding, Listener, LoadBalancer, RuledListener,
 };
 use crate::ports::probe::{Fetched, Proven, Question};
-use crate::ports::store::{Condition, Entry, Object, Store, StoreError};
+use crate::ports::store::{Condition, ListedObject, Store, StoreError, StoredObject};
 use crate::values::arn::{CertificateArn, ListenerArn, LoadBalancerArn, TargetGroupArn};
 use crate::values::key::{KeyType, PrivateKey};
 use crate::values::names::DnsName;
@@ -70,11 +70,11 @@ macro_rules! pass_on {
 
 impl<L: Store, P: Store> Store for Either<&L, &P> {
     pass_on! { async &self:
-        read(key: &str) -> Result<Option<Object>, StoreError>;
+        read(key: &str) -> Result<Option<StoredObject>, StoreError>;
         write(key: &str, body: Vec<u8>, condition: Condition<'_>) -> Result<String, StoreError>;
         delete(key: &str) -> Result<(), StoreError>;
         delete_matching(key: &str, etag: &str) -> Result<(), StoreError>;
-        list(prefix: &str) -> Result<Vec<Entry>, StoreError>;
+        list(prefix: &str) -> Result<Vec<ListedObject>, StoreError>;
     }
 }
 

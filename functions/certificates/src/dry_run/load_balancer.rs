@@ -15,7 +15,7 @@ use crate::values::problem::ServiceError;
 
 /// What listeners of all regions would hold instead of what they do, and those that would have been made.
 #[derive(Default)]
-pub(super) struct Changes {
+pub(super) struct ListenerChanges {
     holdings: RefCell<BTreeMap<ListenerArn, Holding>>,
     made: RefCell<BTreeMap<(LoadBalancerArn, u16), ListenerArn>>,
 }
@@ -23,7 +23,7 @@ pub(super) struct Changes {
 /// The load balancers of one region.
 pub struct PlannedLoadBalancer<B> {
     pub(super) live: ReadLoadBalancer<B>,
-    pub(super) changes: Rc<Changes>,
+    pub(super) changes: Rc<ListenerChanges>,
     pub(super) journal: Rc<Journal>,
 }
 
@@ -172,9 +172,9 @@ mod tests {
         "arn:aws:elasticloadbalancing:eu-central-1:123456789012:targetgroup/site/73e2d6bc24d8a067";
 
     /// One listener that holds `a` as its default and `b` in its list, and cannot be changed.
-    struct Real;
+    struct RealBalancer;
 
-    impl LoadBalancer for Real {
+    impl LoadBalancer for RealBalancer {
         async fn listener(&self, _: &ListenerArn) -> Result<Option<Listener>, ServiceError> {
             Ok(None)
         }
@@ -240,9 +240,9 @@ mod tests {
         }
     }
 
-    fn planned() -> PlannedLoadBalancer<Real> {
+    fn planned() -> PlannedLoadBalancer<RealBalancer> {
         PlannedLoadBalancer {
-            live: ReadLoadBalancer::of(Real),
+            live: ReadLoadBalancer::of(RealBalancer),
             changes: Rc::default(),
             journal: Rc::new(Journal::new(OffsetDateTime::UNIX_EPOCH)),
         }

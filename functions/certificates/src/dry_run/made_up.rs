@@ -15,7 +15,7 @@ use crate::values::names::DnsName;
 pub(super) struct MadeUp(CertifiedIssuer<'static, KeyPair>);
 
 /// What is to be issued.
-pub(super) struct Wish<'a> {
+pub(super) struct LeafWish<'a> {
     pub(super) key: &'a PrivateKey,
     pub(super) names: &'a [DnsName],
     pub(super) from: OffsetDateTime,
@@ -33,7 +33,7 @@ impl MadeUp {
     }
 
     /// Returns a chain, PEM: the leaf and its issuer.
-    pub(super) fn issue(&self, wish: &Wish<'_>) -> Result<String, rcgen::Error> {
+    pub(super) fn issue(&self, wish: &LeafWish<'_>) -> Result<String, rcgen::Error> {
         let names: Vec<String> = wish.names.iter().map(ToString::to_string).collect();
         let mut params = CertificateParams::new(names)?;
         params.distinguished_name = DistinguishedName::new();
@@ -92,8 +92,8 @@ mod tests {
     use crate::values::chain::{Chain, check_issued, may_reimport};
     use crate::values::key::KeyType;
 
-    fn wish<'a>(key: &'a PrivateKey, names: &'a [DnsName], like: Option<&'a [u8]>) -> Wish<'a> {
-        Wish {
+    fn wish<'a>(key: &'a PrivateKey, names: &'a [DnsName], like: Option<&'a [u8]>) -> LeafWish<'a> {
+        LeafWish {
             key,
             names,
             from: datetime!(2026-11-22 12:00 UTC),

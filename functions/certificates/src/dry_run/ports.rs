@@ -15,6 +15,7 @@ use crate::ports::Ports;
 use crate::ports::probe::{Fetched, Proven, Question};
 use crate::values::key::{KeyType, PrivateKey};
 use crate::values::names::DnsName;
+use crate::values::partition::Partition;
 use crate::values::problem::ServiceError;
 
 use super::authority::{PlannedAuthorities, Shared};
@@ -31,14 +32,15 @@ pub struct Planned<'l, L: Ports> {
     pub(super) journal: Rc<Journal>,
     store: Rc<PlannedStore<'l, L::Store>>,
     authorities: PlannedAuthorities<'l, L>,
-    certificate_managers: Rc<certificate_manager::Changes>,
-    load_balancers: Rc<load_balancer::Changes>,
+    certificate_managers: Rc<certificate_manager::CertificateChanges>,
+    load_balancers: Rc<load_balancer::ListenerChanges>,
     /// One of each type is enough: none of them is kept.
     keys: RefCell<HashMap<KeyType, Zeroizing<String>>>,
 }
 
 impl<'l, L: Ports> Planned<'l, L> {
-    /// Plans for an instant. `account`: of the function, where it is known; ARNs that are not there yet are made up with it.
+    /// Plans for an instant. `account`: of the function, where it is known; ARNs that are not there
+    /// yet are made up with it.
     pub(super) fn new(live: &'l L, at: OffsetDateTime, account: Option<&str>) -> Self {
         let live = ReadPorts::of(live);
         let journal = Rc::new(Journal::new(at));
@@ -79,7 +81,7 @@ impl<'l, L: Ports> Ports for Planned<'l, L> {
         PlannedCertificateManager {
             live: self.live.certificate_manager(region),
             region: region.to_owned(),
-            partition: partition(region).to_owned(),
+            partition: Partition::of(region).name().to_owned(),
             account: self.account.clone(),
             changes: self.certificate_managers.clone(),
             journal: self.journal.clone(),
@@ -134,13 +136,5 @@ impl<'l, L: Ports> Ports for Planned<'l, L> {
 
     async fn handshake(&self, _question: &Question<'_>, _limit: Duration) -> Proven {
         Proven::Yes { trusted: Ok(()) }
-    }
-}
-
-fn partition(region: &str) -> &'static str {
-    match region.split('-').take(2).collect::<Vec<_>>().as_slice() {
-        ["cn", ..] => "aws-cn",
-        ["us", "gov"] => "aws-us-gov",
-        _ => "aws",
     }
 }

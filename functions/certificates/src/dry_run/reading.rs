@@ -13,7 +13,7 @@ use crate::ports::authority::{
 };
 use crate::ports::certificate_manager::{CertificateManager, Described, Listed};
 use crate::ports::load_balancer::{Balancer, Holding, Listener, LoadBalancer, RuledListener};
-use crate::ports::store::{Entry, Object, Store, StoreError};
+use crate::ports::store::{ListedObject, Store, StoreError, StoredObject};
 use crate::values::arn::{CertificateArn, ListenerArn, LoadBalancerArn, TargetGroupArn};
 use crate::values::key::{KeyType, PrivateKey};
 use crate::values::problem::{Refusal, ServiceError};
@@ -63,11 +63,11 @@ impl<'l, L: Ports> ReadPorts<'l, L> {
 pub(super) struct ReadStore<'l, S>(&'l S);
 
 impl<S: Store> ReadStore<'_, S> {
-    pub(super) async fn read(&self, key: &str) -> Result<Option<Object>, StoreError> {
+    pub(super) async fn read(&self, key: &str) -> Result<Option<StoredObject>, StoreError> {
         self.0.read(key).await
     }
 
-    pub(super) async fn list(&self, prefix: &str) -> Result<Vec<Entry>, StoreError> {
+    pub(super) async fn list(&self, prefix: &str) -> Result<Vec<ListedObject>, StoreError> {
         self.0.list(prefix).await
     }
 }

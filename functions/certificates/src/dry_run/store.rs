@@ -6,19 +6,19 @@ use std::rc::Rc;
 
 use super::journal::Journal;
 use super::reading::ReadStore;
-use crate::ports::store::{Condition, Entry, Object, Store, StoreError};
+use crate::ports::store::{Condition, ListedObject, Store, StoreError, StoredObject};
 
 /// The bucket as it was when it was read, with what would have been written since.
 pub struct PlannedStore<'l, S> {
     live: ReadStore<'l, S>,
     journal: Rc<Journal>,
-    objects: RefCell<BTreeMap<String, Seen>>,
+    objects: RefCell<BTreeMap<String, SeenObject>>,
     versions: Cell<u32>,
 }
 
 /// An object as it was read or would have been written; `None` where there is none.
-struct Seen {
-    object: Option<Object>,
+struct SeenObject {
+    object: Option<StoredObject>,
     changed: bool,
 }
 
@@ -32,14 +32,14 @@ impl<'l, S: Store> PlannedStore<'l, S> {
         }
     }
 
-    fn put(&self, key: &str, object: Option<Object>, changed: bool) {
-        let seen = Seen { object, changed };
+    fn put(&self, key: &str, object: Option<StoredObject>, changed: bool) {
+        let seen = SeenObject { object, changed };
         self.objects.borrow_mut().insert(key.to_owned(), seen);
     }
 }
 
 impl<S: Store> Store for PlannedStore<'_, S> {
-    async fn read(&self, key: &str) -> Result<Option<Object>, StoreError> {
+    async fn read(&self, key: &str) -> Result<Option<StoredObject>, StoreError> {
         if let Some(seen) = self.objects.borrow().get(key) {
             return Ok(seen.object.clone());
         }
@@ -69,7 +69,7 @@ impl<S: Store> Store for PlannedStore<'_, S> {
         }
         self.versions.set(self.versions.get() + 1);
         let etag = format!("\"planned-{}\"", self.versions.get());
-        let object = Object {
+        let object = StoredObject {
             body,
             etag: etag.clone(),
         };
@@ -93,7 +93,7 @@ impl<S: Store> Store for PlannedStore<'_, S> {
         }
     }
 
-    async fn list(&self, prefix: &str) -> Result<Vec<Entry>, StoreError> {
+    async fn list(&self, prefix: &str) -> Result<Vec<ListedObject>, StoreError> {
         let listed = self.live.list(prefix).await?.into_iter();
         let mut entries: BTreeMap<String, String> =
             listed.map(|entry| (entry.key, entry.etag)).collect();
@@ -106,7 +106,9 @@ impl<S: Store> Store for PlannedStore<'_, S> {
             };
         }
         let entries = entries.into_iter();
-        Ok(entries.map(|(key, etag)| Entry { key, etag }).collect())
+        Ok(entries
+            .map(|(key, etag)| ListedObject { key, etag })
+            .collect())
     }
 }
 
@@ -117,12 +119,12 @@ mod tests {
     use super::*;
 
     /// Holds `state/a.json` and `state/b.json`, and cannot be written.
-    struct Real;
+    struct RealStore;
 
-    impl Store for Real {
-        async fn read(&self, key: &str) -> Result<Option<Object>, StoreError> {
+    impl Store for RealStore {
+        async fn read(&self, key: &str) -> Result<Option<StoredObject>, StoreError> {
             match key {
-                "state/a.json" | "state/b.json" => Ok(Some(Object {
+                "state/a.json" | "state/b.json" => Ok(Some(StoredObject {
                     body: b"real".to_vec(),
                     etag: "\"1\"".to_owned(),
                 })),
@@ -148,10 +150,10 @@ mod tests {
             panic!("deleted");
         }
 
-        async fn list(&self, prefix: &str) -> Result<Vec<Entry>, StoreError> {
+        async fn list(&self, prefix: &str) -> Result<Vec<ListedObject>, StoreError> {
             let keys = ["state/a.json", "state/b.json"].into_iter();
             let keys = keys.filter(|key| key.starts_with(prefix));
-            let entry = |key: &str| Entry {
+            let entry = |key: &str| ListedObject {
                 key: key.to_owned(),
                 etag: "\"1\"".to_owned(),
             };
@@ -159,8 +161,8 @@ mod tests {
         }
     }
 
-    fn planned(journal: &Rc<Journal>) -> PlannedStore<'static, Real> {
-        PlannedStore::new(ReadStore::of(&Real), journal.clone())
+    fn planned(journal: &Rc<Journal>) -> PlannedStore<'static, RealStore> {
+        PlannedStore::new(ReadStore::of(&RealStore), journal.clone())
     }
 
     #[tokio::test]

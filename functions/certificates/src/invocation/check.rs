@@ -306,16 +306,16 @@ impl Looked {
         if !self.is_bypassed && !own.iter().any(|address| is_global(*address)) {
             let detail = format!(
                 "{} cannot be reached from the internet, where authorities ask: let the name lead to a public address",
-                listed(own)
+                the_first(own)
             );
             return vec![check(Verdict::Blocked, detail)];
         }
         let theirs = match &self.theirs {
-            None => return vec![check(Verdict::Ok, format!("leads to {}", listed(own)))],
+            None => return vec![check(Verdict::Ok, format!("leads to {}", the_first(own)))],
             Some(Err(why)) => {
                 let detail = format!(
                     "leads to {}; whether that is the load balancer could not be told: {why}",
-                    listed(own)
+                    the_first(own)
                 );
                 return vec![check(Verdict::Warning, detail)];
             }
@@ -335,7 +335,7 @@ impl Looked {
             checks.push(match (leads_there, v6) {
                 (true, _) => check(
                     Verdict::Ok,
-                    format!("leads to this load balancer ({})", listed(&own)),
+                    format!("leads to this load balancer ({})", the_first(&own)),
                 ),
                 (false, false) => check(
                     match is_wrong {
@@ -345,8 +345,8 @@ impl Looked {
                     format!(
                         "A leads to {}, and the load balancer has {}: change the record, unless something in between forwards \
                          port 80",
-                        listed(&own),
-                        listed(&theirs)
+                        the_first(&own),
+                        the_first(&theirs)
                     ),
                 ),
                 (false, true) => check(
@@ -354,8 +354,8 @@ impl Looked {
                     format!(
                         "AAAA leads to {}, and the load balancer has {}: authorities prefer IPv6, so remove the record, or let it \
                          lead to a dual-stack load balancer",
-                        listed(&own),
-                        listed(&theirs)
+                        the_first(&own),
+                        the_first(&theirs)
                     ),
                 ),
             });
@@ -445,7 +445,7 @@ fn worst_of(verdicts: impl Iterator<Item = Verdict>) -> Verdict {
     verdicts.max().unwrap_or(Verdict::Ok)
 }
 
-fn listed(addresses: &[IpAddr]) -> String {
+fn the_first(addresses: &[IpAddr]) -> String {
     if addresses.is_empty() {
         return "none".to_owned();
     }

@@ -4,7 +4,8 @@
 //!
 //! One certificate's failure is in the report and never an error of the invocation: an error would make the schedule or the
 //! queue repeat what the state already remembers. The invocation is an error only when the pass itself could not run
-//! ([`Failure`]): an event that is not understood, or a bucket, settings or credentials that cannot be used.
+//! ([`InvocationError`]): an event that is not understood, or a bucket, settings or credentials that
+//! cannot be used.
 
 pub mod actions;
 pub mod check;
@@ -44,7 +45,7 @@ pub use event::{Event, NotUnderstood};
 
 /// Why an invocation could not do its work. Nothing was changed.
 #[derive(Debug, Error)]
-pub enum Failure {
+pub enum InvocationError {
     /// The event is none of ours.
     #[error(transparent)]
     NotUnderstood(#[from] NotUnderstood),
@@ -59,13 +60,13 @@ pub enum Failure {
     CannotRun(String),
 }
 
-impl From<Problem> for Failure {
+impl From<Problem> for InvocationError {
     fn from(problem: Problem) -> Self {
         Self::CannotRun(format!("{} ({})", problem.detail, problem.kind))
     }
 }
 
-impl Failure {
+impl InvocationError {
     /// Returns the error's type, as callers of the function see it.
     pub fn kind(&self) -> &'static str {
         match self {
@@ -124,11 +125,12 @@ impl<P: Ports> Installation<P> {
         payload: &Value,
         clock: Clock,
         invoked: Invoked<'_>,
-    ) -> Result<Answer, Failure> {
-        let answer = self.answer_or_fail(payload, clock, invoked).await;
+    ) -> Result<Answer, InvocationError> {
+        // In a box: what lies within is deep, and the compiler counts.
+        let answer = Box::pin(self.answer_or_fail(payload, clock, invoked)).await;
         let is_viewed = alias_of(invoked.arn) == Some(VIEW);
         answer.or_else(|failure| match failure {
-            Failure::NotUnderstood(_) | Failure::NotPermitted if is_viewed => {
+            InvocationError::NotUnderstood(_) | InvocationError::NotPermitted if is_viewed => {
                 Ok(Answer::only(json!({
                     "errorType": failure.kind(),
                     "errorMessage": failure.to_string(),
@@ -143,7 +145,7 @@ impl<P: Ports> Installation<P> {
         payload: &Value,
         clock: Clock,
         invoked: Invoked<'_>,
-    ) -> Result<Answer, Failure> {
+    ) -> Result<Answer, InvocationError> {
         let event = match Event::parse(payload, &self.bucket) {
             Ok(event) => event,
             Err(error) => {
@@ -153,7 +155,7 @@ impl<P: Ports> Installation<P> {
         };
         if alias_of(invoked.arn) == Some(VIEW) && !event.only_looks() {
             tracing::warn!("the alias {VIEW} was asked to do something");
-            return Err(Failure::NotPermitted);
+            return Err(InvocationError::NotPermitted);
         }
         let settings = read_settings(self.ports.store()).await.inspect_err(|problem| {
             tracing::error!(problem.type = problem.kind, problem.detail = problem.detail, "the pass cannot run");
@@ -381,7 +383,7 @@ impl Installation<Live> {
         payload: &'i Value,
         clock: Clock,
         invoked: Invoked<'i>,
-    ) -> Pin<Box<dyn Future<Output = Result<Answer, Failure>> + 'i>> {
+    ) -> Pin<Box<dyn Future<Output = Result<Answer, InvocationError>> + 'i>> {
         Box::pin(self.answer(payload, clock, invoked))
     }
 }

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
 use crate::pass::context::{Cycle, TAG_CERTIFICATE, TAG_INSTALLATION};
-use crate::pass::strays::{Known, Places};
+use crate::pass::strays::{KnownArns, Places};
 use crate::ports::Ports;
 use crate::ports::certificate_manager::CertificateManager;
 use crate::values::arn::CertificateArn;
@@ -77,7 +77,7 @@ async fn if_not_ours<P: Ports>(
     cycle: &Cycle<'_, P>,
     arn: String,
     in_use_by: Vec<String>,
-    known: &Known,
+    known: &KnownArns,
 ) -> Result<Option<Unmanaged>, Problem> {
     let unknown = Unmanaged {
         arn: arn.clone(),

@@ -32,13 +32,13 @@ pub(crate) struct Ledgers<'p, P: Ports> {
     ports: &'p P,
     settings: Rc<Settings>,
     clock: Clock,
-    ledgers: Memo<Rc<Mutex<Seen<Ledger>>>>,
-    imports: Memo<Rc<Mutex<Seen<Imports>>>>,
+    ledgers: Memo<Rc<Mutex<LastSeen<Ledger>>>>,
+    imports: Memo<Rc<Mutex<LastSeen<Imports>>>>,
 }
 
 /// A record as it was last seen.
 #[derive(Default)]
-enum Seen<R> {
+enum LastSeen<R> {
     /// Not looked at yet, or somebody else wrote it since.
     #[default]
     Not,
@@ -145,20 +145,20 @@ impl<'p, P: Ports> Ledgers<'p, P> {
         }
         // A copy that somebody else has changed since cannot be written; one that says no is read again first.
         let now = self.clock.now();
-        let stale = matches!(&*seen, Seen::Read(ledger, _)
+        let stale = matches!(&*seen, LastSeen::Read(ledger, _)
             if ledger.what_blocks(limits, owner, names, purpose, now).is_some());
         if stale {
-            *seen = Seen::Not;
+            *seen = LastSeen::Not;
         }
         let id = format!("{:016x}", fastrand::u64(..));
         let decide = |ledger: &mut Ledger| {
             let now = self.clock.now();
             match ledger.what_blocks(limits, owner, names, purpose, now) {
                 Some(blocked) => match ledger.tidy(limits, now) {
-                    true => Change::Write(Err(blocked)),
-                    false => Change::None(Err(blocked)),
+                    true => RecordChange::Write(Err(blocked)),
+                    false => RecordChange::None(Err(blocked)),
                 },
-                None => Change::Write(Ok(ledger.reserve(
+                None => RecordChange::Write(Ok(ledger.reserve(
                     limits,
                     owner,
                     id.clone(),
@@ -188,7 +188,7 @@ impl<'p, P: Ports> Ledgers<'p, P> {
         let mut seen = lock.lock().await;
         let decide = |ledger: &mut Ledger| {
             ledger.settle(reserved, outcome, self.clock.now());
-            Change::Write(())
+            RecordChange::Write(())
         };
         change(self.ports.store(), &key, &mut seen, decide)
             .await
@@ -240,11 +240,11 @@ impl<'p, P: Ports> Ledgers<'p, P> {
         let decide = |ledger: &mut Ledger| {
             ledger.tidy(&authority.limits, self.clock.now());
             set(ledger);
-            Change::Write(())
+            RecordChange::Write(())
         };
         if let Err(problem) = change(self.ports.store(), &key, &mut seen, decide).await {
             tracing::warn!(authority = %authority.key, problem.detail = %problem.detail, "hold not stored");
-            if let Seen::Read(ledger, _) = &mut *seen {
+            if let LastSeen::Read(ledger, _) = &mut *seen {
                 set(ledger);
             }
         }
@@ -263,17 +263,17 @@ impl<'p, P: Ports> Ledgers<'p, P> {
         let decide = |imports: &mut Imports| {
             let now = self.clock.now();
             match imports.what_blocks(limit, region, now) {
-                Some(blocked) if !in_any_case => Change::None(Err(blocked)),
+                Some(blocked) if !in_any_case => RecordChange::None(Err(blocked)),
                 _ => {
                     imports.count(now);
-                    Change::Write(Ok(()))
+                    RecordChange::Write(Ok(()))
                 }
             }
         };
-        let stale = matches!(&*seen, Seen::Read(imports, _)
+        let stale = matches!(&*seen, LastSeen::Read(imports, _)
             if imports.what_blocks(limit, region, self.clock.now()).is_some());
         if stale {
-            *seen = Seen::Not;
+            *seen = LastSeen::Not;
         }
         match change(self.ports.store(), &key, &mut seen, decide).await {
             // Bookkeeping that fails does not keep back what cannot wait.
@@ -312,7 +312,7 @@ impl<'p, P: Ports> Ledgers<'p, P> {
         let mut seen = lock.lock().await;
         let decide = |imports: &mut Imports| {
             imports.refund(self.clock.now());
-            Change::Write(())
+            RecordChange::Write(())
         };
         if let Err(problem) = change(self.ports.store(), &key, &mut seen, decide).await {
             tracing::warn!(region, problem.detail = %problem.detail, "import stays counted");
@@ -416,7 +416,7 @@ impl<'p, P: Ports> Ledgers<'p, P> {
         Ok(regions.map(str::to_owned).collect())
     }
 
-    async fn ledger(&self, authority: &Authority) -> (String, Rc<Mutex<Seen<Ledger>>>) {
+    async fn ledger(&self, authority: &Authority) -> (String, Rc<Mutex<LastSeen<Ledger>>>) {
         self.ledger_of(&authority.key, &authority.directory).await
     }
 
@@ -424,14 +424,14 @@ impl<'p, P: Ports> Ledgers<'p, P> {
         &self,
         authority: &str,
         directory: &str,
-    ) -> (String, Rc<Mutex<Seen<Ledger>>>) {
+    ) -> (String, Rc<Mutex<LastSeen<Ledger>>>) {
         let key = ledger_key(authority, directory);
         let cell = self.ledgers.cell(&key);
         let lock = cell.get_or_init(|| async { Rc::default() }).await.clone();
         (key, lock)
     }
 
-    async fn imports(&self, region: &str) -> (String, Rc<Mutex<Seen<Imports>>>) {
+    async fn imports(&self, region: &str) -> (String, Rc<Mutex<LastSeen<Imports>>>) {
         let key = imports_key(region);
         let cell = self.imports.cell(&key);
         let lock = cell.get_or_init(|| async { Rc::default() }).await.clone();
@@ -443,23 +443,23 @@ impl<'p, P: Ports> Ledgers<'p, P> {
 async fn look<'s, R: Kept>(
     store: &impl Store,
     key: &str,
-    seen: &'s mut Seen<R>,
+    seen: &'s mut LastSeen<R>,
 ) -> Result<(&'s mut R, &'s mut Option<String>), Problem> {
-    if matches!(seen, Seen::Not) {
+    if matches!(seen, LastSeen::Not) {
         *seen = read(store, key).await;
     }
     match seen {
-        Seen::Read(record, etag) => Ok((record, etag)),
-        Seen::Failed(problem) => Err(problem.clone()),
-        Seen::Not => Err(keeps_changing(key)),
+        LastSeen::Read(record, etag) => Ok((record, etag)),
+        LastSeen::Failed(problem) => Err(problem.clone()),
+        LastSeen::Not => Err(keeps_changing(key)),
     }
 }
 
-async fn read<R: Kept>(store: &impl Store, key: &str) -> Seen<R> {
+async fn read<R: Kept>(store: &impl Store, key: &str) -> LastSeen<R> {
     match read_record(store, key).await {
-        Ok(Some((record, etag))) => Seen::Read(record, Some(etag)),
-        Ok(None) => Seen::Read(R::default(), None),
-        Err(error) => Seen::Failed(store_problem(&error)),
+        Ok(Some((record, etag))) => LastSeen::Read(record, Some(etag)),
+        Ok(None) => LastSeen::Read(R::default(), None),
+        Err(error) => LastSeen::Failed(store_problem(&error)),
     }
 }
 
@@ -467,31 +467,33 @@ async fn read<R: Kept>(store: &impl Store, key: &str) -> Seen<R> {
 async fn change<R: Kept, T>(
     store: &impl Store,
     key: &str,
-    seen: &mut Seen<R>,
-    decide: impl Fn(&mut R) -> Change<T>,
+    seen: &mut LastSeen<R>,
+    decide: impl Fn(&mut R) -> RecordChange<T>,
 ) -> Result<T, Problem> {
-    if matches!(seen, Seen::Failed(_)) {
-        *seen = Seen::Not;
+    if matches!(seen, LastSeen::Failed(_)) {
+        *seen = LastSeen::Not;
     }
     for round in 0..ROUNDS {
         let (record, etag) = look(store, key, seen).await?;
         let mut changed = record.clone();
         let answer = match decide(&mut changed) {
-            Change::None(answer) => return Ok(answer),
-            Change::Write(answer) => answer,
+            RecordChange::None(answer) => return Ok(answer),
+            RecordChange::Write(answer) => answer,
         };
         let condition = condition(etag);
         match write_record(store, key, &mut changed, condition).await {
             Ok(written) => {
-                *seen = Seen::Read(changed, Some(written));
+                *seen = LastSeen::Read(changed, Some(written));
                 return Ok(answer);
             }
-            Err(StoreError::ConditionFailed { .. }) => *seen = Seen::Not,
+            Err(StoreError::ConditionFailed { .. }) => *seen = LastSeen::Not,
             Err(error) => {
                 // It may have been written all the same: then it stands there.
                 *seen = read(store, key).await;
                 return match seen {
-                    Seen::Read(stored, _) if stored.write_id() == changed.write_id() => Ok(answer),
+                    LastSeen::Read(stored, _) if stored.write_id() == changed.write_id() => {
+                        Ok(answer)
+                    }
                     _ => Err(store_problem(&error)),
                 };
             }
@@ -526,7 +528,7 @@ impl Kept for Imports {
 }
 
 /// What is to be done with a record, and the answer to give then.
-enum Change<T> {
+enum RecordChange<T> {
     None(T),
     Write(T),
 }
@@ -551,7 +553,7 @@ mod tests {
     use time::macros::datetime;
 
     use super::*;
-    use crate::ports::store::{Entry, Object};
+    use crate::ports::store::{ListedObject, StoredObject};
 
     const NOW: OffsetDateTime = datetime!(2026-11-22 12:00 UTC);
     const KEY: &str = "limits/certificate-manager-eu-central-1.json";
@@ -610,9 +612,9 @@ mod tests {
     }
 
     impl Store for Fake {
-        async fn read(&self, _: &str) -> Result<Option<Object>, StoreError> {
+        async fn read(&self, _: &str) -> Result<Option<StoredObject>, StoreError> {
             match self.fault(&self.reads) {
-                Fault::None => Ok(self.object.borrow().as_ref().map(|body| Object {
+                Fault::None => Ok(self.object.borrow().as_ref().map(|body| StoredObject {
                     body: body.clone(),
                     etag: self.version.get().to_string(),
                 })),
@@ -667,17 +669,17 @@ mod tests {
             Ok(())
         }
 
-        async fn list(&self, _: &str) -> Result<Vec<Entry>, StoreError> {
+        async fn list(&self, _: &str) -> Result<Vec<ListedObject>, StoreError> {
             Ok(Vec::new())
         }
     }
 
-    async fn count(store: &Fake, seen: &mut Seen<Imports>) -> Result<bool, Problem> {
+    async fn count(store: &Fake, seen: &mut LastSeen<Imports>) -> Result<bool, Problem> {
         let decide = |imports: &mut Imports| match imports.left(3, NOW) {
-            0 => Change::None(false),
+            0 => RecordChange::None(false),
             _ => {
                 imports.count(NOW);
-                Change::Write(true)
+                RecordChange::Write(true)
             }
         };
         change(store, KEY, seen, decide).await
@@ -716,7 +718,7 @@ mod tests {
             store.put(serde_json::to_vec(&before).unwrap());
             store.reads.borrow_mut().extend(reads);
             store.writes.borrow_mut().extend(writes);
-            let mut seen = Seen::default();
+            let mut seen = LastSeen::default();
             let counted = count(&store, &mut seen).await;
             assert_eq!(counted.ok(), answer, "{why}");
             assert_eq!(store.stored(), stored, "{why}");
@@ -727,7 +729,7 @@ mod tests {
     #[tokio::test]
     async fn a_copy_is_read_once_and_written_over_and_over() {
         let store = Fake::default();
-        let mut seen = Seen::default();
+        let mut seen = LastSeen::default();
         for _ in 0..3 {
             assert_eq!(count(&store, &mut seen).await, Ok(true));
         }
@@ -739,7 +741,7 @@ mod tests {
     async fn what_could_not_be_read_is_not_empty() {
         let store = Fake::default();
         store.reads.borrow_mut().extend([Fault::Refused]);
-        let mut seen = Seen::<Imports>::default();
+        let mut seen = LastSeen::<Imports>::default();
         assert!(look(&store, KEY, &mut seen).await.is_err());
         assert!(
             look(&store, KEY, &mut seen).await.is_err(),
@@ -754,10 +756,10 @@ mod tests {
         let store = Fake::default();
         let crowd = vec![Fault::Overtaken; ROUNDS as usize];
         store.writes.borrow_mut().extend(crowd);
-        let mut seen = Seen::<Imports>::default();
+        let mut seen = LastSeen::<Imports>::default();
         let decide = |imports: &mut Imports| {
             imports.count(NOW);
-            Change::Write(())
+            RecordChange::Write(())
         };
         let problem = change(&store, KEY, &mut seen, decide).await.unwrap_err();
         assert_eq!(problem.retry, crate::values::problem_types::Retry::Soon);

@@ -361,7 +361,10 @@ impl<'p, P: Ports> Outlook<'p, P> {
         let rules = tokio::time::timeout_at(until, self.rules_found(wanted)).await;
         let before = state.preflight.as_ref();
         // What could not be told stands as it stood.
-        let rules = rules.ok().flatten().unwrap_or_else(|| Rules::of(before));
+        let rules = rules
+            .ok()
+            .flatten()
+            .unwrap_or_else(|| RulesFound::of(before));
         let now = self.clock.now();
         let due = before.is_none_or(|preflight| is_due(preflight, now)) || rules.differ(before);
         if !due || tokio::time::Instant::now() + LEAST / 2 > until {
@@ -392,7 +395,7 @@ impl<'p, P: Ports> Outlook<'p, P> {
     }
 
     /// Returns what the rules on port 80 of the document's load balancers are found to do; `None` when that could not be told.
-    async fn rules_found(&self, wanted: &Wanted) -> Option<Rules> {
+    async fn rules_found(&self, wanted: &Wanted) -> Option<RulesFound> {
         let mut found: Vec<(String, Vec<&DnsName>)> = Vec::new();
         let mut leads_to = BTreeSet::new();
         let balancers = balancers(wanted);
@@ -435,7 +438,7 @@ impl<'p, P: Ports> Outlook<'p, P> {
             ),
         });
         let told: Vec<String> = told.collect();
-        Some(Rules {
+        Some(RulesFound {
             wrong: (!told.is_empty()).then(|| told.join("; ")),
             leads_to,
         })
@@ -580,7 +583,7 @@ impl<'p, P: Ports> Outlook<'p, P> {
 
 /// Notes that the challenges of an order were fetched with success: that was the day's look as well.
 pub(crate) fn checked(state: &mut State, now: OffsetDateTime) {
-    let rules = Rules::of(state.preflight.as_ref());
+    let rules = RulesFound::of(state.preflight.as_ref());
     state.preflight = Some(Preflight {
         at: whole_seconds(now),
         next: whole_seconds(now + in_a_day()),
@@ -592,14 +595,14 @@ pub(crate) fn checked(state: &mut State, now: OffsetDateTime) {
 
 /// What the rules on port 80 do with the challenge path.
 #[derive(Clone, Default, PartialEq, Eq, Debug)]
-struct Rules {
+struct RulesFound {
     /// What is not right about them.
     wrong: Option<String>,
     /// The target groups that they lead it to.
     leads_to: BTreeSet<String>,
 }
 
-impl Rules {
+impl RulesFound {
     fn of(preflight: Option<&Preflight>) -> Self {
         let seen = preflight.map(|it| Self {
             wrong: it.rule.clone(),
@@ -747,7 +750,7 @@ mod tests {
 
     #[test]
     fn another_function_behind_the_rule_is_a_change() {
-        let rules = |wrong: Option<&str>, group: &str| Rules {
+        let rules = |wrong: Option<&str>, group: &str| RulesFound {
             wrong: wrong.map(str::to_owned),
             leads_to: (group.split_whitespace().map(str::to_owned)).collect(),
         };

@@ -61,13 +61,13 @@ impl Strays {
 
 /// The certificates of the certificate manager that the records know.
 #[derive(Debug, Default)]
-pub(crate) struct Known {
+pub(crate) struct KnownArns {
     arns: BTreeSet<String>,
     /// The names of the records that cannot be read: what they know is not known.
     unread: BTreeSet<String>,
 }
 
-impl Known {
+impl KnownArns {
     /// Takes in what a record says, wherever it says it; `None` where it cannot be read.
     pub(crate) fn note(&mut self, name: &str, record: Option<&impl Serialize>) {
         match record.and_then(|record| serde_json::to_value(record).ok()) {
@@ -106,7 +106,7 @@ impl Known {
 pub(crate) struct Places {
     pub(crate) listeners: BTreeSet<ListenerArn>,
     pub(crate) regions: BTreeSet<String>,
-    pub(crate) known: Known,
+    pub(crate) known: KnownArns,
 }
 
 impl<P: Ports> Cycle<'_, P> {
@@ -252,7 +252,7 @@ mod tests {
     #[test]
     fn a_record_knows_an_arn_wherever_it_stands_alone() {
         let arn = |n: u32| format!("arn:aws:acm:eu-central-1:123456789012:certificate/{n}");
-        let mut known = Known::default();
+        let mut known = KnownArns::default();
         known.note(
             "shop",
             Some(&json!({

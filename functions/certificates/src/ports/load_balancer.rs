@@ -85,16 +85,16 @@ pub struct Rule {
     /// The lowest is asked first; `None` is the default rule, which comes last.
     pub priority: Option<u32>,
     /// When it holds.
-    pub conditions: Vec<Condition>,
+    pub conditions: Vec<RuleMatch>,
     /// What it does in the end: forward, redirect or answer.
-    pub action: Action,
+    pub action: RuleAction,
     /// Whether it asks who one is before.
     pub authenticates: bool,
 }
 
 /// A condition of a rule: one of the values must fit. `*` stands for any characters, `?` for one.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Condition {
+pub enum RuleMatch {
     /// `path-pattern`, by letter case.
     Path(Vec<String>),
     /// `host-header`, whatever the letter case.
@@ -118,7 +118,7 @@ pub enum Condition {
 
 /// What a rule does in the end.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Action {
+pub enum RuleAction {
     /// Forwards to target groups; those of weight 0 are left out.
     Forward(Vec<String>),
     /// Sends elsewhere; where to, as an address.

@@ -12,7 +12,7 @@ use crate::values::names::CertificateName;
 #[allow(async_fn_in_trait)] // one task drives a whole pass, so no future has to be `Send`
 pub trait Store {
     /// Returns the object, or `None` when the service said that there is none.
-    async fn read(&self, key: &str) -> Result<Option<Object>, StoreError>;
+    async fn read(&self, key: &str) -> Result<Option<StoredObject>, StoreError>;
 
     /// Writes the object and returns its new ETag.
     ///
@@ -32,12 +32,12 @@ pub trait Store {
     async fn delete_matching(&self, key: &str, etag: &str) -> Result<(), StoreError>;
 
     /// Lists every object under a prefix, to the last page.
-    async fn list(&self, prefix: &str) -> Result<Vec<Entry>, StoreError>;
+    async fn list(&self, prefix: &str) -> Result<Vec<ListedObject>, StoreError>;
 }
 
 /// An object as read.
 #[derive(Clone)]
-pub struct Object {
+pub struct StoredObject {
     /// Its content. May hold secrets: never logged.
     pub body: Vec<u8>,
     /// Its version, for [`Condition::Matches`].
@@ -46,7 +46,7 @@ pub struct Object {
 
 /// An object as listed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Entry {
+pub struct ListedObject {
     /// The whole key.
     pub key: String,
     /// Its version.

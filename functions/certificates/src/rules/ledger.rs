@@ -19,6 +19,7 @@ use crate::values::instant::{DAY, HOUR, rfc3339};
 use crate::values::names::DnsName;
 use crate::values::problem::{LONGEST_RETRY_AFTER, Problem};
 use crate::values::problem_types::Ours;
+use crate::values::text::abridged;
 
 impl RateLimit {
     /// Returns how long an empty bucket takes to fill.
@@ -101,7 +102,8 @@ impl RateLimits {
             .filter_map(|(kind, subject)| {
                 Some(Demand {
                     limit: self.of(kind)?,
-                    about: (kind == LimitKind::CertificatesPerNameSet).then(|| abridged(names)),
+                    about: (kind == LimitKind::CertificatesPerNameSet)
+                        .then(|| abridged(names.iter(), FIRST_NAMES)),
                     kind,
                     subject,
                     blocks: !replacement,
@@ -822,16 +824,6 @@ fn keep_longer(kept: &mut Option<Hold>, hold: Hold) {
 
 fn base(name: &str) -> &str {
     name.strip_prefix("*.").unwrap_or(name)
-}
-
-/// Names a set by its first names.
-fn abridged(names: &[DnsName]) -> String {
-    let first = names.iter().take(FIRST_NAMES).map(DnsName::as_str);
-    let first = first.collect::<Vec<_>>().join(", ");
-    match names.len().saturating_sub(FIRST_NAMES) {
-        0 => first,
-        more => format!("{first} and {more} more"),
-    }
 }
 
 /// Says a span of time in words that follow "per".

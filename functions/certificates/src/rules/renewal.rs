@@ -11,6 +11,7 @@ use crate::values::instant::{rfc3339, whole_seconds};
 use crate::values::lifetime::{SHORT, little};
 use crate::values::names::DnsName;
 use crate::values::problem::{Refusal, backoff};
+use crate::values::text::listed;
 
 /// What is to be done about a certificate's order, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,11 +64,14 @@ pub fn decide(situation: &Situation<'_>, force: bool) -> Decision {
         let minus: Vec<&str> = minus.map(DnsName::as_str).collect();
         let again = |name: &&str| state.missing.keys().any(|known| known.as_str() == *name);
         return order(match minus.is_empty() && plus.iter().all(again) {
-            true => format!("names that are missing are tried again: {}", listed(&plus)),
+            true => format!(
+                "names that are missing are tried again: {}",
+                listed_or_none(&plus)
+            ),
             false => format!(
                 "the domains changed (new: {}; gone: {})",
-                listed(&plus),
-                listed(&minus)
+                listed_or_none(&plus),
+                listed_or_none(&minus)
             ),
         });
     }
@@ -315,11 +319,11 @@ fn window_of(suggested: Suggested, held: &Held, luck: f64) -> Option<Window> {
     })
 }
 
-fn listed(names: &[&str]) -> String {
+fn listed_or_none(names: &[&str]) -> String {
     if names.is_empty() {
         "none".to_owned()
     } else {
-        names.join(", ")
+        listed(names)
     }
 }
 

@@ -2,12 +2,11 @@
 
 use schemars::Schema;
 use serde_json::{Value, json};
-use time::OffsetDateTime;
 
 use crate::contract::message::{Kind, Message, Said};
 use crate::contract::settings::WebhookFormat;
 use crate::contract::strict::schema_generator;
-use crate::values::instant::rfc3339;
+use crate::values::instant::{day, rfc3339};
 use crate::values::text::cut;
 
 /// Returns a message in one paragraph.
@@ -227,16 +226,6 @@ fn names(domains: &[String]) -> String {
         [first, second] => format!("{first}, {second}"),
         [first, rest @ ..] => format!("{first} and {} more", rest.len()),
     }
-}
-
-fn day(at: OffsetDateTime) -> String {
-    let at = at.to_offset(time::UtcOffset::UTC);
-    format!(
-        "{:04}-{:02}-{:02}",
-        at.year(),
-        u8::from(at.month()),
-        at.day()
-    )
 }
 
 fn in_slack(text: &str) -> String {

@@ -1,6 +1,7 @@
-//! Pure: what a policy of AWS IAM's language says of one request. Only what resource policies of ours use is understood; where a
-//! condition is not, the answer is "perhaps".
+//! Pure: what a policy of AWS IAM's language says of one request. Only what resource policies of
+//! ours use is understood; where a condition is not, the answer is "perhaps".
 
+use certificates::values::wildcard::fits;
 use serde_json::Value;
 
 /// A request that somebody might make.
@@ -153,41 +154,6 @@ fn texts(value: &Value) -> Vec<&str> {
         .collect()
 }
 
-/// Whether a text fits a pattern: `*` stands for any characters, `?` for one.
-pub(crate) fn fits(pattern: &str, text: &str) -> bool {
-    let Some((before, after)) = pattern.split_once('*') else {
-        return same(pattern, text);
-    };
-    let lead = before.chars().count();
-    let Some(start) = nth_boundary(text, lead) else {
-        return false;
-    };
-    same(before, &text[..start])
-        && text[start..]
-            .char_indices()
-            .map(|(at, _)| start + at)
-            .chain([text.len()])
-            .any(|at| fits(after, &text[at..]))
-}
-
-/// Returns where the character of this number begins, or the end of the text.
-fn nth_boundary(text: &str, number: usize) -> Option<usize> {
-    let mut ends = text.char_indices().map(|(at, _)| at).chain([text.len()]);
-    ends.nth(number)
-}
-
-fn same(pattern: &str, text: &str) -> bool {
-    let (mut wanted, mut given) = (pattern.chars(), text.chars());
-    loop {
-        match (wanted.next(), given.next()) {
-            (None, None) => return true,
-            (Some('?'), Some(_)) => {}
-            (Some(one), Some(other)) if one == other => {}
-            _ => return false,
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -207,23 +173,6 @@ mod tests {
             resource,
             principal: Principal::Role(OTHER),
             context,
-        }
-    }
-
-    #[test]
-    fn patterns_are_those_of_iam() {
-        for (pattern, text, expected) in [
-            ("*", "", true),
-            ("a*c", "abbc", true),
-            ("a*c", "abb", false),
-            ("a?c", "abc", true),
-            ("a?c", "ac", false),
-            ("*/x/*", "b/x/", true),
-            ("ü*", "üx", true),
-            ("a*b*c", "a-b-b-c", true),
-            ("abc", "abcd", false),
-        ] {
-            assert_eq!(fits(pattern, text), expected, "{pattern} {text}");
         }
     }
 

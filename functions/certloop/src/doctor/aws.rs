@@ -20,7 +20,7 @@ use time::OffsetDateTime;
 use super::Seen;
 use super::bucket::{Bucket, Expiry};
 use super::clock::Reading;
-use super::functions::{Configuration, Function};
+use super::functions::{Configuration, FoundFunction};
 use super::route::Balancer;
 use super::schedule::Schedule;
 
@@ -155,7 +155,7 @@ impl<'a> Look<'a> {
         }
     }
 
-    pub(crate) async fn function(&self, name: &str) -> Function {
+    pub(crate) async fn function(&self, name: &str) -> FoundFunction {
         let lambda = &self.lambda;
         let sent = OffsetDateTime::now_utc();
         let configured = async {
@@ -174,7 +174,7 @@ impl<'a> Look<'a> {
             lambda.get_policy().function_name(name).send(),
         );
         let text = |value: Option<String>| value.unwrap_or_default();
-        Function {
+        FoundFunction {
             name: name.to_owned(),
             configuration: unless("GetFunctionConfiguration", configuration, NOT_FOUND).map(|it| {
                 let it = it?;

@@ -10,7 +10,7 @@ use crate::words::counted;
 
 /// What was read of a function.
 #[derive(Debug)]
-pub(crate) struct Function {
+pub(crate) struct FoundFunction {
     pub(crate) name: String,
     /// `None` where there is none of the name.
     pub(crate) configuration: Seen<Option<Configuration>>,
@@ -43,7 +43,7 @@ pub(crate) struct Configuration {
     pub(crate) modified: String,
 }
 
-impl Function {
+impl FoundFunction {
     /// Returns the configuration, where it is known.
     pub(crate) fn known(&self) -> Option<&Configuration> {
         self.configuration.as_ref().ok().and_then(Option::as_ref)
@@ -80,8 +80,8 @@ const CHALLENGE: Needs = Needs {
 
 /// Judges both, and the alias by which renew only looks: the version that it stands for.
 pub(crate) fn judge(
-    renew: &Function,
-    challenge: Option<&Function>,
+    renew: &FoundFunction,
+    challenge: Option<&FoundFunction>,
     view: &Seen<Option<String>>,
     bucket: &str,
     names: &Names,
@@ -102,7 +102,7 @@ pub(crate) fn judge(
     findings
 }
 
-fn configured(function: &Function, needs: &Needs, bucket: &str) -> Vec<Finding> {
+fn configured(function: &FoundFunction, needs: &Needs, bucket: &str) -> Vec<Finding> {
     let (about, name) = (needs.about, &function.name);
     let found = match &function.configuration {
         Ok(Some(found)) => found,
@@ -186,7 +186,7 @@ fn configured(function: &Function, needs: &Needs, bucket: &str) -> Vec<Finding> 
     findings
 }
 
-fn reserved(function: &Function, needs: &Needs) -> Option<Finding> {
+fn reserved(function: &FoundFunction, needs: &Needs) -> Option<Finding> {
     let (about, name) = (needs.about, &function.name);
     let free = format!("aws lambda delete-function-concurrency --function-name {name}");
     match &function.reserved {
@@ -222,7 +222,7 @@ fn reserved(function: &Function, needs: &Needs) -> Option<Finding> {
 }
 
 /// Whether EventBridge may invoke renew for documents that are put.
-fn documents(renew: &Function, names: &Names) -> Option<Finding> {
+fn documents(renew: &FoundFunction, names: &Names) -> Option<Finding> {
     const ABOUT: &str = "permissions";
     let arn = &renew.known()?.arn;
     let source = names.document_rule(arn)?;
@@ -239,14 +239,14 @@ fn documents(renew: &Function, names: &Names) -> Option<Finding> {
 }
 
 /// Whether load balancers may invoke challenge for a target group.
-pub(crate) fn challenged(challenge: &Function, group: &str) -> Option<Finding> {
+pub(crate) fn challenged(challenge: &FoundFunction, group: &str) -> Option<Finding> {
     const ABOUT: &str = "permissions";
     let arn = &challenge.known()?.arn;
     Some(match may_invoke(&challenge.policy, "elasticloadbalancing.amazonaws.com", group, arn) {
-        Ok(Is::Yes) => finding::ok(ABOUT, format!("the load balancer may invoke challenge for {}", short(group))),
+        Ok(Is::Yes) => finding::ok(ABOUT, format!("the load balancer may invoke challenge for {}", group_name(group))),
         Ok(Is::Perhaps) => finding::unknown(
             ABOUT,
-            format!("whether the load balancer may invoke challenge for {} hangs on conditions that are not understood here", short(group)),
+            format!("whether the load balancer may invoke challenge for {} hangs on conditions that are not understood here", group_name(group)),
         ),
         Ok(Is::No) => finding::wrong(
             ABOUT,
@@ -256,14 +256,14 @@ pub(crate) fn challenged(challenge: &Function, group: &str) -> Option<Finding> {
             "terraform apply; or aws lambda add-permission --function-name {} --statement-id load-balancer-{} --action lambda:InvokeFunction \
              --principal elasticloadbalancing.amazonaws.com --source-arn {group}",
             challenge.name,
-            short(group).replace('/', "-"),
+            group_name(group).replace('/', "-"),
         )),
         Err(error) => finding::could_not_tell(ABOUT, "who may invoke challenge", "lambda:GetPolicy", error),
     })
 }
 
 /// Whether load balancers may surely invoke challenge for a target group: then it is challenge's, and not that of another function.
-pub(crate) fn is_of_challenge(challenge: &Function, group: &str) -> bool {
+pub(crate) fn is_of_challenge(challenge: &FoundFunction, group: &str) -> bool {
     let arn = challenge
         .known()
         .map(|known| known.arn.as_str())
@@ -278,7 +278,7 @@ pub(crate) fn is_of_challenge(challenge: &Function, group: &str) -> bool {
 }
 
 /// Returns what follows `targetgroup/`.
-fn short(group: &str) -> &str {
+fn group_name(group: &str) -> &str {
     group
         .rsplit_once(":targetgroup/")
         .map_or(group, |(_, name)| name)
@@ -344,8 +344,8 @@ mod tests {
     const ARN: &str = "arn:aws:lambda:us-east-1:123456789012:function:certloop-renew";
     const GROUP: &str = "arn:aws:elasticloadbalancing:us-east-1:123456789012:targetgroup/certloop-1/0123456789abcdef";
 
-    fn function(statements: Value) -> Function {
-        Function {
+    fn function(statements: Value) -> FoundFunction {
+        FoundFunction {
             name: "certloop-renew".to_owned(),
             configuration: Ok(Some(Configuration {
                 arn: ARN.to_owned(),
@@ -365,7 +365,7 @@ mod tests {
         }
     }
 
-    fn renew() -> Function {
+    fn renew() -> FoundFunction {
         function(json!([{
             "Effect": "Allow", "Principal": {"Service": "events.amazonaws.com"}, "Action": "lambda:InvokeFunction", "Resource": ARN,
             "Condition": {
@@ -375,7 +375,7 @@ mod tests {
         }]))
     }
 
-    fn change(how: impl FnOnce(&mut Configuration)) -> Function {
+    fn change(how: impl FnOnce(&mut Configuration)) -> FoundFunction {
         let mut changed = renew();
         if let Ok(Some(found)) = &mut changed.configuration {
             how(found);
@@ -383,7 +383,7 @@ mod tests {
         changed
     }
 
-    fn judged(renew: &Function) -> Vec<(Verdict, String)> {
+    fn judged(renew: &FoundFunction) -> Vec<(Verdict, String)> {
         let latest = Ok(Some("$LATEST".to_owned()));
         let found = judge(
             renew,
@@ -437,7 +437,7 @@ mod tests {
                 "is Failed",
             ),
             (
-                Function {
+                FoundFunction {
                     reserved: Ok(Some(0)),
                     ..renew()
                 },
@@ -445,7 +445,7 @@ mod tests {
                 "switched off",
             ),
             (
-                Function {
+                FoundFunction {
                     reserved: Ok(Some(1)),
                     ..renew()
                 },
@@ -453,7 +453,7 @@ mod tests {
                 "1 times at once",
             ),
             (
-                Function {
+                FoundFunction {
                     policy: Ok(None),
                     ..renew()
                 },
@@ -461,7 +461,7 @@ mod tests {
                 "EventBridge may not invoke",
             ),
             (
-                Function {
+                FoundFunction {
                     configuration: Ok(None),
                     ..renew()
                 },
@@ -508,7 +508,7 @@ mod tests {
             message: "no".to_owned(),
             status: Some(403),
         };
-        let blind = Function {
+        let blind = FoundFunction {
             policy: Err(denied),
             ..renew()
         };

@@ -86,7 +86,8 @@ async fn examine(
         asked,
     );
     let now = OffsetDateTime::now_utc();
-    let role = |function: &functions::Function| function.known().map(|known| known.role.clone());
+    let role =
+        |function: &functions::FoundFunction| function.known().map(|known| known.role.clone());
     let (renew_role, challenge_role) = (role(&renew), challenge.as_ref().and_then(role));
 
     let mut findings = bucket::judge(
@@ -297,7 +298,7 @@ async fn passes(
 async fn routes(
     look: &Look<'_>,
     told: &Inventory,
-    challenge: Option<&functions::Function>,
+    challenge: Option<&functions::FoundFunction>,
 ) -> Vec<Finding> {
     let mut findings = Vec::new();
     let mut groups = std::collections::BTreeSet::new();

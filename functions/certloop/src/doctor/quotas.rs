@@ -2,7 +2,7 @@
 
 use certificates::pass::ledgers::LimitsLeft;
 
-use super::route::{Balancer, short};
+use super::route::{Balancer, balancer_name};
 use super::{Finding, finding};
 use crate::words::{counted, minute};
 
@@ -72,7 +72,7 @@ pub(crate) fn judge(left: &LimitsLeft) -> Vec<Finding> {
 
 /// Judges how full a load balancer is.
 pub(crate) fn certificates(balancer: &Balancer) -> Finding {
-    let name = short(&balancer.arn);
+    let name = balancer_name(&balancer.arn);
     let held = match &balancer.held {
         Ok(held) => held,
         Err(error) => {

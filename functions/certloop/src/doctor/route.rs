@@ -7,6 +7,7 @@ use certificates::ports::load_balancer::{Holding, RuledListener};
 use certificates::rules::challenge_path::{self, Finding as Rule};
 use certificates::values::arn::{ListenerArn, LoadBalancerArn, TargetGroupArn};
 use certificates::values::names::DnsName;
+use certificates::values::text::abridged;
 
 use super::{Finding, Seen, finding};
 use crate::words::counted;
@@ -66,7 +67,7 @@ pub(crate) fn judge(
     names: &BTreeSet<String>,
 ) -> (Vec<Finding>, BTreeSet<String>) {
     let mut groups = BTreeSet::new();
-    let name = short(&balancer.arn);
+    let name = balancer_name(&balancer.arn);
     let blind = |error| {
         let what = format!("where challenges lead on {name}");
         let permission = "elasticloadbalancing:DescribeLoadBalancers, DescribeListeners, DescribeRules and DescribeTargetGroups";
@@ -78,7 +79,7 @@ pub(crate) fn judge(
                 ABOUT,
                 format!(
                     "the load balancer {name} does not exist any more, and {} are to be served there",
-                    few(names.iter())
+                    abridged(names.iter(), 3)
                 ),
             );
             return (vec![gone.with("other targets: certloop edit NAME")], groups);
@@ -126,7 +127,7 @@ pub(crate) fn judge(
             let (found, repair) = words.split_once("; to repair it: ").unwrap_or((&words, ""));
             let found = finding::wrong(
                 ABOUT,
-                format!("{name}, for {}: {found}", few(names.into_iter())),
+                format!("{name}, for {}: {found}", abridged(names.into_iter(), 3)),
             );
             match repair {
                 "" => found,
@@ -153,24 +154,14 @@ pub(crate) fn judge(
 }
 
 /// Returns `app/<name>`.
-pub(crate) fn short(arn: &LoadBalancerArn) -> String {
+pub(crate) fn balancer_name(arn: &LoadBalancerArn) -> String {
     let parts: Vec<&str> = arn.as_str().rsplit('/').collect();
     format!("app/{}", parts.get(1).unwrap_or(&arn.as_str()))
 }
 
-/// Returns the first three, and how many more there are.
-fn few<'n>(names: impl ExactSizeIterator<Item = &'n String>) -> String {
-    let more = names.len().saturating_sub(3);
-    let first: Vec<&str> = names.take(3).map(String::as_str).collect();
-    match more {
-        0 => first.join(", "),
-        more => format!("{} and {more} more", first.join(", ")),
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use certificates::ports::load_balancer::{Action, Condition, Rule as ListenerRule};
+    use certificates::ports::load_balancer::{Rule as ListenerRule, RuleAction, RuleMatch};
     use certificates::values::problem::ServiceError;
 
     use super::super::Verdict;
@@ -180,7 +171,7 @@ mod tests {
         "arn:aws:elasticloadbalancing:us-east-1:123456789012:loadbalancer/app/web/0123456789abcdef";
     const GROUP: &str = "arn:aws:elasticloadbalancing:us-east-1:123456789012:targetgroup/certloop-1/0123456789abcdef";
 
-    fn rule(priority: Option<u32>, conditions: Vec<Condition>, action: Action) -> ListenerRule {
+    fn rule(priority: Option<u32>, conditions: Vec<RuleMatch>, action: RuleAction) -> ListenerRule {
         ListenerRule {
             arn: format!("rule-{priority:?}"),
             priority,
@@ -191,17 +182,17 @@ mod tests {
     }
 
     fn balancer(with_rule: bool) -> Balancer {
-        let path = Condition::Path(vec!["/.well-known/acme-challenge/*".to_owned()]);
+        let path = RuleMatch::Path(vec!["/.well-known/acme-challenge/*".to_owned()]);
         let mut rules = vec![rule(
             None,
             Vec::new(),
-            Action::FixedResponse("404".to_owned()),
+            RuleAction::FixedResponse("404".to_owned()),
         )];
         if with_rule {
             rules.push(rule(
                 Some(1),
                 vec![path],
-                Action::Forward(vec![GROUP.to_owned()]),
+                RuleAction::Forward(vec![GROUP.to_owned()]),
             ));
         }
         Balancer {

@@ -13,7 +13,7 @@ use time::{Duration, OffsetDateTime};
 use crate::status::{Health, Serving, command, is_running_out, name_of, to_be_served};
 use crate::words::{minute, span};
 
-use super::words::{Count, Instant, Seen, Text, what_helps};
+use super::words::{Figure, Instant, Relative, Text, what_helps};
 
 /// So many domains are shown; the rest is folded.
 const DOMAINS: usize = 4;
@@ -103,7 +103,11 @@ fn life(out: &mut String, standing: &Standing, now: OffsetDateTime) {
             (false, true) => "Renewal was due",
             (false, false) => "Renewal",
         };
-        let _ = writeln!(out, "<p class=\"quiet\">{words} {}</p>", Seen { at, now });
+        let _ = writeln!(
+            out,
+            "<p class=\"quiet\">{words} {}</p>",
+            Relative { at, now }
+        );
     }
 }
 
@@ -230,7 +234,7 @@ fn trouble(out: &mut String, standing: &Standing, health: Health, now: OffsetDat
             "<p>Without <b class=\"f\">{}</b>: {} (next attempt {})</p>",
             Text(&missing.domain),
             Text(&missing.problem.detail),
-            Seen { at: next, now }
+            Relative { at: next, now }
         );
     }
     if !standing.revoking.is_empty() {
@@ -244,7 +248,7 @@ fn trouble(out: &mut String, standing: &Standing, health: Health, now: OffsetDat
     if let Some(problem) = problem {
         let _ = write!(out, "<p class=\"quiet\">{}", what_follows(problem));
         if let Some(at) = standing.next_attempt {
-            let _ = write!(out, " Next attempt: {}.", Seen { at, now });
+            let _ = write!(out, " Next attempt: {}.", Relative { at, now });
         }
         let _ = writeln!(out, " <code class=\"f\">{}</code></p>", Text(&problem.kind));
     }
@@ -363,7 +367,7 @@ fn facts(out: &mut String, standing: &Standing, now: OffsetDateTime) {
             SeenBy::Handshake => "seen by a handshake",
             SeenBy::Held => "held by its targets",
         };
-        let at = Seen { at: served.at, now };
+        let at = Relative { at: served.at, now };
         fact(
             "Served",
             &format_args!("{}, {how} {at}", Text(&served.serial)),
@@ -400,10 +404,10 @@ fn targets_in_a_line(targets: &[TargetStanding]) -> String {
         return "No targets".to_owned();
     }
     let several = if total == 1 { "" } else { "s" };
-    let mut line = format!("{} target{several}", Count(total as u64));
+    let mut line = format!("{} target{several}", Figure(total as u64));
     let mut words: Vec<(&str, usize)> = Vec::new();
     for target in targets {
-        let word = short(target);
+        let word = in_a_word(target);
         match words.iter_mut().find(|(known, _)| *known == word) {
             Some((_, count)) => *count += 1,
             None => words.push((word, 1)),
@@ -419,7 +423,7 @@ fn targets_in_a_line(targets: &[TargetStanding]) -> String {
         several => {
             for (index, (word, count)) in several.iter().enumerate() {
                 let mark = if index == 0 { ":" } else { "," };
-                let _ = write!(line, "{mark} {} {word}", Count(*count as u64));
+                let _ = write!(line, "{mark} {} {word}", Figure(*count as u64));
             }
         }
     }
@@ -434,7 +438,7 @@ fn is_not_as_wanted(target: &TargetStanding) -> bool {
         || target.trusted == Some(false)
 }
 
-fn short(target: &TargetStanding) -> &'static str {
+fn in_a_word(target: &TargetStanding) -> &'static str {
     match (target.entry.state, target.entry.proved, target.trusted) {
         (_, Some(false), _) => "not proved",
         (_, _, Some(false)) => "not trusted",
@@ -450,9 +454,9 @@ fn short(target: &TargetStanding) -> &'static str {
 fn target_in_words(out: &mut String, target: &TargetStanding, now: OffsetDateTime) {
     let named = name_of(&target.entry);
     let _ = write!(out, "{}", Text(&named));
-    let _ = write!(out, ": {}", short(target));
+    let _ = write!(out, ": {}", in_a_word(target));
     if let Some(checked) = target.checked_at {
-        let _ = write!(out, " (looked at {})", Seen { at: checked, now });
+        let _ = write!(out, " (looked at {})", Relative { at: checked, now });
     }
     if let Some(detail) = &target.detail {
         let _ = write!(out, ": {}", Text(detail));

@@ -25,7 +25,7 @@ use crate::status::{Health, Serving, by_urgency};
 use crate::words::span;
 
 use self::certificate::card;
-use self::words::{Count, Instant, Seen, Text, what_helps};
+use self::words::{Figure, Instant, Relative, Text, what_helps};
 
 const STYLE: &str = include_str!("page.css");
 const SCRIPT: &str = include_str!("page.js");
@@ -276,7 +276,7 @@ fn summary(
             out,
             "<p class=\"note\">First to end: <a href=\"#certificate-{0}\">{0}</a>, {1}.</p>",
             Text(name),
-            Seen { at: end, now }
+            Relative { at: end, now }
         );
     }
     if inventory.certificates.len() < inventory.total {
@@ -371,7 +371,7 @@ fn limits(limits: &LimitsLeft, now: OffsetDateTime) -> Vec<String> {
                 "<p class=\"f\"><b>{}</b> wants <b>{}</b> left alone; that ends {}: {}</p>",
                 Text(authority),
                 Text(subject),
-                Seen {
+                Relative {
                     at: hold.until,
                     now
                 },
@@ -388,7 +388,7 @@ fn strained(limits: &LimitsLeft, now: OffsetDateTime) -> Vec<String> {
     let mut entries = Vec::new();
     let is_strained = |left: u32, of: u32| u64::from(left) * 5 <= u64::from(of);
     let next = |next: Option<OffsetDateTime>| {
-        let told = next.map(|at| format!(". The next: {}", Seen { at, now }));
+        let told = next.map(|at| format!(". The next: {}", Relative { at, now }));
         told.unwrap_or_default()
     };
     for (authority, left) in &limits.authorities {
@@ -396,8 +396,8 @@ fn strained(limits: &LimitsLeft, now: OffsetDateTime) -> Vec<String> {
             entries.push(format!(
                 "<p class=\"f\"><b>{}</b>: {} of {} left for {}, per {}{}</p>",
                 Text(authority),
-                Count(left.left.into()),
-                Count(left.of.into()),
+                Figure(left.left.into()),
+                Figure(left.of.into()),
                 Text(&of_what(left)),
                 span(Duration::seconds(
                     left.seconds.try_into().unwrap_or(i64::MAX)
@@ -411,8 +411,8 @@ fn strained(limits: &LimitsLeft, now: OffsetDateTime) -> Vec<String> {
             entries.push(format!(
                 "<p class=\"f\"><b>Certificate manager in {}</b>: {} of {} imports left in a year{}</p>",
                 Text(region),
-                Count(left.left.into()),
-                Count(left.of.into()),
+                Figure(left.left.into()),
+                Figure(left.of.into()),
                 next(left.next_at)
             ));
         }
@@ -431,7 +431,7 @@ fn of_what(left: &Left) -> String {
 }
 
 fn counted(count: usize) -> String {
-    Count(count as u64).to_string()
+    Figure(count as u64).to_string()
 }
 
 #[cfg(test)]

@@ -39,12 +39,12 @@ fn turns_the_text(character: char) -> bool {
 pub(super) struct Instant(pub(super) OffsetDateTime);
 
 /// The same behind how far off it is: `in 3 days, 2026-03-04 09:20 UTC`.
-pub(super) struct Seen {
+pub(super) struct Relative {
     pub(super) at: OffsetDateTime,
     pub(super) now: OffsetDateTime,
 }
 
-impl fmt::Display for Seen {
+impl fmt::Display for Relative {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(out, "{}, {}", relative(self.at, self.now), Instant(self.at))
     }
@@ -65,9 +65,9 @@ impl fmt::Display for Instant {
 }
 
 /// A number with its thousands set apart.
-pub(super) struct Count(pub(super) u64);
+pub(super) struct Figure(pub(super) u64);
 
-impl fmt::Display for Count {
+impl fmt::Display for Figure {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         let digits = self.0.to_string();
         for (index, digit) in digits.char_indices() {
@@ -130,7 +130,7 @@ mod tests {
             (5000, "5,000"),
             (1234567, "1,234,567"),
         ] {
-            assert_eq!(Count(count).to_string(), wanted);
+            assert_eq!(Figure(count).to_string(), wanted);
         }
     }
 }

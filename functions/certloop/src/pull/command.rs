@@ -12,7 +12,7 @@ use thiserror::Error;
 use tokio::time::Instant;
 
 use super::wanted::Facts;
-use super::{Options, instant};
+use super::{PullOptions, instant};
 
 /// How a command failed.
 #[derive(Debug, Error)]
@@ -32,7 +32,7 @@ pub(super) enum CommandFailure {
 pub(super) async fn run(
     command: &str,
     facts: &Facts,
-    options: &Options,
+    options: &PullOptions,
     directory: &Path,
 ) -> Result<(), CommandFailure> {
     let mut child = Command::new("sh")

@@ -13,7 +13,7 @@ use time::OffsetDateTime;
 use zeroize::Zeroizing;
 
 use super::wanted::{BUNDLE, CERT, FULLCHAIN, Facts, NAMES, Pems};
-use super::{Options, PullError};
+use super::{PullError, PullOptions};
 
 /// The directory, for as long as nobody else may work on it.
 pub(super) struct Directory {
@@ -81,7 +81,7 @@ impl Directory {
     }
 
     /// Makes the five names lead to these contents; returns whether anything was to be changed.
-    pub(super) fn put(&self, pems: &Pems, options: &Options) -> Result<bool, PullError> {
+    pub(super) fn put(&self, pems: &Pems, options: &PullOptions) -> Result<bool, PullError> {
         let places = self.places()?;
         let linked = places.iter().all(|(_, place)| *place == Place::Linked);
         let current = self.current()?;
@@ -172,7 +172,7 @@ impl Directory {
     }
 
     /// Whether a set is what would be written, to the last byte and bit.
-    fn holds(&self, version: &str, pems: &Pems, options: &Options) -> Result<bool, PullError> {
+    fn holds(&self, version: &str, pems: &Pems, options: &PullOptions) -> Result<bool, PullError> {
         for (name, content, secret) in pems.files() {
             let path = self.inner.join(version).join(name);
             let read = || -> io::Result<bool> {
@@ -204,7 +204,7 @@ impl Directory {
     }
 
     /// Writes a set aside and returns what it is called.
-    fn write(&self, pems: &Pems, options: &Options) -> Result<String, PullError> {
+    fn write(&self, pems: &Pems, options: &PullOptions) -> Result<String, PullError> {
         let version = self.make_set(&pems.serial)?;
         let set = self.inner.join(&version);
         for (name, content, secret) in pems.files() {
@@ -347,7 +347,7 @@ fn is_plain(name: &str) -> bool {
         && ![CURRENT, OWED].contains(&name)
 }
 
-fn mode(secret: bool, options: &Options) -> u32 {
+fn mode(secret: bool, options: &PullOptions) -> u32 {
     match secret {
         true => options.mode.bits(),
         false => 0o644,

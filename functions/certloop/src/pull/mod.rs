@@ -47,7 +47,7 @@ use owner::{Mode, Owner};
 
 /// What to pull, and what to make of it.
 #[derive(Clone, Debug)]
-struct Options {
+struct PullOptions {
     /// Which certificate.
     name: CertificateName,
     /// Where its files are to be; made where it is missing.
@@ -68,7 +68,7 @@ pub(crate) async fn run(
     asked: &cli::Pull,
     json: bool,
 ) -> Result<Ends, Trouble> {
-    let options = Options {
+    let options = PullOptions {
         name: asked.name.clone(),
         directory: asked.to.clone(),
         command: asked.exec.clone(),
@@ -321,14 +321,14 @@ impl PullError {
 }
 
 /// Brings the files of a certificate up to date and, if that changed anything, runs the command.
-async fn pull(store: &impl Store, options: &Options) -> Result<Outcome, PullError> {
+async fn pull(store: &impl Store, options: &PullOptions) -> Result<Outcome, PullError> {
     let now = OffsetDateTime::now_utc();
     let wanted = wanted::find(store, &options.name, now).await?;
     take_up(options, &wanted, now).await
 }
 
 async fn take_up(
-    options: &Options,
+    options: &PullOptions,
     wanted: &Wanted,
     now: OffsetDateTime,
 ) -> Result<Outcome, PullError> {

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use certificates::ports::store::{
-    Condition, Entry, Object, Store, StoreError, state_key, vault_key,
+    Condition, ListedObject, Store, StoreError, StoredObject, state_key, vault_key,
 };
 use certificates::records::vault::VaultEntry;
 use certificates::values::chain::{Chain, check_issued};
@@ -92,11 +92,11 @@ impl Memory {
 }
 
 impl Store for Memory {
-    async fn read(&self, key: &str) -> Result<Option<Object>, StoreError> {
+    async fn read(&self, key: &str) -> Result<Option<StoredObject>, StoreError> {
         self.refuse("read", key)?;
         let body = self.objects.borrow().get(key).cloned();
         let etag = String::new();
-        Ok(body.map(|body| Object { body, etag }))
+        Ok(body.map(|body| StoredObject { body, etag }))
     }
 
     async fn write(&self, _: &str, _: Vec<u8>, _: Condition<'_>) -> Result<String, StoreError> {
@@ -111,11 +111,11 @@ impl Store for Memory {
         panic!("pull deletes nothing")
     }
 
-    async fn list(&self, prefix: &str) -> Result<Vec<Entry>, StoreError> {
+    async fn list(&self, prefix: &str) -> Result<Vec<ListedObject>, StoreError> {
         self.refuse("list", prefix)?;
         let objects = self.objects.borrow();
         let keys = objects.keys().filter(|key| key.starts_with(prefix));
-        let entry = |key: &String| Entry {
+        let entry = |key: &String| ListedObject {
             key: key.clone(),
             etag: String::new(),
         };
@@ -163,8 +163,8 @@ fn name() -> CertificateName {
 }
 
 /// A directory that is not there yet, in one that goes with the test.
-fn options(host: &TempDir, command: Option<&str>) -> Options {
-    Options {
+fn options(host: &TempDir, command: Option<&str>) -> PullOptions {
+    PullOptions {
         name: name(),
         directory: host.path().join("tls"),
         command: command.map(str::to_owned),
@@ -379,7 +379,7 @@ async fn a_command_that_fails_brings_the_old_files_back_and_is_run_on_them() {
     assert_eq!(runs(&host), "01 02 01 02 01");
 
     // Whoever mends the command has it run with the next pull.
-    let mended = Options {
+    let mended = PullOptions {
         command: Some(NOTE.to_owned()),
         ..options.clone()
     };
@@ -513,7 +513,7 @@ async fn files_that_were_there_before_are_left_at_one_instant_and_can_come_back(
     );
     assert!(!directory.join("bundle.pem").exists());
 
-    let working = Options {
+    let working = PullOptions {
         command: None,
         ..options.clone()
     };
@@ -525,8 +525,8 @@ async fn files_that_were_there_before_are_left_at_one_instant_and_can_come_back(
 async fn nothing_of_anybody_elses_is_touched() {
     let store = Memory::default();
     store.serve(&issue(1));
-    type Place<'p> = (&'p str, &'p dyn Fn(&Path));
-    let places: [Place<'_>; 4] = [
+    type Spot<'p> = (&'p str, &'p dyn Fn(&Path));
+    let places: [Spot<'_>; 4] = [
         ("a link to ../elsewhere", &|directory| {
             symlink("../elsewhere", directory.join("cert.pem")).unwrap();
         }),
@@ -591,7 +591,7 @@ async fn a_death_at_any_step_leaves_one_set_and_the_next_run_repairs() {
                 fs::write(directory.join("privkey.pem"), &*first.key.to_pem()).unwrap();
             } else if begun {
                 store.serve(&first);
-                let quiet = Options {
+                let quiet = PullOptions {
                     command: None,
                     ..options.clone()
                 };

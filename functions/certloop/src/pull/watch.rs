@@ -8,7 +8,7 @@ use certificates::ports::store::Store;
 use time::OffsetDateTime;
 use tokio::time::Instant;
 
-use super::{Options, Outcome, PullError, take_up, wanted};
+use super::{Outcome, PullError, PullOptions, take_up, wanted};
 
 /// Pulls every so often, up to a fifth later, and tells what came of each run.
 ///
@@ -16,7 +16,7 @@ use super::{Options, Outcome, PullError, take_up, wanted};
 /// at once but after 5, 10, 20 minutes and so on, a day at most; another one is. There is nothing to end well: every step may be the last.
 pub(super) async fn watch(
     store: &impl Store,
-    options: &Options,
+    options: &PullOptions,
     every: Duration,
     mut tell: impl FnMut(Result<Outcome, PullError>),
 ) -> Infallible {

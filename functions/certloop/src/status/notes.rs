@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use certificates::invocation::status::Inventory;
 use certificates::pass::ledgers::LimitsLeft;
+use certificates::values::text::abridged;
 use time::OffsetDateTime;
 
 use crate::terminal::{Ink, Screen};
@@ -14,12 +15,15 @@ pub(super) fn rendered(inventory: &Inventory, now: OffsetDateTime, screen: Scree
     let mut notes = limits(&inventory.limits, now);
     notes.extend(untold(inventory));
     if !inventory.removing.is_empty() {
-        notes.push(format!("being removed: {}", listed(&inventory.removing)));
+        notes.push(format!(
+            "being removed: {}",
+            abridged(inventory.removing.iter(), LISTED)
+        ));
     }
     if let Some(first) = inventory.orphans.first() {
         notes.push(format!(
             "without a document: {}; certloop remove {first} takes it off everywhere",
-            listed(&inventory.orphans)
+            abridged(inventory.orphans.iter(), LISTED)
         ));
     }
     let mut text = String::new();
@@ -100,15 +104,6 @@ fn untold(inventory: &Inventory) -> Vec<String> {
 /// A fifth or less.
 fn is_little(left: u32, of: u32) -> bool {
     u64::from(left) * 5 <= u64::from(of)
-}
-
-fn listed(names: &[String]) -> String {
-    let shown = names.iter().take(LISTED).map(String::as_str);
-    let shown = shown.collect::<Vec<_>>().join(", ");
-    match names.len().saturating_sub(LISTED) {
-        0 => shown,
-        more => format!("{shown} and {more} more"),
-    }
 }
 
 const LISTED: usize = 10;

@@ -1,8 +1,8 @@
 //! The one way to the authority: an [`HttpClient`] that adds what instant-acme leaves out.
 //!
-//! The platform's roots beside a configured one, a timeout on every call, the status and `Retry-After` of refusals (the
-//! library's `Problem` drops them), a pool of nonces that answers `HEAD newNonce`, our User-Agent (RFC 8555 section 6.1) and a
-//! count of requests.
+//! The platform's roots beside a configured one, a timeout on every call, the status and
+//! `Retry-After` of refusals (the library's `Problem` drops them), a pool of nonces that answers
+//! `HEAD newNonce`, our User-Agent (RFC 8555 section 6.1) and a count of requests.
 
 use std::error::Error as _;
 use std::future::Future;
@@ -15,18 +15,18 @@ use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Bytes;
 use hyper::header::{HeaderMap, HeaderValue, USER_AGENT};
 use hyper::{Method, Request, Response, StatusCode};
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_rustls::HttpsConnector;
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::TokioExecutor;
 use instant_acme::{BodyWrapper, BytesResponse, Error, HttpClient};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::RootCertStore;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use time::OffsetDateTime;
 use tokio::sync::Notify;
 
 use super::answer::{of_problem, refusal, retry_after};
+use crate::adapters::network::{Schemes, https_client};
 use crate::values::problem::{Refusal, UNSPECIFIED};
 
 /// A connection pool to one authority, shared by all its orders.
@@ -50,25 +50,10 @@ struct CachedDirectory {
 
 impl Wire {
     pub(super) fn new(roots: RootCertStore) -> Result<Self, Refusal> {
-        let config = ClientConfig::builder_with_provider(Arc::new(
-            rustls::crypto::aws_lc_rs::default_provider(),
-        ))
-        .with_safe_default_protocol_versions()
-        .map_err(|error| unreachable_because(format!("TLS cannot be set up: {error}")))?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-        let mut tcp = HttpConnector::new();
-        tcp.enforce_http(false);
-        tcp.set_connect_timeout(Some(CONNECT));
-        let connector = HttpsConnectorBuilder::new()
-            .with_tls_config(config)
-            .https_only()
-            .enable_http1()
-            .wrap_connector(tcp);
+        let http = https_client(roots, Schemes::Https)
+            .map_err(|error| unreachable_because(format!("TLS cannot be set up: {error}")))?;
         Ok(Self {
-            http: Client::builder(TokioExecutor::new())
-                .pool_idle_timeout(POOL_IDLE)
-                .build(connector),
+            http,
             nonces: Mutex::default(),
             directory: Mutex::default(),
             requests: AtomicU64::new(0),
@@ -82,7 +67,8 @@ impl Wire {
         self.requests.load(Ordering::Relaxed)
     }
 
-    /// Answers from memory what need not be asked: the directory, and a nonce that an earlier answer brought.
+    /// Answers from memory what need not be asked: the directory, and a nonce that an earlier
+    /// answer brought.
     async fn remembered_answer(
         &self,
         request: &Request<BodyWrapper<Bytes>>,
@@ -106,7 +92,8 @@ impl Wire {
         Some(response)
     }
 
-    /// Takes a nonce out of the pool. While others are asking, each of their answers brings one: that is worth a moment's wait.
+    /// Takes a nonce out of the pool. While others are asking, each of their answers brings one:
+    /// that is worth a moment's wait.
     async fn next_nonce(&self) -> Option<String> {
         let until = tokio::time::Instant::now() + NONCE_PATIENCE;
         loop {
@@ -137,10 +124,10 @@ impl Wire {
     fn keep_directory(&self, url: String, body: &Bytes) {
         #[derive(Deserialize)]
         #[serde(rename_all = "camelCase")]
-        struct Directory {
+        struct NewNonce {
             new_nonce: String,
         }
-        if let Ok(Directory { new_nonce }) = serde_json::from_slice(body) {
+        if let Ok(NewNonce { new_nonce }) = serde_json::from_slice(body) {
             let directory = CachedDirectory {
                 url,
                 body: body.clone(),
@@ -291,7 +278,7 @@ impl HttpClient for Exchange {
             }
             wire.requests.fetch_add(1, Ordering::Relaxed);
             let sent = {
-                let _under_way = UnderWay::count(&wire);
+                let _under_way = InFlight::count(&wire);
                 wire.send(request).await
             };
             let (mut parts, body) = match sent {
@@ -332,18 +319,19 @@ impl HttpClient for Exchange {
 }
 
 /// One request under way, until it is answered or given up.
-struct UnderWay<'w>(&'w Wire);
+struct InFlight<'w>(&'w Wire);
 
-impl<'w> UnderWay<'w> {
+impl<'w> InFlight<'w> {
     fn count(wire: &'w Wire) -> Self {
         wire.under_way.fetch_add(1, Ordering::Relaxed);
         Self(wire)
     }
 }
 
-impl Drop for UnderWay<'_> {
+impl Drop for InFlight<'_> {
     fn drop(&mut self) {
-        // Whoever waits for a nonce looks again, and asks for one where no answer can bring it any more.
+        // Whoever waits for a nonce looks again, and asks for one where no answer can bring it any
+        // more.
         self.0.under_way.fetch_sub(1, Ordering::Relaxed);
         self.0.returned.notify_one();
     }
@@ -369,9 +357,7 @@ const AGENT: &str = concat!(
     env!("CARGO_PKG_VERSION"),
     " instant-acme/0.8.5"
 );
-const CONNECT: Duration = Duration::from_secs(5);
 const CALL: Duration = Duration::from_secs(20);
-const POOL_IDLE: Duration = Duration::from_secs(30);
 /// A warm function asks for the directory again after this time.
 const DIRECTORY_AGE: Duration = Duration::from_secs(3600);
 const NONCES: usize = 64;

@@ -11,7 +11,7 @@ use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_sdk_s3::config::{Credentials, SharedCredentialsProvider};
 
 /// What the service does with one request.
-pub(super) enum Answer {
+pub(super) enum CannedAnswer {
     /// Answers.
     Response {
         status: u16,
@@ -24,7 +24,7 @@ pub(super) enum Answer {
     Silence,
 }
 
-impl Answer {
+impl CannedAnswer {
     pub(super) fn json(status: u16, body: &str) -> Self {
         Self::of("application/x-amz-json-1.1", status, body)
     }
@@ -64,12 +64,12 @@ impl Answer {
 
 /// A request as it arrived.
 #[derive(Clone, Debug)]
-pub(super) struct Request {
+pub(super) struct ReceivedRequest {
     pub(super) head: String,
     pub(super) body: Vec<u8>,
 }
 
-impl Request {
+impl ReceivedRequest {
     pub(super) fn header(&self, name: &str) -> Option<&str> {
         self.head.lines().skip(1).find_map(|line| {
             let (present, value) = line.split_once(':')?;
@@ -104,14 +104,14 @@ impl Request {
 /// The service. It refuses what it has no answer for, in a way no client repeats.
 pub(super) struct Canned {
     endpoint: String,
-    requests: Arc<Mutex<Vec<Request>>>,
+    requests: Arc<Mutex<Vec<ReceivedRequest>>>,
 }
 
 impl Canned {
-    pub(super) fn answering(answers: impl IntoIterator<Item = Answer>) -> Self {
+    pub(super) fn answering(answers: impl IntoIterator<Item = CannedAnswer>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let endpoint = format!("http://{}", listener.local_addr().unwrap());
-        let requests = Arc::<Mutex<Vec<Request>>>::default();
+        let requests = Arc::<Mutex<Vec<ReceivedRequest>>>::default();
         let seen = Arc::clone(&requests);
         let answers = answers.into_iter().collect::<Vec<_>>();
         thread::spawn(move || {
@@ -123,9 +123,9 @@ impl Canned {
                     continue;
                 };
                 seen.lock().unwrap().push(request);
-                let exhausted = || Answer::refusal(400, "OutOfAnswers", "no answer is left");
+                let exhausted = || CannedAnswer::refusal(400, "OutOfAnswers", "no answer is left");
                 match answers.next().unwrap_or_else(exhausted) {
-                    Answer::Response {
+                    CannedAnswer::Response {
                         status,
                         headers,
                         body,
@@ -138,8 +138,8 @@ impl Canned {
                         // The client may have gone by now.
                         let _ = stream.write_all(text.as_bytes());
                     }
-                    Answer::Hangup => {}
-                    Answer::Silence => kept.push(stream),
+                    CannedAnswer::Hangup => {}
+                    CannedAnswer::Silence => kept.push(stream),
                 }
             }
         });
@@ -151,7 +151,7 @@ impl Canned {
     }
 
     /// Returns all requests so far, of which there must be `N`.
-    pub(super) fn requests<const N: usize>(&self) -> [Request; N] {
+    pub(super) fn requests<const N: usize>(&self) -> [ReceivedRequest; N] {
         let requests = self.requests.lock().unwrap().clone();
         requests.try_into().unwrap_or_else(|requests: Vec<_>| {
             panic!("{N} requests were expected, not {}", requests.len())
@@ -175,13 +175,13 @@ pub(super) fn config(endpoint: &str) -> SdkConfig {
         .build()
 }
 
-fn read(stream: &mut TcpStream) -> Option<Request> {
+fn read(stream: &mut TcpStream) -> Option<ReceivedRequest> {
     let mut bytes = Vec::new();
     let mut chunk = [0; 16_384];
     loop {
         if let Some(end) = bytes.windows(4).position(|window| window == b"\r\n\r\n") {
             let head = String::from_utf8(bytes[..end].to_vec()).unwrap();
-            let mut request = Request {
+            let mut request = ReceivedRequest {
                 head,
                 body: bytes[end + 4..].to_vec(),
             };

@@ -370,7 +370,7 @@ const TRANSIENT_ATTEMPTS: u32 = 5;
 mod tests {
     use serde_json::json;
 
-    use super::super::canned::{Answer, Canned};
+    use super::super::canned::{Canned, CannedAnswer};
     use super::*;
 
     const ARN: &str =
@@ -396,24 +396,24 @@ mod tests {
         ARN.parse().unwrap()
     }
 
-    fn imported() -> Answer {
-        Answer::json(200, &json!({"CertificateArn": ARN}).to_string())
+    fn imported() -> CannedAnswer {
+        CannedAnswer::json(200, &json!({"CertificateArn": ARN}).to_string())
     }
 
-    fn throttled() -> Answer {
-        Answer::refusal(400, "ThrottlingException", "Rate exceeded")
+    fn throttled() -> CannedAnswer {
+        CannedAnswer::refusal(400, "ThrottlingException", "Rate exceeded")
     }
 
-    fn denied() -> Answer {
-        Answer::refusal(
+    fn denied() -> CannedAnswer {
+        CannedAnswer::refusal(
             400,
             "AccessDeniedException",
             "not authorized to perform: acm:...",
         )
     }
 
-    fn not_found() -> Answer {
-        Answer::refusal(
+    fn not_found() -> CannedAnswer {
+        CannedAnswer::refusal(
             400,
             "ResourceNotFoundException",
             "Could not find certificate",
@@ -479,11 +479,11 @@ mod tests {
     #[tokio::test]
     async fn a_new_import_whose_outcome_is_unknown_is_never_repeated() {
         for answer in [
-            Answer::refusal(500, "InternalFailure", "oops"),
-            Answer::xml(503, "unavailable"),
-            Answer::Hangup,
-            Answer::json(200, "{}"),
-            Answer::json(200, "<html>"),
+            CannedAnswer::refusal(500, "InternalFailure", "oops"),
+            CannedAnswer::xml(503, "unavailable"),
+            CannedAnswer::Hangup,
+            CannedAnswer::json(200, "{}"),
+            CannedAnswer::json(200, "<html>"),
         ] {
             let service = Canned::answering([answer]);
             let error = client(&service)
@@ -503,7 +503,7 @@ mod tests {
             "ConflictException",
             "AccessDeniedException",
         ] {
-            let service = Canned::answering([Answer::refusal(400, code, "no")]);
+            let service = Canned::answering([CannedAnswer::refusal(400, code, "no")]);
             let error = client(&service)
                 .import_new(&MATERIAL, &BTreeMap::new())
                 .await
@@ -520,10 +520,10 @@ mod tests {
     #[tokio::test]
     async fn an_import_over_is_repeated_after_what_may_pass() {
         let service = Canned::answering([
-            Answer::refusal(500, "InternalFailure", "oops"),
+            CannedAnswer::refusal(500, "InternalFailure", "oops"),
             throttled(),
-            Answer::Hangup,
-            Answer::refusal(400, "ConflictException", "already being updated"),
+            CannedAnswer::Hangup,
+            CannedAnswer::refusal(400, "ConflictException", "already being updated"),
             imported(),
         ]);
         let material = Material {
@@ -543,15 +543,20 @@ mod tests {
 
     #[tokio::test]
     async fn an_import_over_gives_up_within_bounds() {
-        let service =
-            Canned::answering([(); 5].map(|()| Answer::refusal(500, "InternalFailure", "oops")));
+        let service = Canned::answering(
+            [(); 5].map(|()| CannedAnswer::refusal(500, "InternalFailure", "oops")),
+        );
         let error = client(&service)
             .import_over(&arn(), &MATERIAL)
             .await
             .unwrap_err();
         assert_eq!(error.status, Some(500));
         service.requests::<5>();
-        let service = Canned::answering([Answer::refusal(400, "ValidationException", "Key Usage")]);
+        let service = Canned::answering([CannedAnswer::refusal(
+            400,
+            "ValidationException",
+            "Key Usage",
+        )]);
         let error = client(&service)
             .import_over(&arn(), &MATERIAL)
             .await
@@ -586,19 +591,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_certificate_is_described() {
-        let service = Canned::answering([Answer::json(
-            200,
-            &json!({"Certificate": {
-                "CertificateArn": ARN,
-                "DomainName": "Shop.example.com",
-                "SubjectAlternativeNames": ["shop.example.com", "WWW.example.com"],
-                "Serial": "C3:0A:FF",
-                "InUseBy": ["arn:aws:elasticloadbalancing:..."],
-                "ImportedAt": 1_780_000_000.25,
-                "NotAfter": 1_790_000_000,
-            }})
-            .to_string(),
-        )]);
+        let answer = CannedAnswer::json(200, include_str!("fixtures/certificate.json"));
+        let service = Canned::answering([answer]);
         let described = client(&service).describe(&arn()).await.unwrap().unwrap();
         assert_eq!(described.serial.as_deref(), Some("00c30aff"));
         assert_eq!(described.names, ["shop.example.com", "www.example.com"]);
@@ -615,8 +609,8 @@ mod tests {
     #[tokio::test]
     async fn what_a_description_leaves_out_is_none() {
         let service = Canned::answering([
-            Answer::json(200, r#"{"Certificate":{}}"#),
-            Answer::json(200, "{}"),
+            CannedAnswer::json(200, r#"{"Certificate":{}}"#),
+            CannedAnswer::json(200, "{}"),
         ]);
         let client = client(&service);
         let described = client.describe(&arn()).await.unwrap().unwrap();
@@ -658,9 +652,9 @@ mod tests {
     async fn reading_is_repeated_when_throttled() {
         let service = Canned::answering([
             throttled(),
-            Answer::json(200, r#"{"Tags":[{"Key":"a","Value":"b"},{"Key":"c"}]}"#),
+            CannedAnswer::json(200, r#"{"Tags":[{"Key":"a","Value":"b"},{"Key":"c"}]}"#),
             throttled(),
-            Answer::json(200, r#"{"Certificate":"pem","CertificateChain":"more"}"#),
+            CannedAnswer::json(200, r#"{"Certificate":"pem","CertificateChain":"more"}"#),
         ]);
         let client = client(&service);
         let tags = client.tags(&arn()).await.unwrap().unwrap();
@@ -680,35 +674,11 @@ mod tests {
 
     #[tokio::test]
     async fn every_key_type_is_listed_to_the_last_page() {
-        let entry = |id: &str, more: serde_json::Value| {
-            let mut entry =
-                json!({"CertificateArn": ARN.replace("12345678-", id), "DomainName": "A.example"});
-            entry
-                .as_object_mut()
-                .unwrap()
-                .extend(more.as_object().unwrap().clone());
-            entry
-        };
         let service = Canned::answering([
             throttled(),
-            Answer::json(
-                200,
-                &json!({"NextToken": "next", "CertificateSummaryList": [
-                    entry("1-", json!({"Type": "IMPORTED", "ImportedAt": 1_780_000_000, "HasAdditionalSubjectAlternativeNames": false,
-                        "SubjectAlternativeNameSummaries": ["a.example", "B.example"]})),
-                    entry("2-", json!({"Type": "AMAZON_ISSUED"})),
-                ]})
-                .to_string(),
-            ),
+            CannedAnswer::json(200, include_str!("fixtures/certificates-first-page.json")),
             throttled(),
-            Answer::json(
-                200,
-                &json!({"CertificateSummaryList": [
-                    entry("3-", json!({"HasAdditionalSubjectAlternativeNames": true, "SubjectAlternativeNameSummaries": ["a.example"]})),
-                    entry("4-", json!({"SubjectAlternativeNameSummaries": ["a.example"]})),
-                ]})
-                .to_string(),
-            ),
+            CannedAnswer::json(200, include_str!("fixtures/certificates-last-page.json")),
         ]);
         let listed = client(&service).list().await.unwrap();
         assert_eq!(listed.len(), 3);
@@ -737,7 +707,7 @@ mod tests {
     async fn a_list_that_is_refused_is_no_empty_list() {
         let service = Canned::answering([
             denied(),
-            Answer::json(200, r#"{"CertificateSummaryList":[]}"#),
+            CannedAnswer::json(200, r#"{"CertificateSummaryList":[]}"#),
         ]);
         let client = client(&service);
         assert!(client.list().await.is_err());
@@ -746,14 +716,14 @@ mod tests {
 
     #[tokio::test]
     async fn a_deletion_tells_gone_from_in_use() {
-        let refusal = |code| Answer::refusal(400, code, "no");
+        let refusal = |code| CannedAnswer::refusal(400, code, "no");
         let service = Canned::answering([
-            Answer::json(200, "{}"),
+            CannedAnswer::json(200, "{}"),
             not_found(),
             refusal("ResourceInUseException"),
             refusal("ConflictException"),
             throttled(),
-            Answer::json(200, "{}"),
+            CannedAnswer::json(200, "{}"),
             denied(),
         ]);
         let client = client(&service);

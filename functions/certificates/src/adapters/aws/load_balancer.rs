@@ -13,7 +13,7 @@ use aws_sdk_elasticloadbalancingv2::types::{
 use super::error::{service_error, unusable};
 use crate::contract::target::NewListener;
 use crate::ports::load_balancer::{
-    self, AttachError, Balancer, Condition, Holding, Listener, LoadBalancer, Rule, RuledListener,
+    self, AttachError, Balancer, Holding, Listener, LoadBalancer, Rule, RuleMatch, RuledListener,
 };
 use crate::values::arn::{ListenerArn, LoadBalancerArn, TargetGroupArn};
 use crate::values::problem::ServiceError;
@@ -354,7 +354,7 @@ fn rule(rule: types::Rule) -> Option<Rule> {
     })
 }
 
-fn condition(condition: RuleCondition) -> Condition {
+fn condition(condition: RuleCondition) -> RuleMatch {
     // A single value stands at the top, several in an object of their own.
     let plain = condition.values.unwrap_or_default();
     let of = |values: Option<Vec<String>>| match values {
@@ -363,7 +363,7 @@ fn condition(condition: RuleCondition) -> Condition {
     };
     let by_expressions = |field: &str, expressions: &Option<Vec<String>>| {
         let any = expressions.as_ref().is_some_and(|all| !all.is_empty());
-        any.then(|| Condition::Other(format!("{field} by regular expressions")))
+        any.then(|| RuleMatch::Other(format!("{field} by regular expressions")))
     };
     let field = condition.field.unwrap_or_default();
     match field.as_str() {
@@ -371,37 +371,37 @@ fn condition(condition: RuleCondition) -> Condition {
             let config = condition.path_pattern_config;
             let (values, expressions) =
                 config.map_or((None, None), |config| (config.values, config.regex_values));
-            by_expressions(&field, &expressions).unwrap_or_else(|| Condition::Path(of(values)))
+            by_expressions(&field, &expressions).unwrap_or_else(|| RuleMatch::Path(of(values)))
         }
         "host-header" => {
             let config = condition.host_header_config;
             let (values, expressions) =
                 config.map_or((None, None), |config| (config.values, config.regex_values));
-            by_expressions(&field, &expressions).unwrap_or_else(|| Condition::Host(of(values)))
+            by_expressions(&field, &expressions).unwrap_or_else(|| RuleMatch::Host(of(values)))
         }
         "http-header" => {
             let config = condition.http_header_config;
             let (name, values, expressions) = config.map_or((None, None, None), |config| {
                 (config.http_header_name, config.values, config.regex_values)
             });
-            by_expressions(&field, &expressions).unwrap_or_else(|| Condition::Header {
+            by_expressions(&field, &expressions).unwrap_or_else(|| RuleMatch::Header {
                 name: name.unwrap_or_default(),
                 values: of(values),
             })
         }
-        "http-request-method" => Condition::Method(of(condition
+        "http-request-method" => RuleMatch::Method(of(condition
             .http_request_method_config
             .and_then(|config| config.values))),
-        "source-ip" => Condition::SourceIp(of(condition
+        "source-ip" => RuleMatch::SourceIp(of(condition
             .source_ip_config
             .and_then(|config| config.values))),
-        "query-string" => Condition::Query,
-        _ => Condition::Other(field),
+        "query-string" => RuleMatch::Query,
+        _ => RuleMatch::Other(field),
     }
 }
 
-fn action(action: Option<Action>) -> load_balancer::Action {
-    use load_balancer::Action::{FixedResponse, Forward, Other, Redirect};
+fn action(action: Option<Action>) -> load_balancer::RuleAction {
+    use load_balancer::RuleAction::{FixedResponse, Forward, Other, Redirect};
     let Some(action) = action else {
         return Other("nothing".to_owned());
     };
@@ -466,7 +466,7 @@ const PAGE: i32 = 400;
 
 #[cfg(test)]
 mod tests {
-    use super::super::canned::{Answer, Canned};
+    use super::super::canned::{Canned, CannedAnswer};
     use super::*;
 
     const LISTENER: &str = "arn:aws:elasticloadbalancing:eu-central-1:123456789012:listener/app/web/50dc6c495c0c9188/f2f7dc8efc522ab2";
@@ -481,8 +481,8 @@ mod tests {
         LISTENER.parse().unwrap()
     }
 
-    fn done(operation: &str, result: &str) -> Answer {
-        Answer::xml(
+    fn done(operation: &str, result: &str) -> CannedAnswer {
+        CannedAnswer::xml(
             200,
             &format!(
                 "<{operation}Response><{operation}Result>{result}</{operation}Result></{operation}Response>"
@@ -490,8 +490,8 @@ mod tests {
         )
     }
 
-    fn refusal(status: u16, code: &str) -> Answer {
-        Answer::xml(
+    fn refusal(status: u16, code: &str) -> CannedAnswer {
+        CannedAnswer::xml(
             status,
             &format!(
                 "<ErrorResponse><Error><Type>Sender</Type><Code>{code}</Code><Message>no</Message></Error></ErrorResponse>"
@@ -499,7 +499,7 @@ mod tests {
         )
     }
 
-    fn described(port: &str) -> Answer {
+    fn described(port: &str) -> CannedAnswer {
         done(
             "DescribeListeners",
             &format!(
@@ -819,100 +819,10 @@ mod tests {
 
     #[tokio::test]
     async fn the_rules_of_port_80_are_read_to_the_last_page() {
-        let rule = |priority: &str, conditions: &str, actions: &str| {
-            format!(
-                "<member><RuleArn>rule-{priority}</RuleArn><Priority>{priority}</Priority><Conditions>{conditions}</Conditions>\
-                 <Actions>{actions}</Actions></member>"
-            )
-        };
-        let values = |of: &[&str]| -> String {
-            let members: String = of
-                .iter()
-                .map(|value| format!("<member>{value}</member>"))
-                .collect();
-            format!("<Values>{members}</Values>")
-        };
-        let condition =
-            |field: &str, rest: &str| format!("<member><Field>{field}</Field>{rest}</member>");
-        let first = [
-            rule(
-                "10",
-                &format!(
-                    "{}{}",
-                    condition("path-pattern", &values(&["/a/*"])),
-                    condition(
-                        "host-header",
-                        &format!(
-                            "<HostHeaderConfig>{}</HostHeaderConfig>",
-                            values(&["a.example", "b.example"])
-                        )
-                    )
-                ),
-                &format!("<member><Type>forward</Type><TargetGroupArn>{GROUP}</TargetGroupArn></member>"),
-            ),
-            rule(
-                "20",
-                &format!(
-                    "{}{}{}{}",
-                    condition(
-                        "source-ip",
-                        &format!("<SourceIpConfig>{}</SourceIpConfig>", values(&["192.0.2.0/24"]))
-                    ),
-                    condition(
-                        "http-request-method",
-                        &format!(
-                            "<HttpRequestMethodConfig>{}</HttpRequestMethodConfig>",
-                            values(&["GET"])
-                        )
-                    ),
-                    condition(
-                        "http-header",
-                        &format!(
-                            "<HttpHeaderConfig><HttpHeaderName>User-Agent</HttpHeaderName>{}</HttpHeaderConfig>",
-                            values(&["*bot*"])
-                        )
-                    ),
-                    condition("query-string", "<QueryStringConfig><Values/></QueryStringConfig>"),
-                ),
-                "<member><Type>fixed-response</Type><Order>2</Order><FixedResponseConfig><StatusCode>403</StatusCode>\
-                 </FixedResponseConfig></member><member><Type>authenticate-oidc</Type><Order>1</Order></member>",
-            ),
-        ]
-        .concat();
-        let second = [
-            rule(
-                "30",
-                &condition(
-                    "path-pattern",
-                    "<PathPatternConfig><RegexValues><member>^/a</member></RegexValues></PathPatternConfig>",
-                ),
-                &format!(
-                    "<member><Type>forward</Type><ForwardConfig><TargetGroups><member><TargetGroupArn>{GROUP}</TargetGroupArn>\
-                     <Weight>1</Weight></member><member><TargetGroupArn>other</TargetGroupArn><Weight>0</Weight></member>\
-                     </TargetGroups></ForwardConfig></member>"
-                ),
-            ),
-            rule(
-                "default",
-                "",
-                "<member><Type>redirect</Type><RedirectConfig><Protocol>HTTPS</Protocol><Port>443</Port>\
-                 <StatusCode>HTTP_301</StatusCode></RedirectConfig></member>",
-            ),
-        ]
-        .concat();
         let service = Canned::answering([
-            done(
-                "DescribeListeners",
-                &format!(
-                    "<Listeners><member><ListenerArn>x</ListenerArn><Port>443</Port></member><member>\
-                     <ListenerArn>{LISTENER}</ListenerArn><Protocol>HTTP</Protocol><Port>80</Port></member></Listeners>"
-                ),
-            ),
-            done(
-                "DescribeRules",
-                &format!("<Rules>{first}</Rules><NextMarker>more</NextMarker>"),
-            ),
-            done("DescribeRules", &format!("<Rules>{second}</Rules>")),
+            CannedAnswer::xml(200, include_str!("fixtures/listeners.xml")),
+            CannedAnswer::xml(200, include_str!("fixtures/rules-first-page.xml")),
+            CannedAnswer::xml(200, include_str!("fixtures/rules-last-page.xml")),
         ]);
         let arn = BALANCER.parse().unwrap();
         let found = client(&service).rules_on(&arn, 80).await.unwrap().unwrap();
@@ -932,39 +842,42 @@ mod tests {
                 arn: "rule-10".to_owned(),
                 priority: Some(10),
                 conditions: vec![
-                    Condition::Path(text(&["/a/*"])),
-                    Condition::Host(text(&["a.example", "b.example"]))
+                    RuleMatch::Path(text(&["/a/*"])),
+                    RuleMatch::Host(text(&["a.example", "b.example"]))
                 ],
-                action: load_balancer::Action::Forward(text(&[GROUP])),
+                action: load_balancer::RuleAction::Forward(text(&[GROUP])),
                 authenticates: false,
             }
         );
         assert_eq!(
             two.conditions,
             [
-                Condition::SourceIp(text(&["192.0.2.0/24"])),
-                Condition::Method(text(&["GET"])),
-                Condition::Header {
+                RuleMatch::SourceIp(text(&["192.0.2.0/24"])),
+                RuleMatch::Method(text(&["GET"])),
+                RuleMatch::Header {
                     name: "User-Agent".to_owned(),
                     values: text(&["*bot*"])
                 },
-                Condition::Query
+                RuleMatch::Query
             ]
         );
         assert_eq!(
             two.action,
-            load_balancer::Action::FixedResponse("403".to_owned())
+            load_balancer::RuleAction::FixedResponse("403".to_owned())
         );
         assert!(two.authenticates);
         assert!(
-            matches!(three.conditions.as_slice(), [Condition::Other(_)]),
+            matches!(three.conditions.as_slice(), [RuleMatch::Other(_)]),
             "{three:?}"
         );
-        assert_eq!(three.action, load_balancer::Action::Forward(text(&[GROUP])));
+        assert_eq!(
+            three.action,
+            load_balancer::RuleAction::Forward(text(&[GROUP]))
+        );
         assert_eq!(last.priority, None);
         assert_eq!(
             last.action,
-            load_balancer::Action::Redirect("https://#{host}:443/#{path}".to_owned())
+            load_balancer::RuleAction::Redirect("https://#{host}:443/#{path}".to_owned())
         );
         let [_, _, second_page] = service.requests();
         assert_eq!(second_page.field("Marker").as_deref(), Some("more"));
@@ -1011,15 +924,10 @@ mod tests {
     #[tokio::test]
     async fn a_web_acl_is_told_by_name() {
         let service = Canned::answering([
-            Answer::json(
-                200,
-                r#"{"WebACL": {"Name": "edge", "Id": "1", "ARN": "arn:aws:wafv2:eu-central-1:123456789012:regional/webacl/edge/1",
-                    "DefaultAction": {"Allow": {}}, "VisibilityConfig": {"SampledRequestsEnabled": true,
-                    "CloudWatchMetricsEnabled": true, "MetricName": "edge"}}}"#,
-            ),
-            Answer::json(200, "{}"),
-            Answer::refusal(400, "WAFNonexistentItemException", "none"),
-            Answer::refusal(400, "AccessDeniedException", "no"),
+            CannedAnswer::json(200, include_str!("fixtures/web-acl.json")),
+            CannedAnswer::json(200, "{}"),
+            CannedAnswer::refusal(400, "WAFNonexistentItemException", "none"),
+            CannedAnswer::refusal(400, "AccessDeniedException", "no"),
         ]);
         let client = client(&service);
         let arn = BALANCER.parse().unwrap();

@@ -168,14 +168,15 @@ mod canned;
 
 #[cfg(test)]
 mod tests {
-    use super::canned::{Answer, Canned};
+    use super::canned::{Canned, CannedAnswer};
     use super::*;
 
     const SECRET: &str = "arn:aws:secretsmanager:eu-west-3:123456789012:secret:eab-AbCdEf";
 
     #[tokio::test]
     async fn a_secret_is_read_in_the_region_of_its_arn() {
-        let service = Canned::answering([Answer::json(200, r#"{"SecretString":"zWNDZM6e"}"#)]);
+        let service =
+            Canned::answering([CannedAnswer::json(200, r#"{"SecretString":"zWNDZM6e"}"#)]);
         let secret = Aws::new(service.config()).secret(SECRET).await.unwrap();
         assert_eq!(*secret, "zWNDZM6e");
         let [request] = service.requests();
@@ -194,8 +195,8 @@ mod tests {
     #[tokio::test]
     async fn a_secret_that_cannot_be_read_says_why() {
         let service = Canned::answering([
-            Answer::refusal(400, "AccessDeniedException", "not authorized"),
-            Answer::json(200, r#"{"SecretBinary":"AAAA"}"#),
+            CannedAnswer::refusal(400, "AccessDeniedException", "not authorized"),
+            CannedAnswer::json(200, r#"{"SecretBinary":"AAAA"}"#),
         ]);
         let aws = Aws::new(service.config());
         let denied = aws.secret(SECRET).await.unwrap_err();
@@ -229,7 +230,7 @@ mod tests {
         assert!(error.message.starts_with("no answer: "), "{error}");
         assert!(error.message.contains("refused"), "{error}");
 
-        let service = Canned::answering([Answer::Silence]);
+        let service = Canned::answering([CannedAnswer::Silence]);
         let slow = service
             .config()
             .to_builder()
@@ -247,7 +248,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_answer_nobody_understands_may_have_been_a_success() {
-        let service = Canned::answering([Answer::json(200, "<html>")]);
+        let service = Canned::answering([CannedAnswer::json(200, "<html>")]);
         let error = Aws::new(service.config()).secret(SECRET).await.unwrap_err();
         assert_eq!((error.code.as_deref(), error.status), (None, None));
         assert!(error.message.ends_with("cannot be understood"), "{error}");

@@ -9,7 +9,7 @@ use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::ServerSideEncryption;
 
 use super::error::{about, service_error, unusable};
-use crate::ports::store::{Condition, Entry, Object, Store, StoreError};
+use crate::ports::store::{Condition, ListedObject, Store, StoreError, StoredObject};
 use crate::values::problem::ServiceError;
 
 /// One bucket.
@@ -116,7 +116,7 @@ impl Bucket {
 }
 
 impl Store for Bucket {
-    async fn read(&self, key: &str) -> Result<Option<Object>, StoreError> {
+    async fn read(&self, key: &str) -> Result<Option<StoredObject>, StoreError> {
         let sent = self
             .client
             .get_object()
@@ -157,7 +157,7 @@ impl Store for Bucket {
                 &unusable("GetObject", "the answer has no ETag"),
             )
         })?;
-        Ok(Some(Object { body, etag }))
+        Ok(Some(StoredObject { body, etag }))
     }
 
     async fn write(
@@ -192,7 +192,7 @@ impl Store for Bucket {
         self.delete_if(key, Some(etag)).await
     }
 
-    async fn list(&self, prefix: &str) -> Result<Vec<Entry>, StoreError> {
+    async fn list(&self, prefix: &str) -> Result<Vec<ListedObject>, StoreError> {
         let mut pages = self
             .client
             .list_objects_v2()
@@ -210,7 +210,7 @@ impl Store for Bucket {
                     let error = unusable("ListObjectsV2", "an entry has no key or no ETag");
                     return Err(unavailable("list", prefix, &error));
                 };
-                entries.push(Entry { key, etag });
+                entries.push(ListedObject { key, etag });
             }
         }
         Ok(entries)
@@ -248,7 +248,7 @@ fn is_conflict(error: &ServiceError) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::canned::{Answer, Canned};
+    use super::super::canned::{Canned, CannedAnswer};
     use super::*;
 
     const KMS_KEY: &str = "arn:aws:kms:eu-central-1:123456789012:key/1234";
@@ -263,8 +263,8 @@ mod tests {
         bucket
     }
 
-    fn refusal(status: u16, code: &str) -> Answer {
-        Answer::xml(
+    fn refusal(status: u16, code: &str) -> CannedAnswer {
+        CannedAnswer::xml(
             status,
             &format!("<Error><Code>{code}</Code><Message>no</Message></Error>"),
         )
@@ -279,7 +279,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_object_is_read_with_its_etag() {
-        let service = Canned::answering([Answer::xml(200, "{}").with("etag", "\"0a1b\"")]);
+        let service = Canned::answering([CannedAnswer::xml(200, "{}").with("etag", "\"0a1b\"")]);
         let object = bucket(&service)
             .read("state/a.json")
             .await
@@ -315,7 +315,8 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_too_large_is_not_read() {
-        let service = Canned::answering([Answer::xml(200, "").with("content-length", "10000001")]);
+        let service =
+            Canned::answering([CannedAnswer::xml(200, "").with("content-length", "10000001")]);
         let error = bucket(&service).read("state/a.json").await.err().unwrap();
         assert!(matches!(error, StoreError::Unusable { .. }), "{error}");
     }
@@ -378,7 +379,7 @@ mod tests {
                 "application/json",
             ),
         ] {
-            let service = Canned::answering([Answer::xml(200, "").with("etag", "\"2\"")]);
+            let service = Canned::answering([CannedAnswer::xml(200, "").with("etag", "\"2\"")]);
             let etag = bucket(&service)
                 .write(key, b"body".to_vec(), condition)
                 .await
@@ -410,7 +411,7 @@ mod tests {
 
     #[tokio::test]
     async fn without_a_key_nothing_names_an_encryption() {
-        let service = Canned::answering([Answer::xml(200, "").with("etag", "\"2\"")]);
+        let service = Canned::answering([CannedAnswer::xml(200, "").with("etag", "\"2\"")]);
         let bucket = Bucket::new(&service.config(), "certloop".to_owned(), None);
         bucket
             .write("vault/a/01.json", Vec::new(), Condition::None)
@@ -464,7 +465,7 @@ mod tests {
         let service = Canned::answering([
             refusal(409, "ConditionalRequestConflict"),
             refusal(409, "ConditionalRequestConflict"),
-            Answer::xml(200, "").with("etag", "\"2\""),
+            CannedAnswer::xml(200, "").with("etag", "\"2\""),
         ]);
         bucket(&service)
             .write("state/a.json", Vec::new(), Condition::Absent)
@@ -485,7 +486,7 @@ mod tests {
     async fn a_conflict_is_not_taken_for_another_object_when_deleting() {
         let service = Canned::answering([
             refusal(409, "ConditionalRequestConflict"),
-            Answer::xml(204, ""),
+            CannedAnswer::xml(204, ""),
         ]);
         let bucket = bucket(&service);
         let deleted = bucket.delete_matching("certificates/a.json", "\"1\"");
@@ -496,7 +497,7 @@ mod tests {
     #[tokio::test]
     async fn deleting_what_is_not_there_succeeds() {
         let service = Canned::answering([
-            Answer::xml(204, ""),
+            CannedAnswer::xml(204, ""),
             refusal(404, "NoSuchKey"),
             refusal(403, "AccessDenied"),
         ]);
@@ -509,7 +510,7 @@ mod tests {
     #[tokio::test]
     async fn a_list_is_followed_to_its_last_page() {
         let page = |key: &str, more: &str| {
-            Answer::xml(
+            CannedAnswer::xml(
                 200,
                 &format!(
                     "<ListBucketResult>{more}<Contents><Key>{key}</Key><ETag>&quot;1&quot;</ETag></Contents></ListBucketResult>"
@@ -524,7 +525,7 @@ mod tests {
             page("state/b.json", "<IsTruncated>false</IsTruncated>"),
         ]);
         let entries = bucket(&service).list("state/").await.unwrap();
-        let entry = |key: &str| Entry {
+        let entry = |key: &str| ListedObject {
             key: key.to_owned(),
             etag: "\"1\"".to_owned(),
         };
@@ -542,7 +543,7 @@ mod tests {
     async fn a_list_that_is_refused_is_no_empty_list() {
         let service = Canned::answering([
             refusal(404, "NoSuchBucket"),
-            Answer::xml(200, "<ListBucketResult/>"),
+            CannedAnswer::xml(200, "<ListBucketResult/>"),
         ]);
         let bucket = bucket(&service);
         assert!(person(bucket.list("state/").await.unwrap_err()));
