@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tests::{Installation, Invocation, tls};
+use tests::{Installation, Invocation, Moment, Plan, Sent, tls};
 
 use crate::evidence::{DAY, MINUTE, NEW_ORDER, later};
 use crate::helpers::{Foreign, arn, assert_person, importing, text};
@@ -349,4 +349,37 @@ async fn a_certificate_that_was_revoked_long_ago_is_told_while_it_is_served() {
 
     let words = [first.as_str(), "revoked", "browsers may refuse it"];
     assert_person(&pass, "shop", "certloop:revoked", &words);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_removal_after_a_death_gives_back_what_the_switch_took_off() {
+    let cloud = steady().await;
+    let mut removal = 0;
+    for label in ["whole", "dies"] {
+        let site = cloud.install(label).await;
+        let own = format!("{label}.example.com");
+        let theirs = Foreign::import(&cloud, &[&own]).await;
+        site.add_to_listener(&theirs.arn).await;
+        let mut document = site.document(&[&own]);
+        document["supersedes"] = json!([theirs.arn]);
+        site.put_document("shop", &document).await;
+        if label == "whole" {
+            let pass = site.pass().await;
+            let taken_off = |sent: &Sent| sent.is("RemoveListenerCertificates");
+            removal = pass.requests.iter().position(taken_off).unwrap() + 1;
+            continue;
+        }
+        let plan = Plan::default().killed_at(removal, Moment::After);
+        let killed = site.pass_with(plan).await;
+        assert!(killed.result.is_err(), "{:?}", killed.requests);
+        assert!(!site.listed().await.sni.contains(&theirs.arn));
+
+        let remove = json!({"action": "remove", "name": "shop"});
+        let pass = site.invoke_with(&remove, later(16 * MINUTE)).await;
+
+        let told = format!("{:#}", pass.report());
+        let listed = site.listed().await.sni;
+        assert_eq!(listed, [theirs.arn.clone()].into(), "{told}");
+        assert!(theirs.is_seen(&site, &own).await, "{told}");
+    }
 }
