@@ -187,16 +187,7 @@ impl OpenDocument {
             .as_ref()
             .is_none_or(|before| !is_same(before, &after));
         if changes {
-            if !self.as_json {
-                say(&self.shown(before.as_deref(), &after))?;
-            }
-            for loss in self.losses(here, &after).await {
-                let ink = self.screen.ink(Ink::Warning, "note:");
-                match self.as_json {
-                    true => tell(&format!("note: {loss}")),
-                    false => say(&format!("{ink} {}\n", clean(&loss)))?,
-                }
-            }
+            self.show(here, before.as_deref(), &after).await?;
             let put = async {
                 if !yes && can_ask() {
                     confirm("Write it?", "--yes")?;
@@ -234,6 +225,26 @@ impl OpenDocument {
                 Ok(Ends::Well)
             }
         }
+    }
+
+    /// Shows a change that is to be written, with what visitors lose by it.
+    async fn show(
+        &self,
+        here: &Installation,
+        before: Option<&str>,
+        after: &str,
+    ) -> Result<(), Trouble> {
+        if !self.as_json {
+            say(&self.shown(before, after))?;
+        }
+        for loss in self.losses(here, after).await {
+            let ink = self.screen.ink(Ink::Warning, "note:");
+            match self.as_json {
+                true => tell(&format!("note: {loss}")),
+                false => say(&format!("{ink} {}\n", clean(&loss)))?,
+            }
+        }
+        Ok(())
     }
 
     fn shown(&self, before: Option<&str>, after: &str) -> String {

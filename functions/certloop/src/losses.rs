@@ -30,41 +30,69 @@ pub(crate) fn ends_rollbacks(before: &Wanted, after: &Wanted) -> bool {
 /// Says what an edit takes from visitors, and that it ends a rollback.
 pub(crate) fn of_edit(before: &Wanted, after: &Wanted, rollback: GoneBack) -> Vec<String> {
     let mut losses = Vec::new();
+    losses.extend(end_of_rollback(before, after, rollback));
+    losses.extend(names_left_out(before, after));
+    losses.extend(visitors_of_old_keys(before, after));
+    losses.extend(losses_by_place(before, after));
+    for arn in (after.supersedes.iter()).filter(|arn| !before.supersedes.contains(arn)) {
+        losses.push(format!(
+            "supersedes {arn}: visitors of its names get this one; it stays while it serves a name that this one lacks"
+        ));
+    }
+    losses
+}
+
+/// Says whether an edit ends a rollback.
+fn end_of_rollback(before: &Wanted, after: &Wanted, rollback: GoneBack) -> Option<String> {
     // What a rollback goes by.
     let changed = Word::from(before).changed(&Word::from(after));
     match rollback {
-        GoneBack::InForce if !changed.is_empty() => losses.push(format!(
+        GoneBack::InForce if !changed.is_empty() => Some(format!(
             "this ends the rollback that is in force (changed: {}): another certificate is served then",
             changed.join(", ")
         )),
-        GoneBack::Unknown if !changed.is_empty() => losses.push(format!(
+        GoneBack::Unknown if !changed.is_empty() => Some(format!(
             "whether a rollback is in force could not be read; this would end it (changed: {})",
             changed.join(", ")
         )),
-        _ => {}
+        _ => None,
     }
+}
+
+/// Says which names the certificate is not valid for any more.
+fn names_left_out(before: &Wanted, after: &Wanted) -> Option<String> {
     let is_lost = |name: &&DnsName| !after.domains.iter().any(|kept| kept.covers(name));
     let lost: Vec<&str> = (before.domains.iter().filter(is_lost))
         .map(DnsName::as_str)
         .collect();
-    if !lost.is_empty() {
-        losses.push(format!(
+    (!lost.is_empty()).then(|| {
+        format!(
             "names lost: {}; once the new certificate is served {ELSE}",
             lost.join(", ")
-        ));
+        )
+    })
+}
+
+/// Says who loses all names because another type of key is not understood.
+fn visitors_of_old_keys(before: &Wanted, after: &Wanted) -> Option<String> {
+    if before.key_type == after.key_type {
+        return None;
     }
-    if before.key_type != after.key_type {
-        let old = match (before.key_type.is_ecdsa(), after.key_type.is_ecdsa()) {
-            (false, true) => "RSA".to_owned(),
-            (true, false) => "ECDSA".to_owned(),
-            _ => before.key_type.to_string(),
-        };
-        let names: Vec<&str> = after.domains.iter().map(DnsName::as_str).collect();
-        losses.push(format!(
-            "names lost to visitors that understand {old} alone: {}",
-            names.join(", ")
-        ));
-    }
+    let old = match (before.key_type.is_ecdsa(), after.key_type.is_ecdsa()) {
+        (false, true) => "RSA".to_owned(),
+        (true, false) => "ECDSA".to_owned(),
+        _ => before.key_type.to_string(),
+    };
+    let names: Vec<&str> = after.domains.iter().map(DnsName::as_str).collect();
+    Some(format!(
+        "names lost to visitors that understand {old} alone: {}",
+        names.join(", ")
+    ))
+}
+
+/// Says what is lost on targets that are left out, and where the default becomes another one.
+fn losses_by_place(before: &Wanted, after: &Wanted) -> Vec<String> {
+    let mut losses = Vec::new();
     let (old, new) = (places(before), places(after));
     for (place, _) in old
         .iter()
@@ -85,11 +113,6 @@ pub(crate) fn of_edit(before: &Wanted, after: &Wanted, rollback: GoneBack) -> Ve
         losses.push(format!(
             "default of {place}: visitors who send no name, or one that it holds no certificate for, get this one \
              instead of what they get now"
-        ));
-    }
-    for arn in (after.supersedes.iter()).filter(|arn| !before.supersedes.contains(arn)) {
-        losses.push(format!(
-            "supersedes {arn}: visitors of its names get this one; it stays while it serves a name that this one lacks"
         ));
     }
     losses

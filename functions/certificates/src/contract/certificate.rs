@@ -131,25 +131,60 @@ fn check_domains(
             "is empty: list the names the certificate is to hold",
         ));
     }
-    let at = |index: usize| format!("domains[{index}]");
-    let names = written
+    let mut names = written
         .iter()
         .enumerate()
         .map(|(index, text)| {
-            DnsName::parse(text).map_err(|refusal| Invalid::at(at(index), refusal.to_string()))
+            DnsName::parse(text)
+                .map_err(|refusal| Invalid::at(domain_at(index), refusal.to_string()))
         })
         .collect::<Result<Vec<_>, _>>()?;
+    check_named_once(&names)?;
+    check_number_of_names(&names, profile)?;
+    check_none_is_covered(&names)?;
+    for (index, name) in names.iter().enumerate() {
+        if name.is_wildcard() {
+            return Err(Invalid::at(
+                domain_at(index),
+                format!(
+                    "{name} is a wildcard, which http-01 cannot validate, and dns-01 is not yet supported: list the \
+                     names one by one"
+                ),
+            ));
+        }
+    }
+    for (index, name) in names.iter().enumerate() {
+        if !settings.permit.permits_domain(name) {
+            return Err(Invalid::at(
+                domain_at(index),
+                format!(
+                    "{name} is not permitted by permit.domains of settings.json: remove it here, or add a pattern there"
+                ),
+            ));
+        }
+    }
+    names.sort();
+    Ok(names)
+}
 
+fn domain_at(index: usize) -> String {
+    format!("domains[{index}]")
+}
+
+fn check_named_once(names: &[DnsName]) -> Result<(), Invalid> {
     let mut first = BTreeMap::new();
     for (index, name) in names.iter().enumerate() {
         if let Some(earlier) = first.insert(name, index) {
             return Err(Invalid::at(
-                at(index),
+                domain_at(index),
                 format!("is {name}, the same name as domains[{earlier}]: remove one of the two"),
             ));
         }
     }
+    Ok(())
+}
 
+fn check_number_of_names(names: &[DnsName], profile: Option<&str>) -> Result<(), Invalid> {
     let most = most_names(profile);
     if names.len() > most {
         let profile = match profile {
@@ -164,47 +199,25 @@ fn check_domains(
             ),
         ));
     }
+    Ok(())
+}
 
+/// Checks that no wildcard covers another of the names.
+fn check_none_is_covered(names: &[DnsName]) -> Result<(), Invalid> {
     for (index, name) in names.iter().enumerate() {
         let wildcard = names
             .iter()
             .find(|other| *other != name && other.covers(name));
         if let Some(wildcard) = wildcard {
             return Err(Invalid::at(
-                at(index),
+                domain_at(index),
                 format!(
                     "{name} is covered by {wildcard}, and CAs refuse both in one certificate: remove one of the two"
                 ),
             ));
         }
     }
-
-    for (index, name) in names.iter().enumerate() {
-        if name.is_wildcard() {
-            return Err(Invalid::at(
-                at(index),
-                format!(
-                    "{name} is a wildcard, which http-01 cannot validate, and dns-01 is not yet supported: list the \
-                     names one by one"
-                ),
-            ));
-        }
-    }
-
-    for (index, name) in names.iter().enumerate() {
-        if !settings.permit.permits_domain(name) {
-            return Err(Invalid::at(
-                at(index),
-                format!(
-                    "{name} is not permitted by permit.domains of settings.json: remove it here, or add a pattern there"
-                ),
-            ));
-        }
-    }
-
-    let mut domains = names;
-    domains.sort();
-    Ok(domains)
+    Ok(())
 }
 
 /// Returns how many names a certificate of this profile may hold, by Let's Encrypt's table of profiles.

@@ -170,25 +170,7 @@ fn check_target(
 ) -> Result<Target, Invalid> {
     let at = |part: &str| format!("{field}.{part}");
     let kind = document.kind.as_str();
-    match kind {
-        "listener" | "certificateManager" => {}
-        planned if is_planned(planned) => {
-            return Err(Invalid::not_yet(
-                at("type"),
-                &format!("the target type {}", quoted(planned)),
-                "use \"listener\" or \"certificateManager\"",
-            ));
-        }
-        other => {
-            return Err(Invalid::at(
-                at("type"),
-                format!(
-                    "{} is not a target type: use \"listener\" or \"certificateManager\"",
-                    quoted(other)
-                ),
-            ));
-        }
-    }
+    check_kind(&at, kind)?;
     if document.account.is_some() {
         return Err(Invalid::not_yet(
             at("account"),
@@ -215,17 +197,7 @@ fn check_target(
         if let Some((part, _)) = of_listener.into_iter().find(|(_, given)| *given) {
             return belongs_to(part, "listener");
         }
-        if let Some(region) = &document.region
-            && !arn::is_region(region)
-        {
-            return Err(Invalid::at(
-                at("region"),
-                format!(
-                    "{} is not the name of a region: write one such as us-east-1, or leave it out for the function's own",
-                    quoted(region)
-                ),
-            ));
-        }
+        check_region(&at, document.region.as_deref())?;
         return Ok(Target::CertificateManager {
             region: document.region,
         });
@@ -241,6 +213,38 @@ fn check_target(
             false => ListenerAt::Arn(check_listener(&at, document, account)?),
         },
     })
+}
+
+fn check_kind(at: &impl Fn(&str) -> String, kind: &str) -> Result<(), Invalid> {
+    match kind {
+        "listener" | "certificateManager" => Ok(()),
+        planned if is_planned(planned) => Err(Invalid::not_yet(
+            at("type"),
+            &format!("the target type {}", quoted(planned)),
+            "use \"listener\" or \"certificateManager\"",
+        )),
+        other => Err(Invalid::at(
+            at("type"),
+            format!(
+                "{} is not a target type: use \"listener\" or \"certificateManager\"",
+                quoted(other)
+            ),
+        )),
+    }
+}
+
+/// Checks the region that is imported into.
+fn check_region(at: &impl Fn(&str) -> String, region: Option<&str>) -> Result<(), Invalid> {
+    match region.filter(|region| !arn::is_region(region)) {
+        Some(region) => Err(Invalid::at(
+            at("region"),
+            format!(
+                "{} is not the name of a region: write one such as us-east-1, or leave it out for the function's own",
+                quoted(region)
+            ),
+        )),
+        None => Ok(()),
+    }
 }
 
 /// Checks a listener that is named by its ARN.
@@ -297,15 +301,7 @@ fn check_new_listener(
         account,
     )?;
     let port = document.port.unwrap_or(HTTPS_PORT);
-    if port == 0 {
-        return Err(Invalid::at(at("port"), "is 0: write 1 to 65535"));
-    }
-    if port == HTTP_PORT {
-        return Err(Invalid::at(
-            at("port"),
-            "is 80, which stays plain HTTP: authorities begin there to validate a name; write another, such as 443",
-        ));
-    }
+    check_port(at, port)?;
     let Some(forward) = document.forward else {
         return Err(Invalid::at(
             at("forward"),
@@ -321,16 +317,35 @@ fn check_new_listener(
             "is in another region or account than the load balancer: name one of the same",
         ));
     }
+    check_tls_policy(at, document.tls_policy.as_deref())?;
+    Ok(NewListener {
+        load_balancer,
+        port,
+        forward,
+        tls_policy: document.tls_policy,
+    })
+}
+
+fn check_port(at: &impl Fn(&str) -> String, port: u16) -> Result<(), Invalid> {
+    if port == 0 {
+        return Err(Invalid::at(at("port"), "is 0: write 1 to 65535"));
+    }
+    if port == HTTP_PORT {
+        return Err(Invalid::at(
+            at("port"),
+            "is 80, which stays plain HTTP: authorities begin there to validate a name; write another, such as 443",
+        ));
+    }
+    Ok(())
+}
+
+fn check_tls_policy(at: &impl Fn(&str) -> String, policy: Option<&str>) -> Result<(), Invalid> {
     let is_policy = |name: &str| {
         !name.is_empty()
             && name.len() <= MAX_TLS_POLICY
             && (name.bytes()).all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
     };
-    if let Some(policy) = document
-        .tls_policy
-        .as_deref()
-        .filter(|name| !is_policy(name))
-    {
+    if let Some(policy) = policy.filter(|name| !is_policy(name)) {
         return Err(Invalid::at(
             at("tlsPolicy"),
             format!(
@@ -340,12 +355,7 @@ fn check_new_listener(
             ),
         ));
     }
-    Ok(NewListener {
-        load_balancer,
-        port,
-        forward,
-        tls_policy: document.tls_policy,
-    })
+    Ok(())
 }
 
 fn check_account(

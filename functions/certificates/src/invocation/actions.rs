@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use time::OffsetDateTime;
+
 use crate::contract::certificate::Wanted;
 use crate::contract::report::{Entry, Outcome};
 use crate::life::decide::{Plan, RemovalStage, ToDo, plan_for, unknown};
@@ -114,32 +116,11 @@ async fn prepared<P: Ports>(
         if object.is_none() && etag.is_none() {
             return Err(unknown(name));
         }
-        let removing = state.removing.as_ref();
-        let is_asked_for =
-            removing.is_some_and(|removing| document.is_none() || removing.document == document);
-        if !is_asked_for {
-            state.note(whole_seconds(now), "removal", "asked for");
-            state.removing = Some(Removal {
-                at: whole_seconds(now),
-                document,
-            });
-        }
-        state.deployment_failure = None;
-        return Ok(Prepared::Work(Box::new(ToDo {
-            wanted: wanted_nowhere(name, &state),
-            document: String::new(),
-            state,
-            etag,
-            plan: Plan::removal(RemovalStage::GoesOn),
-        })));
+        let removal = removal_asked_for(name, state, etag, document, now);
+        return Ok(Prepared::Work(Box::new(removal)));
     }
     let object = object.ok_or_else(|| unknown(name))?;
-    let account = cycle.account_id.as_deref();
-    let wanted = Wanted::parse(name, &object.body, &cycle.settings, account);
-    let wanted = wanted.map_err(|invalid| {
-        let detail = format!("certificates/{name}.json: {invalid}");
-        Problem::ours(Ours::InvalidDocument, detail)
-    })?;
+    let wanted = wanted_by(cycle, name, &object.body)?;
     state.note_document(&object.etag, Some(&wanted));
     look_up_previous(cycle, name, &mut state).await?;
     let mut plan = Plan::default();
@@ -157,13 +138,7 @@ async fn prepared<P: Ports>(
             plan.deploy = Some(words);
         }
         Action::Revoke { serial, reason } => {
-            let serial = serial.clone().or_else(|| state.serial_to_revoke());
-            let serial = serial.ok_or_else(|| {
-                let detail = "there is no certificate to revoke";
-                Problem::ours(Ours::NoCertificate, detail)
-            })?;
-            let found = held_by_serial(cycle, name, &state, &serial).await?;
-            state.ask_for_revocation(&serial, found.as_ref(), *reason, now)?;
+            ask_for_revocation(cycle, name, &mut state, serial.as_deref(), *reason, now).await?;
             plan = plan_for(cycle, &wanted, &object.etag, &state, false).await?;
             plan.sweep = true;
         }
@@ -176,6 +151,67 @@ async fn prepared<P: Ports>(
         etag,
         plan,
     })))
+}
+
+fn wanted_by<P: Ports>(
+    cycle: &Cycle<'_, P>,
+    name: &CertificateName,
+    document: &[u8],
+) -> Result<Wanted, Problem> {
+    let account = cycle.account_id.as_deref();
+    let wanted = Wanted::parse(name, document, &cycle.settings, account);
+    wanted.map_err(|invalid| {
+        let detail = format!("certificates/{name}.json: {invalid}");
+        Problem::ours(Ours::InvalidDocument, detail)
+    })
+}
+
+/// Writes down that a removal is asked for, unless it was already.
+fn removal_asked_for(
+    name: &CertificateName,
+    mut state: State,
+    etag: Option<String>,
+    document: Option<String>,
+    now: OffsetDateTime,
+) -> ToDo {
+    let removing = state.removing.as_ref();
+    let is_asked_for =
+        removing.is_some_and(|removing| document.is_none() || removing.document == document);
+    if !is_asked_for {
+        state.note(whole_seconds(now), "removal", "asked for");
+        state.removing = Some(Removal {
+            at: whole_seconds(now),
+            document,
+        });
+    }
+    state.deployment_failure = None;
+    ToDo {
+        wanted: wanted_nowhere(name, &state),
+        document: String::new(),
+        state,
+        etag,
+        plan: Plan::removal(RemovalStage::GoesOn),
+    }
+}
+
+/// Writes down that a certificate is to be revoked, the one of this serial or the one that is held.
+async fn ask_for_revocation<P: Ports>(
+    cycle: &Cycle<'_, P>,
+    name: &CertificateName,
+    state: &mut State,
+    serial: Option<&str>,
+    reason: Reason,
+    now: OffsetDateTime,
+) -> Result<(), Problem> {
+    let serial = serial
+        .map(str::to_owned)
+        .or_else(|| state.serial_to_revoke());
+    let serial = serial.ok_or_else(|| {
+        let detail = "there is no certificate to revoke";
+        Problem::ours(Ours::NoCertificate, detail)
+    })?;
+    let found = held_by_serial(cycle, name, state, &serial).await?;
+    state.ask_for_revocation(&serial, found.as_ref(), reason, now)
 }
 
 /// Returns what is known of a certificate that the record names no more.

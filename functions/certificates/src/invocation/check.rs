@@ -165,13 +165,7 @@ async fn check_wanted<P: Ports>(cycle: &Cycle<'_, P>, wanted: &Wanted) -> Check 
             let mut checks = looked.told(fetched.map(|(_, fetched)| fetched));
             checks.extend(web_acl.clone());
             checks.extend(fetched.map(|(_, fetched)| told_of_fetch(fetched)));
-            for (place, (authority, rulings)) in ruled.iter().enumerate() {
-                let ruling = rulings.get(index).map(|(_, ruling)| told_of_caa(ruling));
-                checks.extend(ruling.map(|told| match ruled.len() {
-                    1 => told,
-                    _ => told.about(authority, place),
-                }));
-            }
+            checks.extend(told_of_authorities(&ruled, index));
             Domain {
                 domain: domain.clone(),
                 verdict: worst_of(checks.iter().map(|check| check.verdict)),
@@ -185,6 +179,19 @@ async fn check_wanted<P: Ports>(cycle: &Cycle<'_, P>, wanted: &Wanted) -> Check 
         domains,
         problem: None,
     }
+}
+
+/// Tells what CAA records say to each authority, for the name at a place among those wanted.
+fn told_of_authorities(ruled: &[(&str, Vec<(&DnsName, Ruling)>)], index: usize) -> Vec<Checked> {
+    let mut checks = Vec::new();
+    for (place, (authority, rulings)) in ruled.iter().enumerate() {
+        let ruling = rulings.get(index).map(|(_, ruling)| told_of_caa(ruling));
+        checks.extend(ruling.map(|told| match ruled.len() {
+            1 => told,
+            _ => told.about(authority, place),
+        }));
+    }
+    checks
 }
 
 /// Looks a name up and at what stands before it on port 80.
@@ -280,27 +287,28 @@ impl Looked {
         checks
     }
 
-    /// Addresses that are not the load balancer's prove nothing: something in between may forward, and a load balancer with many
-    /// answers with some of them at a time.
-    fn told_of_addresses(&self, is_wrong: bool) -> Vec<Checked> {
-        let check = |verdict: Verdict, detail: String| {
-            // Through connectTo authorities may see other addresses than we do.
-            let most = match self.is_bypassed {
-                true => Verdict::Warning,
-                false => Verdict::Blocked,
-            };
-            Checked::new("addresses", verdict.min(most), detail)
+    fn about_addresses(&self, verdict: Verdict, detail: String) -> Checked {
+        // Through connectTo authorities may see other addresses than we do.
+        let most = match self.is_bypassed {
+            true => Verdict::Warning,
+            false => Verdict::Blocked,
         };
+        Checked::new("addresses", verdict.min(most), detail)
+    }
+
+    /// Returns the name's addresses if authorities can reach one of them, else what is wrong with
+    /// them.
+    fn public_addresses(&self) -> Result<&[IpAddr], Checked> {
         let own = match &self.addresses {
             Ok(own) if own.is_empty() => {
                 let detail = "there is neither an A nor an AAAA record: let the name lead to the load balancer";
-                return vec![check(Verdict::Blocked, detail.to_owned())];
+                return Err(self.about_addresses(Verdict::Blocked, detail.to_owned()));
             }
             Ok(own) => own,
             Err(NoAnswer(why)) => {
                 let detail =
                     format!("could not be told, and authorities may not know either: {why}");
-                return vec![check(Verdict::Warning, detail)];
+                return Err(self.about_addresses(Verdict::Warning, detail));
             }
         };
         if !self.is_bypassed && !own.iter().any(|address| is_global(*address)) {
@@ -308,63 +316,101 @@ impl Looked {
                 "{} cannot be reached from the internet, where authorities ask: let the name lead to a public address",
                 the_first(own)
             );
-            return vec![check(Verdict::Blocked, detail)];
+            return Err(self.about_addresses(Verdict::Blocked, detail));
         }
+        Ok(own)
+    }
+
+    /// Addresses that are not the load balancer's prove nothing: something in between may forward,
+    /// and a load balancer with many answers with some of them at a time.
+    fn told_of_addresses(&self, is_wrong: bool) -> Vec<Checked> {
+        let own = match self.public_addresses() {
+            Ok(own) => own,
+            Err(why) => return vec![why],
+        };
         let theirs = match &self.theirs {
-            None => return vec![check(Verdict::Ok, format!("leads to {}", the_first(own)))],
+            None => {
+                let detail = format!("leads to {}", the_first(own));
+                return vec![self.about_addresses(Verdict::Ok, detail)];
+            }
             Some(Err(why)) => {
                 let detail = format!(
                     "leads to {}; whether that is the load balancer could not be told: {why}",
                     the_first(own)
                 );
-                return vec![check(Verdict::Warning, detail)];
+                return vec![self.about_addresses(Verdict::Warning, detail)];
             }
             Some(Ok(theirs)) => theirs,
         };
-        let mut checks = Vec::new();
-        for v6 in [false, true] {
-            let of = |all: &[IpAddr]| -> Vec<IpAddr> {
-                let family = all.iter().filter(|address| address.is_ipv6() == v6);
-                family.copied().collect()
-            };
-            let (own, theirs) = (of(own), of(theirs));
-            if own.is_empty() {
-                continue;
-            }
-            let leads_there = own.iter().any(|address| theirs.contains(address));
-            checks.push(match (leads_there, v6) {
-                (true, _) => check(
-                    Verdict::Ok,
-                    format!("leads to this load balancer ({})", the_first(&own)),
-                ),
-                (false, false) => check(
-                    match is_wrong {
-                        true => Verdict::Blocked,
-                        false => Verdict::Warning,
-                    },
-                    format!(
-                        "A leads to {}, and the load balancer has {}: change the record, unless something in between forwards \
-                         port 80",
-                        the_first(&own),
-                        the_first(&theirs)
-                    ),
-                ),
-                (false, true) => check(
-                    Verdict::Warning,
-                    format!(
-                        "AAAA leads to {}, and the load balancer has {}: authorities prefer IPv6, so remove the record, or let it \
-                         lead to a dual-stack load balancer",
-                        the_first(&own),
-                        the_first(&theirs)
-                    ),
-                ),
-            });
-            if let (true, Some(last)) = (v6, checks.last_mut()) {
-                last.check = "ipv6";
-            }
-        }
-        checks
+        let elsewhere = match is_wrong {
+            true => Verdict::Blocked,
+            false => Verdict::Warning,
+        };
+        let told = [
+            self.told_of_ipv4(own, theirs, elsewhere),
+            self.told_of_ipv6(own, theirs),
+        ];
+        told.into_iter().flatten().collect()
     }
+
+    /// Tells where the A records lead; `elsewhere` is how bad it is if not to the load balancer.
+    fn told_of_ipv4(
+        &self,
+        own: &[IpAddr],
+        theirs: &[IpAddr],
+        elsewhere: Verdict,
+    ) -> Option<Checked> {
+        let (own, theirs) = (ipv4_of(own), ipv4_of(theirs));
+        if own.is_empty() {
+            return None;
+        }
+        Some(self.led_to_balancer(&own, &theirs).unwrap_or_else(|| {
+            let detail = format!(
+                "A leads to {}, and the load balancer has {}: change the record, unless something in between forwards \
+                 port 80",
+                the_first(&own),
+                the_first(&theirs)
+            );
+            self.about_addresses(elsewhere, detail)
+        }))
+    }
+
+    /// Tells where the AAAA records lead.
+    fn told_of_ipv6(&self, own: &[IpAddr], theirs: &[IpAddr]) -> Option<Checked> {
+        let (own, theirs) = (ipv6_of(own), ipv6_of(theirs));
+        if own.is_empty() {
+            return None;
+        }
+        let told = self.led_to_balancer(&own, &theirs).unwrap_or_else(|| {
+            let detail = format!(
+                "AAAA leads to {}, and the load balancer has {}: authorities prefer IPv6, so remove the record, or let it \
+                 lead to a dual-stack load balancer",
+                the_first(&own),
+                the_first(&theirs)
+            );
+            self.about_addresses(Verdict::Warning, detail)
+        });
+        Some(Checked {
+            check: "ipv6",
+            ..told
+        })
+    }
+
+    fn led_to_balancer(&self, own: &[IpAddr], theirs: &[IpAddr]) -> Option<Checked> {
+        let leads_there = own.iter().any(|address| theirs.contains(address));
+        leads_there.then(|| {
+            let detail = format!("leads to this load balancer ({})", the_first(own));
+            self.about_addresses(Verdict::Ok, detail)
+        })
+    }
+}
+
+fn ipv4_of(all: &[IpAddr]) -> Vec<IpAddr> {
+    all.iter().copied().filter(IpAddr::is_ipv4).collect()
+}
+
+fn ipv6_of(all: &[IpAddr]) -> Vec<IpAddr> {
+    all.iter().copied().filter(IpAddr::is_ipv6).collect()
 }
 
 fn told_of_rule(rule: &Result<Finding, String>, is_right: bool) -> Checked {

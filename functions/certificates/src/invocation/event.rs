@@ -199,6 +199,10 @@ impl Event {
         }
         let request = Request::deserialize(event)
             .map_err(|error| NotUnderstood(format!("the request {action} is wrong: {error}")))?;
+        Self::of_request(request)
+    }
+
+    fn of_request(request: Request) -> Result<Self, NotUnderstood> {
         Ok(match request {
             Request::Reconcile {
                 reissue: true,

@@ -39,7 +39,7 @@ use crate::values::clock::Clock;
 use crate::values::instant::rfc3339;
 use crate::values::names::CertificateName;
 use crate::values::problem::Problem;
-use crate::values::problem_types::{Ours, Retry};
+use crate::values::problem_types::Ours;
 
 pub use event::{Event, NotUnderstood};
 
@@ -146,31 +146,13 @@ impl<P: Ports> Installation<P> {
         clock: Clock,
         invoked: Invoked<'_>,
     ) -> Result<Answer, InvocationError> {
-        let event = match Event::parse(payload, &self.bucket) {
-            Ok(event) => event,
-            Err(error) => {
-                tracing::warn!(%error, "event not understood");
-                return Err(error.into());
-            }
-        };
-        if alias_of(invoked.arn) == Some(VIEW) && !event.only_looks() {
-            tracing::warn!("the alias {VIEW} was asked to do something");
-            return Err(InvocationError::NotPermitted);
-        }
+        let event = self.permitted_event(payload, invoked)?;
         let settings = read_settings(self.ports.store()).await.inspect_err(|problem| {
             tracing::error!(problem.type = problem.kind, problem.detail = problem.detail, "the pass cannot run");
         })?;
-        let account = account_of(invoked.arn);
-        let function = invoked.function;
         let ports = EitherPorts::live(&self.ports);
-        let mut cycle = Cycle::new(
-            &ports,
-            settings,
-            self.bucket.clone(),
-            self.region.clone(),
-            account,
-            clock,
-        );
+        let mut cycle = self.cycle(&ports, settings, clock, invoked);
+        let function = invoked.function;
         match event {
             Event::Reconcile {
                 certificates,
@@ -178,15 +160,10 @@ impl<P: Ports> Installation<P> {
                 reissue,
             } => {
                 cycle.reissue = reissue;
-                let full = certificates.is_none();
-                cycle.is_full = full;
+                cycle.is_full = certificates.is_none();
                 let (names, orphans) = self.names(certificates, &mut cycle).await?;
                 let pass = run(&cycle, &names, force).await;
-                let fleet = if full {
-                    Some(Fleet::of(&cycle, &pass, &orphans).await)
-                } else {
-                    None
-                };
+                let fleet = Fleet::of(&cycle, &pass, &orphans).await;
                 Ok(report(&clock, function, pass, fleet))
             }
             Event::Issue {
@@ -194,16 +171,8 @@ impl<P: Ports> Installation<P> {
                 certificate,
                 replace,
             } => {
-                let pass = match self
-                    .put_document(
-                        &cycle.settings,
-                        cycle.account_id.as_deref(),
-                        &name,
-                        &certificate,
-                        replace,
-                    )
-                    .await
-                {
+                let put = self.put_document(&cycle, &name, &certificate, replace);
+                let pass = match put.await {
                     Ok(()) => run(&cycle, &[name], false).await,
                     Err(problem) => Pass {
                         entries: vec![Entry::failed(&name, problem, None)],
@@ -232,6 +201,43 @@ impl<P: Ports> Installation<P> {
         }
     }
 
+    /// Returns what is asked for, if it is understood and whoever asks may have it done.
+    fn permitted_event(
+        &self,
+        payload: &Value,
+        invoked: Invoked<'_>,
+    ) -> Result<Event, InvocationError> {
+        let event = match Event::parse(payload, &self.bucket) {
+            Ok(event) => event,
+            Err(error) => {
+                tracing::warn!(%error, "event not understood");
+                return Err(error.into());
+            }
+        };
+        if alias_of(invoked.arn) == Some(VIEW) && !event.only_looks() {
+            tracing::warn!("the alias {VIEW} was asked to do something");
+            return Err(InvocationError::NotPermitted);
+        }
+        Ok(event)
+    }
+
+    fn cycle<'p>(
+        &self,
+        ports: &'p EitherPorts<'p, P>,
+        settings: Settings,
+        clock: Clock,
+        invoked: Invoked<'_>,
+    ) -> Cycle<'p, EitherPorts<'p, P>> {
+        Cycle::new(
+            ports,
+            settings,
+            self.bucket.clone(),
+            self.region.clone(),
+            account_of(invoked.arn),
+            clock,
+        )
+    }
+
     /// Returns the names that a pass looks at, those asked for or all, and where all records were
     /// listed, those of them without a document.
     async fn names(
@@ -253,8 +259,7 @@ impl<P: Ports> Installation<P> {
     /// Stores a document put in by hand: an identical one is fine, a different one is replaced only when asked to.
     async fn put_document(
         &self,
-        settings: &Settings,
-        account: Option<&str>,
+        cycle: &Cycle<'_, EitherPorts<'_, P>>,
         name: &str,
         certificate: &Value,
         replace: bool,
@@ -265,7 +270,8 @@ impl<P: Ports> Installation<P> {
             .map_err(|error| invalid(format!("name: {error}")))?;
         let body = serde_json::to_vec_pretty(certificate)
             .map_err(|error| invalid(format!("certificate: {error}")))?;
-        Wanted::parse(&name, &body, settings, account)
+        let account = cycle.account_id.as_deref();
+        Wanted::parse(&name, &body, &cycle.settings, account)
             .map_err(|error| invalid(format!("certificate.{error}")))?;
         let (store, key) = (self.ports.store(), store::certificate_key(&name));
         for _ in 0..ROUNDS {
@@ -306,19 +312,8 @@ impl<P: Ports> Installation<P> {
 
 /// Tells what became of a pass; `fleet` where it was a full one.
 fn report(clock: &Clock, function: &str, pass: Pass, fleet: Option<Fleet>) -> Answer {
-    let needs_person = |entry: &&Entry| {
-        entry
-            .problem
-            .as_ref()
-            .is_some_and(|problem| matches!(problem.retry, Retry::Person | Retry::Never))
-    };
-    let needs_person = pass.entries.iter().filter(needs_person).count();
-    let unproved = pass
-        .entries
-        .iter()
-        .flat_map(|entry| &entry.targets)
-        .filter(|target| target.proved == Some(false))
-        .count();
+    let needs_person = figures::needing_a_person(&pass.entries);
+    let unproved = figures::unproved(&pass.entries);
     let untrusted = pass.entries.iter().filter(|entry| entry.is_untrusted);
     let untrusted = untrusted.count();
     let failing = figures::failing(&pass.entries);
@@ -400,7 +395,11 @@ struct Fleet {
 }
 
 impl Fleet {
-    async fn of<P: Ports>(cycle: &Cycle<'_, P>, pass: &Pass, orphans: &[String]) -> Self {
+    /// Counts it; `None` where the pass was none of all certificates.
+    async fn of<P: Ports>(cycle: &Cycle<'_, P>, pass: &Pass, orphans: &[String]) -> Option<Self> {
+        if !cycle.is_full {
+            return None;
+        }
         let orphans: BTreeSet<&String> = orphans.iter().collect();
         let is_managed =
             |entry: &&Entry| entry.outcome != Outcome::Removed && !orphans.contains(&entry.name);
@@ -424,11 +423,11 @@ impl Fleet {
                 None
             }
         };
-        Self {
+        Some(Self {
             managed,
             strays,
             imports_of_a_year: imports.ok(),
-        }
+        })
     }
 }
 

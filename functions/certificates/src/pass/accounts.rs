@@ -35,6 +35,17 @@ impl Record for AccountRecord {
     }
 }
 
+impl AccountRecord {
+    /// Returns the account, once it is registered and the authority knows whom to write to.
+    fn opened(&self, authority: &Authority) -> Option<Opened> {
+        let url = self.url.clone()?;
+        (self.contact == authority.contact).then(|| Opened {
+            key: AccountKey(self.key.clone()),
+            url,
+        })
+    }
+}
+
 /// The accounts at the authorities, each opened once per pass.
 pub(crate) struct Accounts<'p, P: Ports> {
     ports: &'p P,
@@ -73,65 +84,31 @@ impl<'p, P: Ports> Accounts<'p, P> {
     }
 
     async fn open(&self, authority: &Authority) -> Result<Opened, Failing> {
-        let (store, authorities) = (self.ports.store(), self.ports.authorities());
+        let store = self.ports.store();
         let object = account_key(&authority.key, &authority.directory);
         // Each round either ends or has seen somebody else's write.
         for _ in 0..ROUNDS {
             let read = read_record::<AccountRecord>(store, &object)
                 .await
                 .map_err(|error| store_problem(&error))?;
-            let written = match read {
-                None => {
-                    let mut record = self.new_record(authority).await?;
-                    let written =
-                        write_record(store, &object, &mut record, Condition::Absent).await;
-                    written.map(|_| record)
-                }
-                Some((mut record, etag)) if record.url.is_none() => {
-                    let key = AccountKey(record.key.clone());
-                    let url = authorities.register(authority, &key).await?;
-                    tracing::info!(authority = %authority.key, account.url = %url, "account registered");
-                    record.url = Some(url);
-                    let written =
-                        write_record(store, &object, &mut record, Condition::Matches(&etag)).await;
-                    written.map(|_| record)
-                }
-                Some((mut record, etag)) if record.contact != authority.contact => {
-                    self.tell_contact(authority, &record).await?;
-                    record.contact.clone_from(&authority.contact);
-                    let written =
-                        write_record(store, &object, &mut record, Condition::Matches(&etag)).await;
-                    written.map(|_| record)
-                }
-                Some((
-                    AccountRecord {
-                        key,
-                        url: Some(url),
-                        ..
-                    },
-                    _,
-                )) => {
-                    return Ok(Opened {
-                        key: AccountKey(key),
-                        url,
-                    });
-                }
-                // Covered above; another round cannot hurt.
-                Some(_) => continue,
+            let (mut record, etag) = match read {
+                None => (self.new_record(authority).await?, None),
+                Some((record, etag)) => match record.opened(authority) {
+                    Some(opened) => return Ok(opened),
+                    None => (self.completed(authority, record).await?, Some(etag)),
+                },
             };
-            match written {
-                Ok(AccountRecord {
-                    key,
-                    url: Some(url),
-                    contact,
-                    ..
-                }) if contact == authority.contact => {
-                    return Ok(Opened {
-                        key: AccountKey(key),
-                        url,
-                    });
+            let condition = match &etag {
+                None => Condition::Absent,
+                Some(etag) => Condition::Matches(etag),
+            };
+            match write_record(store, &object, &mut record, condition).await {
+                Ok(_) => {
+                    if let Some(opened) = record.opened(authority) {
+                        return Ok(opened);
+                    }
                 }
-                Ok(_) | Err(StoreError::ConditionFailed { .. }) => {}
+                Err(StoreError::ConditionFailed { .. }) => {}
                 Err(error) => return Err(store_problem(&error).into()),
             }
         }
@@ -171,6 +148,24 @@ impl<'p, P: Ports> Accounts<'p, P> {
             url,
             contact,
         })
+    }
+
+    /// Registers an account that is stored alone, or tells the authority of one whom to write to.
+    async fn completed(
+        &self,
+        authority: &Authority,
+        mut record: AccountRecord,
+    ) -> Result<AccountRecord, Failing> {
+        if record.url.is_none() {
+            let key = AccountKey(record.key.clone());
+            let url = self.ports.authorities().register(authority, &key).await?;
+            tracing::info!(authority = %authority.key, account.url = %url, "account registered");
+            record.url = Some(url);
+        } else {
+            self.tell_contact(authority, &record).await?;
+            record.contact.clone_from(&authority.contact);
+        }
+        Ok(record)
     }
 
     /// Tells the authority whom to write to. A refusal is logged and not tried again: it must not cost a certificate.

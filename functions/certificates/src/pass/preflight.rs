@@ -481,34 +481,7 @@ impl<'p, P: Ports> Outlook<'p, P> {
             let told = forbidden.iter().map(|(name, why)| format!("{name}: {why}"));
             return Some(Problem::ours(Ours::CaaForbids, some_of(told)));
         }
-        let challenge_path = |detail: String| Some(Problem::ours(Ours::ChallengePath, detail));
-        let Some(fetched) = fetched else {
-            return challenge_path(rule?.to_owned());
-        };
-        let wrong: Vec<String> = (fetched.iter())
-            .filter_map(|(name, fetched)| match fetched {
-                Fetched::Wrong(why) => Some(format!("{name}: {why}")),
-                _ => None,
-            })
-            .collect();
-        // Where nothing else is wrong, it may be so for us only.
-        let unreachable: Vec<String> = (fetched.iter())
-            .filter_map(|(name, fetched)| match fetched {
-                Fetched::Unreachable(why) if rule.is_some() => Some(format!("{name}: {why}")),
-                _ => None,
-            })
-            .collect();
-        if wrong.is_empty() && unreachable.is_empty() {
-            return None;
-        }
-        let met = some_of(wrong.into_iter().chain(unreachable));
-        challenge_path(match rule {
-            Some(rule) => format!("{rule}; our own fetch met: {met}"),
-            None => format!(
-                "our own fetch, by the way authorities take, met something else than the challenge function: {met}; the event \
-                 check says more"
-            ),
-        })
+        challenge_path_problem(rule, fetched.as_deref())
     }
 
     /// Puts a probe where the challenge function looks for answers, fetches it for each name as authorities fetch a challenge, and
@@ -655,6 +628,42 @@ pub(crate) async fn bounded<T>(
             message: format!("no answer within {} s", limit.as_secs()),
             status: None,
         })
+    })
+}
+
+/// Returns what is wrong on the way to the challenge function: by the rules on port 80, and by what
+/// our own fetches met where there were any.
+fn challenge_path_problem(
+    rule: Option<&str>,
+    fetched: Option<&[(DnsName, Fetched)]>,
+) -> Option<Problem> {
+    let challenge_path = |detail: String| Some(Problem::ours(Ours::ChallengePath, detail));
+    let Some(fetched) = fetched else {
+        return challenge_path(rule?.to_owned());
+    };
+    let wrong: Vec<String> = (fetched.iter())
+        .filter_map(|(name, fetched)| match fetched {
+            Fetched::Wrong(why) => Some(format!("{name}: {why}")),
+            _ => None,
+        })
+        .collect();
+    // Where nothing else is wrong, it may be so for us only.
+    let unreachable: Vec<String> = (fetched.iter())
+        .filter_map(|(name, fetched)| match fetched {
+            Fetched::Unreachable(why) if rule.is_some() => Some(format!("{name}: {why}")),
+            _ => None,
+        })
+        .collect();
+    if wrong.is_empty() && unreachable.is_empty() {
+        return None;
+    }
+    let met = some_of(wrong.into_iter().chain(unreachable));
+    challenge_path(match rule {
+        Some(rule) => format!("{rule}; our own fetch met: {met}"),
+        None => format!(
+            "our own fetch, by the way authorities take, met something else than the challenge function: {met}; the event \
+             check says more"
+        ),
     })
 }
 

@@ -68,16 +68,22 @@ pub fn judge(found: &CaaRecords, level: &str, name: &DnsName, asking: Asking<'_>
     }
 }
 
-fn judge_issuers(records: &[Caa], place: Place<'_>, name: &DnsName, asking: Asking<'_>) -> Ruling {
-    let of = |tag: &str| -> Vec<&Caa> {
-        let wanted = |record: &&Caa| record.tag.eq_ignore_ascii_case(tag);
+/// Returns the records that say who may issue for a name, and their tag: those for wildcards count
+/// for a wildcard alone, and there instead of the others.
+fn properties_for<'r>(records: &'r [Caa], name: &DnsName) -> (&'static str, Vec<&'r Caa>) {
+    let of = |tag: &str| -> Vec<&'r Caa> {
+        let wanted = |record: &&'r Caa| record.tag.eq_ignore_ascii_case(tag);
         records.iter().filter(wanted).collect()
     };
     let (issue, issuewild) = (of("issue"), of("issuewild"));
-    let (tag, properties) = match name.is_wildcard() && !issuewild.is_empty() {
+    match name.is_wildcard() && !issuewild.is_empty() {
         true => ("issuewild", issuewild),
         false => ("issue", issue),
-    };
+    }
+}
+
+fn judge_issuers(records: &[Caa], place: Place<'_>, name: &DnsName, asking: Asking<'_>) -> Ruling {
+    let (tag, properties) = properties_for(records, name);
     if properties.is_empty() {
         return Ruling::Allowed;
     }

@@ -7,6 +7,7 @@ use time::{Duration, OffsetDateTime};
 
 use crate::contract::report::{Entry, Outcome};
 use crate::records::state::State;
+use crate::values::problem_types::Retry;
 
 /// Whether what was tried last for a certificate failed and has not succeeded since, whether or not
 /// it is tried now. `needs_order` says whether an order is still needed: a failure of one that is
@@ -38,6 +39,25 @@ pub(crate) fn unserved(entries: &[Entry], now: OffsetDateTime) -> Option<usize> 
     told(entries, |entry| {
         (entry.unserved_since).is_some_and(|since| since <= now - PATIENCE)
     })
+}
+
+/// Returns how many certificates wait for somebody to act.
+pub(crate) fn needing_a_person(entries: &[Entry]) -> usize {
+    let needs_person = |entry: &&Entry| {
+        entry
+            .problem
+            .as_ref()
+            .is_some_and(|problem| matches!(problem.retry, Retry::Person | Retry::Never))
+    };
+    entries.iter().filter(needs_person).count()
+}
+
+/// Returns on how many targets something else was seen than what is to be served there.
+pub(crate) fn unproved(entries: &[Entry]) -> usize {
+    let targets = entries.iter().flat_map(|entry| &entry.targets);
+    targets
+        .filter(|target| target.proved == Some(false))
+        .count()
 }
 
 fn told(entries: &[Entry], counts: impl Fn(&Entry) -> bool) -> Option<usize> {

@@ -191,39 +191,55 @@ impl Found<'_> {
                 Vec::new(),
             );
         }
+        messages.extend(self.news_of_problem(&mut told));
+        messages.extend(self.news_of_little_left(&mut told));
+        (told, messages)
+    }
+
+    /// Takes in what is wrong now; returns what there is to tell of it.
+    fn news_of_problem(&self, told: &mut Told) -> Option<Message> {
         told.others.retain(|other| self.stands(other));
         match (told.problem.take(), self.problem()) {
             (None, Some(problem)) => {
-                messages.push(self.message(Kind::ProblemStarted, None));
                 told.problem = Some(problem);
+                Some(self.message(Kind::ProblemStarted, None))
             }
             (Some(known), Some(problem)) if problem.is_other_than(&known) => {
                 let mut others = told.others.iter();
-                match others.position(|other| !problem.is_other_than(other)) {
-                    Some(index) => drop(told.others.swap_remove(index)),
-                    None => {
-                        messages.push(self.message(Kind::ProblemChanged, Some(known.clone())));
+                let message = match others.position(|other| !problem.is_other_than(other)) {
+                    Some(index) => {
+                        told.others.swap_remove(index);
+                        None
                     }
-                }
+                    None => Some(self.message(Kind::ProblemChanged, Some(known.clone()))),
+                };
                 told.others.extend(self.stands(&known).then_some(known));
                 told.problem = Some(problem);
+                message
             }
             (Some(known), None) if self.is_over() => {
                 told.others.clear();
-                messages.push(self.message(Kind::ProblemEnded, Some(known)));
+                Some(self.message(Kind::ProblemEnded, Some(known)))
             }
-            (known, _) => told.problem = known,
-        }
-        if let Some((not_after, _)) = self.served().filter(|(_, share)| *share < LITTLE) {
-            let is_due = self.entry.renew_at.is_none_or(|at| at <= self.now);
-            let has_failed = is_due || self.entry.problem.is_some();
-            let is_told = told.running_out.is_some_and(|known| known >= not_after);
-            if has_failed && !is_told && self.state.removing.is_none() {
-                messages.push(self.message(Kind::RunningOut, None));
-                told.running_out = Some(not_after);
+            (known, _) => {
+                told.problem = known;
+                None
             }
         }
-        (told, messages)
+    }
+
+    /// Takes in that little of the lifetime is left and nothing has worked; returns that, unless it
+    /// was told.
+    fn news_of_little_left(&self, told: &mut Told) -> Option<Message> {
+        let (not_after, _) = self.served().filter(|(_, share)| *share < LITTLE)?;
+        let is_due = self.entry.renew_at.is_none_or(|at| at <= self.now);
+        let has_failed = is_due || self.entry.problem.is_some();
+        let is_told = told.running_out.is_some_and(|known| known >= not_after);
+        if !has_failed || is_told || self.state.removing.is_some() {
+            return None;
+        }
+        told.running_out = Some(not_after);
+        Some(self.message(Kind::RunningOut, None))
     }
 }
 

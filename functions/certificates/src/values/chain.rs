@@ -160,10 +160,8 @@ impl Leaf {
                     leaf.extended_key_usages = Some(extended_key_usages(usage));
                 }
                 ParsedExtension::AuthorityKeyIdentifier(identifier) => {
-                    leaf.authority_key_identifier = identifier
-                        .key_identifier
-                        .as_ref()
-                        .map(|identifier| identifier.0.to_vec());
+                    let key = identifier.key_identifier.as_ref();
+                    leaf.authority_key_identifier = key.map(|key| key.0.to_vec());
                 }
                 ParsedExtension::SubjectKeyIdentifier(identifier) => {
                     subject_key_identifier = Some(identifier.0.to_vec());
@@ -178,18 +176,15 @@ impl Leaf {
             }
         }
         if !has_alternative_names {
-            let common_names = certificate.subject().iter_common_name();
-            leaf.other_names
-                .extend(common_names.filter_map(|name| name.as_str().ok().map(str::to_owned)));
+            leaf.add_common_names(&certificate);
         }
         leaf.names.sort();
         leaf.names.dedup();
-        let same_name = certificate.subject().as_raw() == certificate.issuer().as_raw();
-        let other_key = match (&leaf.authority_key_identifier, &subject_key_identifier) {
-            (Some(authority), Some(subject)) => authority != subject,
-            _ => false,
-        };
-        leaf.self_signed = same_name && !other_key;
+        leaf.self_signed = is_self_signed(
+            &certificate,
+            leaf.authority_key_identifier.as_deref(),
+            subject_key_identifier.as_deref(),
+        );
         Ok(leaf)
     }
 
@@ -198,6 +193,12 @@ impl Leaf {
         let authority = self.authority_key_identifier.as_ref()?;
         let text = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
         Some(format!("{}.{}", text(authority), text(&self.raw_serial)))
+    }
+
+    fn add_common_names(&mut self, certificate: &X509Certificate<'_>) {
+        let common_names = certificate.subject().iter_common_name();
+        self.other_names
+            .extend(common_names.filter_map(|name| name.as_str().ok().map(str::to_owned)));
     }
 
     fn add_name(&mut self, name: &GeneralName<'_>) {
@@ -324,6 +325,20 @@ fn parse(der: &[u8]) -> Result<X509Certificate<'_>, ChainError> {
         Ok(_) => Err(ChainError::Unreadable("bytes after its end".to_owned())),
         Err(error) => Err(ChainError::Unreadable(error.to_string())),
     }
+}
+
+/// Whether a certificate is its own issuer, and names no other key that signed it.
+fn is_self_signed(
+    certificate: &X509Certificate<'_>,
+    authority_key: Option<&[u8]>,
+    own_key: Option<&[u8]>,
+) -> bool {
+    let same_name = certificate.subject().as_raw() == certificate.issuer().as_raw();
+    let other_key = match (authority_key, own_key) {
+        (Some(authority), Some(own)) => authority != own,
+        _ => false,
+    };
+    same_name && !other_key
 }
 
 /// Whether a certificate says that another key signed it than that of the one above. Most say; nobody has to.

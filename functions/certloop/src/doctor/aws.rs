@@ -11,7 +11,10 @@ use aws_sdk_lambda::config::interceptors::BeforeDeserializationInterceptorContex
 use aws_sdk_lambda::config::{ConfigBag, Intercept, RuntimeComponents};
 use aws_sdk_lambda::error::{BoxError, ProvideErrorMetadata, SdkError};
 use aws_sdk_lambda::primitives::{DateTime, DateTimeFormat};
-use aws_sdk_s3::types::{ExpirationStatus, LifecycleRule};
+use aws_sdk_s3::types::{
+    ExpirationStatus, LifecycleRule, OwnershipControls, PublicAccessBlockConfiguration,
+    ServerSideEncryptionConfiguration,
+};
 use certificates::adapters::aws::{Aws, service_error};
 use certificates::ports::load_balancer::LoadBalancer;
 use certificates::values::arn::{ListenerArn, LoadBalancerArn, TargetGroupArn};
@@ -114,37 +117,13 @@ impl<'a> Look<'a> {
                 it.status()
                     .is_some_and(|status| status.as_str() == "Enabled")
             }),
-            encryption: encryption.map(|it| {
-                let configuration = it?.server_side_encryption_configuration?;
-                let rule = configuration.rules.into_iter().next()?;
-                let default = rule.apply_server_side_encryption_by_default?;
-                Some((
-                    default.sse_algorithm.as_str().to_owned(),
-                    default.kms_master_key_id,
-                ))
-            }),
+            encryption: encryption
+                .map(|it| encryption_by_default(it?.server_side_encryption_configuration?)),
             is_blocked: blocked.map(|it| {
                 let block = it.and_then(|it| it.public_access_block_configuration);
-                block.is_some_and(|block| {
-                    [
-                        block.block_public_acls,
-                        block.block_public_policy,
-                        block.ignore_public_acls,
-                        block.restrict_public_buckets,
-                    ] == [Some(true); 4]
-                })
+                block.is_some_and(|block| blocks_all(&block))
             }),
-            ownership: ownership.map(|it| {
-                let rules = it?.ownership_controls?.rules;
-                Some(
-                    rules
-                        .into_iter()
-                        .next()?
-                        .object_ownership
-                        .as_str()
-                        .to_owned(),
-                )
-            }),
+            ownership: ownership.map(|it| ownership_of_objects(it?.ownership_controls?)),
             expiries: lifecycle.map(|it| {
                 let rules = it.and_then(|it| it.rules).unwrap_or_default();
                 rules.iter().filter_map(expiry).collect()
@@ -379,6 +358,33 @@ impl<'a> Look<'a> {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Returns the algorithm by which objects are encrypted unless said otherwise, and its key.
+fn encryption_by_default(
+    configuration: ServerSideEncryptionConfiguration,
+) -> Option<(String, Option<String>)> {
+    let rule = configuration.rules.into_iter().next()?;
+    let default = rule.apply_server_side_encryption_by_default?;
+    Some((
+        default.sse_algorithm.as_str().to_owned(),
+        default.kms_master_key_id,
+    ))
+}
+
+/// Whether public access lists and policies are blocked and ignored: all of the four.
+fn blocks_all(block: &PublicAccessBlockConfiguration) -> bool {
+    [
+        block.block_public_acls,
+        block.block_public_policy,
+        block.ignore_public_acls,
+        block.restrict_public_buckets,
+    ] == [Some(true); 4]
+}
+
+fn ownership_of_objects(controls: OwnershipControls) -> Option<String> {
+    let rule = controls.rules.into_iter().next()?;
+    Some(rule.object_ownership.as_str().to_owned())
 }
 
 /// Returns what a rule deletes by age, if it is on and for all objects under a prefix.

@@ -188,21 +188,6 @@ fn expiring(expiries: &Seen<Vec<Expiry>>) -> Vec<Finding> {
             )];
         }
     };
-    let within = |key: &str| {
-        let days = expiries
-            .iter()
-            .filter(|it| key.starts_with(&it.prefix))
-            .filter_map(|it| it.days);
-        days.min()
-    };
-    // A rule for a part of a prefix deletes there as well.
-    let about = |prefix: &str| {
-        let below = expiries
-            .iter()
-            .filter(|it| it.prefix.starts_with(prefix))
-            .filter_map(|it| it.days);
-        below.chain(within(prefix)).min()
-    };
     let mut findings = Vec::new();
     for (prefix, what) in [
         ("settings.json", "the settings"),
@@ -211,7 +196,7 @@ fn expiring(expiries: &Seen<Vec<Expiry>>) -> Vec<Finding> {
         ("accounts/", "the authority's account"),
         ("limits/", "the count of what the authority's limits allow"),
     ] {
-        if let Some(days) = about(prefix) {
+        if let Some(days) = shortest_below(expiries, prefix) {
             findings.push(
                 finding::wrong(
                     ABOUT,
@@ -221,7 +206,7 @@ fn expiring(expiries: &Seen<Vec<Expiry>>) -> Vec<Finding> {
             );
         }
     }
-    if let Some(days) = about("vault/").filter(|days| *days < SHORTEST_VAULT) {
+    if let Some(days) = shortest_below(expiries, "vault/").filter(|days| *days < SHORTEST_VAULT) {
         findings.push(
             finding::wrong(
                 ABOUT,
@@ -230,7 +215,7 @@ fn expiring(expiries: &Seen<Vec<Expiry>>) -> Vec<Finding> {
             .with("vault_days of the module: more than the longest lifetime that your authorities sign for"),
         );
     }
-    findings.push(match within("challenges/") {
+    findings.push(match shortest_for_all(expiries, "challenges/") {
         Some(days) => finding::ok(
             ABOUT,
             format!("tokens that were left over go after {}", days_of(days)),
@@ -238,6 +223,25 @@ fn expiring(expiries: &Seen<Vec<Expiry>>) -> Vec<Finding> {
         None => finding::warning(ABOUT, "tokens that were left over stay for ever").with(APPLY),
     });
     findings
+}
+
+/// Returns after how many days all under a prefix is deleted, if it is.
+fn shortest_for_all(expiries: &[Expiry], prefix: &str) -> Option<i32> {
+    let days = expiries
+        .iter()
+        .filter(|it| prefix.starts_with(&it.prefix))
+        .filter_map(|it| it.days);
+    days.min()
+}
+
+/// Returns after how many days something under a prefix is deleted, if it is: a rule for a part of
+/// the prefix deletes there as well.
+fn shortest_below(expiries: &[Expiry], prefix: &str) -> Option<i32> {
+    let below = expiries
+        .iter()
+        .filter(|it| it.prefix.starts_with(prefix))
+        .filter_map(|it| it.days);
+    below.chain(shortest_for_all(expiries, prefix)).min()
 }
 
 fn days_of(days: i32) -> String {
@@ -339,20 +343,7 @@ impl Trial<'_> {
                 &["vault/", "accounts/", "state/", "limits/"],
             ),
         ] {
-            let mut worst: Option<(Is, Vec<&str>)> = None;
-            for prefix in prefixes {
-                let key = format!("{prefix}shop/1.json");
-                let denied = actions
-                    .iter()
-                    .map(|action| self.denied(&stranger, action, &key, true));
-                let denied = denied.min().unwrap_or(Is::No);
-                if denied < Is::Yes {
-                    let (so_far, open) = worst.get_or_insert((Is::Perhaps, Vec::new()));
-                    *so_far = (*so_far).min(denied);
-                    open.push(prefix);
-                }
-            }
-            match worst {
+            match self.left_open(&stranger, actions, prefixes) {
                 Some((Is::No, open)) => findings.push(
                     finding::wrong(POLICY, format!("whoever IAM lets may {what}: nothing forbids it in {}", open.join(", ")))
                         .with(APPLY),
@@ -379,6 +370,30 @@ impl Trial<'_> {
             findings.push(finding::wrong(POLICY, "lets everybody read").with(APPLY));
         }
         findings
+    }
+
+    /// Returns the prefixes under which somebody is not surely forbidden one of these actions, and
+    /// how surely the least of them is.
+    fn left_open<'p>(
+        &self,
+        who: &str,
+        actions: &[&str],
+        prefixes: &[&'p str],
+    ) -> Option<(Is, Vec<&'p str>)> {
+        let mut worst: Option<(Is, Vec<&str>)> = None;
+        for prefix in prefixes {
+            let key = format!("{prefix}shop/1.json");
+            let denied = actions
+                .iter()
+                .map(|action| self.denied(who, action, &key, true));
+            let denied = denied.min().unwrap_or(Is::No);
+            if denied < Is::Yes {
+                let (so_far, open) = worst.get_or_insert((Is::Perhaps, Vec::new()));
+                *so_far = (*so_far).min(denied);
+                open.push(prefix);
+            }
+        }
+        worst
     }
 
     /// What the functions must be able to do.

@@ -124,42 +124,9 @@ fn configured(function: &FoundFunction, needs: &Needs, bucket: &str) -> Vec<Find
             )];
         }
     };
-    let mut findings = Vec::new();
-    let mut is_wrong = |said: String| findings.push(finding::wrong(about, said).with(APPLY));
-    match &found.bucket {
-        Some(named) if named == bucket => {}
-        Some(named) => is_wrong(format!(
-            "{name} works with the bucket {named}, not with {bucket} (CERTLOOP_BUCKET)"
-        )),
-        None => is_wrong(format!(
-            "{name} knows no bucket (CERTLOOP_BUCKET): {}",
-            needs.otherwise
-        )),
-    }
-    let reason = found
-        .reason
-        .as_deref()
-        .map(|reason| format!(": {reason}"))
-        .unwrap_or_default();
-    if !matches!(found.state.as_str(), "Active" | "Inactive" | "") {
-        is_wrong(format!("{name} is {}{reason}", found.state));
-    }
-    if found.last_update == "Failed" {
-        is_wrong(format!("the last update of {name} failed{reason}"));
-    }
-    if found.runtime != "provided.al2023" {
-        is_wrong(format!(
-            "{name} runs on {}; it is built for provided.al2023",
-            found.runtime
-        ));
-    }
-    if found.timeout < needs.timeout {
-        is_wrong(format!(
-            "{name} has {} only, and needs {} at least",
-            counted(found.timeout.into(), "second"),
-            needs.timeout
-        ));
-    }
+    let mut findings: Vec<Finding> = (why_it_cannot_work(name, found, needs, bucket).into_iter())
+        .map(|said| finding::wrong(about, said).with(APPLY))
+        .collect();
     if found.last_update == "InProgress" {
         findings.push(
             finding::warning(about, format!("{name} is being updated"))
@@ -184,6 +151,51 @@ fn configured(function: &FoundFunction, needs: &Needs, bucket: &str) -> Vec<Find
         ));
     }
     findings
+}
+
+/// Says what there is of its configuration with which it cannot do its work.
+fn why_it_cannot_work(
+    name: &str,
+    found: &Configuration,
+    needs: &Needs,
+    bucket: &str,
+) -> Vec<String> {
+    let mut wrong = Vec::new();
+    match &found.bucket {
+        Some(named) if named == bucket => {}
+        Some(named) => wrong.push(format!(
+            "{name} works with the bucket {named}, not with {bucket} (CERTLOOP_BUCKET)"
+        )),
+        None => wrong.push(format!(
+            "{name} knows no bucket (CERTLOOP_BUCKET): {}",
+            needs.otherwise
+        )),
+    }
+    let reason = found
+        .reason
+        .as_deref()
+        .map(|reason| format!(": {reason}"))
+        .unwrap_or_default();
+    if !matches!(found.state.as_str(), "Active" | "Inactive" | "") {
+        wrong.push(format!("{name} is {}{reason}", found.state));
+    }
+    if found.last_update == "Failed" {
+        wrong.push(format!("the last update of {name} failed{reason}"));
+    }
+    if found.runtime != "provided.al2023" {
+        wrong.push(format!(
+            "{name} runs on {}; it is built for provided.al2023",
+            found.runtime
+        ));
+    }
+    if found.timeout < needs.timeout {
+        wrong.push(format!(
+            "{name} has {} only, and needs {} at least",
+            counted(found.timeout.into(), "second"),
+            needs.timeout
+        ));
+    }
+    wrong
 }
 
 fn reserved(function: &FoundFunction, needs: &Needs) -> Option<Finding> {

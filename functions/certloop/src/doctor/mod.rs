@@ -10,6 +10,7 @@ mod clock;
 mod finding;
 mod functions;
 mod names;
+mod numbers;
 mod quotas;
 mod route;
 mod schedule;
@@ -74,12 +75,7 @@ async fn examine(
     let (seen_bucket, renew, challenge, view, seen_schedule, settings, told) = tokio::join!(
         look.bucket(bucket),
         look.function(&names.function),
-        async {
-            match names.challenge() {
-                Some(name) => Some(look.function(&name).await),
-                None => None,
-            }
-        },
+        challenge_of(&names, &look),
         look.alias(&names.function, "view"),
         look.schedule(names.schedule()),
         read_settings(&store),
@@ -106,24 +102,39 @@ async fn examine(
     findings.extend(schedule::judge(&seen_schedule, &names, renew_arn, now));
     findings.extend(passes(&look, &seen_schedule, &names, now).await);
 
-    let mut function_clock = None;
-    match &told {
-        Ok((told, answered)) => {
-            function_clock = told.at.map(|said| clock::Reading {
-                sent,
-                answered: *answered,
-                said,
-            });
-            findings.extend(revoked_ones(told));
-            findings.extend(quotas::judge(&told.limits));
-            findings.extend(routes(&look, told, challenge.as_ref()).await);
-        }
-        Err(trouble) => findings.push(no_inventory(trouble)),
-    }
+    findings.extend(match &told {
+        Ok((told, _)) => inventoried(&look, told, challenge.as_ref()).await,
+        Err(trouble) => vec![no_inventory(trouble)],
+    });
     // A function in this process has this machine's clock.
-    let function_clock = function_clock.filter(|_| !here.config().local());
+    let told = told.ok().filter(|_| !here.config().local());
+    let function_clock = told.and_then(|(told, answered)| {
+        told.at.map(|said| clock::Reading {
+            sent,
+            answered,
+            said,
+        })
+    });
     findings.extend(clock::judge(look.clock(), function_clock));
     Ok(findings)
+}
+
+/// Looks at the challenge function, where it is known what it is called.
+async fn challenge_of(names: &Names, look: &Look<'_>) -> Option<functions::FoundFunction> {
+    let name = names.challenge()?;
+    Some(look.function(&name).await)
+}
+
+/// What follows from what the function tells of its certificates.
+async fn inventoried(
+    look: &Look<'_>,
+    told: &Inventory,
+    challenge: Option<&functions::FoundFunction>,
+) -> Vec<Finding> {
+    let mut findings = revoked_ones(told);
+    findings.extend(quotas::judge(&told.limits));
+    findings.extend(routes(look, told, challenge).await);
+    findings
 }
 
 /// Certificates that were revoked and are served, or are not replaced.
@@ -211,79 +222,21 @@ async fn passes(
         .map(|schedule| schedule.expression.as_str());
     let interval = expression.and_then(schedule::interval);
     let since = now - schedule::patience(interval).max(Duration::DAY);
-    let day = now - Duration::DAY;
-    let hour = now - Duration::HOUR;
-    let (renew, challenge, queue) = (&names.function, names.challenge(), names.queue());
-    let count = async |about,
-                       what: &str,
-                       metric: (&str, &str),
-                       dimension: (&str, Option<&str>),
-                       since,
-                       remedy: String| {
-        let (dimension, value) = (dimension.0, dimension.1?);
-        let seen = look.total(metric, (dimension, value), since, now).await;
-        Some(schedule::Count {
-            about,
-            what: what.to_owned(),
-            seen,
-            remedy,
-        })
-    };
-    let log = |name: &str| format!("aws logs tail --since 1d /aws/lambda/{name}");
+    let [errors, throttles, unanswered] = numbers::of_the_last_day(names, now);
+    let [dead, untold, strays] = numbers::of_the_last_hour(names, now);
     let (last, errors, throttles, unanswered, dead, untold, strays) = tokio::join!(
-        look.last(("certloop", "Passes"), ("Function", renew), since, now),
-        count(
-            "function renew",
-            "invocations failed in the last day",
-            ("AWS/Lambda", "Errors"),
-            ("FunctionName", Some(renew)),
-            day,
-            log(renew)
+        look.last(
+            ("certloop", "Passes"),
+            ("Function", &names.function),
+            since,
+            now
         ),
-        count(
-            "function renew",
-            "invocations were not let run in the last day",
-            ("AWS/Lambda", "Throttles"),
-            ("FunctionName", Some(renew)),
-            day,
-            "aws lambda get-account-settings: the account's concurrent executions".to_owned()
-        ),
-        count(
-            "function challenge",
-            "invocations failed in the last day",
-            ("AWS/Lambda", "Errors"),
-            ("FunctionName", challenge.as_deref()),
-            day,
-            log(challenge.as_deref().unwrap_or_default())
-        ),
-        count(
-            "undelivered",
-            "invocations could not be delivered in the last hour",
-            ("AWS/SQS", "ApproximateNumberOfMessagesVisible"),
-            ("QueueName", queue.as_deref()),
-            hour,
-            format!(
-                "a message of the queue {} says why (ERROR_MESSAGE)",
-                queue.as_deref().unwrap_or_default()
-            )
-        ),
-        count(
-            "messages",
-            "channels could not be told in the last hour",
-            ("certloop", "MessagesFailed"),
-            ("Function", Some(renew)),
-            hour,
-            format!("{}: which, and why", log(renew))
-        ),
-        count(
-            "strays",
-            "certificates carry the tag of this installation, and nothing in the bucket knows them",
-            ("certloop", "Strays"),
-            ("Function", Some(renew)),
-            hour,
-            "certloop status --unmanaged: which; was the bucket emptied, or put back from another day?"
-                .to_owned()
-        ),
+        errors.read(look, now),
+        throttles.read(look, now),
+        unanswered.read(look, now),
+        dead.read(look, now),
+        untold.read(look, now),
+        strays.read(look, now),
     );
     let counts: Vec<schedule::Count> = [errors, throttles, unanswered, dead, untold, strays]
         .into_iter()

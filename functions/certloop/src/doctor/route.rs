@@ -7,6 +7,7 @@ use certificates::ports::load_balancer::{Holding, RuledListener};
 use certificates::rules::challenge_path::{self, Finding as Rule};
 use certificates::values::arn::{ListenerArn, LoadBalancerArn, TargetGroupArn};
 use certificates::values::names::DnsName;
+use certificates::values::problem::ServiceError;
 use certificates::values::text::abridged;
 
 use super::{Finding, Seen, finding};
@@ -68,47 +69,26 @@ pub(crate) fn judge(
 ) -> (Vec<Finding>, BTreeSet<String>) {
     let mut groups = BTreeSet::new();
     let name = balancer_name(&balancer.arn);
-    let blind = |error| {
-        let what = format!("where challenges lead on {name}");
-        let permission = "elasticloadbalancing:DescribeLoadBalancers, DescribeListeners, DescribeRules and DescribeTargetGroups";
-        vec![finding::could_not_tell(ABOUT, &what, permission, error)]
-    };
     let (http, functions) = match (&balancer.exists, &balancer.http, &balancer.functions) {
         (Ok(false), ..) => {
-            let gone = finding::wrong(
-                ABOUT,
-                format!(
-                    "the load balancer {name} does not exist any more, and {} are to be served there",
-                    abridged(names.iter(), 3)
-                ),
-            );
-            return (vec![gone.with("other targets: certloop edit NAME")], groups);
+            return (vec![gone(&name, names)], groups);
         }
         (Ok(true), Ok(http), Ok(functions)) => (http, functions),
         (Err(error), ..) | (_, Err(error), _) | (_, _, Err(error)) => {
-            return (blind(error), groups);
+            return (vec![blind(&name, error)], groups);
         }
     };
     let mut said: BTreeMap<String, Vec<&String>> = BTreeMap::new();
     let mut right = 0_i64;
     let mut taken = BTreeSet::new();
     for text in names {
-        let Ok(name) = text.parse::<DnsName>() else {
+        let Ok(domain) = text.parse::<DnsName>() else {
             continue;
         };
-        let mut found = challenge_path::judge(&balancer.arn, http.as_ref(), functions, &name);
-        if let (false, Some(http)) = (found.is_right(), http)
-            && challenge_path::redirects_to_https(http, &name)
-        {
-            match &balancer.https {
-                Ok(Some(https)) => {
-                    found = challenge_path::behind_redirect(http, https, functions, &name)
-                        .unwrap_or(found);
-                }
-                Ok(None) => {}
-                Err(error) => return (blind(error), groups),
-            }
-        }
+        let found = match rule_for(balancer, http.as_ref(), functions, &domain) {
+            Ok(found) => found,
+            Err(error) => return (vec![blind(&name, error)], groups),
+        };
         if let Rule::Right {
             group,
             some_taken_by,
@@ -123,17 +103,7 @@ pub(crate) fn judge(
         }
     }
     let mut findings: Vec<Finding> = (said.into_iter())
-        .map(|(words, names)| {
-            let (found, repair) = words.split_once("; to repair it: ").unwrap_or((&words, ""));
-            let found = finding::wrong(
-                ABOUT,
-                format!("{name}, for {}: {found}", abridged(names.into_iter(), 3)),
-            );
-            match repair {
-                "" => found,
-                repair => found.with(format!("terraform apply; or {repair}")),
-            }
-        })
+        .map(|(words, names)| wrong_rule(&name, &words, names))
         .collect();
     for priority in taken {
         findings.push(finding::warning(
@@ -153,6 +123,60 @@ pub(crate) fn judge(
     (findings, groups)
 }
 
+fn blind(balancer: &str, error: &ServiceError) -> Finding {
+    let what = format!("where challenges lead on {balancer}");
+    let permission = "elasticloadbalancing:DescribeLoadBalancers, DescribeListeners, DescribeRules and DescribeTargetGroups";
+    finding::could_not_tell(ABOUT, &what, permission, error)
+}
+
+fn gone(balancer: &str, names: &BTreeSet<String>) -> Finding {
+    finding::wrong(
+        ABOUT,
+        format!(
+            "the load balancer {balancer} does not exist any more, and {} are to be served there",
+            abridged(names.iter(), 3)
+        ),
+    )
+    .with("other targets: certloop edit NAME")
+}
+
+/// Finds the rule that a name's challenges meet on port 80, or on port 443 where they are sent on.
+fn rule_for<'b>(
+    balancer: &'b Balancer,
+    http: Option<&RuledListener>,
+    functions: &[TargetGroupArn],
+    name: &DnsName,
+) -> Result<Rule, &'b ServiceError> {
+    let found = challenge_path::judge(&balancer.arn, http, functions, name);
+    let Some(http) =
+        http.filter(|http| !found.is_right() && challenge_path::redirects_to_https(http, name))
+    else {
+        return Ok(found);
+    };
+    Ok(match balancer.https.as_ref()? {
+        Some(https) => {
+            challenge_path::behind_redirect(http, https, functions, name).unwrap_or(found)
+        }
+        None => found,
+    })
+}
+
+/// Tells what is wrong with a rule, for the names that meet it, and how to repair it.
+fn wrong_rule(balancer: &str, words: &str, names: Vec<&String>) -> Finding {
+    let (found, repair) = words.split_once("; to repair it: ").unwrap_or((words, ""));
+    let found = finding::wrong(
+        ABOUT,
+        format!(
+            "{balancer}, for {}: {found}",
+            abridged(names.into_iter(), 3)
+        ),
+    );
+    match repair {
+        "" => found,
+        repair => found.with(format!("terraform apply; or {repair}")),
+    }
+}
+
 /// Returns `app/<name>`.
 pub(crate) fn balancer_name(arn: &LoadBalancerArn) -> String {
     let parts: Vec<&str> = arn.as_str().rsplit('/').collect();
@@ -162,7 +186,6 @@ pub(crate) fn balancer_name(arn: &LoadBalancerArn) -> String {
 #[cfg(test)]
 mod tests {
     use certificates::ports::load_balancer::{Rule as ListenerRule, RuleAction, RuleMatch};
-    use certificates::values::problem::ServiceError;
 
     use super::super::Verdict;
     use super::*;

@@ -23,6 +23,17 @@ pub(crate) struct Schedule {
     pub(crate) ends: Option<OffsetDateTime>,
 }
 
+impl Schedule {
+    fn asks_for_a_full_pass(&self) -> bool {
+        let input =
+            (self.input.as_deref()).and_then(|text| serde_json::from_str::<Value>(text).ok());
+        input.is_some_and(|event| {
+            event["action"] == "reconcile" && event.get("certificates").is_none()
+                || event["detail-type"] == "Scheduled Event"
+        })
+    }
+}
+
 /// Judges the schedule; `None` where there is none. `function` is renew's ARN.
 pub(crate) fn judge(
     schedule: &Seen<Option<Schedule>>,
@@ -66,15 +77,7 @@ pub(crate) fn judge(
             schedule.target
         ));
     }
-    let input = schedule
-        .input
-        .as_deref()
-        .and_then(|text| serde_json::from_str::<Value>(text).ok());
-    let is_a_pass = input.as_ref().is_some_and(|event| {
-        event["action"] == "reconcile" && event.get("certificates").is_none()
-            || event["detail-type"] == "Scheduled Event"
-    });
-    if !is_a_pass {
+    if !schedule.asks_for_a_full_pass() {
         is_wrong(format!(
             "{name} does not ask for a full pass: its input is not {{\"action\":\"reconcile\"}}"
         ));

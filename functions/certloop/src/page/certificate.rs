@@ -141,19 +141,7 @@ fn lifetime(
             .filter(|(_, whole)| whole.is_positive())
             .map(|(renew, whole)| (end - renew) / whole * 100.0)
             .filter(|mark| class != "ended" && (0.0..=100.0).contains(mark));
-        let _ = write!(
-            out,
-            "<svg class=\"bar {class}\" viewBox=\"0 0 100 10\" preserveAspectRatio=\"none\" aria-hidden=\"true\">\
-             <rect width=\"100\" height=\"10\"/><rect class=\"left\" width=\"{:.1}\" height=\"10\"/>",
-            share.unwrap_or_default() * 100.0
-        );
-        if let Some(mark) = mark {
-            let _ = write!(
-                out,
-                "<path class=\"gap\" d=\"M{mark:.1} 0V10\"/><path d=\"M{mark:.1} 0V10\"/>"
-            );
-        }
-        out.push_str("</svg>\n");
+        bar(out, class, share.unwrap_or_default(), mark);
     }
     out.push_str("<p>");
     let until = match serving {
@@ -171,14 +159,7 @@ fn lifetime(
     } else if is_revoked {
         let _ = write!(out, "{has}{until} {}", Instant(end));
     } else {
-        let _ = write!(out, "<b>{}</b>", span(end - now));
-        if let Some(whole) = whole {
-            let _ = write!(out, " of {}", span(whole));
-        }
-        out.push_str(" left");
-        if let Some(share) = share {
-            let _ = write!(out, " ({:.0}&nbsp;%)", share * 100.0);
-        }
+        time_left(out, end - now, whole, share);
         let _ = write!(out, ", {until} {}", Instant(end));
     }
     out.push_str("</p>\n");
@@ -191,6 +172,35 @@ fn lifetime(
             Text(&served.serial)
         );
     }
+}
+
+/// Writes how much is left, and of how much where that is known.
+fn time_left(out: &mut String, left: Duration, whole: Option<Duration>, share: Option<f64>) {
+    let _ = write!(out, "<b>{}</b>", span(left));
+    if let Some(whole) = whole {
+        let _ = write!(out, " of {}", span(whole));
+    }
+    out.push_str(" left");
+    if let Some(share) = share {
+        let _ = write!(out, " ({:.0}&nbsp;%)", share * 100.0);
+    }
+}
+
+/// Draws the share of a lifetime that is left, and marks at which percentage it is renewed.
+fn bar(out: &mut String, class: &str, share: f64, mark: Option<f64>) {
+    let _ = write!(
+        out,
+        "<svg class=\"bar {class}\" viewBox=\"0 0 100 10\" preserveAspectRatio=\"none\" aria-hidden=\"true\">\
+         <rect width=\"100\" height=\"10\"/><rect class=\"left\" width=\"{:.1}\" height=\"10\"/>",
+        share * 100.0
+    );
+    if let Some(mark) = mark {
+        let _ = write!(
+            out,
+            "<path class=\"gap\" d=\"M{mark:.1} 0V10\"/><path d=\"M{mark:.1} 0V10\"/>"
+        );
+    }
+    out.push_str("</svg>\n");
 }
 
 /// Writes what is wrong, what helps and when it is tried again.

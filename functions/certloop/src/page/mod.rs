@@ -46,17 +46,7 @@ pub(crate) fn page(inventory: &Inventory, installation: &str) -> String {
     let verdict = verdict(inventory, count);
 
     let mut out = String::with_capacity(8192 + 4096 * sorted.len());
-    let _ = write!(
-        out,
-        "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
-         <meta http-equiv=\"Content-Security-Policy\" content=\"{}\">\n\
-         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
-         <meta name=\"color-scheme\" content=\"light dark\">\n\
-         <meta name=\"referrer\" content=\"no-referrer\">\n<meta name=\"robots\" content=\"noindex\">\n\
-         <title>{verdict} · {}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n",
-        policy(),
-        Text(installation),
-    );
+    head(&mut out, installation, &verdict);
     header(&mut out, inventory, installation, &verdict);
     let limits = limits(&inventory.limits, now);
     summary(&mut out, inventory, now, limits.len(), count);
@@ -196,6 +186,21 @@ fn verdict(inventory: &Inventory, count: impl Fn(Health) -> usize) -> String {
     }
 }
 
+/// Writes what the browser needs to know of the page, up to the beginning of its body.
+fn head(out: &mut String, installation: &str, verdict: &str) {
+    let _ = write!(
+        out,
+        "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
+         <meta http-equiv=\"Content-Security-Policy\" content=\"{}\">\n\
+         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
+         <meta name=\"color-scheme\" content=\"light dark\">\n\
+         <meta name=\"referrer\" content=\"no-referrer\">\n<meta name=\"robots\" content=\"noindex\">\n\
+         <title>{verdict} · {}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n",
+        policy(),
+        Text(installation),
+    );
+}
+
 fn header(out: &mut String, inventory: &Inventory, installation: &str, verdict: &str) {
     let _ = write!(
         out,
@@ -216,6 +221,30 @@ fn summary(
     out: &mut String,
     inventory: &Inventory,
     now: OffsetDateTime,
+    limits: usize,
+    count: impl Fn(Health) -> usize,
+) {
+    how_many_of_each(out, inventory, limits, count);
+    first_to_end(out, inventory, now);
+    if inventory.certificates.len() < inventory.total {
+        let _ = writeln!(
+            out,
+            "<p class=\"note warning\">Only {} of {} certificates are on this page.</p>",
+            counted(inventory.certificates.len()),
+            counted(inventory.total)
+        );
+    }
+    if inventory.certificates.is_empty() && inventory.total == 0 {
+        out.push_str(
+            "<p class=\"note\">To add the first: <code>certloop add NAME --domain shop.example.com --listener ARN</code></p>\n",
+        );
+    }
+}
+
+/// Writes how many there are of each group, with the way there.
+fn how_many_of_each(
+    out: &mut String,
+    inventory: &Inventory,
     limits: usize,
     count: impl Fn(Health) -> usize,
 ) {
@@ -267,6 +296,10 @@ fn summary(
         }
     }
     out.push_str("</ul>\n</nav>\n");
+}
+
+/// Writes which of the certificates that are served ends before all others.
+fn first_to_end(out: &mut String, inventory: &Inventory, now: OffsetDateTime) {
     let ends = inventory.certificates.iter().filter_map(|standing| {
         let end = Serving::of(standing).end()?;
         Some((end, &standing.name))
@@ -277,19 +310,6 @@ fn summary(
             "<p class=\"note\">First to end: <a href=\"#certificate-{0}\">{0}</a>, {1}.</p>",
             Text(name),
             Relative { at: end, now }
-        );
-    }
-    if inventory.certificates.len() < inventory.total {
-        let _ = writeln!(
-            out,
-            "<p class=\"note warning\">Only {} of {} certificates are on this page.</p>",
-            counted(inventory.certificates.len()),
-            counted(inventory.total)
-        );
-    }
-    if inventory.certificates.is_empty() && inventory.total == 0 {
-        out.push_str(
-            "<p class=\"note\">To add the first: <code>certloop add NAME --domain shop.example.com --listener ARN</code></p>\n",
         );
     }
 }

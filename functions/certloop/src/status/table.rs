@@ -227,38 +227,9 @@ fn padded(text: &str, width: usize) -> String {
 fn details(health: Health, standing: &Standing, now: OffsetDateTime, screen: Screen) -> String {
     let mut text = String::new();
     let mut add = |words: &str| text += &detailed(words, screen.width, INDENT);
-    if let Some(problem) = &standing.problem {
-        // The word by which the page for the person on call has it.
-        let class = problem.kind.rsplit(':').next().unwrap_or_default();
-        add(&format!("{class}: {}", problem.detail));
-    }
-    for missing in &standing.missing {
-        let next = relative(missing.next_attempt, now);
-        let MissingName {
-            domain, problem, ..
-        } = missing;
-        add(&format!(
-            "without {domain}: {} (next attempt {next})",
-            problem.detail
-        ));
-    }
-    for target in &standing.targets {
-        let said = standing
-            .problem
-            .as_ref()
-            .map(|problem| problem.detail.as_str());
-        if let Some(detail) = &target.detail
-            && !said.is_some_and(|said| said.contains(detail.as_str()))
-        {
-            add(&format!("{}: {detail}", name_of(&target.entry)));
-        }
-    }
-    if !standing.revoking.is_empty() {
-        add(&format!(
-            "still to be revoked: {}",
-            standing.revoking.join(", ")
-        ));
-    }
+    what_is_wrong(standing, now)
+        .iter()
+        .for_each(|line| add(line));
     if is_running_out(standing, now) && standing.problem.is_none() {
         add(match standing.paused {
             true => "it is paused, and little of its lifetime is left",
@@ -273,20 +244,8 @@ fn details(health: Health, standing: &Standing, now: OffsetDateTime, screen: Scr
             .iter()
             .for_each(|line| add(line));
     }
-    if health == Health::Working && standing.problem.is_none() {
-        match (&standing.under_way, serving) {
-            (Some(order), _) => add(&format!("being ordered: {}", order.reason)),
-            (None, Serving::Nothing) => add("not issued yet: the next pass orders it"),
-            (None, _) => add("the next pass puts it on its targets"),
-        }
-    }
-    if health == Health::Unserved {
-        add(match serving {
-            Serving::Unknown => {
-                "no pass has looked what is served since this was written: they look once a day"
-            }
-            _ => "it was paused before there was a certificate",
-        });
+    if let Some(words) = why_not_served_yet(health, standing, serving) {
+        add(&words);
     }
     if let Some(back) = &standing.rolled_back {
         add(&format!(
@@ -307,6 +266,65 @@ fn details(health: Health, standing: &Standing, now: OffsetDateTime, screen: Scr
         text += &format!("{INDENT}try: {}\n", screen.ink(Ink::Strong, &command));
     }
     text
+}
+
+/// Says what is known to be wrong with a certificate, its names, its targets and those before it.
+fn what_is_wrong(standing: &Standing, now: OffsetDateTime) -> Vec<String> {
+    let mut lines = Vec::new();
+    if let Some(problem) = &standing.problem {
+        // The word by which the page for the person on call has it.
+        let class = problem.kind.rsplit(':').next().unwrap_or_default();
+        lines.push(format!("{class}: {}", problem.detail));
+    }
+    for missing in &standing.missing {
+        let next = relative(missing.next_attempt, now);
+        let MissingName {
+            domain, problem, ..
+        } = missing;
+        lines.push(format!(
+            "without {domain}: {} (next attempt {next})",
+            problem.detail
+        ));
+    }
+    for target in &standing.targets {
+        let said = standing
+            .problem
+            .as_ref()
+            .map(|problem| problem.detail.as_str());
+        if let Some(detail) = &target.detail
+            && !said.is_some_and(|said| said.contains(detail.as_str()))
+        {
+            lines.push(format!("{}: {detail}", name_of(&target.entry)));
+        }
+    }
+    if !standing.revoking.is_empty() {
+        lines.push(format!(
+            "still to be revoked: {}",
+            standing.revoking.join(", ")
+        ));
+    }
+    lines
+}
+
+/// Says why a certificate is not served yet, or not known to be, where no problem says so.
+fn why_not_served_yet(health: Health, standing: &Standing, serving: Serving<'_>) -> Option<String> {
+    match health {
+        Health::Working if standing.problem.is_none() => {
+            Some(match (&standing.under_way, serving) {
+                (Some(order), _) => format!("being ordered: {}", order.reason),
+                (None, Serving::Nothing) => "not issued yet: the next pass orders it".to_owned(),
+                (None, _) => "the next pass puts it on its targets".to_owned(),
+            })
+        }
+        Health::Unserved => Some(match serving {
+            Serving::Unknown => {
+                "no pass has looked what is served since this was written: they look once a day"
+                    .to_owned()
+            }
+            _ => "it was paused before there was a certificate".to_owned(),
+        }),
+        _ => None,
+    }
 }
 
 /// Returns the command that helps most with a certificate that is not fine, where there is one.
