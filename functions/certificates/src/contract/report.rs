@@ -261,7 +261,7 @@ mod tests {
             .collect();
         entries.push(Entry::failed(
             "bad",
-            Problem::ours(crate::values::problem_types::Ours::Order, "no"),
+            Problem::ours(crate::values::problem_types::ProblemType::Order, "no"),
             None,
         ));
         let report = Report::new(entries, Sent::default());
@@ -275,7 +275,10 @@ mod tests {
             .map(|n| {
                 Entry::failed(
                     &format!("c{n}"),
-                    Problem::ours(crate::values::problem_types::Ours::Order, "no ".repeat(200)),
+                    Problem::ours(
+                        crate::values::problem_types::ProblemType::Order,
+                        "no ".repeat(200),
+                    ),
                     None,
                 )
             })

@@ -21,7 +21,7 @@ use crate::records::vault::VaultEntry;
 use crate::values::instant::whole_seconds;
 use crate::values::names::CertificateName;
 use crate::values::problem::Problem;
-use crate::values::problem_types::Ours;
+use crate::values::problem_types::ProblemType;
 use crate::values::revocation_reason::Reason;
 
 /// What is asked for.
@@ -55,7 +55,7 @@ pub async fn act_on<P: Ports>(cycle: &Cycle<'_, P>, name: &str, action: &Action)
     let asked = match name.parse::<CertificateName>() {
         Ok(parsed) => act_on_parsed(cycle, &parsed, action).await,
         Err(error) => Err(Problem::ours(
-            Ours::InvalidDocument,
+            ProblemType::InvalidDocument,
             format!("name: {error}"),
         )),
     };
@@ -162,7 +162,7 @@ fn wanted_by<P: Ports>(
     let wanted = Wanted::parse(name, document, &cycle.settings, account);
     wanted.map_err(|invalid| {
         let detail = format!("certificates/{name}.json: {invalid}");
-        Problem::ours(Ours::InvalidDocument, detail)
+        Problem::ours(ProblemType::InvalidDocument, detail)
     })
 }
 
@@ -208,7 +208,7 @@ async fn ask_for_revocation<P: Ports>(
         .or_else(|| state.serial_to_revoke());
     let serial = serial.ok_or_else(|| {
         let detail = "there is no certificate to revoke";
-        Problem::ours(Ours::NoCertificate, detail)
+        Problem::ours(ProblemType::NoCertificate, detail)
     })?;
     let found = held_by_serial(cycle, name, state, &serial).await?;
     state.ask_for_revocation(&serial, found.as_ref(), reason, now)
@@ -243,7 +243,7 @@ async fn must_be_in_vault<P: Ports>(
         Some(_) => Ok(()),
         None => {
             let detail = format!("the vault does not hold {serial} any more");
-            Err(Problem::ours(Ours::NoPrevious, detail))
+            Err(Problem::ours(ProblemType::NoPrevious, detail))
         }
     }
 }

@@ -22,7 +22,7 @@ use crate::values::address::is_global;
 use crate::values::arn::LoadBalancerArn;
 use crate::values::names::{CertificateName, DnsName};
 use crate::values::problem::Problem;
-use crate::values::problem_types::Ours;
+use crate::values::problem_types::ProblemType;
 
 /// How it stands with something; the worst of a list is that of the whole.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize)]
@@ -105,7 +105,7 @@ pub async fn check<P: Ports>(cycle: &Cycle<'_, P>, name: &str) -> Check {
 }
 
 async fn document_to_check<P: Ports>(cycle: &Cycle<'_, P>, name: &str) -> Result<Wanted, Problem> {
-    let invalid = |detail: String| Problem::ours(Ours::InvalidDocument, detail);
+    let invalid = |detail: String| Problem::ours(ProblemType::InvalidDocument, detail);
     let name: CertificateName = name
         .parse()
         .map_err(|error| invalid(format!("name: {error}")))?;
@@ -114,7 +114,7 @@ async fn document_to_check<P: Ports>(cycle: &Cycle<'_, P>, name: &str) -> Result
     let object = read.map_err(|error| store_problem(&error))?;
     let object = object.ok_or_else(|| {
         Problem::ours(
-            Ours::UnknownCertificate,
+            ProblemType::UnknownCertificate,
             format!("{key} is not in the bucket; put it there or ask for another name"),
         )
     })?;

@@ -39,7 +39,7 @@ use crate::values::clock::Clock;
 use crate::values::instant::rfc3339;
 use crate::values::names::CertificateName;
 use crate::values::problem::Problem;
-use crate::values::problem_types::Ours;
+use crate::values::problem_types::ProblemType;
 
 pub use event::{Event, NotUnderstood};
 
@@ -264,7 +264,7 @@ impl<P: Ports> Installation<P> {
         certificate: &Value,
         replace: bool,
     ) -> Result<(), Problem> {
-        let invalid = |detail: String| Problem::ours(Ours::InvalidDocument, detail);
+        let invalid = |detail: String| Problem::ours(ProblemType::InvalidDocument, detail);
         let name: CertificateName = name
             .parse()
             .map_err(|error| invalid(format!("name: {error}")))?;
@@ -293,7 +293,7 @@ impl<P: Ports> Installation<P> {
                     let detail = format!(
                         "{key} is there already and is different; send \"replace\": true to replace it"
                     );
-                    return Err(Problem::ours(Ours::DocumentExists, detail));
+                    return Err(Problem::ours(ProblemType::DocumentExists, detail));
                 }
             };
             match store.write(&key, body.clone(), condition).await {
@@ -304,7 +304,7 @@ impl<P: Ports> Installation<P> {
             }
         }
         Err(Problem::ours(
-            Ours::Store,
+            ProblemType::Store,
             format!("{key} keeps being changed by others; ask again"),
         ))
     }

@@ -28,7 +28,7 @@ use crate::rules::targets::target_entries;
 use crate::values::instant::whole_seconds;
 use crate::values::names::CertificateName;
 use crate::values::problem::{Failure, Problem};
-use crate::values::problem_types::Ours;
+use crate::values::problem_types::ProblemType;
 
 /// The answer to `status`. Whoever reads it takes what an older build left out for nothing known.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -304,7 +304,7 @@ async fn read_standing<P: Ports>(
 ) -> Result<Standing, Problem> {
     let invalid = |detail: String| {
         Problem::ours(
-            Ours::InvalidDocument,
+            ProblemType::InvalidDocument,
             format!("certificates/{name}.json: {detail}"),
         )
     };

@@ -14,7 +14,7 @@ use crate::ports::certificate_manager::CertificateManager;
 use crate::values::arn::CertificateArn;
 use crate::values::instant::whole_seconds;
 use crate::values::problem::{Problem, ServiceError};
-use crate::values::problem_types::Ours;
+use crate::values::problem_types::ProblemType;
 
 /// A certificate that is not ours, or that no record knows any more.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -128,7 +128,7 @@ fn is_listener_of(listener: &str, balancer: &str) -> bool {
 
 fn could_not(what: &str, error: &ServiceError) -> Problem {
     let about = format!("{what}: its certificates that are not ours cannot be told");
-    error.problem(Ours::CertificateManager, &about)
+    error.problem(ProblemType::CertificateManager, &about)
 }
 
 /// More than this would take longer than anybody waits: the certificate manager answers some ten questions a second.

@@ -14,7 +14,7 @@ use crate::ports::Ports;
 use crate::ports::store::{self, Store};
 use crate::rules::targets::Deployed;
 use crate::values::problem::Problem;
-use crate::values::problem_types::Ours;
+use crate::values::problem_types::ProblemType;
 
 /// What the work on one certificate came to.
 #[derive(Default)]
@@ -336,8 +336,9 @@ impl<P: Ports> Work<'_, '_, P> {
             &self.cycle.settings,
             self.cycle.account_id.as_deref(),
         );
-        let wanted = parsed
-            .map_err(|invalid| Problem::ours(Ours::InvalidDocument, format!("{key}: {invalid}")))?;
+        let wanted = parsed.map_err(|invalid| {
+            Problem::ours(ProblemType::InvalidDocument, format!("{key}: {invalid}"))
+        })?;
         self.note("document changed", "it was edited while it was worked on");
         self.state.note_document(&object.etag, Some(&wanted));
         self.wanted = wanted;
@@ -479,7 +480,7 @@ impl<P: Ports> Work<'_, '_, P> {
                     .chain(revoking)
                     .find(|failure| failure.problem == failing.problem)
                     .map(|failure| failure.next_attempt);
-                let is_limit = failing.problem.kind == Problem::kind_of(Ours::Limit);
+                let is_limit = failing.problem.kind == Problem::kind_of(ProblemType::Limit);
                 let mut entry = Entry::failed(name, failing.problem, next);
                 if is_limit {
                     // Nothing is wrong but that it has to wait.

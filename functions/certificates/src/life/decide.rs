@@ -27,7 +27,7 @@ use crate::rules::targets::is_deployed;
 use crate::values::instant::{rfc3339, whole_seconds};
 use crate::values::names::CertificateName;
 use crate::values::problem::{Failure, Problem};
-use crate::values::problem_types::Ours;
+use crate::values::problem_types::ProblemType;
 
 /// How the work on one certificate begins.
 pub(crate) enum Look {
@@ -210,7 +210,7 @@ pub(crate) async fn look<P: Ports>(
         }
         Err(invalid) => {
             let detail = format!("certificates/{name}.json: {invalid}");
-            let problem = Problem::ours(Ours::InvalidDocument, detail);
+            let problem = Problem::ours(ProblemType::InvalidDocument, detail);
             let entry = Entry::failed(name.as_str(), problem, None);
             Ok(settled_as_it_stands(cycle, &seen, entry, None))
         }
@@ -651,7 +651,7 @@ pub(crate) fn unknown(name: &CertificateName) -> Problem {
     let detail = format!(
         "certificates/{name}.json is not in the bucket; put it there or ask for another name"
     );
-    Problem::ours(Ours::UnknownCertificate, detail)
+    Problem::ours(ProblemType::UnknownCertificate, detail)
 }
 
 /// Returns when the authority wants its order to be looked at again, if that is still to come.

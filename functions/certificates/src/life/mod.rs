@@ -30,7 +30,7 @@ use crate::ports::Ports;
 use crate::ports::store::{self, Store};
 use crate::values::names::CertificateName;
 use crate::values::problem::Problem;
-use crate::values::problem_types::Ours;
+use crate::values::problem_types::ProblemType;
 
 /// What a pass found.
 #[derive(Debug, Default)]
@@ -53,12 +53,12 @@ pub async fn read_settings(store: &impl Store) -> Result<Settings, Problem> {
         .map_err(|error| store_problem(&error))?;
     let object = object.ok_or_else(|| {
         Problem::ours(
-            Ours::SettingsMissing,
+            ProblemType::SettingsMissing,
             "settings.json is not in the bucket; put it there (see README.md, Settings)",
         )
     })?;
     Settings::parse(&object.body)
-        .map_err(|error| Problem::ours(Ours::Settings, format!("settings.json: {error}")))
+        .map_err(|error| Problem::ours(ProblemType::Settings, format!("settings.json: {error}")))
 }
 
 /// Lists the names of all documents. Objects that do not end in `.json` or lie deeper are nobody's business.
@@ -237,7 +237,7 @@ async fn look_until<P: Ports>(
         }
         Err(error) => {
             let detail = format!("certificates/{name}.json: {error}; rename the object");
-            Look::failed(name, Problem::ours(Ours::InvalidDocument, detail))
+            Look::failed(name, Problem::ours(ProblemType::InvalidDocument, detail))
         }
     }
 }

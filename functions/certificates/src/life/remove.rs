@@ -15,7 +15,7 @@ use crate::values::instant::whole_seconds;
 use crate::values::key::KeyType;
 use crate::values::names::CertificateName;
 use crate::values::problem::Problem;
-use crate::values::problem_types::Ours;
+use crate::values::problem_types::ProblemType;
 
 /// What a visit to a removal came to.
 pub(crate) enum Removed {
@@ -119,7 +119,7 @@ impl<P: Ports> Work<'_, '_, P> {
             Err(halt) => return Err(halt),
         }
         // What was a default may be anywhere by now.
-        let was_default = Problem::kind_of(Ours::StillDefault);
+        let was_default = Problem::kind_of(ProblemType::StillDefault);
         let failure = self.state.deployment_failure.as_ref();
         if failure.is_some_and(|failure| failure.problem.kind == was_default) {
             for target in &mut self.state.targets {
@@ -136,7 +136,7 @@ impl<P: Ports> Work<'_, '_, P> {
                 "{}; set another default there, the rest follows by itself",
                 deployed.still_default.join("; ")
             );
-            deployed.note(Problem::ours(Ours::StillDefault, detail));
+            deployed.note(Problem::ours(ProblemType::StillDefault, detail));
         }
         let now = self.cycle.clock.now();
         if deployed.problem.is_some() || !self.state.is_to_be_forgotten(now) {

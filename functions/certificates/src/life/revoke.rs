@@ -11,7 +11,7 @@ use crate::records::certificate::Held;
 use crate::records::state::{Revocation, State};
 use crate::values::instant::{rfc3339, whole_seconds};
 use crate::values::problem::{self, Problem};
-use crate::values::problem_types::{Ours, Retry};
+use crate::values::problem_types::{ProblemType, Retry};
 use crate::values::revocation_reason::Reason;
 
 impl State {
@@ -37,7 +37,7 @@ impl State {
         reason: Reason,
         now: OffsetDateTime,
     ) -> Result<(), Problem> {
-        let refused = |detail: String| Problem::ours(Ours::NoCertificate, detail);
+        let refused = |detail: String| Problem::ours(ProblemType::NoCertificate, detail);
         let mut pending = self.revoking.iter_mut();
         if let Some(pending) = pending.find(|known| known.serial == serial) {
             pending.reason = reason;
@@ -132,7 +132,7 @@ impl<P: Ports> Work<'_, '_, P> {
         } = revocation;
         let gone = || {
             let detail = "neither the vault nor the certificate manager holds it any more, so it cannot be revoked from here";
-            Halt::from(Problem::ours(Ours::NoCertificate, detail))
+            Halt::from(Problem::ours(ProblemType::NoCertificate, detail))
         };
         let mut authorities = self.cycle.settings.authorities.values();
         let authority = authorities.find(|authority| authority.directory == *directory);
@@ -140,7 +140,7 @@ impl<P: Ports> Work<'_, '_, P> {
             let detail = format!(
                 "it was issued by {directory}, which is no authority of settings.json any more; add it there again"
             );
-            Problem::ours(Ours::Settings, detail)
+            Problem::ours(ProblemType::Settings, detail)
         })?;
         let name = &self.wanted.name;
         let leaf = leaf_of_ours(self.cycle, name, &self.state, serial).await?;

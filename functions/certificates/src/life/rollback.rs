@@ -15,7 +15,7 @@ use crate::values::chain::{Chain, Leaf, same_serial};
 use crate::values::instant::{rfc3339, whole_seconds};
 use crate::values::names::CertificateName;
 use crate::values::problem::{Problem, ServiceError};
-use crate::values::problem_types::Ours;
+use crate::values::problem_types::ProblemType;
 
 impl State {
     /// Makes the certificate before the one to be served again; `to` names it by its serial. Returns what changed, in words, or `None`
@@ -32,7 +32,7 @@ impl State {
     ) -> Result<Option<String>, Problem> {
         let Some(current) = &self.certificate else {
             let detail = "there is no certificate yet";
-            return Err(Problem::ours(Ours::NoPrevious, detail));
+            return Err(Problem::ours(ProblemType::NoPrevious, detail));
         };
         if to.is_some_and(|serial| serial == current.serial) {
             return Ok(None);
@@ -66,7 +66,7 @@ impl State {
 
     /// Returns the certificate that is gone back to, where it could be served for long.
     fn may_go_back(&self, to: Option<&str>, now: OffsetDateTime) -> Result<&Held, Problem> {
-        let refused = |detail: String| Problem::ours(Ours::NoPrevious, detail);
+        let refused = |detail: String| Problem::ours(ProblemType::NoPrevious, detail);
         let previous = self.previous_held.as_deref();
         let previous = previous.filter(|held| to.is_none_or(|serial| serial == held.serial));
         let previous = previous.ok_or_else(|| {
@@ -142,7 +142,7 @@ pub(crate) async fn leaf_of_ours<P: Ports>(
         for arn in import.arn.iter().chain(superseded) {
             let leaf = leaf_in_certificate_manager(cycle, name, region, arn, serial).await;
             let failed =
-                |error: ServiceError| error.problem(Ours::CertificateManager, arn.as_str());
+                |error: ServiceError| error.problem(ProblemType::CertificateManager, arn.as_str());
             if let Some(leaf) = leaf.map_err(failed)? {
                 return Ok(Some(leaf));
             }

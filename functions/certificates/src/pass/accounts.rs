@@ -11,7 +11,7 @@ use crate::ports::authority::{Account, AccountKey, Authorities, Opened};
 use crate::ports::store::{Condition, StoreError, account_key, read_record, write_record};
 use crate::records::record::Record;
 use crate::values::problem::Problem;
-use crate::values::problem_types::Ours;
+use crate::values::problem_types::ProblemType;
 
 /// `accounts/<authority>-<digest>.json`.
 #[derive(Serialize, Deserialize)]
@@ -113,7 +113,7 @@ impl<'p, P: Ports> Accounts<'p, P> {
             }
         }
         Err(Problem::ours(
-            Ours::Account,
+            ProblemType::Account,
             format!("{object} keeps being changed by others"),
         )
         .into())
@@ -130,7 +130,7 @@ impl<'p, P: Ports> Accounts<'p, P> {
                     .secret(&external.secret_arn)
                     .await
                     .map_err(|error| {
-                        error.problem(Ours::ExternalAccount, "the external account secret")
+                        error.problem(ProblemType::ExternalAccount, "the external account secret")
                     })?;
                 let (key, url) = self
                     .ports

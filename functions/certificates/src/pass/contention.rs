@@ -13,7 +13,7 @@ use crate::rules::contention::{Lost, claims, resolve};
 use crate::values::arn::{CertificateArn, ListenerArn};
 use crate::values::names::{CertificateName, DnsName};
 use crate::values::problem::{Problem, ServiceError};
-use crate::values::problem_types::Ours;
+use crate::values::problem_types::ProblemType;
 
 /// Why nothing is taken from a neighbour now, whatever it wants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,10 +25,10 @@ enum Neighbour {
 }
 
 impl Neighbour {
-    fn problem_type(self) -> Ours {
+    fn problem_type(self) -> ProblemType {
         match self {
-            Self::Unreadable | Self::Orphan => Ours::Contended,
-            Self::Busy => Ours::LoadBalancer,
+            Self::Unreadable | Self::Orphan => ProblemType::Contended,
+            Self::Busy => ProblemType::LoadBalancer,
         }
     }
 }
@@ -239,8 +239,9 @@ impl<P: Ports> Cycle<'_, P> {
             .certificate_manager(arn.region())
             .tags(&arn)
             .await;
-        let stays =
-            |error: ServiceError| MayNot::Stays(error.problem(Ours::CertificateManager, default));
+        let stays = |error: ServiceError| {
+            MayNot::Stays(error.problem(ProblemType::CertificateManager, default))
+        };
         let tags = tags.map_err(stays)?.unwrap_or_default();
         let owner = tags
             .get(TAG_CERTIFICATE)
@@ -288,7 +289,8 @@ impl<P: Ports> Cycle<'_, P> {
             return Ok(());
         };
         let tags = self.ports.certificate_manager(arn.region()).tags(arn).await;
-        let tags = tags.map_err(|error| error.problem(Ours::CertificateManager, arn.as_str()))?;
+        let tags =
+            tags.map_err(|error| error.problem(ProblemType::CertificateManager, arn.as_str()))?;
         let tags = tags.unwrap_or_default();
         if tags.get(TAG_INSTALLATION) != Some(&self.installation) {
             return Ok(());
@@ -300,6 +302,6 @@ impl<P: Ports> Cycle<'_, P> {
              if {owner} is no longer wanted",
             wanted.name
         );
-        Err(Problem::ours(Ours::InvalidDocument, detail))
+        Err(Problem::ours(ProblemType::InvalidDocument, detail))
     }
 }

@@ -6,7 +6,7 @@ use crate::ports::store::StoreError;
 use crate::rules::ledger::Blocked;
 use crate::rules::order_names::Blame;
 use crate::values::problem::{self, Problem, Refusal};
-use crate::values::problem_types::Ours;
+use crate::values::problem_types::ProblemType;
 
 /// Why the work on a certificate stops for this pass.
 #[derive(Debug)]
@@ -99,20 +99,20 @@ impl From<Blocked> for Halt {
 pub fn store_problem(error: &StoreError) -> Problem {
     match error {
         StoreError::ConditionFailed { .. } | StoreError::Unavailable { person: false, .. } => {
-            Problem::ours(Ours::Store, error.to_string())
+            Problem::ours(ProblemType::Store, error.to_string())
         }
         StoreError::Unavailable { .. } => Problem::ours(
-            Ours::StoreDenied,
+            ProblemType::StoreDenied,
             format!("{error}; check the bucket and the function's permissions"),
         ),
-        StoreError::Unusable { .. } => Problem::ours(Ours::Record, error.to_string()),
+        StoreError::Unusable { .. } => Problem::ours(ProblemType::Record, error.to_string()),
     }
 }
 
 /// Returns the problem of a state that cannot be read or is of a newer build.
 pub fn state_problem(error: &StoreError) -> Problem {
     match error {
-        StoreError::Unusable { .. } => Problem::ours(Ours::State, error.to_string()),
+        StoreError::Unusable { .. } => Problem::ours(ProblemType::State, error.to_string()),
         error => store_problem(error),
     }
 }

@@ -25,7 +25,7 @@ use crate::rules::ledger::{Blocked, Imports, Ledger, Left, OrderFate, Purpose};
 use crate::values::clock::Clock;
 use crate::values::names::{CertificateName, DnsName};
 use crate::values::problem::Problem;
-use crate::values::problem_types::Ours;
+use crate::values::problem_types::ProblemType;
 
 /// The records of limits as this pass last saw them, each behind a lock.
 pub(crate) struct Ledgers<'p, P: Ports> {
@@ -535,7 +535,7 @@ enum RecordChange<T> {
 
 fn keeps_changing(key: &str) -> Problem {
     let detail = format!("{key} keeps being changed by others");
-    Problem::ours(Ours::Store, detail)
+    Problem::ours(ProblemType::Store, detail)
 }
 
 /// Of what an answer tells of one authority.

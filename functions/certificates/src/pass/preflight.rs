@@ -35,7 +35,7 @@ use crate::values::clock::Clock;
 use crate::values::instant::whole_seconds;
 use crate::values::names::{CertificateName, DnsName};
 use crate::values::problem::{Problem, ServiceError};
-use crate::values::problem_types::Ours;
+use crate::values::problem_types::ProblemType;
 
 /// What was seen in this pass by those who look ahead, each thing asked for once.
 struct Sights<R> {
@@ -306,7 +306,7 @@ impl<'p, P: Ports> Outlook<'p, P> {
                 continue;
             };
             let of_ours = |problem: &Problem| {
-                let ours = [Ours::CaaForbids, Ours::ChallengePath];
+                let ours = [ProblemType::CaaForbids, ProblemType::ChallengePath];
                 ours.map(Problem::kind_of).contains(&problem.kind)
             };
             if entry.problem.as_ref().is_none_or(of_ours) {
@@ -479,7 +479,7 @@ impl<'p, P: Ports> Outlook<'p, P> {
         let (forbidden, fetched) = future::join(forbidden, fetched).await;
         if !forbidden.is_empty() {
             let told = forbidden.iter().map(|(name, why)| format!("{name}: {why}"));
-            return Some(Problem::ours(Ours::CaaForbids, some_of(told)));
+            return Some(Problem::ours(ProblemType::CaaForbids, some_of(told)));
         }
         challenge_path_problem(rule, fetched.as_deref())
     }
@@ -637,7 +637,7 @@ fn challenge_path_problem(
     rule: Option<&str>,
     fetched: Option<&[(DnsName, Fetched)]>,
 ) -> Option<Problem> {
-    let challenge_path = |detail: String| Some(Problem::ours(Ours::ChallengePath, detail));
+    let challenge_path = |detail: String| Some(Problem::ours(ProblemType::ChallengePath, detail));
     let Some(fetched) = fetched else {
         return challenge_path(rule?.to_owned());
     };
@@ -744,7 +744,7 @@ mod tests {
         state.preflight = Some(Preflight {
             at: now - DAY,
             next: now,
-            problem: Some(Problem::ours(Ours::ChallengePath, "no rule")),
+            problem: Some(Problem::ours(ProblemType::ChallengePath, "no rule")),
             rule: Some("no rule".to_owned()),
             leads_to: BTreeSet::from(["group".to_owned()]),
         });

@@ -13,7 +13,7 @@ use crate::records::state::State;
 use crate::rules::listener::{balancer_of, balancer_of_text, listener_gone, not_https, not_made};
 use crate::values::arn::ListenerArn;
 use crate::values::problem::Problem;
-use crate::values::problem_types::Ours;
+use crate::values::problem_types::ProblemType;
 
 /// What an order is ahead of.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -78,7 +78,7 @@ impl<P: Ports> Cycle<'_, P> {
         }
         for arn in &wanted.supersedes {
             match self.may_supersede(wanted, arn).await {
-                Err(problem) if problem.kind == Problem::kind_of(Ours::InvalidDocument) => {
+                Err(problem) if problem.kind == Problem::kind_of(ProblemType::InvalidDocument) => {
                     return Prospect {
                         problem: Some(problem),
                         places: Vec::new(),
@@ -184,7 +184,7 @@ impl<P: Ports> Cycle<'_, P> {
                  the defaults, so nothing is ordered; take one off, or raise the quota and name it in \
                  limits.certificatesPerLoadBalancer of settings.json"
             );
-            Problem::ours(Ours::ListenerFull, detail)
+            Problem::ours(ProblemType::ListenerFull, detail)
         })
     }
 
@@ -206,7 +206,7 @@ impl<P: Ports> Cycle<'_, P> {
 
     /// Notes which load balancer refused a certificate of this document for want of room.
     pub(crate) fn note_refusals(&self, state: &State) {
-        let full = Problem::kind_of(Ours::ListenerFull);
+        let full = Problem::kind_of(ProblemType::ListenerFull);
         let failure = state.deployment_failure.as_ref();
         // It is believed for an hour: somebody may have made room since.
         let is_fresh = failure.is_some_and(|failure| {

@@ -22,7 +22,7 @@ use crate::records::record::Record;
 use crate::records::state::State;
 use crate::values::arn::{CertificateArn, ListenerArn};
 use crate::values::problem::Problem;
-use crate::values::problem_types::Ours;
+use crate::values::problem_types::ProblemType;
 
 /// What was found when they were looked for last.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -185,7 +185,7 @@ impl<P: Ports> Cycle<'_, P> {
         for region in &regions {
             let could_not = |error: crate::values::problem::ServiceError| {
                 let about = format!("{region}: certificates of ours that no record knows");
-                error.problem(Ours::CertificateManager, &about)
+                error.problem(ProblemType::CertificateManager, &about)
             };
             let listed = self.listing(region, None).await.map_err(could_not)?;
             let is_old = |at: OffsetDateTime| at < may_be_known_soon;

@@ -25,7 +25,7 @@ use crate::values::arn::ListenerArn;
 use crate::values::chain::same_serial;
 use crate::values::names::DnsName;
 use crate::values::problem::{Failure, Problem};
-use crate::values::problem_types::Ours;
+use crate::values::problem_types::ProblemType;
 use crate::values::revocation_reason::Reason;
 
 /// The record of one certificate.
@@ -559,7 +559,7 @@ impl Contended {
             "{holder} and {ours} both want {what} on {listener}, and {holder} holds it: nothing is \
              changed there; change certificates/{ours}.json, or remove {holder}"
         );
-        Problem::ours(Ours::Contended, detail)
+        Problem::ours(ProblemType::Contended, detail)
     }
 }
 

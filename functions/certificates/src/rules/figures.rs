@@ -75,7 +75,7 @@ mod tests {
 
     use super::*;
     use crate::values::problem::{Failure, Problem, backoff};
-    use crate::values::problem_types::Ours;
+    use crate::values::problem_types::ProblemType;
 
     const NOW: OffsetDateTime = datetime!(2026-11-22 12:00 UTC);
     /// Between two passes.
@@ -83,7 +83,7 @@ mod tests {
 
     fn failure(attempts: u32, at: OffsetDateTime, luck: f64) -> Failure {
         Failure {
-            problem: Problem::ours(Ours::Order, "the authority is down"),
+            problem: Problem::ours(ProblemType::Order, "the authority is down"),
             attempts,
             at,
             next_attempt: at + backoff(attempts, false, luck),

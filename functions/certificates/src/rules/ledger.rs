@@ -18,7 +18,7 @@ use crate::records::record::Record;
 use crate::values::instant::{DAY, HOUR, rfc3339};
 use crate::values::names::DnsName;
 use crate::values::problem::{LONGEST_RETRY_AFTER, Problem};
-use crate::values::problem_types::Ours;
+use crate::values::problem_types::ProblemType;
 use crate::values::text::abridged;
 
 impl RateLimit {
@@ -242,7 +242,7 @@ pub struct Blocked {
 impl Blocked {
     /// Returns the problem this is for a certificate: what the authority said, or our own count.
     pub fn problem(&self) -> Problem {
-        let ours = || Problem::ours(Ours::Limit, self.what.clone());
+        let ours = || Problem::ours(ProblemType::Limit, self.what.clone());
         self.problem.clone().unwrap_or_else(ours)
     }
 }
@@ -926,7 +926,7 @@ mod tests {
     }
 
     fn hold(until: OffsetDateTime) -> Hold {
-        let problem = Problem::ours(Ours::Limit, "too many");
+        let problem = Problem::ours(ProblemType::Limit, "too many");
         Hold { until, problem }
     }
 
@@ -1390,7 +1390,7 @@ mod tests {
         };
         let buckets = BTreeMap::from([("account".to_owned(), bucket)]);
         ledger.buckets.insert(LimitKind::OrdersPerAccount, buckets);
-        let problem = Problem::ours(Ours::Limit, "");
+        let problem = Problem::ours(ProblemType::Limit, "");
         ledger.hold = Some(Hold {
             until: last,
             problem,

@@ -4,7 +4,7 @@ use crate::contract::target::{NewListener, Placement};
 use crate::ports::load_balancer::{Holding, Listener};
 use crate::values::arn::ListenerArn;
 use crate::values::problem::{Problem, ServiceError};
-use crate::values::problem_types::Ours;
+use crate::values::problem_types::ProblemType;
 
 /// What we want of one listener.
 #[derive(Clone, Debug)]
@@ -91,7 +91,7 @@ pub(crate) fn not_https(arn: &ListenerArn, listener: &Listener) -> Problem {
          there to have one made by loadBalancer and port",
         listener.port, listener.protocol
     );
-    Problem::ours(Ours::ListenerNotHttps, detail)
+    Problem::ours(ProblemType::ListenerNotHttps, detail)
 }
 
 /// Returns the problem of a listener that could not be found or made: what the document asks for, or else what any call meets.
@@ -115,17 +115,17 @@ pub(crate) fn not_made(new: &NewListener, error: &ServiceError) -> Problem {
             | "OperationNotPermitted"
             | "UnsupportedProtocol",
         ) => "change the target in the document",
-        _ => return error.problem(Ours::LoadBalancer, &new.key()),
+        _ => return error.problem(ProblemType::LoadBalancer, &new.key()),
     };
     let detail = format!("the listener {}: {error}; {remedy}", new.key());
-    Problem::ours(Ours::ListenerNotMade, detail)
+    Problem::ours(ProblemType::ListenerNotMade, detail)
 }
 
 /// Returns the problem of a listener that is not there.
 pub(crate) fn listener_gone(arn: &ListenerArn) -> Problem {
     let detail =
         format!("{arn} does not exist; name an existing listener in targets or remove it there");
-    Problem::ours(Ours::ListenerGone, detail)
+    Problem::ours(ProblemType::ListenerGone, detail)
 }
 
 /// Returns the text by which the listeners of one load balancer are known to belong together.

@@ -15,7 +15,7 @@ use crate::rules::remedy;
 use crate::rules::wording;
 use crate::values::instant::whole_seconds;
 use crate::values::problem::Problem;
-use crate::values::problem_types::Ours;
+use crate::values::problem_types::ProblemType;
 
 use crate::contract::message::{About, Kind, Message, Said};
 use crate::records::told::{Outgoing, Told};
@@ -92,7 +92,8 @@ impl Found<'_> {
     /// Returns what is wrong. Where it only has to wait for a limit, nothing is.
     fn problem(&self) -> Option<Said> {
         let problem = self.entry.problem.as_ref();
-        let problem = problem.filter(|problem| problem.kind != Problem::kind_of(Ours::Limit));
+        let problem =
+            problem.filter(|problem| problem.kind != Problem::kind_of(ProblemType::Limit));
         problem.map(Said::from)
     }
 

@@ -10,7 +10,7 @@ use crate::records::state::State;
 use crate::values::instant::whole_seconds;
 use crate::values::names::DnsName;
 use crate::values::problem::{Problem, backoff};
-use crate::values::problem_types::{Ours, Retry};
+use crate::values::problem_types::{ProblemType, Retry};
 
 /// A name that stands in the way of an order, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -145,7 +145,7 @@ pub fn missing_problem(wanted: &Wanted, state: &State) -> Option<(Problem, Offse
     let needs_person =
         |missing: &&Missing| matches!(missing.problem.retry, Retry::Person | Retry::Never);
     let mut problem = Problem::ours(
-        Ours::NamesMissing,
+        ProblemType::NamesMissing,
         format!("the certificate goes without {}", words.join("; ")),
     );
     if missing
@@ -200,7 +200,7 @@ mod tests {
     fn blame(name: &str) -> Blame {
         Blame {
             name: name.parse().unwrap(),
-            problem: Problem::ours(Ours::SelfCheck, "404"),
+            problem: Problem::ours(ProblemType::SelfCheck, "404"),
             not_before: None,
         }
     }

@@ -2,13 +2,13 @@
 
 use crate::values::names::CertificateName;
 use crate::values::problem::Problem;
-use crate::values::problem_types::{Ours, Retry};
+use crate::values::problem_types::{ProblemType, Retry};
 
 /// Returns the command that helps most with a problem of a certificate; `None` where nothing has to be typed, or where it would hold a
 /// name that is none: what people copy must not be of somebody else's making.
 pub fn command(problem: &Problem, name: &str) -> Option<String> {
-    let is = |ours: Ours| problem.kind == Problem::kind_of(ours);
-    let any = |of: &[Ours]| of.iter().any(|ours| is(*ours));
+    let is = |problem_type: ProblemType| problem.kind == Problem::kind_of(problem_type);
+    let any = |of: &[ProblemType]| of.iter().any(|problem_type| is(*problem_type));
     let about_it = |verb: &str| {
         let name: CertificateName = name.parse().ok()?;
         Some(format!("certloop {verb} {name}"))
@@ -19,13 +19,13 @@ pub fn command(problem: &Problem, name: &str) -> Option<String> {
         about_it("edit")
     } else if any(&INSTALLATION) {
         Some("certloop doctor".to_owned())
-    } else if is(Ours::ListenerFull) {
+    } else if is(ProblemType::ListenerFull) {
         Some("certloop status --unmanaged".to_owned())
-    } else if is(Ours::Revoked) && problem.detail.contains("while it is paused") {
+    } else if is(ProblemType::Revoked) && problem.detail.contains("while it is paused") {
         about_it("resume")
-    } else if is(Ours::Revoked) {
+    } else if is(ProblemType::Revoked) {
         about_it("renew").map(|command| command + " --force")
-    } else if is(Ours::UnknownCertificate) {
+    } else if is(ProblemType::UnknownCertificate) {
         Some("certloop status".to_owned())
     } else if any(&DEPLOYMENT) || problem.retry == Retry::Person {
         about_it("history")
@@ -35,44 +35,44 @@ pub fn command(problem: &Problem, name: &str) -> Option<String> {
 }
 
 /// What the way from the authority to the challenge function has to do with.
-const PATH: [Ours; 5] = [
-    Ours::CaaForbids,
-    Ours::ChallengePath,
-    Ours::NamesMissing,
-    Ours::SelfCheck,
-    Ours::SelfCheckUnreachable,
+const PATH: [ProblemType; 5] = [
+    ProblemType::CaaForbids,
+    ProblemType::ChallengePath,
+    ProblemType::NamesMissing,
+    ProblemType::SelfCheck,
+    ProblemType::SelfCheckUnreachable,
 ];
 /// What another document ends.
-const DOCUMENT: [Ours; 9] = [
-    Ours::ArnWouldChange,
-    Ours::Contended,
-    Ours::InvalidDocument,
-    Ours::ListenerGone,
-    Ours::ListenerNotHttps,
-    Ours::ListenerNotMade,
-    Ours::NoChallenge,
-    Ours::Supersedes,
-    Ours::Untrusted,
+const DOCUMENT: [ProblemType; 9] = [
+    ProblemType::ArnWouldChange,
+    ProblemType::Contended,
+    ProblemType::InvalidDocument,
+    ProblemType::ListenerGone,
+    ProblemType::ListenerNotHttps,
+    ProblemType::ListenerNotMade,
+    ProblemType::NoChallenge,
+    ProblemType::Supersedes,
+    ProblemType::Untrusted,
 ];
 /// What is wrong with more than one certificate.
-const INSTALLATION: [Ours; 8] = [
-    Ours::AccountKey,
-    Ours::ExternalAccount,
-    Ours::Record,
-    Ours::Settings,
-    Ours::SettingsMissing,
-    Ours::State,
-    Ours::Store,
-    Ours::StoreDenied,
+const INSTALLATION: [ProblemType; 8] = [
+    ProblemType::AccountKey,
+    ProblemType::ExternalAccount,
+    ProblemType::Record,
+    ProblemType::Settings,
+    ProblemType::SettingsMissing,
+    ProblemType::State,
+    ProblemType::Store,
+    ProblemType::StoreDenied,
 ];
 /// What became of it on its targets is told by its history.
-const DEPLOYMENT: [Ours; 6] = [
-    Ours::CertificateManager,
-    Ours::Import,
-    Ours::LoadBalancer,
-    Ours::NotListed,
-    Ours::StillDefault,
-    Ours::Unproved,
+const DEPLOYMENT: [ProblemType; 6] = [
+    ProblemType::CertificateManager,
+    ProblemType::Import,
+    ProblemType::LoadBalancer,
+    ProblemType::NotListed,
+    ProblemType::StillDefault,
+    ProblemType::Unproved,
 ];
 const AUTHORITY_ABOUT_NAMES: [&str; 6] = [
     "caa",
@@ -96,8 +96,8 @@ mod tests {
 
     #[test]
     fn a_person_is_always_told_what_to_type() {
-        for ours in Ours::ALL {
-            let problem = Problem::ours(*ours, "");
+        for problem_type in ProblemType::ALL {
+            let problem = Problem::ours(*problem_type, "");
             if problem.retry == Retry::Person {
                 assert!(command(&problem, "shop").is_some(), "{}", problem.kind);
             }
@@ -106,7 +106,7 @@ mod tests {
 
     #[test]
     fn a_name_that_is_none_gets_into_no_command() {
-        let problem = Problem::ours(Ours::InvalidDocument, "");
+        let problem = Problem::ours(ProblemType::InvalidDocument, "");
         assert_eq!(command(&problem, "x; rm -rf ~"), None);
     }
 

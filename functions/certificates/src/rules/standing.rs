@@ -15,7 +15,7 @@ use crate::rules::targets::{is_deployed, target_entries};
 use crate::values::instant::{rfc3339, whole_seconds};
 use crate::values::names::CertificateName;
 use crate::values::problem::{Problem, backoff};
-use crate::values::problem_types::Ours;
+use crate::values::problem_types::ProblemType;
 
 /// Judges how certificates stand, by the settings and what a pass knows of its installation.
 #[derive(Clone, Copy, Debug)]
@@ -76,7 +76,7 @@ impl<'a> Judge<'a> {
             "certificates/{name}.json is gone{kept}; its certificate{until} stays where it is and is not renewed: put the document back, or \
              invoke {{\"action\":\"remove\",\"name\":\"{name}\"}}"
         );
-        Problem::ours(Ours::Orphan, detail)
+        Problem::ours(ProblemType::Orphan, detail)
     }
 
     /// Fills in what the record knows of a certificate.
@@ -94,7 +94,7 @@ impl<'a> Judge<'a> {
             entry.problem = Some(problem);
         }
         // One of ours without its tags takes the room that is missing.
-        let full = Problem::kind_of(Ours::ListenerFull);
+        let full = Problem::kind_of(ProblemType::ListenerFull);
         if let (Some(full), Some(wanted)) = (
             entry
                 .problem
@@ -149,7 +149,7 @@ impl<'a> Judge<'a> {
              --certificate-arn {arn} --tags Key=certloop:installation,Value={installation} \
              Key=certloop:certificate,Value={name}) or delete it there"
         );
-        Some(Problem::ours(Ours::TagsLost, detail))
+        Some(Problem::ours(ProblemType::TagsLost, detail))
     }
 
     /// Returns why the certificate that is to be served takes nobody's place: the public does not trust it, and trusts what is
@@ -173,7 +173,7 @@ impl<'a> Judge<'a> {
             rfc3339(served.not_after),
             new.authority
         );
-        is_worse.then(|| Problem::ours(Ours::Untrusted, detail))
+        is_worse.then(|| Problem::ours(ProblemType::Untrusted, detail))
     }
 
     /// Whether the public may trust a certificate. One that was not looked at is as the new one is
@@ -209,7 +209,7 @@ impl<'a> Judge<'a> {
              document, or set authorities.{}.private to true if only machines of your own are to trust it",
             served.id, held.directory, held.authority
         );
-        Some(Problem::ours(Ours::Untrusted, detail))
+        Some(Problem::ours(ProblemType::Untrusted, detail))
     }
 }
 
@@ -271,7 +271,7 @@ pub(crate) fn revoked(
             held.serial,
             rfc3339(at),
         );
-        return Some(Problem::ours(Ours::Revoked, detail));
+        return Some(Problem::ours(ProblemType::Revoked, detail));
     }
     let served = state.served.as_ref()?;
     let at = state.revoked_at(&served.serial)?;
@@ -289,7 +289,7 @@ pub(crate) fn revoked(
         served.serial,
         rfc3339(at)
     );
-    Some(Problem::ours(Ours::Revoked, detail))
+    Some(Problem::ours(ProblemType::Revoked, detail))
 }
 
 /// Returns the problem of a place that another document holds.

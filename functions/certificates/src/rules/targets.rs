@@ -6,7 +6,7 @@ use crate::contract::report::{TargetEntry, TargetKind, TargetState};
 use crate::records::state::State;
 use crate::rules::destination::arn_of_place;
 use crate::values::problem::Problem;
-use crate::values::problem_types::{Ours, Retry};
+use crate::values::problem_types::{ProblemType, Retry};
 
 /// What a deployment did.
 #[derive(Debug, Default)]
@@ -24,7 +24,7 @@ pub(crate) struct Deployed {
 impl Deployed {
     /// Notes that an unproved certificate stays all the same: only a person can tell what is right.
     pub(crate) fn stays_unproved(&mut self) {
-        let unproved = Problem::kind_of(Ours::Unproved);
+        let unproved = Problem::kind_of(ProblemType::Unproved);
         let problem = self
             .problem
             .as_mut()

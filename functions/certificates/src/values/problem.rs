@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use time::{Duration, OffsetDateTime};
 
-use crate::values::problem_types::{self, Ours, Retry};
+use crate::values::problem_types::{self, ProblemType, Retry};
 
 /// What went wrong with a certificate, as reports and states carry it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,22 +27,22 @@ impl Problem {
 
     /// Whether it is nothing the authority has to bear: the DNS alone was asked, or the bucket stumbled. Then the longest wait is an hour.
     pub fn costs_nobody(&self) -> bool {
-        [Ours::CaaForbids, Ours::Store]
+        [ProblemType::CaaForbids, ProblemType::Store]
             .iter()
-            .any(|ours| self.kind == Self::kind_of(*ours))
+            .any(|problem_type| self.kind == Self::kind_of(*problem_type))
     }
 
     /// Returns the type of a problem of ours.
-    pub fn kind_of(ours: Ours) -> String {
-        format!("certloop:{}", ours.word())
+    pub fn kind_of(problem_type: ProblemType) -> String {
+        format!("certloop:{}", problem_type.word())
     }
 
     /// Makes a problem of ours: `certloop:<word>`.
-    pub fn ours(ours: Ours, detail: impl Into<String>) -> Self {
+    pub fn ours(problem_type: ProblemType, detail: impl Into<String>) -> Self {
         Self {
-            kind: Self::kind_of(ours),
+            kind: Self::kind_of(problem_type),
             detail: detail.into(),
-            retry: ours.retry(),
+            retry: problem_type.retry(),
         }
     }
 }
@@ -84,12 +84,12 @@ impl ServiceError {
     }
 
     /// Returns the problem this is for a certificate.
-    pub fn problem(&self, ours: Ours, about: &str) -> Problem {
-        let (retry, remedy) = of_aws(ours, self.code.as_deref());
+    pub fn problem(&self, problem_type: ProblemType, about: &str) -> Problem {
+        let (retry, remedy) = of_aws(problem_type, self.code.as_deref());
         let remedy = remedy.map_or(String::new(), |remedy| format!("; {remedy}"));
         Problem {
             retry,
-            ..Problem::ours(ours, format!("{about}: {self}{remedy}"))
+            ..Problem::ours(problem_type, format!("{about}: {self}{remedy}"))
         }
     }
 }
@@ -182,8 +182,12 @@ pub fn of_refusal(refusal: &Refusal) -> Retry {
         _ if is_paused(refusal) => Retry::Person,
         _ => word
             .strip_prefix("certloop:")
-            .and_then(|word| Ours::ALL.iter().find(|ours| ours.word() == word))
-            .map_or(Retry::Soon, |ours| ours.retry()),
+            .and_then(|word| {
+                ProblemType::ALL
+                    .iter()
+                    .find(|problem_type| problem_type.word() == word)
+            })
+            .map_or(Retry::Soon, |problem_type| problem_type.retry()),
     }
 }
 
@@ -207,13 +211,13 @@ pub fn is_unavailable(refusal: &Refusal) -> bool {
 }
 
 /// Returns the class of what AWS said about a problem of ours, and what helps.
-pub fn of_aws(ours: Ours, code: Option<&str>) -> (Retry, Option<&'static str>) {
+pub fn of_aws(problem_type: ProblemType, code: Option<&str>) -> (Retry, Option<&'static str>) {
     let of_code = problem_types::AWS
         .iter()
         .find(|(codes, ..)| code.is_some_and(|code| codes.contains(&code)));
     match of_code {
         Some((_, retry, remedy)) => (*retry, Some(remedy)),
-        None => (ours.retry(), None),
+        None => (problem_type.retry(), None),
     }
 }
 

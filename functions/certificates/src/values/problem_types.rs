@@ -22,11 +22,11 @@ macro_rules! ours {
     ($($(#[doc = $doc:literal])+ $word:literal $name:ident $retry:ident;)+) => {
         /// The problems that certloop itself finds: `certloop:<word>`.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        pub enum Ours {
+        pub enum ProblemType {
             $($(#[doc = $doc])+ $name,)+
         }
 
-        impl Ours {
+        impl ProblemType {
             /// All of them, by word.
             pub const ALL: &[Self] = &[$(Self::$name,)+];
 
@@ -408,16 +408,16 @@ mod tests {
     #[test]
     fn aws_says_what_does_not_pass() {
         assert_eq!(
-            of_aws(Ours::Import, Some("ThrottlingException")).0,
+            of_aws(ProblemType::Import, Some("ThrottlingException")).0,
             Retry::Soon
         );
-        assert_eq!(of_aws(Ours::Import, None).0, Retry::Soon);
+        assert_eq!(of_aws(ProblemType::Import, None).0, Retry::Soon);
         assert_eq!(
-            of_aws(Ours::Import, Some("LimitExceededException")).0,
+            of_aws(ProblemType::Import, Some("LimitExceededException")).0,
             Retry::Person
         );
         assert_eq!(
-            of_aws(Ours::ExternalAccount, Some("InternalServiceError")).0,
+            of_aws(ProblemType::ExternalAccount, Some("InternalServiceError")).0,
             Retry::Person
         );
     }
@@ -441,8 +441,12 @@ mod tests {
             text += &row((*status).to_owned(), *retry, meaning);
         }
         text += "\n| ours (`certloop:`) | class | |\n|---|---|---|\n";
-        for ours in Ours::ALL {
-            text += &row(format!("`{}`", ours.word()), ours.retry(), ours.meaning());
+        for problem_type in ProblemType::ALL {
+            text += &row(
+                format!("`{}`", problem_type.word()),
+                problem_type.retry(),
+                problem_type.meaning(),
+            );
         }
         text += "\n| AWS's error code | class | |\n|---|---|---|\n";
         for (codes, retry, remedy) in AWS {
@@ -477,7 +481,10 @@ mod tests {
 
     #[test]
     fn words_are_told_once_and_in_order() {
-        let words: Vec<&str> = Ours::ALL.iter().map(|ours| ours.word()).collect();
+        let words: Vec<&str> = ProblemType::ALL
+            .iter()
+            .map(|problem_type| problem_type.word())
+            .collect();
         assert!(words.is_sorted() && AUTHORITY.is_sorted_by_key(|(word, ..)| word));
     }
 }

@@ -20,7 +20,7 @@ use certificates::invocation::status::Inventory;
 use certificates::life::read_settings;
 use certificates::values::arn::TargetGroupArn;
 use certificates::values::problem::Problem;
-use certificates::values::problem_types::Ours;
+use certificates::values::problem_types::ProblemType;
 use serde_json::json;
 use time::{Duration, OffsetDateTime};
 
@@ -162,12 +162,12 @@ fn settings_found(settings: &Result<Settings, Problem>) -> Finding {
                 format!("is understood; authorities: {}", authorities.join(", ")),
             )
         }
-        Err(problem) if problem.kind == Problem::kind_of(Ours::StoreDenied) => {
+        Err(problem) if problem.kind == Problem::kind_of(ProblemType::StoreDenied) => {
             finding::unknown(ABOUT, format!("what it says: {}", problem.detail))
                 .with("needs s3:GetObject of settings.json, and s3:ListBucket")
         }
         Err(problem)
-            if [Ours::Settings, Ours::SettingsMissing]
+            if [ProblemType::Settings, ProblemType::SettingsMissing]
                 .map(Problem::kind_of)
                 .contains(&problem.kind) =>
         {
@@ -424,7 +424,7 @@ mod tests {
         assert_eq!(revoked_ones(&told), []);
         let one = &mut told.certificates[0];
         one.problem = Some(Problem::ours(
-            Ours::Revoked,
+            ProblemType::Revoked,
             "03ab is served and was revoked",
         ));
         let found = &revoked_ones(&told)[0];

@@ -18,7 +18,7 @@ use certificates::records::ledger::LimitKind;
 use certificates::rules::ledger::Left;
 use certificates::rules::remedy;
 use certificates::values::problem::Problem;
-use certificates::values::problem_types::Ours;
+use certificates::values::problem_types::ProblemType;
 use time::{Duration, OffsetDateTime};
 
 use crate::status::{Health, Serving, by_urgency};
@@ -344,7 +344,7 @@ fn orphans(out: &mut String, inventory: &Inventory) {
         "Without a document",
         &inventory.orphans,
         |out, name| {
-            let problem = Problem::ours(Ours::Orphan, "");
+            let problem = Problem::ours(ProblemType::Orphan, "");
             let _ = write!(
                 out,
                 "<li class=\"c person\"><h3 class=\"f\">{}</h3>\n<p class=\"f\">It has a certificate and no document any more: \
@@ -498,7 +498,7 @@ mod tests {
             .map(|index| Standing {
                 name: format!("site-{index:04}"),
                 domains: vec![format!("site-{index}.example.com")],
-                problem: (index % 100 == 50).then(|| Problem::ours(Ours::CaaForbids, "CAA")),
+                problem: (index % 100 == 50).then(|| Problem::ours(ProblemType::CaaForbids, "CAA")),
                 ..one.clone()
             })
             .collect();
@@ -551,8 +551,8 @@ mod tests {
     #[test]
     fn what_is_urgent_comes_first() {
         let mut inventory = fleet(4);
-        inventory.certificates[3].problem = Some(Problem::ours(Ours::CaaForbids, ""));
-        inventory.certificates[2].problem = Some(Problem::ours(Ours::Authority, ""));
+        inventory.certificates[3].problem = Some(Problem::ours(ProblemType::CaaForbids, ""));
+        inventory.certificates[2].problem = Some(Problem::ours(ProblemType::Authority, ""));
         let served = inventory.certificates[1].served.as_mut().unwrap();
         served.not_after -= Duration::days(10);
         inventory.orphans = vec!["gone".into()];

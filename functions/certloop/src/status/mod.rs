@@ -8,7 +8,7 @@ mod unmanaged;
 
 use certificates::invocation::status::{Inventory, Standing};
 use certificates::values::problem::Problem;
-use certificates::values::problem_types::Ours;
+use certificates::values::problem_types::ProblemType;
 use serde_json::{Value, json};
 use time::OffsetDateTime;
 
@@ -46,7 +46,7 @@ pub(crate) async fn status(
     let worst = inventory.certificates.iter();
     let worst = worst.map(|standing| Health::of(standing, now)).min();
     // What could not be read is neither fine nor wrong, and what is served may be unknown as well.
-    let store = Problem::kind_of(Ours::Store);
+    let store = Problem::kind_of(ProblemType::Store);
     let is_unread = |standing: &Standing| {
         (standing.problem.as_ref()).is_some_and(|problem| problem.kind == store)
             || Health::of(standing, now) == Health::Unserved

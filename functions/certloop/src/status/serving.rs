@@ -6,7 +6,7 @@ use certificates::records::state::{SeenBy, Served};
 use certificates::rules::remedy;
 use certificates::values::names::CertificateName;
 use certificates::values::problem::Problem;
-use certificates::values::problem_types::Ours;
+use certificates::values::problem_types::ProblemType;
 use time::OffsetDateTime;
 
 use crate::words::{day, relative};
@@ -111,7 +111,7 @@ impl<'s> Serving<'s> {
 
 /// Returns the problem of a certificate that was revoked and is served, or is not replaced.
 pub(crate) fn revoked(standing: &Standing) -> Option<&Problem> {
-    let revoked = Problem::kind_of(Ours::Revoked);
+    let revoked = Problem::kind_of(ProblemType::Revoked);
     (standing.problem.as_ref()).filter(|problem| problem.kind == revoked)
 }
 
@@ -119,7 +119,7 @@ pub(crate) fn revoked(standing: &Standing) -> Option<&Problem> {
 ///
 /// What replaces a revoked one is deployed again, or ordered, unless it is paused.
 pub(crate) fn helps(problem: &Problem, name: &str) -> Option<String> {
-    let is_revoked = problem.kind == Problem::kind_of(Ours::Revoked);
+    let is_revoked = problem.kind == Problem::kind_of(ProblemType::Revoked);
     match name.parse::<CertificateName>() {
         Ok(name) if is_revoked && !problem.detail.contains("while it is paused") => {
             Some(format!("certloop renew {name} --force"))
@@ -244,11 +244,17 @@ pub(crate) mod tests {
     fn what_is_revoked_is_known_by_its_serial() {
         let mut one = standing(&["failed"]);
         one.served = Some(served("01", NOW + Duration::days(9), SeenBy::Handshake));
-        one.problem = Some(Problem::ours(Ours::Revoked, "01 is served and was revoked"));
+        one.problem = Some(Problem::ours(
+            ProblemType::Revoked,
+            "01 is served and was revoked",
+        ));
         assert!(Serving::of(&one).is_revoked(&one));
-        one.problem = Some(Problem::ours(Ours::Revoked, "02 was revoked while paused"));
+        one.problem = Some(Problem::ours(
+            ProblemType::Revoked,
+            "02 was revoked while paused",
+        ));
         assert!(!Serving::of(&one).is_revoked(&one));
-        one.problem = Some(Problem::ours(Ours::ListenerFull, "01 is full"));
+        one.problem = Some(Problem::ours(ProblemType::ListenerFull, "01 is full"));
         assert!(!Serving::of(&one).is_revoked(&one));
     }
 }

@@ -624,7 +624,7 @@ mod tests {
         let mut one = sample().certificates.remove(0);
         let serial = one.serial.clone().unwrap();
         one.problem = Some(certificates::values::problem::Problem::ours(
-            certificates::values::problem_types::Ours::Revoked,
+            certificates::values::problem_types::ProblemType::Revoked,
             format!("{serial} is served and was revoked"),
         ));
         let text = row(&one);

@@ -18,7 +18,7 @@ use crate::contract::strict::{Invalid, Object, check_range, read, schema_generat
 use crate::values::key::KeyType;
 use crate::values::names::quoted;
 use crate::values::problem::Problem;
-use crate::values::problem_types::Ours;
+use crate::values::problem_types::ProblemType;
 
 pub use authority::{Authority, ExternalAccount};
 use authority::{AuthorityDocument, MAX_COUNT};
@@ -58,7 +58,7 @@ impl Settings {
     pub fn authority(&self, key: &str) -> Result<&Authority, Problem> {
         self.authorities.get(key).ok_or_else(|| {
             Problem::ours(
-                Ours::InvalidDocument,
+                ProblemType::InvalidDocument,
                 format!("authority: {key:?} is not in settings.json; add it there"),
             )
         })

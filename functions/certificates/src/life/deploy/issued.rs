@@ -7,7 +7,7 @@ use crate::ports::store::{self, read_record};
 use crate::records::vault::VaultEntry;
 use crate::values::chain::{Chain, Leaf};
 use crate::values::problem::Problem;
-use crate::values::problem_types::Ours;
+use crate::values::problem_types::ProblemType;
 
 /// An issued certificate as the vault has it.
 pub(crate) struct Issued {
@@ -38,7 +38,7 @@ impl Issued {
                 "the vault does not hold the key of {serial}, so it cannot be imported anew: \
                  another certificate is ordered"
             );
-            Problem::ours(Ours::VaultEntryLost, detail).into()
+            Problem::ours(ProblemType::VaultEntryLost, detail).into()
         })
     }
 }
@@ -61,7 +61,7 @@ impl<P: Ports> Work<'_, '_, P> {
         };
         let chain = Chain::parse(&entry.chain).map_err(|error| {
             Problem::ours(
-                Ours::Record,
+                ProblemType::Record,
                 format!("{object} holds no usable chain: {error}"),
             )
         })?;

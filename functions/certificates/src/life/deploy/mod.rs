@@ -20,7 +20,7 @@ use crate::records::state::State;
 use crate::rules::targets::{Deployed, stray_targets};
 use crate::values::instant::whole_seconds;
 use crate::values::problem::Problem;
-use crate::values::problem_types::Ours;
+use crate::values::problem_types::ProblemType;
 
 /// Returns why a deployment is needed, or `None` when everything is as wanted. Reads each place
 /// once per pass.
@@ -151,7 +151,7 @@ impl<P: Ports> Work<'_, '_, P> {
         self.state.certificate = None;
         let detail =
             format!("the vault does not hold {serial} any more; a new certificate will be ordered");
-        Err(Problem::ours(Ours::VaultEntryLost, detail).into())
+        Err(Problem::ours(ProblemType::VaultEntryLost, detail).into())
     }
 }
 

@@ -15,7 +15,7 @@ use crate::rules::ledger::OrderFate;
 use crate::rules::order_names::Blame;
 use crate::values::names::DnsName;
 use crate::values::problem::{self, Problem, Refusal};
-use crate::values::problem_types::Ours;
+use crate::values::problem_types::ProblemType;
 
 /// How an order ended.
 pub(super) enum Ended {
@@ -56,7 +56,7 @@ impl<P: Ports> Work<'_, '_, P> {
             let failing = order.error().map_or_else(
                 || {
                     Problem::ours(
-                        Ours::Order,
+                        ProblemType::Order,
                         "the authority ended the order without saying why",
                     )
                     .into()

@@ -19,7 +19,7 @@ use crate::values::instant;
 use crate::values::key::PrivateKey;
 use crate::values::names::DnsName;
 use crate::values::problem::Problem;
-use crate::values::problem_types::Ours;
+use crate::values::problem_types::ProblemType;
 use time::OffsetDateTime;
 
 /// What `vault/<name>/pending.json` holds.
@@ -50,7 +50,7 @@ impl<P: Ports> Work<'_, '_, P> {
         }
         let csr = key
             .csr(self.ordered_names())
-            .map_err(|error| Problem::ours(Ours::Key, error.to_string()))?;
+            .map_err(|error| Problem::ours(ProblemType::Key, error.to_string()))?;
         match self.answered(order.finalize(&csr)).await {
             Ok(wait) if order.status() == OrderStatus::Processing => {
                 self.wait(
@@ -83,7 +83,7 @@ impl<P: Ports> Work<'_, '_, P> {
                 replaced: Some(etag),
             }),
             Some((record, _)) => Ok(Pending::Here(PrivateKey::from_pem(&record.private_key).map_err(|error| {
-                Problem::ours(Ours::Record, format!("{object} holds no usable key: {error}; delete it and the order is made anew"))
+                Problem::ours(ProblemType::Record, format!("{object} holds no usable key: {error}; delete it and the order is made anew"))
             })?)),
         }
     }
@@ -94,8 +94,9 @@ impl<P: Ports> Work<'_, '_, P> {
         replaced: Option<&str>,
     ) -> Result<PrivateKey, Halt> {
         let made = self.cycle.ports.new_key(self.wanted.key_type).await;
-        let key = made
-            .map_err(|error| Problem::ours(Ours::Key, format!("no key could be made: {error}")))?;
+        let key = made.map_err(|error| {
+            Problem::ours(ProblemType::Key, format!("no key could be made: {error}"))
+        })?;
         let object = store::pending_key(&self.wanted.name);
         let mut record = PendingKey::new(order.to_owned(), key.to_pem());
         let condition = replaced.map_or(Condition::Absent, Condition::Matches);
@@ -111,14 +112,14 @@ impl<P: Ports> Work<'_, '_, P> {
     ) -> Result<Option<Problem>, Halt> {
         let Pending::Here(key) = self.pending_key(order.url()).await? else {
             let detail = "the key of the issued certificate is not in the vault; ordering anew";
-            return Ok(Some(Problem::ours(Ours::KeyLost, detail)));
+            return Ok(Some(Problem::ours(ProblemType::KeyLost, detail)));
         };
         let pem = self.answered(order.certificate()).await?;
         let leaf = match self.usable(&pem, &key) {
             Ok(leaf) => leaf,
             Err(why) => {
                 let detail = format!("the downloaded chain cannot be used: {why}");
-                return Ok(Some(Problem::ours(Ours::Chain, detail)));
+                return Ok(Some(Problem::ours(ProblemType::Chain, detail)));
             }
         };
         let order = self.state.order.as_ref();

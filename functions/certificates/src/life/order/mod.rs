@@ -22,7 +22,7 @@ use crate::records::state::State;
 use crate::rules::order_names::{self, Blame};
 use crate::rules::renewal::Decision;
 use crate::values::problem::{Failure, Problem};
-use crate::values::problem_types::Ours;
+use crate::values::problem_types::ProblemType;
 
 /// Returns where the next order for a document goes.
 pub(crate) async fn route_of<'c, P: Ports>(
@@ -163,7 +163,7 @@ impl<P: Ports> Work<'_, '_, P> {
                     failing.unavailable
                 }
                 Halt::Waiting { problem, .. } => {
-                    let limit = Problem::kind_of(Ours::Limit);
+                    let limit = Problem::kind_of(ProblemType::Limit);
                     problem
                         .as_ref()
                         .is_some_and(|problem| problem.kind == limit)
@@ -185,7 +185,11 @@ impl<P: Ports> Work<'_, '_, P> {
                 format!("from {} to {}", route.authority.key, next.authority.key),
             );
         }
-        Err(Problem::ours(Ours::Order, "one order after the other came to nothing").into())
+        Err(Problem::ours(
+            ProblemType::Order,
+            "one order after the other came to nothing",
+        )
+        .into())
     }
 
     /// What failed there before is waited out, also where a rehearsal or another authority came first.

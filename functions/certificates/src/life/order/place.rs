@@ -22,7 +22,7 @@ use crate::rules::targets::regions;
 use crate::values::instant::whole_seconds;
 use crate::values::names::DnsName;
 use crate::values::problem::{self, Problem, REPLACES_NOT_ECHOED, Refusal};
-use crate::values::problem_types::Ours;
+use crate::values::problem_types::ProblemType;
 
 /// Returns what an order is to the authority's limits; `as_successor`: it says which certificate it replaces.
 fn purpose<P: Ports>(
@@ -191,7 +191,7 @@ impl<P: Ports> Work<'_, '_, P> {
             "profile: {} does not offer {profile:?}; it offers {known}",
             authority.directory
         );
-        Err(Problem::ours(Ours::Profile, detail))
+        Err(Problem::ours(ProblemType::Profile, detail))
     }
 
     /// Makes an order within the authority's limits. What it refuses about the certificate that is
@@ -280,12 +280,12 @@ impl<P: Ports> Work<'_, '_, P> {
             .collect();
         let blame = |(name, why): (DnsName, String)| Blame {
             name,
-            problem: Problem::ours(Ours::CaaForbids, why),
+            problem: Problem::ours(ProblemType::CaaForbids, why),
             not_before: None,
         };
         Ok(Some(Failing {
             blamed: forbidden.into_iter().map(blame).collect(),
-            ..Failing::from(Problem::ours(Ours::CaaForbids, words.join("; ")))
+            ..Failing::from(Problem::ours(ProblemType::CaaForbids, words.join("; ")))
         }))
     }
 

@@ -19,7 +19,7 @@ use crate::records::order::Rehearsed;
 use crate::rules::ledger::OrderFate;
 use crate::rules::order_names::{self, Blame};
 use crate::values::problem::{Failure, Problem, URN};
-use crate::values::problem_types::Ours;
+use crate::values::problem_types::ProblemType;
 
 impl<P: Ports> Work<'_, '_, P> {
     /// Brings a certificate as wanted into the vault.
@@ -40,7 +40,7 @@ impl<P: Ports> Work<'_, '_, P> {
             return Ok(());
         }
         // An order that died while nobody looked is replaced once; one that dies under our hands is a failure.
-        let mut last = Problem::ours(Ours::Order, "the order ended without saying why");
+        let mut last = Problem::ours(ProblemType::Order, "the order ended without saying why");
         for _ in 0..2 {
             let fresh = resumed.is_none();
             let mut order = match resumed.take() {
@@ -89,7 +89,7 @@ impl<P: Ports> Work<'_, '_, P> {
             }
         }
         Err(Problem::ours(
-            Ours::Order,
+            ProblemType::Order,
             "the order's status keeps changing without an end",
         )
         .into())

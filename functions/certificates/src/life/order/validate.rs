@@ -11,7 +11,7 @@ use crate::ports::Ports;
 use crate::ports::authority::{AuthorizationStatus, Order, OrderStatus};
 use crate::values::names::DnsName;
 use crate::values::problem::Problem;
-use crate::values::problem_types::Ours;
+use crate::values::problem_types::ProblemType;
 
 impl<P: Ports> Work<'_, '_, P> {
     /// Prepares all challenges, looks at them as the authority will, answers them, waits for the
@@ -46,7 +46,7 @@ impl<P: Ports> Work<'_, '_, P> {
             }
             let name = DnsName::parse(&authorization.identifier).map_err(|error| {
                 Problem::ours(
-                    Ours::Protocol,
+                    ProblemType::Protocol,
                     format!("an authorization is for no DNS name: {error}"),
                 )
             })?;

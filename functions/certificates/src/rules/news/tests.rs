@@ -85,32 +85,36 @@ fn entry(outcome: Outcome) -> Entry {
     Entry::bare("shop", outcome, "")
 }
 
-fn failed(ours: Ours, detail: &str) -> Entry {
-    Entry::failed("shop", Problem::ours(ours, detail), None)
+fn failed(problem_type: ProblemType, detail: &str) -> Entry {
+    Entry::failed("shop", Problem::ours(problem_type, detail), None)
 }
 
 #[test]
 fn a_problem_is_told_when_it_starts_changes_class_and_ends_and_not_between() {
     let mut story = Story::new();
     assert_eq!(
-        story.kinds(failed(Ours::Authority, "a")),
+        story.kinds(failed(ProblemType::Authority, "a")),
         [Kind::ProblemStarted]
     );
-    assert_eq!(story.kinds(failed(Ours::Authority, "b")), [], "the same");
     assert_eq!(
-        story.kinds(failed(Ours::Order, "c")),
+        story.kinds(failed(ProblemType::Authority, "b")),
+        [],
+        "the same"
+    );
+    assert_eq!(
+        story.kinds(failed(ProblemType::Order, "c")),
         [],
         "of the same class"
     );
     assert_eq!(
-        story.kinds(failed(Ours::CaaForbids, "d")),
+        story.kinds(failed(ProblemType::CaaForbids, "d")),
         [Kind::ProblemChanged]
     );
     assert_eq!(
-        story.kinds(failed(Ours::ListenerFull, "e")),
+        story.kinds(failed(ProblemType::ListenerFull, "e")),
         [Kind::ProblemChanged]
     );
-    assert_eq!(story.kinds(failed(Ours::ListenerFull, "f")), []);
+    assert_eq!(story.kinds(failed(ProblemType::ListenerFull, "f")), []);
     assert_eq!(
         story.kinds(entry(Outcome::Waiting)),
         [],
@@ -125,7 +129,7 @@ fn the_first_certificate_is_told_and_later_ones_where_that_is_asked_for() {
     let mut story = Story::new();
     story.state.certificate = Some(held("01", Duration::days(89)));
     assert_eq!(
-        story.kinds(failed(Ours::Import, "")),
+        story.kinds(failed(ProblemType::Import, "")),
         [Kind::ProblemStarted],
         "not deployed"
     );
@@ -160,10 +164,10 @@ fn a_certificate_that_was_there_before_there_were_messages_is_not_new() {
 fn a_problem_is_told_to_channels_that_came_after_it() {
     let mut story = Story::new();
     story.notify = Notify::default();
-    assert_eq!(story.kinds(failed(Ours::Authority, "")), []);
+    assert_eq!(story.kinds(failed(ProblemType::Authority, "")), []);
     story.notify = notify(false);
     assert_eq!(
-        story.kinds(failed(Ours::Authority, "")),
+        story.kinds(failed(ProblemType::Authority, "")),
         [Kind::ProblemStarted]
     );
 }
@@ -214,8 +218,8 @@ fn little_left_is_told_once_for_each_certificate_if_nothing_has_worked() {
 #[test]
 fn two_problems_that_stand_are_not_told_in_turns() {
     let mut story = Story::new();
-    let order = || Problem::ours(Ours::Authority, "a");
-    let deployment = || Problem::ours(Ours::ListenerGone, "b");
+    let order = || Problem::ours(ProblemType::Authority, "a");
+    let deployment = || Problem::ours(ProblemType::ListenerGone, "b");
     let failure = |problem| crate::values::problem::Failure {
         problem,
         attempts: 1,
@@ -287,7 +291,7 @@ fn what_is_gone_back_to_or_from_is_no_renewal() {
 #[test]
 fn nothing_overtakes_on_a_channel_what_it_has_not_taken() {
     let mut story = Story::new();
-    let first = story.passes(failed(Ours::Authority, "")).remove(0);
+    let first = story.passes(failed(ProblemType::Authority, "")).remove(0);
     let second = story.passes(entry(Outcome::Kept)).remove(0);
     let outgoing = |message: Message, to: &[&str], next_attempt| Outgoing {
         message,
@@ -323,7 +327,9 @@ fn nothing_overtakes_on_a_channel_what_it_has_not_taken() {
 fn chats_get_text_that_calls_nobody_and_formats_nothing() {
     let mut story = Story::new();
     let detail = "<!channel> @all *bold* [here](http://evil.example) & \"quoted\"";
-    let message = story.passes(failed(Ours::SelfCheck, detail)).remove(0);
+    let message = story
+        .passes(failed(ProblemType::SelfCheck, detail))
+        .remove(0);
     let slack = body(&message, WebhookFormat::Slack);
     let text = slack["text"].as_str().unwrap();
     assert!(
@@ -359,7 +365,11 @@ fn chats_get_text_that_calls_nobody_and_formats_nothing() {
 fn a_subject_fits_sns() {
     let mut story = Story::new();
     let long = "a".repeat(63);
-    for problem in [Ours::Authority, Ours::CaaForbids, Ours::ListenerFull] {
+    for problem in [
+        ProblemType::Authority,
+        ProblemType::CaaForbids,
+        ProblemType::ListenerFull,
+    ] {
         let mut entry = failed(problem, "ü\n");
         entry.name.clone_from(&long);
         for message in story.passes(entry) {
@@ -373,7 +383,7 @@ fn a_subject_fits_sns() {
 #[test]
 fn the_committed_schemas_are_current_and_hold() {
     let mut story = Story::new();
-    let started = story.passes(failed(Ours::Authority, "")).remove(0);
+    let started = story.passes(failed(ProblemType::Authority, "")).remove(0);
     let schemas = schemas();
     assert_eq!(schemas.len(), Kind::ALL.len());
     for (file, schema) in &schemas {

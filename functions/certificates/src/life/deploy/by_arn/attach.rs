@@ -21,7 +21,7 @@ use crate::rules::listener::{self, Change, listener_gone, not_https};
 use crate::values::arn::{CertificateArn, ListenerArn};
 use crate::values::instant::whole_seconds;
 use crate::values::problem::{Problem, ServiceError};
-use crate::values::problem_types::Ours;
+use crate::values::problem_types::ProblemType;
 
 impl<P: Ports> Work<'_, '_, P> {
     /// Puts the certificate on one listener; returns whether the proof let it pass.
@@ -65,7 +65,7 @@ impl<P: Ports> Work<'_, '_, P> {
     async fn look_at(&self, at: &ListenerArn) -> Result<(Listener, Holding), Halt> {
         let balancer = self.cycle.ports.load_balancer(at.region());
         let failed =
-            |error: ServiceError| Halt::from(error.problem(Ours::LoadBalancer, at.as_str()));
+            |error: ServiceError| Halt::from(error.problem(ProblemType::LoadBalancer, at.as_str()));
         let found = balancer.listener(at).await.map_err(failed)?;
         let listener = found.ok_or_else(|| listener_gone(at))?;
         if listener.protocol != "HTTPS" {
@@ -164,7 +164,7 @@ impl<P: Ports> Work<'_, '_, P> {
             let detail = format!(
                 "{default} stays the default of {at} until the certificate holds all names of the document"
             );
-            let problem = Problem::ours(Ours::Supersedes, detail);
+            let problem = Problem::ours(ProblemType::Supersedes, detail);
             switch.stays.insert(default.clone(), problem);
             switch.placing.placement = Placement::Sni;
         }

@@ -13,7 +13,7 @@ use crate::ports::load_balancer::{AttachError, Holding, LoadBalancer};
 use crate::rules::listener::{self, Change};
 use crate::values::arn::ListenerArn;
 use crate::values::problem::{Problem, ServiceError};
-use crate::values::problem_types::Ours;
+use crate::values::problem_types::ProblemType;
 
 /// What came of one change of a listener.
 pub(super) enum Applied {
@@ -34,7 +34,9 @@ impl<P: Ports> Work<'_, '_, P> {
                     Err(error) if error.code.as_deref() == Some("OperationNotPermitted") => {
                         Ok(Applied::Refused)
                     }
-                    Err(error) => Err(error.problem(Ours::LoadBalancer, arn.as_str()).into()),
+                    Err(error) => Err(error
+                        .problem(ProblemType::LoadBalancer, arn.as_str())
+                        .into()),
                 };
             }
             Change::Add(certificate) | Change::SetDefault(certificate) => certificate,
@@ -48,13 +50,16 @@ impl<P: Ports> Work<'_, '_, P> {
             Err(AttachError::Full(error)) => {
                 self.cycle.note_full(arn);
                 Err(Problem::ours(
-                Ours::ListenerFull,
+                ProblemType::ListenerFull,
                 format!("{arn} has no room for {certificate} ({error}); nothing was taken off for it: raise the listener's certificate quota or take one off"),
                 )
                 .into())
             }
             Err(AttachError::NotYetKnown(error) | AttachError::Service(error)) => Err(error
-                .problem(Ours::LoadBalancer, &format!("{certificate} on {arn}"))
+                .problem(
+                    ProblemType::LoadBalancer,
+                    &format!("{certificate} on {arn}"),
+                )
                 .into()),
         }
     }
@@ -79,14 +84,14 @@ impl<P: Ports> Work<'_, '_, P> {
         });
         let listed = listed.await;
         let held = listed.map_err(|error: ServiceError| {
-            Halt::from(error.problem(Ours::LoadBalancer, arn.as_str()))
+            Halt::from(error.problem(ProblemType::LoadBalancer, arn.as_str()))
         })?;
         held.ok_or_else(|| {
             let detail = format!(
                 "{arn} does not list {} although it was accepted; nothing was taken off",
                 placing.ours
             );
-            Problem::ours(Ours::NotListed, detail).into()
+            Problem::ours(ProblemType::NotListed, detail).into()
         })
     }
 

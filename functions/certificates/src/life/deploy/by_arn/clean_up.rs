@@ -18,7 +18,7 @@ use crate::rules::targets::{stray_targets, uses_region};
 use crate::values::arn::{CertificateArn, ListenerArn};
 use crate::values::names::CertificateName;
 use crate::values::problem::ServiceError;
-use crate::values::problem_types::Ours;
+use crate::values::problem_types::ProblemType;
 
 /// What is left of ours on a listener.
 enum OnListener {
@@ -109,7 +109,9 @@ impl<P: Ports> Work<'_, '_, P> {
                     record.proved = None;
                     self.note("detached", id);
                 }
-                Err(error) => self.deployed.note(error.problem(Ours::LoadBalancer, &id)),
+                Err(error) => self
+                    .deployed
+                    .note(error.problem(ProblemType::LoadBalancer, &id)),
             }
         }
         // A region without targets keeps nothing of ours.
@@ -256,7 +258,7 @@ impl<P: Ports> Work<'_, '_, P> {
             let users = match self.delete_unused(&region, &arn).await {
                 Ok(users) => users,
                 Err(error) => {
-                    let problem = error.problem(Ours::CertificateManager, arn.as_str());
+                    let problem = error.problem(ProblemType::CertificateManager, arn.as_str());
                     self.deployed.note(problem);
                     continue;
                 }

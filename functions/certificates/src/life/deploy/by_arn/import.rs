@@ -21,7 +21,7 @@ use crate::values::chain::{Chain, Leaf, may_reimport, same_serial};
 use crate::values::instant::rfc3339;
 use crate::values::lifetime;
 use crate::values::problem::{Problem, ServiceError};
-use crate::values::problem_types::Ours;
+use crate::values::problem_types::ProblemType;
 
 /// How a certificate came to stand in the certificate manager.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -231,12 +231,12 @@ impl<P: Ports> Work<'_, '_, P> {
         let stays = "so it is brought nowhere: what stands there stays until another one is issued";
         if let Some(at) = held.revoked_at {
             let detail = format!("{serial} was revoked at {}, {stays}", rfc3339(at));
-            return Some(Problem::ours(Ours::Revoked, detail));
+            return Some(Problem::ours(ProblemType::Revoked, detail));
         }
         let has_ended = held.not_after <= self.cycle.clock.now();
         has_ended.then(|| {
             let detail = format!("{serial} ended at {}, {stays}", rfc3339(held.not_after));
-            Problem::ours(Ours::Supersedes, detail)
+            Problem::ours(ProblemType::Supersedes, detail)
         })
     }
 
@@ -271,7 +271,7 @@ impl<P: Ports> Work<'_, '_, P> {
                 lost.join(", "),
                 new.serial
             );
-            Problem::ours(Ours::Supersedes, detail)
+            Problem::ours(ProblemType::Supersedes, detail)
         })
     }
 
@@ -334,8 +334,9 @@ impl<P: Ports> Work<'_, '_, P> {
         serial: &str,
     ) -> Result<UnderArn, Halt> {
         let manager = self.cycle.ports.certificate_manager(region);
-        let failed =
-            |error: ServiceError| Halt::from(error.problem(Ours::CertificateManager, arn.as_str()));
+        let failed = |error: ServiceError| {
+            Halt::from(error.problem(ProblemType::CertificateManager, arn.as_str()))
+        };
         let Some(described) = manager.describe(arn).await.map_err(failed)? else {
             return Ok(UnderArn::Gone);
         };
@@ -356,7 +357,7 @@ impl<P: Ports> Work<'_, '_, P> {
         };
         let chain = Chain::parse(&pem).map_err(|error| {
             Problem::ours(
-                Ours::CertificateManager,
+                ProblemType::CertificateManager,
                 format!("{arn} holds a certificate that cannot be read: {error}"),
             )
         })?;
@@ -405,7 +406,7 @@ impl<P: Ports> Work<'_, '_, P> {
                 self.uncount_import(region, &error).await;
                 match is_refusal(&error) {
                     true => Ok(Some(error.message)),
-                    false => Err(error.problem(Ours::Import, arn.as_str()).into()),
+                    false => Err(error.problem(ProblemType::Import, arn.as_str()).into()),
                 }
             }
         }
@@ -563,7 +564,7 @@ impl<P: Ports> Work<'_, '_, P> {
                     Some(arn) => arn,
                     None => {
                         let about = format!("first import in {region}");
-                        return Err(error.problem(Ours::Import, &about).into());
+                        return Err(error.problem(ProblemType::Import, &about).into());
                     }
                 }
             }
@@ -574,7 +575,7 @@ impl<P: Ports> Work<'_, '_, P> {
                     import.importing = None;
                 }
                 return Err(error
-                    .problem(Ours::Import, &format!("first import in {region}"))
+                    .problem(ProblemType::Import, &format!("first import in {region}"))
                     .into());
             }
             None => return Err(self.out_of_time("the import's answer")),
@@ -597,7 +598,8 @@ impl<P: Ports> Work<'_, '_, P> {
             return Ok(false);
         };
         let manager = self.cycle.ports.certificate_manager(region);
-        let failed = |error: ServiceError| Halt::from(error.problem(Ours::Import, arn.as_str()));
+        let failed =
+            |error: ServiceError| Halt::from(error.problem(ProblemType::Import, arn.as_str()));
         let tags = manager.tags(arn).await.map_err(failed)?.unwrap_or_default();
         if !self.cycle.is_ours(&tags, &self.wanted.name) {
             return Ok(false);
@@ -626,7 +628,9 @@ fn material(issued: &Issued) -> Result<Material<'_>, Halt> {
 
 fn not_gathered(region: &str, error: &ServiceError) -> Halt {
     let about = format!("looking for a lost ARN in {region}");
-    error.problem(Ours::CertificateManager, &about).into()
+    error
+        .problem(ProblemType::CertificateManager, &about)
+        .into()
 }
 
 fn arn_would_change(arn: &CertificateArn, why: &str) -> Halt {
@@ -634,7 +638,7 @@ fn arn_would_change(arn: &CertificateArn, why: &str) -> Halt {
         "{arn} cannot take the new certificate ({why}) and others hold this ARN; what stands there stays: undo the change, or take the \
          certificateManager target out of the document and point its holders at the new ARN"
     );
-    Problem::ours(Ours::ArnWouldChange, detail).into()
+    Problem::ours(ProblemType::ArnWouldChange, detail).into()
 }
 
 /// Whether the certificate manager will not have this certificate in that place, as opposed to not now or not from us.

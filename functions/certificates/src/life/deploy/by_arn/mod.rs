@@ -33,7 +33,7 @@ use crate::values::arn::CertificateArn;
 use crate::values::chain::{Chain, Leaf, same_serial};
 use crate::values::instant::{rfc3339, whole_seconds};
 use crate::values::problem::Problem;
-use crate::values::problem_types::Ours;
+use crate::values::problem_types::ProblemType;
 
 /// What came of an import into a region.
 enum InRegion<'i> {
@@ -139,7 +139,7 @@ impl<P: Ports> Work<'_, '_, P> {
     }
 
     fn note_not_imported(&mut self, targets: &[Target], problem: Problem) {
-        if problem.kind == Problem::kind_of(Ours::VaultEntryLost)
+        if problem.kind == Problem::kind_of(ProblemType::VaultEntryLost)
             && let Some(held) = &mut self.state.certificate
         {
             // Without its key it stands where it stands: another one is due now.
@@ -219,7 +219,7 @@ impl<P: Ports> Work<'_, '_, P> {
         let id = target.id(&self.state, &self.cycle.home);
         let record = self.state.target_mut(target.kind(), &id);
         record.state = TargetState::Failed;
-        if problem.kind == Problem::kind_of(Ours::ListenerGone) {
+        if problem.kind == Problem::kind_of(ProblemType::ListenerGone) {
             // What it held nobody is served any more.
             (record.certificate_arn, record.serial) = (None, None);
         }
@@ -240,7 +240,8 @@ impl<P: Ports> Work<'_, '_, P> {
             let Some(arn) = &import.arn else { continue };
             let manager = self.cycle.ports.certificate_manager(region);
             let pem = manager.leaf_pem(arn).await;
-            let pem = pem.map_err(|error| error.problem(Ours::CertificateManager, arn.as_str()))?;
+            let pem =
+                pem.map_err(|error| error.problem(ProblemType::CertificateManager, arn.as_str()))?;
             let chain = pem.and_then(|pem| Chain::parse(&pem).ok());
             if let Some(chain) = chain.filter(|chain| same_serial(&chain.leaf().serial, serial)) {
                 return Ok(Some(Issued::without_key(chain)));

@@ -12,7 +12,7 @@ use crate::records::deployment::Standby;
 use crate::rules::listener::Change;
 use crate::values::arn::{CertificateArn, ListenerArn};
 use crate::values::problem::{Problem, ServiceError};
-use crate::values::problem_types::Ours;
+use crate::values::problem_types::ProblemType;
 
 impl<P: Ports> Work<'_, '_, P> {
     /// After a proof that failed: what was there before comes back, once for one leaf, and only
@@ -53,7 +53,8 @@ impl<P: Ports> Work<'_, '_, P> {
             record.default_since = None;
         }
         record.detail = Some(detail.clone());
-        self.deployed.note(Problem::ours(Ours::Unproved, detail));
+        self.deployed
+            .note(Problem::ours(ProblemType::Unproved, detail));
         if was_undone {
             self.deployed.stays_unproved();
         }
@@ -121,8 +122,9 @@ impl<P: Ports> Work<'_, '_, P> {
         ours: &CertificateArn,
     ) -> Result<Holding, Halt> {
         let balancer = self.cycle.ports.load_balancer(arn.region());
-        let failed =
-            |error: ServiceError| Halt::from(error.problem(Ours::LoadBalancer, arn.as_str()));
+        let failed = |error: ServiceError| {
+            Halt::from(error.problem(ProblemType::LoadBalancer, arn.as_str()))
+        };
         let mut held = balancer.certificates(arn).await.map_err(failed)?;
         let record = self.state.target_mut(TargetKind::Listener, arn.as_str());
         let standby = record.standby.clone();

@@ -12,7 +12,7 @@ use crate::rules::takeover;
 use crate::values::arn::{CertificateArn, ListenerArn};
 use crate::values::chain::{Chain, Leaf};
 use crate::values::problem::Problem;
-use crate::values::problem_types::Ours;
+use crate::values::problem_types::ProblemType;
 
 impl<P: Ports> Work<'_, '_, P> {
     /// Whether a leaf lacks names that the document wants (`partial`).
@@ -84,7 +84,7 @@ impl<P: Ports> Work<'_, '_, P> {
                      authorities.{}.private to true if only machines of your own are to trust it",
                     held.serial, held.directory, held.authority
                 );
-                return Some(Problem::ours(Ours::Untrusted, detail));
+                return Some(Problem::ours(ProblemType::Untrusted, detail));
             }
         }
         None
@@ -97,7 +97,7 @@ impl<P: Ports> Work<'_, '_, P> {
         {
             return Some(problem);
         }
-        let stays = |why: String| Some(Problem::ours(Ours::Supersedes, why));
+        let stays = |why: String| Some(Problem::ours(ProblemType::Supersedes, why));
         let Some(leaf) = self.leaf_under(region, theirs).await else {
             return stays(format!(
                 "{theirs} stays on the listener: it cannot be read, so nobody knows whom it serves; \

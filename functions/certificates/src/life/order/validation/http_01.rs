@@ -18,7 +18,7 @@ use crate::records::state::{AskedFor, Leftovers};
 use crate::rules::order_names::Blame;
 use crate::values::names::DnsName;
 use crate::values::problem::{Problem, Refusal};
-use crate::values::problem_types::Ours;
+use crate::values::problem_types::ProblemType;
 
 /// A file that an authority is to read from a name's host.
 pub(crate) struct File {
@@ -34,11 +34,11 @@ impl File {
             let detail = format!(
                 "the authority offers no http-01 challenge for {name}; other validations are not yet built"
             );
-            return Err(Problem::ours(Ours::NoChallenge, detail));
+            return Err(Problem::ours(ProblemType::NoChallenge, detail));
         };
         let token = challenge.token.parse().map_err(|_| {
             Problem::ours(
-                Ours::Protocol,
+                ProblemType::Protocol,
                 format!("the token for {name} is not base64url (RFC 8555 section 8.3)"),
             )
         })?;
@@ -86,7 +86,7 @@ impl<P: Ports> Work<'_, '_, P> {
                 "our own fetch of the challenge got something else; check the port-80 rule for /.well-known/acme-challenge/*: {}",
                 listed(&wrong)
             );
-            return self.self_check_failed(Ours::SelfCheck, detail, &wrong);
+            return self.self_check_failed(ProblemType::SelfCheck, detail, &wrong);
         }
         if !unreachable.is_empty() {
             return self.not_reached(&unreachable);
@@ -137,13 +137,13 @@ impl<P: Ports> Work<'_, '_, P> {
             let mode = self.cycle.settings.self_check.mode;
             order.unreachable_once = mode == CheckMode::Require;
         }
-        self.self_check_failed(Ours::SelfCheckUnreachable, detail, unreachable)
+        self.self_check_failed(ProblemType::SelfCheckUnreachable, detail, unreachable)
     }
 
     /// Stops the order where the check is required, and notes what was met in any case.
     fn self_check_failed(
         &mut self,
-        kind: Ours,
+        kind: ProblemType,
         detail: String,
         met: &[(&DnsName, String)],
     ) -> Result<(), Halt> {
