@@ -100,7 +100,7 @@ fn renewal_information(retry_after: Option<std::time::Duration>, body: &str) {
     };
     let mut state: State = serde_json::from_str(STATE).unwrap();
     let fresh = state.certificate.take().unwrap();
-    for luck in [0.0, 0.5, 1.0] {
+    for jitter in [0.0, 0.5, 1.0] {
         let mut held = fresh.clone();
         for days in [0, 40, 89] {
             let now = held.not_before + Duration::days(days);
@@ -110,7 +110,7 @@ fn renewal_information(retry_after: Option<std::time::Duration>, body: &str) {
                 explanation_url: told.explanation_url.clone(),
                 retry_after,
             };
-            let information = information_after(&held, Ok(Some(suggested)), now, luck);
+            let information = information_after(&held, Ok(Some(suggested)), now, jitter);
             is_kept(&information, now);
             held.renewal.information = Some(information);
             of_held(&held, now);

@@ -72,9 +72,9 @@ fn chain(text: &str) {
         }
         // Only what is valid is kept.
         if leaf.not_before <= now && now <= leaf.not_after {
-            for luck in [0.0, 1.0] {
+            for jitter in [0.0, 1.0] {
                 let renewal =
-                    crate::rules::renewal::draw(leaf.not_before, leaf.not_after, None, now, luck);
+                    crate::rules::renewal::draw(leaf.not_before, leaf.not_after, None, now, jitter);
                 assert!(leaf.not_before <= renewal.at && renewal.at <= leaf.not_after);
             }
         }

@@ -81,12 +81,12 @@ mod tests {
     /// Between two passes.
     const EVERY: Duration = Duration::minutes(10);
 
-    fn failure(attempts: u32, at: OffsetDateTime, luck: f64) -> Failure {
+    fn failure(attempts: u32, at: OffsetDateTime, jitter: f64) -> Failure {
         Failure {
             problem: Problem::ours(ProblemType::Order, "the authority is down"),
             attempts,
             at,
-            next_attempt: at + backoff(attempts, false, luck),
+            next_attempt: at + backoff(attempts, false, jitter),
             identifiers: Vec::new(),
             binding: false,
             document: String::new(),
@@ -96,7 +96,12 @@ mod tests {
     }
 
     /// What a pass at this instant says of a certificate whose orders fail until `mended`.
-    fn passed(state: &mut State, now: OffsetDateTime, mended: OffsetDateTime, luck: f64) -> Entry {
+    fn passed(
+        state: &mut State,
+        now: OffsetDateTime,
+        mended: OffsetDateTime,
+        jitter: f64,
+    ) -> Entry {
         let holds = |failure: &Failure| failure.holds(now, false, "", "", &[]).is_some();
         let outcome = match &state.order_failure {
             Some(failure) if holds(failure) => Outcome::Waiting,
@@ -106,7 +111,7 @@ mod tests {
             }
             before => {
                 let attempts = before.as_ref().map_or(0, |failure| failure.attempts);
-                state.order_failure = Some(failure(attempts + 1, now, luck));
+                state.order_failure = Some(failure(attempts + 1, now, jitter));
                 Outcome::Failed
             }
         };
@@ -128,7 +133,7 @@ mod tests {
 
     #[test]
     fn what_fails_for_ever_rings_along_the_whole_ladder() {
-        for luck in [0.0, 0.5, 1.0] {
+        for jitter in [0.0, 0.5, 1.0] {
             let begun = NOW;
             let never = NOW + Duration::days(400);
             // Two good hours before.
@@ -137,7 +142,7 @@ mod tests {
             let mut state = State::default();
             for pass in 0..(5 * 24 * 6) {
                 let now = begun + EVERY * pass;
-                let entry = [passed(&mut state, now, never, luck)];
+                let entry = [passed(&mut state, now, never, jitter)];
                 failing_at.push((now, failing(&entry).unwrap()));
                 failed_at.push((now, usize::from(entry[0].outcome == Outcome::Failed)));
                 let rang = rings(&failing_at, now);

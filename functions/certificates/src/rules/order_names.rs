@@ -86,7 +86,7 @@ pub fn fits(
 }
 
 /// Leaves these names out of orders until their next attempt, where the document allows that and others remain. Returns whether
-/// an order without all of them can be made now. `luck` in 0..1 shortens the waits, see [`backoff`]; an attempt by hand does not
+/// an order without all of them can be made now. `jitter` in 0..1 shortens the waits, see [`backoff`]; an attempt by hand does not
 /// climb the ladder.
 pub fn leave_out(
     state: &mut State,
@@ -94,7 +94,7 @@ pub fn leave_out(
     ordered: &[DnsName],
     blamed: &[Blame],
     now: OffsetDateTime,
-    (luck, by_hand): (f64, bool),
+    (jitter, by_hand): (f64, bool),
 ) -> bool {
     let blamed: Vec<&Blame> = (blamed.iter())
         .filter(|blame| ordered.contains(&blame.name))
@@ -108,7 +108,7 @@ pub fn leave_out(
             Some(before) if by_hand => before.attempts.max(1),
             before => before.map_or(0, |missing| missing.attempts) + 1,
         };
-        let ours = now + backoff(attempts, blame.problem.costs_nobody(), luck);
+        let ours = now + backoff(attempts, blame.problem.costs_nobody(), jitter);
         let next_attempt = blame.not_before.map_or(ours, |instant| instant.max(now));
         let missing = Missing {
             problem: blame.problem.clone(),

@@ -134,14 +134,14 @@ fn due_reason(held: &Held) -> String {
 }
 
 /// Plans the renewal of a certificate that was issued now. Without renewal information it is due when 1/3 of its lifetime is
-/// left (1/2 below 10 days), spread over the tenth of the lifetime before that. `luck` in 0..1 is drawn by the caller, once;
+/// left (1/2 below 10 days), spread over the tenth of the lifetime before that. `jitter` in 0..1 is drawn by the caller, once;
 /// the result is stored.
 pub fn draw(
     not_before: OffsetDateTime,
     not_after: OffsetDateTime,
     before: Option<&Held>,
     now: OffsetDateTime,
-    luck: f64,
+    jitter: f64,
 ) -> Renewal {
     let lifetime = not_after - not_before;
     let left = if lifetime < SHORT {
@@ -157,7 +157,7 @@ pub fn draw(
         .filter(early)
         .map_or(0, |held| held.renewal.hasty + 1);
     Renewal {
-        at: latest - lifetime / 10 * luck.clamp(0.0, 1.0),
+        at: latest - lifetime / 10 * jitter.clamp(0.0, 1.0),
         information: None,
         hasty,
         window_counts_from: (hasty > 0).then(|| now + patience(hasty)),
@@ -234,7 +234,7 @@ impl Held {
 }
 
 /// Returns what is known after the authority was asked about a certificate; `None` for an answer is a directory without renewal
-/// information. `luck` in 0..1 chooses the instant in a window that is new.
+/// information. `jitter` in 0..1 chooses the instant in a window that is new.
 ///
 /// Retry-After is kept to between a minute and a day. An answer that takes too long, or a fault on the authority's side, is
 /// followed by waits that double from a minute to six hours; everything else that is no answer by six hours: no connection, a
@@ -243,7 +243,7 @@ pub fn information_after(
     held: &Held,
     answer: Result<Option<Suggested>, Refusal>,
     now: OffsetDateTime,
-    luck: f64,
+    jitter: f64,
 ) -> RenewalInformation {
     let known = held.window().cloned();
     let told = |wait: std::time::Duration| {
@@ -255,7 +255,7 @@ pub fn information_after(
         Ok(None) => (None, LONGEST_PAUSE, 0),
         Ok(Some(suggested)) => {
             let retry_after = suggested.retry_after;
-            match (window_of(suggested, held, luck), retry_after) {
+            match (window_of(suggested, held, jitter), retry_after) {
                 (Some(window), Some(pause)) => (Some(window), told(pause), 0),
                 (Some(window), None) => (Some(window), LASTING, 0),
                 (None, _) => (known, LASTING, 0),
@@ -285,7 +285,7 @@ pub fn information_after(
 
 /// Returns the window with our instant in it, unless it is none: one that ends before it starts, or that was over before this
 /// certificate was valid and so belongs to an older one.
-fn window_of(suggested: Suggested, held: &Held, luck: f64) -> Option<Window> {
+fn window_of(suggested: Suggested, held: &Held, jitter: f64) -> Option<Window> {
     let Suggested {
         start,
         end,
@@ -309,7 +309,7 @@ fn window_of(suggested: Suggested, held: &Held, luck: f64) -> Option<Window> {
             // So early that the next pass still lies in the window: it may be a few minutes away.
             let width = end - start;
             let drawn_from = width - Duration::min(width / 4, Duration::HOUR);
-            whole_seconds(start + drawn_from * luck.clamp(0.0, 1.0))
+            whole_seconds(start + drawn_from * jitter.clamp(0.0, 1.0))
         });
     Some(Window {
         start,
@@ -350,7 +350,7 @@ mod tests {
     fn the_instant_lies_in_the_tenth_before_a_third_is_left() {
         let start = datetime!(2026-01-01 0:00 UTC);
         let end = start + Duration::days(90);
-        let at = |luck| draw(start, end, None, start, luck).at;
+        let at = |jitter| draw(start, end, None, start, jitter).at;
         assert_eq!(at(0.0), start + Duration::days(60));
         assert_eq!(at(1.0), start + Duration::days(51));
     }
@@ -420,8 +420,8 @@ mod tests {
         assert!(held.renew_at() <= held.not_after);
     }
 
-    fn told(held: &mut Held, suggested: Suggested, now: OffsetDateTime, luck: f64) {
-        let information = information_after(held, Ok(Some(suggested)), now, luck);
+    fn told(held: &mut Held, suggested: Suggested, now: OffsetDateTime, jitter: f64) {
+        let information = information_after(held, Ok(Some(suggested)), now, jitter);
         held.renewal.information = Some(information);
     }
 

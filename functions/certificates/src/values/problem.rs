@@ -266,12 +266,12 @@ pub(crate) const LONGEST_RETRY_AFTER: Duration = Duration::hours(8 * 24 + 1);
 /// Our waits when little of the lifetime is left.
 const URGENT_WAIT: Duration = Duration::hours(1);
 
-/// Returns the wait after the given number of failures in a row; `luck` in 0..1 shortens it by up to a tenth, so that
+/// Returns the wait after the given number of failures in a row; `jitter` in 0..1 shortens it by up to a tenth, so that
 /// certificates that failed together do not come back together. `urgent`: never longer than an hour.
-pub fn backoff(attempts: u32, urgent: bool, luck: f64) -> Duration {
+pub fn backoff(attempts: u32, urgent: bool, jitter: f64) -> Duration {
     let step = LADDER[(attempts.max(1) as usize - 1).min(LADDER.len() - 1)];
     let step = if urgent { step.min(URGENT_WAIT) } else { step };
-    step * (1.0 - 0.1 * luck.clamp(0.0, 1.0))
+    step * (1.0 - 0.1 * jitter.clamp(0.0, 1.0))
 }
 
 impl Failure {

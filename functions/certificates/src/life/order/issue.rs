@@ -173,7 +173,7 @@ impl<P: Ports> Work<'_, '_, P> {
     fn held(&self, record: OrderRecord, leaf: &Leaf, public: Option<bool>) -> Held {
         let before = self.state.certificate.as_ref();
         let same = before.filter(|held| held.directory == record.directory);
-        let (now, luck) = (self.cycle.clock.now(), fastrand::f64());
+        let (now, jitter) = (self.cycle.clock.now(), fastrand::f64());
         Held {
             serial: leaf.serial.clone(),
             fingerprint: leaf.fingerprint.clone(),
@@ -187,7 +187,7 @@ impl<P: Ports> Work<'_, '_, P> {
             directory: record.directory,
             profile: record.profile,
             identifier: leaf.identifier(),
-            renewal: renewal::draw(leaf.not_before, leaf.not_after, before, now, luck),
+            renewal: renewal::draw(leaf.not_before, leaf.not_after, before, now, jitter),
             adopted: false,
             was_served: Some(false),
             revoked_at: None,

@@ -220,10 +220,10 @@ impl<P: Ports> Work<'_, '_, P> {
             Some(order) => order.domains.clone(),
             None => order_names::names_now(&self.wanted, &self.state, now),
         };
-        let luck = (fastrand::f64(), self.by_hand);
+        let jitter = (fastrand::f64(), self.by_hand);
         let blamed = &failing.blamed;
         let changed =
-            order_names::leave_out(&mut self.state, &self.wanted, &ordered, blamed, now, luck);
+            order_names::leave_out(&mut self.state, &self.wanted, &ordered, blamed, now, jitter);
         for Blame { name, problem, .. } in blamed {
             if self.state.missing.contains_key(name) {
                 self.note("in the way", format!("{name}: {}", problem.detail));
