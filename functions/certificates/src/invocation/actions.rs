@@ -6,7 +6,7 @@ use time::OffsetDateTime;
 
 use crate::contract::certificate::Wanted;
 use crate::contract::report::{Entry, Outcome};
-use crate::life::decide::{Plan, RemovalStage, ToDo, plan_for, unknown};
+use crate::life::decide::{Plan, RemovalStage, Task, plan_for, unknown};
 use crate::life::remove::wanted_nowhere;
 use crate::life::rollback::{leaf_of_ours, look_up_previous};
 use crate::life::work::Work;
@@ -45,7 +45,7 @@ pub enum Action {
 
 /// What follows from what is asked for.
 enum Prepared {
-    Work(Box<ToDo>),
+    Work(Box<Task>),
     /// Somebody else is at work on the certificate.
     Busy,
 }
@@ -80,7 +80,7 @@ async fn act_on_parsed<P: Ports>(
             return Ok(busy(cycle, name));
         };
         let entry = match prepared? {
-            Prepared::Work(to_do) => match begin(cycle, *to_do).await? {
+            Prepared::Work(task) => match begin(cycle, *task).await? {
                 Some(entry) => return Ok(entry),
                 None => busy(cycle, name),
             },
@@ -144,7 +144,7 @@ async fn prepared<P: Ports>(
         }
         Action::Remove => {}
     }
-    Ok(Prepared::Work(Box::new(ToDo {
+    Ok(Prepared::Work(Box::new(Task {
         wanted,
         document: object.etag,
         state,
@@ -173,7 +173,7 @@ fn removal_asked_for(
     etag: Option<String>,
     document: Option<String>,
     now: OffsetDateTime,
-) -> ToDo {
+) -> Task {
     let removing = state.removing.as_ref();
     let is_asked_for =
         removing.is_some_and(|removing| document.is_none() || removing.document == document);
@@ -185,7 +185,7 @@ fn removal_asked_for(
         });
     }
     state.deployment_failure = None;
-    ToDo {
+    Task {
         wanted: wanted_nowhere(name, &state),
         document: String::new(),
         state,
@@ -249,15 +249,15 @@ async fn must_be_in_vault<P: Ports>(
 }
 
 /// Takes the lease and goes to work; `None` when somebody else was faster.
-async fn begin<P: Ports>(cycle: &Cycle<'_, P>, to_do: ToDo) -> Result<Option<Entry>, Problem> {
-    let name = to_do.wanted.name.clone();
-    let ToDo {
+async fn begin<P: Ports>(cycle: &Cycle<'_, P>, task: Task) -> Result<Option<Entry>, Problem> {
+    let name = task.wanted.name.clone();
+    let Task {
         wanted,
         document,
         state,
         etag,
         plan,
-    } = to_do;
+    } = task;
     let begun = Work::begin(cycle, wanted, document, state, etag).await;
     let Some(mut work) = begun.map_err(|error| store_problem(&error))? else {
         return Ok(None);

@@ -36,7 +36,7 @@ pub(crate) enum Look {
     /// Nothing to do, or nothing that may be done now.
     Settled(Box<Entry>),
     /// There is work: `order` says why one is needed, `deploy` whether the deployment is to be looked at as well.
-    Work(Box<ToDo>),
+    Work(Box<Task>),
 }
 
 impl Look {
@@ -46,7 +46,7 @@ impl Look {
 }
 
 /// The work on one certificate.
-pub(crate) struct ToDo {
+pub(crate) struct Task {
     pub(crate) wanted: Wanted,
     /// The document's ETag, empty where there is none.
     pub(crate) document: String,
@@ -55,7 +55,7 @@ pub(crate) struct ToDo {
     pub(crate) plan: Plan,
 }
 
-impl ToDo {
+impl Task {
     /// Returns what this is sorted by: first what the authority wants replaced at once, then orders for what has little left, then
     /// by the end of what is held. One that holds nothing, or has only to be deployed, comes before those that hold something.
     pub(crate) fn urgency(&self, now: OffsetDateTime) -> (u8, Option<OffsetDateTime>) {
@@ -87,7 +87,7 @@ struct Seen<'n> {
 
 impl Seen<'_> {
     fn work(self, wanted: Wanted, plan: Plan) -> Look {
-        Look::Work(Box::new(ToDo {
+        Look::Work(Box::new(Task {
             wanted,
             document: self.document,
             state: self.state,
@@ -313,7 +313,7 @@ fn settled<P: Ports>(
     {
         return Look::Settled(Box::new(entry));
     }
-    Look::Work(Box::new(ToDo {
+    Look::Work(Box::new(Task {
         wanted: match wanted {
             Some(wanted) => wanted.clone(),
             None => wanted_nowhere(seen.name, &seen.state),

@@ -20,7 +20,7 @@ use futures_util::{StreamExt, stream};
 use crate::contract::message::Sent;
 use crate::contract::report::{Entry, Outcome};
 use crate::contract::settings::Settings;
-use crate::life::decide::{Look, Plan, ToDo, look};
+use crate::life::decide::{Look, Plan, Task, look};
 use crate::life::work::Work;
 use crate::pass::context::Cycle;
 use crate::pass::halt::store_problem;
@@ -136,15 +136,15 @@ pub async fn run<P: Ports>(cycle: &Cycle<'_, P>, names: &[String], force: bool) 
                 log(&entry);
                 entries.push(*entry);
             }
-            Look::Work(to_do) => due.push(*to_do),
+            Look::Work(task) => due.push(*task),
         }
     }
     keep_back_what_has_no_place(cycle, &mut due, &mut entries);
     let now = cycle.clock.now();
-    due.sort_by_key(|to_do| to_do.urgency(now));
+    due.sort_by_key(|task| task.urgency(now));
     let worked_off: Vec<Option<Entry>> = stream::iter(due)
-        .map(|to_do| async move {
-            let entry = reconcile(cycle, to_do, force).await;
+        .map(|task| async move {
+            let entry = reconcile(cycle, task, force).await;
             entry.iter().for_each(log);
             entry
         })
@@ -173,7 +173,7 @@ async fn with_neighbours_in_mind<P: Ports>(
     until: Duration,
 ) -> Vec<Look> {
     let due = looks.iter().filter_map(|(_, look)| match look {
-        Look::Work(to_do) => Some(to_do.wanted.name.clone()),
+        Look::Work(task) => Some(task.wanted.name.clone()),
         Look::Nothing | Look::Settled(_) => None,
     });
     let due: Vec<CertificateName> = due.collect();
@@ -196,23 +196,21 @@ async fn with_neighbours_in_mind<P: Ports>(
 /// Lets no more be ordered than there is room for; the rest waits for the next pass.
 fn keep_back_what_has_no_place<P: Ports>(
     cycle: &Cycle<'_, P>,
-    due: &mut Vec<ToDo>,
+    due: &mut Vec<Task>,
     entries: &mut Vec<Entry>,
 ) {
-    let wishes = due.iter().filter(|to_do| to_do.plan.order.is_some());
+    let wishes = due.iter().filter(|task| task.plan.order.is_some());
     let wishes: Vec<(&str, Vec<String>)> = wishes
-        .map(|to_do| {
-            let places = to_do.plan.places.iter().map(ListPlace::shared_by);
-            (to_do.wanted.name.as_str(), places.collect())
+        .map(|task| {
+            let places = task.plan.places.iter().map(ListPlace::shared_by);
+            (task.wanted.name.as_str(), places.collect())
         })
         .collect();
     let waiting = cycle.without_a_place(&wishes);
-    for to_do in due.extract_if(.., |to_do| {
-        waiting
-            .iter()
-            .any(|name| name == to_do.wanted.name.as_str())
+    for task in due.extract_if(.., |task| {
+        waiting.iter().any(|name| name == task.wanted.name.as_str())
     }) {
-        let name = to_do.wanted.name.as_str();
+        let name = task.wanted.name.as_str();
         let mut entry = Entry::bare(name, Outcome::Waiting, ListPlace::MAY_BE_FULL);
         entry.next_attempt = Some(crate::values::instant::whole_seconds(cycle.clock.now()));
         log(&entry);
@@ -245,27 +243,27 @@ async fn look_until<P: Ports>(
 /// Works a certificate off; `None` where there is nothing to tell.
 async fn reconcile<P: Ports>(
     cycle: &Cycle<'_, P>,
-    mut to_do: ToDo,
+    mut task: Task,
     mut force: bool,
 ) -> Option<Entry> {
-    let name = to_do.wanted.name.clone();
+    let name = task.wanted.name.clone();
     // What was found stands, whether or not people can be told of it now.
-    let found = to_do.plan.tell.clone();
+    let found = task.plan.tell.clone();
     if let Some(found) = found.clone().filter(|_| !cycle.notifier.may_tell()) {
         return reported(*found);
     }
     // Where another certificate of this pass found no room there is none for this one either.
-    let mut places = to_do.plan.places.iter();
+    let mut places = task.plan.places.iter();
     if let Some(problem) = places.find_map(|place| cycle.refused_room(place)) {
         return Some(Entry::failed(name.as_str(), problem, None));
     }
     let or_found = |entry: Entry| found.clone().map_or(Some(entry), |found| reported(*found));
     // Whoever is not faster with the lease looks again: the winner may have settled everything.
     for _ in 0..RACES {
-        match attempt(cycle, to_do, force).await {
+        match attempt(cycle, task, force).await {
             Attempt::Over(entry) => return entry,
             Attempt::NotMade(entry) => return or_found(entry),
-            Attempt::Outrun(next) => (to_do, force) = *next,
+            Attempt::Outrun(next) => (task, force) = *next,
         }
     }
     let mut entry = out_of_time(cycle, &name);
@@ -280,23 +278,23 @@ enum Attempt {
     /// It could not be worked on, for this reason.
     NotMade(Entry),
     /// Somebody else was faster: what is to be done now, and whether that is forced still.
-    Outrun(Box<(ToDo, bool)>),
+    Outrun(Box<(Task, bool)>),
 }
 
 /// Takes the lease and carries the plan out; where another has it by now, looks again.
-async fn attempt<P: Ports>(cycle: &Cycle<'_, P>, to_do: ToDo, force: bool) -> Attempt {
-    let name = to_do.wanted.name.clone();
+async fn attempt<P: Ports>(cycle: &Cycle<'_, P>, task: Task, force: bool) -> Attempt {
+    let name = task.wanted.name.clone();
     if cycle.clock.left() < LEAST {
         return Attempt::NotMade(out_of_time(cycle, &name));
     }
-    let before = serial(&to_do);
-    let ToDo {
+    let before = serial(&task);
+    let Task {
         wanted,
         document,
         state,
         etag,
         plan,
-    } = to_do;
+    } = task;
     let begun = Work::begin(cycle, wanted, document, state, etag);
     match within(cycle.clock.left(), begun).await {
         Some(Ok(Some(mut work))) => {
@@ -337,14 +335,14 @@ async fn look_again<P: Ports>(
     let looking = async {
         match look(cycle, name, force).await? {
             // The winner has renewed it: what was forced is done.
-            Look::Work(to_do) if force && serial(&to_do) != before => {
+            Look::Work(task) if force && serial(&task) != before => {
                 Ok((look(cycle, name, false).await?, false))
             }
             look => Ok((look, force)),
         }
     };
     match within(cycle.clock.left(), looking).await {
-        Some(Ok((Look::Work(to_do), force))) => Attempt::Outrun(Box::new((*to_do, force))),
+        Some(Ok((Look::Work(task), force))) => Attempt::Outrun(Box::new((*task, force))),
         Some(Ok((Look::Settled(entry), _))) => Attempt::Over(Some(*entry)),
         Some(Ok((Look::Nothing, _))) => Attempt::Over(None),
         Some(Err(problem)) => Attempt::NotMade(Entry::failed(name.as_str(), problem, None)),
@@ -353,8 +351,8 @@ async fn look_again<P: Ports>(
 }
 
 /// Returns the serial of what is to be served.
-fn serial(to_do: &ToDo) -> Option<String> {
-    Some(to_do.state.certificate.as_ref()?.serial.clone())
+fn serial(task: &Task) -> Option<String> {
+    Some(task.state.certificate.as_ref()?.serial.clone())
 }
 
 fn out_of_time<P: Ports>(cycle: &Cycle<'_, P>, name: &CertificateName) -> Entry {
