@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::journal::Journal;
 use super::made_up::{LeafWish, MadeUp};
 use super::reading::{ReadAccount, ReadAuthorities, ReadOrder};
-use super::store::PlannedStore;
+use super::store::DryRunStore;
 use crate::contract::settings::Authority;
 use crate::ports::Ports;
 use crate::ports::authority::{
@@ -33,7 +33,7 @@ type LiveAccount<L> = <<L as Ports>::Authorities as Authorities>::Account;
 type LiveOrder<L> = <LiveAccount<L> as Account>::Order;
 
 /// The authorities.
-pub struct PlannedAuthorities<'l, L: Ports> {
+pub struct DryRunAuthorities<'l, L: Ports> {
     pub(super) live: ReadAuthorities<'l, L::Authorities>,
     pub(super) shared: Rc<Shared<'l, L>>,
 }
@@ -41,14 +41,14 @@ pub struct PlannedAuthorities<'l, L: Ports> {
 /// What all accounts and orders share.
 pub(super) struct Shared<'l, L: Ports> {
     journal: Rc<Journal>,
-    store: Rc<PlannedStore<'l, L::Store>>,
+    store: Rc<DryRunStore<'l, L::Store>>,
     issuer: OnceCell<MadeUp>,
     /// The unique identifiers (RFC 9773 section 4.1) of what was made up.
     identifiers: RefCell<BTreeSet<String>>,
 }
 
 impl<'l, L: Ports> Shared<'l, L> {
-    pub(super) fn new(journal: Rc<Journal>, store: Rc<PlannedStore<'l, L::Store>>) -> Self {
+    pub(super) fn new(journal: Rc<Journal>, store: Rc<DryRunStore<'l, L::Store>>) -> Self {
         Self {
             journal,
             store,
@@ -130,8 +130,8 @@ impl<'l, L: Ports> Shared<'l, L> {
     }
 }
 
-impl<'l, L: Ports> Authorities for PlannedAuthorities<'l, L> {
-    type Account = PlannedAccount<'l, L>;
+impl<'l, L: Ports> Authorities for DryRunAuthorities<'l, L> {
+    type Account = DryRunAccount<'l, L>;
 
     fn new_key(&self) -> Result<AccountKey, Refusal> {
         self.live.new_key()
@@ -159,8 +159,8 @@ impl<'l, L: Ports> Authorities for PlannedAuthorities<'l, L> {
         authority: &Authority,
         key: &AccountKey,
         url: &str,
-    ) -> Result<PlannedAccount<'l, L>, Refusal> {
-        Ok(PlannedAccount {
+    ) -> Result<DryRunAccount<'l, L>, Refusal> {
+        Ok(DryRunAccount {
             live: self.live.sign_in(authority, key, url).await?,
             directory: authority.directory.clone(),
             shared: self.shared.clone(),
@@ -184,14 +184,14 @@ impl<'l, L: Ports> Authorities for PlannedAuthorities<'l, L> {
 }
 
 /// An account, which may be made up.
-pub struct PlannedAccount<'l, L: Ports> {
+pub struct DryRunAccount<'l, L: Ports> {
     live: ReadAccount<LiveAccount<L>>,
     directory: String,
     shared: Rc<Shared<'l, L>>,
 }
 
-impl<'l, L: Ports> Account for PlannedAccount<'l, L> {
-    type Order = PlannedOrder<'l, L>;
+impl<'l, L: Ports> Account for DryRunAccount<'l, L> {
+    type Order = DryRunOrder<'l, L>;
 
     fn profiles(&self) -> Vec<String> {
         self.live.profiles()
@@ -208,7 +208,7 @@ impl<'l, L: Ports> Account for PlannedAccount<'l, L> {
         names: &[DnsName],
         _profile: Option<&str>,
         _replaces: Option<&str>,
-    ) -> Result<PlannedOrder<'l, L>, Refusal> {
+    ) -> Result<DryRunOrder<'l, L>, Refusal> {
         let journal = &self.shared.journal;
         journal.record("acme", "newOrder", &listed(names));
         let challenges = names.iter().map(|name| {
@@ -217,7 +217,7 @@ impl<'l, L: Ports> Account for PlannedAccount<'l, L> {
             let identifier = name.as_str().trim_start_matches("*.").to_owned();
             (identifier, token)
         });
-        Ok(PlannedOrder {
+        Ok(DryRunOrder {
             url: made_up_url(&self.directory, journal.next()),
             status: OrderStatus::Pending,
             live: None,
@@ -233,7 +233,7 @@ impl<'l, L: Ports> Account for PlannedAccount<'l, L> {
         Ok(())
     }
 
-    async fn order(&self, url: &str) -> Result<PlannedOrder<'l, L>, Refusal> {
+    async fn order(&self, url: &str) -> Result<DryRunOrder<'l, L>, Refusal> {
         if url.starts_with(&made_up_url(&self.directory, "")) {
             return Err(Refusal {
                 kind: format!("{URN}malformed"),
@@ -244,7 +244,7 @@ impl<'l, L: Ports> Account for PlannedAccount<'l, L> {
             });
         }
         let live = self.live.order(url).await?;
-        Ok(PlannedOrder {
+        Ok(DryRunOrder {
             url: url.to_owned(),
             status: live.status(),
             live: Some(live),
@@ -255,7 +255,7 @@ impl<'l, L: Ports> Account for PlannedAccount<'l, L> {
 }
 
 /// An order that would be made, or one under way as it would go on.
-pub struct PlannedOrder<'l, L: Ports> {
+pub struct DryRunOrder<'l, L: Ports> {
     url: String,
     status: OrderStatus,
     live: Option<ReadOrder<LiveOrder<L>>>,
@@ -264,13 +264,13 @@ pub struct PlannedOrder<'l, L: Ports> {
     shared: Rc<Shared<'l, L>>,
 }
 
-impl<L: Ports> PlannedOrder<'_, L> {
+impl<L: Ports> DryRunOrder<'_, L> {
     fn journal(&self) -> &Journal {
         &self.shared.journal
     }
 }
 
-impl<L: Ports> Order for PlannedOrder<'_, L> {
+impl<L: Ports> Order for DryRunOrder<'_, L> {
     fn url(&self) -> &str {
         &self.url
     }

@@ -15,10 +15,10 @@ use crate::values::problem::ServiceError;
 
 /// What would stand under ARNs of all regions instead of what does.
 #[derive(Default)]
-pub(super) struct CertificateChanges(RefCell<BTreeMap<CertificateArn, PlannedChange>>);
+pub(super) struct CertificateChanges(RefCell<BTreeMap<CertificateArn, DryRunChange>>);
 
 #[derive(Clone)]
-enum PlannedChange {
+enum DryRunChange {
     Imported {
         leaf: Box<Leaf>,
         pem: String,
@@ -29,7 +29,7 @@ enum PlannedChange {
 }
 
 /// The certificate manager of one region.
-pub struct PlannedCertificateManager<C> {
+pub struct DryRunCertificateManager<C> {
     pub(super) live: ReadCertificateManager<C>,
     pub(super) region: String,
     /// What ARNs begin with before the region.
@@ -39,17 +39,17 @@ pub struct PlannedCertificateManager<C> {
     pub(super) journal: Rc<Journal>,
 }
 
-impl<C: CertificateManager> PlannedCertificateManager<C> {
-    fn change(&self, arn: &CertificateArn) -> Option<PlannedChange> {
+impl<C: CertificateManager> DryRunCertificateManager<C> {
+    fn change(&self, arn: &CertificateArn) -> Option<DryRunChange> {
         self.changes.0.borrow().get(arn).cloned()
     }
 
-    fn put(&self, arn: &CertificateArn, change: PlannedChange) {
+    fn put(&self, arn: &CertificateArn, change: DryRunChange) {
         self.changes.0.borrow_mut().insert(arn.clone(), change);
     }
 }
 
-impl<C: CertificateManager> CertificateManager for PlannedCertificateManager<C> {
+impl<C: CertificateManager> CertificateManager for DryRunCertificateManager<C> {
     async fn import_new(
         &self,
         material: &Material<'_>,
@@ -66,7 +66,7 @@ impl<C: CertificateManager> CertificateManager for PlannedCertificateManager<C> 
             .map_err(|error| unusable(format!("{error}")))?;
         self.journal.show(arn.as_str(), format!("{before}<new>"));
         self.journal.record("acm", IMPORT, &self.region);
-        let change = PlannedChange::Imported {
+        let change = DryRunChange::Imported {
             leaf: Box::new(leaf),
             pem: material.certificate.to_owned(),
             tags: Some(tags.clone()),
@@ -81,10 +81,10 @@ impl<C: CertificateManager> CertificateManager for PlannedCertificateManager<C> 
         material: &Material<'_>,
     ) -> Result<(), ServiceError> {
         let tags = match self.change(arn) {
-            Some(PlannedChange::Imported { tags, .. }) => tags,
+            Some(DryRunChange::Imported { tags, .. }) => tags,
             _ => None,
         };
-        let change = PlannedChange::Imported {
+        let change = DryRunChange::Imported {
             leaf: Box::new(leaf_of(material)?),
             pem: material.certificate.to_owned(),
             tags,
@@ -97,8 +97,8 @@ impl<C: CertificateManager> CertificateManager for PlannedCertificateManager<C> 
     async fn describe(&self, arn: &CertificateArn) -> Result<Option<Described>, ServiceError> {
         let (leaf, is_new) = match self.change(arn) {
             None => return self.live.describe(arn).await,
-            Some(PlannedChange::Deleted) => return Ok(None),
-            Some(PlannedChange::Imported { leaf, tags, .. }) => (leaf, tags.is_some()),
+            Some(DryRunChange::Deleted) => return Ok(None),
+            Some(DryRunChange::Imported { leaf, tags, .. }) => (leaf, tags.is_some()),
         };
         let in_use_by = match is_new {
             true => Vec::new(),
@@ -122,8 +122,8 @@ impl<C: CertificateManager> CertificateManager for PlannedCertificateManager<C> 
         arn: &CertificateArn,
     ) -> Result<Option<BTreeMap<String, String>>, ServiceError> {
         match self.change(arn) {
-            Some(PlannedChange::Deleted) => Ok(None),
-            Some(PlannedChange::Imported {
+            Some(DryRunChange::Deleted) => Ok(None),
+            Some(DryRunChange::Imported {
                 tags: Some(tags), ..
             }) => Ok(Some(tags)),
             _ => self.live.tags(arn).await,
@@ -133,8 +133,8 @@ impl<C: CertificateManager> CertificateManager for PlannedCertificateManager<C> 
     async fn leaf_pem(&self, arn: &CertificateArn) -> Result<Option<String>, ServiceError> {
         match self.change(arn) {
             None => self.live.leaf_pem(arn).await,
-            Some(PlannedChange::Deleted) => Ok(None),
-            Some(PlannedChange::Imported { pem, .. }) => Ok(Some(pem)),
+            Some(DryRunChange::Deleted) => Ok(None),
+            Some(DryRunChange::Imported { pem, .. }) => Ok(Some(pem)),
         }
     }
 
@@ -144,7 +144,7 @@ impl<C: CertificateManager> CertificateManager for PlannedCertificateManager<C> 
         listed.retain(|one| !changes.contains_key(&one.arn));
         for (arn, change) in changes.iter() {
             if arn.region() == self.region
-                && let PlannedChange::Imported { leaf, .. } = change
+                && let DryRunChange::Imported { leaf, .. } = change
             {
                 listed.push(Listed {
                     arn: arn.clone(),
@@ -159,7 +159,7 @@ impl<C: CertificateManager> CertificateManager for PlannedCertificateManager<C> 
     async fn delete(&self, arn: &CertificateArn) -> Result<Deletion, ServiceError> {
         self.journal
             .record("acm", "DeleteCertificate", arn.as_str());
-        self.put(arn, PlannedChange::Deleted);
+        self.put(arn, DryRunChange::Deleted);
         Ok(Deletion::Done)
     }
 }
@@ -260,7 +260,7 @@ mod tests {
     #[tokio::test]
     async fn what_stands_under_an_arn_is_what_would() {
         let at: OffsetDateTime = datetime!(2026-11-22 12:00 UTC);
-        let planned = |region: &str, changes: &Rc<CertificateChanges>| PlannedCertificateManager {
+        let planned = |region: &str, changes: &Rc<CertificateChanges>| DryRunCertificateManager {
             live: ReadCertificateManager::of(RealManager),
             region: region.to_owned(),
             partition: "aws".to_owned(),

@@ -9,7 +9,7 @@ use time::OffsetDateTime;
 use zeroize::Zeroizing;
 
 use super::{
-    Planned, PlannedAuthorities, PlannedCertificateManager, PlannedLoadBalancer, PlannedStore,
+    DryRunAuthorities, DryRunCertificateManager, DryRunLoadBalancer, DryRunPorts, DryRunStore,
 };
 use crate::contract::message::Message;
 use crate::contract::settings::{Authority, Channel};
@@ -37,7 +37,7 @@ pub enum Either<L, P> {
     /// As it is.
     Live(L),
     /// As it would be.
-    Planned(P),
+    DryRun(P),
 }
 
 /// Writes out calls that go to whichever port it is.
@@ -46,7 +46,7 @@ macro_rules! pass_on {
         async fn $call(&self, $($name: $kind),*) -> $answer {
             match self {
                 Self::Live(port) => port.$call($($name),*).await,
-                Self::Planned(port) => port.$call($($name),*).await,
+                Self::DryRun(port) => port.$call($($name),*).await,
             }
         }
     )*};
@@ -54,7 +54,7 @@ macro_rules! pass_on {
         async fn $call(&mut self, $($name: $kind),*) -> $answer {
             match self {
                 Self::Live(port) => port.$call($($name),*).await,
-                Self::Planned(port) => port.$call($($name),*).await,
+                Self::DryRun(port) => port.$call($($name),*).await,
             }
         }
     )*};
@@ -62,7 +62,7 @@ macro_rules! pass_on {
         fn $call(&self) -> $answer {
             match self {
                 Self::Live(port) => port.$call(),
-                Self::Planned(port) => port.$call(),
+                Self::DryRun(port) => port.$call(),
             }
         }
     )*};
@@ -100,7 +100,7 @@ impl<L: Authorities, P: Authorities> Authorities for Either<&L, &P> {
     ) -> Result<Self::Account, Refusal> {
         Ok(match self {
             Self::Live(port) => Either::Live(port.sign_in(authority, key, url).await?),
-            Self::Planned(port) => Either::Planned(port.sign_in(authority, key, url).await?),
+            Self::DryRun(port) => Either::DryRun(port.sign_in(authority, key, url).await?),
         })
     }
 }
@@ -125,14 +125,14 @@ impl<L: Account, P: Account> Account for Either<L, P> {
     ) -> Result<Self::Order, Refusal> {
         Ok(match self {
             Self::Live(port) => Either::Live(port.new_order(names, profile, replaces).await?),
-            Self::Planned(port) => Either::Planned(port.new_order(names, profile, replaces).await?),
+            Self::DryRun(port) => Either::DryRun(port.new_order(names, profile, replaces).await?),
         })
     }
 
     async fn order(&self, url: &str) -> Result<Self::Order, Refusal> {
         Ok(match self {
             Self::Live(port) => Either::Live(port.order(url).await?),
-            Self::Planned(port) => Either::Planned(port.order(url).await?),
+            Self::DryRun(port) => Either::DryRun(port.order(url).await?),
         })
     }
 }
@@ -182,13 +182,13 @@ impl<L: LoadBalancer, P: LoadBalancer> LoadBalancer for Either<L, P> {
 }
 
 /// Everything outside, as it is or as it would be.
-pub struct EitherPorts<'p, L: Ports> {
-    ports: Either<&'p L, &'p Planned<'p, L>>,
-    store: Either<&'p L::Store, &'p PlannedStore<'p, L::Store>>,
-    authorities: Either<&'p L::Authorities, &'p PlannedAuthorities<'p, L>>,
+pub struct LiveOrDryRun<'p, L: Ports> {
+    ports: Either<&'p L, &'p DryRunPorts<'p, L>>,
+    store: Either<&'p L::Store, &'p DryRunStore<'p, L::Store>>,
+    authorities: Either<&'p L::Authorities, &'p DryRunAuthorities<'p, L>>,
 }
 
-impl<'p, L: Ports> EitherPorts<'p, L> {
+impl<'p, L: Ports> LiveOrDryRun<'p, L> {
     /// Everything as it is.
     pub fn live(ports: &'p L) -> Self {
         Self {
@@ -199,21 +199,21 @@ impl<'p, L: Ports> EitherPorts<'p, L> {
     }
 
     /// Everything as it would be.
-    pub(super) fn planned(ports: &'p Planned<'p, L>) -> Self {
+    pub(super) fn dry_run(ports: &'p DryRunPorts<'p, L>) -> Self {
         Self {
-            ports: Either::Planned(ports),
-            store: Either::Planned(ports.store()),
-            authorities: Either::Planned(ports.authorities()),
+            ports: Either::DryRun(ports),
+            store: Either::DryRun(ports.store()),
+            authorities: Either::DryRun(ports.authorities()),
         }
     }
 }
 
-impl<'p, L: Ports> Ports for EitherPorts<'p, L> {
-    type Store = Either<&'p L::Store, &'p PlannedStore<'p, L::Store>>;
-    type Authorities = Either<&'p L::Authorities, &'p PlannedAuthorities<'p, L>>;
+impl<'p, L: Ports> Ports for LiveOrDryRun<'p, L> {
+    type Store = Either<&'p L::Store, &'p DryRunStore<'p, L::Store>>;
+    type Authorities = Either<&'p L::Authorities, &'p DryRunAuthorities<'p, L>>;
     type CertificateManager =
-        Either<L::CertificateManager, PlannedCertificateManager<L::CertificateManager>>;
-    type LoadBalancer = Either<L::LoadBalancer, PlannedLoadBalancer<L::LoadBalancer>>;
+        Either<L::CertificateManager, DryRunCertificateManager<L::CertificateManager>>;
+    type LoadBalancer = Either<L::LoadBalancer, DryRunLoadBalancer<L::LoadBalancer>>;
     type Resolver = L::Resolver;
 
     fn store(&self) -> &Self::Store {
@@ -227,35 +227,35 @@ impl<'p, L: Ports> Ports for EitherPorts<'p, L> {
     fn certificate_manager(&self, region: &str) -> Self::CertificateManager {
         match self.ports {
             Either::Live(ports) => Either::Live(ports.certificate_manager(region)),
-            Either::Planned(ports) => Either::Planned(ports.certificate_manager(region)),
+            Either::DryRun(ports) => Either::DryRun(ports.certificate_manager(region)),
         }
     }
 
     fn load_balancer(&self, region: &str) -> Self::LoadBalancer {
         match self.ports {
             Either::Live(ports) => Either::Live(ports.load_balancer(region)),
-            Either::Planned(ports) => Either::Planned(ports.load_balancer(region)),
+            Either::DryRun(ports) => Either::DryRun(ports.load_balancer(region)),
         }
     }
 
     fn resolver(&self, servers: Option<&[SocketAddr]>) -> L::Resolver {
         match self.ports {
             Either::Live(ports) => ports.resolver(servers),
-            Either::Planned(ports) => ports.resolver(servers),
+            Either::DryRun(ports) => ports.resolver(servers),
         }
     }
 
     async fn new_key(&self, key_type: KeyType) -> Result<PrivateKey, String> {
         match self.ports {
             Either::Live(ports) => ports.new_key(key_type).await,
-            Either::Planned(ports) => ports.new_key(key_type).await,
+            Either::DryRun(ports) => ports.new_key(key_type).await,
         }
     }
 
     async fn secret(&self, arn: &str) -> Result<Zeroizing<String>, ServiceError> {
         match self.ports {
             Either::Live(ports) => ports.secret(arn).await,
-            Either::Planned(ports) => ports.secret(arn).await,
+            Either::DryRun(ports) => ports.secret(arn).await,
         }
     }
 
@@ -269,28 +269,28 @@ impl<'p, L: Ports> Ports for EitherPorts<'p, L> {
     ) -> Fetched {
         match self.ports {
             Either::Live(ports) => ports.fetch(name, token, key, connect_to, limit).await,
-            Either::Planned(ports) => ports.fetch(name, token, key, connect_to, limit).await,
+            Either::DryRun(ports) => ports.fetch(name, token, key, connect_to, limit).await,
         }
     }
 
     async fn handshake(&self, question: &Question<'_>, limit: Duration) -> Proven {
         match self.ports {
             Either::Live(ports) => ports.handshake(question, limit).await,
-            Either::Planned(ports) => ports.handshake(question, limit).await,
+            Either::DryRun(ports) => ports.handshake(question, limit).await,
         }
     }
 
     async fn send(&self, channel: &Channel, message: &Message) -> Result<(), String> {
         match self.ports {
             Either::Live(ports) => ports.send(channel, message).await,
-            Either::Planned(ports) => ports.send(channel, message).await,
+            Either::DryRun(ports) => ports.send(channel, message).await,
         }
     }
 
     fn is_public(&self, chain_pem: &str, name: &str, at: OffsetDateTime) -> Option<bool> {
         match self.ports {
             Either::Live(ports) => ports.is_public(chain_pem, name, at),
-            Either::Planned(ports) => ports.is_public(chain_pem, name, at),
+            Either::DryRun(ports) => ports.is_public(chain_pem, name, at),
         }
     }
 }

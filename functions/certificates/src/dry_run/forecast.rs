@@ -10,7 +10,7 @@ use tracing::subscriber::NoSubscriber;
 
 use super::authority::expected_lifetime;
 use super::journal::{Call, Journal};
-use super::{EitherPorts, Planned};
+use super::{DryRunPorts, LiveOrDryRun};
 use crate::contract::certificate::Wanted;
 use crate::contract::report::{Entry, Outcome, fitting};
 use crate::life::run;
@@ -82,11 +82,11 @@ pub struct Total {
 /// certificate after the other, for as long as there is time.
 pub async fn forecast<L: Ports>(
     live: &L,
-    cycle: Cycle<'_, EitherPorts<'_, L>>,
+    cycle: Cycle<'_, LiveOrDryRun<'_, L>>,
     names: &[String],
 ) -> Forecast {
-    let planned = Planned::new(live, cycle.clock.now(), cycle.account_id.as_deref());
-    let ports = EitherPorts::planned(&planned);
+    let planned = DryRunPorts::new(live, cycle.clock.now(), cycle.account_id.as_deref());
+    let ports = LiveOrDryRun::dry_run(&planned);
     let cycle = cycle.over(&ports);
     dry_run(&cycle, &planned.journal, names).await
 }

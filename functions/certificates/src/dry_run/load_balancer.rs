@@ -21,13 +21,13 @@ pub(super) struct ListenerChanges {
 }
 
 /// The load balancers of one region.
-pub struct PlannedLoadBalancer<B> {
+pub struct DryRunLoadBalancer<B> {
     pub(super) live: ReadLoadBalancer<B>,
     pub(super) changes: Rc<ListenerChanges>,
     pub(super) journal: Rc<Journal>,
 }
 
-impl<B: LoadBalancer> PlannedLoadBalancer<B> {
+impl<B: LoadBalancer> DryRunLoadBalancer<B> {
     fn port_of_made(&self, arn: &ListenerArn) -> Option<u16> {
         let made = self.changes.made.borrow();
         let found = made.iter().find(|(_, made)| *made == arn);
@@ -40,7 +40,7 @@ impl<B: LoadBalancer> PlannedLoadBalancer<B> {
     }
 }
 
-impl<B: LoadBalancer> LoadBalancer for PlannedLoadBalancer<B> {
+impl<B: LoadBalancer> LoadBalancer for DryRunLoadBalancer<B> {
     async fn listener(&self, arn: &ListenerArn) -> Result<Option<Listener>, ServiceError> {
         match self.port_of_made(arn) {
             None => self.live.listener(arn).await,
@@ -240,8 +240,8 @@ mod tests {
         }
     }
 
-    fn planned() -> PlannedLoadBalancer<RealBalancer> {
-        PlannedLoadBalancer {
+    fn planned() -> DryRunLoadBalancer<RealBalancer> {
+        DryRunLoadBalancer {
             live: ReadLoadBalancer::of(RealBalancer),
             changes: Rc::default(),
             journal: Rc::new(Journal::new(OffsetDateTime::UNIX_EPOCH)),

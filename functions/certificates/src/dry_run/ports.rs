@@ -18,34 +18,34 @@ use crate::values::names::DnsName;
 use crate::values::partition::Partition;
 use crate::values::problem::ServiceError;
 
-use super::authority::{PlannedAuthorities, Shared};
-use super::certificate_manager::{self, PlannedCertificateManager};
+use super::authority::{DryRunAuthorities, Shared};
+use super::certificate_manager::{self, DryRunCertificateManager};
 use super::journal::Journal;
-use super::load_balancer::{self, PlannedLoadBalancer};
+use super::load_balancer::{self, DryRunLoadBalancer};
 use super::reading::ReadPorts;
-use super::store::PlannedStore;
+use super::store::DryRunStore;
 
 /// Everything outside, as it would be.
-pub struct Planned<'l, L: Ports> {
+pub struct DryRunPorts<'l, L: Ports> {
     live: ReadPorts<'l, L>,
     account: String,
     pub(super) journal: Rc<Journal>,
-    store: Rc<PlannedStore<'l, L::Store>>,
-    authorities: PlannedAuthorities<'l, L>,
+    store: Rc<DryRunStore<'l, L::Store>>,
+    authorities: DryRunAuthorities<'l, L>,
     certificate_managers: Rc<certificate_manager::CertificateChanges>,
     load_balancers: Rc<load_balancer::ListenerChanges>,
     /// One of each type is enough: none of them is kept.
     keys: RefCell<HashMap<KeyType, Zeroizing<String>>>,
 }
 
-impl<'l, L: Ports> Planned<'l, L> {
+impl<'l, L: Ports> DryRunPorts<'l, L> {
     /// Plans for an instant. `account`: of the function, where it is known; ARNs that are not there
     /// yet are made up with it.
     pub(super) fn new(live: &'l L, at: OffsetDateTime, account: Option<&str>) -> Self {
         let live = ReadPorts::of(live);
         let journal = Rc::new(Journal::new(at));
-        let store = Rc::new(PlannedStore::new(live.store(), journal.clone()));
-        let authorities = PlannedAuthorities {
+        let store = Rc::new(DryRunStore::new(live.store(), journal.clone()));
+        let authorities = DryRunAuthorities {
             live: live.authorities(),
             shared: Rc::new(Shared::new(journal.clone(), store.clone())),
         };
@@ -62,11 +62,11 @@ impl<'l, L: Ports> Planned<'l, L> {
     }
 }
 
-impl<'l, L: Ports> Ports for Planned<'l, L> {
-    type Store = PlannedStore<'l, L::Store>;
-    type Authorities = PlannedAuthorities<'l, L>;
-    type CertificateManager = PlannedCertificateManager<L::CertificateManager>;
-    type LoadBalancer = PlannedLoadBalancer<L::LoadBalancer>;
+impl<'l, L: Ports> Ports for DryRunPorts<'l, L> {
+    type Store = DryRunStore<'l, L::Store>;
+    type Authorities = DryRunAuthorities<'l, L>;
+    type CertificateManager = DryRunCertificateManager<L::CertificateManager>;
+    type LoadBalancer = DryRunLoadBalancer<L::LoadBalancer>;
     type Resolver = L::Resolver;
 
     fn store(&self) -> &Self::Store {
@@ -78,7 +78,7 @@ impl<'l, L: Ports> Ports for Planned<'l, L> {
     }
 
     fn certificate_manager(&self, region: &str) -> Self::CertificateManager {
-        PlannedCertificateManager {
+        DryRunCertificateManager {
             live: self.live.certificate_manager(region),
             region: region.to_owned(),
             partition: Partition::of(region).name().to_owned(),
@@ -89,7 +89,7 @@ impl<'l, L: Ports> Ports for Planned<'l, L> {
     }
 
     fn load_balancer(&self, region: &str) -> Self::LoadBalancer {
-        PlannedLoadBalancer {
+        DryRunLoadBalancer {
             live: self.live.load_balancer(region),
             changes: self.load_balancers.clone(),
             journal: self.journal.clone(),

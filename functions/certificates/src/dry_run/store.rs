@@ -9,7 +9,7 @@ use super::reading::ReadStore;
 use crate::ports::store::{Condition, ListedObject, Store, StoreError, StoredObject};
 
 /// The bucket as it was when it was read, with what would have been written since.
-pub struct PlannedStore<'l, S> {
+pub struct DryRunStore<'l, S> {
     live: ReadStore<'l, S>,
     journal: Rc<Journal>,
     objects: RefCell<BTreeMap<String, SeenObject>>,
@@ -22,7 +22,7 @@ struct SeenObject {
     changed: bool,
 }
 
-impl<'l, S: Store> PlannedStore<'l, S> {
+impl<'l, S: Store> DryRunStore<'l, S> {
     pub(super) fn new(live: ReadStore<'l, S>, journal: Rc<Journal>) -> Self {
         Self {
             live,
@@ -38,7 +38,7 @@ impl<'l, S: Store> PlannedStore<'l, S> {
     }
 }
 
-impl<S: Store> Store for PlannedStore<'_, S> {
+impl<S: Store> Store for DryRunStore<'_, S> {
     async fn read(&self, key: &str) -> Result<Option<StoredObject>, StoreError> {
         if let Some(seen) = self.objects.borrow().get(key) {
             return Ok(seen.object.clone());
@@ -161,8 +161,8 @@ mod tests {
         }
     }
 
-    fn planned(journal: &Rc<Journal>) -> PlannedStore<'static, RealStore> {
-        PlannedStore::new(ReadStore::of(&RealStore), journal.clone())
+    fn planned(journal: &Rc<Journal>) -> DryRunStore<'static, RealStore> {
+        DryRunStore::new(ReadStore::of(&RealStore), journal.clone())
     }
 
     #[tokio::test]

@@ -24,7 +24,7 @@ use crate::adapters::live::Live;
 use crate::contract::certificate::Wanted;
 use crate::contract::report::{Entry, Outcome, Report};
 use crate::contract::settings::{Orphans, Settings};
-use crate::dry_run::{EitherPorts, forecast};
+use crate::dry_run::{LiveOrDryRun, forecast};
 use crate::invocation::actions::act_on;
 use crate::invocation::check::check;
 use crate::invocation::status::status;
@@ -150,7 +150,7 @@ impl<P: Ports> Installation<P> {
         let settings = read_settings(self.ports.store()).await.inspect_err(|problem| {
             tracing::error!(problem.type = problem.kind, problem.detail = problem.detail, "the pass cannot run");
         })?;
-        let ports = EitherPorts::live(&self.ports);
+        let ports = LiveOrDryRun::live(&self.ports);
         let mut cycle = self.cycle(&ports, settings, clock, invoked);
         let function = invoked.function;
         match event {
@@ -223,11 +223,11 @@ impl<P: Ports> Installation<P> {
 
     fn cycle<'p>(
         &self,
-        ports: &'p EitherPorts<'p, P>,
+        ports: &'p LiveOrDryRun<'p, P>,
         settings: Settings,
         clock: Clock,
         invoked: Invoked<'_>,
-    ) -> Cycle<'p, EitherPorts<'p, P>> {
+    ) -> Cycle<'p, LiveOrDryRun<'p, P>> {
         Cycle::new(
             ports,
             settings,
@@ -243,7 +243,7 @@ impl<P: Ports> Installation<P> {
     async fn names(
         &self,
         asked_for: Option<Vec<String>>,
-        cycle: &mut Cycle<'_, EitherPorts<'_, P>>,
+        cycle: &mut Cycle<'_, LiveOrDryRun<'_, P>>,
     ) -> Result<(Vec<String>, Vec<String>), Problem> {
         match asked_for {
             Some(names) if cycle.settings.orphans != Orphans::Remove => Ok((names, Vec::new())),
@@ -259,7 +259,7 @@ impl<P: Ports> Installation<P> {
     /// Stores a document put in by hand: an identical one is fine, a different one is replaced only when asked to.
     async fn put_document(
         &self,
-        cycle: &Cycle<'_, EitherPorts<'_, P>>,
+        cycle: &Cycle<'_, LiveOrDryRun<'_, P>>,
         name: &str,
         certificate: &Value,
         replace: bool,
