@@ -4,7 +4,7 @@ use time::OffsetDateTime;
 
 use crate::ports::store::StoreError;
 use crate::rules::ledger::Blocked;
-use crate::rules::order_names::Blame;
+use crate::rules::order_names::FailedName;
 use crate::values::problem::{self, Problem, Refusal};
 use crate::values::problem_types::ProblemType;
 
@@ -40,7 +40,7 @@ pub struct Failing {
     /// Whether the authority is down or limiting, so that another may be used.
     pub unavailable: bool,
     /// The names that stand in the way, each with its own problem.
-    pub blamed: Vec<Blame>,
+    pub failed_names: Vec<FailedName>,
 }
 
 impl From<Problem> for Failing {
@@ -51,7 +51,7 @@ impl From<Problem> for Failing {
             identifiers: Vec::new(),
             paused: false,
             unavailable: false,
-            blamed: Vec::new(),
+            failed_names: Vec::new(),
         }
     }
 }

@@ -14,7 +14,7 @@ use crate::values::problem_types::{ProblemType, Retry};
 
 /// A name that stands in the way of an order, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Blame {
+pub struct FailedName {
     /// The name.
     pub name: DnsName,
     /// Why it cannot be had.
@@ -92,33 +92,35 @@ pub fn leave_out(
     state: &mut State,
     wanted: &Wanted,
     ordered: &[DnsName],
-    blamed: &[Blame],
+    failed_names: &[FailedName],
     now: OffsetDateTime,
     (jitter, by_hand): (f64, bool),
 ) -> bool {
-    let blamed: Vec<&Blame> = (blamed.iter())
-        .filter(|blame| ordered.contains(&blame.name))
+    let failed_names: Vec<&FailedName> = (failed_names.iter())
+        .filter(|failed_name| ordered.contains(&failed_name.name))
         .collect();
-    if !wanted.partial || blamed.is_empty() || blamed.len() >= ordered.len() {
+    if !wanted.partial || failed_names.is_empty() || failed_names.len() >= ordered.len() {
         return false;
     }
-    for blame in &blamed {
-        let before = state.missing.get(&blame.name);
+    for failed_name in &failed_names {
+        let before = state.missing.get(&failed_name.name);
         let attempts = match before {
             Some(before) if by_hand => before.attempts.max(1),
             before => before.map_or(0, |missing| missing.attempts) + 1,
         };
-        let ours = now + backoff(attempts, blame.problem.costs_nobody(), jitter);
-        let next_attempt = blame.not_before.map_or(ours, |instant| instant.max(now));
+        let ours = now + backoff(attempts, failed_name.problem.costs_nobody(), jitter);
+        let next_attempt = failed_name
+            .not_before
+            .map_or(ours, |instant| instant.max(now));
         let missing = Missing {
-            problem: blame.problem.clone(),
+            problem: failed_name.problem.clone(),
             attempts,
             next_attempt: whole_seconds(next_attempt) + Duration::SECOND,
-            binding: blame.not_before.is_some(),
+            binding: failed_name.not_before.is_some(),
         };
-        state.missing.insert(blame.name.clone(), missing);
+        state.missing.insert(failed_name.name.clone(), missing);
     }
-    (blamed.iter()).all(|blame| is_left_out(&blame.name, wanted, state, now))
+    (failed_names.iter()).all(|failed_name| is_left_out(&failed_name.name, wanted, state, now))
 }
 
 /// Returns what is to be told of the names that a certificate goes without, and when the first of them is tried again.
@@ -197,8 +199,8 @@ mod tests {
         }
     }
 
-    fn blame(name: &str) -> Blame {
-        Blame {
+    fn failed_name(name: &str) -> FailedName {
+        FailedName {
             name: name.parse().unwrap(),
             problem: Problem::ours(ProblemType::SelfCheck, "404"),
             not_before: None,
@@ -213,7 +215,7 @@ mod tests {
             &mut state,
             &wanted,
             &all,
-            &[blame("b.example.com")],
+            &[failed_name("b.example.com")],
             NOW,
             (0.0, false)
         ));
@@ -228,7 +230,7 @@ mod tests {
             &mut state,
             &wanted,
             &all,
-            &[blame("b.example.com")],
+            &[failed_name("b.example.com")],
             NOW,
             (0.0, false)
         ));
@@ -238,8 +240,8 @@ mod tests {
     #[test]
     fn nothing_is_left_out_of_what_must_be_whole_or_would_be_empty() {
         let mut state = State::default();
-        let bad: Vec<Blame> = ["a.example.com", "b.example.com", "c.example.com"]
-            .map(blame)
+        let bad: Vec<FailedName> = ["a.example.com", "b.example.com", "c.example.com"]
+            .map(failed_name)
             .to_vec();
         let whole = wanted(false);
         assert!(!leave_out(

@@ -12,7 +12,7 @@ use crate::ports::store::{self, Store};
 use crate::records::order::Stage;
 use crate::records::state::AskedFor;
 use crate::rules::ledger::OrderFate;
-use crate::rules::order_names::Blame;
+use crate::rules::order_names::FailedName;
 use crate::values::names::DnsName;
 use crate::values::problem::{self, Problem, Refusal};
 use crate::values::problem_types::ProblemType;
@@ -65,14 +65,14 @@ impl<P: Ports> Work<'_, '_, P> {
             );
             return Ok(failing);
         };
-        let blame = |(name, refusal): &(String, Refusal)| {
-            Some(Blame {
+        let failed_name = |(name, refusal): &(String, Refusal)| {
+            Some(FailedName {
                 name: DnsName::parse(name).ok()?,
                 problem: refusal.problem(),
                 not_before: refusal.retry_after,
             })
         };
-        let blamed = failed.iter().filter_map(blame).collect();
+        let failed_names = failed.iter().filter_map(failed_name).collect();
         let detail: Vec<String> = failed
             .iter()
             .map(|(name, refusal)| format!("{name}: {}", refusal.detail))
@@ -88,7 +88,7 @@ impl<P: Ports> Work<'_, '_, P> {
             paused: problem::is_paused(first),
             identifiers: failed.into_iter().map(|(name, _)| name).collect(),
             unavailable: false,
-            blamed,
+            failed_names,
         })
     }
 

@@ -19,7 +19,7 @@ use crate::pass::context::Cycle;
 use crate::pass::halt::{Failing, Halt};
 use crate::ports::Ports;
 use crate::records::state::State;
-use crate::rules::order_names::{self, Blame};
+use crate::rules::order_names::{self, FailedName};
 use crate::rules::renewal::Decision;
 use crate::values::problem::{Failure, Problem};
 use crate::values::problem_types::ProblemType;
@@ -221,10 +221,16 @@ impl<P: Ports> Work<'_, '_, P> {
             None => order_names::names_now(&self.wanted, &self.state, now),
         };
         let jitter = (fastrand::f64(), self.by_hand);
-        let blamed = &failing.blamed;
-        let changed =
-            order_names::leave_out(&mut self.state, &self.wanted, &ordered, blamed, now, jitter);
-        for Blame { name, problem, .. } in blamed {
+        let failed_names = &failing.failed_names;
+        let changed = order_names::leave_out(
+            &mut self.state,
+            &self.wanted,
+            &ordered,
+            failed_names,
+            now,
+            jitter,
+        );
+        for FailedName { name, problem, .. } in failed_names {
             if self.state.missing.contains_key(name) {
                 self.note("in the way", format!("{name}: {}", problem.detail));
             }

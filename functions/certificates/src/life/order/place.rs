@@ -17,7 +17,7 @@ use crate::records::ledger::Reserved;
 use crate::records::order::{OrderRecord, Stage};
 use crate::records::state::State;
 use crate::rules::ledger::{Blocked, Left, OrderFate, Purpose, registered_domain};
-use crate::rules::order_names::{self, Blame};
+use crate::rules::order_names::{self, FailedName};
 use crate::rules::targets::regions;
 use crate::values::instant::whole_seconds;
 use crate::values::names::DnsName;
@@ -278,13 +278,13 @@ impl<P: Ports> Work<'_, '_, P> {
         let words: Vec<String> = (forbidden.iter())
             .map(|(name, why)| format!("{name}: {why}"))
             .collect();
-        let blame = |(name, why): (DnsName, String)| Blame {
+        let failed_name = |(name, why): (DnsName, String)| FailedName {
             name,
             problem: Problem::ours(ProblemType::CaaForbids, why),
             not_before: None,
         };
         Ok(Some(Failing {
-            blamed: forbidden.into_iter().map(blame).collect(),
+            failed_names: forbidden.into_iter().map(failed_name).collect(),
             ..Failing::from(Problem::ours(ProblemType::CaaForbids, words.join("; ")))
         }))
     }
@@ -322,14 +322,14 @@ impl<P: Ports> Work<'_, '_, P> {
         if !order_names::can_go_without(those, names, &self.wanted, &self.state, now) {
             return blocked.into();
         }
-        let blame = |name: &DnsName| Blame {
+        let failed_name = |name: &DnsName| FailedName {
             name: name.clone(),
             problem: blocked.problem(),
             not_before: Some(blocked.until),
         };
         Halt::Failed(Failing {
             not_before: Some(blocked.until),
-            blamed: those.iter().map(blame).collect(),
+            failed_names: those.iter().map(failed_name).collect(),
             ..Failing::from(blocked.problem())
         })
     }
@@ -369,13 +369,13 @@ impl<P: Ports> Work<'_, '_, P> {
         if let Some(until) = until.filter(|_| paused || is_limit) {
             self.hold(authority, names, &named, &refusal, until).await;
         }
-        let blame = |name: &DnsName| Blame {
+        let failed_name = |name: &DnsName| FailedName {
             name: name.clone(),
             problem: problem.clone(),
             not_before: until,
         };
         Halt::Failed(Failing {
-            blamed: named.iter().map(blame).collect(),
+            failed_names: named.iter().map(failed_name).collect(),
             not_before: refusal.retry_after,
             identifiers: named.iter().map(ToString::to_string).collect(),
             paused,

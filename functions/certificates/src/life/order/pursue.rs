@@ -17,7 +17,7 @@ use crate::ports::Ports;
 use crate::ports::authority::{Account, Order, OrderStatus};
 use crate::records::order::Rehearsed;
 use crate::rules::ledger::OrderFate;
-use crate::rules::order_names::{self, Blame};
+use crate::rules::order_names::{self, FailedName};
 use crate::values::problem::{Failure, Problem, URN};
 use crate::values::problem_types::ProblemType;
 
@@ -158,8 +158,9 @@ fn is_stuck(status: OrderStatus, ordered_at: Option<OffsetDateTime>, now: Offset
 
 /// Whether an order died of CAA records alone.
 fn is_of_caa(failing: &Failing) -> bool {
-    let of_caa = |blame: &Blame| blame.problem.kind.strip_prefix(URN) == Some("caa");
-    !failing.blamed.is_empty() && failing.blamed.iter().all(of_caa)
+    let of_caa =
+        |failed_name: &FailedName| failed_name.problem.kind.strip_prefix(URN) == Some("caa");
+    !failing.failed_names.is_empty() && failing.failed_names.iter().all(of_caa)
 }
 
 /// No step starts with less than this left.

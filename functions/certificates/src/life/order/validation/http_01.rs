@@ -15,7 +15,7 @@ use crate::ports::authority::Authorization;
 use crate::ports::probe::Fetched;
 use crate::ports::store::{Condition, Store};
 use crate::records::state::{AskedFor, Leftovers};
-use crate::rules::order_names::Blame;
+use crate::rules::order_names::FailedName;
 use crate::values::names::DnsName;
 use crate::values::problem::{Problem, Refusal};
 use crate::values::problem_types::ProblemType;
@@ -152,13 +152,13 @@ impl<P: Ports> Work<'_, '_, P> {
             self.note("self-check", problem.detail);
             return Ok(());
         }
-        let blame = |(name, why): &(&DnsName, String)| Blame {
+        let failed_name = |(name, why): &(&DnsName, String)| FailedName {
             name: (*name).clone(),
             problem: Problem::ours(kind, why.clone()),
             not_before: None,
         };
         Err(Halt::Failed(Failing {
-            blamed: met.iter().map(blame).collect(),
+            failed_names: met.iter().map(failed_name).collect(),
             ..Failing::from(problem)
         }))
     }
