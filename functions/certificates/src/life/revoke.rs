@@ -145,10 +145,10 @@ impl<P: Ports> Work<'_, '_, P> {
         let name = &self.wanted.name;
         let leaf = leaf_of_ours(self.cycle, name, &self.state, serial).await?;
         let leaf = leaf.ok_or_else(gone)?;
-        self.grant("revoking", LEAST, LEAST)?;
+        self.time_for("revoking", LEAST, LEAST)?;
         let account = self.cycle.accounts.account(authority).await?;
         let asked = account.revoke(&leaf.der, *reason);
-        match self.answered(asked).await {
+        match self.within_time(asked).await {
             Ok(()) => {}
             // By an earlier visit whose answer was lost, or by somebody else.
             Err(refusal) if refusal.word() == "alreadyRevoked" => {}

@@ -176,7 +176,7 @@ impl<'c, 'p, P: Ports> Work<'c, 'p, P> {
 
     /// Waits for an authority's answer, but not so long that nothing could be remembered of its silence: whoever is cut off without a
     /// word would ask again at each pass.
-    pub(crate) async fn answered<T>(
+    pub(crate) async fn within_time<T>(
         &self,
         asked: impl Future<Output = Result<T, Refusal>>,
     ) -> Result<T, Refusal> {
@@ -190,7 +190,7 @@ impl<'c, 'p, P: Ports> Work<'c, 'p, P> {
     }
 
     /// Returns the bound for a step, or stops the work when too little time is left for it (rule 11).
-    pub(crate) fn grant(
+    pub(crate) fn time_for(
         &self,
         step: &str,
         least: Duration,

@@ -35,8 +35,11 @@ impl<P: Ports> Work<'_, '_, P> {
     }
 
     /// Finds out which names made the order invalid, and why.
-    pub(super) async fn autopsy(&mut self, order: &mut OrderOf<P>) -> Result<Failing, Halt> {
-        let authorizations = self.answered(order.authorizations(true)).await?;
+    pub(super) async fn explain_invalid(
+        &mut self,
+        order: &mut OrderOf<P>,
+    ) -> Result<Failing, Halt> {
+        let authorizations = self.within_time(order.authorizations(true)).await?;
         let until = AskedFor(
             crate::values::instant::whole_seconds(self.cycle.clock.now()) + STILL_ASKED_FOR,
         );
@@ -92,7 +95,7 @@ impl<P: Ports> Work<'_, '_, P> {
         })
     }
 
-    pub(super) async fn bury(&mut self, failing: Failing) -> Result<Ended, Halt> {
+    pub(super) async fn end_order(&mut self, failing: Failing) -> Result<Ended, Halt> {
         let failed = &failing.identifiers;
         self.abandon(&failing.problem.detail, OrderFate::Ended { failed })
             .await?;

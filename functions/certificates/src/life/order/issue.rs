@@ -33,7 +33,7 @@ enum Pending {
 impl<P: Ports> Work<'_, '_, P> {
     /// Stores the key, then hands in the CSR.
     pub(super) async fn finalize(&mut self, order: &mut OrderOf<P>) -> Result<(), Halt> {
-        self.grant("finalizing", LEAST, LEAST)?;
+        self.time_for("finalizing", LEAST, LEAST)?;
         let key = match self.pending_key(order.url()).await? {
             Pending::Here(key) => key,
             Pending::Missing { replaced } => {
@@ -51,7 +51,7 @@ impl<P: Ports> Work<'_, '_, P> {
         let csr = key
             .csr(self.ordered_names())
             .map_err(|error| Problem::ours(ProblemType::Key, error.to_string()))?;
-        match self.answered(order.finalize(&csr)).await {
+        match self.within_time(order.finalize(&csr)).await {
             Ok(wait) if order.status() == OrderStatus::Processing => {
                 self.wait(
                     order,
@@ -63,7 +63,7 @@ impl<P: Ports> Work<'_, '_, P> {
             Ok(_) => Ok(()),
             // Perhaps an earlier visit has handed it in already: the status tells.
             Err(refusal) if refusal.word() == "orderNotReady" || refusal.status == Some(403) => {
-                self.answered(order.refresh()).await?;
+                self.within_time(order.refresh()).await?;
                 if order.status() == OrderStatus::Ready {
                     Err(refusal.into())
                 } else {
@@ -114,7 +114,7 @@ impl<P: Ports> Work<'_, '_, P> {
             let detail = "the key of the issued certificate is not in the vault; ordering anew";
             return Ok(Some(Problem::ours(ProblemType::KeyLost, detail)));
         };
-        let pem = self.answered(order.certificate()).await?;
+        let pem = self.within_time(order.certificate()).await?;
         let leaf = match self.usable(&pem, &key) {
             Ok(leaf) => leaf,
             Err(why) => {

@@ -147,7 +147,7 @@ impl<P: Ports> Work<'_, '_, P> {
                 Err(halt) => halt,
             };
             let is_unavailable = match &halt {
-                Halt::Failed(failing) if self.go_without(&route, failing) => {
+                Halt::Failed(failing) if self.leave_out_names(&route, failing) => {
                     let still = cycle.judge().decide(&self.wanted, &self.state, force);
                     if still == Decision::Keep {
                         // It was heard, and only the names that are missing keep it from coming off.
@@ -209,7 +209,7 @@ impl<P: Ports> Work<'_, '_, P> {
     }
 
     /// Leaves the names that stand in the way out, where the document allows that; returns whether an order can be made without them.
-    fn go_without(&mut self, route: &OrderRoute<'_>, failing: &Failing) -> bool {
+    fn leave_out_names(&mut self, route: &OrderRoute<'_>, failing: &Failing) -> bool {
         let now = self.cycle.clock.now();
         let ordered = match self
             .state

@@ -133,7 +133,7 @@ impl<P: Ports> Work<'_, '_, P> {
             names: order_names::names_now(&self.wanted, &self.state, now),
             profile,
         };
-        self.heed_caa(authority, &asked.names).await?;
+        self.check_caa(authority, &asked.names).await?;
         let (order, reserved) = self
             .make_order(authority, account, &asked, replaces)
             .await?;
@@ -213,7 +213,8 @@ impl<P: Ports> Work<'_, '_, P> {
             && refusal.may_be_about_replaces()
         {
             let why = format!("{predecessor}: {}; ordered without it", refusal.detail);
-            self.never_made(authority, &reserved, refusal).await?;
+            self.release_reservation(authority, &reserved, refusal)
+                .await?;
             let kind = refusal.kind.clone();
             self.refuse_replaces(refusal.status != Some(500));
             self.note("replaces refused", why);
@@ -229,7 +230,8 @@ impl<P: Ports> Work<'_, '_, P> {
         match made {
             Ok(order) => Ok((order, reserved)),
             Err(refusal) => {
-                self.never_made(authority, &reserved, &refusal).await?;
+                self.release_reservation(authority, &reserved, &refusal)
+                    .await?;
                 Err(self.refused(authority, &asked.names, refusal).await)
             }
         }
@@ -248,12 +250,12 @@ impl<P: Ports> Work<'_, '_, P> {
         replaces: Option<&str>,
     ) -> Result<A::Order, Refusal> {
         let profile = asked.profile.as_deref();
-        self.answered(account.new_order(&asked.names, profile, replaces))
+        self.within_time(account.new_order(&asked.names, profile, replaces))
             .await
     }
 
     /// Stops where the names' CAA records surely forbid the authority: asking it would be a failure more. What cannot be told is for it to find out.
-    async fn heed_caa(&self, authority: &Authority, names: &[DnsName]) -> Result<(), Halt> {
+    async fn check_caa(&self, authority: &Authority, names: &[DnsName]) -> Result<(), Halt> {
         match self.caa_against(authority, names).await? {
             Some(failing) => Err(Halt::Failed(failing)),
             None => Ok(()),
@@ -335,7 +337,7 @@ impl<P: Ports> Work<'_, '_, P> {
     }
 
     /// Books that no order came of asking for one.
-    async fn never_made(
+    async fn release_reservation(
         &self,
         authority: &Authority,
         reserved: &Reserved,

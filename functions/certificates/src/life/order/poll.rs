@@ -39,7 +39,7 @@ impl<P: Ports> Work<'_, '_, P> {
             }
             tokio::time::sleep(pause).await;
             waited += pause;
-            pause = match self.answered(order.refresh()).await {
+            pause = match self.within_time(order.refresh()).await {
                 Ok(Some(wish)) => wish.max(SHORTEST_PAUSE),
                 Ok(None) => pause.mul_f32(1.5).min(LONGEST_PAUSE),
                 // A look can be repeated; a few that fail do not make the order fail.

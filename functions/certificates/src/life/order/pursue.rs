@@ -33,7 +33,7 @@ impl<P: Ports> Work<'_, '_, P> {
             self.abandon("something else is to be ordered now", OrderFate::Unknown)
                 .await?;
         }
-        self.grant("ordering", LEAST, LEAST)?;
+        self.time_for("ordering", LEAST, LEAST)?;
         let account = self.cycle.accounts.account(route.authority).await?;
         let mut resumed = self.resume(&account).await?;
         if route.is_rehearsal && resumed.is_none() && self.may_not_rehearse(route).await? {
@@ -83,8 +83,8 @@ impl<P: Ports> Work<'_, '_, P> {
                     };
                 }
                 OrderStatus::Invalid => {
-                    let failing = self.autopsy(order).await?;
-                    return self.bury(failing).await;
+                    let failing = self.explain_invalid(order).await?;
+                    return self.end_order(failing).await;
                 }
             }
         }
@@ -100,7 +100,7 @@ impl<P: Ports> Work<'_, '_, P> {
         let Some(record) = &self.state.order else {
             return Ok(None);
         };
-        match self.answered(account.order(&record.url)).await {
+        match self.within_time(account.order(&record.url)).await {
             Ok(order) if is_stuck(order.status(), record.ordered_at, self.cycle.clock.now()) => {
                 self.abandon("it came to nothing in a day", OrderFate::Unknown)
                     .await?;

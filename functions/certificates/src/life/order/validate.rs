@@ -17,14 +17,14 @@ impl<P: Ports> Work<'_, '_, P> {
     /// Prepares all challenges, looks at them as the authority will, answers them, waits for the
     /// outcome.
     pub(super) async fn validate(&mut self, order: &mut OrderOf<P>) -> Result<(), Halt> {
-        self.grant("validating", LEAST, LEAST)?;
+        self.time_for("validating", LEAST, LEAST)?;
         let challenges = self.challenges(order).await?;
         if !challenges.is_empty() {
             self.prepare(&challenges).await?;
             // Where it fails what was prepared stays: others may share the authorization, and the
             // next attempt presents the same.
             self.see_for_ourselves(&challenges).await?;
-            self.answered(order.answer()).await?;
+            self.within_time(order.answer()).await?;
             self.note("answered", names_of(&challenges));
         }
         self.wait(order, OrderStatus::Pending, FIRST_LOOK_AT_VALIDATION)
@@ -40,7 +40,7 @@ impl<P: Ports> Work<'_, '_, P> {
     /// Returns what the authority wants to see before it issues.
     async fn challenges(&self, order: &mut OrderOf<P>) -> Result<Vec<Challenge>, Halt> {
         let mut challenges = Vec::new();
-        for authorization in self.answered(order.authorizations(false)).await? {
+        for authorization in self.within_time(order.authorizations(false)).await? {
             if authorization.status != AuthorizationStatus::Pending {
                 continue;
             }

@@ -31,7 +31,7 @@ impl<P: Ports> Work<'_, '_, P> {
         placement: Placement,
         arrived: &Arrived<'_>,
     ) -> Result<ProofOutcome, Halt> {
-        self.grant("switching a listener", LEAST_TO_SWITCH, LEAST_TO_SWITCH)?;
+        self.time_for("switching a listener", LEAST_TO_SWITCH, LEAST_TO_SWITCH)?;
         let (listener, before) = self.look_at(at).await?;
         self.note_found(at, &before, &arrived.arn);
         self.may_stand_there(at, &before, arrived).await?;

@@ -71,7 +71,7 @@ impl<P: Ports> Work<'_, '_, P> {
         placing: &Placing,
     ) -> Result<Holding, Halt> {
         let balancer = self.cycle.ports.load_balancer(arn.region());
-        let patience = self.grant("waiting for the listener", LEAST, BECOMES_LISTED)?;
+        let patience = self.time_for("waiting for the listener", LEAST, BECOMES_LISTED)?;
         let until = Instant::now() + patience;
         let listed = poll_until(until, Pauses::of(PAUSE), async || {
             match balancer.certificates(arn).await {
@@ -101,7 +101,7 @@ impl<P: Ports> Work<'_, '_, P> {
         &self,
         call: impl AsyncFn() -> Result<T, AttachError>,
     ) -> Result<Result<T, AttachError>, Halt> {
-        let patience = self.grant("attaching", LEAST, BECOMES_KNOWN)?;
+        let patience = self.time_for("attaching", LEAST, BECOMES_KNOWN)?;
         let until = Instant::now() + patience;
         let attempts = poll_until(until, Pauses::of(PAUSE), async || match call().await {
             Err(error @ AttachError::NotYetKnown(_)) => Looked::Again(Err(error)),

@@ -376,7 +376,7 @@ impl<P: Ports> Work<'_, '_, P> {
             return Ok(Some(why));
         }
         let material = material(issued)?;
-        let left = self.grant("importing", LEAST, LONGEST)?;
+        let left = self.time_for("importing", LEAST, LONGEST)?;
         // The certificate manager knows no way back: what is replaced is written down first.
         let record = self.state.imports.entry(region.to_owned()).or_default();
         if record.arn.as_ref() == Some(arn) && record.replaced.is_none() {
@@ -535,7 +535,7 @@ impl<P: Ports> Work<'_, '_, P> {
     ) -> Result<CertificateArn, Halt> {
         let serial = issued.leaf().serial.clone();
         let material = material(issued)?;
-        let left = self.grant("importing", LEAST, LONGEST)?;
+        let left = self.time_for("importing", LEAST, LONGEST)?;
         self.count_import(region, urgent).await?;
         let at = crate::values::instant::whole_seconds(self.cycle.clock.now());
         self.state

@@ -56,7 +56,7 @@ impl<P: Ports> Work<'_, '_, P> {
             return Ok(Verdict::Passed);
         }
         let wish = Duration::from_secs(settings.seconds);
-        let patience = self.grant("the proof", LEAST, wish)?;
+        let patience = self.time_for("the proof", LEAST, wish)?;
         let proven = self.look_until_proved(asked, &held, patience).await;
         let enough = wish.min(LEAST_FOR_A_VERDICT);
         if patience < enough && !matches!(proven, Proven::Yes { .. }) {

@@ -79,7 +79,7 @@ impl<P: Ports> Work<'_, '_, P> {
         if self.cycle.settings.self_check.mode == CheckMode::Off {
             return Ok(());
         }
-        let limit = self.grant("the self-check", SELF_CHECK, SELF_CHECK)?;
+        let limit = self.time_for("the self-check", SELF_CHECK, SELF_CHECK)?;
         let Met { wrong, unreachable } = self.fetch_all(files, limit).await;
         if !wrong.is_empty() {
             let detail = format!(
