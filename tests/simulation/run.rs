@@ -668,7 +668,7 @@ async fn pass(shared: Shared, id: u32, what: What, force: bool, lull: bool) -> O
             What::One(name) => vec![name],
             What::All => {
                 let known = list_known(ports.store()).await?;
-                cycle.keeps_orphans = known.most_are_gone();
+                cycle.mass_deletion_suspected = known.most_are_gone();
                 cycle.is_full = true;
                 [known.documents, known.orphans].concat()
             }

@@ -249,7 +249,7 @@ impl<P: Ports> Installation<P> {
             Some(names) if cycle.settings.orphans != Orphans::Remove => Ok((names, Vec::new())),
             asked_for => {
                 let known = list_known(self.ports.store()).await?;
-                cycle.keeps_orphans = known.most_are_gone();
+                cycle.mass_deletion_suspected = known.most_are_gone();
                 let all = || [&known.documents[..], &known.orphans].concat();
                 Ok((asked_for.unwrap_or_else(all), known.orphans))
             }

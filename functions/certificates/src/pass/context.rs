@@ -39,7 +39,7 @@ pub struct Cycle<'p, P: Ports> {
     /// The invocation's time.
     pub clock: Clock,
     /// Whether nothing is removed because its document is gone: so many are that it may be a mistake.
-    pub keeps_orphans: bool,
+    pub mass_deletion_suspected: bool,
     /// Whether all documents are looked at, so that who wants what is known without asking further.
     pub is_full: bool,
     /// Whether what is forced is ordered also where the certificate that is to be served is not on
@@ -86,7 +86,7 @@ impl<'p, P: Ports> Cycle<'p, P> {
             home,
             account_id,
             clock,
-            keeps_orphans: false,
+            mass_deletion_suspected: false,
             is_full: false,
             reissue: false,
             owner: format!("{:032x}", fastrand::u128(..)),
@@ -105,7 +105,7 @@ impl<'p, P: Ports> Cycle<'p, P> {
         let mut settings = Rc::unwrap_or_clone(self.settings);
         settings.notify.channels.clear();
         Cycle {
-            keeps_orphans: self.keeps_orphans,
+            mass_deletion_suspected: self.mass_deletion_suspected,
             is_full: self.is_full,
             reissue: self.reissue,
             ..Cycle::new(
@@ -164,7 +164,7 @@ impl<'p, P: Ports> Cycle<'p, P> {
             settings: &self.settings,
             installation: &self.installation,
             home: &self.home,
-            keeps_orphans: self.keeps_orphans,
+            mass_deletion_suspected: self.mass_deletion_suspected,
             reissue: self.reissue,
             now: self.clock.now(),
         }

@@ -27,7 +27,7 @@ pub(crate) struct Judge<'a> {
     /// The function's region.
     pub(crate) home: &'a str,
     /// Whether nothing is removed because its document is gone.
-    pub(crate) keeps_orphans: bool,
+    pub(crate) mass_deletion_suspected: bool,
     /// Whether what is forced is ordered also where the certificate is not on its targets yet.
     pub(crate) reissue: bool,
     /// The present instant.
@@ -59,7 +59,7 @@ impl<'a> Judge<'a> {
 
     /// Whether what has no document any more is taken away by itself.
     pub(crate) fn removes_orphans(&self) -> bool {
-        self.settings.orphans == Orphans::Remove && !self.keeps_orphans
+        self.settings.orphans == Orphans::Remove && !self.mass_deletion_suspected
     }
 
     pub(crate) fn orphan_problem(&self, name: &CertificateName, state: &State) -> Problem {
@@ -68,7 +68,7 @@ impl<'a> Judge<'a> {
             .as_ref()
             .map(|held| rfc3339(held.not_after));
         let until = until.map_or(String::new(), |until| format!(", valid until {until},"));
-        let kept = match self.keeps_orphans && self.settings.orphans == Orphans::Remove {
+        let kept = match self.mass_deletion_suspected && self.settings.orphans == Orphans::Remove {
             true => " (more documents are gone than there are, so nothing is removed by itself)",
             false => "",
         };
