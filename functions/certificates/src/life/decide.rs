@@ -359,13 +359,13 @@ fn look_at_orphan<P: Ports>(
     if seen.state.removing.is_some() {
         return look_at_removal(cycle, seen, wanted);
     }
-    let is_nothing = seen.state.is_nothing();
+    let has_no_certificate = seen.state.has_no_certificate();
     // What people know of a document that came to nothing ends before its record goes.
-    if is_nothing && has_to_tell(cycle, &seen.state) {
+    if has_no_certificate && has_to_tell(cycle, &seen.state) {
         let entry = Entry::bare(name.as_str(), Outcome::Removed, "the document is gone");
         return settled(cycle, &seen, entry, Some(&wanted));
     }
-    if cycle.judge().removes_orphans() || is_nothing {
+    if cycle.judge().removes_orphans() || has_no_certificate {
         seen.state.removing = Some(Removal {
             at: whole_seconds(now),
             document: None,

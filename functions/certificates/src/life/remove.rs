@@ -72,7 +72,7 @@ impl State {
     }
 
     /// Whether there is no certificate, here or in AWS: without its document nobody misses it.
-    pub(crate) fn is_nothing(&self) -> bool {
+    pub(crate) fn has_no_certificate(&self) -> bool {
         self.certificate.is_none()
             && self.imports.is_empty()
             && (self.targets.iter()).all(|target| target.certificate_arn.is_none())
