@@ -12,7 +12,7 @@ use crate::life::rollback::{leaf_of_ours, look_up_previous};
 use crate::life::work::Work;
 use crate::life::{Pass, log};
 use crate::pass::context::Cycle;
-use crate::pass::halt::{state_problem, store_problem};
+use crate::pass::stop::{state_problem, store_problem};
 use crate::ports::Ports;
 use crate::ports::store::{self, Store, read_record};
 use crate::records::certificate::Held;

@@ -31,7 +31,7 @@ use crate::invocation::status::status;
 use crate::life::{Pass, list_known, read_settings, run};
 use crate::metrics::Metrics;
 use crate::pass::context::Cycle;
-use crate::pass::halt::store_problem;
+use crate::pass::stop::store_problem;
 use crate::ports::Ports;
 use crate::ports::store::{self, Condition, Store, StoreError};
 use crate::rules::figures;

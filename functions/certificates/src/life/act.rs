@@ -8,8 +8,8 @@ use crate::life::decide::{Plan, RemovalStage, Waits, plan_for};
 use crate::life::deploy::deployment_needed;
 use crate::life::remove::Removed;
 use crate::life::work::Work;
-use crate::pass::halt::{Failing, Halt};
 use crate::pass::patience::within;
+use crate::pass::stop::{Failing, Stop};
 use crate::ports::Ports;
 use crate::ports::store::{self, Store};
 use crate::rules::targets::Deployed;
@@ -24,17 +24,17 @@ struct Done {
     reason: Option<String>,
     changed: bool,
     remarks: Vec<String>,
-    halt: Option<Halt>,
+    stopped: Option<Stop>,
     /// Whether what was done calls for another decision.
     decide_again: bool,
 }
 
 impl Done {
-    /// Keeps the first of several halts, but for a lost lease, which ends everything.
-    fn stop(&mut self, outcome: Result<(), Halt>) {
+    /// Keeps the first of several stops, but for a lost lease, which ends everything.
+    fn stop(&mut self, outcome: Result<(), Stop>) {
         match outcome {
-            Err(halt) if self.halt.is_none() || matches!(halt, Halt::LeaseLost) => {
-                self.halt = Some(halt);
+            Err(stop) if self.stopped.is_none() || matches!(stop, Stop::LeaseLost) => {
+                self.stopped = Some(stop);
             }
             Ok(()) | Err(_) => {}
         }
@@ -42,7 +42,7 @@ impl Done {
 
     /// Whether somebody else has the lease by now.
     fn is_lost(&self) -> bool {
-        matches!(self.halt, Some(Halt::LeaseLost))
+        matches!(self.stopped, Some(Stop::LeaseLost))
     }
 }
 
@@ -75,7 +75,7 @@ impl<P: Ports> Work<'_, '_, P> {
             return self.end_with(entry).await;
         }
         match self.tell(&entry).await {
-            Err(Halt::LeaseLost) => return self.entry_of_halt(Halt::LeaseLost),
+            Err(Stop::LeaseLost) => return self.entry_of_stop(Stop::LeaseLost),
             // What could not be stored was not sent either: the next pass tells it.
             Ok(false) | Err(_) => {}
             Ok(true) => {
@@ -97,10 +97,10 @@ impl<P: Ports> Work<'_, '_, P> {
         // Cut off at the end of the invocation's time, which the records bear as they bear a stop.
         let acted = within(self.cycle.clock.left(), self.act(plan, force, done)).await;
         let Some(outcome) = acted else {
-            done.halt = Some(self.out_of_time("the end of what was begun"));
+            done.stopped = Some(self.out_of_time("the end of what was begun"));
             return false;
         };
-        done.halt = outcome.err();
+        done.stopped = outcome.err();
         if done.is_lost() {
             return false;
         }
@@ -109,8 +109,8 @@ impl<P: Ports> Work<'_, '_, P> {
         let again = std::mem::take(&mut done.decide_again);
         match reread.unwrap_or(Ok(false)) {
             Ok(changed) => changed || again,
-            Err(halt) => {
-                done.halt = done.halt.take().or(Some(halt));
+            Err(stop) => {
+                done.stopped = done.stopped.take().or(Some(stop));
                 false
             }
         }
@@ -127,12 +127,12 @@ impl<P: Ports> Work<'_, '_, P> {
                 Some(next)
             }
             Some(Err(problem)) => {
-                done.halt = Some(problem.into());
+                done.stopped = Some(problem.into());
                 None
             }
             None => {
                 let late = self.out_of_time("what is to be done after that");
-                done.halt = done.halt.take().or(Some(late));
+                done.stopped = done.stopped.take().or(Some(late));
                 None
             }
         }
@@ -164,7 +164,7 @@ impl<P: Ports> Work<'_, '_, P> {
                 }
                 entry
             }
-            Some(Err(halt)) => self.entry_of_halt(halt),
+            Some(Err(stop)) => self.entry_of_stop(stop),
         }
     }
 
@@ -185,7 +185,7 @@ impl<P: Ports> Work<'_, '_, P> {
     ///
     /// Order, deployment and removal are boxed: all stations one in the other are too deep for the
     /// compiler.
-    async fn act(&mut self, plan: &Plan, force: bool, done: &mut Done) -> Result<(), Halt> {
+    async fn act(&mut self, plan: &Plan, force: bool, done: &mut Done) -> Result<(), Stop> {
         if plan.revoke {
             self.act_on_revocations(done).await?;
             if done.decide_again {
@@ -194,7 +194,7 @@ impl<P: Ports> Work<'_, '_, P> {
         }
         self.act_on_order(plan, force, done).await?;
         // Whatever became of the order: what is in the vault belongs on its targets.
-        let stopped = done.halt.take();
+        let stopped = done.stopped.take();
         let deploy = plan.deploy.is_some()
             || done.obtained.is_some()
             || self.deployment_due_after(stopped.as_ref()).await?;
@@ -206,7 +206,7 @@ impl<P: Ports> Work<'_, '_, P> {
 
     /// Has revoked what is to be. What follows from that is decided again, where there is a
     /// document.
-    async fn act_on_revocations(&mut self, done: &mut Done) -> Result<(), Halt> {
+    async fn act_on_revocations(&mut self, done: &mut Done) -> Result<(), Stop> {
         let serials = self
             .state
             .revoking
@@ -215,9 +215,9 @@ impl<P: Ports> Work<'_, '_, P> {
         let asked = format!("asked to revoke {}", serials.collect::<Vec<_>>().join(", "));
         let revoked = match self.revoke().await {
             Ok(revoked) => revoked,
-            Err(Halt::LeaseLost) => return Err(Halt::LeaseLost),
-            Err(halt) => {
-                done.halt = Some(halt);
+            Err(Stop::LeaseLost) => return Err(Stop::LeaseLost),
+            Err(stop) => {
+                done.stopped = Some(stop);
                 return Ok(());
             }
         };
@@ -242,14 +242,14 @@ impl<P: Ports> Work<'_, '_, P> {
         plan: &Plan,
         force: bool,
         done: &mut Done,
-    ) -> Result<(), Halt> {
+    ) -> Result<(), Stop> {
         if let Some(reason) = &plan.order {
             let first = self.state.certificate.is_none() && self.state.previous.is_none();
             let force = force && done.obtained.is_none();
             match Box::pin(self.order(reason, force)).await {
                 Ok(true) => done.obtained = Some(done.obtained.unwrap_or(first)),
                 Ok(false) => {}
-                Err(halt) => done.halt = Some(halt),
+                Err(stop) => done.stopped = Some(stop),
             }
         } else if self.state.order.is_some() && plan.waiting.is_none() {
             done.stop(self.abandon_unneeded().await);
@@ -257,7 +257,7 @@ impl<P: Ports> Work<'_, '_, P> {
             done.stop(self.sweep().await);
         }
         match done.is_lost() {
-            true => Err(Halt::LeaseLost),
+            true => Err(Stop::LeaseLost),
             false => Ok(()),
         }
     }
@@ -265,9 +265,9 @@ impl<P: Ports> Work<'_, '_, P> {
     /// Deploys; `stopped`: what became of the order before, where that did not come off.
     async fn act_on_deployment(
         &mut self,
-        stopped: Option<Halt>,
+        stopped: Option<Stop>,
         done: &mut Done,
-    ) -> Result<(), Halt> {
+    ) -> Result<(), Stop> {
         let Deployed {
             changed,
             remarks,
@@ -275,8 +275,8 @@ impl<P: Ports> Work<'_, '_, P> {
             still_default: _,
         } = match Box::pin(self.deploy()).await {
             Ok(deployed) => deployed,
-            Err(Halt::Failed(failing)) => return Err(self.deployment_failed(stopped, failing)),
-            Err(halt) => return Err(halt),
+            Err(Stop::Failed(failing)) => return Err(self.deployment_failed(stopped, failing)),
+            Err(stop) => return Err(stop),
         };
         done.changed |= changed;
         done.remarks.extend(remarks);
@@ -289,7 +289,7 @@ impl<P: Ports> Work<'_, '_, P> {
     }
 
     /// After an order that did not come off, drift of what stands is repaired all the same.
-    async fn deployment_due_after(&self, stopped: Option<&Halt>) -> Result<bool, Halt> {
+    async fn deployment_due_after(&self, stopped: Option<&Stop>) -> Result<bool, Stop> {
         // One without a document stays where it is: nobody says where it goes.
         let has_document = !self.document.is_empty();
         if stopped.is_none() || self.state.certificate.is_none() || !has_document {
@@ -311,18 +311,18 @@ impl<P: Ports> Work<'_, '_, P> {
                 .is_some())
     }
 
-    fn deployment_failed(&mut self, stopped: Option<Halt>, failing: Failing) -> Halt {
+    fn deployment_failed(&mut self, stopped: Option<Stop>, failing: Failing) -> Stop {
         let failure = self.failure(&failing, self.state.deployment_failure.as_ref(), "");
         self.note("deployment failed", failing.problem.detail.clone());
         self.state.deployment_failure = Some(failure);
         match stopped {
-            Some(Halt::Failed(first)) => Halt::Failed(first),
-            _ => Halt::Failed(failing),
+            Some(Stop::Failed(first)) => Stop::Failed(first),
+            _ => Stop::Failed(failing),
         }
     }
 
     /// Reads the document again; returns whether it is another one now.
-    async fn reread_document(&mut self) -> Result<bool, Halt> {
+    async fn reread_document(&mut self) -> Result<bool, Stop> {
         let key = store::certificate_key(&self.wanted.name);
         let Some(object) = self.cycle.ports.store().read(&key).await? else {
             return Ok(false);
@@ -354,8 +354,8 @@ impl<P: Ports> Work<'_, '_, P> {
             }
             entry
         };
-        if let Some(halt) = done.halt {
-            return with_remarks(self.entry_of_halt(halt));
+        if let Some(stop) = done.stopped {
+            return with_remarks(self.entry_of_stop(stop));
         }
         // What has to wait is told whatever else was done.
         let waiting = waiting.map(|held| held.entry(name));
@@ -419,24 +419,24 @@ impl<P: Ports> Work<'_, '_, P> {
                 problem: Some(problem),
                 ..
             })) => {
-                let halt = self.deployment_failed(None, problem.into());
-                Some(self.entry_of_halt(halt))
+                let stop = self.deployment_failed(None, problem.into());
+                Some(self.entry_of_stop(stop))
             }
-            Err(Halt::Failed(failing)) => {
-                let halt = self.deployment_failed(None, failing);
-                Some(self.entry_of_halt(halt))
+            Err(Stop::Failed(failing)) => {
+                let stop = self.deployment_failed(None, failing);
+                Some(self.entry_of_stop(stop))
             }
-            Err(Halt::LeaseLost) => return Some(self.entry_of_halt(Halt::LeaseLost)),
-            Err(halt) => Some(self.entry_of_halt(halt)),
+            Err(Stop::LeaseLost) => return Some(self.entry_of_stop(Stop::LeaseLost)),
+            Err(stop) => Some(self.entry_of_stop(stop)),
         };
         if let Some(entry) = &entry
-            && let Err(Halt::LeaseLost) = self.tell(entry).await
+            && let Err(Stop::LeaseLost) = self.tell(entry).await
         {
-            return Some(self.entry_of_halt(Halt::LeaseLost));
+            return Some(self.entry_of_stop(Stop::LeaseLost));
         }
         match within(TO_END, self.end()).await {
             Some(Ok(())) | None => entry,
-            Some(Err(halt)) => Some(self.entry_of_halt(halt)),
+            Some(Err(stop)) => Some(self.entry_of_stop(stop)),
         }
     }
 
@@ -444,7 +444,7 @@ impl<P: Ports> Work<'_, '_, P> {
     pub(crate) async fn carry_out_telling(mut self, entry: Entry) -> Entry {
         match self.tell(&entry).await {
             // Whoever has it now tells it.
-            Err(Halt::LeaseLost) => return entry,
+            Err(Stop::LeaseLost) => return entry,
             Ok(false) | Err(_) => {}
             Ok(true) => {
                 if let Some(plan) = self.edited_meanwhile().await {
@@ -454,20 +454,20 @@ impl<P: Ports> Work<'_, '_, P> {
         }
         // Should this fail, the lease ends with the invocation and the next pass tells it again, under the same id.
         let ended = within(TO_END, self.end()).await;
-        if let Some(Err(halt)) = ended {
+        if let Some(Err(stop)) = ended {
             tracing::warn!(
                 certificate.name = entry.name,
-                ?halt,
+                halt = ?stop,
                 "what was told is not marked"
             );
         }
         entry
     }
 
-    fn entry_of_halt(&self, halt: Halt) -> Entry {
+    fn entry_of_stop(&self, stop: Stop) -> Entry {
         let name = self.wanted.name.as_str();
-        let entry = match halt {
-            Halt::Failed(failing) => {
+        let entry = match stop {
+            Stop::Failed(failing) => {
                 let revoking =
                     (self.state.revoking.iter()).filter_map(|revoking| revoking.failure.as_ref());
                 let failures = [
@@ -488,7 +488,7 @@ impl<P: Ports> Work<'_, '_, P> {
                 }
                 entry
             }
-            Halt::Waiting {
+            Stop::Waiting {
                 reason,
                 until,
                 problem,
@@ -498,7 +498,7 @@ impl<P: Ports> Work<'_, '_, P> {
                 entry.problem = problem;
                 entry
             }
-            Halt::LeaseLost => {
+            Stop::LeaseLost => {
                 let reason = "another invocation has taken it over";
                 let mut entry = Entry::bare(name, Outcome::Waiting, reason);
                 entry.next_attempt = Some(self.cycle.clock.now());

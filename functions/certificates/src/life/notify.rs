@@ -9,9 +9,9 @@ use tokio::time::Instant;
 
 use crate::contract::report::Entry;
 use crate::life::work::Work;
-use crate::pass::halt::Halt;
 use crate::pass::notifier::Fate;
 use crate::pass::patience::within;
+use crate::pass::stop::Stop;
 use crate::ports::Ports;
 use crate::records::told::Outgoing;
 use crate::rules::news::Sendable;
@@ -21,7 +21,7 @@ use crate::values::problem::backoff;
 impl<P: Ports> Work<'_, '_, P> {
     /// Tells what there is to tell of what became of the certificate; returns whether anything was sent. Where there is no time for it, the
     /// next pass does.
-    pub(crate) async fn tell(&mut self, entry: &Entry) -> Result<bool, Halt> {
+    pub(crate) async fn tell(&mut self, entry: &Entry) -> Result<bool, Stop> {
         let notify = &self.cycle.settings.notify;
         let domains = self.wanted.domains.iter().map(ToString::to_string);
         let found = self

@@ -5,8 +5,8 @@ use time::{Duration, OffsetDateTime};
 use crate::contract::certificate::Wanted;
 use crate::contract::report::TargetState;
 use crate::life::work::Work;
-use crate::pass::halt::Halt;
 use crate::pass::preflight;
+use crate::pass::stop::Stop;
 use crate::ports::Ports;
 use crate::ports::store::{self, Store, StoreError};
 use crate::records::state::{Removal, State};
@@ -101,7 +101,7 @@ pub(crate) fn wanted_nowhere(name: &CertificateName, state: &State) -> Wanted {
 
 impl<P: Ports> Work<'_, '_, P> {
     /// Takes the next steps of a removal. Each can be repeated after a stop.
-    pub(crate) async fn take_away(&mut self) -> Result<Removed, Halt> {
+    pub(crate) async fn take_away(&mut self) -> Result<Removed, Stop> {
         let now = self.cycle.clock.now();
         let removing = self.state.removing.as_mut();
         if let Some(removing) = removing.filter(|removing| removing.is_to_come(now)) {
@@ -115,8 +115,8 @@ impl<P: Ports> Work<'_, '_, P> {
         }
         match self.revoke().await {
             // What fails is remembered; what is served goes all the same.
-            Ok(_) | Err(Halt::Failed(_)) => {}
-            Err(halt) => return Err(halt),
+            Ok(_) | Err(Stop::Failed(_)) => {}
+            Err(stop) => return Err(stop),
         }
         // What was a default may be anywhere by now.
         let was_default = Problem::kind_of(ProblemType::StillDefault);
@@ -155,7 +155,7 @@ impl<P: Ports> Work<'_, '_, P> {
     }
 
     /// Deletes the document that the removal was asked for; returns whether another one was put since.
-    async fn delete_document(&mut self) -> Result<bool, Halt> {
+    async fn delete_document(&mut self) -> Result<bool, Stop> {
         let removing = self.state.removing.as_ref();
         let asked_for = removing.and_then(|removing| removing.document.clone());
         let key = store::certificate_key(&self.wanted.name);

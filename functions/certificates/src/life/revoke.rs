@@ -4,7 +4,7 @@ use time::OffsetDateTime;
 
 use crate::life::rollback::leaf_of_ours;
 use crate::life::work::Work;
-use crate::pass::halt::Halt;
+use crate::pass::stop::Stop;
 use crate::ports::Ports;
 use crate::ports::authority::Account;
 use crate::records::certificate::Held;
@@ -77,7 +77,7 @@ impl State {
 
 impl<P: Ports> Work<'_, '_, P> {
     /// Has all revoked that is to be and may be tried now; returns the serials. What fails is remembered and tried again.
-    pub(crate) async fn revoke(&mut self) -> Result<Vec<String>, Halt> {
+    pub(crate) async fn revoke(&mut self) -> Result<Vec<String>, Stop> {
         let now = self.cycle.clock.now();
         let (mut revoked, mut failed) = (Vec::new(), None);
         let due = (self.state.revoking.iter()).filter(|revocation| revocation.waits(now).is_none());
@@ -85,19 +85,19 @@ impl<P: Ports> Work<'_, '_, P> {
             match self.revoke_or_remember(&revocation).await {
                 Ok(true) => revoked.push(revocation.serial),
                 Ok(false) => {}
-                Err(Halt::Failed(failing)) => failed = failed.or(Some(failing)),
-                Err(halt) => return Err(halt),
+                Err(Stop::Failed(failing)) => failed = failed.or(Some(failing)),
+                Err(stop) => return Err(stop),
             }
         }
         match failed {
-            Some(failing) => Err(Halt::Failed(failing)),
+            Some(failing) => Err(Stop::Failed(failing)),
             None => Ok(revoked),
         }
     }
 
-    async fn revoke_or_remember(&mut self, revocation: &Revocation) -> Result<bool, Halt> {
+    async fn revoke_or_remember(&mut self, revocation: &Revocation) -> Result<bool, Stop> {
         let mut outcome = self.revoke_held(revocation).await;
-        if let Err(Halt::Failed(failing)) = &mut outcome {
+        if let Err(Stop::Failed(failing)) = &mut outcome {
             let Revocation {
                 serial,
                 directory,
@@ -122,7 +122,7 @@ impl<P: Ports> Work<'_, '_, P> {
     }
 
     /// Has a certificate revoked; returns false where it has ended by itself.
-    async fn revoke_held(&mut self, revocation: &Revocation) -> Result<bool, Halt> {
+    async fn revoke_held(&mut self, revocation: &Revocation) -> Result<bool, Stop> {
         let Revocation {
             serial,
             directory,
@@ -132,7 +132,7 @@ impl<P: Ports> Work<'_, '_, P> {
         } = revocation;
         let gone = || {
             let detail = "neither the vault nor the certificate manager holds it any more, so it cannot be revoked from here";
-            Halt::from(Problem::ours(ProblemType::NoCertificate, detail))
+            Stop::from(Problem::ours(ProblemType::NoCertificate, detail))
         };
         let mut authorities = self.cycle.settings.authorities.values();
         let authority = authorities.find(|authority| authority.directory == *directory);

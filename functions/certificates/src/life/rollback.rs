@@ -121,7 +121,7 @@ async fn leaf_in_vault<P: Ports>(
 ) -> Result<Option<Leaf>, Problem> {
     let object = store::vault_key(name, serial);
     let read = read_record::<VaultEntry>(cycle.ports.store(), &object).await;
-    let entry = read.map_err(|error| crate::pass::halt::store_problem(&error))?;
+    let entry = read.map_err(|error| crate::pass::stop::store_problem(&error))?;
     let chain = entry.and_then(|(entry, _)| Chain::parse(&entry.chain).ok());
     Ok(chain.map(|chain| chain.leaf().clone()))
 }

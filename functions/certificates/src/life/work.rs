@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use crate::contract::certificate::Wanted;
 use crate::pass::context::Cycle;
-use crate::pass::halt::{Failing, Halt};
 use crate::pass::patience::within;
+use crate::pass::stop::{Failing, Stop};
 use crate::ports::Ports;
 use crate::ports::store::{self, Condition, StoreError, write_record};
 use crate::records::certificate::Held;
@@ -83,23 +83,23 @@ impl<'c, 'p, P: Ports> Work<'c, 'p, P> {
     }
 
     /// Saves the state: intent before an act, or what came of it.
-    pub(crate) async fn save(&mut self) -> Result<(), Halt> {
+    pub(crate) async fn save(&mut self) -> Result<(), Stop> {
         match self.write().await {
             Ok(()) => Ok(()),
-            Err(StoreError::ConditionFailed { .. }) => Err(Halt::LeaseLost),
+            Err(StoreError::ConditionFailed { .. }) => Err(Stop::LeaseLost),
             Err(error) => Err(error.into()),
         }
     }
 
     /// Gives the lease back together with everything not yet saved.
-    pub(crate) async fn end(&mut self) -> Result<(), Halt> {
+    pub(crate) async fn end(&mut self) -> Result<(), Stop> {
         self.state.lease = None;
         if !self.document.is_empty() {
             let now = whole_seconds(self.cycle.clock.now());
             self.state.note_unserved(now);
         }
         match self.save().await {
-            Err(Halt::LeaseLost) => {}
+            Err(Stop::LeaseLost) => {}
             outcome => return outcome,
         }
         // A write of ours that was cut off may have taken effect after all: then the lease there is still ours.
@@ -114,7 +114,7 @@ impl<'c, 'p, P: Ports> Work<'c, 'p, P> {
                 self.etag = Some(etag);
                 self.save().await
             }
-            _ => Err(Halt::LeaseLost),
+            _ => Err(Stop::LeaseLost),
         }
     }
 
@@ -195,16 +195,16 @@ impl<'c, 'p, P: Ports> Work<'c, 'p, P> {
         step: &str,
         least: Duration,
         wish: Duration,
-    ) -> Result<Duration, Halt> {
+    ) -> Result<Duration, Stop> {
         self.cycle
             .clock
             .grant(least, wish)
             .ok_or_else(|| self.out_of_time(step))
     }
 
-    /// Returns the halt for want of time.
-    pub(crate) fn out_of_time(&self, step: &str) -> Halt {
-        Halt::Waiting {
+    /// Returns the stop for want of time.
+    pub(crate) fn out_of_time(&self, step: &str) -> Stop {
+        Stop::Waiting {
             reason: format!("out of time before: {step}; the next pass goes on"),
             until: self.cycle.clock.now(),
             problem: None,

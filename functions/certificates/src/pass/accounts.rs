@@ -4,8 +4,8 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use crate::contract::settings::Authority;
-use crate::pass::halt::{Failing, Halt, store_problem};
 use crate::pass::memo::Memo;
+use crate::pass::stop::{Failing, Stop, store_problem};
 use crate::ports::Ports;
 use crate::ports::authority::{Account, AccountKey, Authorities, Opened};
 use crate::ports::store::{Condition, StoreError, account_key, read_record, write_record};
@@ -66,7 +66,7 @@ impl<'p, P: Ports> Accounts<'p, P> {
     pub(crate) async fn account(
         &self,
         authority: &Authority,
-    ) -> Result<<P::Authorities as Authorities>::Account, Halt> {
+    ) -> Result<<P::Authorities as Authorities>::Account, Stop> {
         let opened = self.opened(authority).await?;
         Ok(self
             .ports
@@ -75,12 +75,12 @@ impl<'p, P: Ports> Accounts<'p, P> {
             .await?)
     }
 
-    pub(crate) async fn opened(&self, authority: &Authority) -> Result<Opened, Halt> {
+    pub(crate) async fn opened(&self, authority: &Authority) -> Result<Opened, Stop> {
         let cell = self.opened.cell(&authority.key);
         cell.get_or_init(|| self.open(authority))
             .await
             .clone()
-            .map_err(Halt::Failed)
+            .map_err(Stop::Failed)
     }
 
     async fn open(&self, authority: &Authority) -> Result<Opened, Failing> {

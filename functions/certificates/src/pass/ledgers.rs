@@ -13,8 +13,8 @@ use tokio::sync::Mutex;
 
 use crate::contract::rate_limit::RateLimits;
 use crate::contract::settings::{Authority, Settings};
-use crate::pass::halt::{Halt, store_problem};
 use crate::pass::memo::Memo;
+use crate::pass::stop::{Stop, store_problem};
 use crate::ports::Ports;
 use crate::ports::store::{
     self, Condition, Store, StoreError, imports_key, ledger_key, read_record, write_record,
@@ -134,7 +134,7 @@ impl<'p, P: Ports> Ledgers<'p, P> {
         certificate: &CertificateName,
         names: &[DnsName],
         purpose: Purpose,
-    ) -> Result<Result<Reserved, Blocked>, Halt> {
+    ) -> Result<Result<Reserved, Blocked>, Stop> {
         let (key, lock) = self.ledger(authority).await;
         let mut seen = lock.lock().await;
         let (limits, owner) = (&authority.limits, certificate.as_str());
@@ -170,7 +170,7 @@ impl<'p, P: Ports> Ledgers<'p, P> {
         };
         change(self.ports.store(), &key, &mut seen, decide)
             .await
-            .map_err(Halt::from)
+            .map_err(Stop::from)
     }
 
     /// Books what came of an order. To be done before the state forgets the order; it can be repeated.
@@ -180,7 +180,7 @@ impl<'p, P: Ports> Ledgers<'p, P> {
         directory: &str,
         reserved: &Reserved,
         outcome: OrderFate<'_>,
-    ) -> Result<(), Halt> {
+    ) -> Result<(), Stop> {
         if reserved.is_empty() {
             return Ok(());
         }
@@ -192,7 +192,7 @@ impl<'p, P: Ports> Ledgers<'p, P> {
         };
         change(self.ports.store(), &key, &mut seen, decide)
             .await
-            .map_err(Halt::from)
+            .map_err(Stop::from)
     }
 
     /// Holds all new orders at an authority until the instant it named.
@@ -256,7 +256,7 @@ impl<'p, P: Ports> Ledgers<'p, P> {
         &self,
         region: &str,
         in_any_case: bool,
-    ) -> Result<Result<(), Blocked>, Halt> {
+    ) -> Result<Result<(), Blocked>, Stop> {
         let (key, lock) = self.imports(region).await;
         let mut seen = lock.lock().await;
         let limit = self.settings.limits.imports_per_year;
@@ -281,7 +281,7 @@ impl<'p, P: Ports> Ledgers<'p, P> {
                 tracing::warn!(region, problem.detail = %problem.detail, "import not counted");
                 Ok(Ok(()))
             }
-            counted => counted.map_err(Halt::from),
+            counted => counted.map_err(Stop::from),
         }
     }
 

@@ -3,7 +3,6 @@
 mod accounts;
 pub(crate) mod contention;
 pub mod context;
-pub mod halt;
 pub mod ledgers;
 pub(crate) mod memo;
 pub(crate) mod notifier;
@@ -11,4 +10,5 @@ pub(crate) mod patience;
 pub(crate) mod preflight;
 pub(crate) mod prospect;
 mod renewal_information;
+pub mod stop;
 pub(crate) mod strays;

@@ -14,7 +14,7 @@ use serde_json::Value;
 use time::{Duration, OffsetDateTime};
 
 use crate::pass::context::{Cycle, TAG_CERTIFICATE, TAG_INSTALLATION};
-use crate::pass::halt::store_problem;
+use crate::pass::stop::store_problem;
 use crate::ports::Ports;
 use crate::ports::certificate_manager::CertificateManager;
 use crate::ports::store::{self, Condition, Store, read_record, write_record};

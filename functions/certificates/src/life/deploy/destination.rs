@@ -8,7 +8,7 @@
 use crate::life::deploy::deployment::Deployment;
 use crate::life::deploy::issued::{Brought, Issued};
 use crate::life::work::Work;
-use crate::pass::halt::Halt;
+use crate::pass::stop::Stop;
 use crate::ports::Ports;
 
 /// One way to bring a certificate to places.
@@ -52,7 +52,7 @@ impl<P: Ports> Work<'_, '_, P> {
         &self,
         family: Family,
         serial: &str,
-    ) -> Result<Option<Issued>, Halt> {
+    ) -> Result<Option<Issued>, Stop> {
         match family {
             Family::ByArn => self.in_certificate_managers(serial).await,
         }
@@ -63,7 +63,7 @@ impl<P: Ports> Work<'_, '_, P> {
         &mut self,
         family: Family,
         issued: &Issued,
-    ) -> Result<Brought, Halt> {
+    ) -> Result<Brought, Stop> {
         match family {
             Family::ByArn => self.bring_by_arn(issued).await,
         }
@@ -79,7 +79,7 @@ impl<P: Ports> Work<'_, '_, P> {
 
     /// Takes ours off all places that are not in force. One that cannot be dealt with stops no
     /// other.
-    pub(crate) async fn take_off_strays(&mut self) -> Result<(), Halt> {
+    pub(crate) async fn take_off_strays(&mut self) -> Result<(), Stop> {
         for family in Family::ALL {
             match family {
                 Family::ByArn => self.take_off_by_arn().await?,

@@ -1,7 +1,7 @@
 //! An issued certificate as it is brought to its places, from the vault.
 
 use crate::life::work::Work;
-use crate::pass::halt::Halt;
+use crate::pass::stop::Stop;
 use crate::ports::Ports;
 use crate::ports::store::{self, read_record};
 use crate::records::vault::VaultEntry;
@@ -31,7 +31,7 @@ impl Issued {
         self.chain.leaf()
     }
 
-    pub(crate) fn private_key(&self) -> Result<&zeroize::Zeroizing<String>, Halt> {
+    pub(crate) fn private_key(&self) -> Result<&zeroize::Zeroizing<String>, Stop> {
         self.private_key.as_ref().ok_or_else(|| {
             let serial = &self.leaf().serial;
             let detail = format!(
@@ -53,7 +53,7 @@ pub(crate) enum Brought {
 
 impl<P: Ports> Work<'_, '_, P> {
     /// Reads a certificate from the vault, or `None` when it is not there.
-    pub(crate) async fn issued(&self, serial: &str) -> Result<Option<Issued>, Halt> {
+    pub(crate) async fn issued(&self, serial: &str) -> Result<Option<Issued>, Stop> {
         let object = store::vault_key(&self.wanted.name, serial);
         let Some((entry, _)) = read_record::<VaultEntry>(self.cycle.ports.store(), &object).await?
         else {

@@ -14,7 +14,7 @@ use crate::life::deploy::destination::Family;
 use crate::life::deploy::issued::{Brought, Issued};
 use crate::life::work::Work;
 use crate::pass::context::Cycle;
-use crate::pass::halt::Halt;
+use crate::pass::stop::Stop;
 use crate::ports::Ports;
 use crate::records::state::State;
 use crate::rules::targets::{Deployed, stray_targets};
@@ -68,7 +68,7 @@ fn unfinished(wanted: &Wanted, state: &State, home: &str) -> Option<String> {
 
 impl<P: Ports> Work<'_, '_, P> {
     /// Puts the certificate that is to be served on all targets in force and takes everything else of ours off.
-    pub(crate) async fn deploy(&mut self) -> Result<Deployed, Halt> {
+    pub(crate) async fn deploy(&mut self) -> Result<Deployed, Stop> {
         self.deployed = Deployed::default();
         self.take_the_documents_word();
         let outcome = self.deploy_in_force().await;
@@ -87,7 +87,7 @@ impl<P: Ports> Work<'_, '_, P> {
         self.in_force = in_force.into_owned();
     }
 
-    async fn deploy_in_force(&mut self) -> Result<(), Halt> {
+    async fn deploy_in_force(&mut self) -> Result<(), Stop> {
         if self.state.certificate.is_none() {
             return Ok(());
         }
@@ -116,7 +116,7 @@ impl<P: Ports> Work<'_, '_, P> {
     }
 
     /// Brings the certificate that is to be served to all places in force.
-    async fn bring(&mut self) -> Result<Brought, Halt> {
+    async fn bring(&mut self) -> Result<Brought, Stop> {
         if self.in_force.targets.is_empty() {
             return Ok(Brought::Done);
         }
@@ -133,7 +133,7 @@ impl<P: Ports> Work<'_, '_, P> {
 
     /// Returns the certificate that is to be served from the vault. One that was taken over from
     /// where it is used is read there.
-    async fn what_is_to_be_served(&mut self) -> Result<Option<Issued>, Halt> {
+    async fn what_is_to_be_served(&mut self) -> Result<Option<Issued>, Stop> {
         let Some(held) = self.state.certificate.clone() else {
             return Ok(None);
         };

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::life::order::poll::OrderOf;
 use crate::life::order::validation;
 use crate::life::work::Work;
-use crate::pass::halt::{Failing, Halt};
+use crate::pass::stop::{Failing, Stop};
 use crate::ports::Ports;
 use crate::ports::authority::{AuthorizationStatus, Order};
 use crate::ports::store::{self, Store};
@@ -38,7 +38,7 @@ impl<P: Ports> Work<'_, '_, P> {
     pub(super) async fn explain_invalid(
         &mut self,
         order: &mut OrderOf<P>,
-    ) -> Result<Failing, Halt> {
+    ) -> Result<Failing, Stop> {
         let authorizations = self.within_time(order.authorizations(true)).await?;
         let until = AskedFor(
             crate::values::instant::whole_seconds(self.cycle.clock.now()) + STILL_ASKED_FOR,
@@ -95,7 +95,7 @@ impl<P: Ports> Work<'_, '_, P> {
         })
     }
 
-    pub(super) async fn end_order(&mut self, failing: Failing) -> Result<Ended, Halt> {
+    pub(super) async fn end_order(&mut self, failing: Failing) -> Result<Ended, Stop> {
         let failed = &failing.identifiers;
         self.abandon(&failing.problem.detail, OrderFate::Ended { failed })
             .await?;
@@ -103,7 +103,7 @@ impl<P: Ports> Work<'_, '_, P> {
     }
 
     /// Books what came of the order under way.
-    pub(super) async fn settle(&self, outcome: OrderFate<'_>) -> Result<(), Halt> {
+    pub(super) async fn settle(&self, outcome: OrderFate<'_>) -> Result<(), Stop> {
         let Some(order) = &self.state.order else {
             return Ok(());
         };
@@ -114,7 +114,7 @@ impl<P: Ports> Work<'_, '_, P> {
     }
 
     /// Forgets the order under way, with its tokens and its key.
-    pub(super) async fn abandon(&mut self, why: &str, outcome: OrderFate<'_>) -> Result<(), Halt> {
+    pub(super) async fn abandon(&mut self, why: &str, outcome: OrderFate<'_>) -> Result<(), Stop> {
         let was_finalized = self
             .state
             .order
@@ -151,7 +151,7 @@ impl<P: Ports> Work<'_, '_, P> {
     }
 
     /// Notes what the vault holds and no record names: a stop came between the certificate and the state.
-    async fn gather_strays(&mut self) -> Result<(), Halt> {
+    async fn gather_strays(&mut self) -> Result<(), Stop> {
         let name = &self.wanted.name;
         let entries = self
             .cycle
@@ -173,7 +173,7 @@ impl<P: Ports> Work<'_, '_, P> {
     }
 
     /// Forgets an order that nobody needs any more.
-    pub(crate) async fn abandon_unneeded(&mut self) -> Result<(), Halt> {
+    pub(crate) async fn abandon_unneeded(&mut self) -> Result<(), Stop> {
         self.abandon("no order is needed any more", OrderFate::Unknown)
             .await
     }

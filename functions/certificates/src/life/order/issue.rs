@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::contract::word::Word;
 use crate::life::order::poll::OrderOf;
 use crate::life::work::Work;
-use crate::pass::halt::Halt;
+use crate::pass::stop::Stop;
 use crate::ports::Ports;
 use crate::ports::authority::{Order, OrderStatus};
 use crate::ports::store::{self, Condition, read_record, write_record};
@@ -32,7 +32,7 @@ enum Pending {
 
 impl<P: Ports> Work<'_, '_, P> {
     /// Stores the key, then hands in the CSR.
-    pub(super) async fn finalize(&mut self, order: &mut OrderOf<P>) -> Result<(), Halt> {
+    pub(super) async fn finalize(&mut self, order: &mut OrderOf<P>) -> Result<(), Stop> {
         self.time_for("finalizing", LEAST, LEAST)?;
         let key = match self.pending_key(order.url()).await? {
             Pending::Here(key) => key,
@@ -75,7 +75,7 @@ impl<P: Ports> Work<'_, '_, P> {
     }
 
     /// Looks for the stored key of this order.
-    async fn pending_key(&self, order: &str) -> Result<Pending, Halt> {
+    async fn pending_key(&self, order: &str) -> Result<Pending, Stop> {
         let object = store::pending_key(&self.wanted.name);
         match read_record::<PendingKey>(self.cycle.ports.store(), &object).await? {
             None => Ok(Pending::Missing { replaced: None }),
@@ -92,7 +92,7 @@ impl<P: Ports> Work<'_, '_, P> {
         &self,
         order: &str,
         replaced: Option<&str>,
-    ) -> Result<PrivateKey, Halt> {
+    ) -> Result<PrivateKey, Stop> {
         let made = self.cycle.ports.new_key(self.wanted.key_type).await;
         let key = made.map_err(|error| {
             Problem::ours(ProblemType::Key, format!("no key could be made: {error}"))
@@ -109,7 +109,7 @@ impl<P: Ports> Work<'_, '_, P> {
     pub(super) async fn download(
         &mut self,
         order: &mut OrderOf<P>,
-    ) -> Result<Option<Problem>, Halt> {
+    ) -> Result<Option<Problem>, Stop> {
         let Pending::Here(key) = self.pending_key(order.url()).await? else {
             let detail = "the key of the issued certificate is not in the vault; ordering anew";
             return Ok(Some(Problem::ours(ProblemType::KeyLost, detail)));
@@ -134,7 +134,7 @@ impl<P: Ports> Work<'_, '_, P> {
         let object = store::vault_key(&self.wanted.name, &leaf.serial);
         write_record(ports.store(), &object, &mut entry, Condition::None).await?;
 
-        if let Err(Halt::Failed(failing)) = self.settle(OrderFate::Issued).await {
+        if let Err(Stop::Failed(failing)) = self.settle(OrderFate::Issued).await {
             // Bookkeeping that fails keeps no certificate back: it only counts a little longer.
             tracing::warn!(certificate.name = %self.wanted.name, problem.detail = %failing.problem.detail, "issuance not booked");
         }
@@ -214,7 +214,7 @@ impl<P: Ports> Work<'_, '_, P> {
     }
 
     /// Books that what was ordered for nothing would have been issued.
-    async fn rehearsed(&mut self) -> Result<(), Halt> {
+    async fn rehearsed(&mut self) -> Result<(), Stop> {
         self.settle(OrderFate::Issued).await?;
         let Some(record) = self.state.order.take() else {
             return Ok(());

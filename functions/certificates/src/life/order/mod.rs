@@ -16,7 +16,7 @@ use crate::life::order::place::what_blocks_an_order;
 use crate::life::order::route::OrderRoute;
 use crate::life::work::Work;
 use crate::pass::context::Cycle;
-use crate::pass::halt::{Failing, Halt};
+use crate::pass::stop::{Failing, Stop};
 use crate::ports::Ports;
 use crate::records::state::State;
 use crate::rules::order_names::{self, FailedName};
@@ -134,20 +134,20 @@ fn rehearsal_before<'c, P: Ports>(
 impl<P: Ports> Work<'_, '_, P> {
     /// Orders until a certificate as wanted is in the vault, or nothing more can be done now. Returns whether there is a new one: none
     /// is needed where all that could still be had is what is held already, unless it is forced.
-    pub(crate) async fn order(&mut self, reason: &str, force: bool) -> Result<bool, Halt> {
+    pub(crate) async fn order(&mut self, reason: &str, force: bool) -> Result<bool, Stop> {
         let cycle = self.cycle;
         for round in 0..MOST_ORDERS {
             let route = route_of(cycle, &self.wanted, &self.state).await?;
             if round > 0 {
                 self.may_order_at(&route.authority.directory)?;
             }
-            let halt = match self.obtain(&route, reason).await {
+            let stop = match self.obtain(&route, reason).await {
                 Ok(()) if route.is_rehearsal => continue,
                 Ok(()) => return Ok(true),
-                Err(halt) => halt,
+                Err(stop) => stop,
             };
-            let is_unavailable = match &halt {
-                Halt::Failed(failing) if self.leave_out_names(&route, failing) => {
+            let is_unavailable = match &stop {
+                Stop::Failed(failing) if self.leave_out_names(&route, failing) => {
                     let still = cycle.judge().decide(&self.wanted, &self.state, force);
                     if still == Decision::Keep {
                         // It was heard, and only the names that are missing keep it from coming off.
@@ -158,27 +158,27 @@ impl<P: Ports> Work<'_, '_, P> {
                     }
                     continue;
                 }
-                Halt::Failed(failing) => {
+                Stop::Failed(failing) => {
                     self.remember(&route, failing);
                     failing.unavailable
                 }
-                Halt::Waiting { problem, .. } => {
+                Stop::Waiting { problem, .. } => {
                     let limit = Problem::kind_of(ProblemType::Limit);
                     problem
                         .as_ref()
                         .is_some_and(|problem| problem.kind == limit)
                 }
-                Halt::LeaseLost => false,
+                Stop::LeaseLost => false,
             };
             let next = match is_unavailable {
                 true => route_of(cycle, &self.wanted, &self.state).await?,
-                false => return Err(halt),
+                false => return Err(stop),
             };
             let now = cycle.clock.now();
             let failure = self.state.failure_at(&next.authority.directory);
             let waits_too = failure.is_some_and(|failure| failure.is_unavailable(now));
             if waits_too || next.authority.directory == route.authority.directory {
-                return Err(halt);
+                return Err(stop);
             }
             self.note(
                 "fallback",
@@ -193,13 +193,13 @@ impl<P: Ports> Work<'_, '_, P> {
     }
 
     /// What failed there before is waited out, also where a rehearsal or another authority came first.
-    fn may_order_at(&self, directory: &str) -> Result<(), Halt> {
+    fn may_order_at(&self, directory: &str) -> Result<(), Stop> {
         let now = self.cycle.clock.now();
         let names = order_names::names_now(&self.wanted, &self.state, now);
         let names: Vec<String> = names.iter().map(ToString::to_string).collect();
         let waits = self.state.failure_at(directory).and_then(|failure| {
             let until = failure.holds(now, false, &self.document, directory, &names)?;
-            Some(Halt::Waiting {
+            Some(Stop::Waiting {
                 reason: format!("{directory} waits after: {}", failure.problem.detail),
                 until,
                 problem: Some(failure.problem.clone()),

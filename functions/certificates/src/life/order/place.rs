@@ -9,7 +9,7 @@ use crate::contract::settings::Authority;
 use crate::life::order::route::OrderRoute;
 use crate::life::work::Work;
 use crate::pass::context::Cycle;
-use crate::pass::halt::{Failing, Halt};
+use crate::pass::stop::{Failing, Stop};
 use crate::ports::Ports;
 use crate::ports::authority::{Account, Order};
 use crate::records::certificate::Held;
@@ -118,7 +118,7 @@ impl<P: Ports> Work<'_, '_, P> {
         route: &OrderRoute<'_>,
         account: &A,
         reason: &str,
-    ) -> Result<A::Order, Halt> {
+    ) -> Result<A::Order, Stop> {
         let OrderRoute {
             authority,
             is_rehearsal,
@@ -202,7 +202,7 @@ impl<P: Ports> Work<'_, '_, P> {
         account: &A,
         asked: &Asked,
         replaces: Option<String>,
-    ) -> Result<(A::Order, Reserved), Halt> {
+    ) -> Result<(A::Order, Reserved), Stop> {
         let mut reserved = self
             .reserve(authority, &asked.names, replaces.is_some())
             .await?;
@@ -255,9 +255,9 @@ impl<P: Ports> Work<'_, '_, P> {
     }
 
     /// Stops where the names' CAA records surely forbid the authority: asking it would be a failure more. What cannot be told is for it to find out.
-    async fn check_caa(&self, authority: &Authority, names: &[DnsName]) -> Result<(), Halt> {
+    async fn check_caa(&self, authority: &Authority, names: &[DnsName]) -> Result<(), Stop> {
         match self.caa_against(authority, names).await? {
-            Some(failing) => Err(Halt::Failed(failing)),
+            Some(failing) => Err(Stop::Failed(failing)),
             None => Ok(()),
         }
     }
@@ -267,7 +267,7 @@ impl<P: Ports> Work<'_, '_, P> {
         &self,
         authority: &Authority,
         names: &[DnsName],
-    ) -> Result<Option<Failing>, Halt> {
+    ) -> Result<Option<Failing>, Stop> {
         let account = self.cycle.accounts.opened(authority).await?.url;
         let forbidden = self
             .cycle
@@ -297,7 +297,7 @@ impl<P: Ports> Work<'_, '_, P> {
         authority: &Authority,
         names: &[DnsName],
         as_successor: bool,
-    ) -> Result<Reserved, Halt> {
+    ) -> Result<Reserved, Stop> {
         let held = self.state.certificate.as_ref();
         let purpose = purpose(self.cycle, names, held, &authority.directory, as_successor);
         let reserved = self
@@ -307,7 +307,7 @@ impl<P: Ports> Work<'_, '_, P> {
             .await;
         match reserved {
             // Bookkeeping that fails does not keep back what is about to end.
-            Err(Halt::Failed(failing))
+            Err(Stop::Failed(failing))
                 if held.is_some_and(|held| held.cannot_wait(self.cycle.clock.now())) =>
             {
                 warn_uncounted(authority, &failing.problem);
@@ -318,7 +318,7 @@ impl<P: Ports> Work<'_, '_, P> {
     }
 
     /// What stands in the way for single names only is theirs, where an order can go without them.
-    fn blocked(&self, names: &[DnsName], blocked: Blocked) -> Halt {
+    fn blocked(&self, names: &[DnsName], blocked: Blocked) -> Stop {
         let now = self.cycle.clock.now();
         let those = &blocked.names;
         if !order_names::can_go_without(those, names, &self.wanted, &self.state, now) {
@@ -329,7 +329,7 @@ impl<P: Ports> Work<'_, '_, P> {
             problem: blocked.problem(),
             not_before: Some(blocked.until),
         };
-        Halt::Failed(Failing {
+        Stop::Failed(Failing {
             not_before: Some(blocked.until),
             failed_names: those.iter().map(failed_name).collect(),
             ..Failing::from(blocked.problem())
@@ -342,7 +342,7 @@ impl<P: Ports> Work<'_, '_, P> {
         authority: &Authority,
         reserved: &Reserved,
         refusal: &Refusal,
-    ) -> Result<(), Halt> {
+    ) -> Result<(), Stop> {
         let counted = refusal.status.is_none_or(|status| status >= 500)
             || refusal.word() == REPLACES_NOT_ECHOED;
         let outcome = OrderFate::NeverMade { counted };
@@ -359,7 +359,7 @@ impl<P: Ports> Work<'_, '_, P> {
         authority: &Authority,
         names: &[DnsName],
         refusal: Refusal,
-    ) -> Halt {
+    ) -> Stop {
         let problem = refusal.problem();
         let paused = problem::is_paused(&refusal);
         let named = said_of(names, |name| mentions(&refusal.detail, name.as_str()));
@@ -376,7 +376,7 @@ impl<P: Ports> Work<'_, '_, P> {
             problem: problem.clone(),
             not_before: until,
         };
-        Halt::Failed(Failing {
+        Stop::Failed(Failing {
             failed_names: named.iter().map(failed_name).collect(),
             not_before: refusal.retry_after,
             identifiers: named.iter().map(ToString::to_string).collect(),

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::life::work::Work;
-use crate::pass::halt::Halt;
+use crate::pass::stop::Stop;
 use crate::ports::Ports;
 use crate::ports::authority::{Account, Authorities, Order, OrderStatus};
 
@@ -18,7 +18,7 @@ impl<P: Ports> Work<'_, '_, P> {
         order: &mut OrderOf<P>,
         left: OrderStatus,
         first: Duration,
-    ) -> Result<(), Halt> {
+    ) -> Result<(), Stop> {
         let (mut pause, mut waited, mut unanswered) = (first, Duration::ZERO, 0);
         while order.status() == left {
             let too_long = waited + pause > LONGEST_WAIT;
@@ -28,7 +28,7 @@ impl<P: Ports> Work<'_, '_, P> {
                 record.not_before = Some(self.cycle.clock.now() + pause);
             }
             if too_long {
-                return Err(Halt::Waiting {
+                return Err(Stop::Waiting {
                     reason: "the authority is still at it; the next pass looks again".to_owned(),
                     until: self.cycle.clock.now() + pause,
                     problem: None,

@@ -12,7 +12,7 @@ use crate::life::order::end::Ended;
 use crate::life::order::poll::OrderOf;
 use crate::life::order::route::OrderRoute;
 use crate::life::work::Work;
-use crate::pass::halt::{Failing, Halt};
+use crate::pass::stop::{Failing, Stop};
 use crate::ports::Ports;
 use crate::ports::authority::{Account, Order, OrderStatus};
 use crate::records::order::Rehearsed;
@@ -27,7 +27,7 @@ impl<P: Ports> Work<'_, '_, P> {
         &mut self,
         route: &OrderRoute<'_>,
         reason: &str,
-    ) -> Result<(), Halt> {
+    ) -> Result<(), Stop> {
         let now = self.cycle.clock.now();
         if self.state.order.is_some() && !route.fits(&self.wanted, &self.state, now) {
             self.abandon("something else is to be ordered now", OrderFate::Unknown)
@@ -54,7 +54,7 @@ impl<P: Ports> Work<'_, '_, P> {
                     return Ok(());
                 }
                 Ended::Died(failing) if fresh || !failing.identifiers.is_empty() => {
-                    return Err(Halt::Failed(failing));
+                    return Err(Stop::Failed(failing));
                 }
                 // Each would cost a certificate: another is for the next attempt.
                 Ended::Unusable(problem) if fresh => return Err(problem.into()),
@@ -64,7 +64,7 @@ impl<P: Ports> Work<'_, '_, P> {
         Err(last.into())
     }
 
-    async fn pursue(&mut self, order: &mut OrderOf<P>) -> Result<Ended, Halt> {
+    async fn pursue(&mut self, order: &mut OrderOf<P>) -> Result<Ended, Stop> {
         for _ in 0..TURNS {
             match order.status() {
                 OrderStatus::Pending => self.validate(order).await?,
@@ -96,7 +96,7 @@ impl<P: Ports> Work<'_, '_, P> {
     }
 
     /// Takes up the order under way, or `None` when there is none any more.
-    async fn resume<A: Account>(&mut self, account: &A) -> Result<Option<A::Order>, Halt> {
+    async fn resume<A: Account>(&mut self, account: &A) -> Result<Option<A::Order>, Stop> {
         let Some(record) = &self.state.order else {
             return Ok(None);
         };
@@ -123,7 +123,7 @@ impl<P: Ports> Work<'_, '_, P> {
     }
 
     /// Whether CAA records surely forbid the rehearsal's authority, which says nothing about the one that is rehearsed for.
-    async fn may_not_rehearse(&mut self, route: &OrderRoute<'_>) -> Result<bool, Halt> {
+    async fn may_not_rehearse(&mut self, route: &OrderRoute<'_>) -> Result<bool, Stop> {
         let names = order_names::names_now(&self.wanted, &self.state, self.cycle.clock.now());
         let Some(why) = self.caa_against(route.authority, &names).await? else {
             return Ok(false);

@@ -2,14 +2,14 @@
 
 use crate::life::order::validation::not_asked_for;
 use crate::life::work::Work;
-use crate::pass::halt::Halt;
+use crate::pass::stop::Stop;
 use crate::ports::Ports;
 use crate::ports::store::{self, Store};
 
 impl<P: Ports> Work<'_, '_, P> {
     /// Deletes what the record says is left over: tokens nobody asks for any more, keys that have
     /// served, old vault entries.
-    pub(crate) async fn sweep(&mut self) -> Result<(), Halt> {
+    pub(crate) async fn sweep(&mut self) -> Result<(), Stop> {
         let now = self.cycle.clock.now();
         if self.state.leftovers.is_empty(now) {
             return Ok(());

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::life::order::poll::OrderOf;
 use crate::life::order::validation::{Challenge, names_of};
 use crate::life::work::Work;
-use crate::pass::halt::Halt;
+use crate::pass::stop::Stop;
 use crate::ports::Ports;
 use crate::ports::authority::{AuthorizationStatus, Order, OrderStatus};
 use crate::values::names::DnsName;
@@ -16,7 +16,7 @@ use crate::values::problem_types::ProblemType;
 impl<P: Ports> Work<'_, '_, P> {
     /// Prepares all challenges, looks at them as the authority will, answers them, waits for the
     /// outcome.
-    pub(super) async fn validate(&mut self, order: &mut OrderOf<P>) -> Result<(), Halt> {
+    pub(super) async fn validate(&mut self, order: &mut OrderOf<P>) -> Result<(), Stop> {
         self.time_for("validating", LEAST, LEAST)?;
         let challenges = self.challenges(order).await?;
         if !challenges.is_empty() {
@@ -38,7 +38,7 @@ impl<P: Ports> Work<'_, '_, P> {
     }
 
     /// Returns what the authority wants to see before it issues.
-    async fn challenges(&self, order: &mut OrderOf<P>) -> Result<Vec<Challenge>, Halt> {
+    async fn challenges(&self, order: &mut OrderOf<P>) -> Result<Vec<Challenge>, Stop> {
         let mut challenges = Vec::new();
         for authorization in self.within_time(order.authorizations(false)).await? {
             if authorization.status != AuthorizationStatus::Pending {

@@ -13,7 +13,7 @@ use crate::life::deploy::by_arn::placing::{ProofOutcome, Switch, Switched, placi
 use crate::life::deploy::by_arn::prove::{ToProve, Verdict};
 use crate::life::work::Work;
 use crate::pass::contention::MayNot;
-use crate::pass::halt::Halt;
+use crate::pass::stop::Stop;
 use crate::ports::Ports;
 use crate::ports::load_balancer::{Holding, Listener, LoadBalancer};
 use crate::records::deployment::Standby;
@@ -30,7 +30,7 @@ impl<P: Ports> Work<'_, '_, P> {
         at: &ListenerArn,
         placement: Placement,
         arrived: &Arrived<'_>,
-    ) -> Result<ProofOutcome, Halt> {
+    ) -> Result<ProofOutcome, Stop> {
         self.time_for("switching a listener", LEAST_TO_SWITCH, LEAST_TO_SWITCH)?;
         let (listener, before) = self.look_at(at).await?;
         self.note_found(at, &before, &arrived.arn);
@@ -62,10 +62,10 @@ impl<P: Ports> Work<'_, '_, P> {
     }
 
     /// Reads a listener and what it holds.
-    async fn look_at(&self, at: &ListenerArn) -> Result<(Listener, Holding), Halt> {
+    async fn look_at(&self, at: &ListenerArn) -> Result<(Listener, Holding), Stop> {
         let balancer = self.cycle.ports.load_balancer(at.region());
         let failed =
-            |error: ServiceError| Halt::from(error.problem(ProblemType::LoadBalancer, at.as_str()));
+            |error: ServiceError| Stop::from(error.problem(ProblemType::LoadBalancer, at.as_str()));
         let found = balancer.listener(at).await.map_err(failed)?;
         let listener = found.ok_or_else(|| listener_gone(at))?;
         if listener.protocol != "HTTPS" {
@@ -103,7 +103,7 @@ impl<P: Ports> Work<'_, '_, P> {
         at: &ListenerArn,
         before: &Holding,
         arrived: &Arrived<'_>,
-    ) -> Result<(), Halt> {
+    ) -> Result<(), Stop> {
         let ours = &arrived.arn;
         if !before.has(ours.as_str())
             && let Some(problem) = self.serves_nobody()
@@ -123,7 +123,7 @@ impl<P: Ports> Work<'_, '_, P> {
         placement: Placement,
         arrived: &'s Arrived<'s>,
         (listener, before): (Listener, Holding),
-    ) -> Result<Switch<'s>, Halt> {
+    ) -> Result<Switch<'s>, Stop> {
         let (now, ours, leaf) = (
             self.cycle.clock.now(),
             arrived.arn.clone(),
@@ -172,7 +172,7 @@ impl<P: Ports> Work<'_, '_, P> {
 
     /// A default that another document holds, or that must stay, does not give way: ours stands
     /// beside it.
-    async fn heed_the_holder(&self, switch: &mut Switch<'_>) -> Result<(), Halt> {
+    async fn heed_the_holder(&self, switch: &mut Switch<'_>) -> Result<(), Stop> {
         let Some(default) = &switch.before.default else {
             return Ok(());
         };
@@ -192,7 +192,7 @@ impl<P: Ports> Work<'_, '_, P> {
     }
 
     /// Writes down what is about to be taken off, so that it can come back even after a stop.
-    async fn set_aside(&mut self, switch: &Switch<'_>) -> Result<(), Halt> {
+    async fn set_aside(&mut self, switch: &Switch<'_>) -> Result<(), Stop> {
         let ours = switch.arrived.arn.as_str();
         let (at, before) = (switch.at.as_str(), &switch.before);
         let record = self.state.target_mut(TargetKind::Listener, at);
@@ -214,7 +214,7 @@ impl<P: Ports> Work<'_, '_, P> {
     }
 
     /// Puts ours in its place; returns what the listener holds then.
-    async fn establish(&self, switch: &Switch<'_>) -> Result<Holding, Halt> {
+    async fn establish(&self, switch: &Switch<'_>) -> Result<Holding, Stop> {
         for change in &switch.changes {
             self.apply(switch.at, change).await?;
         }
@@ -231,7 +231,7 @@ impl<P: Ports> Work<'_, '_, P> {
         &mut self,
         switch: &mut Switch<'_>,
         held: &Holding,
-    ) -> Result<BTreeSet<String>, Halt> {
+    ) -> Result<BTreeSet<String>, Stop> {
         let mut stuck = BTreeSet::new();
         for removal in listener::clear(held, &switch.placing.wish()) {
             match (self.apply(switch.at, &removal).await?, removal) {

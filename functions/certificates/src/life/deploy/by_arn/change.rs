@@ -6,8 +6,8 @@ use tokio::time::Instant;
 
 use crate::life::deploy::by_arn::placing::Placing;
 use crate::life::work::Work;
-use crate::pass::halt::Halt;
 use crate::pass::patience::{Looked, Pauses, poll_until};
+use crate::pass::stop::Stop;
 use crate::ports::Ports;
 use crate::ports::load_balancer::{AttachError, Holding, LoadBalancer};
 use crate::rules::listener::{self, Change};
@@ -24,7 +24,7 @@ pub(super) enum Applied {
 
 impl<P: Ports> Work<'_, '_, P> {
     /// Makes one change of a listener.
-    pub(super) async fn apply(&self, arn: &ListenerArn, change: &Change) -> Result<Applied, Halt> {
+    pub(super) async fn apply(&self, arn: &ListenerArn, change: &Change) -> Result<Applied, Stop> {
         let balancer = self.cycle.ports.load_balancer(arn.region());
         let certificate = match change {
             Change::Remove(certificate) => {
@@ -69,7 +69,7 @@ impl<P: Ports> Work<'_, '_, P> {
         &self,
         arn: &ListenerArn,
         placing: &Placing,
-    ) -> Result<Holding, Halt> {
+    ) -> Result<Holding, Stop> {
         let balancer = self.cycle.ports.load_balancer(arn.region());
         let patience = self.time_for("waiting for the listener", LEAST, BECOMES_LISTED)?;
         let until = Instant::now() + patience;
@@ -84,7 +84,7 @@ impl<P: Ports> Work<'_, '_, P> {
         });
         let listed = listed.await;
         let held = listed.map_err(|error: ServiceError| {
-            Halt::from(error.problem(ProblemType::LoadBalancer, arn.as_str()))
+            Stop::from(error.problem(ProblemType::LoadBalancer, arn.as_str()))
         })?;
         held.ok_or_else(|| {
             let detail = format!(
@@ -100,7 +100,7 @@ impl<P: Ports> Work<'_, '_, P> {
     pub(super) async fn until_known<T>(
         &self,
         call: impl AsyncFn() -> Result<T, AttachError>,
-    ) -> Result<Result<T, AttachError>, Halt> {
+    ) -> Result<Result<T, AttachError>, Stop> {
         let patience = self.time_for("attaching", LEAST, BECOMES_KNOWN)?;
         let until = Instant::now() + patience;
         let attempts = poll_until(until, Pauses::of(PAUSE), async || match call().await {

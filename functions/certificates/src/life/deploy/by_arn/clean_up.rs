@@ -9,7 +9,7 @@ use crate::contract::target::Target;
 use crate::life::deploy::deployment::may_delete;
 use crate::life::work::Work;
 use crate::pass::context::Cycle;
-use crate::pass::halt::Halt;
+use crate::pass::stop::Stop;
 use crate::ports::Ports;
 use crate::ports::certificate_manager::{CertificateManager, Deletion};
 use crate::ports::load_balancer::LoadBalancer;
@@ -87,7 +87,7 @@ impl<P: Ports> Work<'_, '_, P> {
 
     /// Takes ours off the listeners that the document does not name any more, and lets go of what stands in regions without
     /// targets. One listener that cannot be dealt with stops no other.
-    pub(crate) async fn take_off_by_arn(&mut self) -> Result<(), Halt> {
+    pub(crate) async fn take_off_by_arn(&mut self) -> Result<(), Stop> {
         for id in stray_targets(&self.in_force, &self.state, &self.cycle.home) {
             let Ok(listener) = id.parse::<ListenerArn>() else {
                 // An import nobody asks for any more is dealt with below, by region.
@@ -130,7 +130,7 @@ impl<P: Ports> Work<'_, '_, P> {
     }
 
     /// Lets go of what stands in a region.
-    async fn leave_region(&mut self, region: &str, now: OffsetDateTime) -> Result<(), Halt> {
+    async fn leave_region(&mut self, region: &str, now: OffsetDateTime) -> Result<(), Stop> {
         let import = self.state.imports.get(region);
         if import.is_some_and(|import| import.importing.is_some()) {
             self.gather(region, None, None).await?;
@@ -193,7 +193,7 @@ impl<P: Ports> Work<'_, '_, P> {
     }
 
     /// Notes since when no target of ours holds a superseded certificate, and forgets that of one that came back.
-    pub(super) async fn mark_detached(&mut self, region: &str) -> Result<(), Halt> {
+    pub(super) async fn mark_detached(&mut self, region: &str) -> Result<(), Stop> {
         let import = self.state.imports.get(region);
         let superseded: Vec<String> = import
             .into_iter()

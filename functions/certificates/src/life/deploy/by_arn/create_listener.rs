@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use crate::contract::target::{ListenerAt, NewListener};
 use crate::life::work::Work;
-use crate::pass::halt::Halt;
+use crate::pass::stop::Stop;
 use crate::ports::Ports;
 use crate::ports::load_balancer::{AttachError, LoadBalancer};
 use crate::rules::listener::not_made;
@@ -19,7 +19,7 @@ impl<P: Ports> Work<'_, '_, P> {
         &mut self,
         at: &ListenerAt,
         ours: &CertificateArn,
-    ) -> Result<(ListenerArn, bool), Halt> {
+    ) -> Result<(ListenerArn, bool), Stop> {
         let new = match at {
             ListenerAt::Arn(arn) => return Ok((arn.clone(), false)),
             ListenerAt::Port(new) => new,
@@ -48,7 +48,7 @@ impl<P: Ports> Work<'_, '_, P> {
         self.state.listeners.retain(|key, _| named.contains(key));
     }
 
-    async fn on_port(&self, new: &NewListener) -> Result<Option<ListenerArn>, Halt> {
+    async fn on_port(&self, new: &NewListener) -> Result<Option<ListenerArn>, Stop> {
         let balancer = self.cycle.ports.load_balancer(new.load_balancer.region());
         let found = balancer.on_port(&new.load_balancer, new.port).await;
         found.map_err(|error| not_made(new, &error).into())
@@ -58,7 +58,7 @@ impl<P: Ports> Work<'_, '_, P> {
         &mut self,
         new: &NewListener,
         ours: &CertificateArn,
-    ) -> Result<ListenerArn, Halt> {
+    ) -> Result<ListenerArn, Stop> {
         let tags = BTreeMap::from(self.cycle.own_tags(&self.wanted.name));
         let balancer = self.cycle.ports.load_balancer(new.load_balancer.region());
         let made = self

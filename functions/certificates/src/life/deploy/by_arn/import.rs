@@ -10,8 +10,8 @@ use time::OffsetDateTime;
 
 use crate::life::deploy::issued::Issued;
 use crate::life::work::Work;
-use crate::pass::halt::Halt;
 use crate::pass::patience::within;
+use crate::pass::stop::Stop;
 use crate::ports::Ports;
 use crate::ports::certificate_manager::{CertificateManager, Listed, Material};
 use crate::records::deployment::{Import, Importing, Superseded, Untagged};
@@ -86,7 +86,7 @@ impl<P: Ports> Work<'_, '_, P> {
         &mut self,
         region: &Region<'_>,
         issued: &Issued,
-    ) -> Result<(CertificateArn, Imported), Halt> {
+    ) -> Result<(CertificateArn, Imported), Stop> {
         let recorded = self.state.imports.get(region.name);
         let recorded = recorded.and_then(|import| import.serial.clone());
         let mut gathered = false;
@@ -130,7 +130,7 @@ impl<P: Ports> Work<'_, '_, P> {
         arn: &CertificateArn,
         issued: &Issued,
         recorded: Option<&str>,
-    ) -> Result<Over, Halt> {
+    ) -> Result<Over, Stop> {
         let serial = &issued.leaf().serial;
         let record = self.state.imports.get(region.name);
         let held = record.and_then(|import| import.serial.clone());
@@ -185,7 +185,7 @@ impl<P: Ports> Work<'_, '_, P> {
         &mut self,
         region: &str,
         issued: &Issued,
-    ) -> Result<Option<(CertificateArn, Imported)>, Halt> {
+    ) -> Result<Option<(CertificateArn, Imported)>, Stop> {
         let record = self.state.imports.get(region).cloned().unwrap_or_default();
         let recorded = record.serial.as_deref();
         for Superseded { arn, .. } in record.superseded {
@@ -288,7 +288,7 @@ impl<P: Ports> Work<'_, '_, P> {
 
     /// Counts an import before it is made, since the certificate manager has a yearly quota. In place of one that is about to end or
     /// that the authority wanted replaced at once it is made in any case: whether an import over another counts is not documented.
-    async fn count_import(&self, region: &str, urgent: bool) -> Result<(), Halt> {
+    async fn count_import(&self, region: &str, urgent: bool) -> Result<(), Stop> {
         match self.cycle.ledgers.reserve_import(region, urgent).await? {
             Ok(()) => Ok(()),
             Err(blocked) => Err(blocked.problem().into()),
@@ -332,10 +332,10 @@ impl<P: Ports> Work<'_, '_, P> {
         region: &str,
         arn: &CertificateArn,
         serial: &str,
-    ) -> Result<UnderArn, Halt> {
+    ) -> Result<UnderArn, Stop> {
         let manager = self.cycle.ports.certificate_manager(region);
         let failed = |error: ServiceError| {
-            Halt::from(error.problem(ProblemType::CertificateManager, arn.as_str()))
+            Stop::from(error.problem(ProblemType::CertificateManager, arn.as_str()))
         };
         let Some(described) = manager.describe(arn).await.map_err(failed)? else {
             return Ok(UnderArn::Gone);
@@ -371,7 +371,7 @@ impl<P: Ports> Work<'_, '_, P> {
         arn: &CertificateArn,
         old: &Leaf,
         issued: &Issued,
-    ) -> Result<Option<String>, Halt> {
+    ) -> Result<Option<String>, Stop> {
         if let Err(why) = may_reimport(old, issued.leaf()) {
             return Ok(Some(why));
         }
@@ -420,7 +420,7 @@ impl<P: Ports> Work<'_, '_, P> {
         region: &str,
         leaf: &Leaf,
         listed_since: Option<OffsetDateTime>,
-    ) -> Result<(), Halt> {
+    ) -> Result<(), Stop> {
         self.gather(region, Some(leaf), listed_since).await
     }
 
@@ -430,7 +430,7 @@ impl<P: Ports> Work<'_, '_, P> {
         region: &str,
         leaf: Option<&Leaf>,
         listed_since: Option<OffsetDateTime>,
-    ) -> Result<(), Halt> {
+    ) -> Result<(), Stop> {
         let since = listed_since.or_else(|| {
             let import = self.state.imports.get(region)?;
             import.importing.as_ref().map(|intent| intent.at)
@@ -452,7 +452,7 @@ impl<P: Ports> Work<'_, '_, P> {
         listing: &[Listed],
         region: &str,
         leaf: Option<&Leaf>,
-    ) -> Result<Vec<Stray>, Halt> {
+    ) -> Result<Vec<Stray>, Stop> {
         let serial = leaf.map_or("", |leaf| leaf.serial.as_str());
         let record = self.state.imports.get(region).cloned().unwrap_or_default();
         let manager = self.cycle.ports.certificate_manager(region);
@@ -492,7 +492,7 @@ impl<P: Ports> Work<'_, '_, P> {
     }
 
     /// Returns the names that a lost certificate of ours may have.
-    async fn names_to_look_for(&self, record: &Import) -> Result<BTreeSet<String>, Halt> {
+    async fn names_to_look_for(&self, record: &Import) -> Result<BTreeSet<String>, Stop> {
         // What was being imported when a pass was stopped may have had other names than are wanted
         // now.
         let intended = match &record.importing {
@@ -532,7 +532,7 @@ impl<P: Ports> Work<'_, '_, P> {
         region: &str,
         issued: &Issued,
         urgent: bool,
-    ) -> Result<CertificateArn, Halt> {
+    ) -> Result<CertificateArn, Stop> {
         let serial = issued.leaf().serial.clone();
         let material = material(issued)?;
         let left = self.time_for("importing", LEAST, LONGEST)?;
@@ -593,13 +593,13 @@ impl<P: Ports> Work<'_, '_, P> {
         region: &str,
         arn: &CertificateArn,
         serial: &str,
-    ) -> Result<bool, Halt> {
+    ) -> Result<bool, Stop> {
         let Some(issued) = self.issued(serial).await? else {
             return Ok(false);
         };
         let manager = self.cycle.ports.certificate_manager(region);
         let failed =
-            |error: ServiceError| Halt::from(error.problem(ProblemType::Import, arn.as_str()));
+            |error: ServiceError| Stop::from(error.problem(ProblemType::Import, arn.as_str()));
         let tags = manager.tags(arn).await.map_err(failed)?.unwrap_or_default();
         if !self.cycle.is_ours(&tags, &self.wanted.name) {
             return Ok(false);
@@ -617,7 +617,7 @@ impl<P: Ports> Work<'_, '_, P> {
 }
 
 /// Returns what the certificate manager is given of an issued certificate.
-fn material(issued: &Issued) -> Result<Material<'_>, Halt> {
+fn material(issued: &Issued) -> Result<Material<'_>, Stop> {
     let private_key = issued.private_key()?;
     Ok(Material {
         certificate: issued.chain.leaf_pem(),
@@ -626,14 +626,14 @@ fn material(issued: &Issued) -> Result<Material<'_>, Halt> {
     })
 }
 
-fn not_gathered(region: &str, error: &ServiceError) -> Halt {
+fn not_gathered(region: &str, error: &ServiceError) -> Stop {
     let about = format!("looking for a lost ARN in {region}");
     error
         .problem(ProblemType::CertificateManager, &about)
         .into()
 }
 
-fn arn_would_change(arn: &CertificateArn, why: &str) -> Halt {
+fn arn_would_change(arn: &CertificateArn, why: &str) -> Stop {
     let detail = format!(
         "{arn} cannot take the new certificate ({why}) and others hold this ARN; what stands there stays: undo the change, or take the \
          certificateManager target out of the document and point its holders at the new ARN"

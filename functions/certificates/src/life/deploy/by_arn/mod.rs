@@ -23,7 +23,7 @@ use crate::life::deploy::by_arn::needed::has_a_place_still;
 use crate::life::deploy::by_arn::placing::ProofOutcome;
 use crate::life::deploy::issued::{Brought, Issued};
 use crate::life::work::Work;
-use crate::pass::halt::Halt;
+use crate::pass::stop::Stop;
 use crate::ports::Ports;
 use crate::ports::certificate_manager::CertificateManager;
 use crate::records::certificate::Held;
@@ -47,7 +47,7 @@ enum InRegion<'i> {
 
 impl<P: Ports> Work<'_, '_, P> {
     /// Brings a certificate to all regions in which it has a place, and to its places there.
-    pub(crate) async fn bring_by_arn(&mut self, issued: &Issued) -> Result<Brought, Halt> {
+    pub(crate) async fn bring_by_arn(&mut self, issued: &Issued) -> Result<Brought, Stop> {
         for region in regions(&self.in_force, &self.cycle.home) {
             if let Brought::Adopted = self.bring_to_region(&region, issued).await? {
                 return Ok(Brought::Adopted);
@@ -56,7 +56,7 @@ impl<P: Ports> Work<'_, '_, P> {
         Ok(Brought::Done)
     }
 
-    async fn bring_to_region(&mut self, region: &str, issued: &Issued) -> Result<Brought, Halt> {
+    async fn bring_to_region(&mut self, region: &str, issued: &Issued) -> Result<Brought, Stop> {
         let home = &self.cycle.home;
         let targets = self.in_force.targets.iter();
         let targets: Vec<Target> = targets
@@ -110,7 +110,7 @@ impl<P: Ports> Work<'_, '_, P> {
         region: &str,
         targets: &[Target],
         issued: &'i Issued,
-    ) -> Result<InRegion<'i>, Halt> {
+    ) -> Result<InRegion<'i>, Stop> {
         let found = Region {
             name: region,
             is_followed_by_others: targets.iter().any(Target::is_followed_by_others),
@@ -130,11 +130,11 @@ impl<P: Ports> Work<'_, '_, P> {
                 self.deployed.changed |= how != Imported::Before;
                 Ok(InRegion::Arrived(Arrived { arn, how, issued }))
             }
-            Err(Halt::Failed(failing)) => {
+            Err(Stop::Failed(failing)) => {
                 self.note_not_imported(targets, failing.problem);
                 Ok(InRegion::Failed)
             }
-            Err(halt) => Err(halt),
+            Err(stop) => Err(stop),
         }
     }
 
@@ -195,7 +195,7 @@ impl<P: Ports> Work<'_, '_, P> {
         at: &ListenerAt,
         placement: Placement,
         arrived: &Arrived<'_>,
-    ) -> Result<ProofOutcome, Halt> {
+    ) -> Result<ProofOutcome, Stop> {
         let (listener, made) = self.listener_at(at, &arrived.arn).await?;
         let placed = self.place_on(&listener, placement, arrived).await;
         let record = (self.state).target_mut(TargetKind::Listener, listener.as_str());
@@ -210,10 +210,10 @@ impl<P: Ports> Work<'_, '_, P> {
     fn note_failure(
         &mut self,
         target: &Target,
-        placed: Result<ProofOutcome, Halt>,
-    ) -> Result<ProofOutcome, Halt> {
+        placed: Result<ProofOutcome, Stop>,
+    ) -> Result<ProofOutcome, Stop> {
         let problem = match placed {
-            Err(Halt::Failed(failing)) => failing.problem,
+            Err(Stop::Failed(failing)) => failing.problem,
             placed => return placed,
         };
         let id = target.id(&self.state, &self.cycle.home);
@@ -232,7 +232,7 @@ impl<P: Ports> Work<'_, '_, P> {
     pub(crate) async fn in_certificate_managers(
         &self,
         serial: &str,
-    ) -> Result<Option<Issued>, Halt> {
+    ) -> Result<Option<Issued>, Stop> {
         for (region, import) in &self.state.imports {
             if import.serial.as_deref() != Some(serial) {
                 continue;
@@ -257,7 +257,7 @@ impl<P: Ports> Work<'_, '_, P> {
         region: &str,
         arn: &CertificateArn,
         leaf: Leaf,
-    ) -> Result<(), Halt> {
+    ) -> Result<(), Stop> {
         let Some(before) = self.state.certificate.clone() else {
             return Ok(());
         };
@@ -331,7 +331,7 @@ impl<P: Ports> Work<'_, '_, P> {
         region: &str,
         arn: &CertificateArn,
         targets: &[Target],
-    ) -> Result<(), Halt> {
+    ) -> Result<(), Stop> {
         let import = self.state.imports.get(region);
         let Some(before) = import.and_then(|import| import.replaced.clone()) else {
             return Ok(());

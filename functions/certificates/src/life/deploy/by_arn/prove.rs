@@ -9,8 +9,8 @@ use crate::contract::report::TargetKind;
 use crate::contract::settings::CheckMode;
 use crate::life::deploy::issued::Issued;
 use crate::life::work::Work;
-use crate::pass::halt::Halt;
 use crate::pass::patience::{Looked, Pauses, poll_until};
+use crate::pass::stop::Stop;
 use crate::ports::Ports;
 use crate::ports::load_balancer::Listener;
 use crate::ports::probe::{Proven, Question};
@@ -38,7 +38,7 @@ pub(super) struct ToProve<'l> {
 
 impl<P: Ports> Work<'_, '_, P> {
     /// Looks at what the listener serves, when something was changed or the daily look is due.
-    pub(super) async fn prove(&mut self, asked: &ToProve<'_>) -> Result<Verdict, Halt> {
+    pub(super) async fn prove(&mut self, asked: &ToProve<'_>) -> Result<Verdict, Stop> {
         let settings = &self.cycle.settings.proof;
         let now = self.cycle.clock.now();
         let Some(held) = self.state.certificate.clone() else {

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use crate::contract::report::{TargetKind, TargetState};
 use crate::life::deploy::by_arn::placing::{Previously, Switch};
 use crate::life::work::Work;
-use crate::pass::halt::Halt;
+use crate::pass::stop::Stop;
 use crate::ports::Ports;
 use crate::ports::load_balancer::{Holding, LoadBalancer};
 use crate::records::deployment::Standby;
@@ -22,7 +22,7 @@ impl<P: Ports> Work<'_, '_, P> {
         switch: &Switch<'_>,
         previously: Previously,
         why: String,
-    ) -> Result<(), Halt> {
+    ) -> Result<(), Stop> {
         let (arn, ours) = (switch.at, &switch.arrived.arn);
         let serial = switch.leaf().serial.clone();
         let ends_soon = self.those_that_end_soon(arn).await;
@@ -98,7 +98,7 @@ impl<P: Ports> Work<'_, '_, P> {
         &mut self,
         arn: &ListenerArn,
         ours: &[String],
-    ) -> Result<(), Halt> {
+    ) -> Result<(), Stop> {
         let region = arn.region();
         let record = self.state.target_mut(TargetKind::Listener, arn.as_str());
         record.standby.list.retain(|stood| !ours.contains(stood));
@@ -120,10 +120,10 @@ impl<P: Ports> Work<'_, '_, P> {
         &mut self,
         arn: &ListenerArn,
         ours: &CertificateArn,
-    ) -> Result<Holding, Halt> {
+    ) -> Result<Holding, Stop> {
         let balancer = self.cycle.ports.load_balancer(arn.region());
         let failed = |error: ServiceError| {
-            Halt::from(error.problem(ProblemType::LoadBalancer, arn.as_str()))
+            Stop::from(error.problem(ProblemType::LoadBalancer, arn.as_str()))
         };
         let mut held = balancer.certificates(arn).await.map_err(failed)?;
         let record = self.state.target_mut(TargetKind::Listener, arn.as_str());

@@ -8,8 +8,8 @@ use time::OffsetDateTime;
 use crate::challenge::{OBJECT_PREFIX, Token};
 use crate::contract::settings::CheckMode;
 use crate::life::work::Work;
-use crate::pass::halt::{Failing, Halt};
 use crate::pass::preflight;
+use crate::pass::stop::{Failing, Stop};
 use crate::ports::Ports;
 use crate::ports::authority::Authorization;
 use crate::ports::probe::Fetched;
@@ -62,7 +62,7 @@ struct Met<'f> {
 }
 
 impl<P: Ports> Work<'_, '_, P> {
-    pub(super) async fn put_files(&self, files: &[&File]) -> Result<(), Halt> {
+    pub(super) async fn put_files(&self, files: &[&File]) -> Result<(), Stop> {
         let store = self.cycle.ports.store();
         let puts = files.iter().map(|file| async move {
             let body = file.key_authorization.clone().into_bytes();
@@ -75,7 +75,7 @@ impl<P: Ports> Work<'_, '_, P> {
     }
 
     /// Rule 9: no challenge is answered before our own fetch of it succeeded.
-    pub(super) async fn fetch_files(&mut self, files: &[&File]) -> Result<(), Halt> {
+    pub(super) async fn fetch_files(&mut self, files: &[&File]) -> Result<(), Stop> {
         if self.cycle.settings.self_check.mode == CheckMode::Off {
             return Ok(());
         }
@@ -118,7 +118,7 @@ impl<P: Ports> Work<'_, '_, P> {
     }
 
     /// Stops where nobody answered, once: the order, or a name that was left out of one for it.
-    fn not_reached(&mut self, unreachable: &[(&DnsName, String)]) -> Result<(), Halt> {
+    fn not_reached(&mut self, unreachable: &[(&DnsName, String)]) -> Result<(), Stop> {
         let detail = format!(
             "our own fetch of the challenge could not connect on port 80: {}",
             listed(unreachable)
@@ -146,7 +146,7 @@ impl<P: Ports> Work<'_, '_, P> {
         kind: ProblemType,
         detail: String,
         met: &[(&DnsName, String)],
-    ) -> Result<(), Halt> {
+    ) -> Result<(), Stop> {
         let problem = Problem::ours(kind, detail);
         if self.cycle.settings.self_check.mode != CheckMode::Require {
             self.note("self-check", problem.detail);
@@ -157,7 +157,7 @@ impl<P: Ports> Work<'_, '_, P> {
             problem: Problem::ours(kind, why.clone()),
             not_before: None,
         };
-        Err(Halt::Failed(Failing {
+        Err(Stop::Failed(Failing {
             failed_names: met.iter().map(failed_name).collect(),
             ..Failing::from(problem)
         }))

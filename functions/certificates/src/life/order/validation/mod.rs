@@ -11,7 +11,7 @@ use time::OffsetDateTime;
 
 use crate::life::order::validation::http_01::File;
 use crate::life::work::Work;
-use crate::pass::halt::Halt;
+use crate::pass::stop::Stop;
 use crate::ports::Ports;
 use crate::ports::authority::Authorization;
 use crate::records::state::{AskedFor, Leftovers};
@@ -39,7 +39,7 @@ impl Challenge {
 
 impl<P: Ports> Work<'_, '_, P> {
     /// Prepares what the authority is to see. What is left of it is known before it is there.
-    pub(super) async fn prepare(&mut self, challenges: &[Challenge]) -> Result<(), Halt> {
+    pub(super) async fn prepare(&mut self, challenges: &[Challenge]) -> Result<(), Stop> {
         for challenge in challenges {
             match challenge {
                 Challenge::Http01(file) => file.remember(&mut self.state.leftovers),
@@ -51,7 +51,7 @@ impl<P: Ports> Work<'_, '_, P> {
     }
 
     /// Looks whether the authority would see what was prepared (rule 9).
-    pub(super) async fn see_for_ourselves(&mut self, challenges: &[Challenge]) -> Result<(), Halt> {
+    pub(super) async fn see_for_ourselves(&mut self, challenges: &[Challenge]) -> Result<(), Stop> {
         self.fetch_files(&files(challenges)).await
     }
 }

@@ -10,7 +10,7 @@ use crate::values::problem_types::ProblemType;
 
 /// Why the work on a certificate stops for this pass.
 #[derive(Debug)]
-pub enum Halt {
+pub enum Stop {
     /// Something went wrong: it is remembered and reported.
     Failed(Failing),
     /// Nothing went wrong, but it cannot go on before this instant.
@@ -67,25 +67,25 @@ impl From<Refusal> for Failing {
     }
 }
 
-impl From<Problem> for Halt {
+impl From<Problem> for Stop {
     fn from(problem: Problem) -> Self {
         Self::Failed(problem.into())
     }
 }
 
-impl From<Refusal> for Halt {
+impl From<Refusal> for Stop {
     fn from(refusal: Refusal) -> Self {
         Self::Failed(refusal.into())
     }
 }
 
-impl From<StoreError> for Halt {
+impl From<StoreError> for Stop {
     fn from(error: StoreError) -> Self {
         Self::from(store_problem(&error))
     }
 }
 
-impl From<Blocked> for Halt {
+impl From<Blocked> for Stop {
     fn from(blocked: Blocked) -> Self {
         Self::Waiting {
             problem: Some(blocked.problem()),
