@@ -7,6 +7,7 @@ use time::format_description::well_known::Rfc3339;
 
 use crate::check::Check;
 use crate::cli;
+use crate::cli_error::{CliError, Ends};
 use crate::document;
 use crate::fates::{Revocation, of_removal, of_rollback};
 use crate::function::{Function, read};
@@ -15,10 +16,9 @@ use crate::plan::Forecast;
 use crate::report::Report;
 use crate::status::inventory;
 use crate::terminal::{Screen, Spinner, confirm, say, tell};
-use crate::trouble::{Ends, Trouble};
 use crate::words::parsed;
 
-fn names_of(all: &[String]) -> Result<(), Trouble> {
+fn names_of(all: &[String]) -> Result<(), CliError> {
     all.iter().try_for_each(|name| parsed(name).map(drop))
 }
 
@@ -42,7 +42,7 @@ impl Asking {
         here: &Installation,
         screen: Screen,
         as_json: bool,
-    ) -> Result<Self, Trouble> {
+    ) -> Result<Self, CliError> {
         Ok(Self {
             function: here.function().await?,
             screen,
@@ -51,7 +51,7 @@ impl Asking {
     }
 
     /// Writes a document through the function, and waits for its certificate.
-    pub(crate) async fn issue(&self, asked: &cli::Issue) -> Result<Ends, Trouble> {
+    pub(crate) async fn issue(&self, asked: &cli::Issue) -> Result<Ends, CliError> {
         parsed(&asked.name)?;
         let document = document::given(&asked.name, &asked.document)?;
         if asked.replace && !asked.yes {
@@ -69,7 +69,7 @@ impl Asking {
     }
 
     /// Does what is due.
-    pub(crate) async fn renew(&self, asked: &cli::Renew) -> Result<Ends, Trouble> {
+    pub(crate) async fn renew(&self, asked: &cli::Renew) -> Result<Ends, CliError> {
         names_of(&asked.names)?;
         let mut event = json!({"action": "reconcile"});
         if !asked.all {
@@ -87,7 +87,7 @@ impl Asking {
     }
 
     /// Shows what the next pass would do.
-    pub(crate) async fn plan(&self, asked: &cli::Plan) -> Result<Ends, Trouble> {
+    pub(crate) async fn plan(&self, asked: &cli::Plan) -> Result<Ends, CliError> {
         names_of(&asked.names)?;
         let mut event = json!({"action": "plan"});
         if !asked.names.is_empty() {
@@ -95,7 +95,7 @@ impl Asking {
         }
         if let Some(at) = &asked.at {
             OffsetDateTime::parse(at, &Rfc3339).map_err(|error| {
-                Trouble::refused(format!("--at {at} is no instant of RFC 3339: {error}"))
+                CliError::refused(format!("--at {at} is no instant of RFC 3339: {error}"))
                     .try_next("--at 2026-12-24T18:00:00Z")
             })?;
             event["at"] = json!(at);
@@ -107,7 +107,7 @@ impl Asking {
     }
 
     /// Checks whether authorities could validate the names.
-    pub(crate) async fn check(&self, name: &str) -> Result<Ends, Trouble> {
+    pub(crate) async fn check(&self, name: &str) -> Result<Ends, CliError> {
         parsed(name)?;
         let event = json!({"action": "check", "name": name});
         let answer = self.ask(&event, &format!("checking {name}")).await?;
@@ -117,7 +117,7 @@ impl Asking {
     }
 
     /// Serves the certificate before again.
-    pub(crate) async fn roll_back(&self, asked: &cli::Rollback) -> Result<Ends, Trouble> {
+    pub(crate) async fn roll_back(&self, asked: &cli::Rollback) -> Result<Ends, CliError> {
         parsed(&asked.name)?;
         let serial = asked.serial.as_deref();
         if let Some(standing) = self.standing(&asked.name).await {
@@ -132,7 +132,7 @@ impl Asking {
     }
 
     /// Revokes a certificate.
-    pub(crate) async fn revoke(&self, asked: &cli::Revoke) -> Result<Ends, Trouble> {
+    pub(crate) async fn revoke(&self, asked: &cli::Revoke) -> Result<Ends, CliError> {
         let cli::Revoke {
             name,
             reason,
@@ -164,7 +164,7 @@ impl Asking {
     }
 
     /// Takes a certificate off everywhere.
-    pub(crate) async fn remove(&self, asked: &cli::Remove) -> Result<Ends, Trouble> {
+    pub(crate) async fn remove(&self, asked: &cli::Remove) -> Result<Ends, CliError> {
         let cli::Remove { name, yes } = asked;
         parsed(name)?;
         if let Some(standing) = self.standing(name).await {
@@ -190,10 +190,10 @@ impl Asking {
         drop(spinner);
         match told {
             Ok(told) => told.certificates.into_iter().find(|one| one.name == name),
-            Err(trouble) => {
+            Err(cli_error) => {
                 tell(&format!(
                     "{name}: what is served could not be told: {}",
-                    trouble.what
+                    cli_error.what
                 ));
                 None
             }
@@ -201,7 +201,7 @@ impl Asking {
     }
 
     /// Asks for what answers with a report, and shows that.
-    async fn report(&self, event: &Value, doing: &str) -> Result<Ends, Trouble> {
+    async fn report(&self, event: &Value, doing: &str) -> Result<Ends, CliError> {
         let answer = self.ask(event, doing).await?;
         let report: Report = read(answer.clone())?;
         let now = OffsetDateTime::now_utc();
@@ -209,12 +209,12 @@ impl Asking {
         Ok(report.ends())
     }
 
-    async fn ask(&self, event: &Value, doing: &str) -> Result<Value, Trouble> {
+    async fn ask(&self, event: &Value, doing: &str) -> Result<Value, CliError> {
         let _spinner = Spinner::start(doing);
         self.function.ask(event).await
     }
 
-    fn show(&self, answer: &Value, rendered: impl FnOnce() -> String) -> Result<(), Trouble> {
+    fn show(&self, answer: &Value, rendered: impl FnOnce() -> String) -> Result<(), CliError> {
         match self.as_json {
             true => say(&format!("{answer:#}\n")),
             false => say(&rendered()),

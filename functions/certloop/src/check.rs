@@ -4,8 +4,8 @@ use certificates::rules::remedy;
 use certificates::values::problem::Problem;
 use serde::Deserialize;
 
+use crate::cli_error::Ends;
 use crate::terminal::{Ink, Screen};
-use crate::trouble::Ends;
 use crate::words::{cut, detailed};
 
 /// The answer to `check`.

@@ -12,7 +12,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::cli::Options;
-use crate::trouble::Trouble;
+use crate::cli_error::CliError;
 
 /// Where what is asked for is found, once it is asked for.
 #[derive(Debug)]
@@ -48,9 +48,9 @@ struct Stack {
 
 impl Config {
     /// Reads what the working directory has; the stack is asked only when something is missing.
-    pub(crate) fn load(options: Options) -> Result<Self, Trouble> {
+    pub(crate) fn load(options: Options) -> Result<Self, CliError> {
         let directory = env::current_dir()
-            .map_err(|error| Trouble::unknown(format!("the working directory: {error}")))?;
+            .map_err(|error| CliError::unknown(format!("the working directory: {error}")))?;
         let home = env::var_os("XDG_CONFIG_HOME").filter(|value| !value.is_empty());
         let home = home.map(PathBuf::from).or_else(|| {
             let home = env::var_os("HOME").filter(|value| !value.is_empty())?;
@@ -78,7 +78,7 @@ impl Config {
     }
 
     /// Returns the bucket.
-    pub(crate) fn bucket(&self) -> Result<String, Trouble> {
+    pub(crate) fn bucket(&self) -> Result<String, CliError> {
         let named = |bucket: &Option<String>, function: &Option<String>| match (bucket, function) {
             (Some(bucket), _) => Some(Ok(bucket.clone())),
             // Half of one installation and half of another would be written here and followed there.
@@ -92,7 +92,7 @@ impl Config {
     }
 
     /// Returns the name or ARN of the renewing function.
-    pub(crate) fn function(&self) -> Result<String, Trouble> {
+    pub(crate) fn function(&self) -> Result<String, CliError> {
         let named = |function: &Option<String>, bucket: &Option<String>| match (function, bucket) {
             (Some(function), _) => Some(Ok(function.clone())),
             (None, Some(bucket)) => Some(Err(half_named("bucket", bucket, "function"))),
@@ -104,12 +104,11 @@ impl Config {
             .unwrap_or_else(|| {
                 Err(self.missing("function", "--function NAME", "CERTLOOP_FUNCTION"))
             });
-        found.map_err(|trouble| match self.local() {
+        found.map_err(|cli_error| match self.local() {
             // Only what must have the function asks for it all the same.
-            true => trouble,
-            false => {
-                trouble.try_next("--local, which does it in this process with your own credentials")
-            }
+            true => cli_error,
+            false => cli_error
+                .try_next("--local, which does it in this process with your own credentials"),
         })
     }
 
@@ -149,30 +148,30 @@ impl Config {
         self.stack.get_or_init(|| ask_terraform(&self.directory))
     }
 
-    fn missing(&self, what: &str, flag: &str, variable: &str) -> Trouble {
-        let trouble = Trouble::unknown(format!("which {what}? It is named nowhere"))
+    fn missing(&self, what: &str, flag: &str, variable: &str) -> CliError {
+        let cli_error = CliError::unknown(format!("which {what}? It is named nowhere"))
             .try_next(format!("{flag}, or the environment variable {variable}"))
             .try_next(format!(
                 "{what} = \"...\" in {NAME} here, in a directory above, or in ~/.config"
             ))
             .try_next("run it where the Terraform stack of the installation was applied");
         match &self.stack().silent {
-            Some(why) => Trouble {
-                what: format!("{} ({why})", trouble.what),
-                ..trouble
+            Some(why) => CliError {
+                what: format!("{} ({why})", cli_error.what),
+                ..cli_error
             },
-            None => trouble,
+            None => cli_error,
         }
     }
 }
 
-/// Makes the trouble of an installation of which one half is named, and the other is needed.
-fn half_named(what: &str, name: &str, other: &str) -> Trouble {
+/// Makes the error of an installation of which one half is named, and the other is needed.
+fn half_named(what: &str, name: &str, other: &str) -> CliError {
     let (flag, variable) = (
         format!("--{other}"),
         format!("CERTLOOP_{}", other.to_uppercase()),
     );
-    Trouble::unknown(format!(
+    CliError::unknown(format!(
         "which {other}? The {what} {name} is named, and what is found elsewhere may be of another installation"
     ))
     .try_next(format!("{flag} NAME, or the environment variable {variable}"))
@@ -187,7 +186,7 @@ fn region_of(arn: &str) -> Option<String> {
 }
 
 /// Reads the nearest file going up, else the one of the user's own.
-fn read_file(directory: &Path, home: Option<&Path>) -> Result<File, Trouble> {
+fn read_file(directory: &Path, home: Option<&Path>) -> Result<File, CliError> {
     let above = directory.ancestors().map(|above| above.join(NAME));
     for path in above.chain(home.map(|home| home.join(NAME))) {
         if is_anybodys(&path) {
@@ -196,11 +195,11 @@ fn read_file(directory: &Path, home: Option<&Path>) -> Result<File, Trouble> {
         let text = match fs::read_to_string(&path) {
             Ok(text) => text,
             Err(error) if is_absence(&error) => continue,
-            Err(error) => return Err(Trouble::unknown(format!("{}: {error}", path.display()))),
+            Err(error) => return Err(CliError::unknown(format!("{}: {error}", path.display()))),
         };
         return toml::from_str(&text).map_err(|error| {
             let reason = error.to_string();
-            Trouble::unknown(format!("{}: {}", path.display(), reason.trim_end()))
+            CliError::unknown(format!("{}: {}", path.display(), reason.trim_end()))
                 .try_next("understood are bucket, function, profile, region and kms_key_arn")
         });
     }
@@ -330,10 +329,10 @@ mod tests {
         };
         let typed = Config::of(options(Some("typed")), file(), PathBuf::new());
         assert_eq!(typed.bucket().unwrap(), "typed");
-        let trouble = typed.function().unwrap_err().to_string();
+        let cli_error = typed.function().unwrap_err().to_string();
         assert!(
-            trouble.contains("bucket typed") && trouble.contains("--function"),
-            "{trouble}"
+            cli_error.contains("bucket typed") && cli_error.contains("--function"),
+            "{cli_error}"
         );
         let half = Config::of(options(None), file(), PathBuf::new());
         assert_eq!(half.function().unwrap(), "of-the-file");
@@ -344,7 +343,7 @@ mod tests {
     fn what_is_missing_is_said_with_the_ways_to_give_it() {
         let nowhere = tempfile::tempdir().unwrap();
         let config = Config::of(options(None), File::default(), nowhere.path().to_owned());
-        let trouble = config.function().unwrap_err().to_string();
+        let cli_error = config.function().unwrap_err().to_string();
         for way in [
             "--function",
             "CERTLOOP_FUNCTION",
@@ -352,7 +351,7 @@ mod tests {
             "Terraform",
             "--local",
         ] {
-            assert!(trouble.contains(way), "{way} is not in {trouble}");
+            assert!(cli_error.contains(way), "{way} is not in {cli_error}");
         }
     }
 
@@ -365,10 +364,10 @@ mod tests {
         fs::write(above.path().join(NAME), "bucket = \"far\"\n").unwrap();
         assert_eq!(read_file(&below, None).unwrap().bucket.unwrap(), "far");
         fs::write(above.path().join("a").join(NAME), "bukket = \"near\"\n").unwrap();
-        let trouble = read_file(&below, None).unwrap_err().to_string();
+        let cli_error = read_file(&below, None).unwrap_err().to_string();
         assert!(
-            trouble.contains("bukket") && trouble.contains("a/certloop.toml"),
-            "{trouble}"
+            cli_error.contains("bukket") && cli_error.contains("a/certloop.toml"),
+            "{cli_error}"
         );
     }
 

@@ -6,11 +6,11 @@ use std::io::{self, Read};
 use serde_json::{Map, Value, json};
 
 use crate::cli::Document;
+use crate::cli_error::CliError;
 use crate::terminal::{ask, can_ask};
-use crate::trouble::Trouble;
 
 /// Returns the document that the flags or the file give.
-pub(crate) fn given(name: &str, flags: &Document) -> Result<Value, Trouble> {
+pub(crate) fn given(name: &str, flags: &Document) -> Result<Value, CliError> {
     let Some(file) = &flags.file else {
         return composed(name, flags);
     };
@@ -22,12 +22,12 @@ pub(crate) fn given(name: &str, flags: &Document) -> Result<Value, Trouble> {
         }
         false => fs::read_to_string(file),
     };
-    let text = text.map_err(|error| Trouble::unknown(format!("{shown}: {error}")))?;
-    serde_json::from_str(&text).map_err(|error| Trouble::unknown(format!("{shown}: {error}")))
+    let text = text.map_err(|error| CliError::unknown(format!("{shown}: {error}")))?;
+    serde_json::from_str(&text).map_err(|error| CliError::unknown(format!("{shown}: {error}")))
 }
 
 /// Returns the flags with what is missing asked for, where somebody is there.
-pub(crate) fn completed(flags: &Document) -> Result<Document, Trouble> {
+pub(crate) fn completed(flags: &Document) -> Result<Document, CliError> {
     let mut flags = flags.clone();
     if flags.file.is_some() || !can_ask() {
         return Ok(flags);
@@ -41,7 +41,7 @@ pub(crate) fn completed(flags: &Document) -> Result<Document, Trouble> {
     Ok(flags)
 }
 
-fn ask_for(question: &str) -> Result<Vec<String>, Trouble> {
+fn ask_for(question: &str) -> Result<Vec<String>, CliError> {
     let answer = ask(question)?.unwrap_or_default();
     let words = answer
         .split([' ', ',', '\t'])
@@ -50,9 +50,9 @@ fn ask_for(question: &str) -> Result<Vec<String>, Trouble> {
 }
 
 /// Puts the flags together as a document.
-fn composed(name: &str, flags: &Document) -> Result<Value, Trouble> {
+fn composed(name: &str, flags: &Document) -> Result<Value, CliError> {
     let missing = |what: &str, flag: &str| {
-        Trouble::unknown(format!("certificates/{name}.json: {what}")).try_next(flag)
+        CliError::unknown(format!("certificates/{name}.json: {what}")).try_next(flag)
     };
     if flags.domains.is_empty() {
         return Err(missing(
@@ -103,14 +103,14 @@ fn composed(name: &str, flags: &Document) -> Result<Value, Trouble> {
     Ok(Value::Object(document))
 }
 
-fn tags(all: &[String]) -> Result<Value, Trouble> {
+fn tags(all: &[String]) -> Result<Value, CliError> {
     let mut tags = Map::new();
     for tag in all {
         let (key, value) = tag.split_once('=').ok_or_else(|| {
-            Trouble::unknown(format!("--tag {tag}: has no =")).try_next("--tag KEY=VALUE")
+            CliError::unknown(format!("--tag {tag}: has no =")).try_next("--tag KEY=VALUE")
         })?;
         if tags.insert(key.to_owned(), json!(value)).is_some() {
-            return Err(Trouble::unknown(format!(
+            return Err(CliError::unknown(format!(
                 "--tag {tag}: the key is there twice"
             )));
         }
@@ -119,13 +119,13 @@ fn tags(all: &[String]) -> Result<Value, Trouble> {
 }
 
 /// Returns the document with these fields set, each `field=json`; `null` takes a field out. What is no JSON is a text.
-pub(crate) fn changed(document: &Value, set: &[String]) -> Result<Value, Trouble> {
+pub(crate) fn changed(document: &Value, set: &[String]) -> Result<Value, CliError> {
     let mut document = document.clone();
     let fields = document.as_object_mut();
-    let fields = fields.ok_or_else(|| Trouble::refused("the document is no JSON object"))?;
+    let fields = fields.ok_or_else(|| CliError::refused("the document is no JSON object"))?;
     for one in set {
         let (field, text) = one.split_once('=').ok_or_else(|| {
-            Trouble::unknown(format!("--set {one}: has no =")).try_next("--set FIELD=JSON")
+            CliError::unknown(format!("--set {one}: has no =")).try_next("--set FIELD=JSON")
         })?;
         match serde_json::from_str(text).unwrap_or_else(|_| json!(text)) {
             Value::Null => drop(fields.shift_remove(field)),

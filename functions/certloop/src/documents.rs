@@ -18,13 +18,13 @@ use serde_json::{Value, json};
 use similar::TextDiff;
 
 use crate::cli;
+use crate::cli_error::{CliError, Ends};
 use crate::document::{changed, completed, given, written};
 use crate::follow::Following;
 use crate::installation::Installation;
 use crate::losses::{GoneBack, ends_rollbacks, of_edit};
 use crate::status::inventory;
 use crate::terminal::{Ink, Screen, Spinner, can_ask, confirm, say, tell};
-use crate::trouble::{Ends, Trouble};
 use crate::words::{clean, parsed};
 
 /// Asks for a certificate.
@@ -33,7 +33,7 @@ pub(crate) async fn add(
     asked: &cli::Add,
     screen: Screen,
     as_json: bool,
-) -> Result<Ends, Trouble> {
+) -> Result<Ends, CliError> {
     let document = OpenDocument::open(here, &asked.name, screen, as_json).await?;
     let text = document.new_text(asked)?;
     let change = Change {
@@ -51,7 +51,7 @@ pub(crate) async fn edit(
     asked: &cli::Edit,
     screen: Screen,
     as_json: bool,
-) -> Result<Ends, Trouble> {
+) -> Result<Ends, CliError> {
     let document = OpenDocument::open(here, &asked.name, screen, as_json).await?;
     let (after, draft) = match asked.set.as_slice() {
         [] => document.typed_text()?,
@@ -73,7 +73,7 @@ pub(crate) async fn pause(
     paused: bool,
     screen: Screen,
     as_json: bool,
-) -> Result<Ends, Trouble> {
+) -> Result<Ends, CliError> {
     let document = OpenDocument::open(here, name, screen, as_json).await?;
     let set = if paused { "paused=true" } else { "paused=null" };
     let change = Change {
@@ -113,14 +113,14 @@ impl OpenDocument {
         name: &str,
         screen: Screen,
         as_json: bool,
-    ) -> Result<Self, Trouble> {
+    ) -> Result<Self, CliError> {
         let name = parsed(name)?;
         let (bucket, bucket_name) = (here.bucket().await?, here.config().bucket()?);
         let settings = read_settings(&bucket).await;
-        let settings = settings.map_err(|problem| Trouble::of_problem(&problem, &bucket_name))?;
+        let settings = settings.map_err(|problem| CliError::of_problem(&problem, &bucket_name))?;
         let key = certificate_key(&name);
         let there = bucket.read(&key).await;
-        let there = there.map_err(|error| Trouble::of_store(&error, &bucket_name))?;
+        let there = there.map_err(|error| CliError::of_store(&error, &bucket_name))?;
         Ok(Self {
             bucket,
             bucket_name,
@@ -134,7 +134,7 @@ impl OpenDocument {
     }
 
     /// Returns the document that is asked for, whether it is there already or not.
-    fn new_text(&self, asked: &cli::Add) -> Result<String, Trouble> {
+    fn new_text(&self, asked: &cli::Add) -> Result<String, CliError> {
         let document = match &self.there {
             // Nobody is asked for what could not be used.
             Some(_) => given(&asked.name, &asked.document)?,
@@ -142,7 +142,7 @@ impl OpenDocument {
         };
         let text = written(&document);
         match &self.there {
-            Some(there) if !is_same(&text_of(there), &text) => Err(Trouble::refused(format!(
+            Some(there) if !is_same(&text_of(there), &text) => Err(CliError::refused(format!(
                 "{} is there already, and says something else",
                 self.key
             ))
@@ -152,16 +152,16 @@ impl OpenDocument {
     }
 
     /// Returns the document that is there with these fields set.
-    fn text_with(&self, set: &[String]) -> Result<String, Trouble> {
+    fn text_with(&self, set: &[String]) -> Result<String, CliError> {
         let before = serde_json::from_slice(&self.there()?.body).map_err(|error| {
-            Trouble::refused(format!("{} is no JSON: {error}", self.key))
+            CliError::refused(format!("{} is no JSON: {error}", self.key))
                 .try_next(format!("certloop edit {}", self.name))
         })?;
         Ok(written(&changed(&before, set)?))
     }
 
     /// Returns the document that is there as somebody changes it in an editor.
-    fn typed_text(&self) -> Result<(String, Option<Draft>), Trouble> {
+    fn typed_text(&self) -> Result<(String, Option<Draft>), CliError> {
         let editor = editor()?;
         let draft = Draft::new(&self.name, &text_of(self.there()?))?;
         let (draft, text) = draft.typed(&editor, |text| self.check(text))?;
@@ -169,7 +169,7 @@ impl OpenDocument {
     }
 
     /// Shows the change, checks and writes it, and follows what comes of it where that is wanted.
-    async fn put(self, here: &Installation, change: Change) -> Result<Ends, Trouble> {
+    async fn put(self, here: &Installation, change: Change) -> Result<Ends, CliError> {
         let Change {
             after,
             draft,
@@ -195,9 +195,9 @@ impl OpenDocument {
                 self.write(after).await
             };
             // What was typed is kept until it is written.
-            put.await.map_err(|trouble| match draft {
-                Some(draft) => draft.kept(trouble),
-                None => trouble,
+            put.await.map_err(|cli_error| match draft {
+                Some(draft) => draft.kept(cli_error),
+                None => cli_error,
             })?;
         }
         let name = &self.name;
@@ -233,7 +233,7 @@ impl OpenDocument {
         here: &Installation,
         before: Option<&str>,
         after: &str,
-    ) -> Result<(), Trouble> {
+    ) -> Result<(), CliError> {
         if !self.as_json {
             say(&self.shown(before, after))?;
         }
@@ -301,9 +301,9 @@ impl OpenDocument {
         }
     }
 
-    fn there(&self) -> Result<&StoredObject, Trouble> {
+    fn there(&self) -> Result<&StoredObject, CliError> {
         self.there.as_ref().ok_or_else(|| {
-            Trouble::refused(format!(
+            CliError::refused(format!(
                 "{} is not in bucket {}",
                 self.key, self.bucket_name
             ))
@@ -312,15 +312,15 @@ impl OpenDocument {
         })
     }
 
-    fn check(&self, text: &str) -> Result<(), Trouble> {
+    fn check(&self, text: &str) -> Result<(), CliError> {
         let checked = Wanted::parse(&self.name, text.as_bytes(), &self.settings, None);
         checked.map(drop).map_err(|invalid| {
-            Trouble::refused(format!("{}: {invalid}", self.key))
+            CliError::refused(format!("{}: {invalid}", self.key))
                 .try_next("certloop schema certificate, for all that a document can say")
         })
     }
 
-    async fn write(&self, text: String) -> Result<(), Trouble> {
+    async fn write(&self, text: String) -> Result<(), CliError> {
         let body = text.into_bytes();
         let condition = match &self.there {
             None => Condition::Absent,
@@ -330,7 +330,7 @@ impl OpenDocument {
             Ok(_) => Ok(()),
             // An answer that was lost is repeated, and then meets its own work.
             Err(StoreError::ConditionFailed { .. }) if self.reads(&body).await => Ok(()),
-            Err(error) => Err(self.trouble(&error)),
+            Err(error) => Err(self.cli_error(&error)),
         }
     }
 
@@ -339,17 +339,17 @@ impl OpenDocument {
         matches!(read, Ok(Some(object)) if object.body == body)
     }
 
-    fn trouble(&self, error: &StoreError) -> Trouble {
-        let trouble = Trouble::of_store(error, &self.bucket_name);
+    fn cli_error(&self, error: &StoreError) -> CliError {
+        let cli_error = CliError::of_store(error, &self.bucket_name);
         match error {
             StoreError::ConditionFailed { .. } => {
-                trouble.try_next(format!("certloop edit {}", self.name))
+                cli_error.try_next(format!("certloop edit {}", self.name))
             }
-            StoreError::Unavailable { person: true, .. } => trouble.try_next(format!(
+            StoreError::Unavailable { person: true, .. } => cli_error.try_next(format!(
                 "certloop issue {}, which writes through the function and needs no right to the bucket",
                 self.name
             )),
-            _ => trouble,
+            _ => cli_error,
         }
     }
 
@@ -377,7 +377,7 @@ fn is_same(before: &str, after: &str) -> bool {
 }
 
 /// Returns the editor that is named, or the usual one where somebody can type.
-fn editor() -> Result<String, Trouble> {
+fn editor() -> Result<String, CliError> {
     let named = ["VISUAL", "EDITOR"]
         .into_iter()
         .find_map(|name| env::var(name).ok().filter(|value| !value.trim().is_empty()));
@@ -385,7 +385,7 @@ fn editor() -> Result<String, Trouble> {
         Some(editor) => Ok(editor),
         None if can_ask() => Ok("vi".to_owned()),
         None => Err(
-            Trouble::refused("nobody can type here, and no editor is named")
+            CliError::refused("nobody can type here, and no editor is named")
                 .try_next("--set FIELD=JSON, or EDITOR"),
         ),
     }
@@ -397,7 +397,7 @@ struct Draft {
 }
 
 impl Draft {
-    fn new(name: &CertificateName, text: &str) -> Result<Self, Trouble> {
+    fn new(name: &CertificateName, text: &str) -> Result<Self, CliError> {
         let made = tempfile::Builder::new()
             .prefix(&format!("{name}-"))
             .suffix(".json")
@@ -408,7 +408,7 @@ impl Draft {
             Ok(file)
         });
         let file =
-            written.map_err(|error| Trouble::unknown(format!("a temporary file: {error}")))?;
+            written.map_err(|error| CliError::unknown(format!("a temporary file: {error}")))?;
         Ok(Self { file })
     }
 
@@ -416,33 +416,33 @@ impl Draft {
     fn typed(
         self,
         editor: &str,
-        check: impl Fn(&str) -> Result<(), Trouble>,
-    ) -> Result<(Self, String), Trouble> {
+        check: impl Fn(&str) -> Result<(), CliError>,
+    ) -> Result<(Self, String), CliError> {
         loop {
             // By its path: most editors write another file in its place.
             let typed = self.open(editor).and_then(|()| {
                 let path = self.file.path();
                 fs::read_to_string(path)
-                    .map_err(|error| Trouble::unknown(format!("{}: {error}", path.display())))
+                    .map_err(|error| CliError::unknown(format!("{}: {error}", path.display())))
             });
-            let trouble = match typed {
+            let cli_error = match typed {
                 Ok(text) => match check(&text) {
                     Ok(()) => return Ok((self, text)),
-                    Err(trouble) => trouble,
+                    Err(cli_error) => cli_error,
                 },
-                Err(trouble) => return Err(self.kept(trouble)),
+                Err(cli_error) => return Err(self.kept(cli_error)),
             };
             if !can_ask() {
-                return Err(self.kept(trouble));
+                return Err(self.kept(cli_error));
             }
-            tell(&trouble.to_string());
-            if let Err(trouble) = confirm("Edit it again?", "--set") {
-                return Err(self.kept(trouble));
+            tell(&cli_error.to_string());
+            if let Err(cli_error) = confirm("Edit it again?", "--set") {
+                return Err(self.kept(cli_error));
             }
         }
     }
 
-    fn open(&self, editor: &str) -> Result<(), Trouble> {
+    fn open(&self, editor: &str) -> Result<(), CliError> {
         // As git does it: the variable may hold arguments.
         let ran = Command::new("sh")
             .args(["-c", &format!("{editor} \"$@\""), editor])
@@ -450,17 +450,17 @@ impl Draft {
             .status();
         match ran {
             Ok(status) if status.success() => Ok(()),
-            Ok(status) => Err(Trouble::unknown(format!("the editor {editor}: {status}"))
+            Ok(status) => Err(CliError::unknown(format!("the editor {editor}: {status}"))
                 .try_next("another one in EDITOR, or --set FIELD=JSON")),
-            Err(error) => Err(Trouble::unknown(format!("the editor {editor}: {error}"))),
+            Err(error) => Err(CliError::unknown(format!("the editor {editor}: {error}"))),
         }
     }
 
     /// Leaves what was typed where it can be found again.
-    fn kept(self, trouble: Trouble) -> Trouble {
+    fn kept(self, cli_error: CliError) -> CliError {
         match self.file.into_temp_path().keep() {
-            Ok(path) => trouble.try_next(format!("what you typed is kept in {}", path.display())),
-            Err(_) => trouble,
+            Ok(path) => cli_error.try_next(format!("what you typed is kept in {}", path.display())),
+            Err(_) => cli_error,
         }
     }
 }

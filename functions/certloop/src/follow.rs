@@ -9,12 +9,12 @@ use serde_json::json;
 use time::OffsetDateTime;
 use tokio::time::{Instant, sleep};
 
+use crate::cli_error::{CliError, Ends};
 use crate::function::{Function, read};
 use crate::history::line;
 use crate::report::Report;
 use crate::status::{Serving, inventory, name_of, rendered};
 use crate::terminal::{Ink, Screen, Spinner, say, tell};
-use crate::trouble::{Ends, Trouble};
 use crate::words::{cut, relative, second};
 
 /// Follows one certificate.
@@ -40,7 +40,7 @@ impl<'a> Following<'a> {
     }
 
     /// Has what is due done, and tells what happens until the certificate is served or somebody has to act.
-    pub(crate) async fn follow(mut self) -> Result<Ends, Trouble> {
+    pub(crate) async fn follow(mut self) -> Result<Ends, CliError> {
         let until = Instant::now() + LONGEST;
         // What happened long before is no news; what the bucket's own event has begun meanwhile is.
         let before = self.inventory().await?;
@@ -104,12 +104,12 @@ impl<'a> Following<'a> {
         sleep(SECOND).await;
     }
 
-    async fn inventory(&self) -> Result<Inventory, Trouble> {
+    async fn inventory(&self) -> Result<Inventory, CliError> {
         inventory(self.function, std::slice::from_ref(&self.name)).await
     }
 
     /// Shows the steps that are new.
-    async fn look(&mut self) -> Result<Standing, Trouble> {
+    async fn look(&mut self) -> Result<Standing, CliError> {
         let mut certificates = self.inventory().await?.certificates.into_iter();
         let standing = certificates.next().unwrap_or_default();
         for step in &standing.history {
@@ -126,7 +126,7 @@ impl<'a> Following<'a> {
         Ok(standing)
     }
 
-    fn conclude(&self, standing: Standing, ends: Ends) -> Result<Ends, Trouble> {
+    fn conclude(&self, standing: Standing, ends: Ends) -> Result<Ends, CliError> {
         let now = OffsetDateTime::now_utc();
         // Of a function of an older build the targets are all that is known.
         let is_served = is_served(&standing)
@@ -191,8 +191,8 @@ impl<'a> Following<'a> {
 }
 
 /// Watching goes on for ever: it is ended by the work that it watches.
-fn watching_ended<T>() -> Result<T, Trouble> {
-    Err(Trouble::unknown("watching came to an end"))
+fn watching_ended<T>() -> Result<T, CliError> {
+    Err(CliError::unknown("watching came to an end"))
 }
 
 fn is_same(one: &HistoryStep, other: &HistoryStep) -> bool {

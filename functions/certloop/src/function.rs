@@ -18,7 +18,7 @@ use certificates::values::problem::ServiceError;
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::trouble::Trouble;
+use crate::cli_error::CliError;
 
 /// Whoever answers events.
 pub(crate) enum Function {
@@ -76,7 +76,7 @@ impl Function {
     }
 
     /// Sends an event and returns the function's answer.
-    pub(crate) async fn ask(&self, event: &Value) -> Result<Value, Trouble> {
+    pub(crate) async fn ask(&self, event: &Value) -> Result<Value, CliError> {
         match self {
             Self::Remote(remote) => remote.ask(event).await,
             Self::Local(installation) => {
@@ -87,7 +87,7 @@ impl Function {
                 };
                 let answer = installation.answer_compiled(event, clock, invoked).await;
                 let answer = answer.map_err(|failure| {
-                    Trouble::unknown(format!(
+                    CliError::unknown(format!(
                         "in this process, bucket {}: {failure}",
                         installation.bucket
                     ))
@@ -100,9 +100,9 @@ impl Function {
 }
 
 /// Reads an answer of the function as what it is.
-pub(crate) fn read<T: for<'de> Deserialize<'de>>(answer: Value) -> Result<T, Trouble> {
+pub(crate) fn read<T: for<'de> Deserialize<'de>>(answer: Value) -> Result<T, CliError> {
     serde_json::from_value(answer).map_err(|error| {
-        Trouble::unknown(format!(
+        CliError::unknown(format!(
             "the function's answer is not understood ({error}): is it of another version than this command, {}?",
             env!("CARGO_PKG_VERSION")
         ))
@@ -110,7 +110,7 @@ pub(crate) fn read<T: for<'de> Deserialize<'de>>(answer: Value) -> Result<T, Tro
 }
 
 impl Remote {
-    async fn ask(&self, event: &Value) -> Result<Value, Trouble> {
+    async fn ask(&self, event: &Value) -> Result<Value, CliError> {
         let looks = only_looks(event);
         let client = if looks { &self.looks } else { &self.acts };
         if looks && self.has_view.load(Ordering::Relaxed) {
@@ -119,11 +119,11 @@ impl Remote {
                 Err(Refusal::Service(error)) if is_about_the_alias(&error) => {
                     self.has_view.store(false, Ordering::Relaxed);
                 }
-                outcome => return outcome.map_err(|refusal| self.trouble(refusal, looks)),
+                outcome => return outcome.map_err(|refusal| self.cli_error(refusal, looks)),
             }
         }
         let outcome = self.invoke(client, event, None).await;
-        outcome.map_err(|refusal| self.trouble(refusal, looks))
+        outcome.map_err(|refusal| self.cli_error(refusal, looks))
     }
 
     async fn invoke(
@@ -147,15 +147,15 @@ impl Remote {
         }
     }
 
-    fn trouble(&self, refusal: Refusal, looks: bool) -> Trouble {
+    fn cli_error(&self, refusal: Refusal, looks: bool) -> CliError {
         let name = &self.name;
         match refusal {
             Refusal::Service(error) => {
-                let trouble =
-                    Trouble::unknown(format!("the function {name} could not be asked: {error}"));
-                trouble_of_service(trouble, &error, looks)
+                let cli_error =
+                    CliError::unknown(format!("the function {name} could not be asked: {error}"));
+                error_of_service(cli_error, &error, looks)
             }
-            Refusal::Function(error) => trouble_of_function(name, &error),
+            Refusal::Function(error) => error_of_function(name, &error),
         }
     }
 }
@@ -185,34 +185,34 @@ impl FunctionError {
     }
 }
 
-fn trouble_of_function(name: &str, error: &FunctionError) -> Trouble {
+fn error_of_function(name: &str, error: &FunctionError) -> CliError {
     let FunctionError {
         error_type,
         error_message,
     } = error;
     match error_type.as_str() {
         "certloop.CannotRun" => {
-            Trouble::unknown(format!("the function {name} cannot run: {error_message}"))
+            CliError::unknown(format!("the function {name} cannot run: {error_message}"))
                 .try_next("certloop doctor")
         }
         "certloop.NotPermitted" => {
-            Trouble::refused(format!("the function {name} refused: {error_message}"))
+            CliError::refused(format!("the function {name} refused: {error_message}"))
         }
-        "certloop.NotUnderstood" => Trouble::unknown(format!(
+        "certloop.NotUnderstood" => CliError::unknown(format!(
             "the function {name} does not understand this command: {error_message}"
         ))
         .try_next(format!(
             "deploy the function again in the version of this command, {}",
             env!("CARGO_PKG_VERSION")
         )),
-        _ if error_message.contains("Task timed out") => Trouble::unknown(format!(
+        _ if error_message.contains("Task timed out") => CliError::unknown(format!(
             "the function {name} ran out of time ({error_message}); what it began is in the states, and the next pass goes on"
         ))
         .try_next("certloop status"),
         _ => {
             let said = [error_type.as_str(), error_message.as_str()];
             let said: Vec<_> = said.into_iter().filter(|text| !text.is_empty()).collect();
-            Trouble::unknown(format!("the function {name} failed: {}", said.join(": ")))
+            CliError::unknown(format!("the function {name} failed: {}", said.join(": ")))
                 .try_next("certloop doctor")
                 .try_next("its log in CloudWatch, or the same command with --local")
         }
@@ -220,29 +220,29 @@ fn trouble_of_function(name: &str, error: &FunctionError) -> Trouble {
 }
 
 /// `looks`: nothing was asked to be done.
-fn trouble_of_service(trouble: Trouble, error: &ServiceError, looks: bool) -> Trouble {
+fn error_of_service(cli_error: CliError, error: &ServiceError, looks: bool) -> CliError {
     match error.code.as_deref() {
-        Some("ResourceNotFoundException") => trouble
+        Some("ResourceNotFoundException") => cli_error
             .try_next("another --function, --region or --profile: there is none of this name"),
         Some(
             "AccessDeniedException"
             | "UnrecognizedClientException"
             | "InvalidSignatureException"
             | "ExpiredTokenException",
-        ) => trouble
+        ) => cli_error
             .try_next("other credentials: --profile, AWS_PROFILE; they need lambda:InvokeFunction")
             .try_next("aws sso login, if you sign in that way"),
-        Some(_) if error.is_throttling() => trouble.try_next("it again in a minute"),
-        Some(_) => trouble.try_next("certloop doctor"),
-        None if error.message.contains("redential") => trouble
+        Some(_) if error.is_throttling() => cli_error.try_next("it again in a minute"),
+        Some(_) => cli_error.try_next("certloop doctor"),
+        None if error.message.contains("redential") => cli_error
             .try_next("aws sso login, or a profile that has credentials: --profile, AWS_PROFILE"),
         None if error.message.contains("egion") => {
-            trouble.try_next("--region REGION, or the environment variable AWS_REGION")
+            cli_error.try_next("--region REGION, or the environment variable AWS_REGION")
         }
-        None if looks => trouble
+        None if looks => cli_error
             .try_next("it again, if --region is right: the network may have failed")
             .try_next("--local, which does the same in this process"),
-        None => trouble
+        None => cli_error
             .try_next("certloop status, before you repeat it: it may have been done")
             .try_next("--local, which does the same in this process"),
     }
@@ -302,7 +302,7 @@ mod tests {
     fn each_failure_of_the_function_is_told_with_what_to_try() {
         let of = |kind: &str, message: &str| {
             let error = json!({"errorType": kind, "errorMessage": message});
-            trouble_of_function("f", &serde_json::from_value(error).unwrap())
+            error_of_function("f", &serde_json::from_value(error).unwrap())
         };
         let cannot = of("certloop.CannotRun", "settings.json is not in the bucket");
         assert!(cannot.what.contains("settings.json"), "{cannot}");
@@ -336,8 +336,8 @@ mod tests {
     #[test]
     fn each_refusal_of_the_service_is_told_with_what_to_try() {
         let of = |error: &ServiceError| {
-            let trouble = trouble_of_service(Trouble::unknown("x"), error, false);
-            trouble.next.join(" ")
+            let cli_error = error_of_service(CliError::unknown("x"), error, false);
+            cli_error.next.join(" ")
         };
         let missing = service(Some("ResourceNotFoundException"), "Function not found");
         assert!(of(&missing).contains("--function"));
@@ -347,7 +347,7 @@ mod tests {
         assert!(of(&service(None, "no answer")).contains("certloop status"));
         assert!(of(&nobody).contains("aws sso login"));
         let unanswered = service(None, "no answer");
-        let looking = trouble_of_service(Trouble::unknown("x"), &unanswered, true);
+        let looking = error_of_service(CliError::unknown("x"), &unanswered, true);
         assert!(!looking.next.join(" ").contains("certloop status"));
     }
 }

@@ -10,11 +10,11 @@ use clap_complete::Shell;
 use clap_mangen::Man;
 
 use crate::cli::{Cli, SchemaOf};
+use crate::cli_error::{CliError, Ends};
 use crate::terminal::say;
-use crate::trouble::{Ends, Trouble};
 
 /// Prints the completion script of a shell.
-pub(crate) fn completions(shell: Shell) -> Result<Ends, Trouble> {
+pub(crate) fn completions(shell: Shell) -> Result<Ends, CliError> {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Cli::command(), "certloop", &mut script);
     say(&String::from_utf8_lossy(&script))?;
@@ -22,22 +22,22 @@ pub(crate) fn completions(shell: Shell) -> Result<Ends, Trouble> {
 }
 
 /// Prints the manual page, or writes one per command into a directory.
-pub(crate) fn man(directory: Option<&Path>) -> Result<Ends, Trouble> {
+pub(crate) fn man(directory: Option<&Path>) -> Result<Ends, CliError> {
     let Some(directory) = directory else {
         let mut page = Vec::new();
         let rendered = Man::new(Cli::command()).render(&mut page);
-        rendered.map_err(|error| Trouble::unknown(format!("the manual page: {error}")))?;
+        rendered.map_err(|error| CliError::unknown(format!("the manual page: {error}")))?;
         say(&String::from_utf8_lossy(&page))?;
         return Ok(Ends::Well);
     };
     let written = fs::create_dir_all(directory)
         .and_then(|()| clap_mangen::generate_to(Cli::command(), directory));
-    written.map_err(|error| Trouble::unknown(format!("{}: {error}", directory.display())))?;
+    written.map_err(|error| CliError::unknown(format!("{}: {error}", directory.display())))?;
     Ok(Ends::Well)
 }
 
 /// Prints a JSON Schema.
-pub(crate) fn schema(of: SchemaOf) -> Result<Ends, Trouble> {
+pub(crate) fn schema(of: SchemaOf) -> Result<Ends, CliError> {
     let schema = match of {
         SchemaOf::Certificate => certificate_schema(),
         SchemaOf::Settings => settings_schema(),

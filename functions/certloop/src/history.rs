@@ -5,10 +5,10 @@ use certificates::values::problem::Problem;
 use serde_json::json;
 use time::OffsetDateTime;
 
+use crate::cli_error::{CliError, Ends};
 use crate::installation::Installation;
 use crate::status::{Serving, helps, inventory};
 use crate::terminal::{Ink, Screen, say};
-use crate::trouble::{Ends, Trouble};
 use crate::words::parsed;
 use crate::words::{cut, relative, second, wrapped};
 
@@ -18,7 +18,7 @@ pub(crate) async fn history(
     name: &str,
     screen: Screen,
     as_json: bool,
-) -> Result<Ends, Trouble> {
+) -> Result<Ends, CliError> {
     parsed(name)?;
     let inventory = inventory(&here.function().await?, &[name.to_owned()]).await?;
     let now = inventory.at.unwrap_or_else(OffsetDateTime::now_utc);

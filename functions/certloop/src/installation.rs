@@ -3,9 +3,9 @@
 use certificates::adapters::aws::{Aws, Bucket};
 use tokio::sync::OnceCell;
 
+use crate::cli_error::CliError;
 use crate::config::Config;
 use crate::function::Function;
-use crate::trouble::Trouble;
 
 /// The installation that is meant.
 pub(crate) struct Installation {
@@ -28,7 +28,7 @@ impl Installation {
     }
 
     /// Returns the bucket.
-    pub(crate) async fn bucket(&self) -> Result<Bucket, Trouble> {
+    pub(crate) async fn bucket(&self) -> Result<Bucket, CliError> {
         let name = self.config.bucket()?;
         let kms_key_arn = match self.config.local() {
             true => self.config.kms_key_arn(),
@@ -39,7 +39,7 @@ impl Installation {
     }
 
     /// Returns the function, or what does the same in this process.
-    pub(crate) async fn function(&self) -> Result<Function, Trouble> {
+    pub(crate) async fn function(&self) -> Result<Function, CliError> {
         if !self.config.local() {
             let name = self.config.function()?;
             return Ok(Function::remote(self.aws().await.config(), name));
@@ -47,7 +47,7 @@ impl Installation {
         let (bucket, kms_key_arn) = (self.config.bucket()?, self.config.kms_key_arn());
         let aws = self.load().await;
         let region = aws.region().map(str::to_owned).ok_or_else(|| {
-            Trouble::unknown("which region? It is named nowhere")
+            CliError::unknown("which region? It is named nowhere")
                 .try_next("--region REGION, or the environment variable AWS_REGION")
         })?;
         Ok(Function::local(aws, bucket, region, kms_key_arn))

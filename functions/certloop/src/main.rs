@@ -3,6 +3,7 @@
 mod actions;
 mod check;
 mod cli;
+mod cli_error;
 mod config;
 mod doctor;
 mod document;
@@ -20,7 +21,6 @@ mod pull;
 mod report;
 mod status;
 mod terminal;
-mod trouble;
 mod words;
 
 use std::process::ExitCode;
@@ -30,10 +30,10 @@ use serde_json::json;
 
 use crate::actions::Asking;
 use crate::cli::{Cli, Command};
+use crate::cli_error::{CliError, Ends};
 use crate::config::Config;
 use crate::installation::Installation;
 use crate::terminal::{Screen, say, tell};
-use crate::trouble::{Ends, Trouble};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
@@ -41,21 +41,21 @@ async fn main() -> ExitCode {
     let as_json = cli.options.json;
     let ends = match run(cli).await {
         Ok(ends) => ends,
-        Err(trouble) => {
-            tell(&trouble.to_string());
+        Err(cli_error) => {
+            tell(&cli_error.to_string());
             if as_json {
                 let _ = say(&format!(
                     "{:#}\n",
-                    json!({"error": trouble.what, "try": trouble.next})
+                    json!({"error": cli_error.what, "try": cli_error.next})
                 ));
             }
-            trouble.ends
+            cli_error.ends
         }
     };
     ExitCode::from(ends as u8)
 }
 
-async fn run(Cli { options, command }: Cli) -> Result<Ends, Trouble> {
+async fn run(Cli { options, command }: Cli) -> Result<Ends, CliError> {
     let (json, screen) = (options.json, Screen::of_stdout());
     let here = || Config::load(options.clone()).map(Installation::new);
     let asking = async || Asking::of(&here()?, screen, json).await;

@@ -5,9 +5,9 @@ use certificates::values::problem::Problem;
 use serde::Deserialize;
 use time::OffsetDateTime;
 
+use crate::cli_error::Ends;
 use crate::report::{ink_of, needs_person};
 use crate::terminal::{Ink, Screen};
-use crate::trouble::Ends;
 use crate::words::{counted, cut, detailed, minute, relative};
 
 /// The answer to `plan`.

@@ -9,9 +9,9 @@ use certificates::values::problem_types::Retry;
 use serde::Deserialize;
 use time::OffsetDateTime;
 
+use crate::cli_error::Ends;
 use crate::status::{helps, name_of, word_of};
 use crate::terminal::{Ink, Screen};
-use crate::trouble::Ends;
 use crate::words::{counted, cut, day, detailed, minute, relative};
 
 /// The answer to whatever does something.

@@ -9,7 +9,7 @@ use std::time::Duration;
 use clap::builder::styling::{AnsiColor, Style};
 use tokio::task::JoinHandle;
 
-use crate::trouble::Trouble;
+use crate::cli_error::CliError;
 use crate::words::clean;
 
 /// How to write for whoever reads standard output.
@@ -62,12 +62,12 @@ impl Screen {
 }
 
 /// Writes to standard output. A reader that has gone away (`| head`) is no error.
-pub(crate) fn say(text: &str) -> Result<(), Trouble> {
+pub(crate) fn say(text: &str) -> Result<(), CliError> {
     let mut out = io::stdout().lock();
     let written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
     match written {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            Err(Trouble::unknown(format!("standard output: {error}")))
+            Err(CliError::unknown(format!("standard output: {error}")))
         }
         _ => Ok(()),
     }
@@ -85,31 +85,31 @@ pub(crate) fn can_ask() -> bool {
 }
 
 /// Asks for a line; `None` at the end of input.
-pub(crate) fn ask(question: &str) -> Result<Option<String>, Trouble> {
-    let trouble = |error: io::Error| Trouble::unknown(format!("the terminal: {error}"));
+pub(crate) fn ask(question: &str) -> Result<Option<String>, CliError> {
+    let cli_error = |error: io::Error| CliError::unknown(format!("the terminal: {error}"));
     let mut err = io::stderr().lock();
     write!(err, "{question} ")
         .and_then(|()| err.flush())
-        .map_err(trouble)?;
+        .map_err(cli_error)?;
     let mut line = String::new();
-    match io::stdin().lock().read_line(&mut line).map_err(trouble)? {
+    match io::stdin().lock().read_line(&mut line).map_err(cli_error)? {
         0 => Ok(None),
         _ => Ok(Some(line.trim().to_owned())),
     }
 }
 
 /// Asks whether to go on; `flag` is what answers it beforehand where nobody can be asked.
-pub(crate) fn confirm(question: &str, flag: &str) -> Result<(), Trouble> {
+pub(crate) fn confirm(question: &str, flag: &str) -> Result<(), CliError> {
     if !can_ask() {
         return Err(
-            Trouble::refused(format!("{question} Nobody can be asked here"))
+            CliError::refused(format!("{question} Nobody can be asked here"))
                 .try_next(format!("the same with {flag}")),
         );
     }
     let answer = ask(&format!("{question} [y/N]"))?.unwrap_or_default();
     match answer.to_ascii_lowercase().as_str() {
         "y" | "yes" => Ok(()),
-        _ => Err(Trouble::refused("nothing was changed")),
+        _ => Err(CliError::refused("nothing was changed")),
     }
 }
 

@@ -4,7 +4,7 @@ pub(crate) use certificates::values::instant::day;
 use certificates::values::names::CertificateName;
 use time::{Duration, OffsetDateTime, UtcOffset};
 
-use crate::trouble::Trouble;
+use crate::cli_error::CliError;
 
 /// Returns the minute, `2026-03-04 09:20 UTC`.
 pub(crate) fn minute(at: OffsetDateTime) -> String {
@@ -119,9 +119,9 @@ pub(crate) fn cut(text: &str, columns: usize) -> String {
 }
 
 /// Reads a document's name as it was typed.
-pub(crate) fn parsed(name: &str) -> Result<CertificateName, Trouble> {
+pub(crate) fn parsed(name: &str) -> Result<CertificateName, CliError> {
     name.parse()
-        .map_err(|error| Trouble::unknown(format!("the name {name:?}: {error}")))
+        .map_err(|error| CliError::unknown(format!("the name {name:?}: {error}")))
 }
 
 #[cfg(test)]

@@ -27,10 +27,10 @@ use time::{Duration, OffsetDateTime};
 use self::aws::Look;
 pub(crate) use self::finding::{APPLY, Finding, Seen, Verdict};
 use self::names::Names;
+use crate::cli_error::{CliError, Ends};
 use crate::installation::Installation;
 use crate::status::{Health, command, inventory, revoked};
 use crate::terminal::{Ink, Screen, Spinner, say};
-use crate::trouble::{Ends, Trouble};
 use crate::words::wrapped;
 
 /// Looks at the installation and tells what was found, the worst first.
@@ -38,7 +38,7 @@ pub(crate) async fn doctor(
     here: &Installation,
     screen: Screen,
     as_json: bool,
-) -> Result<Ends, Trouble> {
+) -> Result<Ends, CliError> {
     let (bucket, function) = (here.config().bucket()?, here.config().function()?);
     let spinner = Spinner::start("looking at the installation");
     let mut findings = examine(here, &bucket, &function).await?;
@@ -63,7 +63,7 @@ async fn examine(
     here: &Installation,
     bucket: &str,
     function: &str,
-) -> Result<Vec<Finding>, Trouble> {
+) -> Result<Vec<Finding>, CliError> {
     let names = Names::of(function);
     let look = Look::new(here.aws().await);
     let store = here.bucket().await?;
@@ -104,7 +104,7 @@ async fn examine(
 
     findings.extend(match &told {
         Ok((told, _)) => inventoried(&look, told, challenge.as_ref()).await,
-        Err(trouble) => vec![no_inventory(trouble)],
+        Err(cli_error) => vec![no_inventory(cli_error)],
     });
     // A function in this process has this machine's clock.
     let told = told.ok().filter(|_| !here.config().local());
@@ -178,12 +178,12 @@ fn settings_found(settings: &Result<Settings, Problem>) -> Finding {
     }
 }
 
-fn no_inventory(trouble: &Trouble) -> Finding {
+fn no_inventory(cli_error: &CliError) -> Finding {
     const ABOUT: &str = "inventory";
-    let next: Vec<&str> = (trouble.next.iter().map(String::as_str))
+    let next: Vec<&str> = (cli_error.next.iter().map(String::as_str))
         .filter(|next| *next != "certloop doctor")
         .collect();
-    let has = |words| trouble.what.contains(words);
+    let has = |words| cli_error.what.contains(words);
     let is_unasked =
         has("AccessDenied") || has("could not be asked") && !has("ResourceNotFoundException");
     let found = match is_unasked {
@@ -191,14 +191,14 @@ fn no_inventory(trouble: &Trouble) -> Finding {
             ABOUT,
             format!(
                 "{}; so neither the rules on port 80 nor quotas were looked at",
-                trouble.what
+                cli_error.what
             ),
         ),
         false => finding::wrong(
             ABOUT,
             format!(
                 "{}; so neither the rules on port 80 nor quotas were looked at",
-                trouble.what
+                cli_error.what
             ),
         ),
     };
@@ -398,19 +398,19 @@ mod tests {
 
     #[test]
     fn a_function_that_does_not_answer_is_wrong_and_one_that_may_not_be_asked_is_unknown() {
-        let denied = Trouble::unknown(
+        let denied = CliError::unknown(
             "the function f could not be asked: Invoke: AccessDeniedException: no",
         )
         .try_next("other credentials");
         assert_eq!(no_inventory(&denied).verdict, Verdict::CouldNotTell);
-        let nobody = Trouble::unknown("the function f could not be asked: Invoke: no answer");
+        let nobody = CliError::unknown("the function f could not be asked: Invoke: no answer");
         assert_eq!(no_inventory(&nobody).verdict, Verdict::CouldNotTell);
-        let gone = Trouble::unknown(
+        let gone = CliError::unknown(
             "the function f could not be asked: Invoke: ResourceNotFoundException: f",
         );
         assert_eq!(no_inventory(&gone).verdict, Verdict::Wrong);
         let broken =
-            Trouble::unknown("the function f cannot run: settings.json is not in the bucket")
+            CliError::unknown("the function f cannot run: settings.json is not in the bucket")
                 .try_next("certloop doctor");
         let found = no_inventory(&broken);
         assert_eq!(found.verdict, Verdict::Wrong);

@@ -8,15 +8,15 @@ use std::process::{Command, Stdio};
 use time::OffsetDateTime;
 
 use crate::cli;
+use crate::cli_error::{CliError, Ends};
 use crate::installation::Installation;
 use crate::status::inventory;
 use crate::terminal::{Spinner, say, tell};
-use crate::trouble::{Ends, Trouble};
 
 use super::page;
 
 /// Writes the page to standard output, or to a file that is then opened.
-pub(crate) async fn show(here: &Installation, asked: &cli::Page) -> Result<Ends, Trouble> {
+pub(crate) async fn show(here: &Installation, asked: &cli::Page) -> Result<Ends, CliError> {
     let spinner = Spinner::start("asking for the inventory");
     let mut inventory = inventory(&here.function().await?, &[]).await?;
     drop(spinner);
@@ -35,7 +35,7 @@ pub(crate) async fn show(here: &Installation, asked: &cli::Page) -> Result<Ends,
 }
 
 /// Shows a page in whatever shows pages here. The file stays, readable for nobody else: the browser may read it again.
-fn open(page: &str) -> Result<(), Trouble> {
+fn open(page: &str) -> Result<(), CliError> {
     let folder = env::temp_dir();
     let written = tempfile::Builder::new()
         .prefix("certloop-")
@@ -46,14 +46,14 @@ fn open(page: &str) -> Result<(), Trouble> {
             Ok(file.keep()?.1)
         });
     let path = written.map_err(|error| {
-        Trouble::unknown(format!("a file in {}: {error}", folder.display()))
+        CliError::unknown(format!("a file in {}: {error}", folder.display()))
             .try_next("certloop page > fleet.html")
     })?;
     tell(&format!("The page is {}", path.display()));
     opened(OPENER, &path)
 }
 
-fn opened(opener: &str, path: &Path) -> Result<(), Trouble> {
+fn opened(opener: &str, path: &Path) -> Result<(), CliError> {
     let status = Command::new(opener)
         .arg(path)
         .stdin(Stdio::null())
@@ -65,7 +65,7 @@ fn opened(opener: &str, path: &Path) -> Result<(), Trouble> {
         Err(error) => error.to_string(),
     };
     Err(
-        Trouble::unknown(format!("{opener} did not open it ({why})")).try_next(format!(
+        CliError::unknown(format!("{opener} did not open it ({why})")).try_next(format!(
             "open {} yourself; on a host without a browser: certloop page > fleet.html",
             path.display()
         )),
@@ -87,9 +87,9 @@ mod tests {
         let path = Path::new("/tmp/fleet.html");
         assert_eq!(opened("true", path), Ok(()));
         for opener in ["false", "certloop-no-such-program"] {
-            let trouble = opened(opener, path).unwrap_err();
-            assert!(trouble.what.contains(opener), "{trouble}");
-            assert!(trouble.next[0].contains("/tmp/fleet.html"), "{trouble}");
+            let cli_error = opened(opener, path).unwrap_err();
+            assert!(cli_error.what.contains(opener), "{cli_error}");
+            assert!(cli_error.next[0].contains("/tmp/fleet.html"), "{cli_error}");
         }
     }
 }

@@ -39,9 +39,9 @@ use wanted::Wanted;
 use watch::watch;
 
 use crate::cli;
+use crate::cli_error::{CliError, Ends};
 use crate::installation::Installation;
 use crate::terminal::{say, tell};
-use crate::trouble::{Ends, Trouble};
 
 use owner::{Mode, Owner};
 
@@ -67,7 +67,7 @@ pub(crate) async fn run(
     here: &Installation,
     asked: &cli::Pull,
     json: bool,
-) -> Result<Ends, Trouble> {
+) -> Result<Ends, CliError> {
     let options = PullOptions {
         name: asked.name.clone(),
         directory: asked.to.clone(),
@@ -85,7 +85,7 @@ pub(crate) async fn run(
 }
 
 /// Writes what came of a run; with `--json`, a line on standard output that is an object.
-fn told(pulled: Result<Outcome, PullError>, json: bool) -> Result<Ends, Trouble> {
+fn told(pulled: Result<Outcome, PullError>, json: bool) -> Result<Ends, CliError> {
     let ends = pulled.as_ref().map_or_else(PullError::ends, |_| Ends::Well);
     match (&pulled, json) {
         (Ok(outcome), false) => say(&format!("{outcome}\n"))?,

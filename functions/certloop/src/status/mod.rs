@@ -17,9 +17,9 @@ pub(crate) use serving::{Serving, helps, revoked, to_be_served};
 pub(crate) use table::{command, name_of, rendered, word_of};
 
 use crate::cli;
+use crate::cli_error::{CliError, Ends};
 use crate::function::{Function, read};
 use crate::terminal::{Screen, Spinner, say};
-use crate::trouble::{Ends, Trouble};
 
 /// Shows the inventory.
 pub(crate) async fn status(
@@ -27,7 +27,7 @@ pub(crate) async fn status(
     asked: &cli::Status,
     screen: Screen,
     as_json: bool,
-) -> Result<Ends, Trouble> {
+) -> Result<Ends, CliError> {
     let spinner = Spinner::start("asking for the inventory");
     let answer = whole(function, &asked.names, asked.unmanaged).await?;
     drop(spinner);
@@ -63,12 +63,15 @@ pub(crate) async fn status(
 }
 
 /// Reads the inventory of the named certificates, or of all.
-pub(crate) async fn inventory(function: &Function, names: &[String]) -> Result<Inventory, Trouble> {
+pub(crate) async fn inventory(
+    function: &Function,
+    names: &[String],
+) -> Result<Inventory, CliError> {
     read(whole(function, names, false).await?)
 }
 
 /// Asks for page after page, and puts them together as one answer.
-async fn whole(function: &Function, names: &[String], unmanaged: bool) -> Result<Value, Trouble> {
+async fn whole(function: &Function, names: &[String], unmanaged: bool) -> Result<Value, CliError> {
     let mut event = json!({"action": "status"});
     if !names.is_empty() {
         event["certificates"] = json!(names);
@@ -96,7 +99,7 @@ async fn whole(function: &Function, names: &[String], unmanaged: bool) -> Result
         };
         // A page that leads to itself would never end.
         if event["after"].as_str().is_some_and(|before| before >= next) {
-            return Err(Trouble::unknown(format!(
+            return Err(CliError::unknown(format!(
                 "the inventory does not get past {next:?}: the function's answer is not understood"
             )));
         }

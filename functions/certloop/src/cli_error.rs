@@ -7,7 +7,7 @@ use certificates::values::problem::Problem;
 
 /// Why a command ends without having done its work.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Trouble {
+pub(crate) struct CliError {
     /// What happened, and to which object.
     pub(crate) what: String,
     /// What to try next, one per line.
@@ -27,8 +27,8 @@ pub(crate) enum Ends {
     Unknown = 2,
 }
 
-impl Trouble {
-    /// Makes the trouble of something that could not be told or done.
+impl CliError {
+    /// Makes the error of something that could not be told or done.
     pub(crate) fn unknown(what: impl Into<String>) -> Self {
         Self {
             what: what.into(),
@@ -37,7 +37,7 @@ impl Trouble {
         }
     }
 
-    /// Makes the trouble of something that was refused, or that somebody has to decide.
+    /// Makes the error of something that was refused, or that somebody has to decide.
     pub(crate) fn refused(what: impl Into<String>) -> Self {
         Self {
             ends: Ends::NeedsPerson,
@@ -52,23 +52,23 @@ impl Trouble {
         self
     }
 
-    /// Makes the trouble of an object of the bucket that cannot be read or written.
+    /// Makes the error of an object of the bucket that cannot be read or written.
     pub(crate) fn of_store(error: &StoreError, bucket: &str) -> Self {
-        let trouble = Self::unknown(format!("bucket {bucket}: {error}"));
+        let cli_error = Self::unknown(format!("bucket {bucket}: {error}"));
         match error {
             StoreError::ConditionFailed { .. } => Self {
                 ends: Ends::NeedsPerson,
-                ..trouble
+                ..cli_error
             }
             .try_next("look at it as it is now and repeat the command"),
-            StoreError::Unavailable { person: true, .. } => trouble
+            StoreError::Unavailable { person: true, .. } => cli_error
                 .try_next("certloop doctor")
                 .try_next("check that your credentials may use the bucket: --profile, AWS_PROFILE"),
-            _ => trouble,
+            _ => cli_error,
         }
     }
 
-    /// Makes the trouble of a problem that stands in the way of everything.
+    /// Makes the error of a problem that stands in the way of everything.
     pub(crate) fn of_problem(problem: &Problem, bucket: &str) -> Self {
         Self::unknown(format!(
             "bucket {bucket}: {} ({})",
@@ -78,7 +78,7 @@ impl Trouble {
     }
 }
 
-impl fmt::Display for Trouble {
+impl fmt::Display for CliError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "certloop: {}", self.what)?;
         for next in &self.next {
@@ -88,4 +88,4 @@ impl fmt::Display for Trouble {
     }
 }
 
-impl std::error::Error for Trouble {}
+impl std::error::Error for CliError {}
