@@ -8,7 +8,7 @@ use certificates::contract::target::NewListener;
 use certificates::ports::certificate_manager::{
     CertificateManager, Deletion, Described, Listed, Material,
 };
-use certificates::ports::dns::{CaaRecords, NoAnswer, Resolver};
+use certificates::ports::dns::{CaaRecords, DnsError, Resolver};
 use certificates::ports::load_balancer::{
     AttachError, Balancer, Holding, Listener, LoadBalancer, Rule, RuleAction, RuleMatch,
     RuledListener,
@@ -630,11 +630,11 @@ const CHALLENGE: &str =
 pub(crate) struct SimResolver;
 
 impl Resolver for SimResolver {
-    async fn addresses(&self, _: &str) -> Result<Vec<IpAddr>, NoAnswer> {
+    async fn addresses(&self, _: &str) -> Result<Vec<IpAddr>, DnsError> {
         Ok(vec![IpAddr::from([203, 0, 113, 10])])
     }
 
-    async fn caa(&self, name: &str) -> Result<CaaRecords, NoAnswer> {
+    async fn caa(&self, name: &str) -> Result<CaaRecords, DnsError> {
         Ok(CaaRecords {
             owner: name.to_owned(),
             records: Vec::new(),

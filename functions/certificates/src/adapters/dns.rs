@@ -9,14 +9,14 @@ use hickory_resolver::config::{
     ConnectionConfig, NameServerConfig, ResolveHosts, ResolverConfig, ResolverOpts,
 };
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
-use hickory_resolver::net::{DnsError, NetError};
+use hickory_resolver::net::{self, NetError};
 use hickory_resolver::proto::rr::{Name, RData, Record, RecordType};
 
-use crate::ports::dns::{Caa, CaaRecords, NoAnswer, Resolver};
+use crate::ports::dns::{Caa, CaaRecords, DnsError, Resolver};
 
 /// A resolver that remembers nothing: who asks twice within a pass keeps the answers.
 #[derive(Clone)]
-pub struct DnsClient(Result<TokioResolver, NoAnswer>);
+pub struct DnsClient(Result<TokioResolver, DnsError>);
 
 impl DnsClient {
     /// Makes a resolver that asks these servers, or those of the system's resolv.conf.
@@ -45,15 +45,15 @@ impl DnsClient {
         });
         Self(
             resolver.map_err(|error| {
-                NoAnswer(format!("the system's DNS servers cannot be used: {error}"))
+                DnsError(format!("the system's DNS servers cannot be used: {error}"))
             }),
         )
     }
 
     /// Returns the records of a type, the CNAMEs that led there left out.
-    async fn records(&self, name: &str, of: RecordType) -> Result<Vec<Record>, NoAnswer> {
+    async fn records(&self, name: &str, of: RecordType) -> Result<Vec<Record>, DnsError> {
         let resolver = self.0.as_ref().map_err(Clone::clone)?;
-        let failed = |why: &str| NoAnswer(format!("the DNS gave no answer for {name} {of}: {why}"));
+        let failed = |why: &str| DnsError(format!("the DNS gave no answer for {name} {of}: {why}"));
         // The dot at the end keeps the system's search list out of it.
         let query = Name::from_ascii(format!("{}.", name.trim_end_matches('.')))
             .map_err(|_| failed("not a name it can be asked for"))?;
@@ -63,8 +63,8 @@ impl DnsClient {
                 .filter(|record| record.record_type() == of)
                 .cloned()
                 .collect()),
-            Ok(Err(NetError::Dns(DnsError::NoRecordsFound(_)))) => Ok(Vec::new()),
-            Ok(Err(NetError::Dns(DnsError::ResponseCode(code)))) => {
+            Ok(Err(NetError::Dns(net::DnsError::NoRecordsFound(_)))) => Ok(Vec::new()),
+            Ok(Err(NetError::Dns(net::DnsError::ResponseCode(code)))) => {
                 Err(failed(&code.to_str().to_uppercase()))
             }
             Ok(Err(NetError::Timeout)) => Err(failed("no server answered in time")),
@@ -74,7 +74,7 @@ impl DnsClient {
 }
 
 impl Resolver for DnsClient {
-    async fn addresses(&self, name: &str) -> Result<Vec<IpAddr>, NoAnswer> {
+    async fn addresses(&self, name: &str) -> Result<Vec<IpAddr>, DnsError> {
         let (v4, v6) = join(
             self.records(name, RecordType::A),
             self.records(name, RecordType::AAAA),
@@ -100,7 +100,7 @@ impl Resolver for DnsClient {
         }
     }
 
-    async fn caa(&self, name: &str) -> Result<CaaRecords, NoAnswer> {
+    async fn caa(&self, name: &str) -> Result<CaaRecords, DnsError> {
         let records = self.records(name, RecordType::CAA).await?;
         let owner = records.first().map(|record| record.name.to_ascii());
         let owner = owner.unwrap_or_default().to_ascii_lowercase();
@@ -264,7 +264,7 @@ mod tests {
             ("broken.example.com", "SERV"),
             ("refused.example.com", "REFUSED"),
         ] {
-            let NoAnswer(said) = client.caa(name).await.unwrap_err();
+            let DnsError(said) = client.caa(name).await.unwrap_err();
             assert!(said.contains(why) && said.contains(name), "{said}");
             assert!(client.addresses(name).await.is_err(), "{name}");
         }

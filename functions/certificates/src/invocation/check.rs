@@ -12,7 +12,7 @@ use crate::pass::context::Cycle;
 use crate::pass::preflight::{self, balancers, bounded};
 use crate::pass::stop::store_problem;
 use crate::ports::Ports;
-use crate::ports::dns::NoAnswer;
+use crate::ports::dns::DnsError;
 use crate::ports::load_balancer::LoadBalancer;
 use crate::ports::probe::Fetched;
 use crate::ports::store::{self, Store};
@@ -204,7 +204,7 @@ async fn look_at<P: Ports>(
     let late = || "no answer in time".to_owned();
     let addresses =
         tokio::time::timeout_at(until, cycle.outlook.addresses_seen(name.as_str())).await;
-    let addresses = addresses.unwrap_or_else(|_| Err(NoAnswer(late())));
+    let addresses = addresses.unwrap_or_else(|_| Err(DnsError(late())));
     let mut theirs: Result<Vec<IpAddr>, String> = Ok(Vec::new());
     let mut rules = Vec::new();
     for arn in balancers {
@@ -267,7 +267,7 @@ async fn web_acl<P: Ports>(cycle: &Cycle<'_, P>, arn: &LoadBalancerArn) -> Check
 
 /// What was seen of one name.
 struct Looked {
-    addresses: Result<Vec<IpAddr>, NoAnswer>,
+    addresses: Result<Vec<IpAddr>, DnsError>,
     /// Those of the load balancers, where there is one.
     theirs: Option<Result<Vec<IpAddr>, String>>,
     rules: Vec<Result<Finding, String>>,
@@ -305,7 +305,7 @@ impl Looked {
                 return Err(self.about_addresses(Verdict::Blocked, detail.to_owned()));
             }
             Ok(own) => own,
-            Err(NoAnswer(why)) => {
+            Err(DnsError(why)) => {
                 let detail =
                     format!("could not be told, and authorities may not know either: {why}");
                 return Err(self.about_addresses(Verdict::Warning, detail));

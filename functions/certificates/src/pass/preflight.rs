@@ -22,7 +22,7 @@ use crate::pass::accounts::account_url;
 use crate::pass::memo::Memo;
 use crate::ports::Ports;
 use crate::ports::authority::Authorities;
-use crate::ports::dns::{CaaRecords, NoAnswer, Resolver};
+use crate::ports::dns::{CaaRecords, DnsError, Resolver};
 use crate::ports::load_balancer::{Balancer, LoadBalancer, RuledListener};
 use crate::ports::probe::Fetched;
 use crate::ports::store::{self, Condition, Store, read_record, write_record};
@@ -40,8 +40,8 @@ use crate::values::problem_types::ProblemType;
 /// What was seen in this pass by those who look ahead, each thing asked for once.
 struct Sights<R> {
     resolver: OnceCell<R>,
-    addresses: Memo<Result<Vec<IpAddr>, NoAnswer>>,
-    caa: Memo<Result<Rc<CaaRecords>, NoAnswer>>,
+    addresses: Memo<Result<Vec<IpAddr>, DnsError>>,
+    caa: Memo<Result<Rc<CaaRecords>, DnsError>>,
     identities: Memo<Vec<String>>,
     accounts: Memo<Option<String>>,
     balancers: Memo<Result<Option<Balancer>, ServiceError>>,
@@ -147,7 +147,7 @@ impl<'p, P: Ports> Outlook<'p, P> {
             match answer {
                 Ok(found) if found.records.is_empty() => {}
                 Ok(found) => return caa::judge(found, level, name, asking),
-                Err(NoAnswer(why)) => return Ruling::Unknown(why.clone()),
+                Err(DnsError(why)) => return Ruling::Unknown(why.clone()),
             }
         }
         Ruling::Allowed
@@ -187,7 +187,7 @@ impl<'p, P: Ports> Outlook<'p, P> {
     }
 
     /// Returns the addresses of a name.
-    pub(crate) async fn addresses_seen(&self, name: &str) -> Result<Vec<IpAddr>, NoAnswer> {
+    pub(crate) async fn addresses_seen(&self, name: &str) -> Result<Vec<IpAddr>, DnsError> {
         let cell = self.sights.addresses.cell(name);
         cell.get_or_init(|| self.resolver().addresses(name))
             .await

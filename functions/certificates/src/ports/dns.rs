@@ -1,7 +1,7 @@
 //! The port to the DNS: what the checks ask of it.
 //!
 //! "There is none" is an answer (NXDOMAIN, or no record of that type); SERVFAIL, REFUSED, silence
-//! and nonsense are [`NoAnswer`], which says nothing about the name.
+//! and nonsense are [`DnsError`], which says nothing about the name.
 
 use std::net::IpAddr;
 
@@ -11,11 +11,11 @@ use thiserror::Error;
 #[allow(async_fn_in_trait)] // one task drives a whole pass, so no future has to be `Send`
 pub trait Resolver {
     /// Returns the addresses of a name, of both families, CNAMEs followed; empty when there are surely none.
-    async fn addresses(&self, name: &str) -> Result<Vec<IpAddr>, NoAnswer>;
+    async fn addresses(&self, name: &str) -> Result<Vec<IpAddr>, DnsError>;
 
     /// Returns the CAA records of a name, CNAMEs followed (RFC 8659 section 3), with the name they stand at. Its parents are not
     /// asked about.
-    async fn caa(&self, name: &str) -> Result<CaaRecords, NoAnswer>;
+    async fn caa(&self, name: &str) -> Result<CaaRecords, DnsError>;
 }
 
 /// One CAA record as the DNS has it.
@@ -41,4 +41,4 @@ pub struct CaaRecords {
 /// What kept the DNS from answering, in words.
 #[derive(Clone, PartialEq, Eq, Debug, Error)]
 #[error("{0}")]
-pub struct NoAnswer(pub String);
+pub struct DnsError(pub String);
