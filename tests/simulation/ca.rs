@@ -11,7 +11,7 @@ use certificates::ports::authority::{
     OrderStatus, Suggested,
 };
 use certificates::values::names::DnsName;
-use certificates::values::problem::{Refusal, URN};
+use certificates::values::problem::{AcmeError, URN};
 use certificates::values::revocation_reason::Reason;
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
@@ -281,7 +281,7 @@ impl PublicKeyData for PublicKey {
     }
 }
 
-fn problem(word: &str, status: u16, detail: impl Into<String>) -> Refusal {
+fn problem(word: &str, status: u16, detail: impl Into<String>) -> AcmeError {
     let kind = format!("{URN}{word}");
     refusal(kind, detail.into(), Some(status), None, false)
 }
@@ -449,7 +449,7 @@ impl World {
         profile: Option<&str>,
         replaces: Option<&str>,
         skew: Duration,
-    ) -> Result<String, Refusal> {
+    ) -> Result<String, AcmeError> {
         let now = self.now();
         let Some(profile) = site
             .profiles()
@@ -572,7 +572,7 @@ impl World {
         site: Site,
         certificate: &str,
         names: &[String],
-    ) -> Result<bool, Refusal> {
+    ) -> Result<bool, AcmeError> {
         let now = self.now();
         if self.weather.roughness > crate::faults::Roughness::Calm && self.rng.u8(..40) == 0 {
             self.tally.count("replaces: refused");
@@ -617,7 +617,7 @@ impl World {
         names: &[String],
         replaced: Option<bool>,
         skew: Duration,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), AcmeError> {
         let now = self.now();
         if replaced == Some(true) {
             self.tally.count("limits: exempt by its window");
@@ -870,7 +870,7 @@ impl SimAuthorities {
 impl Authorities for SimAuthorities {
     type Account = SimAccount;
 
-    fn new_key(&self) -> Result<AccountKey, Refusal> {
+    fn new_key(&self) -> Result<AccountKey, AcmeError> {
         let number = self.0.world.borrow_mut().fresh();
         Ok(AccountKey(Zeroizing::new(format!("{ACCOUNT_KEY}{number}"))))
     }
@@ -879,7 +879,7 @@ impl Authorities for SimAuthorities {
         &self,
         authority: &settings::Authority,
         key: &AccountKey,
-    ) -> Result<String, Refusal> {
+    ) -> Result<String, AcmeError> {
         let site = Site::of_url(&authority.directory);
         self.0
             .call(site.service(), "ca.register", "", |world| {
@@ -900,7 +900,7 @@ impl Authorities for SimAuthorities {
         _: &settings::Authority,
         _: &str,
         _: &str,
-    ) -> Result<(AccountKey, String), Refusal> {
+    ) -> Result<(AccountKey, String), AcmeError> {
         Err(problem("externalAccountRequired", 400, "not simulated"))
     }
 
@@ -909,7 +909,7 @@ impl Authorities for SimAuthorities {
         authority: &settings::Authority,
         key: &AccountKey,
         url: &str,
-    ) -> Result<SimAccount, Refusal> {
+    ) -> Result<SimAccount, AcmeError> {
         let site = Site::of_url(&authority.directory);
         self.0
             .call(site.service(), "ca.signIn", "", |world| {
@@ -920,7 +920,7 @@ impl Authorities for SimAuthorities {
                 if !known {
                     world.broken("rule 2: an account is used that the authority does not know");
                 }
-                Ok::<_, Refusal>(())
+                Ok::<_, AcmeError>(())
             })
             .await?;
         Ok(SimAccount(self.clone(), site))
@@ -929,7 +929,7 @@ impl Authorities for SimAuthorities {
     async fn caa_identities(
         &self,
         authority: &settings::Authority,
-    ) -> Result<Vec<String>, Refusal> {
+    ) -> Result<Vec<String>, AcmeError> {
         let site = Site::of_url(&authority.directory);
         self.0
             .call(site.service(), "ca.directory", "", |_| Ok(Vec::new()))
@@ -940,7 +940,7 @@ impl Authorities for SimAuthorities {
         &self,
         authority: &settings::Authority,
         certificate: &str,
-    ) -> Result<Option<Suggested>, Refusal> {
+    ) -> Result<Option<Suggested>, AcmeError> {
         let pass = self.0.pass;
         let site = Site::of_url(&authority.directory);
         self.0
@@ -1013,7 +1013,7 @@ impl Account for SimAccount {
             .collect()
     }
 
-    async fn set_contact(&self, _contact: &[String]) -> Result<(), Refusal> {
+    async fn set_contact(&self, _contact: &[String]) -> Result<(), AcmeError> {
         self.0
             .0
             .call(self.1.service(), "ca.setContact", "", |_| Ok(()))
@@ -1025,7 +1025,7 @@ impl Account for SimAccount {
         names: &[DnsName],
         profile: Option<&str>,
         replaces: Option<&str>,
-    ) -> Result<SimOrder, Refusal> {
+    ) -> Result<SimOrder, AcmeError> {
         let mut names: Vec<String> = names.iter().map(ToString::to_string).collect();
         names.sort();
         let (pass, skew) = (self.0.0.pass, self.0.skew());
@@ -1045,7 +1045,7 @@ impl Account for SimAccount {
             .await
     }
 
-    async fn order(&self, url: &str) -> Result<SimOrder, Refusal> {
+    async fn order(&self, url: &str) -> Result<SimOrder, AcmeError> {
         self.0
             .0
             .call(self.1.service(), "ca.order", url, |world| {
@@ -1057,7 +1057,7 @@ impl Account for SimAccount {
             .await
     }
 
-    async fn revoke(&self, certificate_der: &[u8], reason: Reason) -> Result<(), Refusal> {
+    async fn revoke(&self, certificate_der: &[u8], reason: Reason) -> Result<(), AcmeError> {
         let (_, leaf) = X509Certificate::from_der(certificate_der).unwrap();
         let serial: String = (leaf.raw_serial().iter())
             .map(|byte| format!("{byte:02x}"))
@@ -1093,7 +1093,7 @@ pub(crate) struct SimOrder {
     account: SimAuthorities,
     url: String,
     status: OrderStatus,
-    error: Option<Refusal>,
+    error: Option<AcmeError>,
 }
 
 impl SimOrder {
@@ -1116,11 +1116,11 @@ impl Order for SimOrder {
         self.status
     }
 
-    fn error(&self) -> Option<Refusal> {
+    fn error(&self) -> Option<AcmeError> {
         self.error.clone()
     }
 
-    async fn refresh(&mut self) -> Result<Option<std::time::Duration>, Refusal> {
+    async fn refresh(&mut self) -> Result<Option<std::time::Duration>, AcmeError> {
         let handle = self.account.0.clone();
         let url = self.url.clone();
         handle
@@ -1134,7 +1134,7 @@ impl Order for SimOrder {
             .await
     }
 
-    async fn authorizations(&mut self, _fresh: bool) -> Result<Vec<Authorization>, Refusal> {
+    async fn authorizations(&mut self, _fresh: bool) -> Result<Vec<Authorization>, AcmeError> {
         let handle = self.account.0.clone();
         let url = self.url.clone();
         handle
@@ -1169,7 +1169,7 @@ impl Order for SimOrder {
             .await
     }
 
-    async fn answer(&mut self) -> Result<(), Refusal> {
+    async fn answer(&mut self) -> Result<(), AcmeError> {
         let handle = self.account.0.clone();
         let url = self.url.clone();
         let shared = handle.world.clone();
@@ -1190,7 +1190,7 @@ impl Order for SimOrder {
             .await
     }
 
-    async fn finalize(&mut self, csr: &[u8]) -> Result<Option<std::time::Duration>, Refusal> {
+    async fn finalize(&mut self, csr: &[u8]) -> Result<Option<std::time::Duration>, AcmeError> {
         let handle = self.account.0.clone();
         let url = self.url.clone();
         let pass = handle.pass;
@@ -1241,7 +1241,7 @@ impl Order for SimOrder {
             .await
     }
 
-    async fn certificate(&mut self) -> Result<String, Refusal> {
+    async fn certificate(&mut self) -> Result<String, AcmeError> {
         let handle = self.account.0.clone();
         let url = self.url.clone();
         handle

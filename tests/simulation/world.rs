@@ -10,7 +10,7 @@ use certificates::invocation::actions::Action;
 use certificates::ports::load_balancer::AttachError;
 use certificates::ports::store::StoreError;
 use certificates::records::state::State;
-use certificates::values::problem::{Refusal, ServiceError, URN};
+use certificates::values::problem::{AcmeError, ServiceError, URN};
 use time::{Duration, OffsetDateTime};
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -539,7 +539,7 @@ impl Failing for AttachError {
     }
 }
 
-impl Failing for Refusal {
+impl Failing for AcmeError {
     fn of(fault: Fault, _operation: &'static str, _about: &str, clock: OffsetDateTime) -> Self {
         let urn = |word: &str| format!("{URN}{word}");
         let (kind, status, wait) = match fault {
@@ -570,8 +570,8 @@ pub(crate) fn refusal(
     status: Option<u16>,
     retry_after: Option<OffsetDateTime>,
     unconnected: bool,
-) -> Refusal {
-    Refusal {
+) -> AcmeError {
+    AcmeError {
         kind,
         detail,
         status,

@@ -104,7 +104,7 @@ fn of_held(held: &Held, now: OffsetDateTime) {
     crate::values::instant::rfc3339(held.renew_at());
     let renewal = crate::rules::renewal::draw(now, now + Duration::days(90), Some(held), now, 0.5);
     assert!(renewal.at > now);
-    let refusal = crate::values::problem::Refusal::no_answer(std::time::Duration::from_secs(1));
+    let refusal = crate::values::problem::AcmeError::no_answer(std::time::Duration::from_secs(1));
     let information = crate::rules::renewal::information_after(held, Err(refusal), now, 0.5);
     assert!(information.ask_again > now && information.ask_again < now + Duration::days(2));
 }

@@ -2,7 +2,7 @@
 
 use certificates::contract::settings::CheckMode;
 use certificates::ports::authority::AuthorizationStatus;
-use certificates::values::problem::Refusal;
+use certificates::values::problem::AcmeError;
 use time::Duration;
 
 use super::Told;
@@ -243,7 +243,7 @@ pub(crate) fn order_answered(
     pass: u32,
     site: Site,
     names: &[String],
-    answer: &Result<String, Refusal>,
+    answer: &Result<String, AcmeError>,
 ) {
     let now = world.now();
     let candidates = candidates(world, pass, names);

@@ -24,7 +24,7 @@ use crate::values::chain::{Chain, Leaf};
 use crate::values::instant::whole_seconds;
 use crate::values::key::PrivateKey;
 use crate::values::names::{CertificateName, DnsName};
-use crate::values::problem::{Refusal, UNSPECIFIED, URN};
+use crate::values::problem::{AcmeError, UNSPECIFIED, URN};
 use crate::values::revocation_reason::Reason;
 use crate::values::text::listed;
 
@@ -58,7 +58,7 @@ impl<'l, L: Ports> Shared<'l, L> {
     }
 
     /// Returns the certificate at work and its state.
-    async fn state(&self) -> Result<(CertificateName, State), Refusal> {
+    async fn state(&self) -> Result<(CertificateName, State), AcmeError> {
         let Some(name) = self.journal.certificate() else {
             return Err(unmade("no certificate is at work"));
         };
@@ -68,7 +68,7 @@ impl<'l, L: Ports> Shared<'l, L> {
     }
 
     /// Returns the order under way of the certificate at work.
-    async fn order(&self) -> Result<(CertificateName, State, OrderRecord), Refusal> {
+    async fn order(&self) -> Result<(CertificateName, State, OrderRecord), AcmeError> {
         let (name, state) = self.state().await?;
         match state.order.clone() {
             Some(order) => Ok((name, state, order)),
@@ -77,7 +77,7 @@ impl<'l, L: Ports> Shared<'l, L> {
     }
 
     /// Makes the chain that the order under way would be issued.
-    async fn issue(&self) -> Result<String, Refusal> {
+    async fn issue(&self) -> Result<String, AcmeError> {
         let (name, state, order) = self.order().await?;
         let pending = store::pending_key(&name);
         let read = read_record::<PendingKey>(&*self.store, &pending).await;
@@ -133,11 +133,15 @@ impl<'l, L: Ports> Shared<'l, L> {
 impl<'l, L: Ports> Authorities for DryRunAuthorities<'l, L> {
     type Account = DryRunAccount<'l, L>;
 
-    fn new_key(&self) -> Result<AccountKey, Refusal> {
+    fn new_key(&self) -> Result<AccountKey, AcmeError> {
         self.live.new_key()
     }
 
-    async fn register(&self, authority: &Authority, _key: &AccountKey) -> Result<String, Refusal> {
+    async fn register(
+        &self,
+        authority: &Authority,
+        _key: &AccountKey,
+    ) -> Result<String, AcmeError> {
         let journal = &self.shared.journal;
         journal.record("acme", "newAccount", &authority.directory);
         Ok(made_up_url(&authority.directory, journal.next()))
@@ -148,7 +152,7 @@ impl<'l, L: Ports> Authorities for DryRunAuthorities<'l, L> {
         authority: &Authority,
         _key_id: &str,
         _hmac: &str,
-    ) -> Result<(AccountKey, String), Refusal> {
+    ) -> Result<(AccountKey, String), AcmeError> {
         let key = self.live.new_key()?;
         let url = self.register(authority, &key).await?;
         Ok((key, url))
@@ -159,7 +163,7 @@ impl<'l, L: Ports> Authorities for DryRunAuthorities<'l, L> {
         authority: &Authority,
         key: &AccountKey,
         url: &str,
-    ) -> Result<DryRunAccount<'l, L>, Refusal> {
+    ) -> Result<DryRunAccount<'l, L>, AcmeError> {
         Ok(DryRunAccount {
             live: self.live.sign_in(authority, key, url).await?,
             directory: authority.directory.clone(),
@@ -171,14 +175,14 @@ impl<'l, L: Ports> Authorities for DryRunAuthorities<'l, L> {
         &self,
         authority: &Authority,
         certificate: &str,
-    ) -> Result<Option<Suggested>, Refusal> {
+    ) -> Result<Option<Suggested>, AcmeError> {
         if self.shared.identifiers.borrow().contains(certificate) {
             return Ok(None);
         }
         self.live.renewal_information(authority, certificate).await
     }
 
-    async fn caa_identities(&self, authority: &Authority) -> Result<Vec<String>, Refusal> {
+    async fn caa_identities(&self, authority: &Authority) -> Result<Vec<String>, AcmeError> {
         self.live.caa_identities(authority).await
     }
 }
@@ -197,7 +201,7 @@ impl<'l, L: Ports> Account for DryRunAccount<'l, L> {
         self.live.profiles()
     }
 
-    async fn set_contact(&self, _contact: &[String]) -> Result<(), Refusal> {
+    async fn set_contact(&self, _contact: &[String]) -> Result<(), AcmeError> {
         let journal = &self.shared.journal;
         journal.record("acme", "updateAccount", &self.directory);
         Ok(())
@@ -208,7 +212,7 @@ impl<'l, L: Ports> Account for DryRunAccount<'l, L> {
         names: &[DnsName],
         _profile: Option<&str>,
         _replaces: Option<&str>,
-    ) -> Result<DryRunOrder<'l, L>, Refusal> {
+    ) -> Result<DryRunOrder<'l, L>, AcmeError> {
         let journal = &self.shared.journal;
         journal.record("acme", "newOrder", &listed(names));
         let challenges = names.iter().map(|name| {
@@ -226,16 +230,16 @@ impl<'l, L: Ports> Account for DryRunAccount<'l, L> {
         })
     }
 
-    async fn revoke(&self, certificate: &[u8], _reason: Reason) -> Result<(), Refusal> {
+    async fn revoke(&self, certificate: &[u8], _reason: Reason) -> Result<(), AcmeError> {
         let leaf = Leaf::parse(certificate).map_err(|error| unmade(&error.to_string()))?;
         let journal = &self.shared.journal;
         journal.record("acme", "revokeCert", &leaf.serial);
         Ok(())
     }
 
-    async fn order(&self, url: &str) -> Result<DryRunOrder<'l, L>, Refusal> {
+    async fn order(&self, url: &str) -> Result<DryRunOrder<'l, L>, AcmeError> {
         if url.starts_with(&made_up_url(&self.directory, "")) {
-            return Err(Refusal {
+            return Err(AcmeError {
                 kind: format!("{URN}malformed"),
                 detail: "an order that was only planned".to_owned(),
                 status: Some(404),
@@ -279,11 +283,11 @@ impl<L: Ports> Order for DryRunOrder<'_, L> {
         self.status
     }
 
-    fn error(&self) -> Option<Refusal> {
+    fn error(&self) -> Option<AcmeError> {
         self.live.as_ref()?.error()
     }
 
-    async fn refresh(&mut self) -> Result<Option<Duration>, Refusal> {
+    async fn refresh(&mut self) -> Result<Option<Duration>, AcmeError> {
         let Some(live) = &mut self.live else {
             return Ok(None);
         };
@@ -298,7 +302,7 @@ impl<L: Ports> Order for DryRunOrder<'_, L> {
         Ok(None)
     }
 
-    async fn authorizations(&mut self, fresh: bool) -> Result<Vec<Authorization>, Refusal> {
+    async fn authorizations(&mut self, fresh: bool) -> Result<Vec<Authorization>, AcmeError> {
         if let Some(live) = &mut self.live {
             let authorizations = live.authorizations(fresh).await?;
             for authorization in &authorizations {
@@ -330,7 +334,7 @@ impl<L: Ports> Order for DryRunOrder<'_, L> {
         Ok(self.challenges.iter().map(authorization).collect())
     }
 
-    async fn answer(&mut self) -> Result<(), Refusal> {
+    async fn answer(&mut self) -> Result<(), AcmeError> {
         for authorization in self.authorizations(false).await? {
             let is_pending = authorization.http01.is_some_and(|it| it.is_pending);
             if authorization.status == AuthorizationStatus::Pending && is_pending {
@@ -342,7 +346,7 @@ impl<L: Ports> Order for DryRunOrder<'_, L> {
         Ok(())
     }
 
-    async fn finalize(&mut self, _csr: &[u8]) -> Result<Option<Duration>, Refusal> {
+    async fn finalize(&mut self, _csr: &[u8]) -> Result<Option<Duration>, AcmeError> {
         let (_, _, order) = self.shared.order().await?;
         self.journal()
             .record("acme", "finalize", &listed(&order.domains));
@@ -350,7 +354,7 @@ impl<L: Ports> Order for DryRunOrder<'_, L> {
         Ok(None)
     }
 
-    async fn certificate(&mut self) -> Result<String, Refusal> {
+    async fn certificate(&mut self) -> Result<String, AcmeError> {
         match &mut self.live {
             Some(live) if live.status() == OrderStatus::Valid => live.certificate().await,
             _ => self.shared.issue().await,
@@ -370,13 +374,13 @@ fn made_up_url(directory: &str, id: impl ToString) -> String {
     format!("{directory}#planned-{}", id.to_string())
 }
 
-fn unread(error: StoreError) -> Refusal {
+fn unread(error: StoreError) -> AcmeError {
     unmade(&error.to_string())
 }
 
 /// Returns the refusal of what a plan cannot imagine.
-fn unmade(detail: &str) -> Refusal {
-    Refusal {
+fn unmade(detail: &str) -> AcmeError {
+    AcmeError {
         kind: UNSPECIFIED.to_owned(),
         detail: format!("cannot be planned: {detail}"),
         status: None,

@@ -29,7 +29,7 @@ use crate::ports::store::{Condition, ListedObject, Store, StoreError, StoredObje
 use crate::values::arn::{CertificateArn, ListenerArn, LoadBalancerArn, TargetGroupArn};
 use crate::values::key::{KeyType, PrivateKey};
 use crate::values::names::DnsName;
-use crate::values::problem::{Refusal, ServiceError};
+use crate::values::problem::{AcmeError, ServiceError};
 use crate::values::revocation_reason::Reason;
 
 /// A port of either kind.
@@ -82,14 +82,14 @@ impl<L: Authorities, P: Authorities> Authorities for Either<&L, &P> {
     type Account = Either<L::Account, P::Account>;
 
     pass_on! { &self:
-        new_key() -> Result<AccountKey, Refusal>;
+        new_key() -> Result<AccountKey, AcmeError>;
     }
 
     pass_on! { async &self:
-        register(authority: &Authority, key: &AccountKey) -> Result<String, Refusal>;
-        register_bound(authority: &Authority, key_id: &str, hmac: &str) -> Result<(AccountKey, String), Refusal>;
-        renewal_information(authority: &Authority, certificate: &str) -> Result<Option<Suggested>, Refusal>;
-        caa_identities(authority: &Authority) -> Result<Vec<String>, Refusal>;
+        register(authority: &Authority, key: &AccountKey) -> Result<String, AcmeError>;
+        register_bound(authority: &Authority, key_id: &str, hmac: &str) -> Result<(AccountKey, String), AcmeError>;
+        renewal_information(authority: &Authority, certificate: &str) -> Result<Option<Suggested>, AcmeError>;
+        caa_identities(authority: &Authority) -> Result<Vec<String>, AcmeError>;
     }
 
     async fn sign_in(
@@ -97,7 +97,7 @@ impl<L: Authorities, P: Authorities> Authorities for Either<&L, &P> {
         authority: &Authority,
         key: &AccountKey,
         url: &str,
-    ) -> Result<Self::Account, Refusal> {
+    ) -> Result<Self::Account, AcmeError> {
         Ok(match self {
             Self::Live(port) => Either::Live(port.sign_in(authority, key, url).await?),
             Self::DryRun(port) => Either::DryRun(port.sign_in(authority, key, url).await?),
@@ -113,8 +113,8 @@ impl<L: Account, P: Account> Account for Either<L, P> {
     }
 
     pass_on! { async &self:
-        set_contact(contact: &[String]) -> Result<(), Refusal>;
-        revoke(certificate: &[u8], reason: Reason) -> Result<(), Refusal>;
+        set_contact(contact: &[String]) -> Result<(), AcmeError>;
+        revoke(certificate: &[u8], reason: Reason) -> Result<(), AcmeError>;
     }
 
     async fn new_order(
@@ -122,14 +122,14 @@ impl<L: Account, P: Account> Account for Either<L, P> {
         names: &[DnsName],
         profile: Option<&str>,
         replaces: Option<&str>,
-    ) -> Result<Self::Order, Refusal> {
+    ) -> Result<Self::Order, AcmeError> {
         Ok(match self {
             Self::Live(port) => Either::Live(port.new_order(names, profile, replaces).await?),
             Self::DryRun(port) => Either::DryRun(port.new_order(names, profile, replaces).await?),
         })
     }
 
-    async fn order(&self, url: &str) -> Result<Self::Order, Refusal> {
+    async fn order(&self, url: &str) -> Result<Self::Order, AcmeError> {
         Ok(match self {
             Self::Live(port) => Either::Live(port.order(url).await?),
             Self::DryRun(port) => Either::DryRun(port.order(url).await?),
@@ -141,15 +141,15 @@ impl<L: Order, P: Order> Order for Either<L, P> {
     pass_on! { &self:
         url() -> &str;
         status() -> OrderStatus;
-        error() -> Option<Refusal>;
+        error() -> Option<AcmeError>;
     }
 
     pass_on! { async &mut self:
-        refresh() -> Result<Option<Duration>, Refusal>;
-        authorizations(fresh: bool) -> Result<Vec<Authorization>, Refusal>;
-        answer() -> Result<(), Refusal>;
-        finalize(csr: &[u8]) -> Result<Option<Duration>, Refusal>;
-        certificate() -> Result<String, Refusal>;
+        refresh() -> Result<Option<Duration>, AcmeError>;
+        authorizations(fresh: bool) -> Result<Vec<Authorization>, AcmeError>;
+        answer() -> Result<(), AcmeError>;
+        finalize(csr: &[u8]) -> Result<Option<Duration>, AcmeError>;
+        certificate() -> Result<String, AcmeError>;
     }
 }
 

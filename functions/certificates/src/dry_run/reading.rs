@@ -16,7 +16,7 @@ use crate::ports::load_balancer::{Balancer, Holding, Listener, LoadBalancer, Rul
 use crate::ports::store::{ListedObject, Store, StoreError, StoredObject};
 use crate::values::arn::{CertificateArn, ListenerArn, LoadBalancerArn, TargetGroupArn};
 use crate::values::key::{KeyType, PrivateKey};
-use crate::values::problem::{Refusal, ServiceError};
+use crate::values::problem::{AcmeError, ServiceError};
 
 /// Everything outside.
 pub(super) struct ReadPorts<'l, L>(&'l L);
@@ -76,7 +76,7 @@ impl<S: Store> ReadStore<'_, S> {
 pub(super) struct ReadAuthorities<'l, A>(&'l A);
 
 impl<A: Authorities> ReadAuthorities<'_, A> {
-    pub(super) fn new_key(&self) -> Result<AccountKey, Refusal> {
+    pub(super) fn new_key(&self) -> Result<AccountKey, AcmeError> {
         self.0.new_key()
     }
 
@@ -86,14 +86,14 @@ impl<A: Authorities> ReadAuthorities<'_, A> {
         authority: &Authority,
         key: &AccountKey,
         url: &str,
-    ) -> Result<ReadAccount<A::Account>, Refusal> {
+    ) -> Result<ReadAccount<A::Account>, AcmeError> {
         Ok(ReadAccount(self.0.sign_in(authority, key, url).await?))
     }
 
     pub(super) async fn caa_identities(
         &self,
         authority: &Authority,
-    ) -> Result<Vec<String>, Refusal> {
+    ) -> Result<Vec<String>, AcmeError> {
         self.0.caa_identities(authority).await
     }
 
@@ -101,7 +101,7 @@ impl<A: Authorities> ReadAuthorities<'_, A> {
         &self,
         authority: &Authority,
         certificate: &str,
-    ) -> Result<Option<Suggested>, Refusal> {
+    ) -> Result<Option<Suggested>, AcmeError> {
         self.0.renewal_information(authority, certificate).await
     }
 }
@@ -114,7 +114,7 @@ impl<A: Account> ReadAccount<A> {
         self.0.profiles()
     }
 
-    pub(super) async fn order(&self, url: &str) -> Result<ReadOrder<A::Order>, Refusal> {
+    pub(super) async fn order(&self, url: &str) -> Result<ReadOrder<A::Order>, AcmeError> {
         Ok(ReadOrder(self.0.order(url).await?))
     }
 }
@@ -127,22 +127,22 @@ impl<O: Order> ReadOrder<O> {
         self.0.status()
     }
 
-    pub(super) fn error(&self) -> Option<Refusal> {
+    pub(super) fn error(&self) -> Option<AcmeError> {
         self.0.error()
     }
 
-    pub(super) async fn refresh(&mut self) -> Result<Option<Duration>, Refusal> {
+    pub(super) async fn refresh(&mut self) -> Result<Option<Duration>, AcmeError> {
         self.0.refresh().await
     }
 
     pub(super) async fn authorizations(
         &mut self,
         fresh: bool,
-    ) -> Result<Vec<Authorization>, Refusal> {
+    ) -> Result<Vec<Authorization>, AcmeError> {
         self.0.authorizations(fresh).await
     }
 
-    pub(super) async fn certificate(&mut self) -> Result<String, Refusal> {
+    pub(super) async fn certificate(&mut self) -> Result<String, AcmeError> {
         self.0.certificate().await
     }
 }

@@ -14,7 +14,7 @@ use crate::records::state::{LONGEST_LEASE, Lease, State};
 use crate::rules::targets::Deployed;
 use crate::values::instant::whole_seconds;
 use crate::values::lifetime;
-use crate::values::problem::{Failure, Refusal, backoff};
+use crate::values::problem::{AcmeError, Failure, backoff};
 
 /// The work on one certificate, under its lease.
 pub(crate) struct Work<'c, 'p, P: Ports> {
@@ -178,15 +178,15 @@ impl<'c, 'p, P: Ports> Work<'c, 'p, P> {
     /// word would ask again at each pass.
     pub(crate) async fn within_time<T>(
         &self,
-        asked: impl Future<Output = Result<T, Refusal>>,
-    ) -> Result<T, Refusal> {
+        asked: impl Future<Output = Result<T, AcmeError>>,
+    ) -> Result<T, AcmeError> {
         let limit = self.cycle.clock.left().saturating_sub(TO_REMEMBER);
         // So short a time says nothing about the authority: then the cut at the end is what it is.
         if limit < ENOUGH_FOR_AN_ANSWER {
             return asked.await;
         }
         let answered = within(limit, asked).await;
-        answered.unwrap_or_else(|| Err(Refusal::no_answer(limit)))
+        answered.unwrap_or_else(|| Err(AcmeError::no_answer(limit)))
     }
 
     /// Returns the bound for a step, or stops the work when too little time is left for it (rule 11).

@@ -9,7 +9,7 @@ use crate::records::certificate::{Held, RenewalInformation};
 use crate::records::state::State;
 use crate::rules::renewal::information_after;
 use crate::values::instant::rfc3339;
-use crate::values::problem::Refusal;
+use crate::values::problem::AcmeError;
 
 impl<P: Ports> Cycle<'_, P> {
     /// Asks about a certificate if the stored Retry-After is past; `None` when nothing was asked.
@@ -31,7 +31,7 @@ impl<P: Ports> Cycle<'_, P> {
             .renewal_information(authority, identifier);
         let answer = tokio::time::timeout(limit, asking)
             .await
-            .unwrap_or_else(|_| Err(Refusal::no_answer(limit)));
+            .unwrap_or_else(|_| Err(AcmeError::no_answer(limit)));
         if let Err(refusal) = &answer {
             tracing::warn!(authority = %authority.key, problem.type = %refusal.kind, problem.detail = %refusal.detail, "no renewal information");
             if refusal

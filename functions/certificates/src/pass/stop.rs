@@ -5,7 +5,7 @@ use time::OffsetDateTime;
 use crate::ports::store::StoreError;
 use crate::rules::ledger::Blocked;
 use crate::rules::order_names::FailedName;
-use crate::values::problem::{self, Problem, Refusal};
+use crate::values::problem::{self, AcmeError, Problem};
 use crate::values::problem_types::ProblemType;
 
 /// Why the work on a certificate stops for this pass.
@@ -56,8 +56,8 @@ impl From<Problem> for Failing {
     }
 }
 
-impl From<Refusal> for Failing {
-    fn from(refusal: Refusal) -> Self {
+impl From<AcmeError> for Failing {
+    fn from(refusal: AcmeError) -> Self {
         Self {
             not_before: refusal.retry_after,
             paused: problem::is_paused(&refusal),
@@ -73,8 +73,8 @@ impl From<Problem> for Stop {
     }
 }
 
-impl From<Refusal> for Stop {
-    fn from(refusal: Refusal) -> Self {
+impl From<AcmeError> for Stop {
+    fn from(refusal: AcmeError) -> Self {
         Self::Failed(refusal.into())
     }
 }

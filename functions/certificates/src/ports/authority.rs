@@ -10,7 +10,7 @@ use zeroize::Zeroizing;
 
 use crate::contract::settings;
 use crate::values::names::DnsName;
-use crate::values::problem::Refusal;
+use crate::values::problem::AcmeError;
 use crate::values::revocation_reason::Reason;
 
 /// The calls a pass makes to certificate authorities.
@@ -20,14 +20,14 @@ pub trait Authorities {
     type Account: Account;
 
     /// Makes a new account key.
-    fn new_key(&self) -> Result<AccountKey, Refusal>;
+    fn new_key(&self) -> Result<AccountKey, AcmeError>;
 
     /// Registers the key as an account, or finds the account it already has (RFC 8555 section 7.3.1).
     async fn register(
         &self,
         authority: &settings::Authority,
         key: &AccountKey,
-    ) -> Result<String, Refusal>;
+    ) -> Result<String, AcmeError>;
 
     /// Registers a new key bound to an external account (RFC 8555 section 7.3.4). `hmac` is the base64url HMAC key.
     async fn register_bound(
@@ -35,7 +35,7 @@ pub trait Authorities {
         authority: &settings::Authority,
         key_id: &str,
         hmac: &str,
-    ) -> Result<(AccountKey, String), Refusal>;
+    ) -> Result<(AccountKey, String), AcmeError>;
 
     /// Signs in to an account that exists. Asks the authority for its directory at most.
     async fn sign_in(
@@ -43,7 +43,7 @@ pub trait Authorities {
         authority: &settings::Authority,
         key: &AccountKey,
         url: &str,
-    ) -> Result<Self::Account, Refusal>;
+    ) -> Result<Self::Account, AcmeError>;
 
     /// Asks when a certificate should be renewed (RFC 9773 section 4.1); `certificate` is its unique identifier. `None` when the
     /// directory offers no renewal information.
@@ -51,12 +51,14 @@ pub trait Authorities {
         &self,
         authority: &settings::Authority,
         certificate: &str,
-    ) -> Result<Option<Suggested>, Refusal>;
+    ) -> Result<Option<Suggested>, AcmeError>;
 
     /// Returns the domains by which CAA records name the authority, as its directory tells (RFC 8555 section 7.1.1); empty when it
     /// tells none.
-    async fn caa_identities(&self, authority: &settings::Authority)
-    -> Result<Vec<String>, Refusal>;
+    async fn caa_identities(
+        &self,
+        authority: &settings::Authority,
+    ) -> Result<Vec<String>, AcmeError>;
 }
 
 /// What an authority suggests for a renewal (RFC 9773 section 4.2), as it was told: nothing is checked yet.
@@ -95,7 +97,7 @@ pub trait Account {
     fn profiles(&self) -> Vec<String>;
 
     /// Replaces the account's contacts (RFC 8555 section 7.3.2).
-    async fn set_contact(&self, contact: &[String]) -> Result<(), Refusal>;
+    async fn set_contact(&self, contact: &[String]) -> Result<(), AcmeError>;
 
     /// Makes an order; `replaces` is the unique identifier of the certificate it is to replace (RFC 9773 section 5).
     async fn new_order(
@@ -103,13 +105,13 @@ pub trait Account {
         names: &[DnsName],
         profile: Option<&str>,
         replaces: Option<&str>,
-    ) -> Result<Self::Order, Refusal>;
+    ) -> Result<Self::Order, AcmeError>;
 
     /// Takes up an order by its URL.
-    async fn order(&self, url: &str) -> Result<Self::Order, Refusal>;
+    async fn order(&self, url: &str) -> Result<Self::Order, AcmeError>;
 
     /// Revokes a certificate, its leaf in DER (RFC 8555 section 7.6).
-    async fn revoke(&self, certificate: &[u8], reason: Reason) -> Result<(), Refusal>;
+    async fn revoke(&self, certificate: &[u8], reason: Reason) -> Result<(), AcmeError>;
 }
 
 /// The status of an order as the authority last told it (RFC 8555 section 7.1.6).
@@ -137,22 +139,22 @@ pub trait Order {
     fn status(&self) -> OrderStatus;
 
     /// Returns the order's own error, where it has one.
-    fn error(&self) -> Option<Refusal>;
+    fn error(&self) -> Option<AcmeError>;
 
     /// Asks for the order again; returns how long the authority wants us to wait before the next look.
-    async fn refresh(&mut self) -> Result<Option<Duration>, Refusal>;
+    async fn refresh(&mut self) -> Result<Option<Duration>, AcmeError>;
 
     /// Returns the order's authorizations, asked for anew where `fresh`.
-    async fn authorizations(&mut self, fresh: bool) -> Result<Vec<Authorization>, Refusal>;
+    async fn authorizations(&mut self, fresh: bool) -> Result<Vec<Authorization>, AcmeError>;
 
     /// Answers every pending http-01 challenge of every pending authorization.
-    async fn answer(&mut self) -> Result<(), Refusal>;
+    async fn answer(&mut self) -> Result<(), AcmeError>;
 
     /// Hands in the CSR (DER); returns how long the authority wants us to wait before looking.
-    async fn finalize(&mut self, csr: &[u8]) -> Result<Option<Duration>, Refusal>;
+    async fn finalize(&mut self, csr: &[u8]) -> Result<Option<Duration>, AcmeError>;
 
     /// Downloads the default chain, PEM.
-    async fn certificate(&mut self) -> Result<String, Refusal>;
+    async fn certificate(&mut self) -> Result<String, AcmeError>;
 }
 
 /// An authorization of an order (RFC 8555 section 7.1.4).
@@ -185,5 +187,5 @@ pub struct Http01 {
     /// Whether it waits for our answer: none was given yet.
     pub is_pending: bool,
     /// Why it failed.
-    pub error: Option<Refusal>,
+    pub error: Option<AcmeError>,
 }

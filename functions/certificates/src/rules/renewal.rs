@@ -10,7 +10,7 @@ use crate::rules::order_names;
 use crate::values::instant::{rfc3339, whole_seconds};
 use crate::values::lifetime::{SHORT, little};
 use crate::values::names::DnsName;
-use crate::values::problem::{Refusal, backoff};
+use crate::values::problem::{AcmeError, backoff};
 use crate::values::text::listed;
 
 /// What is to be done about a certificate's order, and why.
@@ -241,7 +241,7 @@ impl Held {
 /// refusal, something that is not understood, no Retry-After (RFC 9773 section 4.3).
 pub fn information_after(
     held: &Held,
-    answer: Result<Option<Suggested>, Refusal>,
+    answer: Result<Option<Suggested>, AcmeError>,
     now: OffsetDateTime,
     jitter: f64,
 ) -> RenewalInformation {
@@ -425,11 +425,11 @@ mod tests {
         held.renewal.information = Some(information);
     }
 
-    fn refusal(status: Option<u16>, unconnected: bool) -> Refusal {
-        Refusal {
+    fn refusal(status: Option<u16>, unconnected: bool) -> AcmeError {
+        AcmeError {
             status,
             unconnected,
-            ..Refusal::no_answer(std::time::Duration::from_secs(1))
+            ..AcmeError::no_answer(std::time::Duration::from_secs(1))
         }
     }
 

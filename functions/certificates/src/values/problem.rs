@@ -96,7 +96,7 @@ impl ServiceError {
 
 /// What an authority answered instead of what was asked for, or why no answer came.
 #[derive(Clone, Debug)]
-pub struct Refusal {
+pub struct AcmeError {
     /// The problem document's type (RFC 8555 section 6.7), or `certloop:authority` when there was none.
     pub kind: String,
     /// The problem document's words, subproblems included.
@@ -116,8 +116,8 @@ pub const REPLACES_NOT_ECHOED: &str = "certloop:replacesNotEchoed";
 /// The namespace of the problem types of RFC 8555 section 6.7.
 pub const URN: &str = "urn:ietf:params:acme:error:";
 
-impl Refusal {
-    /// Makes the refusal for want of an answer in time.
+impl AcmeError {
+    /// Makes the error for want of an answer in time.
     pub fn no_answer(limit: std::time::Duration) -> Self {
         Self {
             kind: UNSPECIFIED.to_owned(),
@@ -157,7 +157,7 @@ impl Refusal {
 
     /// Returns when to try again.
     pub fn retry(&self) -> Retry {
-        of_refusal(self)
+        of_acme(self)
     }
 
     /// Returns the problem this is for a certificate.
@@ -171,7 +171,7 @@ impl Refusal {
 }
 
 /// Returns the class of what an authority said.
-pub fn of_refusal(refusal: &Refusal) -> Retry {
+pub fn of_acme(refusal: &AcmeError) -> Retry {
     let word = refusal.word();
     let known = problem_types::AUTHORITY
         .iter()
@@ -193,14 +193,14 @@ pub fn of_refusal(refusal: &Refusal) -> Retry {
 
 /// Whether the authority has paused a name or account until somebody opens a link: a limit, a link, and no Retry-After. A limit that is
 /// over in a moment has a link to its documentation, and says in words when to retry.
-pub fn is_paused(refusal: &Refusal) -> bool {
+pub fn is_paused(refusal: &AcmeError) -> bool {
     let is_limit = refusal.word() == "rateLimited" || refusal.status == Some(429);
     let says_when = refusal.detail.contains("retry after");
     is_limit && !says_when && refusal.retry_after.is_none() && refusal.detail.contains("://")
 }
 
 /// Whether an authority is down or limiting, rather than unwilling: another authority may be of use.
-pub fn is_unavailable(refusal: &Refusal) -> bool {
+pub fn is_unavailable(refusal: &AcmeError) -> bool {
     match refusal.word() {
         "rateLimited" | "serverInternal" => true,
         _ => {

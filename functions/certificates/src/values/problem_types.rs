@@ -334,10 +334,10 @@ mod tests {
     use time::OffsetDateTime;
 
     use super::*;
-    use crate::values::problem::{Refusal, URN, of_aws, of_refusal};
+    use crate::values::problem::{AcmeError, URN, of_acme, of_aws};
 
-    fn refusal(word: &str, detail: &str, status: u16, retry_after: bool) -> Refusal {
-        Refusal {
+    fn refusal(word: &str, detail: &str, status: u16, retry_after: bool) -> AcmeError {
+        AcmeError {
             kind: if word.contains(':') {
                 word.to_owned()
             } else {
@@ -373,7 +373,7 @@ mod tests {
             ("unknownToAll", "", 400, false, Retry::Soon),
         ] {
             let told = refusal(word, detail, status, retry_after);
-            assert_eq!(of_refusal(&told), class, "{word} {status} {retry_after}");
+            assert_eq!(of_acme(&told), class, "{word} {status} {retry_after}");
         }
     }
 
@@ -392,7 +392,7 @@ mod tests {
         for (samples, (status, class, _)) in samples.iter().zip(BY_STATUS) {
             for (detail, code, retry_after) in samples {
                 let told = refusal("certloop:authority", detail, *code, *retry_after);
-                assert_eq!(of_refusal(&told), *class, "{status}: {code}");
+                assert_eq!(of_acme(&told), *class, "{status}: {code}");
             }
         }
     }
@@ -401,7 +401,7 @@ mod tests {
     fn each_documented_type_is_judged_so() {
         for (word, class, _) in AUTHORITY {
             let told = refusal(word, "no", 400, *word == "rateLimited");
-            assert_eq!(of_refusal(&told), *class, "{word}");
+            assert_eq!(of_acme(&told), *class, "{word}");
         }
     }
 

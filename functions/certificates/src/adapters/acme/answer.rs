@@ -8,7 +8,7 @@ use hyper::StatusCode;
 use hyper::header::{DATE, HeaderMap, RETRY_AFTER};
 use time::OffsetDateTime;
 
-use crate::values::problem::{Refusal, UNSPECIFIED};
+use crate::values::problem::{AcmeError, UNSPECIFIED};
 
 /// Reads a problem document (RFC 8555 section 6.7), or makes do with the status when there is none.
 pub(super) fn refusal(
@@ -16,10 +16,10 @@ pub(super) fn refusal(
     retry_after: Option<OffsetDateTime>,
     host: &str,
     body: &[u8],
-) -> Refusal {
+) -> AcmeError {
     let (kind, detail) = match serde_json::from_slice::<instant_acme::Problem>(body) {
         Ok(problem) => {
-            let Refusal { kind, detail, .. } = of_problem(&problem);
+            let AcmeError { kind, detail, .. } = of_problem(&problem);
             (kind, detail)
         }
         Err(_) => (
@@ -27,7 +27,7 @@ pub(super) fn refusal(
             format!("{host} answered HTTP {}", status.as_u16()),
         ),
     };
-    Refusal {
+    AcmeError {
         kind,
         detail,
         status: Some(status.as_u16()),
@@ -39,14 +39,14 @@ pub(super) fn refusal(
 /// Turns a problem document into words, subproblems included.
 ///
 /// An authority that got a wrong answer quotes the right one: that is a key authorization, and is left out.
-pub(super) fn of_problem(problem: &instant_acme::Problem) -> Refusal {
+pub(super) fn of_problem(problem: &instant_acme::Problem) -> AcmeError {
     let told = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
     let mut detail = told(&problem.detail).unwrap_or_else(|| "no detail given".to_owned());
     for subproblem in problem.subproblems.iter().take(MOST_SUBPROBLEMS) {
         detail.push_str("; ");
         detail.push_str(&subproblem.to_string());
     }
-    Refusal {
+    AcmeError {
         kind: told(&problem.r#type).map_or(UNSPECIFIED.to_owned(), |kind| fit_for_a_report(&kind)),
         detail: fit_for_a_report(&detail),
         status: problem.status,

@@ -27,7 +27,7 @@ use tokio::sync::Notify;
 
 use super::answer::{of_problem, refusal, retry_after};
 use crate::adapters::network::{Schemes, https_client};
-use crate::values::problem::{Refusal, UNSPECIFIED};
+use crate::values::problem::{AcmeError, UNSPECIFIED};
 
 /// A connection pool to one authority, shared by all its orders.
 pub(super) struct Wire {
@@ -49,7 +49,7 @@ struct CachedDirectory {
 }
 
 impl Wire {
-    pub(super) fn new(roots: RootCertStore) -> Result<Self, Refusal> {
+    pub(super) fn new(roots: RootCertStore) -> Result<Self, AcmeError> {
         let http = https_client(roots, Schemes::Https)
             .map_err(|error| unreachable_because(format!("TLS cannot be set up: {error}")))?;
         Ok(Self {
@@ -196,7 +196,7 @@ pub(super) struct Exchange {
 
 #[derive(Default)]
 struct Last {
-    refusal: Option<Refusal>,
+    refusal: Option<AcmeError>,
     retry_after: Option<OffsetDateTime>,
     accepted: bool,
 }
@@ -225,7 +225,7 @@ impl Exchange {
     }
 
     /// Reads a resource that needs no signature.
-    pub(super) async fn read<T: DeserializeOwned>(&self, url: &str) -> Result<T, Refusal> {
+    pub(super) async fn read<T: DeserializeOwned>(&self, url: &str) -> Result<T, AcmeError> {
         let answered = async {
             let request = Request::get(url).body(BodyWrapper::default())?;
             let mut response = self.request(request).await?;
@@ -235,14 +235,14 @@ impl Exchange {
         if let Some(refusal) = lock(&self.last).refusal.take() {
             return Err(refusal);
         }
-        serde_json::from_slice(&body).map_err(|error| Refusal {
+        serde_json::from_slice(&body).map_err(|error| AcmeError {
             status: Some(StatusCode::OK.as_u16()),
             ..self.refusal(&Error::Json(error))
         })
     }
 
     /// Returns the refusal behind an error of the library.
-    pub(super) fn refusal(&self, error: &Error) -> Refusal {
+    pub(super) fn refusal(&self, error: &Error) -> AcmeError {
         if let Some(refusal) = lock(&self.last).refusal.take() {
             return refusal;
         }
@@ -290,7 +290,7 @@ impl HttpClient for Exchange {
                     let detail = format!(
                         "{host} could not be asked: {reason}; is the authority's directory right, and can it be reached from here?"
                     );
-                    lock(&last).refusal = Some(Refusal {
+                    lock(&last).refusal = Some(AcmeError {
                         unconnected,
                         ..unreachable_because(detail.clone())
                     });
@@ -337,8 +337,8 @@ impl Drop for InFlight<'_> {
     }
 }
 
-fn unreachable_because(detail: String) -> Refusal {
-    Refusal {
+fn unreachable_because(detail: String) -> AcmeError {
+    AcmeError {
         kind: UNSPECIFIED.to_owned(),
         detail,
         status: None,

@@ -24,7 +24,7 @@ use crate::ports::authority::{
     OrderStatus, Suggested,
 };
 use crate::values::names::DnsName;
-use crate::values::problem::{REPLACES_NOT_ECHOED, Refusal};
+use crate::values::problem::{AcmeError, REPLACES_NOT_ECHOED};
 use crate::values::revocation_reason::Reason;
 use answer::of_problem;
 use http::{Exchange, Wire};
@@ -50,7 +50,7 @@ impl Acme {
             .unwrap_or_default()
     }
 
-    fn wire(&self, authority: &settings::Authority) -> Result<Arc<Wire>, Refusal> {
+    fn wire(&self, authority: &settings::Authority) -> Result<Arc<Wire>, AcmeError> {
         let endpoint = Endpoint {
             directory: authority.directory.clone(),
             root_certificate: authority.root_certificate.clone(),
@@ -66,7 +66,7 @@ impl Acme {
         Ok(wire)
     }
 
-    fn exchange(&self, authority: &settings::Authority) -> Result<Exchange, Refusal> {
+    fn exchange(&self, authority: &settings::Authority) -> Result<Exchange, AcmeError> {
         Ok(Exchange::new(self.wire(authority)?))
     }
 }
@@ -93,7 +93,7 @@ macro_rules! with_fresh_nonces {
 impl Authorities for Acme {
     type Account = AcmeAccount;
 
-    fn new_key(&self) -> Result<AccountKey, Refusal> {
+    fn new_key(&self) -> Result<AccountKey, AcmeError> {
         let (_, pkcs8) =
             Key::generate_pkcs8().map_err(|error| ours("accountKey", &error.to_string()))?;
         Ok(AccountKey(Zeroizing::new(
@@ -105,7 +105,7 @@ impl Authorities for Acme {
         &self,
         authority: &settings::Authority,
         key: &AccountKey,
-    ) -> Result<String, Refusal> {
+    ) -> Result<String, AcmeError> {
         let exchange = self.exchange(authority)?;
         let der = der(key)?;
         let (account, _credentials) = with_fresh_nonces!(exchange, async {
@@ -126,7 +126,7 @@ impl Authorities for Acme {
         authority: &settings::Authority,
         key_id: &str,
         hmac: &str,
-    ) -> Result<(AccountKey, String), Refusal> {
+    ) -> Result<(AccountKey, String), AcmeError> {
         let exchange = self.exchange(authority)?;
         // Some authorities hand the HMAC key out with padding, most without.
         let secret = Zeroizing::new(
@@ -158,7 +158,7 @@ impl Authorities for Acme {
         authority: &settings::Authority,
         key: &AccountKey,
         url: &str,
-    ) -> Result<AcmeAccount, Refusal> {
+    ) -> Result<AcmeAccount, AcmeError> {
         let exchange = self.exchange(authority)?;
         let der = der(key)?;
         let account = with_fresh_nonces!(exchange, async {
@@ -181,7 +181,7 @@ impl Authorities for Acme {
         &self,
         authority: &settings::Authority,
         certificate: &str,
-    ) -> Result<Option<Suggested>, Refusal> {
+    ) -> Result<Option<Suggested>, AcmeError> {
         let exchange = self.exchange(authority)?;
         let directory: Directory = exchange.read(&authority.directory).await?;
         let Some(renewal_info) = directory.renewal_info else {
@@ -204,7 +204,7 @@ impl Authorities for Acme {
     async fn caa_identities(
         &self,
         authority: &settings::Authority,
-    ) -> Result<Vec<String>, Refusal> {
+    ) -> Result<Vec<String>, AcmeError> {
         let exchange = self.exchange(authority)?;
         let directory: DescribedDirectory = exchange.read(&authority.directory).await?;
         let meta = directory.meta.unwrap_or_default();
@@ -230,7 +230,7 @@ struct Meta {
     caa_identities: Option<Vec<String>>,
 }
 
-fn der(key: &AccountKey) -> Result<Zeroizing<Vec<u8>>, Refusal> {
+fn der(key: &AccountKey) -> Result<Zeroizing<Vec<u8>>, AcmeError> {
     BASE64_URL_SAFE_NO_PAD
         .decode(key.0.as_bytes())
         .map(Zeroizing::new)
@@ -242,8 +242,8 @@ fn der(key: &AccountKey) -> Result<Zeroizing<Vec<u8>>, Refusal> {
         })
 }
 
-fn ours(word: &str, detail: &str) -> Refusal {
-    Refusal {
+fn ours(word: &str, detail: &str) -> AcmeError {
+    AcmeError {
         kind: format!("certloop:{word}"),
         detail: detail.to_owned(),
         status: None,
@@ -260,7 +260,7 @@ pub struct AcmeAccount {
 }
 
 impl AcmeAccount {
-    async fn offers_renewal_information(&self) -> Result<bool, Refusal> {
+    async fn offers_renewal_information(&self) -> Result<bool, AcmeError> {
         let directory: Directory = self.exchange.read(&self.directory).await?;
         Ok(directory.renewal_info.is_some())
     }
@@ -279,7 +279,7 @@ impl Account for AcmeAccount {
         names
     }
 
-    async fn set_contact(&self, contact: &[String]) -> Result<(), Refusal> {
+    async fn set_contact(&self, contact: &[String]) -> Result<(), AcmeError> {
         let contact: Vec<&str> = contact.iter().map(String::as_str).collect();
         with_fresh_nonces!(self.exchange, self.account.update_contacts(&contact))
     }
@@ -289,7 +289,7 @@ impl Account for AcmeAccount {
         names: &[DnsName],
         profile: Option<&str>,
         replaces: Option<&str>,
-    ) -> Result<AcmeOrder, Refusal> {
+    ) -> Result<AcmeOrder, AcmeError> {
         let identifiers: Vec<Identifier> = names
             .iter()
             .map(|name| Identifier::Dns(name.as_str().to_owned()))
@@ -314,7 +314,7 @@ impl Account for AcmeAccount {
         let order = with_fresh_nonces!(self.exchange, self.account.new_order(&wish));
         let order = order.map_err(|refusal| match replaces {
             // The authority took the order, but not as the successor of this certificate.
-            Some(certificate) if self.exchange.was_accepted() => Refusal {
+            Some(certificate) if self.exchange.was_accepted() => AcmeError {
                 kind: REPLACES_NOT_ECHOED.to_owned(),
                 detail: format!("the authority made an order that does not replace {certificate}"),
                 ..refusal
@@ -324,12 +324,12 @@ impl Account for AcmeAccount {
         AcmeOrder::new(order, self.exchange.clone())
     }
 
-    async fn order(&self, url: &str) -> Result<AcmeOrder, Refusal> {
+    async fn order(&self, url: &str) -> Result<AcmeOrder, AcmeError> {
         let order = with_fresh_nonces!(self.exchange, self.account.order(url.to_owned()))?;
         AcmeOrder::new(order, self.exchange.clone())
     }
 
-    async fn revoke(&self, certificate: &[u8], reason: Reason) -> Result<(), Refusal> {
+    async fn revoke(&self, certificate: &[u8], reason: Reason) -> Result<(), AcmeError> {
         let certificate = CertificateDer::from(certificate);
         let request = RevocationRequest {
             certificate: &certificate,
@@ -350,12 +350,12 @@ impl Account for AcmeAccount {
 pub struct AcmeOrder {
     order: instant_acme::Order,
     status: OrderStatus,
-    error: Option<Refusal>,
+    error: Option<AcmeError>,
     exchange: Exchange,
 }
 
 impl AcmeOrder {
-    fn new(order: instant_acme::Order, exchange: Exchange) -> Result<Self, Refusal> {
+    fn new(order: instant_acme::Order, exchange: Exchange) -> Result<Self, AcmeError> {
         let mut order = Self {
             order,
             status: OrderStatus::Pending,
@@ -475,38 +475,38 @@ impl Order for AcmeOrder {
         self.status
     }
 
-    fn error(&self) -> Option<Refusal> {
+    fn error(&self) -> Option<AcmeError> {
         self.error.clone()
     }
 
-    async fn refresh(&mut self) -> Result<Option<Duration>, Refusal> {
+    async fn refresh(&mut self) -> Result<Option<Duration>, AcmeError> {
         let exchange = self.exchange.clone();
         with_fresh_nonces!(exchange, async { self.order.refresh().await.map(|_| ()) })?;
         self.look();
         Ok(self.exchange.retry_after())
     }
 
-    async fn authorizations(&mut self, fresh: bool) -> Result<Vec<Authorization>, Refusal> {
+    async fn authorizations(&mut self, fresh: bool) -> Result<Vec<Authorization>, AcmeError> {
         let exchange = self.exchange.clone();
         let mut read_again = fresh.then(BTreeSet::new);
         with_fresh_nonces!(exchange, self.read_authorizations(read_again.as_mut()))
     }
 
-    async fn answer(&mut self) -> Result<(), Refusal> {
+    async fn answer(&mut self) -> Result<(), AcmeError> {
         let exchange = self.exchange.clone();
         let mut done = Answering::default();
         while !with_fresh_nonces!(exchange, self.answer_pending(&mut done))? {}
         Ok(())
     }
 
-    async fn finalize(&mut self, csr: &[u8]) -> Result<Option<Duration>, Refusal> {
+    async fn finalize(&mut self, csr: &[u8]) -> Result<Option<Duration>, AcmeError> {
         let exchange = self.exchange.clone();
         with_fresh_nonces!(exchange, self.order.finalize_csr(csr))?;
         self.look();
         Ok(self.exchange.retry_after())
     }
 
-    async fn certificate(&mut self) -> Result<String, Refusal> {
+    async fn certificate(&mut self) -> Result<String, AcmeError> {
         let exchange = self.exchange.clone();
         let chain = with_fresh_nonces!(exchange, self.order.certificate())?;
         self.look();

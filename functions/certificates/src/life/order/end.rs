@@ -14,7 +14,7 @@ use crate::records::state::AskedFor;
 use crate::rules::ledger::OrderFate;
 use crate::rules::order_names::FailedName;
 use crate::values::names::DnsName;
-use crate::values::problem::{self, Problem, Refusal};
+use crate::values::problem::{self, AcmeError, Problem};
 use crate::values::problem_types::ProblemType;
 
 /// How an order ended.
@@ -48,7 +48,7 @@ impl<P: Ports> Work<'_, '_, P> {
         for authorization in pending {
             validation::keep(authorization, &mut self.state.leftovers, until);
         }
-        let failed: Vec<(String, Refusal)> = authorizations
+        let failed: Vec<(String, AcmeError)> = authorizations
             .into_iter()
             .filter_map(|authorization| {
                 let name = authorization.identifier.clone();
@@ -68,7 +68,7 @@ impl<P: Ports> Work<'_, '_, P> {
             );
             return Ok(failing);
         };
-        let failed_name = |(name, refusal): &(String, Refusal)| {
+        let failed_name = |(name, refusal): &(String, AcmeError)| {
             Some(FailedName {
                 name: DnsName::parse(name).ok()?,
                 problem: refusal.problem(),

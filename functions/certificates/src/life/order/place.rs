@@ -21,7 +21,7 @@ use crate::rules::order_names::{self, FailedName};
 use crate::rules::targets::regions;
 use crate::values::instant::whole_seconds;
 use crate::values::names::DnsName;
-use crate::values::problem::{self, Problem, REPLACES_NOT_ECHOED, Refusal};
+use crate::values::problem::{self, AcmeError, Problem, REPLACES_NOT_ECHOED};
 use crate::values::problem_types::ProblemType;
 
 /// Returns what an order is to the authority's limits; `as_successor`: it says which certificate it replaces.
@@ -248,7 +248,7 @@ impl<P: Ports> Work<'_, '_, P> {
         account: &A,
         asked: &Asked,
         replaces: Option<&str>,
-    ) -> Result<A::Order, Refusal> {
+    ) -> Result<A::Order, AcmeError> {
         let profile = asked.profile.as_deref();
         self.within_time(account.new_order(&asked.names, profile, replaces))
             .await
@@ -341,7 +341,7 @@ impl<P: Ports> Work<'_, '_, P> {
         &self,
         authority: &Authority,
         reserved: &Reserved,
-        refusal: &Refusal,
+        refusal: &AcmeError,
     ) -> Result<(), Stop> {
         let counted = refusal.status.is_none_or(|status| status >= 500)
             || refusal.word() == REPLACES_NOT_ECHOED;
@@ -358,7 +358,7 @@ impl<P: Ports> Work<'_, '_, P> {
         &mut self,
         authority: &Authority,
         names: &[DnsName],
-        refusal: Refusal,
+        refusal: AcmeError,
     ) -> Stop {
         let problem = refusal.problem();
         let paused = problem::is_paused(&refusal);
@@ -392,7 +392,7 @@ impl<P: Ports> Work<'_, '_, P> {
         authority: &Authority,
         names: &[DnsName],
         named: &[DnsName],
-        refusal: &Refusal,
+        refusal: &AcmeError,
         until: OffsetDateTime,
     ) {
         let (ledgers, problem) = (&self.cycle.ledgers, refusal.problem());

@@ -17,7 +17,7 @@ use crate::ports::store::{Condition, Store};
 use crate::records::state::{AskedFor, Leftovers};
 use crate::rules::order_names::FailedName;
 use crate::values::names::DnsName;
-use crate::values::problem::{Problem, Refusal};
+use crate::values::problem::{AcmeError, Problem};
 use crate::values::problem_types::ProblemType;
 
 /// A file that an authority is to read from a name's host.
@@ -169,7 +169,7 @@ fn listed(met: &[(&DnsName, String)]) -> String {
     words.collect::<Vec<_>>().join("; ")
 }
 
-pub(super) fn error_of(authorization: Authorization) -> Option<Refusal> {
+pub(super) fn error_of(authorization: Authorization) -> Option<AcmeError> {
     authorization.http01?.error
 }
 

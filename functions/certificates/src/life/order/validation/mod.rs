@@ -16,7 +16,7 @@ use crate::ports::Ports;
 use crate::ports::authority::Authorization;
 use crate::records::state::{AskedFor, Leftovers};
 use crate::values::names::DnsName;
-use crate::values::problem::{Problem, Refusal};
+use crate::values::problem::{AcmeError, Problem};
 
 /// What an authority is to see for a name, by the way of validation.
 pub(super) enum Challenge {
@@ -70,7 +70,7 @@ pub(super) fn names_of(challenges: &[Challenge]) -> String {
 }
 
 /// Returns why an authorization failed.
-pub(super) fn error_of(authorization: Authorization) -> Option<Refusal> {
+pub(super) fn error_of(authorization: Authorization) -> Option<AcmeError> {
     http_01::error_of(authorization)
 }
 
