@@ -13,7 +13,7 @@ use crate::pass::notifier::Fate;
 use crate::pass::patience::within;
 use crate::pass::stop::Stop;
 use crate::ports::Ports;
-use crate::records::told::Outgoing;
+use crate::records::notified::Outgoing;
 use crate::rules::news::Sendable;
 use crate::values::instant::whole_seconds;
 use crate::values::problem::backoff;

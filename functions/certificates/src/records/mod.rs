@@ -3,8 +3,8 @@
 pub mod certificate;
 pub mod deployment;
 pub mod ledger;
+pub mod notified;
 pub mod order;
 pub mod record;
 pub mod state;
-pub mod told;
 pub mod vault;

@@ -18,9 +18,9 @@ use crate::contract::target::ListenerAt;
 use crate::contract::word::Word;
 use crate::records::certificate::{Held, Validity};
 use crate::records::deployment::{Import, Standby, TargetRecord};
+use crate::records::notified::Notified;
 use crate::records::order::{Missing, OrderRecord, Rehearsed};
 use crate::records::record::Record;
-use crate::records::told::Told;
 use crate::values::arn::ListenerArn;
 use crate::values::chain::same_serial;
 use crate::values::names::DnsName;
@@ -118,7 +118,7 @@ pub struct State {
     pub leftovers: Leftovers,
     /// What people were told of it; `None` in records from before they were told anything.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub told: Option<Told>,
+    pub told: Option<Notified>,
     /// The last steps, oldest first.
     #[serde(default)]
     pub history: Vec<HistoryStep>,
@@ -162,7 +162,7 @@ impl Default for State {
             document: None,
             says: None,
             leftovers: Leftovers::default(),
-            told: Some(Told::default()),
+            told: Some(Notified::default()),
             history: Vec::new(),
         }
     }

@@ -2,7 +2,7 @@
 //! when a problem starts, changes or ends, when little of its lifetime is left and nothing has
 //! worked, and of renewals where the settings ask for it.
 //!
-//! What is told follows from what was told before ([`Told`], in the certificate's record) and from
+//! What is told follows from what was told before ([`Notified`], in the certificate's record) and from
 //! what a pass found. `life::notify` sends it under the lease: stored first, then sent, then
 //! marked. So one state is told once. [`wording`] puts it into the forms that channels take.
 
@@ -18,7 +18,7 @@ use crate::values::problem::Problem;
 use crate::values::problem_types::ProblemType;
 
 use crate::contract::message::{About, Kind, Message, Said};
-use crate::records::told::{Outgoing, Told};
+use crate::records::notified::{Notified, Outgoing};
 use std::collections::BTreeSet;
 
 impl Said {
@@ -35,7 +35,7 @@ pub(crate) struct Sendable {
     pub(crate) to: Vec<String>,
 }
 
-impl Told {
+impl Notified {
     /// Returns what may be sent now: to no channel a message before one that it has not taken yet.
     pub(crate) fn sendable(&self, now: OffsetDateTime) -> Vec<Sendable> {
         let mut waiting = BTreeSet::new();
@@ -152,7 +152,7 @@ impl Found<'_> {
     }
 
     /// Returns what there is to tell after what was told, and what will have been told then.
-    pub(crate) fn news(&self, told: &Told, notify: &Notify) -> (Told, Vec<Message>) {
+    pub(crate) fn news(&self, told: &Notified, notify: &Notify) -> (Notified, Vec<Message>) {
         let mut told = told.clone();
         let mut messages = Vec::new();
         let held = self.state.certificate.as_ref();
@@ -185,9 +185,9 @@ impl Found<'_> {
             // Nobody is told, so nobody knows of a problem.
             let serial = told.serial;
             return (
-                Told {
+                Notified {
                     serial,
-                    ..Told::default()
+                    ..Notified::default()
                 },
                 Vec::new(),
             );
@@ -198,7 +198,7 @@ impl Found<'_> {
     }
 
     /// Takes in what is wrong now; returns what there is to tell of it.
-    fn news_of_problem(&self, told: &mut Told) -> Option<Message> {
+    fn news_of_problem(&self, told: &mut Notified) -> Option<Message> {
         told.others.retain(|other| self.stands(other));
         match (told.problem.take(), self.problem()) {
             (None, Some(problem)) => {
@@ -231,7 +231,7 @@ impl Found<'_> {
 
     /// Takes in that little of the lifetime is left and nothing has worked; returns that, unless it
     /// was told.
-    fn news_of_little_left(&self, told: &mut Told) -> Option<Message> {
+    fn news_of_little_left(&self, told: &mut Notified) -> Option<Message> {
         let (not_after, _) = self.served().filter(|(_, share)| *share < LITTLE)?;
         let is_due = self.entry.renew_at.is_none_or(|at| at <= self.now);
         let has_failed = is_due || self.entry.problem.is_some();
@@ -246,15 +246,20 @@ impl Found<'_> {
 
 impl State {
     /// Returns what was told. A record from before there were messages has had its certificate for long.
-    pub(crate) fn told(&self) -> Told {
-        self.told.clone().unwrap_or_else(|| Told {
+    pub(crate) fn told(&self) -> Notified {
+        self.told.clone().unwrap_or_else(|| Notified {
             serial: self.certificate.as_ref().map(|held| held.serial.clone()),
-            ..Told::default()
+            ..Notified::default()
         })
     }
 
     /// Takes in what is to be told of what a pass found; returns how many old messages were dropped for it.
-    pub(crate) fn take_in(&mut self, messages: Vec<Message>, told: Told, notify: &Notify) -> usize {
+    pub(crate) fn take_in(
+        &mut self,
+        messages: Vec<Message>,
+        told: Notified,
+        notify: &Notify,
+    ) -> usize {
         let to: Vec<String> = notify.channels.iter().map(Channel::key).collect();
         let told = self.told.insert(told);
         told.outbox

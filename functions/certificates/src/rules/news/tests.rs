@@ -300,12 +300,12 @@ fn nothing_overtakes_on_a_channel_what_it_has_not_taken() {
         next_attempt,
         failure: None,
     };
-    let mut told = Told {
+    let mut told = Notified {
         outbox: vec![
             outgoing(first.clone(), &["a"], NOW + Duration::MINUTE),
             outgoing(second.clone(), &["a", "b"], NOW),
         ],
-        ..Told::default()
+        ..Notified::default()
     };
     let sendable = told.sendable(NOW);
     assert_eq!(sendable.len(), 1);

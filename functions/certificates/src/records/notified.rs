@@ -8,7 +8,7 @@ use crate::contract::message::{Message, Said};
 /// What people were told of a certificate, and what they are still to be told.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
-pub struct Told {
+pub struct Notified {
     /// The serial that was last told of, or that there was nothing to tell of.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub serial: Option<String>,
