@@ -10,7 +10,7 @@ use crate::contract::target::Placement;
 use crate::life::deploy::by_arn::change::Applied;
 use crate::life::deploy::by_arn::import::Arrived;
 use crate::life::deploy::by_arn::placing::{ProofOutcome, Switch, Switched, placing, says_default};
-use crate::life::deploy::by_arn::prove::{ToProve, Verdict};
+use crate::life::deploy::by_arn::prove::{ProofVerdict, ToProve};
 use crate::life::work::Work;
 use crate::pass::contention::MayNot;
 use crate::pass::stop::Stop;
@@ -50,11 +50,11 @@ impl<P: Ports> Work<'_, '_, P> {
             is_touched: switched.is_touched,
         };
         match self.prove(&to_prove).await? {
-            Verdict::NotProved(why) => {
+            ProofVerdict::NotProved(why) => {
                 self.not_proved(&switch, switched.previously, why).await?;
                 Ok(ProofOutcome::Failed)
             }
-            Verdict::Passed => {
+            ProofVerdict::Passed => {
                 self.note_passed(switch, &held);
                 Ok(ProofOutcome::Passed)
             }

@@ -20,7 +20,7 @@ use crate::values::arn::ListenerArn;
 use crate::values::instant::whole_seconds;
 
 /// What a look at a listener's port showed.
-pub(crate) enum Verdict {
+pub(crate) enum ProofVerdict {
     /// Proved, not looked at, or nothing could be seen and the mode lets that pass.
     Passed,
     NotProved(String),
@@ -38,11 +38,11 @@ pub(super) struct ToProve<'l> {
 
 impl<P: Ports> Work<'_, '_, P> {
     /// Looks at what the listener serves, when something was changed or the daily look is due.
-    pub(super) async fn prove(&mut self, asked: &ToProve<'_>) -> Result<Verdict, Stop> {
+    pub(super) async fn prove(&mut self, asked: &ToProve<'_>) -> Result<ProofVerdict, Stop> {
         let settings = &self.cycle.settings.proof;
         let now = self.cycle.clock.now();
         let Some(held) = self.state.certificate.clone() else {
-            return Ok(Verdict::Passed);
+            return Ok(ProofVerdict::Passed);
         };
         let record = self
             .state
@@ -50,10 +50,10 @@ impl<P: Ports> Work<'_, '_, P> {
         if settings.mode == CheckMode::Off {
             record.proved = None;
             record.trusted = None;
-            return Ok(Verdict::Passed);
+            return Ok(ProofVerdict::Passed);
         }
         if !asked.is_touched && !proof_is_due(settings.mode, record, now) {
-            return Ok(Verdict::Passed);
+            return Ok(ProofVerdict::Passed);
         }
         let wish = Duration::from_secs(settings.seconds);
         let patience = self.time_for("the proof", LEAST, wish)?;
@@ -123,7 +123,7 @@ impl<P: Ports> Work<'_, '_, P> {
     }
 
     /// Notes what was seen, and says whether that lets the certificate pass.
-    fn note_proof(&mut self, at: &ListenerArn, proven: Proven) -> Verdict {
+    fn note_proof(&mut self, at: &ListenerArn, proven: Proven) -> ProofVerdict {
         let mode = self.cycle.settings.proof.mode;
         let now = whole_seconds(self.cycle.clock.now());
         let record = self.state.target_mut(TargetKind::Listener, at.as_str());
@@ -134,18 +134,23 @@ impl<P: Ports> Work<'_, '_, P> {
                     .as_ref()
                     .err()
                     .map(|why| format!("the served chain is not trusted: {why}"));
-                (Some(true), Some(trusted.is_ok()), detail, Verdict::Passed)
+                (
+                    Some(true),
+                    Some(trusted.is_ok()),
+                    detail,
+                    ProofVerdict::Passed,
+                )
             }
             Proven::Wrong(why) => (
                 Some(false),
                 None,
                 Some(why.clone()),
-                Verdict::NotProved(why),
+                ProofVerdict::NotProved(why),
             ),
             Proven::CouldNotTell(why) if mode == CheckMode::Require => {
-                (None, None, Some(why.clone()), Verdict::NotProved(why))
+                (None, None, Some(why.clone()), ProofVerdict::NotProved(why))
             }
-            Proven::CouldNotTell(why) => (None, None, Some(why), Verdict::Passed),
+            Proven::CouldNotTell(why) => (None, None, Some(why), ProofVerdict::Passed),
         };
         record.proved = proved;
         record.trusted = trusted;
