@@ -30,7 +30,7 @@ use crate::values::problem::{Failure, Problem};
 use crate::values::problem_types::ProblemType;
 
 /// How the work on one certificate begins.
-pub(crate) enum Look {
+pub(crate) enum Assessment {
     /// Nothing to do, and nothing to tell.
     Nothing,
     /// Nothing to do, or nothing that may be done now.
@@ -39,7 +39,7 @@ pub(crate) enum Look {
     Work(Box<Task>),
 }
 
-impl Look {
+impl Assessment {
     pub(crate) fn failed(name: &str, problem: Problem) -> Self {
         Self::Settled(Box::new(Entry::failed(name, problem, None)))
     }
@@ -86,8 +86,8 @@ struct Seen<'n> {
 }
 
 impl Seen<'_> {
-    fn work(self, wanted: Wanted, plan: Plan) -> Look {
-        Look::Work(Box::new(Task {
+    fn work(self, wanted: Wanted, plan: Plan) -> Assessment {
+        Assessment::Work(Box::new(Task {
             wanted,
             document: self.document,
             state: self.state,
@@ -160,7 +160,7 @@ pub(crate) async fn look<P: Ports>(
     cycle: &Cycle<'_, P>,
     name: &CertificateName,
     force: bool,
-) -> Result<Look, Problem> {
+) -> Result<Assessment, Problem> {
     let store = cycle.ports.store();
     let object = store
         .read(&store::certificate_key(name))
@@ -245,7 +245,7 @@ async fn look_at_wanted<P: Ports>(
     seen: Seen<'_>,
     wanted: Wanted,
     force: bool,
-) -> Look {
+) -> Assessment {
     let (name, state) = (seen.name, &seen.state);
     cycle.note_claims(&wanted, state);
     cycle.note_refusals(state);
@@ -253,7 +253,7 @@ async fn look_at_wanted<P: Ports>(
     if let Some(lease) = state.lease_in_force(now) {
         let entry = held_by_another(name, lease);
         let entry = cycle.judge().with_state(entry, state, Some(&wanted));
-        return Look::Settled(Box::new(entry));
+        return Assessment::Settled(Box::new(entry));
     }
     let plan = match plan_for(cycle, &wanted, &seen.document, state, force).await {
         Ok(plan) => Plan {
@@ -293,7 +293,7 @@ fn settled_as_it_stands<P: Ports>(
     seen: &Seen<'_>,
     entry: Entry,
     wanted: Option<&Wanted>,
-) -> Look {
+) -> Assessment {
     let entry = cycle.judge().with_state(entry, &seen.state, wanted);
     settled(cycle, seen, entry, wanted)
 }
@@ -304,16 +304,16 @@ fn settled<P: Ports>(
     seen: &Seen<'_>,
     entry: Entry,
     wanted: Option<&Wanted>,
-) -> Look {
+) -> Assessment {
     let names = wanted.iter().flat_map(|wanted| &wanted.domains);
     let names = names.map(ToString::to_string).collect();
     let found = cycle.notifier.found(&entry, &seen.state, names);
     if seen.state.lease_in_force(cycle.clock.now()).is_some()
         || !news::is_news(&found, &cycle.settings.notify)
     {
-        return Look::Settled(Box::new(entry));
+        return Assessment::Settled(Box::new(entry));
     }
-    Look::Work(Box::new(Task {
+    Assessment::Work(Box::new(Task {
         wanted: match wanted {
             Some(wanted) => wanted.clone(),
             None => wanted_nowhere(seen.name, &seen.state),
@@ -343,10 +343,10 @@ fn look_at_orphan<P: Ports>(
     name: &CertificateName,
     state: State,
     etag: String,
-) -> Look {
+) -> Assessment {
     let now = cycle.clock.now();
     if let Some(lease) = state.lease_in_force(now) {
-        return Look::Settled(Box::new(held_by_another(name, lease)));
+        return Assessment::Settled(Box::new(held_by_another(name, lease)));
     }
     let wanted = wanted_nowhere(name, &state);
     let mut seen = Seen {
@@ -377,7 +377,7 @@ fn look_at_orphan<P: Ports>(
 }
 
 /// Looks at what is being removed: whether that goes on now.
-fn look_at_removal<P: Ports>(cycle: &Cycle<'_, P>, seen: Seen<'_>, wanted: Wanted) -> Look {
+fn look_at_removal<P: Ports>(cycle: &Cycle<'_, P>, seen: Seen<'_>, wanted: Wanted) -> Assessment {
     let (name, state, now) = (seen.name, &seen.state, cycle.clock.now());
     let failure = state.deployment_failure.as_ref();
     let held = failure.and_then(|failure| {
@@ -395,12 +395,12 @@ fn look_at_removal<P: Ports>(cycle: &Cycle<'_, P>, seen: Seen<'_>, wanted: Wante
         let entry = Entry::bare(name.as_str(), Outcome::Removed, "it is removed");
         return settled(cycle, &seen, entry, Some(&wanted));
     }
-    Look::Nothing
+    Assessment::Nothing
 }
 
 /// Reports what stays although its document is gone. It is tidied up, and revoked where that was
 /// asked for.
-fn report_orphan<P: Ports>(cycle: &Cycle<'_, P>, seen: Seen<'_>, wanted: Wanted) -> Look {
+fn report_orphan<P: Ports>(cycle: &Cycle<'_, P>, seen: Seen<'_>, wanted: Wanted) -> Assessment {
     let (name, state, now) = (seen.name, &seen.state, cycle.clock.now());
     let problem = cycle.judge().orphan_problem(name, state);
     let revoke = state.is_to_revoke(now);

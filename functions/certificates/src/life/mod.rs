@@ -20,7 +20,7 @@ use futures_util::{StreamExt, stream};
 use crate::contract::message::Sent;
 use crate::contract::report::{Entry, Outcome};
 use crate::contract::settings::Settings;
-use crate::life::decide::{Look, Plan, Task, look};
+use crate::life::decide::{Assessment, Plan, Task, look};
 use crate::life::work::Work;
 use crate::pass::context::Cycle;
 use crate::pass::patience::within;
@@ -122,7 +122,7 @@ pub async fn run<P: Ports>(cycle: &Cycle<'_, P>, names: &[String], force: bool) 
     names.rotate_left(first);
     // Half of the time, so that what is found to be due gets done.
     let until = cycle.clock.elapsed() + cycle.clock.left() / 2;
-    let looks: Vec<(&String, Look)> = stream::iter(names)
+    let looks: Vec<(&String, Assessment)> = stream::iter(names)
         .map(|name| async move { (name, look_until(cycle, name, force, until).await) })
         .buffer_unordered(concurrency)
         .collect()
@@ -131,12 +131,12 @@ pub async fn run<P: Ports>(cycle: &Cycle<'_, P>, names: &[String], force: bool) 
     let (mut entries, mut due) = (Vec::new(), Vec::new());
     for look in looks {
         match look {
-            Look::Nothing => {}
-            Look::Settled(entry) => {
+            Assessment::Nothing => {}
+            Assessment::Settled(entry) => {
                 log(&entry);
                 entries.push(*entry);
             }
-            Look::Work(task) => due.push(*task),
+            Assessment::Work(task) => due.push(*task),
         }
     }
     keep_back_what_has_no_place(cycle, &mut due, &mut entries);
@@ -168,13 +168,13 @@ pub async fn run<P: Ports>(cycle: &Cycle<'_, P>, names: &[String], force: bool) 
 /// Looks again at those whose place another document holds, or holds no more.
 async fn with_neighbours_in_mind<P: Ports>(
     cycle: &Cycle<'_, P>,
-    looks: Vec<(&String, Look)>,
+    looks: Vec<(&String, Assessment)>,
     force: bool,
     until: Duration,
-) -> Vec<Look> {
+) -> Vec<Assessment> {
     let due = looks.iter().filter_map(|(_, look)| match look {
-        Look::Work(task) => Some(task.wanted.name.clone()),
-        Look::Nothing | Look::Settled(_) => None,
+        Assessment::Work(task) => Some(task.wanted.name.clone()),
+        Assessment::Nothing | Assessment::Settled(_) => None,
     });
     let due: Vec<CertificateName> = due.collect();
     let names: Vec<&str> = looks.iter().map(|(name, _)| name.as_str()).collect();
@@ -224,18 +224,18 @@ async fn look_until<P: Ports>(
     name: &str,
     force: bool,
     until: Duration,
-) -> Look {
+) -> Assessment {
     match name.parse::<CertificateName>() {
         Ok(parsed) => {
             let left = until.saturating_sub(cycle.clock.elapsed());
             match within(left, look(cycle, &parsed, force)).await {
-                Some(looked) => looked.unwrap_or_else(|problem| Look::failed(name, problem)),
-                None => Look::Settled(Box::new(out_of_time(cycle, &parsed))),
+                Some(looked) => looked.unwrap_or_else(|problem| Assessment::failed(name, problem)),
+                None => Assessment::Settled(Box::new(out_of_time(cycle, &parsed))),
             }
         }
         Err(error) => {
             let detail = format!("certificates/{name}.json: {error}; rename the object");
-            Look::failed(name, Problem::ours(ProblemType::InvalidDocument, detail))
+            Assessment::failed(name, Problem::ours(ProblemType::InvalidDocument, detail))
         }
     }
 }
@@ -335,16 +335,16 @@ async fn look_again<P: Ports>(
     let looking = async {
         match look(cycle, name, force).await? {
             // The winner has renewed it: what was forced is done.
-            Look::Work(task) if force && serial(&task) != before => {
+            Assessment::Work(task) if force && serial(&task) != before => {
                 Ok((look(cycle, name, false).await?, false))
             }
             look => Ok((look, force)),
         }
     };
     match within(cycle.clock.left(), looking).await {
-        Some(Ok((Look::Work(task), force))) => Attempt::Outrun(Box::new((*task, force))),
-        Some(Ok((Look::Settled(entry), _))) => Attempt::Over(Some(*entry)),
-        Some(Ok((Look::Nothing, _))) => Attempt::Over(None),
+        Some(Ok((Assessment::Work(task), force))) => Attempt::Outrun(Box::new((*task, force))),
+        Some(Ok((Assessment::Settled(entry), _))) => Attempt::Over(Some(*entry)),
+        Some(Ok((Assessment::Nothing, _))) => Attempt::Over(None),
         Some(Err(problem)) => Attempt::NotMade(Entry::failed(name.as_str(), problem, None)),
         None => Attempt::NotMade(out_of_time(cycle, name)),
     }
