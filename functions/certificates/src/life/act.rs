@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::contract::certificate::Wanted;
 use crate::contract::report::{Entry, Outcome, TargetState};
-use crate::life::decide::{Plan, RemovalStage, Waits, plan_for};
+use crate::life::decide::{Deferred, Plan, RemovalStage, plan_for};
 use crate::life::deploy::deployment_needed;
 use crate::life::remove::Removed;
 use crate::life::work::Work;
@@ -346,7 +346,7 @@ impl<P: Ports> Work<'_, '_, P> {
         Ok(true)
     }
 
-    fn conclude(&self, done: Done, waiting: Option<Waits>) -> Entry {
+    fn conclude(&self, done: Done, waiting: Option<Deferred>) -> Entry {
         let name = &self.wanted.name;
         let with_remarks = |mut entry: Entry| {
             for remark in &done.remarks {

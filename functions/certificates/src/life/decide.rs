@@ -117,7 +117,7 @@ pub(crate) struct Plan {
     /// What is to be told whatever comes of it.
     pub(crate) problem: Option<Problem>,
     /// What has to wait.
-    pub(crate) waiting: Option<Waits>,
+    pub(crate) waiting: Option<Deferred>,
 }
 
 /// How far a removal is.
@@ -128,7 +128,7 @@ pub(crate) enum RemovalStage {
 }
 
 #[derive(Clone, Debug)]
-pub(crate) struct Waits {
+pub(crate) struct Deferred {
     reason: String,
     until: Option<OffsetDateTime>,
     problem: Option<Problem>,
@@ -487,21 +487,21 @@ struct Case<'d, 'p, P: Ports> {
 
 impl<P: Ports> Case<'_, '_, P> {
     /// Returns the wait after a failure, where that is not over.
-    fn waits_after(&self, failure: Option<&Failure>) -> Option<Waits> {
+    fn waits_after(&self, failure: Option<&Failure>) -> Option<Deferred> {
         let failure = failure?;
         let names = order_names::names_now(self.wanted, self.state, self.now);
         let names: Vec<String> = names.iter().map(ToString::to_string).collect();
         let (force, directory) = (self.force, &failure.directory);
         let until = failure.holds(self.now, force, self.document, directory, &names)?;
-        Some(Waits::after(failure, until))
+        Some(Deferred::after(failure, until))
     }
 
     /// Returns what a revocation waits for.
-    fn what_keeps_back_a_revocation(&self) -> Option<Waits> {
+    fn what_keeps_back_a_revocation(&self) -> Option<Deferred> {
         let mut revocations = self.state.revoking.iter();
         revocations.find_map(|revocation| {
             let (failure, until) = revocation.waits(self.now)?;
-            Some(Waits::after(failure, until))
+            Some(Deferred::after(failure, until))
         })
     }
 
@@ -548,8 +548,8 @@ impl<P: Ports> Case<'_, '_, P> {
         reason: &str,
         route: &OrderRoute<'_>,
         is_under_way: bool,
-    ) -> (Option<Waits>, Vec<ListPlace>) {
-        let without_problem = |reason: String, until| Waits {
+    ) -> (Option<Deferred>, Vec<ListPlace>) {
+        let without_problem = |reason: String, until| Deferred {
             reason,
             until,
             problem: None,
@@ -573,7 +573,7 @@ impl<P: Ports> Case<'_, '_, P> {
     }
 
     /// Returns what stands in the way of a new order, and where it takes a place.
-    async fn what_stands_ahead(&self, authority: &Authority) -> (Option<Waits>, Vec<ListPlace>) {
+    async fn what_stands_ahead(&self, authority: &Authority) -> (Option<Deferred>, Vec<ListPlace>) {
         let (wanted, state, now) = (self.wanted, self.state, self.now);
         // Where single names are in the way the order goes without them.
         let goes_without = |blocked: &Blocked| {
@@ -582,19 +582,19 @@ impl<P: Ports> Case<'_, '_, P> {
         };
         match what_blocks_an_order(self.cycle, authority, wanted, state).await {
             // What cannot be told keeps back the order, not the deployment of what is there.
-            Err(problem) => (Some(Waits::from(problem)), Vec::new()),
+            Err(problem) => (Some(Deferred::from(problem)), Vec::new()),
             Ok(Some(blocked)) if !goes_without(&blocked) => {
-                (Some(Waits::from(blocked)), Vec::new())
+                (Some(Deferred::from(blocked)), Vec::new())
             }
             Ok(_) => {
                 let prospect = self.cycle.prospect(wanted, state).await;
-                (prospect.problem.map(Waits::for_person), prospect.places)
+                (prospect.problem.map(Deferred::for_person), prospect.places)
             }
         }
     }
 }
 
-impl From<Problem> for Waits {
+impl From<Problem> for Deferred {
     fn from(problem: Problem) -> Self {
         Self {
             reason: problem.detail.clone(),
@@ -605,7 +605,7 @@ impl From<Problem> for Waits {
     }
 }
 
-impl From<Blocked> for Waits {
+impl From<Blocked> for Deferred {
     fn from(blocked: Blocked) -> Self {
         Self {
             problem: Some(blocked.problem()),
@@ -616,7 +616,7 @@ impl From<Blocked> for Waits {
     }
 }
 
-impl Waits {
+impl Deferred {
     fn after(failure: &Failure, until: OffsetDateTime) -> Self {
         let detail = &failure.problem.detail;
         Self {
