@@ -8,7 +8,7 @@ use time::{Duration, OffsetDateTime};
 
 use crate::answer;
 use crate::ports::authority::Suggested;
-use crate::records::certificate::{Held, RenewalInformation};
+use crate::records::certificate::{IssuedCertificate, RenewalInformation};
 use crate::records::state::State;
 use crate::rules::renewal::information_after;
 use crate::values::problem::Problem;
@@ -140,7 +140,7 @@ fn is_kept(information: &RenewalInformation, now: OffsetDateTime) {
     }
 }
 
-fn of_held(held: &Held, now: OffsetDateTime) {
+fn of_held(held: &IssuedCertificate, now: OffsetDateTime) {
     let latest: OffsetDateTime = held.not_after - held.lifetime() / 20;
     assert!(held.renew_at() <= latest.max(held.renewal.at));
     held.is_in_window(now);

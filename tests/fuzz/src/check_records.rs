@@ -4,7 +4,7 @@ use time::{Duration, OffsetDateTime};
 
 use crate::contract::rate_limit::RateLimits;
 use crate::ports::store::parse_record;
-use crate::records::certificate::Held;
+use crate::records::certificate::IssuedCertificate;
 use crate::records::record::Record;
 use crate::records::state::State;
 use crate::records::vault::{PendingKey, VaultEntry};
@@ -95,7 +95,7 @@ fn of_failure(failure: &Failure, now: OffsetDateTime) {
     }
 }
 
-fn of_held(held: &Held, now: OffsetDateTime) {
+fn of_held(held: &IssuedCertificate, now: OffsetDateTime) {
     assert!((0.0..=1.0).contains(&held.share_left(now)));
     held.is_urgent(now);
     held.is_in_window(now);

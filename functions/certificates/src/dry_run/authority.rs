@@ -16,7 +16,7 @@ use crate::ports::authority::{
     OrderStatus, Suggested,
 };
 use crate::ports::store::{self, StoreError, read_record};
-use crate::records::certificate::Held;
+use crate::records::certificate::IssuedCertificate;
 use crate::records::order::OrderRecord;
 use crate::records::state::State;
 use crate::records::vault::{PendingKey, VaultEntry};
@@ -101,7 +101,7 @@ impl<'l, L: Ports> Shared<'l, L> {
             from: whole_seconds(self.journal.at) - time::Duration::HOUR,
             lifetime: similar.as_ref().map_or_else(
                 || expected_lifetime(order.profile.as_deref()),
-                Held::lifetime,
+                IssuedCertificate::lifetime,
             ),
             like: before.as_deref(),
         };

@@ -15,7 +15,7 @@ use crate::pass::context::Cycle;
 use crate::pass::stop::{state_problem, store_problem};
 use crate::ports::Ports;
 use crate::ports::store::{self, Store, read_record};
-use crate::records::certificate::Held;
+use crate::records::certificate::IssuedCertificate;
 use crate::records::state::{Removal, State};
 use crate::records::vault::VaultEntry;
 use crate::values::instant::whole_seconds;
@@ -220,7 +220,7 @@ async fn held_by_serial<P: Ports>(
     name: &CertificateName,
     state: &State,
     serial: &str,
-) -> Result<Option<Held>, Problem> {
+) -> Result<Option<IssuedCertificate>, Problem> {
     let Some(current) = state
         .certificate
         .as_ref()

@@ -7,7 +7,7 @@ use crate::life::work::Work;
 use crate::pass::stop::Stop;
 use crate::ports::Ports;
 use crate::ports::authority::Account;
-use crate::records::certificate::Held;
+use crate::records::certificate::IssuedCertificate;
 use crate::records::state::{Revocation, State};
 use crate::values::instant::{rfc3339, whole_seconds};
 use crate::values::problem::{self, Problem};
@@ -33,7 +33,7 @@ impl State {
     pub(crate) fn ask_for_revocation(
         &mut self,
         serial: &str,
-        found: Option<&Held>,
+        found: Option<&IssuedCertificate>,
         reason: Reason,
         now: OffsetDateTime,
     ) -> Result<(), Problem> {

@@ -6,7 +6,7 @@ use crate::pass::context::Cycle;
 use crate::ports::Ports;
 use crate::ports::certificate_manager::CertificateManager;
 use crate::ports::store::{self, read_record};
-use crate::records::certificate::Held;
+use crate::records::certificate::IssuedCertificate;
 use crate::records::state::{RolledBack, State};
 use crate::records::vault::VaultEntry;
 use crate::rules::renewal;
@@ -65,7 +65,11 @@ impl State {
     }
 
     /// Returns the certificate that is gone back to, where it could be served for long.
-    fn may_go_back(&self, to: Option<&str>, now: OffsetDateTime) -> Result<&Held, Problem> {
+    fn may_go_back(
+        &self,
+        to: Option<&str>,
+        now: OffsetDateTime,
+    ) -> Result<&IssuedCertificate, Problem> {
         let refused = |detail: String| Problem::ours(ProblemType::NoPrevious, detail);
         let previous = self.previous_held.as_deref();
         let previous = previous.filter(|held| to.is_none_or(|serial| serial == held.serial));
@@ -173,7 +177,7 @@ async fn leaf_in_certificate_manager<P: Ports>(
     Ok(chain.map(|chain| chain.leaf().clone()))
 }
 
-impl Held {
+impl IssuedCertificate {
     /// Returns what is known of another leaf of the same certificate; `None` for a kind of key that
     /// is none of ours.
     pub(crate) fn like(&self, leaf: &Leaf, now: OffsetDateTime) -> Option<Self> {

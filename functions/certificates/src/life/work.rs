@@ -9,7 +9,7 @@ use crate::pass::patience::within;
 use crate::pass::stop::{Failing, Stop};
 use crate::ports::Ports;
 use crate::ports::store::{self, Condition, StoreError, write_record};
-use crate::records::certificate::Held;
+use crate::records::certificate::IssuedCertificate;
 use crate::records::state::{LONGEST_LEASE, Lease, State};
 use crate::rules::targets::Deployed;
 use crate::values::instant::whole_seconds;
@@ -141,7 +141,11 @@ impl<'c, 'p, P: Ports> Work<'c, 'p, P> {
             None => before.map_or(0, |failure| failure.attempts) + 1,
         };
         // Until a new certificate is deployed, the one before it may be what is served.
-        let held = self.state.certificate.as_ref().map(Held::validity);
+        let held = self
+            .state
+            .certificate
+            .as_ref()
+            .map(IssuedCertificate::validity);
         let urgent = [held, self.state.still_served]
             .into_iter()
             .flatten()

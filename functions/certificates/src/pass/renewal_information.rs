@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::pass::context::Cycle;
 use crate::ports::Ports;
 use crate::ports::authority::Authorities;
-use crate::records::certificate::{Held, RenewalInformation};
+use crate::records::certificate::{IssuedCertificate, RenewalInformation};
 use crate::records::state::State;
 use crate::rules::renewal::information_after;
 use crate::values::instant::rfc3339;
@@ -13,7 +13,7 @@ use crate::values::problem::AcmeError;
 
 impl<P: Ports> Cycle<'_, P> {
     /// Asks about a certificate if the stored Retry-After is past; `None` when nothing was asked.
-    async fn ask_about(&self, held: &Held) -> Option<RenewalInformation> {
+    async fn ask_about(&self, held: &IssuedCertificate) -> Option<RenewalInformation> {
         let now = self.clock.now();
         let identifier = held.identifier.as_ref()?;
         let authority = self.settings.authorities.get(&held.authority)?;

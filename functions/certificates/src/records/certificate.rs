@@ -10,7 +10,7 @@ use crate::values::names::DnsName;
 /// An issued certificate that is in the vault.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Held {
+pub struct IssuedCertificate {
     /// Lower-case hex.
     pub serial: String,
     /// SHA-256 of the leaf's DER, hex.
@@ -55,7 +55,7 @@ pub struct Held {
     pub revoked_at: Option<OffsetDateTime>,
 }
 
-impl Held {
+impl IssuedCertificate {
     /// Returns its validity.
     pub fn validity(&self) -> Validity {
         Validity {

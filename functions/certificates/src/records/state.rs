@@ -16,7 +16,7 @@ use crate::contract::certificate::Wanted;
 use crate::contract::report::{TargetKind, TargetState};
 use crate::contract::target::ListenerAt;
 use crate::contract::word::Word;
-use crate::records::certificate::{Held, Validity};
+use crate::records::certificate::{IssuedCertificate, Validity};
 use crate::records::deployment::{Import, Standby, TargetRecord};
 use crate::records::notified::Notified;
 use crate::records::order::{Missing, OrderRecord, Rehearsed};
@@ -39,13 +39,13 @@ pub struct State {
     pub lease: Option<Lease>,
     /// The certificate in the vault that is to be served.
     #[serde(default)]
-    pub certificate: Option<Held>,
+    pub certificate: Option<IssuedCertificate>,
     /// The serial of the one before, kept in the vault as well.
     #[serde(default)]
     pub previous: Option<String>,
     /// What is known of the one before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub previous_held: Option<Box<Held>>,
+    pub previous_held: Option<Box<IssuedCertificate>>,
     /// That somebody went back to an earlier certificate, which is held.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rolled_back: Option<RolledBack>,
@@ -250,9 +250,10 @@ impl State {
 
     /// Makes a certificate the one before. One that was never served takes nobody's place: a
     /// rollback goes to what was served last.
-    pub fn supersede(&mut self, before: Held) {
-        let was_served =
-            |held: &Held| held.was_served == Some(true) || self.is_in_use(&held.serial);
+    pub fn supersede(&mut self, before: IssuedCertificate) {
+        let was_served = |held: &IssuedCertificate| {
+            held.was_served == Some(true) || self.is_in_use(&held.serial)
+        };
         let stays = (self.previous_held.as_deref())
             .is_some_and(|previous| was_served(previous) && !was_served(&before));
         let goes = match stays {
@@ -289,7 +290,7 @@ impl State {
     }
 
     /// Returns the certificate of this serial, the one to be served or the one before.
-    pub fn held(&self, serial: &str) -> Option<&Held> {
+    pub fn held(&self, serial: &str) -> Option<&IssuedCertificate> {
         let previous = self.previous_held.as_deref();
         (self.certificate.iter())
             .chain(previous)

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use time::{Date, Duration, OffsetDateTime};
 
 use crate::contract::rate_limit::{RateLimit, RateLimits};
-use crate::records::certificate::Held;
+use crate::records::certificate::IssuedCertificate;
 use crate::records::ledger::{Hold, LimitKind, Reserved, TakenToken, TokenBucket};
 use crate::records::record::Record;
 use crate::values::instant::{DAY, HOUR, rfc3339};
@@ -132,7 +132,7 @@ impl Purpose {
     /// Returns the purpose of an order for `names` at `directory`, by the certificate held so far. `in_window`: `replaces` is sent, and
     /// now lies in that certificate's window, start included and end not.
     pub fn of(
-        held: Option<&Held>,
+        held: Option<&IssuedCertificate>,
         names: &[DnsName],
         directory: &str,
         in_window: bool,

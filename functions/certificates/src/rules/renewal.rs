@@ -4,7 +4,7 @@ use time::{Duration, OffsetDateTime, UtcOffset};
 
 use crate::contract::certificate::Wanted;
 use crate::ports::authority::Suggested;
-use crate::records::certificate::{Held, Renewal, RenewalInformation, Window};
+use crate::records::certificate::{IssuedCertificate, Renewal, RenewalInformation, Window};
 use crate::records::state::State;
 use crate::rules::order_names;
 use crate::values::instant::{rfc3339, whole_seconds};
@@ -117,7 +117,7 @@ impl State {
     }
 }
 
-fn due_reason(held: &Held) -> String {
+fn due_reason(held: &IssuedCertificate) -> String {
     let since = rfc3339(held.renew_at());
     match held.window() {
         None => format!("renewal is due since {since}"),
@@ -139,7 +139,7 @@ fn due_reason(held: &Held) -> String {
 pub fn draw(
     not_before: OffsetDateTime,
     not_after: OffsetDateTime,
-    before: Option<&Held>,
+    before: Option<&IssuedCertificate>,
     now: OffsetDateTime,
     jitter: f64,
 ) -> Renewal {
@@ -151,8 +151,9 @@ pub fn draw(
     };
     let latest = not_after - left;
     // Replaced before its lifetime said so, because of its window: if that is wrong, so may be the next one's.
-    let early =
-        |held: &&Held| held.window().is_some() && held.renew_at() <= now && now < held.renewal.at;
+    let early = |held: &&IssuedCertificate| {
+        held.window().is_some() && held.renew_at() <= now && now < held.renewal.at
+    };
     let hasty = before
         .filter(early)
         .map_or(0, |held| held.renewal.hasty + 1);
@@ -172,7 +173,7 @@ fn patience(hasty: u32) -> Duration {
     backoff(hasty, false, 0.0) * 2_i32.pow(doubled)
 }
 
-impl Held {
+impl IssuedCertificate {
     /// Returns the window that the authority suggests, if it has told a valid one.
     pub fn window(&self) -> Option<&Window> {
         self.renewal.information.as_ref()?.window.as_ref()
@@ -240,7 +241,7 @@ impl Held {
 /// followed by waits that double from a minute to six hours; everything else that is no answer by six hours: no connection, a
 /// refusal, something that is not understood, no Retry-After (RFC 9773 section 4.3).
 pub fn information_after(
-    held: &Held,
+    held: &IssuedCertificate,
     answer: Result<Option<Suggested>, AcmeError>,
     now: OffsetDateTime,
     jitter: f64,
@@ -285,7 +286,7 @@ pub fn information_after(
 
 /// Returns the window with our instant in it, unless it is none: one that ends before it starts, or that was over before this
 /// certificate was valid and so belongs to an older one.
-fn window_of(suggested: Suggested, held: &Held, jitter: f64) -> Option<Window> {
+fn window_of(suggested: Suggested, held: &IssuedCertificate, jitter: f64) -> Option<Window> {
     let Suggested {
         start,
         end,
@@ -366,9 +367,9 @@ mod tests {
     const START: OffsetDateTime = datetime!(2026-01-01 0:00 UTC);
 
     /// A certificate of 90 days, issued at its notBefore, whose lifetime says day 60.
-    fn held(before: Option<&Held>, issued: OffsetDateTime) -> Held {
+    fn held(before: Option<&IssuedCertificate>, issued: OffsetDateTime) -> IssuedCertificate {
         let not_after = issued + Duration::days(90);
-        Held {
+        IssuedCertificate {
             serial: "01".to_owned(),
             fingerprint: String::new(),
             not_before: issued,
@@ -420,7 +421,7 @@ mod tests {
         assert!(held.renew_at() <= held.not_after);
     }
 
-    fn told(held: &mut Held, suggested: Suggested, now: OffsetDateTime, jitter: f64) {
+    fn told(held: &mut IssuedCertificate, suggested: Suggested, now: OffsetDateTime, jitter: f64) {
         let information = information_after(held, Ok(Some(suggested)), now, jitter);
         held.renewal.information = Some(information);
     }

@@ -5,7 +5,7 @@ use time::OffsetDateTime;
 use crate::contract::certificate::Wanted;
 use crate::contract::report::{Entry, TargetState};
 use crate::contract::settings::{Orphans, Settings};
-use crate::records::certificate::Held;
+use crate::records::certificate::IssuedCertificate;
 use crate::records::deployment::TargetRecord;
 use crate::records::state::State;
 use crate::rules::figures::is_failing;
@@ -178,17 +178,17 @@ impl<'a> Judge<'a> {
 
     /// Whether the public may trust a certificate. One that was not looked at is as the new one is
     /// where both are of one authority.
-    fn may_be_trusted(&self, served: &Held, new: &Held) -> bool {
+    fn may_be_trusted(&self, served: &IssuedCertificate, new: &IssuedCertificate) -> bool {
         let unknown = served.directory != new.directory && !self.is_private(served);
         served.public.unwrap_or(unknown)
     }
 
     /// Whether the public does not trust a certificate that it is to trust.
-    pub(crate) fn is_distrusted(&self, held: &Held) -> bool {
+    pub(crate) fn is_distrusted(&self, held: &IssuedCertificate) -> bool {
         held.public == Some(false) && !self.is_private(held)
     }
 
-    fn is_private(&self, held: &Held) -> bool {
+    fn is_private(&self, held: &IssuedCertificate) -> bool {
         let mut authorities = self.settings.authorities.values();
         authorities.any(|authority| authority.directory == held.directory && authority.private)
     }

@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use crate::contract::certificate::Wanted;
 use crate::contract::report::TargetState;
 use crate::contract::target::Target;
-use crate::records::certificate::Held;
+use crate::records::certificate::IssuedCertificate;
 use crate::records::state::State;
 use crate::values::names::DnsName;
 
@@ -27,7 +27,7 @@ impl State {
 
     /// A certificate that lacks names is for the document where it was issued for these very names
     /// and the others stood in the way.
-    fn names_fit(&self, held: &Held, wanted: &Wanted) -> bool {
+    fn names_fit(&self, held: &IssuedCertificate, wanted: &Wanted) -> bool {
         let stood_in_the_way = |name: &&DnsName| self.missing.contains_key(*name);
         let mut lacking = (wanted.domains.iter()).filter(|name| !held.domains.contains(name));
         match wanted.partial {

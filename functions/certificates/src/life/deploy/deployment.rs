@@ -7,7 +7,7 @@ use time::OffsetDateTime;
 use crate::contract::certificate::Wanted;
 use crate::pass::context::Cycle;
 use crate::ports::Ports;
-use crate::records::certificate::Held;
+use crate::records::certificate::IssuedCertificate;
 use crate::records::deployment::Superseded;
 use crate::records::state::State;
 
@@ -20,7 +20,7 @@ pub(crate) struct Deployment<'d, 'p, P: Ports> {
     pub(crate) wanted: &'d Wanted,
     pub(crate) state: &'d State,
     /// The certificate that is to be served.
-    pub(crate) held: &'d Held,
+    pub(crate) held: &'d IssuedCertificate,
     pub(crate) now: OffsetDateTime,
 }
 

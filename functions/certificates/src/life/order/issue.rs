@@ -9,7 +9,7 @@ use crate::pass::stop::Stop;
 use crate::ports::Ports;
 use crate::ports::authority::{Order, OrderStatus};
 use crate::ports::store::{self, Condition, read_record, write_record};
-use crate::records::certificate::Held;
+use crate::records::certificate::IssuedCertificate;
 use crate::records::order::{OrderRecord, Rehearsed, Stage};
 use crate::records::vault::{PendingKey, VaultEntry};
 use crate::rules::ledger::OrderFate;
@@ -170,11 +170,11 @@ impl<P: Ports> Work<'_, '_, P> {
     }
 
     /// Makes the record of an issued certificate; `public`: whether the public trusts it.
-    fn held(&self, record: OrderRecord, leaf: &Leaf, public: Option<bool>) -> Held {
+    fn held(&self, record: OrderRecord, leaf: &Leaf, public: Option<bool>) -> IssuedCertificate {
         let before = self.state.certificate.as_ref();
         let same = before.filter(|held| held.directory == record.directory);
         let (now, jitter) = (self.cycle.clock.now(), fastrand::f64());
-        Held {
+        IssuedCertificate {
             serial: leaf.serial.clone(),
             fingerprint: leaf.fingerprint.clone(),
             not_before: leaf.not_before,
@@ -196,11 +196,11 @@ impl<P: Ports> Work<'_, '_, P> {
 
     /// Makes an issued certificate the one that is to be served, and the one that was the one
     /// before.
-    fn take_up(&mut self, held: Held) {
+    fn take_up(&mut self, held: IssuedCertificate) {
         let state = &mut self.state;
         // What an earlier one that was never deployed left to be served ends first.
         let served = state.still_served;
-        state.still_served = served.or(state.certificate.as_ref().map(Held::validity));
+        state.still_served = served.or(state.certificate.as_ref().map(IssuedCertificate::validity));
         state.missing.retain(|name, _| !held.domains.contains(name));
         let serial = held.serial.clone();
         let before = state.certificate.replace(held);

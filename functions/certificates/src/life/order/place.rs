@@ -12,7 +12,7 @@ use crate::pass::context::Cycle;
 use crate::pass::stop::{Failing, Stop};
 use crate::ports::Ports;
 use crate::ports::authority::{Account, Order};
-use crate::records::certificate::Held;
+use crate::records::certificate::IssuedCertificate;
 use crate::records::ledger::Reserved;
 use crate::records::order::{OrderRecord, Stage};
 use crate::records::state::State;
@@ -28,7 +28,7 @@ use crate::values::problem_types::ProblemType;
 fn purpose<P: Ports>(
     cycle: &Cycle<'_, P>,
     names: &[DnsName],
-    held: Option<&Held>,
+    held: Option<&IssuedCertificate>,
     directory: &str,
     as_successor: bool,
 ) -> Purpose {

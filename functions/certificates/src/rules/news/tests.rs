@@ -3,13 +3,13 @@ use time::macros::datetime;
 
 use super::*;
 use crate::contract::settings::WebhookFormat;
-use crate::records::certificate::{Held, Renewal};
+use crate::records::certificate::{IssuedCertificate, Renewal};
 use crate::rules::wording::{body, schemas, subject};
 
 const NOW: OffsetDateTime = datetime!(2026-11-23 12:00 UTC);
 
-fn held(serial: &str, left: Duration) -> Held {
-    Held {
+fn held(serial: &str, left: Duration) -> IssuedCertificate {
+    IssuedCertificate {
         serial: serial.to_owned(),
         fingerprint: String::new(),
         not_before: NOW + left - Duration::days(90),

@@ -26,7 +26,7 @@ use crate::life::work::Work;
 use crate::pass::stop::Stop;
 use crate::ports::Ports;
 use crate::ports::certificate_manager::CertificateManager;
-use crate::records::certificate::Held;
+use crate::records::certificate::IssuedCertificate;
 use crate::rules::renewal;
 use crate::rules::targets::regions;
 use crate::values::arn::CertificateArn;
@@ -273,7 +273,7 @@ impl<P: Ports> Work<'_, '_, P> {
         let Some(held) = before.like(&leaf, now) else {
             return Ok(());
         };
-        self.state.certificate = Some(Held {
+        self.state.certificate = Some(IssuedCertificate {
             adopted: true,
             renewal: renewal::draw(leaf.not_before, leaf.not_after, None, now, fastrand::f64()),
             ..held

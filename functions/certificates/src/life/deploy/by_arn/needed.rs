@@ -8,7 +8,7 @@ use crate::life::deploy::by_arn::prove::{is_old, proof_is_due};
 use crate::life::deploy::deployment::{Deployment, may_delete};
 use crate::pass::context::Cycle;
 use crate::ports::Ports;
-use crate::records::certificate::Held;
+use crate::records::certificate::IssuedCertificate;
 use crate::records::deployment::TargetRecord;
 use crate::records::state::State;
 use crate::rules::listener;
@@ -183,7 +183,7 @@ pub(crate) async fn has_a_place_still<P: Ports>(
     let Ok(holding) = cycle.holding_seen(&listener).await else {
         return false;
     };
-    let kind = |held: &Held| held.key_type.is_ecdsa();
+    let kind = |held: &IssuedCertificate| held.key_type.is_ecdsa();
     let current = state.certificate.as_ref().map(kind);
     let is_of_a_kind = state.previous_held.as_deref().map(kind) == current;
     let is_default_only = (state.contended.get(listener.as_str()))

@@ -14,7 +14,7 @@ use crate::pass::stop::Stop;
 use crate::ports::Ports;
 use crate::ports::load_balancer::Listener;
 use crate::ports::probe::{Proven, Question};
-use crate::records::certificate::Held;
+use crate::records::certificate::IssuedCertificate;
 use crate::records::deployment::TargetRecord;
 use crate::values::arn::ListenerArn;
 use crate::values::instant::whole_seconds;
@@ -70,7 +70,7 @@ impl<P: Ports> Work<'_, '_, P> {
     async fn look_until_proved(
         &self,
         asked: &ToProve<'_>,
-        held: &Held,
+        held: &IssuedCertificate,
         patience: Duration,
     ) -> Proven {
         let mode = self.cycle.settings.proof.mode;
@@ -98,7 +98,7 @@ impl<P: Ports> Work<'_, '_, P> {
     async fn look_at_what_is_served(
         &self,
         asked: &ToProve<'_>,
-        held: &Held,
+        held: &IssuedCertificate,
         until: Instant,
     ) -> Proven {
         let settings = &self.cycle.settings.proof;
