@@ -28,7 +28,7 @@ pub(crate) enum Principal<'r> {
 
 /// An answer that may be unknown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Is {
+pub(crate) enum Match {
     /// It is not so.
     No,
     /// It hangs on something that is not understood here.
@@ -38,15 +38,15 @@ pub(crate) enum Is {
 }
 
 /// Returns whether a statement of this effect (`Allow`, `Deny`) is about the request.
-pub(crate) fn says(policy: &Value, effect: &str, request: &Request<'_>) -> Is {
+pub(crate) fn says(policy: &Value, effect: &str, request: &Request<'_>) -> Match {
     let statements = listed(&policy["Statement"]).into_iter();
     let about = statements
         .filter(|statement| statement["Effect"] == effect)
         .map(|statement| is_about(statement, request));
-    about.max().unwrap_or(Is::No)
+    about.max().unwrap_or(Match::No)
 }
 
-fn is_about(statement: &Value, request: &Request<'_>) -> Is {
+fn is_about(statement: &Value, request: &Request<'_>) -> Match {
     let action = either(statement, "Action", |pattern| {
         fits(
             &pattern.to_ascii_lowercase(),
@@ -60,7 +60,7 @@ fn is_about(statement: &Value, request: &Request<'_>) -> Is {
         is_principal(who, request.principal)
     });
     if !(action && resource && principal) {
-        return Is::No;
+        return Match::No;
     }
     let operators = statement["Condition"].as_object();
     let conditions = operators
@@ -70,7 +70,7 @@ fn is_about(statement: &Value, request: &Request<'_>) -> Is {
             let keys = keys.as_object().into_iter().flatten();
             keys.map(move |(key, values)| holds(operator, key, values, request.context))
         });
-    conditions.min().unwrap_or(Is::Yes)
+    conditions.min().unwrap_or(Match::Yes)
 }
 
 /// Whether one of the texts under a key fits, or none of those under `Not` and the key.
@@ -106,10 +106,10 @@ fn is_principal(who: &Value, principal: Principal<'_>) -> bool {
     }
 }
 
-fn holds(operator: &str, key: &str, values: &Value, context: &[(&str, &str)]) -> Is {
+fn holds(operator: &str, key: &str, values: &Value, context: &[(&str, &str)]) -> Match {
     let key = key.to_ascii_lowercase();
     let Some((_, actual)) = context.iter().find(|(known, _)| *known == key) else {
-        return Is::Perhaps;
+        return Match::Perhaps;
     };
     let operator = operator.strip_suffix("IfExists").unwrap_or(operator);
     let operator = operator
@@ -123,14 +123,14 @@ fn holds(operator: &str, key: &str, values: &Value, context: &[(&str, &str)]) ->
         "StringEquals" => |value, actual| value == actual,
         "StringEqualsIgnoreCase" | "Bool" => |value, actual| value.eq_ignore_ascii_case(actual),
         "StringLike" | "ArnLike" | "ArnEquals" => fits,
-        _ => return Is::Perhaps,
+        _ => return Match::Perhaps,
     };
     let any = texts(values)
         .into_iter()
         .any(|value| matching(value, actual));
     match any != negated {
-        true => Is::Yes,
-        false => Is::No,
+        true => Match::Yes,
+        false => Match::No,
     }
 }
 
@@ -192,19 +192,19 @@ mod tests {
         };
         assert_eq!(
             of("s3:PutObject", "arn:aws:s3:::b/state/x.json", OTHER),
-            Is::Yes
+            Match::Yes
         );
         assert_eq!(
             of("s3:PutObject", "arn:aws:s3:::b/state/x.json", RENEW),
-            Is::No
+            Match::No
         );
         assert_eq!(
             of("s3:PutObject", "arn:aws:s3:::b/certificates/x.json", OTHER),
-            Is::No
+            Match::No
         );
         assert_eq!(
             of("s3:GetObject", "arn:aws:s3:::b/state/x.json", OTHER),
-            Is::No
+            Match::No
         );
     }
 
@@ -221,11 +221,11 @@ mod tests {
                 &request("s3:GetObject", "x", &[("aws:securetransport", tls)]),
             )
         };
-        assert_eq!(over("false"), Is::Perhaps);
-        assert_eq!(over("true"), Is::No);
+        assert_eq!(over("false"), Match::Perhaps);
+        assert_eq!(over("true"), Match::No);
         assert_eq!(
             says(&policy, "Allow", &request("s3:GetObject", "x", &[])),
-            Is::No
+            Match::No
         );
     }
 
@@ -246,14 +246,14 @@ mod tests {
             says(&policy, "Allow", &request)
         };
         let rule = "arn:aws:events:us-east-1:123456789012:rule/certloop-document";
-        assert_eq!(of("events.amazonaws.com", rule), Is::Yes);
+        assert_eq!(of("events.amazonaws.com", rule), Match::Yes);
         assert_eq!(
             of(
                 "events.amazonaws.com",
                 "arn:aws:events:us-east-1:123456789012:rule/x"
             ),
-            Is::No
+            Match::No
         );
-        assert_eq!(of("s3.amazonaws.com", rule), Is::No);
+        assert_eq!(of("s3.amazonaws.com", rule), Match::No);
     }
 }

@@ -3,7 +3,7 @@
 use certificates::values::problem::ServiceError;
 use serde_json::Value;
 
-use super::access::{Is, Principal, Request, says};
+use super::access::{Match, Principal, Request, says};
 use super::{APPLY, Finding, Seen, finding};
 
 const ABOUT: &str = "bucket";
@@ -305,7 +305,7 @@ struct Trial<'t> {
 }
 
 impl Trial<'_> {
-    fn denied(&self, who: &str, action: &str, key: &str, tls: bool) -> Is {
+    fn denied(&self, who: &str, action: &str, key: &str, tls: bool) -> Match {
         let partition = who.split(':').nth(1).unwrap_or("aws");
         let resource = format!("arn:{partition}:s3:::{}/{key}", self.bucket);
         let tls = if tls { "true" } else { "false" };
@@ -344,7 +344,7 @@ impl Trial<'_> {
             ),
         ] {
             match self.left_open(&stranger, actions, prefixes) {
-                Some((Is::No, open)) => findings.push(
+                Some((Match::No, open)) => findings.push(
                     finding::wrong(POLICY, format!("whoever IAM lets may {what}: nothing forbids it in {}", open.join(", ")))
                         .with(APPLY),
                 ),
@@ -355,7 +355,7 @@ impl Trial<'_> {
                 None => {}
             }
         }
-        if self.denied(self.renew, "s3:GetObject", "vault/shop/1.json", false) < Is::Yes {
+        if self.denied(self.renew, "s3:GetObject", "vault/shop/1.json", false) < Match::Yes {
             findings.push(
                 finding::warning(POLICY, "lets private keys be read without TLS").with(APPLY),
             );
@@ -366,7 +366,7 @@ impl Trial<'_> {
             principal: Principal::Role("arn:aws:iam::000000000000:role/nobody"),
             context: &[("aws:securetransport", "true")],
         };
-        if says(self.policy, "Allow", &nobody) == Is::Yes {
+        if says(self.policy, "Allow", &nobody) == Match::Yes {
             findings.push(finding::wrong(POLICY, "lets everybody read").with(APPLY));
         }
         findings
@@ -379,16 +379,16 @@ impl Trial<'_> {
         who: &str,
         actions: &[&str],
         prefixes: &[&'p str],
-    ) -> Option<(Is, Vec<&'p str>)> {
-        let mut worst: Option<(Is, Vec<&str>)> = None;
+    ) -> Option<(Match, Vec<&'p str>)> {
+        let mut worst: Option<(Match, Vec<&str>)> = None;
         for prefix in prefixes {
             let key = format!("{prefix}shop/1.json");
             let denied = actions
                 .iter()
                 .map(|action| self.denied(who, action, &key, true));
-            let denied = denied.min().unwrap_or(Is::No);
-            if denied < Is::Yes {
-                let (so_far, open) = worst.get_or_insert((Is::Perhaps, Vec::new()));
+            let denied = denied.min().unwrap_or(Match::No);
+            if denied < Match::Yes {
+                let (so_far, open) = worst.get_or_insert((Match::Perhaps, Vec::new()));
                 *so_far = (*so_far).min(denied);
                 open.push(prefix);
             }
@@ -406,7 +406,7 @@ impl Trial<'_> {
         ];
         let refused = acts
             .into_iter()
-            .filter(|(action, key)| self.denied(self.renew, action, key, true) == Is::Yes);
+            .filter(|(action, key)| self.denied(self.renew, action, key, true) == Match::Yes);
         let refused: Vec<String> = refused
             .map(|(action, key)| format!("{action} of {key}"))
             .collect();
@@ -423,7 +423,7 @@ impl Trial<'_> {
                 .with(APPLY),
             );
         }
-        if self.denied(challenge, "s3:GetObject", "challenges/x", true) == Is::Yes {
+        if self.denied(challenge, "s3:GetObject", "challenges/x", true) == Match::Yes {
             findings.push(
                 finding::wrong(
                     POLICY,

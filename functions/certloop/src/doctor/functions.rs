@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::access::{Is, Principal, Request, says};
+use super::access::{Match, Principal, Request, says};
 use super::finding::is_denied;
 use super::names::Names;
 use super::{APPLY, Finding, Seen, finding};
@@ -239,9 +239,9 @@ fn documents(renew: &FoundFunction, names: &Names) -> Option<Finding> {
     let arn = &renew.known()?.arn;
     let source = names.document_rule(arn)?;
     Some(match may_invoke(&renew.policy, "events.amazonaws.com", &source, arn) {
-        Ok(Is::Yes) => finding::ok(ABOUT, "EventBridge may invoke renew for new documents"),
-        Ok(Is::Perhaps) => finding::unknown(ABOUT, "whether EventBridge may invoke renew hangs on conditions that are not understood here"),
-        Ok(Is::No) => finding::warning(
+        Ok(Match::Yes) => finding::ok(ABOUT, "EventBridge may invoke renew for new documents"),
+        Ok(Match::Perhaps) => finding::unknown(ABOUT, "whether EventBridge may invoke renew hangs on conditions that are not understood here"),
+        Ok(Match::No) => finding::warning(
             ABOUT,
             format!("EventBridge may not invoke renew for {source}: new documents wait for the next scheduled pass"),
         )
@@ -255,12 +255,12 @@ pub(crate) fn challenged(challenge: &FoundFunction, group: &str) -> Option<Findi
     const ABOUT: &str = "permissions";
     let arn = &challenge.known()?.arn;
     Some(match may_invoke(&challenge.policy, "elasticloadbalancing.amazonaws.com", group, arn) {
-        Ok(Is::Yes) => finding::ok(ABOUT, format!("the load balancer may invoke challenge for {}", group_name(group))),
-        Ok(Is::Perhaps) => finding::unknown(
+        Ok(Match::Yes) => finding::ok(ABOUT, format!("the load balancer may invoke challenge for {}", group_name(group))),
+        Ok(Match::Perhaps) => finding::unknown(
             ABOUT,
             format!("whether the load balancer may invoke challenge for {} hangs on conditions that are not understood here", group_name(group)),
         ),
-        Ok(Is::No) => finding::wrong(
+        Ok(Match::No) => finding::wrong(
             ABOUT,
             format!("the load balancer may not invoke challenge for {group}, and answers authorities 502; or that group's function is another"),
         )
@@ -286,7 +286,7 @@ pub(crate) fn is_of_challenge(challenge: &FoundFunction, group: &str) -> bool {
         group,
         arn,
     );
-    matches!(may, Ok(Is::Yes))
+    matches!(may, Ok(Match::Yes))
 }
 
 /// Returns what follows `targetgroup/`.
@@ -301,12 +301,12 @@ fn may_invoke<'e>(
     service: &str,
     source: &str,
     function: &str,
-) -> Result<Is, &'e certificates::values::problem::ServiceError> {
+) -> Result<Match, &'e certificates::values::problem::ServiceError> {
     let Some(text) = policy.as_ref()? else {
-        return Ok(Is::No);
+        return Ok(Match::No);
     };
     let Ok(policy) = serde_json::from_str::<Value>(text) else {
-        return Ok(Is::Perhaps);
+        return Ok(Match::Perhaps);
     };
     let account = function.split(':').nth(4).unwrap_or_default();
     // What opens the function URL is no permission for anybody else.
