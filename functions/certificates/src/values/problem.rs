@@ -1,4 +1,28 @@
 //! Problems: what went wrong, when trying again makes sense, and what is remembered of it.
+//!
+//! # The words for what went wrong
+//!
+//! What a call answers where it fails, one type for each side that can:
+//!
+//! - `ServiceError`: an AWS call failed, with the service's code; `AttachError` sorts those of
+//!   attaching by what a caller does about them.
+//! - `AcmeError`: the authority answered a problem document, or nothing at all.
+//! - `DnsError`: the DNS gave no answer; that there is no such record is an answer.
+//! - `StoreError`: an object could not be read or written, or somebody else wrote it meanwhile.
+//! - `Invalid`: what a person wrote is refused, by field, before anybody is called; `InvalidArn`,
+//!   `ChainError` and `KeyError` refuse a single value.
+//!
+//! What becomes of it, in this order:
+//!
+//! - [`Problem`]: any of these as people and programs read it, with a type and when to try again.
+//! - `Failing`: a problem with what is known at that moment only (which names, not before when,
+//!   whether another authority may help); it lasts no longer than the pass.
+//! - `Stop`: why the work on a certificate ends for this pass, which need not be a failure: it may
+//!   have to wait, or the lease is lost.
+//! - [`Failure`]: a problem as the record keeps it across passes, with its attempts and the next.
+//!
+//! Two end a run instead of the work on one certificate: `InvocationError` that of a function,
+//! `CliError` that of a command.
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
