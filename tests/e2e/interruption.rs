@@ -104,7 +104,7 @@ impl Death {
 
 impl Killed {
     /// Lets go of an installation, which has seen everything; returns whether anybody died.
-    pub(crate) fn is_over(self, cloud: &LocalCloud, site: &Installation) -> bool {
+    pub(crate) fn ended_at_all(self, cloud: &LocalCloud, site: &Installation) -> bool {
         cloud.lambda().forget(&site.renew);
         cloud.lambda().forget(&site.challenge);
         self.died
@@ -175,7 +175,7 @@ async fn a_first_issuance_survives_death_at_every_request() {
         evidence::assert_at_rest(&cloud, &site, "shop", &domain, 1).await;
         assert_eq!(evidence::issued(&cloud, &site), 1, "{context}");
         assert_eq!(evidence::accounts(&cloud, &site), 1, "{context}");
-        killed.is_over(&cloud, &site)
+        killed.ended_at_all(&cloud, &site)
     })
     .await;
 }
@@ -203,7 +203,7 @@ async fn a_document_changed_after_a_death_leaves_nothing_of_what_was_under_way()
         let old = evidence::ours(&cloud, &site, "shop", &before).await;
         assert!(old.is_empty(), "{context}: {old:?}");
         assert_eq!(evidence::accounts(&cloud, &site), 1, "{context}");
-        killed.is_over(&cloud, &site)
+        killed.ended_at_all(&cloud, &site)
     })
     .await;
 }
@@ -236,7 +236,7 @@ async fn a_key_type_switch_survives_death_at_every_request() {
         let leaf = site.browser_trusts(&domain).await.unwrap();
         assert_eq!(leaf.key, "rsa", "{context}");
         assert_eq!(evidence::issued(&cloud, &site), 2, "{context}");
-        killed.is_over(&cloud, &site)
+        killed.ended_at_all(&cloud, &site)
     })
     .await;
 }
@@ -273,7 +273,7 @@ async fn a_switch_undone_at_once_survives_death_at_every_request() {
             "{context}"
         );
         assert_eq!(evidence::issued(&cloud, &site), 3, "{context}");
-        killed.is_over(&cloud, &site)
+        killed.ended_at_all(&cloud, &site)
     })
     .await;
 }

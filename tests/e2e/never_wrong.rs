@@ -633,7 +633,7 @@ async fn a_renewal_by_renewal_information_survives_death_at_every_request() {
             let orders = evidence::asked(&cloud, &site, NEW_ORDER).len();
             assert!(orders <= 3, "{context}: {orders} orders");
             assert_eq!(evidence::accounts(&cloud, &site), 1, "{context}");
-            killed.is_over(&cloud, &site);
+            killed.ended_at_all(&cloud, &site);
         }) as Run
     });
     in_parallel(10, runs).await;

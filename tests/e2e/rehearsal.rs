@@ -171,7 +171,7 @@ async fn a_rehearsal_survives_death_at_every_request() {
         let (first, second) = pair.asked(&site, NEW_ORDER);
         assert!((1..=2).contains(&first), "{context}: {first} orders");
         assert!((1..=2).contains(&second), "{context}: {second} rehearsals");
-        killed.is_over(&pair.cloud, &site)
+        killed.ended_at_all(&pair.cloud, &site)
     })
     .await;
 }

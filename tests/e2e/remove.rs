@@ -371,7 +371,7 @@ async fn a_removal_survives_death_at_every_request() {
         }
         assert!(describe(&cloud, &foreign).await.is_some(), "{context}");
         assert_eq!(evidence::orders(&cloud, &site), 1, "{context}");
-        killed.is_over(&cloud, &site)
+        killed.ended_at_all(&cloud, &site)
     })
     .await;
 }

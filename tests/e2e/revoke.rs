@@ -251,7 +251,7 @@ async fn a_revocation_survives_death_at_every_request() {
         assert!(cloud.pebble().revoked(&old.serial).await.is_some());
         assert_eq!(evidence::issued(&cloud, &site), 2, "{told}");
         visitor.stop().await;
-        killed.is_over(&cloud, &site)
+        killed.ended_at_all(&cloud, &site)
     })
     .await;
 }

@@ -309,7 +309,7 @@ async fn going_back_survives_death_at_every_request() {
         let served = site.browser_trusts(&domain).await.unwrap();
         assert_eq!(served.serial, first.serial, "{told}");
         visitor.stop().await;
-        killed.is_over(&cloud, &site)
+        killed.ended_at_all(&cloud, &site)
     })
     .await;
 }

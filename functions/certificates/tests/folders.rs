@@ -398,10 +398,10 @@ fn find(
             what,
         ));
     };
-    if let Some(onward) = file.handed_on.get(item).filter(|_| depth < 4) {
-        if let Some(found) = find(by_module, onward, depth + 1) {
-            return Some(found);
-        }
+    if let Some(onward) = file.handed_on.get(item).filter(|_| depth < 4)
+        && let Some(found) = find(by_module, onward, depth + 1)
+    {
+        return Some(found);
     }
     let line = file.items.get(item).copied().unwrap_or(1);
     Some((

@@ -289,7 +289,8 @@ fn not_well(world: &World, name: &str, wish: &Wish, now: OffsetDateTime) -> Vec<
         {
             let holding = &world.listeners[listener].holding;
             let arn = arn.unwrap_or_default();
-            let there = if *default {
+            // One that was gone back to stays as it was placed: the document is not in force.
+            let there = if *default && state.rolled_back.is_none() {
                 holding.default.as_deref() == Some(arn)
             } else {
                 holding.has(arn)

@@ -182,6 +182,7 @@ pub(crate) fn knows_arn(world: &World, name: &str, arn: &str) -> bool {
                 .as_ref()
                 .is_some_and(|known| known.as_str() == arn)
                 || import.superseded.iter().any(|old| old.arn.as_str() == arn)
+                || import.untagged.iter().any(|old| old.arn.as_str() == arn)
         })
     })
 }

@@ -133,7 +133,7 @@ async fn foresee<P: Ports>(
         }
         journal.turn_to(name.parse().ok());
         let named = std::slice::from_ref(&name);
-        let entry = run(&cycle, named, false).await.entries.pop();
+        let entry = run(cycle, named, false).await.entries.pop();
         let calls = journal.take();
         let entry = match entry {
             Some(entry) => entry,
