@@ -148,7 +148,15 @@ fn rehearsed_before(world: &mut World, pass: u32, site: Site, names: &[String]) 
     let mut issued = world.ca.issued.values();
     // What cannot wait is not put at risk for a rehearsal.
     let candidates = candidates(world, pass, names);
-    let hurries = candidates.iter().any(|name| cannot_wait(world, pass, name));
+    // Also where another pass has taken the lease over meanwhile.
+    let wanted = world.wishes.keys().filter(|name| {
+        let wishes = world.wishes_during(name, pass);
+        wishes
+            .into_iter()
+            .flatten()
+            .any(|wish| wish.domains == names)
+    });
+    let hurries = (candidates.iter().chain(wanted)).any(|name| cannot_wait(world, pass, name));
     if !hurries && !issued.any(|issued| issued.names == names) {
         world.broken(format!(
             "rehearsal: {} is ordered at {}, and was neither issued nor rehearsed before",
