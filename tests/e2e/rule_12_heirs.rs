@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use tests::{Installation, Invocation, Moment, Plan, Sent, tls};
 
 use crate::evidence::{DAY, MINUTE, NEW_ORDER, later};
-use crate::helpers::{Foreign, arn, assert_person, importing, text};
+use crate::helpers::{Foreign, arn, assert_person, importing, refuse_to_add, text};
 use crate::renewal_information::{HOUR, issued, steady};
 
 fn new_orders(pass: &Invocation) -> usize {
@@ -150,6 +150,32 @@ async fn an_edit_that_is_taken_back_takes_no_name_from_what_stands() {
         seen.serial != served.serial && seen.serial != narrow,
         "{told}"
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_type_that_is_taken_back_leaves_what_stands() {
+    let cloud = steady().await;
+    let (site, domain, served) = issued(&cloud, "shop").await;
+    refuse_to_add(&cloud, "AccessDenied").await;
+    let mut document = site.document(&[&domain]);
+    document["keyType"] = json!("rsa-2048");
+    site.put_document("shop", &document).await;
+    let ready = text(&site.pass().await, "shop", "serial");
+    assert_ne!(ready, served.serial);
+
+    site.want("shop", &[&domain]).await;
+    cloud.aws().admin("DELETE", "faults", None).await;
+    cloud.to_acme().down().await;
+    for clock in [MINUTE, 2 * HOUR, 26 * HOUR] {
+        let pass = site.pass_with(later(clock)).await;
+        let told = format!("after {clock:?}: {:#}", pass.report());
+        let seen = site.browser_trusts(&domain).await;
+        assert_eq!(
+            seen.map(|leaf| leaf.serial),
+            Ok(served.serial.clone()),
+            "{told}"
+        );
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

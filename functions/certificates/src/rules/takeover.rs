@@ -4,6 +4,7 @@
 use time::OffsetDateTime;
 
 use crate::values::chain::Leaf;
+use crate::values::key::KeyType;
 use crate::values::names::DnsName;
 
 /// Returns what visitors would lose if this leaf of others left the place where ours stands: its
@@ -29,12 +30,19 @@ pub(crate) fn lost(theirs: &Leaf, ours: &Leaf, now: OffsetDateTime) -> Vec<Strin
 }
 
 /// Returns the names that a document wants, that one of ours holds, and that the one which is to
-/// take its place does not hold.
-pub(crate) fn lost_of_ours(old: &Leaf, new: &Leaf, wanted: &[DnsName]) -> Vec<String> {
+/// take its place does not hold, or not with the kind of key that the document wants.
+pub(crate) fn lost_of_ours(
+    old: &Leaf,
+    new: &Leaf,
+    wanted: &[DnsName],
+    key_type: KeyType,
+) -> Vec<String> {
     let holds = |leaf: &Leaf, name: &DnsName| leaf.names.iter().any(|held| held.covers(name));
+    let is_wanted = |leaf: &Leaf| leaf.key_type.map(KeyType::is_ecdsa) == Some(key_type.is_ecdsa());
+    let loses_kind = is_wanted(old) && !is_wanted(new);
     let lost = wanted
         .iter()
-        .filter(|name| holds(old, name) && !holds(new, name));
+        .filter(|name| holds(old, name) && (loses_kind || !holds(new, name)));
     lost.map(ToString::to_string).collect()
 }
 

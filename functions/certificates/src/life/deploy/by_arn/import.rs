@@ -261,7 +261,7 @@ impl<P: Ports> Work<'_, '_, P> {
         if old.not_after - now <= (old.not_after - old.not_before) / 10 {
             return None;
         }
-        let lost = takeover::lost_of_ours(old, new, &self.wanted.domains);
+        let lost = takeover::lost_of_ours(old, new, &self.wanted.domains, self.wanted.key_type);
         let ends = rfc3339(old.not_after);
         (!lost.is_empty()).then(|| {
             let detail = format!(
