@@ -94,8 +94,15 @@ impl<P: Ports> Work<'_, '_, P> {
                 self.state.targets.retain(|target| target.id != id);
                 continue;
             };
-            self.give_back(&listener, &self.ours_in(listener.region()))
-                .await?;
+            match self.give_back(&listener).await {
+                Ok(()) => {}
+                // Ours goes once what it took the place of is back.
+                Err(Stop::Failed(failing)) => {
+                    self.deployed.note(failing.problem);
+                    continue;
+                }
+                Err(stop) => return Err(stop),
+            }
             match self.take_off(&listener).await {
                 // Others may move it to the list when they choose another default: a removal looks again until it is gone.
                 Ok(OnListener::Default(_)) if self.state.removing.is_some() => {}
@@ -183,7 +190,7 @@ impl<P: Ports> Work<'_, '_, P> {
     }
 
     /// Returns the ARNs of ours in a region.
-    fn ours_in(&self, region: &str) -> Vec<String> {
+    pub(super) fn ours_in(&self, region: &str) -> Vec<String> {
         let import = self.state.imports.get(region).into_iter();
         let ours = import.flat_map(|import| {
             let old = import.superseded.iter().map(|old| &old.arn);

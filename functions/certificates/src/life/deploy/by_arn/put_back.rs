@@ -94,12 +94,9 @@ impl<P: Ports> Work<'_, '_, P> {
     }
 
     /// Puts back what a switch that was not finished took off, of others: ours goes as well.
-    pub(crate) async fn give_back(
-        &mut self,
-        arn: &ListenerArn,
-        ours: &[String],
-    ) -> Result<(), Stop> {
+    pub(super) async fn give_back(&mut self, arn: &ListenerArn) -> Result<(), Stop> {
         let region = arn.region();
+        let ours = self.ours_in(region);
         let record = self.state.target_mut(TargetKind::Listener, arn.as_str());
         record.standby.list.retain(|stood| !ours.contains(stood));
         (record.standby.default).take_if(|stood| ours.contains(stood));
@@ -110,7 +107,14 @@ impl<P: Ports> Work<'_, '_, P> {
         let Some(current) = import.and_then(|import| import.arn.clone()) else {
             return Ok(());
         };
-        self.put_back(arn, &current).await?;
+        let balancer = self.cycle.ports.load_balancer(region);
+        let found = balancer.listener(arn).await;
+        let found =
+            found.map_err(|error| error.problem(ProblemType::LoadBalancer, arn.as_str()))?;
+        // Nothing comes back to a listener that is gone.
+        if found.is_some() {
+            self.put_back(arn, &current).await?;
+        }
         Ok(())
     }
 
