@@ -266,10 +266,11 @@ impl<P: Ports> Work<'_, '_, P> {
         (!lost.is_empty()).then(|| {
             let detail = format!(
                 "{arn} goes on holding {}, which serves {} until {ends}: {}, which is to take its \
-                 place, lacks that; another certificate with all names of the document is ordered",
+                 place, does not serve that with the key type {}; another certificate is ordered",
                 old.serial,
                 lost.join(", "),
-                new.serial
+                new.serial,
+                self.wanted.key_type
             );
             Problem::ours(ProblemType::Supersedes, detail)
         })

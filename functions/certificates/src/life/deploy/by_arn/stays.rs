@@ -74,12 +74,13 @@ impl<P: Ports> Work<'_, '_, P> {
         let now = self.cycle.clock.now();
         let others = holding.list.iter().chain(&holding.default);
         for other in others.filter(|other| !own.contains(other.as_str())) {
-            let Some(leaf) = self.leaf_under(region, other).await else {
-                continue;
+            let served = match self.leaf_under(region, other).await {
+                Some(leaf) => takeover::shared_name(&leaf, ours, now).map(ToString::to_string),
+                None => Some("names that cannot be read".to_owned()),
             };
-            if let Some(name) = takeover::shared_name(&leaf, ours, now) {
+            if let Some(served) = served {
                 let detail = format!(
-                    "{} of {} is trusted by no public root, and {other} serves {name} on {listener}: \
+                    "{} of {} is trusted by no public root, and {other} serves {served} on {listener}: \
                      nothing is changed there; name another authority in the document, or set \
                      authorities.{}.private to true if only machines of your own are to trust it",
                     held.serial, held.directory, held.authority
