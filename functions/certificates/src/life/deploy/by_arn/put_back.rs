@@ -7,6 +7,7 @@ use crate::life::deploy::by_arn::placing::{Previously, Switch};
 use crate::life::work::Work;
 use crate::pass::stop::Stop;
 use crate::ports::Ports;
+use crate::ports::certificate_manager::CertificateManager;
 use crate::ports::load_balancer::{Holding, LoadBalancer};
 use crate::records::deployment::Standby;
 use crate::rules::listener::Change;
@@ -129,6 +130,7 @@ impl<P: Ports> Work<'_, '_, P> {
         let failed = |error: ServiceError| {
             Stop::from(error.problem(ProblemType::LoadBalancer, arn.as_str()))
         };
+        self.forget_deleted(arn).await;
         let mut held = balancer.certificates(arn).await.map_err(failed)?;
         let record = self.state.target_mut(TargetKind::Listener, arn.as_str());
         let standby = record.standby.clone();
@@ -156,5 +158,35 @@ impl<P: Ports> Work<'_, '_, P> {
             .target_mut(TargetKind::Listener, arn.as_str())
             .standby = Standby::default();
         Ok(held)
+    }
+
+    /// Takes from what stands by what its owner has deleted since: it can never come back.
+    async fn forget_deleted(&mut self, listener: &ListenerArn) {
+        let manager = self.cycle.ports.certificate_manager(listener.region());
+        let record = self.state.target(listener.as_str());
+        let mut deleted = BTreeSet::new();
+        for stood in record.into_iter().flat_map(|it| it.standby.all()) {
+            // Another kind of ARN, or another account's: the listener will tell.
+            let Ok(certificate) = stood.parse::<CertificateArn>() else {
+                continue;
+            };
+            if matches!(manager.leaf_pem(&certificate).await, Ok(None)) {
+                deleted.insert(stood.to_owned());
+            }
+        }
+        if deleted.is_empty() {
+            return;
+        }
+        for certificate in &deleted {
+            self.note(
+                "put back",
+                format!("{certificate} was deleted, and cannot come back"),
+            );
+        }
+        let record = self
+            .state
+            .target_mut(TargetKind::Listener, listener.as_str());
+        record.standby.list.retain(|stood| !deleted.contains(stood));
+        (record.standby.default).take_if(|default| deleted.contains(default));
     }
 }

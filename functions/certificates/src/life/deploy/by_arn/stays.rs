@@ -11,7 +11,7 @@ use crate::ports::load_balancer::Holding;
 use crate::rules::takeover;
 use crate::values::arn::{CertificateArn, ListenerArn};
 use crate::values::chain::{Chain, Leaf};
-use crate::values::problem::Problem;
+use crate::values::problem::{Problem, ServiceError};
 use crate::values::problem_types::ProblemType;
 
 impl<P: Ports> Work<'_, '_, P> {
@@ -41,10 +41,13 @@ impl<P: Ports> Work<'_, '_, P> {
             }
         }
         for old in placing.old.iter().filter(|old| holding.has(old)) {
-            let leaf = self.leaf_under(region, old).await;
-            if let (Some(leaf), Ok(arn)) = (leaf, old.parse())
-                && let Some(problem) = self.loses_by(&arn, &leaf, ours)
-            {
+            let Ok(arn) = old.parse() else { continue };
+            let problem = match self.leaf_at(region, &arn).await {
+                Ok(leaf) => leaf.and_then(|leaf| self.loses_by(&arn, &leaf, ours)),
+                // The next pass can tell.
+                Err(error) => Some(error.problem(ProblemType::CertificateManager, old)),
+            };
+            if let Some(problem) = problem {
                 stays.insert(old.clone(), problem);
             }
         }
@@ -128,10 +131,19 @@ impl<P: Ports> Work<'_, '_, P> {
 
     /// Returns a leaf as the certificate manager holds it; `None` where it cannot be read.
     pub(super) async fn leaf_under(&self, region: &str, arn: &str) -> Option<Leaf> {
-        let arn = arn.parse::<CertificateArn>().ok()?;
+        self.leaf_at(region, &arn.parse().ok()?).await.ok()?
+    }
+
+    /// Returns a leaf as the certificate manager holds it; `None` where there is none, or none that
+    /// can be understood.
+    async fn leaf_at(
+        &self,
+        region: &str,
+        arn: &CertificateArn,
+    ) -> Result<Option<Leaf>, ServiceError> {
         let manager = self.cycle.ports.certificate_manager(region);
-        let pem = manager.leaf_pem(&arn).await.ok()??;
-        Some(Chain::parse(&pem).ok()?.leaf().clone())
+        let pem = manager.leaf_pem(arn).await?;
+        Ok(pem.and_then(|pem| Some(Chain::parse(&pem).ok()?.leaf().clone())))
     }
 
     /// What becomes of the present default where ours takes its place. What cannot be told must
