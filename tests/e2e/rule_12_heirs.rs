@@ -3,10 +3,12 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tests::{Installation, Invocation, Moment, Plan, Sent, tls};
+use tests::{Installation, Invocation, LocalCloud, Moment, Plan, Sent, tls};
 
-use crate::evidence::{DAY, MINUTE, NEW_ORDER, later};
-use crate::helpers::{Foreign, arn, assert_person, importing, refuse_to_add, text};
+use crate::evidence::{self, DAY, MINUTE, NEW_ORDER, later};
+use crate::helpers::{
+    Foreign, arn, assert_person, delete_certificate, importing, refuse_to_add, text,
+};
 use crate::renewal_information::{HOUR, issued, steady};
 
 fn new_orders(pass: &Invocation) -> usize {
@@ -377,35 +379,86 @@ async fn a_certificate_that_was_revoked_long_ago_is_told_while_it_is_served() {
     assert_person(&pass, "shop", "certloop:revoked", &words);
 }
 
+/// Makes `shop` take the place of one of others, and returns the pass and the other one.
+async fn supersedes(
+    cloud: &LocalCloud,
+    site: &Installation,
+    own: &str,
+    plan: Plan,
+) -> (Invocation, Foreign) {
+    let theirs = Foreign::import(cloud, &[own]).await;
+    site.add_to_listener(&theirs.arn).await;
+    let mut document = site.document(&[own]);
+    document["supersedes"] = json!([theirs.arn]);
+    site.put_document("shop", &document).await;
+    (site.pass_with(plan).await, theirs)
+}
+
+/// Returns the number of the request that takes one of others off.
+async fn removal_request(cloud: &LocalCloud) -> usize {
+    let site = cloud.install("whole").await;
+    let (pass, _) = supersedes(cloud, &site, "whole.example.com", Plan::default()).await;
+    let taken_off = |sent: &Sent| sent.is("RemoveListenerCertificates");
+    pass.requests.iter().position(taken_off).unwrap() + 1
+}
+
+/// Stops a pass right after a switch took off one of others, and returns that one.
+async fn stopped_in_a_switch(
+    cloud: &LocalCloud,
+    site: &Installation,
+    own: &str,
+    removal: usize,
+) -> Foreign {
+    let plan = Plan::default().killed_at(removal, Moment::After);
+    let (killed, theirs) = supersedes(cloud, site, own, plan).await;
+    assert!(killed.result.is_err(), "{:?}", killed.requests);
+    assert!(!site.listed().await.sni.contains(&theirs.arn));
+    theirs
+}
+
+fn remove() -> Value {
+    json!({"action": "remove", "name": "shop"})
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_removal_after_a_death_gives_back_what_the_switch_took_off() {
     let cloud = steady().await;
-    let mut removal = 0;
-    for label in ["whole", "dies"] {
-        let site = cloud.install(label).await;
-        let own = format!("{label}.example.com");
-        let theirs = Foreign::import(&cloud, &[&own]).await;
-        site.add_to_listener(&theirs.arn).await;
-        let mut document = site.document(&[&own]);
-        document["supersedes"] = json!([theirs.arn]);
-        site.put_document("shop", &document).await;
-        if label == "whole" {
-            let pass = site.pass().await;
-            let taken_off = |sent: &Sent| sent.is("RemoveListenerCertificates");
-            removal = pass.requests.iter().position(taken_off).unwrap() + 1;
-            continue;
+    let removal = removal_request(&cloud).await;
+    let (site, own) = (cloud.install("dies").await, "dies.example.com");
+    let theirs = stopped_in_a_switch(&cloud, &site, own, removal).await;
+
+    let pass = site.invoke_with(&remove(), later(16 * MINUTE)).await;
+
+    let told = format!("{:#}", pass.report());
+    let listed = site.listed().await.sni;
+    assert_eq!(listed, [theirs.arn.clone()].into(), "{told}");
+    assert!(theirs.is_seen(&site, own).await, "{told}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_removal_after_a_death_ends_where_nothing_can_come_back() {
+    let cloud = steady().await;
+    let removal = removal_request(&cloud).await;
+    for gone in ["listener", "certificate"] {
+        let (site, own) = (cloud.install(gone).await, format!("{gone}.example.com"));
+        let theirs = stopped_in_a_switch(&cloud, &site, &own, removal).await;
+        if gone == "listener" {
+            let delete = cloud.aws().elb().delete_listener();
+            let delete = delete.listener_arn(&site.listener).send().await;
+            delete.unwrap();
+        } else {
+            delete_certificate(&cloud, &theirs.arn).await;
         }
-        let plan = Plan::default().killed_at(removal, Moment::After);
-        let killed = site.pass_with(plan).await;
-        assert!(killed.result.is_err(), "{:?}", killed.requests);
-        assert!(!site.listed().await.sni.contains(&theirs.arn));
 
-        let remove = json!({"action": "remove", "name": "shop"});
-        let pass = site.invoke_with(&remove, later(16 * MINUTE)).await;
+        let pass = site.invoke_with(&remove(), later(16 * MINUTE)).await;
 
-        let told = format!("{:#}", pass.report());
-        let listed = site.listed().await.sni;
-        assert_eq!(listed, [theirs.arn.clone()].into(), "{told}");
-        assert!(theirs.is_seen(&site, &own).await, "{told}");
+        let told = format!("{gone}: {:#}", pass.report());
+        let entry = pass.certificate("shop");
+        assert_eq!(entry["outcome"], "removed", "{told}");
+        assert_eq!(entry["problem"], Value::Null, "{told}");
+        site.pass_with(later(26 * HOUR)).await;
+        site.pass_with(later(50 * HOUR)).await;
+        let left = evidence::ours(&cloud, &site, "shop", &own).await;
+        assert!(left.is_empty(), "{told}: {left:?}");
     }
 }
