@@ -31,7 +31,7 @@ pub(crate) enum Plan {
 
 /// Puts certificates of others beside those a world has at first.
 pub(crate) fn settle(world: &mut World) {
-    if !world.visitors.is_on() {
+    if !world.visitors.is_provoked() {
         return;
     }
     for listener in world.listeners.keys().cloned().collect::<Vec<_>>() {
@@ -401,7 +401,9 @@ pub(crate) fn carry_on(world: &mut World) -> Vec<Errand> {
 
 /// Whether people provoke something rather than do what they always did.
 pub(crate) fn is_due(world: &mut World) -> bool {
-    world.visitors.is_on() && world.weather.roughness > Roughness::Calm && world.rng.u8(..5) < 2
+    world.visitors.is_provoked()
+        && world.weather.roughness > Roughness::Calm
+        && world.rng.u8(..5) < 2
 }
 
 /// What is out of order as long as it lasts.

@@ -196,7 +196,7 @@ pub(crate) fn remove(world: &mut World, key: &str) {
 
 /// Remembers what an object was before a change, for the days to which people restore.
 fn remember(world: &mut World, key: &str, before: Option<Stored>) {
-    if !world.visitors.is_on() || !provocations::is_restored(key) {
+    if !world.visitors.is_provoked() || !provocations::is_restored(key) {
         return;
     }
     let now = world.now();

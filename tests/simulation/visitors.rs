@@ -20,6 +20,7 @@ use crate::world::{World, name_in};
 /// What the oracle remembers.
 pub(crate) struct Visitors {
     mode: Mode,
+    is_provoked: bool,
     /// What was issued for our documents, by serial.
     pub(crate) issued: BTreeMap<String, IssuedLeaf>,
     /// Serials of ours that some place held.
@@ -41,7 +42,7 @@ pub(crate) struct Visitors {
 /// Whether the oracle looks, and what comes of what it finds.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Mode {
-    /// The old rules alone, and the old people.
+    /// The other rules alone.
     Off,
     /// Findings are listed, and the world lives on.
     List,
@@ -59,7 +60,7 @@ thread_local! {
     static PROVOKED: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Lets rule 12 and its people into the worlds that this thread makes from now on.
+/// Lets people provoke rule 12 in the worlds that this thread makes from now on.
 pub(crate) fn provoke() {
     PROVOKED.set(true);
 }
@@ -69,12 +70,11 @@ impl Default for Visitors {
         let mode = std::env::var("RULE12").unwrap_or_default();
         Self {
             mode: match mode.as_str() {
-                "on" | "restores" => Mode::On,
                 "list" => Mode::List,
-                _ if PROVOKED.get() => Mode::On,
-                // Not the default in every world yet: of sixty a dozen still end by what it finds.
-                _ => Mode::Off,
+                "off" => Mode::Off,
+                _ => Mode::On,
             },
+            is_provoked: matches!(mode.as_str(), "on" | "restores" | "list") || PROVOKED.get(),
             issued: BTreeMap::new(),
             served: BTreeSet::new(),
             ways_back: BTreeMap::new(),
@@ -93,9 +93,14 @@ impl Visitors {
         self.served.extend(serials);
     }
 
-    /// Whether rule 12 is looked at, and people provoke it.
+    /// Whether rule 12 is looked at.
     pub(crate) fn is_on(&self) -> bool {
         self.mode != Mode::Off
+    }
+
+    /// Whether people provoke it.
+    pub(crate) fn is_provoked(&self) -> bool {
+        self.is_provoked
     }
 }
 
