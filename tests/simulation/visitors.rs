@@ -475,7 +475,10 @@ fn own_left(
     for old in before.all().filter(|it| is_good(world, &it.leaf, call.at)) {
         let Some(owner) = &old.owner else { continue };
         let stays = |it: &Standing| it.arn == old.arn && it.leaf.serial == old.leaf.serial;
-        if after.all().any(stays) || words::went_back(world, owner, &old.leaf) {
+        if after.all().any(stays)
+            || words::went_back(world, owner, &old.leaf)
+            || words::is_to_be_revoked(world, owner, &old.leaf.serial)
+        {
             continue;
         }
         // What a word lets go needs no heir.
@@ -572,7 +575,8 @@ fn judge_content(world: &mut World, call: &Call<'_>, old: &Standing) {
     if !followed || !is_good(world, &old.leaf, call.at) {
         return;
     }
-    let back = words::went_back(world, &owner, &old.leaf);
+    let back = words::went_back(world, &owner, &old.leaf)
+        || words::is_to_be_revoked(world, &owner, &old.leaf.serial);
     if let Some(new) = new
         .as_ref()
         .filter(|new| !back && !succeeds(new, &old.leaf, call.at))
