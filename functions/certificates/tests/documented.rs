@@ -108,7 +108,10 @@ impl<'s> Tables<'s> {
             one => one.as_str().unwrap_or_default(),
         };
         match types {
-            "array" => format!("list: {}", self.value(&member["items"], &format!("{place}[]"))),
+            "array" => format!(
+                "list: {}",
+                self.value(&member["items"], &format!("{place}[]"))
+            ),
             "object" => match &member["additionalProperties"] {
                 Value::Object(each) => {
                     let each = self.value(&each.clone().into(), &format!("{place}.*"));
