@@ -349,7 +349,16 @@ def dead_links(name):
             yield number, f"{target}: no such heading"
 
 
+def links_without_target(name):
+    text = read(name)
+    for number, line in prose_of(text):
+        for label in re.findall(r"\]\[([\w-]+)\]", re.sub(r"`[^`]*`", "``", line)):
+            if not re.search(rf"^\[{label}\]: ", text, re.MULTILINE):
+                yield number, f"[{label}]: leads nowhere"
+
+
 def test_no_link_is_dead():
+    fails(found(DOCUMENTS, links_without_target))
     fails(found(DOCUMENTS, dead_links))
 
 
