@@ -6,7 +6,7 @@ ENV ?= dev
 SECONDS ?= 60
 ROOT ?= infra/examples/existing-load-balancer
 
-.PHONY: help said-first tools setup build package test soak fuzz test-infra demo invoke bench lint fmt deny doc ci clean \
+.PHONY: help said-first tools setup build package test prose soak fuzz test-infra demo invoke bench lint fmt deny doc ci clean \
 	plan deploy destroy
 
 help: ## What there is.
@@ -40,6 +40,9 @@ test: said-first tools setup build ## Every test: unit, adapter, handler, end to
 	$(PYTHON) -m pytest -q -p no:cacheprovider tests/aws tests/scripts
 	@tests/infra/run
 	@tests/summary
+
+prose: setup ## Width, words and links of what people read: documents, comments, messages.
+	$(PYTHON) -m pytest -q -p no:cacheprovider tests/scripts/test_prose.py
 
 soak: ## Simulated years with new seeds: make soak YEARS=5000; one world again: make soak SEED=n TRACE=trace.txt
 	@YEARS=$(YEARS) SEED=$(SEED) FIRST=$(FIRST) TRACE=$(abspath $(TRACE)) \

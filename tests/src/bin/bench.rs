@@ -11,7 +11,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use serde_json::json;
-use tests::{Function, Installation, Invocation, LocalCloud};
+use tests::{Function, Installation, Invocation, LocalCloud, Plan};
 
 const STARTS: usize = 21;
 const ROUNDS: usize = 3;
@@ -57,6 +57,9 @@ async fn main() -> ExitCode {
         many.push(pass.duration + pass.start.unwrap_or_default());
         requests.push(acme_per_certificate(&pass));
         last = Some(pass);
+        if round == 0 {
+            price(&table, &site).await;
+        }
     }
     let (one, many) = (median(one), median(many));
     table.bound("first issuance, s", one.as_secs_f64(), 3.0);
@@ -104,6 +107,25 @@ async fn want_many(site: &Installation, round: usize) {
     for number in 0..MANY {
         let domain = format!("many-{number}.{round}.example.com");
         site.want(&format!("many-{number}"), &[&domain]).await;
+    }
+}
+
+/// Counts what AWS charges for: infra/README.md, "What it costs", computes a month of it.
+async fn price(table: &Table, site: &Installation) {
+    let quiet = site.pass().await;
+    let daily = site.pass_with(Plan::days_later(2)).await;
+    let renewing = site.pass_with(Plan::days_later(70)).await;
+    for (what, pass) in [("quiet", quiet), ("daily", daily), ("renewing", renewing)] {
+        let count = |calls: &[&str]| pass.count(|sent| calls.iter().any(|call| sent.is(call)));
+        table.row(
+            &format!("{what} pass, {MANY} certificates"),
+            format!("{} reads", count(&["GetObject"])),
+            &format!(
+                "{} writes and listings of the bucket, {} calls in all",
+                count(&["PutObject", "ListObjectsV2"]),
+                pass.requests.len()
+            ),
+        );
     }
 }
 
