@@ -700,3 +700,57 @@ pub const HISTORY: usize = 100;
 pub(crate) const LONGEST_LEASE: Duration = Duration::minutes(15);
 /// Two functions' clocks may differ by this much.
 const CLOCKS_DIFFER: Duration = Duration::seconds(5);
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::{Path, PathBuf};
+
+    use crate::ports::store::parse_record;
+
+    use super::State;
+
+    /// Records of every build so far, each with the bytes that are written for it, or why it is
+    /// refused: `<name>.written` beside `<name>.json`.
+    #[test]
+    fn records_of_all_builds_are_written_as_before() {
+        let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let fixtures = here.join("src/records/fixtures");
+        let mut samples = json_files(&fixtures, "");
+        let corpus = here.join("../../tests/fuzz/corpus/records");
+        samples.extend(json_files(&corpus, "state"));
+        for sample in samples {
+            let name = sample.file_stem().unwrap().to_str().unwrap();
+            let known = fixtures.join(name).with_extension("written");
+            let written = match parse_record::<State>(name, &fs::read(&sample).unwrap()) {
+                Ok(state) => serde_json::to_string_pretty(&state).unwrap(),
+                Err(refusal) => refusal.to_string(),
+            };
+            let known = fs::read_to_string(known).unwrap();
+            assert_eq!(written, known, "{name}");
+        }
+    }
+
+    /// What is written is whole: the record with all members is written as it was read.
+    #[test]
+    fn nothing_of_a_full_record_is_lost() {
+        let full = include_str!("fixtures/full.json");
+        let read: State = serde_json::from_str(full).unwrap();
+        assert_eq!(
+            serde_json::to_string_pretty(&read).unwrap(),
+            full.trim_end()
+        );
+    }
+
+    fn json_files(folder: &Path, prefix: &str) -> Vec<PathBuf> {
+        let entries = fs::read_dir(folder).unwrap();
+        let files = entries.map(|entry| entry.unwrap().path());
+        let is_sample = |file: &PathBuf| {
+            let name = file.file_name().unwrap().to_str().unwrap();
+            name.starts_with(prefix) && name.ends_with(".json")
+        };
+        let samples: Vec<PathBuf> = files.filter(is_sample).collect();
+        assert!(!samples.is_empty(), "no sample in {}", folder.display());
+        samples
+    }
+}
