@@ -184,7 +184,7 @@ fn removal_asked_for(
             document,
         });
     }
-    state.deployment_failure = None;
+    state.deployment.failure = None;
     Task {
         wanted: wanted_nowhere(name, &state),
         document: String::new(),

@@ -146,7 +146,7 @@ impl<'c, 'p, P: Ports> Work<'c, 'p, P> {
             .certificate
             .as_ref()
             .map(IssuedCertificate::validity);
-        let urgent = [held, self.state.still_served]
+        let urgent = [held, self.state.deployment.still_served]
             .into_iter()
             .flatten()
             .any(|valid| lifetime::urgent(valid.not_before, valid.not_after, now));

@@ -26,7 +26,8 @@ use crate::ports::dns::{CaaRecords, DnsError, Resolver};
 use crate::ports::load_balancer::{Balancer, LoadBalancer, RuledListener};
 use crate::ports::probe::Fetched;
 use crate::ports::store::{self, Condition, Store, read_record, write_record};
-use crate::records::state::{Preflight, State};
+use crate::records::order::Preflight;
+use crate::records::state::State;
 use crate::rules::caa::{self, Asking, Ruling};
 use crate::rules::challenge_path::{self, Finding};
 use crate::rules::standing::Judge;
@@ -87,7 +88,7 @@ impl<'p, P: Ports> Outlook<'p, P> {
 
     /// Notes a certificate that needs no work: once all others are worked off, it is looked ahead for it.
     pub(crate) fn note(&self, wanted: &Wanted, state: &State) {
-        let seen = (wanted.clone(), state.preflight.clone());
+        let seen = (wanted.clone(), state.orders.preflight.clone());
         self.sights.kept.borrow_mut().push(seen);
     }
 
@@ -359,7 +360,7 @@ impl<'p, P: Ports> Outlook<'p, P> {
         };
         let until = tokio::time::Instant::now() + limit;
         let rules = tokio::time::timeout_at(until, self.rules_found(wanted)).await;
-        let before = state.preflight.as_ref();
+        let before = state.orders.preflight.as_ref();
         // What could not be told stands as it stood.
         let rules = rules
             .ok()
@@ -384,7 +385,7 @@ impl<'p, P: Ports> Outlook<'p, P> {
                 "the next order would not come off"
             );
         }
-        state.preflight = Some(Preflight {
+        state.orders.preflight = Some(Preflight {
             at: whole_seconds(now),
             next: whole_seconds(now + wait),
             problem,
@@ -556,8 +557,8 @@ impl<'p, P: Ports> Outlook<'p, P> {
 
 /// Notes that the challenges of an order were fetched with success: that was the day's look as well.
 pub(crate) fn checked(state: &mut State, now: OffsetDateTime) {
-    let rules = RulesFound::of(state.preflight.as_ref());
-    state.preflight = Some(Preflight {
+    let rules = RulesFound::of(state.orders.preflight.as_ref());
+    state.orders.preflight = Some(Preflight {
         at: whole_seconds(now),
         next: whole_seconds(now + in_a_day()),
         problem: None,
@@ -741,7 +742,7 @@ mod tests {
     fn an_orders_own_fetches_are_the_days_look() {
         let now = OffsetDateTime::UNIX_EPOCH + DAY * 20_000;
         let mut state = State::default();
-        state.preflight = Some(Preflight {
+        state.orders.preflight = Some(Preflight {
             at: now - DAY,
             next: now,
             problem: Some(Problem::ours(ProblemType::ChallengePath, "no rule")),
@@ -749,7 +750,7 @@ mod tests {
             leads_to: BTreeSet::from(["group".to_owned()]),
         });
         checked(&mut state, now);
-        let preflight = state.preflight.unwrap();
+        let preflight = state.orders.preflight.unwrap();
         assert_eq!(preflight.problem, None);
         assert_eq!(preflight.rule.as_deref(), Some("no rule"));
         assert_eq!(preflight.leads_to.len(), 1);

@@ -18,7 +18,7 @@ impl Target {
     /// Returns the id under which the state keeps it.
     pub(crate) fn id(&self, state: &State, home: &str) -> String {
         match self {
-            Self::Listener { at, .. } => match (state.listener(at), at) {
+            Self::Listener { at, .. } => match (state.deployment.listener(at), at) {
                 (Some(arn), _) | (None, ListenerAt::Arn(arn)) => arn.to_string(),
                 (None, ListenerAt::Port(new)) => new.key(),
             },

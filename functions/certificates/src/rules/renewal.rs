@@ -62,7 +62,13 @@ pub fn decide(situation: &Situation<'_>, force: bool) -> Decision {
         let plus: Vec<&str> = names.iter().filter(missing).map(DnsName::as_str).collect();
         let minus = held.domains.iter().filter(|name| !names.contains(name));
         let minus: Vec<&str> = minus.map(DnsName::as_str).collect();
-        let again = |name: &&str| state.missing.keys().any(|known| known.as_str() == *name);
+        let again = |name: &&str| {
+            state
+                .orders
+                .missing
+                .keys()
+                .any(|known| known.as_str() == *name)
+        };
         return order(match minus.is_empty() && plus.iter().all(again) {
             true => format!(
                 "names that are missing are tried again: {}",

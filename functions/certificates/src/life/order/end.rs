@@ -30,7 +30,7 @@ pub(super) enum Ended {
 impl<P: Ports> Work<'_, '_, P> {
     /// Returns the names of the order under way.
     pub(super) fn ordered_names(&self) -> &[DnsName] {
-        let order = self.state.order.as_ref();
+        let order = self.state.orders.current.as_ref();
         order.map_or(&self.wanted.domains, |order| &order.domains)
     }
 
@@ -104,7 +104,7 @@ impl<P: Ports> Work<'_, '_, P> {
 
     /// Books what came of the order under way.
     pub(super) async fn settle(&self, outcome: OrderFate<'_>) -> Result<(), Stop> {
-        let Some(order) = &self.state.order else {
+        let Some(order) = &self.state.orders.current else {
             return Ok(());
         };
         self.cycle
@@ -117,7 +117,8 @@ impl<P: Ports> Work<'_, '_, P> {
     pub(super) async fn abandon(&mut self, why: &str, outcome: OrderFate<'_>) -> Result<(), Stop> {
         let was_finalized = self
             .state
-            .order
+            .orders
+            .current
             .as_ref()
             .is_some_and(|order| order.stage == Stage::Finalizing);
         let names: Vec<String> = (self.ordered_names().iter())
@@ -135,7 +136,7 @@ impl<P: Ports> Work<'_, '_, P> {
         if was_finalized {
             self.gather_strays().await?;
         }
-        if let Some(order) = self.state.order.take() {
+        if let Some(order) = self.state.orders.current.take() {
             self.note("order ended", format!("{}: {why}", order.url));
             self.state.leftovers.pending_key = true;
             self.save().await?;
@@ -161,12 +162,12 @@ impl<P: Ports> Work<'_, '_, P> {
             .await?;
         let current = self.state.certificate.as_ref();
         let current = current.map(|held| held.serial.as_str());
-        let previous = self.state.previous.as_deref();
+        let previous = self.state.previous.serial.as_deref();
         let strays = entries
             .iter()
             .filter_map(|entry| store::serial_of_vault_key(name, &entry.key))
             .filter(|serial| ![current, previous].contains(&Some(serial)))
-            .filter(|serial| !self.state.is_to_be_revoked(serial));
+            .filter(|serial| !self.state.revocations.is_pending(serial));
         let strays: Vec<String> = strays.map(str::to_owned).collect();
         self.state.leftovers.serials.extend(strays);
         Ok(())

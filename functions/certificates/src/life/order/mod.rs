@@ -57,11 +57,15 @@ async fn authority_for<'c, P: Ports>(
         return Ok(first);
     }
     let is_left_alone = |authority: &Authority| {
-        let failure = state.failure_at(&authority.directory);
+        let failure = state.orders.failure_at(&authority.directory);
         failure.is_some_and(|failure| failure.is_unavailable(now))
     };
     // What was begun elsewhere is seen through there.
-    let under_way = state.order.as_ref().filter(|order| !order.rehearsal);
+    let under_way = state
+        .orders
+        .current
+        .as_ref()
+        .filter(|order| !order.rehearsal);
     let begun = under_way.and_then(|order| {
         let mut all = candidates.iter();
         all.find(|authority| authority.directory == order.directory)
@@ -114,8 +118,8 @@ fn rehearsal_before<'c, P: Ports>(
     let mut issued = state
         .certificate
         .iter()
-        .chain(state.previous_held.as_deref());
-    let passed = state.rehearsed.as_ref().is_some_and(|rehearsed| {
+        .chain(state.previous.certificate.as_deref());
+    let passed = state.orders.rehearsed.as_ref().is_some_and(|rehearsed| {
         rehearsed.domains == names && rehearsed.directory == authority.directory
     });
     // What ends or was revoked is not put at risk for a rehearsal.
@@ -152,7 +156,9 @@ impl<P: Ports> Work<'_, '_, P> {
                     if still == Decision::Keep {
                         // It was heard, and only the names that are missing keep it from coming off.
                         let now = cycle.clock.now();
-                        self.state.has_ordered_at(&route.authority.directory, now);
+                        self.state
+                            .orders
+                            .has_ordered_at(&route.authority.directory, now);
                         self.abandon_unneeded().await?;
                         return Ok(false);
                     }
@@ -175,7 +181,7 @@ impl<P: Ports> Work<'_, '_, P> {
                 false => return Err(stop),
             };
             let now = cycle.clock.now();
-            let failure = self.state.failure_at(&next.authority.directory);
+            let failure = self.state.orders.failure_at(&next.authority.directory);
             let waits_too = failure.is_some_and(|failure| failure.is_unavailable(now));
             if waits_too || next.authority.directory == route.authority.directory {
                 return Err(stop);
@@ -197,7 +203,7 @@ impl<P: Ports> Work<'_, '_, P> {
         let now = self.cycle.clock.now();
         let names = order_names::names_now(&self.wanted, &self.state, now);
         let names: Vec<String> = names.iter().map(ToString::to_string).collect();
-        let waits = self.state.failure_at(directory).and_then(|failure| {
+        let waits = self.state.orders.failure_at(directory).and_then(|failure| {
             let until = failure.holds(now, false, &self.document, directory, &names)?;
             Some(Stop::Waiting {
                 reason: format!("{directory} waits after: {}", failure.problem.detail),
@@ -213,7 +219,8 @@ impl<P: Ports> Work<'_, '_, P> {
         let now = self.cycle.clock.now();
         let ordered = match self
             .state
-            .order
+            .orders
+            .current
             .as_ref()
             .filter(|_| route.fits(&self.wanted, &self.state, now))
         {
@@ -231,7 +238,7 @@ impl<P: Ports> Work<'_, '_, P> {
             jitter,
         );
         for FailedName { name, problem, .. } in failed_names {
-            if self.state.missing.contains_key(name) {
+            if self.state.orders.missing.contains_key(name) {
                 self.note("in the way", format!("{name}: {}", problem.detail));
             }
         }
@@ -240,10 +247,10 @@ impl<P: Ports> Work<'_, '_, P> {
 
     fn remember(&mut self, route: &OrderRoute<'_>, failing: &Failing) {
         let directory = &route.authority.directory;
-        let before: Option<Failure> = self.state.failure_at(directory).cloned();
+        let before: Option<Failure> = self.state.orders.failure_at(directory).cloned();
         let failure = self.failure(failing, before.as_ref(), directory);
         self.note("failed", failing.problem.detail.clone());
-        self.state.remember(failure);
+        self.state.orders.remember(failure);
     }
 }
 

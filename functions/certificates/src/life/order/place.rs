@@ -141,7 +141,7 @@ impl<P: Ports> Work<'_, '_, P> {
             let why = format!("{} does not offer the profile", authority.key);
             self.note("without profile", why);
         }
-        self.state.order = Some(OrderRecord {
+        self.state.orders.current = Some(OrderRecord {
             authority: authority.key.clone(),
             directory: authority.directory.clone(),
             profile: self.wanted.profile.clone(),

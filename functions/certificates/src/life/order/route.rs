@@ -16,7 +16,7 @@ pub(crate) struct OrderRoute<'s> {
 impl OrderRoute<'_> {
     /// Whether an order under way is what would be made now.
     pub(crate) fn fits(&self, wanted: &Wanted, state: &State, now: time::OffsetDateTime) -> bool {
-        state.order.as_ref().is_some_and(|order| {
+        state.orders.current.as_ref().is_some_and(|order| {
             order.rehearsal == self.is_rehearsal
                 && order_names::fits(order, wanted, state, &self.authority.directory, now)
         })

@@ -78,7 +78,10 @@ impl<P: Ports> Work<'_, '_, P> {
 
     /// Notes what others did to a listener since it was known to hold ours.
     fn note_found(&mut self, at: &ListenerArn, before: &Holding, ours: &CertificateArn) {
-        let record = self.state.target_mut(TargetKind::Listener, at.as_str());
+        let record = self
+            .state
+            .deployment
+            .target_mut(TargetKind::Listener, at.as_str());
         // What was taken off for a switch that is not finished may still come back.
         let may_come_back = |held: &CertificateArn| record.standby.holds(held.as_str());
         if record
@@ -195,7 +198,7 @@ impl<P: Ports> Work<'_, '_, P> {
     async fn set_aside(&mut self, switch: &Switch<'_>) -> Result<(), Stop> {
         let ours = switch.arrived.arn.as_str();
         let (at, before) = (switch.at.as_str(), &switch.before);
-        let record = self.state.target_mut(TargetKind::Listener, at);
+        let record = self.state.deployment.target_mut(TargetKind::Listener, at);
         let known = record.standby.clone();
         for removal in listener::clear(before, &switch.placing.wish()) {
             if let Change::Remove(certificate) = removal {
@@ -240,7 +243,9 @@ impl<P: Ports> Work<'_, '_, P> {
                 }
                 (_, removal) => {
                     if let Change::Remove(certificate) = &removal {
-                        self.state.note_removal(switch.at.region(), certificate);
+                        self.state
+                            .deployment
+                            .note_removal(switch.at.region(), certificate);
                     }
                     switch.changes.push(removal);
                 }
@@ -258,7 +263,10 @@ impl<P: Ports> Work<'_, '_, P> {
     ) -> Switched {
         let now = whole_seconds(self.cycle.clock.now());
         let (at, ours) = (switch.at, &switch.arrived.arn);
-        let record = self.state.target_mut(TargetKind::Listener, at.as_str());
+        let record = self
+            .state
+            .deployment
+            .target_mut(TargetKind::Listener, at.as_str());
         let previously = (record.certificate_arn.clone(), record.serial.clone());
         let is_touched = switch.has_changed_anything(record);
         // A change that an earlier pass could not tell of is told by the one that sees it through.
@@ -292,11 +300,14 @@ impl<P: Ports> Work<'_, '_, P> {
 
     /// Notes that the proof let ours pass, and what a person should know of the listener.
     fn note_passed(&mut self, switch: Switch<'_>, held: &Holding) {
-        let failure = self.state.deployment_failure.as_ref();
+        let failure = self.state.deployment.failure.as_ref();
         let was_unproved =
             failure.is_some_and(|failure| failure.problem.kind == "certloop:unproved");
         let at = switch.at;
-        let record = self.state.target_mut(TargetKind::Listener, at.as_str());
+        let record = self
+            .state
+            .deployment
+            .target_mut(TargetKind::Listener, at.as_str());
         record.standby = Standby::default();
         record.undone = None;
         // What had not come off has now, even if there was nothing left to change.

@@ -29,8 +29,15 @@ impl<P: Ports> Work<'_, '_, P> {
             None => (self.make(new, ours).await?, true),
         };
         // What was known of it before it had an ARN.
-        self.state.targets.retain(|target| target.id != new.key());
-        let known = self.state.listeners.insert(new.key(), arn.clone());
+        self.state
+            .deployment
+            .targets
+            .retain(|target| target.id != new.key());
+        let known = self
+            .state
+            .deployment
+            .listeners
+            .insert(new.key(), arn.clone());
         if known.as_ref() != Some(&arn) {
             self.save().await?;
         }
@@ -45,7 +52,10 @@ impl<P: Ports> Work<'_, '_, P> {
                 ListenerAt::Arn(_) => None,
             })
             .collect();
-        self.state.listeners.retain(|key, _| named.contains(key));
+        self.state
+            .deployment
+            .listeners
+            .retain(|key, _| named.contains(key));
     }
 
     async fn on_port(&self, new: &NewListener) -> Result<Option<ListenerArn>, Stop> {

@@ -46,6 +46,7 @@ impl<P: Ports> Work<'_, '_, P> {
         };
         let record = self
             .state
+            .deployment
             .target_mut(TargetKind::Listener, asked.at.as_str());
         if settings.mode == CheckMode::Off {
             record.proved = None;
@@ -126,7 +127,10 @@ impl<P: Ports> Work<'_, '_, P> {
     fn note_proof(&mut self, at: &ListenerArn, proven: Proven) -> ProofVerdict {
         let mode = self.cycle.settings.proof.mode;
         let now = whole_seconds(self.cycle.clock.now());
-        let record = self.state.target_mut(TargetKind::Listener, at.as_str());
+        let record = self
+            .state
+            .deployment
+            .target_mut(TargetKind::Listener, at.as_str());
         record.checked_at = Some(now);
         let (proved, trusted, detail, verdict) = match proven {
             Proven::Yes { trusted } => {

@@ -26,8 +26,11 @@ impl<P: Ports> Work<'_, '_, P> {
         let (arn, ours) = (switch.at, &switch.arrived.arn);
         let serial = switch.leaf().serial.clone();
         let ends_soon = self.those_that_end_soon(arn).await;
-        let revoked = self.state.replaces_revoked();
-        let record = self.state.target_mut(TargetKind::Listener, arn.as_str());
+        let revoked = self.state.previous.is_revoked();
+        let record = self
+            .state
+            .deployment
+            .target_mut(TargetKind::Listener, arn.as_str());
         // What is about to end is never served again.
         record.standby.list.retain(|arn| !ends_soon.contains(arn));
         (record.standby.default).take_if(|default| ends_soon.contains(default));
@@ -43,7 +46,10 @@ impl<P: Ports> Work<'_, '_, P> {
         }
         let held = self.put_back(arn, ours).await?;
         let detail = format!("{arn}: {why}");
-        let record = self.state.target_mut(TargetKind::Listener, arn.as_str());
+        let record = self
+            .state
+            .deployment
+            .target_mut(TargetKind::Listener, arn.as_str());
         if !held.has(ours.as_str()) {
             record.state = TargetState::Failed;
             (record.certificate_arn, record.serial) = previously;
@@ -66,10 +72,10 @@ impl<P: Ports> Work<'_, '_, P> {
     /// where it is ours; one of others comes back.
     async fn those_that_end_soon(&self, listener: &ListenerArn) -> BTreeSet<String> {
         let region = listener.region();
-        let import = self.state.imports.get(region);
+        let import = self.state.deployment.imports.get(region);
         let superseded = import.into_iter().flat_map(|import| &import.superseded);
         let ours: BTreeSet<&str> = superseded.map(|old| old.arn.as_str()).collect();
-        let record = self.state.target(listener.as_str());
+        let record = self.state.deployment.target(listener.as_str());
         let mut ends_soon = BTreeSet::new();
         for stood in record.into_iter().flat_map(|it| it.standby.all()) {
             let lasts = match self.leaf_under(region, stood).await {
@@ -78,12 +84,11 @@ impl<P: Ports> Work<'_, '_, P> {
                         .outlasts_attempts(leaf.not_after, self.cycle.clock.now())
                         && self.state.revoked_at(&leaf.serial).is_none()
                 }
-                None if ours.contains(stood) => {
-                    (self.state.previous.as_deref()).is_some_and(|previous| {
+                None if ours.contains(stood) => (self.state.previous.serial.as_deref())
+                    .is_some_and(|previous| {
                         self.state
                             .lasts_long_enough(previous, self.cycle.clock.now())
-                    })
-                }
+                    }),
                 None => true,
             };
             if !lasts {
@@ -96,14 +101,17 @@ impl<P: Ports> Work<'_, '_, P> {
     /// Puts back what a switch that was not finished took off, of others: ours goes as well.
     pub(super) async fn give_back(&mut self, arn: &ListenerArn) -> Result<(), Stop> {
         let region = arn.region();
-        let ours = self.ours_in(region);
-        let record = self.state.target_mut(TargetKind::Listener, arn.as_str());
+        let ours = self.state.deployment.ours_in(region);
+        let record = self
+            .state
+            .deployment
+            .target_mut(TargetKind::Listener, arn.as_str());
         record.standby.list.retain(|stood| !ours.contains(stood));
         (record.standby.default).take_if(|stood| ours.contains(stood));
         if record.standby.is_empty() {
             return Ok(());
         }
-        let import = self.state.imports.get(region);
+        let import = self.state.deployment.imports.get(region);
         let Some(current) = import.and_then(|import| import.arn.clone()) else {
             return Ok(());
         };
@@ -130,7 +138,10 @@ impl<P: Ports> Work<'_, '_, P> {
             Stop::from(error.problem(ProblemType::LoadBalancer, arn.as_str()))
         };
         let mut held = balancer.certificates(arn).await.map_err(failed)?;
-        let record = self.state.target_mut(TargetKind::Listener, arn.as_str());
+        let record = self
+            .state
+            .deployment
+            .target_mut(TargetKind::Listener, arn.as_str());
         let standby = record.standby.clone();
         let missing = standby.list.into_iter();
         let missing = missing.filter(|was| !held.list.contains(was));
@@ -153,6 +164,7 @@ impl<P: Ports> Work<'_, '_, P> {
             }
         }
         self.state
+            .deployment
             .target_mut(TargetKind::Listener, arn.as_str())
             .standby = Standby::default();
         Ok(held)
