@@ -23,7 +23,7 @@ fn held(serial: &str, left: Duration) -> IssuedCertificate {
         renewal: Renewal {
             at: NOW + left - Duration::days(30),
             information: None,
-            hasty: 0,
+            early_windows: 0,
             window_counts_from: None,
             replaces_refused: false,
         },

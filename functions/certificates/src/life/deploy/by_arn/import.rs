@@ -409,7 +409,7 @@ impl<P: Ports> Work<'_, '_, P> {
         let now = self.cycle.clock.now();
         let held = self.state.certificate.as_ref();
         let urgent = lifetime::urgent(old.not_before, old.not_after, now)
-            || held.is_some_and(|held| held.renewal.hasty > 0)
+            || held.is_some_and(|held| held.renewal.early_windows > 0)
             || self.state.previous.is_revoked();
         self.count_import(region, urgent).await?;
         let import = self.cycle.ports.certificate_manager(region);
