@@ -149,7 +149,7 @@ impl<P: Ports> Work<'_, '_, P> {
             .collect();
         self.state.deployment.targets.retain(|target| {
             target.state != TargetState::Detached
-                || !target.stuck.is_empty()
+                || !target.undetachable.is_empty()
                 || named.contains(&target.id)
         });
     }

@@ -196,8 +196,8 @@ pub struct TargetRecord {
     #[serde(default)]
     pub trusted: Option<bool>,
     /// What could not be taken off because it is the default, or the default as well.
-    #[serde(default)]
-    pub stuck: BTreeSet<String>,
+    #[serde(default, rename = "stuck")]
+    pub undetachable: BTreeSet<String>,
     /// What the last look said, where it did not succeed.
     #[serde(default)]
     pub detail: Option<String>,
@@ -246,7 +246,7 @@ impl TargetRecord {
             checked_at: None,
             trusted: None,
             detail: None,
-            stuck: BTreeSet::new(),
+            undetachable: BTreeSet::new(),
             standby: Standby::default(),
             since: None,
             default_since: None,

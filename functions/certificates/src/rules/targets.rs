@@ -103,11 +103,10 @@ pub(crate) fn target_entries(
         .iter()
         .map(|target| (target.kind(), target.id(state, home)))
         .collect();
-    let detached = state
-        .deployment
-        .targets
-        .iter()
-        .filter(|target| target.state == TargetState::Detached && target.stuck.is_empty());
+    let detached =
+        state.deployment.targets.iter().filter(|target| {
+            target.state == TargetState::Detached && target.undetachable.is_empty()
+        });
     let detached: Vec<_> = detached
         .map(|target| (target.kind, target.id.clone()))
         .filter(|known| !ids.contains(known))

@@ -41,8 +41,8 @@ impl<P: Ports> Work<'_, '_, P> {
         self.set_aside(&switch).await?;
         let held = self.establish(&switch).await?;
         // Ours is there now: only from here on is anything taken off.
-        let stuck = self.clear(&mut switch, &held).await?;
-        let switched = self.note_attached(&mut switch, &held, stuck);
+        let undetachable = self.clear(&mut switch, &held).await?;
+        let switched = self.note_attached(&mut switch, &held, undetachable);
         let to_prove = ToProve {
             listener: &switch.listener,
             at,
@@ -235,11 +235,11 @@ impl<P: Ports> Work<'_, '_, P> {
         switch: &mut Switch<'_>,
         held: &Holding,
     ) -> Result<BTreeSet<String>, Stop> {
-        let mut stuck = BTreeSet::new();
+        let mut undetachable = BTreeSet::new();
         for removal in listener::clear(held, &switch.placing.wish()) {
             match (self.apply(switch.at, &removal).await?, removal) {
                 (Applied::Refused, Change::Remove(certificate)) => {
-                    stuck.insert(certificate);
+                    undetachable.insert(certificate);
                 }
                 (_, removal) => {
                     if let Change::Remove(certificate) = &removal {
@@ -251,7 +251,7 @@ impl<P: Ports> Work<'_, '_, P> {
                 }
             }
         }
-        Ok(stuck)
+        Ok(undetachable)
     }
 
     /// Notes that the listener holds ours.
@@ -259,7 +259,7 @@ impl<P: Ports> Work<'_, '_, P> {
         &mut self,
         switch: &mut Switch<'_>,
         held: &Holding,
-        stuck: BTreeSet<String>,
+        undetachable: BTreeSet<String>,
     ) -> Switched {
         let now = whole_seconds(self.cycle.clock.now());
         let (at, ours) = (switch.at, &switch.arrived.arn);
@@ -273,7 +273,7 @@ impl<P: Ports> Work<'_, '_, P> {
         let unseen =
             record.checked_at.is_none() && self.cycle.settings.proof.mode != CheckMode::Off;
         self.deployed.changed |= is_touched || unseen;
-        record.stuck = stuck;
+        record.undetachable = undetachable;
         record.stays_seen_at = (!switch.stays.is_empty()).then_some(now);
         record.stays = std::mem::take(&mut switch.stays);
         if !record.holds_ours() {

@@ -111,7 +111,7 @@ impl<P: Ports> Work<'_, '_, P> {
                 Ok(OnListener::Default(_)) if self.state.removing.is_some() => {}
                 Ok(on_listener) => {
                     let record = self.state.deployment.target_mut(TargetKind::Listener, &id);
-                    record.stuck = match on_listener {
+                    record.undetachable = match on_listener {
                         OnListener::Default(ours) => [ours].into(),
                         OnListener::Gone => BTreeSet::new(),
                     };

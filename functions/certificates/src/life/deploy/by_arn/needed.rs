@@ -96,7 +96,7 @@ impl<P: Ports> Deployment<'_, '_, P> {
         if !says_default(self.document, state, listener, &self.cycle.home) {
             placing.leaves_others_default(&holding);
         }
-        let holding = holding.without(&record.stuck);
+        let holding = holding.without(&record.undetachable);
         let holding = holding.without(&record.stays.keys().cloned().collect());
         if !listener::is_as_wanted(&holding, &placing.wish()) {
             return Some(format!("{listener} does not hold what it should"));
