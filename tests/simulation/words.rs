@@ -232,7 +232,7 @@ pub(crate) fn brings_back(world: &World, pass: u32, listener: &str, arn: &str) -
     let puts_back = |state: &State| {
         let mut targets = state.deployment.targets.iter();
         let at_work = state.lease.as_ref().map(|lease| &lease.owner) == Some(owner);
-        at_work && targets.any(|it| it.id == listener && it.standby.holds(arn))
+        at_work && targets.any(|it| it.id == listener && it.to_restore.holds(arn))
     };
     let mut states = world.states.iter();
     let (name, _) = states.find(|(_, state)| puts_back(state))?;

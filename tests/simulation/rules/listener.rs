@@ -96,7 +96,7 @@ pub(crate) fn before_attach(
             let comes_back = world.states.iter().any(|(other, state)| {
                 let mut targets = state.deployment.targets.iter();
                 world.has_lease(pass, other)
-                    && targets.any(|target| target.standby.holds(certificate))
+                    && targets.any(|target| target.to_restore.holds(certificate))
             });
             if wanted && !comes_back && !holding.has(certificate) {
                 world.needs_lease(pass, &name, "an attachment");
@@ -108,7 +108,7 @@ pub(crate) fn before_attach(
                     .deployment
                     .targets
                     .iter()
-                    .any(|target| target.id == listener && target.standby.holds(certificate))
+                    .any(|target| target.id == listener && target.to_restore.holds(certificate))
             });
             // Stripped of its tags it is not overwritten and not deleted, but where it stood it may
             // stand.

@@ -216,7 +216,7 @@ impl<P: Ports> Cycle<'_, P> {
         };
         self.note_claims(&wanted, &state);
         let is_busy = state.lease_in_force(self.clock.now()).is_some()
-            || (state.deployment.targets.iter()).any(|target| !target.standby.is_empty());
+            || (state.deployment.targets.iter()).any(|target| !target.to_restore.is_empty());
         is_busy.then_some(Neighbour::Busy)
     }
 

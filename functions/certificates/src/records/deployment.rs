@@ -202,8 +202,12 @@ pub struct TargetRecord {
     #[serde(default)]
     pub detail: Option<String>,
     /// What was taken off for ours and comes back if ours is not proved.
-    #[serde(default, skip_serializing_if = "Standby::is_empty")]
-    pub standby: Standby,
+    #[serde(
+        default,
+        rename = "standby",
+        skip_serializing_if = "ToRestore::is_empty"
+    )]
+    pub to_restore: ToRestore,
     /// Since when it holds ours without a break.
     #[serde(
         default,
@@ -247,7 +251,7 @@ impl TargetRecord {
             trusted: None,
             detail: None,
             undetachable: BTreeSet::new(),
-            standby: Standby::default(),
+            to_restore: ToRestore::default(),
             since: None,
             default_since: None,
             stays: BTreeMap::new(),
@@ -278,7 +282,7 @@ impl TargetRecord {
 
 /// Certificates that ours took over from on a listener, until ours is proved; written down before they are taken off.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Standby {
+pub struct ToRestore {
     /// The default before.
     #[serde(default)]
     pub default: Option<String>,
@@ -287,8 +291,8 @@ pub struct Standby {
     pub list: BTreeSet<String>,
 }
 
-impl Standby {
-    /// Whether nothing stands by.
+impl ToRestore {
+    /// Whether nothing has to come back.
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }

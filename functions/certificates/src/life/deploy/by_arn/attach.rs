@@ -16,7 +16,7 @@ use crate::pass::contention::MayNot;
 use crate::pass::stop::Stop;
 use crate::ports::Ports;
 use crate::ports::load_balancer::{Holding, Listener, LoadBalancer};
-use crate::records::deployment::Standby;
+use crate::records::deployment::ToRestore;
 use crate::rules::listener::{self, Change, listener_gone, not_https};
 use crate::values::arn::{CertificateArn, ListenerArn};
 use crate::values::instant::whole_seconds;
@@ -83,7 +83,7 @@ impl<P: Ports> Work<'_, '_, P> {
             .deployment
             .target_mut(TargetKind::Listener, at.as_str());
         // What was taken off for a switch that is not finished may still come back.
-        let may_come_back = |held: &CertificateArn| record.standby.holds(held.as_str());
+        let may_come_back = |held: &CertificateArn| record.to_restore.holds(held.as_str());
         if record
             .certificate_arn
             .as_ref()
@@ -199,18 +199,18 @@ impl<P: Ports> Work<'_, '_, P> {
         let ours = switch.arrived.arn.as_str();
         let (at, before) = (switch.at.as_str(), &switch.before);
         let record = self.state.deployment.target_mut(TargetKind::Listener, at);
-        let known = record.standby.clone();
+        let known = record.to_restore.clone();
         for removal in listener::clear(before, &switch.placing.wish()) {
             if let Change::Remove(certificate) = removal {
-                record.standby.list.insert(certificate);
+                record.to_restore.list.insert(certificate);
             }
         }
         if switch.replaces_default() && switch.displaced.restore {
-            record.standby.default.clone_from(&before.default);
+            record.to_restore.default.clone_from(&before.default);
         }
-        record.standby.list.remove(ours);
-        record.standby.default.take_if(|default| default == ours);
-        if record.standby == known {
+        record.to_restore.list.remove(ours);
+        record.to_restore.default.take_if(|default| default == ours);
+        if record.to_restore == known {
             return Ok(());
         }
         self.save().await
@@ -308,7 +308,7 @@ impl<P: Ports> Work<'_, '_, P> {
             .state
             .deployment
             .target_mut(TargetKind::Listener, at.as_str());
-        record.standby = Standby::default();
+        record.to_restore = ToRestore::default();
         record.undone = None;
         // What had not come off has now, even if there was nothing left to change.
         self.deployed.changed |= was_unproved;

@@ -214,7 +214,7 @@ impl<P: Ports> Work<'_, '_, P> {
         held.extend(on_listeners);
         for target in &self.state.deployment.targets {
             // What may have to come back is not let go of.
-            let stands_by = |old: &&String| target.standby.holds(old);
+            let stands_by = |old: &&String| target.to_restore.holds(old);
             held.extend(superseded.iter().filter(stands_by).cloned());
         }
         let now = self.cycle.clock.now();

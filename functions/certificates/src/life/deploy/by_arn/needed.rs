@@ -101,7 +101,7 @@ impl<P: Ports> Deployment<'_, '_, P> {
         if !listener::is_as_wanted(&holding, &placing.wish()) {
             return Some(format!("{listener} does not hold what it should"));
         }
-        if !record.standby.is_empty() {
+        if !record.to_restore.is_empty() {
             return Some(format!("a switch on {listener} is not finished"));
         }
         proof_is_due(self.cycle.settings.proof.mode, record, self.now)
@@ -150,7 +150,7 @@ impl<P: Ports> Deployment<'_, '_, P> {
                         .deployment
                         .targets
                         .iter()
-                        .any(|target| target.standby.holds(arn))
+                        .any(|target| target.to_restore.holds(arn))
                 })
                 .collect();
             for target in &wanted.targets {

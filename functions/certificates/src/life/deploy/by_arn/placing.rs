@@ -100,7 +100,7 @@ impl Switch<'_> {
         !self.changes.is_empty()
             || self.arrived.how == Imported::Over
             // Also after a stop between a change and its proof.
-            || !record.standby.is_empty()
+            || !record.to_restore.is_empty()
             || record.certificate_arn.as_ref() != Some(&self.arrived.arn)
             || record.serial.as_ref() != Some(&self.leaf().serial)
     }

@@ -8,7 +8,7 @@ use crate::life::work::Work;
 use crate::pass::stop::Stop;
 use crate::ports::Ports;
 use crate::ports::load_balancer::{Holding, LoadBalancer};
-use crate::records::deployment::Standby;
+use crate::records::deployment::ToRestore;
 use crate::rules::listener::Change;
 use crate::values::arn::{CertificateArn, ListenerArn};
 use crate::values::problem::{Problem, ServiceError};
@@ -32,13 +32,16 @@ impl<P: Ports> Work<'_, '_, P> {
             .deployment
             .target_mut(TargetKind::Listener, arn.as_str());
         // What is about to end is never served again.
-        record.standby.list.retain(|arn| !ends_soon.contains(arn));
-        (record.standby.default).take_if(|default| ends_soon.contains(default));
+        record
+            .to_restore
+            .list
+            .retain(|arn| !ends_soon.contains(arn));
+        (record.to_restore.default).take_if(|default| ends_soon.contains(default));
         let was_undone = record.undone.as_ref() == Some(&serial);
         if revoked || was_undone {
-            record.standby = Standby::default();
+            record.to_restore = ToRestore::default();
         }
-        let comes_back = !record.standby.is_empty();
+        let comes_back = !record.to_restore.is_empty();
         if comes_back {
             record.undone = Some(serial);
             // Also tells whether somebody else has the lease by now.
@@ -77,7 +80,7 @@ impl<P: Ports> Work<'_, '_, P> {
         let ours: BTreeSet<&str> = superseded.map(|old| old.arn.as_str()).collect();
         let record = self.state.deployment.target(listener.as_str());
         let mut ends_soon = BTreeSet::new();
-        for stood in record.into_iter().flat_map(|it| it.standby.all()) {
+        for stood in record.into_iter().flat_map(|it| it.to_restore.all()) {
             let lasts = match self.leaf_under(region, stood).await {
                 Some(leaf) => {
                     self.state
@@ -106,9 +109,9 @@ impl<P: Ports> Work<'_, '_, P> {
             .state
             .deployment
             .target_mut(TargetKind::Listener, arn.as_str());
-        record.standby.list.retain(|stood| !ours.contains(stood));
-        (record.standby.default).take_if(|stood| ours.contains(stood));
-        if record.standby.is_empty() {
+        record.to_restore.list.retain(|stood| !ours.contains(stood));
+        (record.to_restore.default).take_if(|stood| ours.contains(stood));
+        if record.to_restore.is_empty() {
             return Ok(());
         }
         let import = self.state.deployment.imports.get(region);
@@ -142,13 +145,13 @@ impl<P: Ports> Work<'_, '_, P> {
             .state
             .deployment
             .target_mut(TargetKind::Listener, arn.as_str());
-        let standby = record.standby.clone();
-        let missing = standby.list.into_iter();
+        let to_restore = record.to_restore.clone();
+        let missing = to_restore.list.into_iter();
         let missing = missing.filter(|was| !held.list.contains(was));
         let mut changes: Vec<Change> = missing.map(Change::Add).collect();
         // Somebody else may have chosen another default since: that one stays.
         let is_ours = held.default.as_deref() == Some(ours.as_str());
-        if let Some(default) = standby.default.filter(|_| is_ours) {
+        if let Some(default) = to_restore.default.filter(|_| is_ours) {
             changes.push(Change::SetDefault(default));
         }
         for change in &changes {
@@ -166,7 +169,7 @@ impl<P: Ports> Work<'_, '_, P> {
         self.state
             .deployment
             .target_mut(TargetKind::Listener, arn.as_str())
-            .standby = Standby::default();
+            .to_restore = ToRestore::default();
         Ok(held)
     }
 }
