@@ -17,11 +17,11 @@ use crate::values::instant::whole_seconds;
 use crate::values::problem::Problem;
 use crate::values::problem_types::ProblemType;
 
-use crate::contract::message::{About, Kind, Message, Said};
+use crate::contract::message::{About, Kind, Message, ProblemSummary};
 use crate::records::notified::{Notified, Outgoing};
 use std::collections::BTreeSet;
 
-impl Said {
+impl ProblemSummary {
     /// Whether people have to hear of this after having heard of that.
     fn is_other_than(&self, told: &Self) -> bool {
         self.retry != told.retry || (self.needs_person() && self.kind != told.kind)
@@ -90,22 +90,22 @@ impl Found<'_> {
     }
 
     /// Returns what is wrong. Where it only has to wait for a limit, nothing is.
-    fn problem(&self) -> Option<Said> {
+    fn problem(&self) -> Option<ProblemSummary> {
         let problem = self.entry.problem.as_ref();
         let problem =
             problem.filter(|problem| problem.kind != Problem::kind_of(ProblemType::Limit));
-        problem.map(Said::from)
+        problem.map(ProblemSummary::from)
     }
 
     /// Whether what people know of is still in the way, whatever else is told of.
-    fn stands(&self, known: &Said) -> bool {
+    fn stands(&self, known: &ProblemSummary) -> bool {
         let state = self.state;
         let revoking = state.revocations.pending.iter();
         let failures = (state.orders.failure.iter())
             .chain(&state.orders.failures_elsewhere)
             .chain(&state.deployment.failure)
             .chain(revoking.filter_map(|revoking| revoking.failure.as_ref()));
-        let mut problems = failures.map(|failure| Said::from(&failure.problem));
+        let mut problems = failures.map(|failure| ProblemSummary::from(&failure.problem));
         problems.any(|problem| !problem.is_other_than(known))
     }
 
@@ -118,7 +118,7 @@ impl Found<'_> {
         Some((valid.not_after, (left / lifetime.max(1.0)).clamp(0.0, 1.0)))
     }
 
-    fn message(&self, kind: Kind, before: Option<Said>) -> Message {
+    fn message(&self, kind: Kind, before: Option<ProblemSummary>) -> Message {
         let (not_after, share) = self.served().unzip();
         let problem = self.problem().filter(|_| kind != Kind::ProblemEnded);
         let mut message = Message {
