@@ -21,7 +21,8 @@
 //! 2. [`life`] looks at all certificates of a pass, then works off what is due.
 //! 3. [`decide`](life::decide) reads document, record and listeners. It says what is needed, and
 //!    what of it may be done now. Where nothing is to be done, nothing is written and no authority
-//!    is asked.
+//!    is asked. Whether a certificate is due for renewal is a pure decision:
+//!    [`rules::renewal`].
 //! 4. [`work`](life::work) takes the lease by a conditional write on the very record that was
 //!    looked at.
 //! 5. [`act`](life::act) carries out what was decided, and tells what became of it.
@@ -39,6 +40,11 @@
 //! 8. [`rollback`](life::rollback) goes back to the certificate before,
 //!    [`revoke`](life::revoke) has one revoked, [`remove`](life::remove) takes everything away.
 //! 9. [`notify`](life::notify) stores what people are told, sends it and marks it.
+//!
+//! # The rules
+//!
+//! The code cites rules by number (`rule 3`, `rule 12`): "Twelve rules" in `functions/README.md`
+//! lists them.
 //!
 //! # The folders
 //!

@@ -1,4 +1,8 @@
-//! Looks at one certificate, its document, record and targets, and decides what is to be done and what of it may be done now.
+//! Looks at one certificate, its document, record and targets, and decides what is to be done and
+//! what of it may be done now.
+//!
+//! Whether a certificate is due for renewal is decided in
+//! [`rules::renewal`](crate::rules::renewal); here that decision becomes a plan.
 
 use time::OffsetDateTime;
 

@@ -1,5 +1,8 @@
-//! Pure: what is asked of a destination. A new one answers here, and the compiler names each
-//! question that it has not answered yet.
+//! Pure: what is asked of one destination, by what its document and the record say of it; nothing
+//! outside is read or changed. A new one answers here, and the compiler names each question that it
+//! has not answered yet.
+//!
+//! What is done at destinations is in `life::deploy::destination`, by family.
 
 use crate::contract::report::TargetKind;
 use crate::contract::target::{ListenerAt, Placement, Target};

@@ -1,4 +1,8 @@
-//! How an order ends without a certificate, and what is kept of it.
+//! How an order ends that brings no certificate into the vault: it died, nobody needs it any more,
+//! or what it issued is of no use. What is kept of it: its failure, its tokens for a while, what it
+//! cost.
+//!
+//! One that succeeds ends in `issue`.
 
 use std::time::Duration;
 
@@ -17,7 +21,7 @@ use crate::values::names::DnsName;
 use crate::values::problem::{self, AcmeError, Problem};
 use crate::values::problem_types::ProblemType;
 
-/// How an order ended.
+/// How an order ended, one that succeeded included.
 pub(super) enum Ended {
     /// Its certificate is in the vault.
     Issued,

@@ -40,7 +40,8 @@ impl<P: Ports> Work<'_, '_, P> {
             .await?;
         self.set_aside(&switch).await?;
         let held = self.establish(&switch).await?;
-        // Ours is there now: only from here on is anything taken off.
+        // Ours is there now: only from here on does anything leave the list. A default has left its
+        // place already, since a listener has one; where others may need it, it is in the list.
         let undetachable = self.clear(&mut switch, &held).await?;
         let switched = self.note_attached(&mut switch, &held, undetachable);
         let to_prove = ToProve {
