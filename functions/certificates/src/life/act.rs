@@ -458,11 +458,7 @@ impl<P: Ports> Work<'_, '_, P> {
         // Should this fail, the lease ends with the invocation and the next pass tells it again, under the same id.
         let ended = within(TO_END, self.end()).await;
         if let Some(Err(stop)) = ended {
-            tracing::warn!(
-                certificate.name = entry.name,
-                halt = ?stop,
-                "what was told is not marked"
-            );
+            tracing::warn!(halt = ?stop, "what was told is not marked");
         }
         entry
     }

@@ -238,7 +238,7 @@ async fn ask_when_to_renew<P: Ports>(cycle: &Cycle<'_, P>, seen: &mut Seen<'_>) 
         Ok(written) => *etag = Some(written),
         // Whoever was faster goes by what they read; what was told is asked for again.
         Err(error) => {
-            tracing::warn!(certificate.name = %name, %error, "renewal information not stored");
+            tracing::warn!(%error, "renewal information not stored");
         }
     }
 }

@@ -78,6 +78,7 @@ impl State {
 
 impl<P: Ports> Work<'_, '_, P> {
     /// Has all revoked that is to be and may be tried now; returns the serials. What fails is remembered and tried again.
+    #[tracing::instrument(level = "error", skip_all)]
     pub(crate) async fn revoke(&mut self) -> Result<Vec<String>, Stop> {
         let now = self.cycle.clock.now();
         let (mut revoked, mut failed) = (Vec::new(), None);

@@ -318,6 +318,12 @@ impl<'p, P: Ports> Outlook<'p, P> {
     }
 
     /// Looks ahead for one, if that is due, and stores what was found; returns it where that could be stored.
+    #[tracing::instrument(
+        name = "certificate",
+        level = "error",
+        skip_all,
+        fields(certificate.name = %wanted.name)
+    )]
     async fn look_ahead_of(
         &self,
         wanted: Wanted,
@@ -342,7 +348,7 @@ impl<'p, P: Ports> Outlook<'p, P> {
             Ok(_) => Some((wanted, state)),
             // Whoever was faster goes by what they read, and the next pass looks again.
             Err(error) => {
-                tracing::warn!(certificate.name = %wanted.name, %error, "what was looked ahead for is not stored");
+                tracing::warn!(%error, "what was looked ahead for is not stored");
                 None
             }
         }
@@ -379,7 +385,6 @@ impl<'p, P: Ports> Outlook<'p, P> {
         };
         if let Some(problem) = &problem {
             tracing::warn!(
-                certificate.name = %wanted.name,
                 problem.type = problem.kind,
                 problem.detail = problem.detail,
                 "the next order would not come off"

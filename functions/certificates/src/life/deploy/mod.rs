@@ -68,6 +68,7 @@ fn unfinished(wanted: &Wanted, state: &State, home: &str) -> Option<String> {
 
 impl<P: Ports> Work<'_, '_, P> {
     /// Puts the certificate that is to be served on all targets in force and takes everything else of ours off.
+    #[tracing::instrument(level = "error", skip_all)]
     pub(crate) async fn deploy(&mut self) -> Result<Deployed, Stop> {
         self.deployed = Deployed::default();
         self.take_the_documents_word();

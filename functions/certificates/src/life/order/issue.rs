@@ -32,6 +32,7 @@ enum Pending {
 
 impl<P: Ports> Work<'_, '_, P> {
     /// Stores the key, then hands in the CSR.
+    #[tracing::instrument(level = "error", skip_all)]
     pub(super) async fn finalize(&mut self, order: &mut OrderOf<P>) -> Result<(), Stop> {
         self.time_for("finalizing", LEAST, LEAST)?;
         let key = match self.pending_key(order.url()).await? {
@@ -106,6 +107,7 @@ impl<P: Ports> Work<'_, '_, P> {
 
     /// Downloads the chain and puts it with its key into the vault. A chain that is of no use to us
     /// says why.
+    #[tracing::instrument(level = "error", skip_all)]
     pub(super) async fn download(
         &mut self,
         order: &mut OrderOf<P>,
@@ -136,7 +138,7 @@ impl<P: Ports> Work<'_, '_, P> {
 
         if let Err(Stop::Failed(failing)) = self.settle(OrderFate::Issued).await {
             // Bookkeeping that fails keeps no certificate back: it only counts a little longer.
-            tracing::warn!(certificate.name = %self.wanted.name, problem.detail = %failing.problem.detail, "issuance not booked");
+            tracing::warn!(problem.detail = %failing.problem.detail, "issuance not booked");
         }
         let Some(record) = self.state.orders.current.take() else {
             return Ok(None);

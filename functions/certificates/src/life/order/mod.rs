@@ -138,6 +138,7 @@ fn rehearsal_before<'c, P: Ports>(
 impl<P: Ports> Work<'_, '_, P> {
     /// Orders until a certificate as wanted is in the vault, or nothing more can be done now. Returns whether there is a new one: none
     /// is needed where all that could still be had is what is held already, unless it is forced.
+    #[tracing::instrument(level = "error", skip_all)]
     pub(crate) async fn order(&mut self, reason: &str, force: bool) -> Result<bool, Stop> {
         let cycle = self.cycle;
         for round in 0..MOST_ORDERS {

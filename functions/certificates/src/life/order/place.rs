@@ -113,6 +113,7 @@ pub(crate) async fn costs_in_words<P: Ports>(
 
 impl<P: Ports> Work<'_, '_, P> {
     /// Makes an order, as the successor of the certificate held where it can be one, within the authority's limits.
+    #[tracing::instrument(level = "error", skip_all)]
     pub(crate) async fn place<A: Account>(
         &mut self,
         route: &OrderRoute<'_>,

@@ -25,6 +25,7 @@ use crate::values::problem_types::ProblemType;
 
 impl<P: Ports> Work<'_, '_, P> {
     /// Puts the certificate on one listener; returns whether the proof let it pass.
+    #[tracing::instrument(name = "attach", level = "error", skip_all, fields(listener = %at))]
     pub(super) async fn place_on(
         &mut self,
         at: &ListenerArn,

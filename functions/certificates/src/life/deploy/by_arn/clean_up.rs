@@ -87,6 +87,7 @@ impl<P: Ports> Work<'_, '_, P> {
 
     /// Takes ours off the listeners that the document does not name any more, and lets go of what stands in regions without
     /// targets. One listener that cannot be dealt with stops no other.
+    #[tracing::instrument(name = "take_off", level = "error", skip_all)]
     pub(crate) async fn take_off_by_arn(&mut self) -> Result<(), Stop> {
         for id in stray_targets(&self.in_force, &self.state, &self.cycle.home) {
             let Ok(listener) = id.parse::<ListenerArn>() else {
@@ -248,6 +249,7 @@ impl<P: Ports> Work<'_, '_, P> {
     }
 
     /// Deletes superseded certificates whose overlap is over and that nothing uses, after reading their tags again.
+    #[tracing::instrument(name = "clean_up", level = "error", skip_all)]
     pub(crate) async fn delete_superseded_by_arn(&mut self) {
         let due: Vec<(String, CertificateArn)> = self
             .state

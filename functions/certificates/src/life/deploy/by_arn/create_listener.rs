@@ -15,6 +15,7 @@ use crate::values::arn::{CertificateArn, ListenerArn};
 impl<P: Ports> Work<'_, '_, P> {
     /// Returns the ARN of a listener, and whether it was made for that. One named by load balancer and port is looked for each
     /// time, and made with ours as its default where there is none.
+    #[tracing::instrument(name = "create_listener", level = "error", skip_all)]
     pub(crate) async fn listener_at(
         &mut self,
         at: &ListenerAt,

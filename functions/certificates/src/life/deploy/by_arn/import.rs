@@ -82,6 +82,7 @@ enum UnderArn {
 
 impl<P: Ports> Work<'_, '_, P> {
     /// Makes the certificate manager of a region hold this certificate, and says under which ARN.
+    #[tracing::instrument(level = "error", skip_all)]
     pub(super) async fn import(
         &mut self,
         region: &Region<'_>,

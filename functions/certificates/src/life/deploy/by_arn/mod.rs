@@ -56,6 +56,7 @@ impl<P: Ports> Work<'_, '_, P> {
         Ok(Brought::Done)
     }
 
+    #[tracing::instrument(name = "bring", level = "error", skip_all, fields(region))]
     async fn bring_to_region(&mut self, region: &str, issued: &Issued) -> Result<Brought, Stop> {
         let home = &self.cycle.home;
         let targets = self.in_force.targets.iter();
