@@ -26,8 +26,9 @@
 //! 4. [`work`](life::work) takes the lease by a conditional write on the very record that was
 //!    looked at.
 //! 5. [`act`](life::act) carries out what was decided, and tells what became of it.
-//! 6. [`order`](life::order) chooses the authority and the names. [`place`](life::order::place)
-//!    takes what an order costs from the ledger and makes it; [`pursue`](life::order::pursue) asks
+//! 6. [`order`](life::order) goes from one attempt to the next. `order::route` says which authority
+//!    is asked and what stands in the way there; [`place`](life::order::place) takes what an order
+//!    costs from the ledger and makes it; [`pursue`](life::order::pursue) asks
 //!    for the order's status and takes the step it calls for: [`validate`](life::order::validate)
 //!    answers the challenges, [`issue`](life::order::issue) stores the key, then the chain. An
 //!    order that dies ends in [`end`](life::order::end).

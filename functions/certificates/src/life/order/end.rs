@@ -1,13 +1,13 @@
 //! How an order ends that brings no certificate into the vault: it died, nobody needs it any more,
 //! or what it issued is of no use. What is kept of it: its failure, its tokens for a while, what it
-//! cost.
+//! cost. What orders leave in the bucket is deleted here as well.
 //!
 //! One that succeeds ends in `issue`.
 
 use std::time::Duration;
 
 use crate::life::order::poll::OrderOf;
-use crate::life::order::validation;
+use crate::life::order::validation::{self, not_asked_for};
 use crate::life::work::Work;
 use crate::pass::stop::{Failing, Stop};
 use crate::ports::Ports;
@@ -174,6 +174,33 @@ impl<P: Ports> Work<'_, '_, P> {
             .filter(|serial| !self.state.revocations.is_pending(serial));
         let strays: Vec<String> = strays.map(str::to_owned).collect();
         self.state.leftovers.serials.extend(strays);
+        Ok(())
+    }
+
+    /// Deletes what the record says is left over: tokens nobody asks for any more, keys that have
+    /// served, old vault entries.
+    pub(crate) async fn sweep(&mut self) -> Result<(), Stop> {
+        let now = self.cycle.clock.now();
+        if self.state.leftovers.is_empty(now) {
+            return Ok(());
+        }
+        let store = self.cycle.ports.store();
+        let leftovers = &self.state.leftovers;
+        let (mut keys, kept) = not_asked_for(leftovers, now);
+        keys.extend(
+            leftovers
+                .serials
+                .iter()
+                .map(|serial| store::vault_key(&self.wanted.name, serial)),
+        );
+        if leftovers.pending_key {
+            keys.push(store::pending_key(&self.wanted.name));
+        }
+        let deletions = keys.iter().map(|key| store.delete(key));
+        for outcome in futures_util::future::join_all(deletions).await {
+            outcome?;
+        }
+        self.state.leftovers = kept;
         Ok(())
     }
 
