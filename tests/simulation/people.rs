@@ -439,7 +439,7 @@ pub(crate) fn mend(world: &mut World) {
 fn heed_what_needs_a_person(world: &mut World) {
     let mut told = Vec::new();
     for (name, state) in &world.states {
-        let failure = state.deployment_failure.as_ref();
+        let failure = state.deployment.failure.as_ref();
         if let Some(failure) = failure.filter(|failure| failure.attempts > 4) {
             told.push((name.clone(), failure.problem.kind.clone()));
         }

@@ -202,7 +202,7 @@ fn neighbour(world: &mut World, name: &str, wish: &Wish) -> Option<(String, Wish
 fn supersede_ours(world: &mut World, name: &str, mut wish: Wish) -> Option<&'static str> {
     let (other, mut theirs, _) = neighbour(world, name, &wish)?;
     let arn = |world: &World, name: &str| {
-        let import = world.states.get(name)?.imports.get(HOME)?;
+        let import = world.states.get(name)?.deployment.imports.get(HOME)?;
         Some(import.arn.as_ref()?.to_string())
     };
     let (own, their) = (arn(world, name), arn(world, &other)?);

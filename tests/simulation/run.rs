@@ -475,22 +475,31 @@ impl Driver {
         let overlap = Duration::seconds(world.settings.limits.overlap_seconds as i64);
         for state in world.states.values() {
             let ends = state
+                .deployment
                 .imports
                 .values()
                 .flat_map(|import| &import.superseded)
                 .filter_map(|old| old.detached_at)
                 .map(|at| at + overlap);
-            let waits = state.order.as_ref().and_then(|order| order.not_before);
+            let waits = state
+                .orders
+                .current
+                .as_ref()
+                .and_then(|order| order.not_before);
             let lease = state.lease.as_ref().map(|lease| lease.until);
             let renewal = state.certificate.as_ref().map(|held| held.renew_at());
             let share = world.settings.fallback_share;
             let little = state.certificate.as_ref();
             let little = little.map(|held| held.not_after - held.lifetime() * share);
-            let tried = state.missing.values().map(|missing| missing.next_attempt);
-            let revoked = (state.revoking.iter())
+            let tried = state
+                .orders
+                .missing
+                .values()
+                .map(|missing| missing.next_attempt);
+            let revoked = (state.revocations.pending.iter())
                 .filter_map(|revoking| Some(revoking.failure.as_ref()?.next_attempt))
                 .min();
-            let elsewhere = state.failures_elsewhere.iter();
+            let elsewhere = state.orders.failures_elsewhere.iter();
             let elsewhere = elsewhere.map(|failure| failure.next_attempt);
             let running_out = state.certificate.as_ref();
             let running_out = running_out.map(|held| held.not_after - held.lifetime() / 4);

@@ -221,7 +221,7 @@ pub(crate) fn is_way_back(
         return false;
     };
     let held = state.certificate.as_ref();
-    let mut imports = state.imports.values();
+    let mut imports = state.deployment.imports.values();
     held.is_some_and(|held| held.serial == left)
         && imports.any(|import| {
             let is_it = import
@@ -236,9 +236,9 @@ pub(crate) fn is_way_back(
 pub(crate) fn brings_back(world: &World, pass: u32, listener: &str, arn: &str) -> Option<String> {
     let owner = world.passes.get(&pass)?.owner.as_ref()?;
     let puts_back = |state: &State| {
-        let mut targets = state.targets.iter();
+        let mut targets = state.deployment.targets.iter();
         let at_work = state.lease.as_ref().map(|lease| &lease.owner) == Some(owner);
-        at_work && targets.any(|it| it.id == listener && it.standby.holds(arn))
+        at_work && targets.any(|it| it.id == listener && it.to_restore.holds(arn))
     };
     let mut states = world.states.iter();
     let (name, _) = states.find(|(_, state)| puts_back(state))?;
@@ -255,7 +255,9 @@ pub(crate) fn is_fresh(world: &World, serial: &str) -> bool {
 /// Whether an ARN is the one that a document's state holds for current.
 pub(crate) fn current_arn(world: &World, name: &str, arn: &str) -> bool {
     let state = world.states.get(name);
-    let mut imports = state.into_iter().flat_map(|state| state.imports.values());
+    let mut imports = state
+        .into_iter()
+        .flat_map(|state| state.deployment.imports.values());
     imports.any(|import| {
         import
             .arn
@@ -391,8 +393,8 @@ fn revoked_or_back(
     let (_, action) = world.passes.get(&pass)?.errand.as_ref()?;
     match action {
         Action::Revoke { serial: None, .. } => {
-            let mut news = new.revoking.iter().map(|it| it.serial.clone());
-            let asked = news.find(|serial| !before.is_to_be_revoked(serial))?;
+            let mut news = new.revocations.pending.iter().map(|it| it.serial.clone());
+            let asked = news.find(|serial| !before.revocations.is_pending(serial))?;
             let mut served = served_now(world, name);
             served.retain(|serial| {
                 let issued = world.ca.issued.get(serial);
@@ -422,7 +424,7 @@ fn revoked_or_back(
             let has_place =
                 has_place.is_some() && versions.all(|wish| wish.listeners().next().is_some());
             // One that is due by itself may be renewed by the same pass.
-            let goes = (new.rolled_back.as_ref()).is_some_and(|it| it.from == left.serial);
+            let goes = (new.previous.rolled_back.as_ref()).is_some_and(|it| it.from == left.serial);
             let never = goes && left.serial != back.serial && !was_served(world, &back.serial);
             (never && has_place).then(|| {
                 let what = format!(
@@ -439,7 +441,7 @@ fn revoked_or_back(
 /// Rule 1 holds for people as well: what is issued and not deployed is deployed, not ordered again.
 fn ordered_by_force(world: &World, pass: u32, name: &str, new: &State) -> Option<String> {
     let before = world.states.get(name)?;
-    let url = |state: &State| state.order.as_ref().map(|order| order.url.clone());
+    let url = |state: &State| state.orders.current.as_ref().map(|order| order.url.clone());
     let placed = url(new).filter(|placed| url(before).as_ref() != Some(placed))?;
     let held = before.certificate.as_ref()?;
     let wish = world.wishes.get(name).and_then(Wished::now)?;
@@ -449,9 +451,9 @@ fn ordered_by_force(world: &World, pass: u32, name: &str, new: &State) -> Option
     let is_due = new
         .renew_at()
         .is_some_and(|at| at <= world.now() + Duration::minutes(5));
-    let force = world.passes.get(&pass)?.force && before.order_failure.is_none() && !is_due;
-    let why = before.deployment_failure.as_ref()?;
-    let undeployed = before.targets.iter().any(|it| {
+    let force = world.passes.get(&pass)?.force && before.orders.failure.is_none() && !is_due;
+    let why = before.deployment.failure.as_ref()?;
+    let undeployed = before.deployment.targets.iter().any(|it| {
         let is_wanted = wish.listeners().any(|(listener, _)| listener == it.id);
         is_wanted && it.serial.as_ref() != Some(&held.serial)
     });

@@ -21,12 +21,14 @@
 //! 2. [`life`] looks at all certificates of a pass, then works off what is due.
 //! 3. [`decide`](life::decide) reads document, record and listeners. It says what is needed, and
 //!    what of it may be done now. Where nothing is to be done, nothing is written and no authority
-//!    is asked.
+//!    is asked. Whether a certificate is due for renewal is a pure decision:
+//!    [`rules::renewal`].
 //! 4. [`work`](life::work) takes the lease by a conditional write on the very record that was
 //!    looked at.
 //! 5. [`act`](life::act) carries out what was decided, and tells what became of it.
-//! 6. [`order`](life::order) chooses the authority and the names. [`place`](life::order::place)
-//!    takes what an order costs from the ledger and makes it; [`pursue`](life::order::pursue) asks
+//! 6. [`order`](life::order) goes from one attempt to the next. `order::route` says which authority
+//!    is asked and what stands in the way there; [`place`](life::order::place) takes what an order
+//!    costs from the ledger and makes it; [`pursue`](life::order::pursue) asks
 //!    for the order's status and takes the step it calls for: [`validate`](life::order::validate)
 //!    answers the challenges, [`issue`](life::order::issue) stores the key, then the chain. An
 //!    order that dies ends in [`end`](life::order::end).
@@ -39,6 +41,11 @@
 //! 8. [`rollback`](life::rollback) goes back to the certificate before,
 //!    [`revoke`](life::revoke) has one revoked, [`remove`](life::remove) takes everything away.
 //! 9. [`notify`](life::notify) stores what people are told, sends it and marks it.
+//!
+//! # The rules
+//!
+//! The code cites rules by number (`rule 3`, `rule 12`): "Twelve rules" in `functions/README.md`
+//! lists them.
 //!
 //! # The folders
 //!

@@ -59,24 +59,24 @@ fn state(mut state: State, now: OffsetDateTime) {
         assert!(lease.until > now && lease.until < now + Duration::HOUR);
     }
     state.leftovers.is_empty(now);
-    for import in state.imports.values() {
+    for import in state.deployment.imports.values() {
         for superseded in &import.superseded {
             superseded.detached_since(now);
         }
     }
-    let failures = state.order_failure.iter().chain(&state.deployment_failure);
-    for failure in failures.chain(&state.failures_elsewhere) {
+    let failures = state.orders.failure.iter().chain(&state.deployment.failure);
+    for failure in failures.chain(&state.orders.failures_elsewhere) {
         of_failure(failure, now);
     }
     state.note_document("etag", None);
     state.is_held_back(now);
-    state.missing.values().for_each(|missing| {
+    state.orders.missing.values().for_each(|missing| {
         missing.waits(now);
     });
     for held in state
         .certificate
         .iter()
-        .chain(state.previous_held.as_deref())
+        .chain(state.previous.certificate.as_deref())
     {
         of_held(held, now);
     }

@@ -335,7 +335,7 @@ fn lower_the_import_quota(world: &mut World, _: &str, _: Wish) -> Option<Done> {
 
 fn ask_for_rollback(world: &mut World, name: &str, _: Wish) -> Option<Done> {
     let state = world.states.get(name)?;
-    let previous = state.previous.clone();
+    let previous = state.previous.serial.clone();
     if previous.is_none() && world.rng.u8(..4) != 0 {
         return None;
     }
@@ -352,7 +352,7 @@ fn ask_for_revocation(world: &mut World, name: &str, _: Wish) -> Option<Done> {
         Reason::CessationOfOperation,
     ];
     let reason = reasons[world.rng.usize(..reasons.len())];
-    let previous = world.states.get(name)?.previous.clone();
+    let previous = world.states.get(name)?.previous.serial.clone();
     let serial = previous.filter(|_| world.rng.u8(..5) == 0);
     asked("revocation asked for", Action::Revoke { serial, reason })
 }

@@ -125,7 +125,7 @@ fn not_gone(world: &World, name: &str, now: OffsetDateTime) -> Vec<String> {
             problems.push(format!("{name}: {arn} is left in the certificate manager"));
         }
     }
-    let told = state.and_then(|state| state.deployment_failure.as_ref());
+    let told = state.and_then(|state| state.deployment.failure.as_ref());
     if stays && told.is_none_or(|told| told.problem.kind != "certloop:stillDefault") {
         problems.push(format!("{name}: it stays a default and nobody is told"));
     }
@@ -151,7 +151,7 @@ pub(super) fn needs_person(world: &World, name: &str, wish: &Wish) -> bool {
         listener.holding.list.len() >= listener.quota
     });
     let refused = world.states.get(name).is_some_and(|state| {
-        let failures = [&state.order_failure, &state.deployment_failure];
+        let failures = [&state.orders.failure, &state.deployment.failure];
         failures
             .into_iter()
             .flatten()
@@ -183,8 +183,8 @@ pub(super) fn needs_person(world: &World, name: &str, wish: &Wish) -> bool {
 /// say what is meant.
 pub(super) fn is_held_back(world: &World, name: &str) -> bool {
     world.states.get(name).is_some_and(|state| {
-        let mut targets = state.targets.iter();
-        !state.contended.is_empty() || targets.any(|target| !target.stays.is_empty())
+        let mut targets = state.deployment.targets.iter();
+        !state.deployment.contended.is_empty() || targets.any(|target| !target.stays.is_empty())
     })
 }
 
@@ -216,7 +216,7 @@ fn not_well(world: &World, name: &str, wish: &Wish, now: OffsetDateTime) -> Vec<
     let Some(state) = world.states.get(name) else {
         return vec!["it has no state".to_owned()];
     };
-    let failures = [&state.order_failure, &state.deployment_failure];
+    let failures = [&state.orders.failure, &state.deployment.failure];
     let why: Vec<String> = failures
         .into_iter()
         .flatten()
@@ -231,7 +231,7 @@ fn not_well(world: &World, name: &str, wish: &Wish, now: OffsetDateTime) -> Vec<
     let back = world.book.rolled_back.get(name);
     // A pause, tags or `partial` do not end a rollback: only another word does.
     let word = (world.states.get(name))
-        .and_then(|state| state.rolled_back.as_ref())
+        .and_then(|state| state.previous.rolled_back.as_ref())
         .and_then(|back| back.word.as_ref());
     let says_the_same = word.is_some_and(|word| {
         word.key_type == wish.key_type
@@ -268,6 +268,7 @@ fn not_well(world: &World, name: &str, wish: &Wish, now: OffsetDateTime) -> Vec<
             Target::Manager { region } => region,
         };
         let arn = state
+            .deployment
             .imports
             .get(region)
             .and_then(|import| import.arn.as_ref())
@@ -290,7 +291,7 @@ fn not_well(world: &World, name: &str, wish: &Wish, now: OffsetDateTime) -> Vec<
             let holding = &world.listeners[listener].holding;
             let arn = arn.unwrap_or_default();
             // One that was gone back to stays as it was placed: the document is not in force.
-            let there = if *default && state.rolled_back.is_none() {
+            let there = if *default && state.previous.rolled_back.is_none() {
                 holding.default.as_deref() == Some(arn)
             } else {
                 holding.has(arn)
@@ -300,7 +301,7 @@ fn not_well(world: &World, name: &str, wish: &Wish, now: OffsetDateTime) -> Vec<
             }
         }
     }
-    if let Some(order) = &state.order {
+    if let Some(order) = &state.orders.current {
         problems.push(format!(
             "{} is still under way ({})",
             order.url,
@@ -314,8 +315,8 @@ fn not_well(world: &World, name: &str, wish: &Wish, now: OffsetDateTime) -> Vec<
     for key in world.vault.keys().filter(|key| key.starts_with(&prefix)) {
         let serial = key[prefix.len()..].trim_end_matches(".json");
         let is_needed = serial == held.serial
-            || state.previous.as_deref() == Some(serial)
-            || state.is_to_be_revoked(serial);
+            || state.previous.serial.as_deref() == Some(serial)
+            || state.revocations.is_pending(serial);
         if !is_needed {
             problems.push(format!("{key} is left over"));
         }
@@ -325,7 +326,7 @@ fn not_well(world: &World, name: &str, wish: &Wish, now: OffsetDateTime) -> Vec<
         if world.owner_of(arn).as_deref() != Some(name) {
             continue;
         }
-        let import = state.imports.get(&it.region);
+        let import = state.deployment.imports.get(&it.region);
         let current = import.is_some_and(|import| {
             import
                 .arn

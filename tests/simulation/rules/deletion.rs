@@ -26,7 +26,7 @@ pub(crate) fn before_object_deletion(world: &mut World, pass: u32, key: &str) {
                     .certificate
                     .as_ref()
                     .is_some_and(|held| held.serial == serial)
-                    || state.previous.as_deref() == Some(serial)
+                    || state.previous.serial.as_deref() == Some(serial)
             });
         if needed {
             world.broken(format!(
@@ -120,7 +120,7 @@ pub(crate) fn before_certificate_deletion(world: &mut World, pass: u32, arn: &st
     let import = world
         .states
         .get(&name)
-        .and_then(|state| state.imports.get(&region));
+        .and_then(|state| state.deployment.imports.get(&region));
     if import.is_some_and(|import| {
         import
             .arn

@@ -15,7 +15,11 @@ use crate::world::World;
 pub(super) fn goes_back(world: &mut World, pass: u32, name: &str, new: &State) {
     let now = world.now();
     let serial = |state: &State| Some(state.certificate.as_ref()?.serial.clone());
-    let holds = new.rolled_back.as_ref().map(|back| back.document.clone());
+    let holds = new
+        .previous
+        .rolled_back
+        .as_ref()
+        .map(|back| back.document.clone());
     if holds.is_none() && world.passes.get(&pass).is_some_and(|pass| pass.force) {
         // Whoever forces a renewal ends the hold, whether or not it comes off at once; what is
         // wanted is wanted from now on.
@@ -34,7 +38,7 @@ pub(super) fn goes_back(world: &mut World, pass: u32, name: &str, new: &State) {
     let previous = world
         .states
         .get(name)
-        .and_then(|state| state.previous.clone());
+        .and_then(|state| state.previous.serial.clone());
     let goes_back = matches!(asked, Some((_, Action::RollBack { .. })));
     if goes_back && previous.as_ref() == Some(&new) {
         world.tally.count("rolled back");
@@ -106,7 +110,7 @@ pub(crate) fn before_revocation(world: &mut World, pass: u32, serial: &str) {
         return;
     }
     let holder = world.states.iter().find(|(_, state)| {
-        let mut revoking = state.revoking.iter();
+        let mut revoking = state.revocations.pending.iter();
         revoking.any(|revoking| same_serial(&revoking.serial, serial))
     });
     let Some(name) = holder.map(|(name, _)| name.clone()) else {

@@ -62,7 +62,7 @@ pub(crate) fn before_first_import(
     let Some(import) = world
         .states
         .get(&name)
-        .and_then(|state| state.imports.get(region))
+        .and_then(|state| state.deployment.imports.get(region))
         .cloned()
     else {
         world.broken(format!(

@@ -88,7 +88,7 @@ fn others_replaced(world: &World, name: &str, wish: &Wish, now: OffsetDateTime) 
     let calm = world.calm_since(name).max(revoked);
     let overdue = calm + REPLACED_WITHIN < now;
     (overdue && !wish.paused).then(|| {
-        let why = state.order_failure.as_ref();
+        let why = state.orders.failure.as_ref();
         let why = why.map(|failure| format!("{} until {}", failure.problem.detail, failure.next_attempt));
         format!(
             "revocation: {} of {name} was revoked at {revoked} and is still what is wanted, and nothing was out of order since {calm} ({})",
@@ -150,8 +150,8 @@ fn unprovided<'w>(
     domains
         .filter(|domain| !has(domain))
         .map(|domain| {
-            let missing = state.map(|state| &state.missing);
-            let failure = state.and_then(|state| state.order_failure.as_ref());
+            let missing = state.map(|state| &state.orders.missing);
+            let failure = state.and_then(|state| state.orders.failure.as_ref());
             let why = format!(
                 "could be proved since {sound} and is in no valid certificate ({:?}; {:?})",
                 missing.map(|missing| missing.keys().map(ToString::to_string).collect::<Vec<_>>()),

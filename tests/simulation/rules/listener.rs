@@ -33,7 +33,7 @@ pub(crate) fn after_event(world: &mut World) {
         let Some(state) = world.states.get(&name) else {
             continue;
         };
-        let import = state.imports.get(&held.region);
+        let import = state.deployment.imports.get(&held.region);
         let known = import.is_some_and(|import| {
             import.importing.is_some()
                 || import
@@ -94,9 +94,9 @@ pub(crate) fn before_attach(
             }
             // Whoever took its place may put it back.
             let comes_back = world.states.iter().any(|(other, state)| {
-                let mut targets = state.targets.iter();
+                let mut targets = state.deployment.targets.iter();
                 world.has_lease(pass, other)
-                    && targets.any(|target| target.standby.holds(certificate))
+                    && targets.any(|target| target.to_restore.holds(certificate))
             });
             if wanted && !comes_back && !holding.has(certificate) {
                 world.needs_lease(pass, &name, "an attachment");
@@ -105,9 +105,10 @@ pub(crate) fn before_attach(
         None => {
             let comes_back = world.states.values().any(|state| {
                 state
+                    .deployment
                     .targets
                     .iter()
-                    .any(|target| target.id == listener && target.standby.holds(certificate))
+                    .any(|target| target.id == listener && target.to_restore.holds(certificate))
             });
             // Stripped of its tags it is not overwritten and not deleted, but where it stood it may
             // stand.
@@ -180,7 +181,11 @@ pub(crate) fn before_detach(world: &mut World, pass: u32, listener: &str, certif
             .find(|(name, _)| knows_arn(world, name, certificate));
         // One of ours that lost its tags leaves as the one before does, so that it shadows nothing.
         let has_lost_tags = |state: &State| {
-            let mut lost = state.imports.values().flat_map(|import| &import.untagged);
+            let mut lost = state
+                .deployment
+                .imports
+                .values()
+                .flat_map(|import| &import.untagged);
             lost.any(|lost| lost.arn.as_str() == certificate)
         };
         if holder.is_some() || world.states.values().any(has_lost_tags) {

@@ -176,7 +176,7 @@ pub(crate) fn call_begins(world: &mut World, pass: u32, operation: &str) {
 
 pub(crate) fn knows_arn(world: &World, name: &str, arn: &str) -> bool {
     world.states.get(name).is_some_and(|state| {
-        state.imports.values().any(|import| {
+        state.deployment.imports.values().any(|import| {
             import
                 .arn
                 .as_ref()
@@ -238,7 +238,7 @@ pub(crate) fn restored(world: &mut World) {
     book.rolled_back.clear();
     for (name, state) in states {
         let held = state.certificate.as_ref();
-        if let (Some(back), Some(held)) = (&state.rolled_back, held) {
+        if let (Some(back), Some(held)) = (&state.previous.rolled_back, held) {
             let back = RolledBack {
                 serial: held.serial.clone(),
                 document: Some(back.document.clone()),
@@ -248,7 +248,7 @@ pub(crate) fn restored(world: &mut World) {
     }
     book.revoking.retain(|serial, (name, _)| {
         let state = states.get(name);
-        state.is_some_and(|state| state.is_to_be_revoked(serial))
+        state.is_some_and(|state| state.revocations.is_pending(serial))
     });
     book.removing.retain(|name, _| {
         let state = states.get(name);

@@ -53,7 +53,7 @@ pub(crate) fn order_asked_for(world: &mut World, pass: u32, site: Site, names: &
         let Some(failure) = world
             .states
             .get(name)
-            .and_then(|state| state.failure_at(&site.directory()))
+            .and_then(|state| state.orders.failure_at(&site.directory()))
         else {
             continue;
         };
@@ -211,7 +211,7 @@ fn in_turn(world: &mut World, pass: u32, site: Site, names: &[String]) {
     let state = world.states.get(&name);
     // What was begun there is seen through there.
     let begun = state
-        .and_then(|state| state.order.as_ref())
+        .and_then(|state| state.orders.current.as_ref())
         .is_some_and(|order| Site::of_url(&order.url) == site)
         || world.book.order_ended.get(&name) == Some(&pass);
     let held = state.and_then(|state| state.certificate.as_ref());
@@ -326,7 +326,13 @@ pub(crate) fn before_answer(world: &mut World, pass: u32, url: &str) {
     // Two documents for the same names may share an order.
     let holders = world.states.iter();
     let holders: Vec<String> = holders
-        .filter(|(_, state)| state.order.as_ref().is_some_and(|order| order.url == url))
+        .filter(|(_, state)| {
+            state
+                .orders
+                .current
+                .as_ref()
+                .is_some_and(|order| order.url == url)
+        })
         .map(|(name, _)| name.clone())
         .collect();
     if holders.is_empty() {
@@ -360,7 +366,7 @@ pub(crate) fn before_answer(world: &mut World, pass: u32, url: &str) {
         // Or the name was left out of an order for it.
         let blocked = blocked
             || holders.iter().any(|holder| {
-                let missing = &world.states[holder].missing;
+                let missing = &world.states[holder].orders.missing;
                 missing
                     .keys()
                     .any(|name| name.as_str() == authorization.name)
@@ -404,7 +410,7 @@ pub(crate) fn before_finalize(
             let known = world
                 .states
                 .get(name)
-                .and_then(|state| state.order.as_ref())
+                .and_then(|state| state.orders.current.as_ref())
                 .is_some_and(|order| order.url == url);
             if !known {
                 world.broken(format!(

@@ -82,7 +82,11 @@ fn state_write(world: &mut World, pass: u32, name: &str, new: &State) {
         running.owner = Some(lease.owner.clone());
     }
     let of = |state: &State| {
-        let imports = state.imports.values().flat_map(|import| &import.superseded);
+        let imports = state
+            .deployment
+            .imports
+            .values()
+            .flat_map(|import| &import.superseded);
         let old: Vec<String> = imports
             .map(|old| format!("{}, detached {:?}", old.arn, old.detached_at))
             .collect();
@@ -110,7 +114,7 @@ fn state_write(world: &mut World, pass: u32, name: &str, new: &State) {
     windows(world, pass, name, new);
     words::state_written(world, pass, name, new);
     goes_back(world, pass, name, new);
-    for revoking in &new.revoking {
+    for revoking in &new.revocations.pending {
         let intents = &mut world.book.revoking;
         intents
             .entry(revoking.serial.clone())
@@ -126,7 +130,7 @@ fn state_write(world: &mut World, pass: u32, name: &str, new: &State) {
     }
     world.book.state_written.insert(name.to_owned(), now);
     let before = world.states.get(name);
-    let url = |state: &State| state.order.as_ref().map(|order| order.url.clone());
+    let url = |state: &State| state.orders.current.as_ref().map(|order| order.url.clone());
     if before.and_then(url).is_some() && url(new).is_none() {
         world.book.order_ended.insert(name.to_owned(), pass);
     }

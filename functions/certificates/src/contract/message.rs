@@ -69,9 +69,9 @@ pub struct Message {
     /// The certificate.
     pub certificate: About,
     /// What is wrong.
-    pub problem: Option<Said>,
+    pub problem: Option<ProblemSummary>,
     /// What was wrong before.
-    pub before: Option<Said>,
+    pub before: Option<ProblemSummary>,
     /// When it is tried again, where that is known.
     #[serde(default, with = "time::serde::rfc3339::option")]
     #[schemars(with = "Option<String>", extend("format" = "date-time"))]
@@ -104,7 +104,8 @@ pub struct About {
 
 /// A problem, as messages tell it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct Said {
+#[schemars(rename = "Said")]
+pub struct ProblemSummary {
     /// The authority's URN (RFC 8555 section 6.7) or `certloop:<word>`.
     #[serde(rename = "type")]
     pub kind: String,
@@ -115,7 +116,7 @@ pub struct Said {
     pub retry: Retry,
 }
 
-impl From<&Problem> for Said {
+impl From<&Problem> for ProblemSummary {
     fn from(problem: &Problem) -> Self {
         Self {
             kind: problem.kind.clone(),
@@ -125,7 +126,7 @@ impl From<&Problem> for Said {
     }
 }
 
-impl Said {
+impl ProblemSummary {
     /// Whether somebody has to act.
     pub fn needs_person(&self) -> bool {
         matches!(self.retry, Retry::Person | Retry::Never)

@@ -70,7 +70,7 @@ impl<'l, L: Ports> Shared<'l, L> {
     /// Returns the order under way of the certificate at work.
     async fn order(&self) -> Result<(CertificateName, State, OrderRecord), AcmeError> {
         let (name, state) = self.state().await?;
-        match state.order.clone() {
+        match state.orders.current.clone() {
             Some(order) => Ok((name, state, order)),
             None => Err(unmade("no order is under way")),
         }

@@ -184,7 +184,7 @@ fn removal_asked_for(
             document,
         });
     }
-    state.deployment_failure = None;
+    state.deployment.failure = None;
     Task {
         wanted: wanted_nowhere(name, &state),
         document: String::new(),
@@ -249,6 +249,12 @@ async fn must_be_in_vault<P: Ports>(
 }
 
 /// Takes the lease and goes to work; `None` when somebody else was faster.
+#[tracing::instrument(
+    name = "certificate",
+    level = "error",
+    skip_all,
+    fields(certificate.name = %task.wanted.name)
+)]
 async fn begin<P: Ports>(cycle: &Cycle<'_, P>, task: Task) -> Result<Option<Entry>, Problem> {
     let name = task.wanted.name.clone();
     let Task {

@@ -9,9 +9,7 @@ use crate::contract::message;
 use crate::contract::report::{TargetEntry, fitting};
 use crate::invocation::unmanaged::{Unmanaged, unmanaged};
 use crate::life::decide::unknown;
-use crate::life::order::place::purpose_of_next;
-use crate::life::order::route::OrderRoute;
-use crate::life::order::route_of;
+use crate::life::order::route::{OrderRoute, purpose_of_next, route_of};
 use crate::life::{Known, list_known};
 use crate::pass::context::Cycle;
 use crate::pass::ledgers::LimitsLeft;
@@ -19,8 +17,10 @@ use crate::pass::stop::{state_problem, store_problem};
 use crate::ports::Ports;
 use crate::ports::store::{self, Store, read_record};
 use crate::records::certificate::RenewalInformation;
+use crate::records::deployment::Served;
 use crate::records::order::{OrderRecord, Stage};
-use crate::records::state::{HISTORY, HistoryStep, RolledBack, Served, State};
+use crate::records::previous::RolledBack;
+use crate::records::state::{HISTORY, HistoryStep, State};
 use crate::rules::order_names;
 use crate::rules::renewal::Decision;
 use crate::rules::standing::revoked;
@@ -358,7 +358,7 @@ async fn with_limits<P: Ports>(
     state: &State,
 ) -> Standing {
     let due = cycle.judge().decide(wanted, state, false) != Decision::Keep;
-    if !due || wanted.paused || state.order.is_some() || standing.problem.is_some() {
+    if !due || wanted.paused || state.orders.current.is_some() || standing.problem.is_some() {
         return standing;
     }
     let Ok(OrderRoute { authority, .. }) = route_of(cycle, wanted, state).await else {
@@ -412,19 +412,23 @@ fn describe<P: Ports>(
             word: None,
             ..back.clone()
         }),
-        revoking: (state.revoking.iter())
+        revoking: (state.revocations.pending.iter())
             .map(|revocation| revocation.serial.clone())
             .collect(),
-        previous: state.previous.clone(),
+        previous: state.previous.serial.clone(),
         missing: missing_names(state, wanted),
         renewal_information: held
             .and_then(|held| held.renewal.information.as_ref())
             .map(Suggestion::from),
-        under_way: state.order.as_ref().map(UnderWay::from),
+        under_way: state.orders.current.as_ref().map(UnderWay::from),
         next_attempt: failure
             .filter(|failure| failure.is_planned(now) || failure.next_attempt <= now)
             .map(|failure| failure.next_attempt)
-            .or(state.order.as_ref().and_then(|order| order.not_before))
+            .or(state
+                .orders
+                .current
+                .as_ref()
+                .and_then(|order| order.not_before))
             .or(standing.as_ref().and_then(|(_, next)| *next)),
         targets: target_standings(state, wanted, &cycle.home),
         problem: revoked(wanted, state, invalid.as_ref())
@@ -443,12 +447,12 @@ fn failure<'s, P: Ports>(
     wanted: Option<&Wanted>,
 ) -> Option<&'s Failure> {
     // A failed order is past as soon as none is needed any more.
-    let order_failure = state.order_failure.as_ref().filter(|_| {
+    let order_failure = state.orders.failure.as_ref().filter(|_| {
         wanted.is_some_and(|wanted| cycle.judge().decide(wanted, state, false) != Decision::Keep)
     });
-    let mut revocations = state.revoking.iter();
+    let mut revocations = state.revocations.pending.iter();
     order_failure
-        .or(state.deployment_failure.as_ref())
+        .or(state.deployment.failure.as_ref())
         .or(revocations.find_map(|revocation| revocation.failure.as_ref()))
 }
 
@@ -457,7 +461,7 @@ fn missing_names(state: &State, wanted: Option<&Wanted>) -> Vec<MissingName> {
     let Some(wanted) = wanted.filter(|wanted| wanted.partial) else {
         return Vec::new();
     };
-    let missing = (state.missing.iter()).filter(|(name, _)| wanted.domains.contains(name));
+    let missing = (state.orders.missing.iter()).filter(|(name, _)| wanted.domains.contains(name));
     let missing = missing.map(|(name, missing)| MissingName {
         domain: name.to_string(),
         problem: missing.problem.clone(),
@@ -473,7 +477,7 @@ fn target_standings(state: &State, wanted: Option<&Wanted>, home: &str) -> Vec<T
     };
     let entries = target_entries(state, wanted, home).into_iter();
     let standings = entries.map(|(id, entry)| {
-        let known = state.target(&id);
+        let known = state.deployment.target(&id);
         TargetStanding {
             entry,
             checked_at: known.and_then(|target| target.checked_at),

@@ -55,7 +55,7 @@ impl<P: Ports> Work<'_, '_, P> {
         };
         if force && plan.order.is_some() {
             // Whoever forces a renewal does not want what was gone back to any more.
-            self.state.rolled_back = None;
+            self.state.previous.rolled_back = None;
         }
         for round in 1..=ROUNDS {
             let goes_on = self.go_round(&plan, force, &mut done).await;
@@ -147,9 +147,9 @@ impl<P: Ports> Work<'_, '_, P> {
             .iter()
             .map(|target| target.id(&self.state, home))
             .collect();
-        self.state.targets.retain(|target| {
+        self.state.deployment.targets.retain(|target| {
             target.state != TargetState::Detached
-                || !target.stuck.is_empty()
+                || !target.undetachable.is_empty()
                 || named.contains(&target.id)
         });
     }
@@ -209,7 +209,8 @@ impl<P: Ports> Work<'_, '_, P> {
     async fn act_on_revocations(&mut self, done: &mut Done) -> Result<(), Stop> {
         let serials = self
             .state
-            .revoking
+            .revocations
+            .pending
             .iter()
             .map(|revocation| revocation.serial.as_str());
         let asked = format!("asked to revoke {}", serials.collect::<Vec<_>>().join(", "));
@@ -223,8 +224,8 @@ impl<P: Ports> Work<'_, '_, P> {
         };
         done.reason.get_or_insert(asked);
         for serial in revoked {
-            let is_served =
-                (self.state.served.as_ref()).is_some_and(|served| served.serial == serial);
+            let is_served = (self.state.deployment.served.as_ref())
+                .is_some_and(|served| served.serial == serial);
             done.remarks.push(match is_served {
                 true => format!("{serial}, which is served, is revoked"),
                 false => format!("{serial}, which is not served, is revoked"),
@@ -244,14 +245,14 @@ impl<P: Ports> Work<'_, '_, P> {
         done: &mut Done,
     ) -> Result<(), Stop> {
         if let Some(reason) = &plan.order {
-            let first = self.state.certificate.is_none() && self.state.previous.is_none();
+            let first = self.state.certificate.is_none() && self.state.previous.serial.is_none();
             let force = force && done.obtained.is_none();
             match Box::pin(self.order(reason, force)).await {
                 Ok(true) => done.obtained = Some(done.obtained.unwrap_or(first)),
                 Ok(false) => {}
                 Err(stop) => done.stopped = Some(stop),
             }
-        } else if self.state.order.is_some() && plan.waiting.is_none() {
+        } else if self.state.orders.current.is_some() && plan.waiting.is_none() {
             done.stop(self.abandon_unneeded().await);
         } else if plan.sweep {
             done.stop(self.sweep().await);
@@ -283,8 +284,8 @@ impl<P: Ports> Work<'_, '_, P> {
         if let Some(problem) = problem {
             return Err(self.deployment_failed(stopped, problem.into()));
         }
-        self.state.deployment_failure = None;
-        self.state.still_served = None;
+        self.state.deployment.failure = None;
+        self.state.deployment.still_served = None;
         stopped.map_or(Ok(()), Err)
     }
 
@@ -298,7 +299,8 @@ impl<P: Ports> Work<'_, '_, P> {
         let now = self.cycle.clock.now();
         let held = self
             .state
-            .deployment_failure
+            .deployment
+            .failure
             .as_ref()
             .is_some_and(|failure| {
                 failure
@@ -312,9 +314,9 @@ impl<P: Ports> Work<'_, '_, P> {
     }
 
     fn deployment_failed(&mut self, stopped: Option<Stop>, failing: Failing) -> Stop {
-        let failure = self.failure(&failing, self.state.deployment_failure.as_ref(), "");
+        let failure = self.failure(&failing, self.state.deployment.failure.as_ref(), "");
         self.note("deployment failed", failing.problem.detail.clone());
-        self.state.deployment_failure = Some(failure);
+        self.state.deployment.failure = Some(failure);
         match stopped {
             Some(Stop::Failed(first)) => Stop::Failed(first),
             _ => Stop::Failed(failing),
@@ -387,7 +389,8 @@ impl<P: Ports> Work<'_, '_, P> {
         let name = self.wanted.name.clone();
         let left = self.cycle.clock.left();
         let is_first = step == RemovalStage::Begins
-            || (self.state.targets.iter()).any(|target| target.state != TargetState::Detached)
+            || (self.state.deployment.targets.iter())
+                .any(|target| target.state != TargetState::Detached)
             || self
                 .state
                 .removing
@@ -411,7 +414,7 @@ impl<P: Ports> Work<'_, '_, P> {
                 problem: None,
                 ..
             })) => {
-                self.state.deployment_failure = None;
+                self.state.deployment.failure = None;
                 told("taken off; it is deleted once nothing uses it, its vault entry a week later")
                     .filter(|_| changed || is_first)
             }
@@ -455,11 +458,7 @@ impl<P: Ports> Work<'_, '_, P> {
         // Should this fail, the lease ends with the invocation and the next pass tells it again, under the same id.
         let ended = within(TO_END, self.end()).await;
         if let Some(Err(stop)) = ended {
-            tracing::warn!(
-                certificate.name = entry.name,
-                halt = ?stop,
-                "what was told is not marked"
-            );
+            tracing::warn!(halt = ?stop, "what was told is not marked");
         }
         entry
     }
@@ -468,11 +467,11 @@ impl<P: Ports> Work<'_, '_, P> {
         let name = self.wanted.name.as_str();
         let entry = match stop {
             Stop::Failed(failing) => {
-                let revoking =
-                    (self.state.revoking.iter()).filter_map(|revoking| revoking.failure.as_ref());
+                let revoking = (self.state.revocations.pending.iter())
+                    .filter_map(|revoking| revoking.failure.as_ref());
                 let failures = [
-                    self.state.order_failure.as_ref(),
-                    self.state.deployment_failure.as_ref(),
+                    self.state.orders.failure.as_ref(),
+                    self.state.deployment.failure.as_ref(),
                 ];
                 let next = failures
                     .into_iter()

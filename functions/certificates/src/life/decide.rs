@@ -1,4 +1,8 @@
-//! Looks at one certificate, its document, record and targets, and decides what is to be done and what of it may be done now.
+//! Looks at one certificate, its document, record and targets, and decides what is to be done and
+//! what of it may be done now.
+//!
+//! Whether a certificate is due for renewal is decided in
+//! [`rules::renewal`](crate::rules::renewal); here that decision becomes a plan.
 
 use time::OffsetDateTime;
 
@@ -7,9 +11,7 @@ use crate::contract::report::{Entry, Outcome};
 use crate::contract::settings::Authority;
 use crate::life::deploy::deployment::may_delete;
 use crate::life::deploy::deployment_needed;
-use crate::life::order::place::{costs_in_words, what_blocks_an_order};
-use crate::life::order::route::OrderRoute;
-use crate::life::order::route_of;
+use crate::life::order::route::{OrderRoute, costs_in_words, route_of, what_blocks_an_order};
 use crate::life::remove::wanted_nowhere;
 use crate::pass::context::Cycle;
 use crate::pass::prospect::ListPlace;
@@ -234,7 +236,7 @@ async fn ask_when_to_renew<P: Ports>(cycle: &Cycle<'_, P>, seen: &mut Seen<'_>) 
         Ok(written) => *etag = Some(written),
         // Whoever was faster goes by what they read; what was told is asked for again.
         Err(error) => {
-            tracing::warn!(certificate.name = %name, %error, "renewal information not stored");
+            tracing::warn!(%error, "renewal information not stored");
         }
     }
 }
@@ -379,7 +381,7 @@ fn look_at_orphan<P: Ports>(
 /// Looks at what is being removed: whether that goes on now.
 fn look_at_removal<P: Ports>(cycle: &Cycle<'_, P>, seen: Seen<'_>, wanted: Wanted) -> Assessment {
     let (name, state, now) = (seen.name, &seen.state, cycle.clock.now());
-    let failure = state.deployment_failure.as_ref();
+    let failure = state.deployment.failure.as_ref();
     let held = failure.and_then(|failure| {
         let until = failure.holds(now, false, "", &failure.directory, &[])?;
         Some((failure.problem.clone(), until))
@@ -404,7 +406,7 @@ fn report_orphan<P: Ports>(cycle: &Cycle<'_, P>, seen: Seen<'_>, wanted: Wanted)
     let (name, state, now) = (seen.name, &seen.state, cycle.clock.now());
     let problem = cycle.judge().orphan_problem(name, state);
     let revoke = state.is_to_revoke(now);
-    if revoke || state.order.is_some() || !state.leftovers.is_empty(now) {
+    if revoke || state.orders.current.is_some() || !state.leftovers.is_empty(now) {
         let plan = Plan {
             sweep: true,
             revoke,
@@ -441,7 +443,7 @@ pub(crate) async fn plan_for<P: Ports>(
     // due.
     let is_held_back = !force && state.is_held_back(now);
     let under_way =
-        (state.order.as_ref()).filter(|_| !is_held_back && route.fits(wanted, state, now));
+        (state.orders.current.as_ref()).filter(|_| !is_held_back && route.fits(wanted, state, now));
     let order = case.why_order(&route, under_way).await;
     let mut plan = Plan {
         revoke: state.is_to_revoke(now),
@@ -464,14 +466,14 @@ pub(crate) async fn plan_for<P: Ports>(
     if plan.order.is_none()
         && let Some(reason) = deployment_needed(cycle, wanted, state).await
     {
-        match case.waits_after(state.deployment_failure.as_ref()) {
+        match case.waits_after(state.deployment.failure.as_ref()) {
             Some(held) => plan.waiting = plan.waiting.or(Some(held)),
             None => plan.deploy = plan.deploy.or(Some(reason)),
         }
     }
     // What an order under way still needs is not swept.
-    plan.sweep = state.order.is_none() && !state.leftovers.is_empty(now)
-        || state.order.is_some() && plan.order.is_none() && plan.waiting.is_none();
+    plan.sweep = state.orders.current.is_none() && !state.leftovers.is_empty(now)
+        || state.orders.current.is_some() && plan.order.is_none() && plan.waiting.is_none();
     Ok(plan)
 }
 
@@ -498,7 +500,7 @@ impl<P: Ports> Case<'_, '_, P> {
 
     /// Returns what a revocation waits for.
     fn what_keeps_back_a_revocation(&self) -> Option<Deferred> {
-        let mut revocations = self.state.revoking.iter();
+        let mut revocations = self.state.revocations.pending.iter();
         revocations.find_map(|revocation| {
             let (failure, until) = revocation.waits(self.now)?;
             Some(Deferred::after(failure, until))
@@ -555,7 +557,7 @@ impl<P: Ports> Case<'_, '_, P> {
             problem: None,
             is_failure: false,
         };
-        let failure = self.state.failure_at(&route.authority.directory);
+        let failure = self.state.orders.failure_at(&route.authority.directory);
         let held = if self.wanted.paused {
             let reason = format!("paused; otherwise: {reason}");
             Some(without_problem(reason, None))
@@ -656,7 +658,7 @@ pub(crate) fn unknown(name: &CertificateName) -> Problem {
 
 /// Returns when the authority wants its order to be looked at again, if that is still to come.
 fn asked_to_wait(state: &State, now: OffsetDateTime) -> Option<OffsetDateTime> {
-    let until = state.order.as_ref()?.not_before?;
+    let until = state.orders.current.as_ref()?.not_before?;
     (until > now && until <= now + LONGEST_ORDER_WAIT).then_some(until)
 }
 

@@ -219,6 +219,12 @@ fn keep_back_what_has_no_place<P: Ports>(
 }
 
 /// Looks at a certificate, if that can be done until so long after the pass began.
+#[tracing::instrument(
+    name = "certificate",
+    level = "error",
+    skip_all,
+    fields(certificate.name = name)
+)]
 async fn look_until<P: Ports>(
     cycle: &Cycle<'_, P>,
     name: &str,
@@ -241,6 +247,12 @@ async fn look_until<P: Ports>(
 }
 
 /// Works a certificate off; `None` where there is nothing to tell.
+#[tracing::instrument(
+    name = "certificate",
+    level = "error",
+    skip_all,
+    fields(certificate.name = %task.wanted.name)
+)]
 async fn reconcile<P: Ports>(
     cycle: &Cycle<'_, P>,
     mut task: Task,

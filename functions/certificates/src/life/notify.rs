@@ -21,6 +21,7 @@ use crate::values::problem::backoff;
 impl<P: Ports> Work<'_, '_, P> {
     /// Tells what there is to tell of what became of the certificate; returns whether anything was sent. Where there is no time for it, the
     /// next pass does.
+    #[tracing::instrument(name = "notify", level = "error", skip_all)]
     pub(crate) async fn tell(&mut self, entry: &Entry) -> Result<bool, Stop> {
         let notify = &self.cycle.settings.notify;
         let domains = self.wanted.domains.iter().map(ToString::to_string);

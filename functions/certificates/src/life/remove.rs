@@ -44,12 +44,12 @@ impl State {
         let Some(removing) = &self.removing else {
             return false;
         };
-        let imports = || self.imports.values();
+        let imports = || self.deployment.imports.values();
         removing.document.is_some()
             || removing.is_to_come(now)
-            || self.order.is_some()
+            || self.orders.current.is_some()
             || !self.leftovers.is_empty(now)
-            || (self.targets.iter()).any(|target| target.state != TargetState::Detached)
+            || (self.deployment.targets.iter()).any(|target| target.state != TargetState::Detached)
             || imports().any(|import| import.arn.is_some() || import.importing.is_some())
             || imports()
                 .flat_map(|import| &import.superseded)
@@ -60,22 +60,22 @@ impl State {
 
     /// Whether a certificate is to be revoked, and that may be tried now.
     pub(crate) fn is_to_revoke(&self, now: OffsetDateTime) -> bool {
-        let mut revocations = self.revoking.iter();
+        let mut revocations = self.revocations.pending.iter();
         revocations.any(|revocation| revocation.waits(now).is_none())
     }
 
     fn is_to_be_forgotten(&self, now: OffsetDateTime) -> bool {
         let removing = self.removing.as_ref();
-        self.imports.is_empty()
-            && self.revoking.is_empty()
+        self.deployment.imports.is_empty()
+            && self.revocations.pending.is_empty()
             && removing.is_some_and(|removing| removing.at + KEPT <= now)
     }
 
     /// Whether there is no certificate, here or in AWS: without its document nobody misses it.
     pub(crate) fn has_no_certificate(&self) -> bool {
         self.certificate.is_none()
-            && self.imports.is_empty()
-            && (self.targets.iter()).all(|target| target.certificate_arn.is_none())
+            && self.deployment.imports.is_empty()
+            && (self.deployment.targets.iter()).all(|target| target.certificate_arn.is_none())
     }
 }
 
@@ -101,6 +101,7 @@ pub(crate) fn wanted_nowhere(name: &CertificateName, state: &State) -> Wanted {
 
 impl<P: Ports> Work<'_, '_, P> {
     /// Takes the next steps of a removal. Each can be repeated after a stop.
+    #[tracing::instrument(name = "remove", level = "error", skip_all)]
     pub(crate) async fn take_away(&mut self) -> Result<Removed, Stop> {
         let now = self.cycle.clock.now();
         let removing = self.state.removing.as_mut();
@@ -110,7 +111,7 @@ impl<P: Ports> Work<'_, '_, P> {
         if self.delete_document().await? {
             return Ok(Removed::Revived);
         }
-        if self.state.order.is_some() {
+        if self.state.orders.current.is_some() {
             self.abandon_unneeded().await?;
         }
         match self.revoke().await {
@@ -120,9 +121,9 @@ impl<P: Ports> Work<'_, '_, P> {
         }
         // What was a default may be anywhere by now.
         let was_default = Problem::kind_of(ProblemType::StillDefault);
-        let failure = self.state.deployment_failure.as_ref();
+        let failure = self.state.deployment.failure.as_ref();
         if failure.is_some_and(|failure| failure.problem.kind == was_default) {
-            for target in &mut self.state.targets {
+            for target in &mut self.state.deployment.targets {
                 target.state = TargetState::Pending;
             }
         }

@@ -8,7 +8,8 @@ use crate::pass::stop::Stop;
 use crate::ports::Ports;
 use crate::ports::authority::Account;
 use crate::records::certificate::IssuedCertificate;
-use crate::records::state::{Revocation, State};
+use crate::records::revocation::Revocation;
+use crate::records::state::State;
 use crate::values::instant::{rfc3339, whole_seconds};
 use crate::values::problem::{self, Problem};
 use crate::values::problem_types::{ProblemType, Retry};
@@ -18,7 +19,7 @@ impl State {
     /// Returns the serial that a revocation without one means: what is served, or where that is
     /// not known what is to be served.
     pub(crate) fn serial_to_revoke(&self) -> Option<String> {
-        let served = self.served.as_ref().map(|served| &served.serial);
+        let served = self.deployment.served.as_ref().map(|served| &served.serial);
         served
             .or(self.certificate.as_ref().map(|held| &held.serial))
             .cloned()
@@ -38,7 +39,7 @@ impl State {
         now: OffsetDateTime,
     ) -> Result<(), Problem> {
         let refused = |detail: String| Problem::ours(ProblemType::NoCertificate, detail);
-        let mut pending = self.revoking.iter_mut();
+        let mut pending = self.revocations.pending.iter_mut();
         if let Some(pending) = pending.find(|known| known.serial == serial) {
             pending.reason = reason;
             // What the authority asked for stays.
@@ -70,17 +71,19 @@ impl State {
         };
         let words = format!("{}: {reason:?}", revocation.serial);
         self.note(whole_seconds(now), "to be revoked", words);
-        self.revoking.push(revocation);
+        self.revocations.pending.push(revocation);
         Ok(())
     }
 }
 
 impl<P: Ports> Work<'_, '_, P> {
     /// Has all revoked that is to be and may be tried now; returns the serials. What fails is remembered and tried again.
+    #[tracing::instrument(level = "error", skip_all)]
     pub(crate) async fn revoke(&mut self) -> Result<Vec<String>, Stop> {
         let now = self.cycle.clock.now();
         let (mut revoked, mut failed) = (Vec::new(), None);
-        let due = (self.state.revoking.iter()).filter(|revocation| revocation.waits(now).is_none());
+        let due = (self.state.revocations.pending.iter())
+            .filter(|revocation| revocation.waits(now).is_none());
         for revocation in due.cloned().collect::<Vec<_>>() {
             match self.revoke_or_remember(&revocation).await {
                 Ok(true) => revoked.push(revocation.serial),
@@ -113,7 +116,7 @@ impl<P: Ports> Work<'_, '_, P> {
             }
             self.note("not yet revoked", detail);
             let failure = self.failure(failing, failure.as_ref(), directory);
-            let mut known = self.state.revoking.iter_mut();
+            let mut known = self.state.revocations.pending.iter_mut();
             if let Some(known) = known.find(|known| known.serial == *serial) {
                 known.failure = Some(failure);
             }
@@ -167,7 +170,7 @@ impl<P: Ports> Work<'_, '_, P> {
         self.state.note_revoked(serial, *not_after, now);
         self.state.end_revocation(serial);
         // Its replacement does not wait for what failed before.
-        (self.state.order_failure).take_if(|failure| !failure.binding);
+        (self.state.orders.failure).take_if(|failure| !failure.binding);
         self.note("revoked", format!("{serial}: {reason:?}"));
         self.save().await?;
         Ok(true)

@@ -7,7 +7,8 @@ use crate::ports::Ports;
 use crate::ports::certificate_manager::CertificateManager;
 use crate::ports::store::{self, read_record};
 use crate::records::certificate::IssuedCertificate;
-use crate::records::state::{RolledBack, State};
+use crate::records::previous::RolledBack;
+use crate::records::state::State;
 use crate::records::vault::VaultEntry;
 use crate::rules::renewal;
 use crate::values::arn::CertificateArn;
@@ -38,7 +39,7 @@ impl State {
             return Ok(None);
         }
         let (word, holds) = (self.says.clone(), self.held_back().is_some());
-        if let (None, Some(back)) = (to, &mut self.rolled_back) {
+        if let (None, Some(back)) = (to, &mut self.previous.rolled_back) {
             // It is gone back from already. An edit since then ended that: from here on it holds again.
             let ended = !holds;
             document.clone_into(&mut back.document);
@@ -48,18 +49,19 @@ impl State {
         let current = current.clone();
         let previous = self.may_go_back(to, now)?.clone();
         let words = format!("from {} to {}", current.serial, previous.serial);
-        let goes_on = (self.rolled_back.as_ref()).is_some_and(|back| back.from == previous.serial);
-        self.rolled_back = (!goes_on).then(|| RolledBack {
+        let goes_on =
+            (self.previous.rolled_back.as_ref()).is_some_and(|back| back.from == previous.serial);
+        self.previous.rolled_back = (!goes_on).then(|| RolledBack {
             from: current.serial.clone(),
             at: whole_seconds(now),
             document: document.to_owned(),
             word,
         });
-        self.still_served = Some(current.validity());
+        self.deployment.still_served = Some(current.validity());
         self.certificate = Some(previous);
-        self.previous = Some(current.serial.clone());
-        self.previous_held = Some(Box::new(current));
-        self.deployment_failure = None;
+        self.previous.serial = Some(current.serial.clone());
+        self.previous.certificate = Some(Box::new(current));
+        self.deployment.failure = None;
         self.note(whole_seconds(now), "rolled back", words.clone());
         Ok(Some(words))
     }
@@ -71,7 +73,7 @@ impl State {
         now: OffsetDateTime,
     ) -> Result<&IssuedCertificate, Problem> {
         let refused = |detail: String| Problem::ours(ProblemType::NoPrevious, detail);
-        let previous = self.previous_held.as_deref();
+        let previous = self.previous.certificate.as_deref();
         let previous = previous.filter(|held| to.is_none_or(|serial| serial == held.serial));
         let previous = previous.ok_or_else(|| {
             refused(match to {
@@ -80,7 +82,7 @@ impl State {
             })
         })?;
         let serial = &previous.serial;
-        let is_served_here = !self.targets.is_empty();
+        let is_served_here = !self.deployment.targets.is_empty();
         if to.is_none() && is_served_here && previous.was_served == Some(false) {
             return Err(refused(format!(
                 "the certificate before this one, {serial}, was never served: name its serial to go to it all the same"
@@ -105,16 +107,18 @@ pub(crate) async fn look_up_previous<P: Ports>(
     name: &CertificateName,
     state: &mut State,
 ) -> Result<(), Problem> {
-    let (Some(serial), None, Some(current)) =
-        (&state.previous, &state.previous_held, &state.certificate)
-    else {
+    let (Some(serial), None, Some(current)) = (
+        &state.previous.serial,
+        &state.previous.certificate,
+        &state.certificate,
+    ) else {
         return Ok(());
     };
     let Some(leaf) = leaf_in_vault(cycle, name, serial).await? else {
         return Ok(());
     };
     let held = current.like(&leaf, cycle.clock.now());
-    state.previous_held = held.map(Box::new);
+    state.previous.certificate = held.map(Box::new);
     Ok(())
 }
 
@@ -141,7 +145,7 @@ pub(crate) async fn leaf_of_ours<P: Ports>(
     if let Some(leaf) = leaf_in_vault(cycle, name, serial).await? {
         return Ok(Some(leaf));
     }
-    for (region, import) in &state.imports {
+    for (region, import) in &state.deployment.imports {
         let superseded = import.superseded.iter().map(|old| &old.arn);
         for arn in import.arn.iter().chain(superseded) {
             let leaf = leaf_in_certificate_manager(cycle, name, region, arn, serial).await;

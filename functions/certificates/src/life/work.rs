@@ -121,7 +121,7 @@ impl<'c, 'p, P: Ports> Work<'c, 'p, P> {
     /// Adds to the history.
     pub(crate) fn note(&mut self, step: &str, detail: impl Into<String>) {
         let detail = detail.into();
-        tracing::info!(certificate.name = %self.wanted.name, step, detail, "step");
+        tracing::info!(step, detail, "step");
         self.state
             .note(whole_seconds(self.cycle.clock.now()), step, detail);
     }
@@ -146,7 +146,7 @@ impl<'c, 'p, P: Ports> Work<'c, 'p, P> {
             .certificate
             .as_ref()
             .map(IssuedCertificate::validity);
-        let urgent = [held, self.state.still_served]
+        let urgent = [held, self.state.deployment.still_served]
             .into_iter()
             .flatten()
             .any(|valid| lifetime::urgent(valid.not_before, valid.not_after, now));

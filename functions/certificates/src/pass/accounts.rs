@@ -63,6 +63,7 @@ impl<'p, P: Ports> Accounts<'p, P> {
     /// Signs in to the account at an authority, making it if there is none yet.
     ///
     /// Asked by many certificates at once, it is opened once per pass, and a failure counts for all of them.
+    #[tracing::instrument(level = "error", skip_all, fields(authority = %authority.key))]
     pub(crate) async fn account(
         &self,
         authority: &Authority,
@@ -159,7 +160,7 @@ impl<'p, P: Ports> Accounts<'p, P> {
         if record.url.is_none() {
             let key = AccountKey(record.key.clone());
             let url = self.ports.authorities().register(authority, &key).await?;
-            tracing::info!(authority = %authority.key, account.url = %url, "account registered");
+            tracing::info!(account.url = %url, "account registered");
             record.url = Some(url);
         } else {
             self.tell_contact(authority, &record).await?;
@@ -187,7 +188,7 @@ impl<'p, P: Ports> Accounts<'p, P> {
         };
         match told.await {
             Err(refusal) if refusal.status.is_some_and(|status| status < 500) => {
-                tracing::warn!(authority = %authority.key, problem.type = %refusal.kind, problem.detail = %refusal.detail, "contact not accepted");
+                tracing::warn!(problem.type = %refusal.kind, problem.detail = %refusal.detail, "contact not accepted");
                 Ok(())
             }
             outcome => Ok(outcome?),

@@ -58,7 +58,10 @@ impl<P: Ports> Cycle<'_, P> {
         let in_force = state.in_force(wanted, &self.judge().directories(wanted), &self.home);
         let claims = claims(wanted, &in_force, state, &self.home);
         let mut known = self.claims.borrow_mut();
-        known.insert(wanted.name.to_string(), (claims, state.contended.clone()));
+        known.insert(
+            wanted.name.to_string(),
+            (claims, state.deployment.contended.clone()),
+        );
     }
 
     /// Decides who holds what, from all documents that were looked at, and returns the names for
@@ -114,8 +117,8 @@ impl<P: Ports> Cycle<'_, P> {
             return false;
         };
         let found = lost.get(name.as_str()).cloned().unwrap_or_default();
-        let is_news = found != state.contended;
-        state.contended = found;
+        let is_news = found != state.deployment.contended;
+        state.deployment.contended = found;
         is_news
     }
 
@@ -213,7 +216,7 @@ impl<P: Ports> Cycle<'_, P> {
         };
         self.note_claims(&wanted, &state);
         let is_busy = state.lease_in_force(self.clock.now()).is_some()
-            || (state.targets.iter()).any(|target| !target.standby.is_empty());
+            || (state.deployment.targets.iter()).any(|target| !target.to_restore.is_empty());
         is_busy.then_some(Neighbour::Busy)
     }
 

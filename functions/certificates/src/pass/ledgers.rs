@@ -278,7 +278,7 @@ impl<'p, P: Ports> Ledgers<'p, P> {
         match change(self.ports.store(), &key, &mut seen, decide).await {
             // Bookkeeping that fails does not keep back what cannot wait.
             Err(problem) if in_any_case => {
-                tracing::warn!(region, problem.detail = %problem.detail, "import not counted");
+                tracing::warn!(problem.detail = %problem.detail, "import not counted");
                 Ok(Ok(()))
             }
             counted => counted.map_err(Stop::from),
@@ -315,7 +315,7 @@ impl<'p, P: Ports> Ledgers<'p, P> {
             RecordChange::Write(())
         };
         if let Err(problem) = change(self.ports.store(), &key, &mut seen, decide).await {
-            tracing::warn!(region, problem.detail = %problem.detail, "import stays counted");
+            tracing::warn!(problem.detail = %problem.detail, "import stays counted");
         }
     }
 

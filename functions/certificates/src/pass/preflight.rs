@@ -26,7 +26,8 @@ use crate::ports::dns::{CaaRecords, DnsError, Resolver};
 use crate::ports::load_balancer::{Balancer, LoadBalancer, RuledListener};
 use crate::ports::probe::Fetched;
 use crate::ports::store::{self, Condition, Store, read_record, write_record};
-use crate::records::state::{Preflight, State};
+use crate::records::order::Preflight;
+use crate::records::state::State;
 use crate::rules::caa::{self, Asking, Ruling};
 use crate::rules::challenge_path::{self, Finding};
 use crate::rules::standing::Judge;
@@ -87,7 +88,7 @@ impl<'p, P: Ports> Outlook<'p, P> {
 
     /// Notes a certificate that needs no work: once all others are worked off, it is looked ahead for it.
     pub(crate) fn note(&self, wanted: &Wanted, state: &State) {
-        let seen = (wanted.clone(), state.preflight.clone());
+        let seen = (wanted.clone(), state.orders.preflight.clone());
         self.sights.kept.borrow_mut().push(seen);
     }
 
@@ -317,6 +318,12 @@ impl<'p, P: Ports> Outlook<'p, P> {
     }
 
     /// Looks ahead for one, if that is due, and stores what was found; returns it where that could be stored.
+    #[tracing::instrument(
+        name = "certificate",
+        level = "error",
+        skip_all,
+        fields(certificate.name = %wanted.name)
+    )]
     async fn look_ahead_of(
         &self,
         wanted: Wanted,
@@ -341,7 +348,7 @@ impl<'p, P: Ports> Outlook<'p, P> {
             Ok(_) => Some((wanted, state)),
             // Whoever was faster goes by what they read, and the next pass looks again.
             Err(error) => {
-                tracing::warn!(certificate.name = %wanted.name, %error, "what was looked ahead for is not stored");
+                tracing::warn!(%error, "what was looked ahead for is not stored");
                 None
             }
         }
@@ -359,7 +366,7 @@ impl<'p, P: Ports> Outlook<'p, P> {
         };
         let until = tokio::time::Instant::now() + limit;
         let rules = tokio::time::timeout_at(until, self.rules_found(wanted)).await;
-        let before = state.preflight.as_ref();
+        let before = state.orders.preflight.as_ref();
         // What could not be told stands as it stood.
         let rules = rules
             .ok()
@@ -378,13 +385,12 @@ impl<'p, P: Ports> Outlook<'p, P> {
         };
         if let Some(problem) = &problem {
             tracing::warn!(
-                certificate.name = %wanted.name,
                 problem.type = problem.kind,
                 problem.detail = problem.detail,
                 "the next order would not come off"
             );
         }
-        state.preflight = Some(Preflight {
+        state.orders.preflight = Some(Preflight {
             at: whole_seconds(now),
             next: whole_seconds(now + wait),
             problem,
@@ -556,8 +562,8 @@ impl<'p, P: Ports> Outlook<'p, P> {
 
 /// Notes that the challenges of an order were fetched with success: that was the day's look as well.
 pub(crate) fn checked(state: &mut State, now: OffsetDateTime) {
-    let rules = RulesFound::of(state.preflight.as_ref());
-    state.preflight = Some(Preflight {
+    let rules = RulesFound::of(state.orders.preflight.as_ref());
+    state.orders.preflight = Some(Preflight {
         at: whole_seconds(now),
         next: whole_seconds(now + in_a_day()),
         problem: None,
@@ -741,7 +747,7 @@ mod tests {
     fn an_orders_own_fetches_are_the_days_look() {
         let now = OffsetDateTime::UNIX_EPOCH + DAY * 20_000;
         let mut state = State::default();
-        state.preflight = Some(Preflight {
+        state.orders.preflight = Some(Preflight {
             at: now - DAY,
             next: now,
             problem: Some(Problem::ours(ProblemType::ChallengePath, "no rule")),
@@ -749,7 +755,7 @@ mod tests {
             leads_to: BTreeSet::from(["group".to_owned()]),
         });
         checked(&mut state, now);
-        let preflight = state.preflight.unwrap();
+        let preflight = state.orders.preflight.unwrap();
         assert_eq!(preflight.problem, None);
         assert_eq!(preflight.rule.as_deref(), Some("no rule"));
         assert_eq!(preflight.leads_to.len(), 1);

@@ -65,7 +65,7 @@ impl<P: Ports> Cycle<'_, P> {
                 && held.share_left(self.clock.now()) > A_TENTH;
             let contended = |target: &Target| {
                 let id = target.id(state, &self.home);
-                let contended = state.contended.get(&id)?;
+                let contended = state.deployment.contended.get(&id)?;
                 (!contended.is_about_default())
                     .then(|| contended.problem(wanted.name.as_str(), &id))
             };
@@ -109,10 +109,10 @@ impl<P: Ports> Cycle<'_, P> {
             return Ahead::Open;
         };
         let id = target.id(state, &self.home);
-        if let Some(contended) = state.contended.get(&id) {
+        if let Some(contended) = state.deployment.contended.get(&id) {
             return Ahead::Closed(contended.problem(wanted.name.as_str(), &id));
         }
-        let listener = match (state.listener(at), at) {
+        let listener = match (state.deployment.listener(at), at) {
             (Some(listener), _) => listener.clone(),
             (None, ListenerAt::Port(new)) => match self.on_port(new).await {
                 Ok(Some(listener)) => listener,
@@ -140,7 +140,7 @@ impl<P: Ports> Cycle<'_, P> {
             return Ahead::TakesPlace(listener);
         };
         // Where the state was lost, one of ours may stand there: its tags tell.
-        let is_lost = !state.imports.contains_key(region);
+        let is_lost = !state.deployment.imports.contains_key(region);
         if is_lost {
             let owners = self.owners_on(&listener, &wanted.domains, false).await;
             if owners.iter().any(|owner| owner == wanted.name.as_str()) {
@@ -207,7 +207,7 @@ impl<P: Ports> Cycle<'_, P> {
     /// Notes which load balancer refused a certificate of this document for want of room.
     pub(crate) fn note_refusals(&self, state: &State) {
         let full = Problem::kind_of(ProblemType::ListenerFull);
-        let failure = state.deployment_failure.as_ref();
+        let failure = state.deployment.failure.as_ref();
         // It is believed for an hour: somebody may have made room since.
         let is_fresh = failure.is_some_and(|failure| {
             failure.problem.kind == full && self.clock.now() - failure.at < time::Duration::HOUR
@@ -216,6 +216,7 @@ impl<P: Ports> Cycle<'_, P> {
             return;
         }
         let failed = state
+            .deployment
             .targets
             .iter()
             .filter(|target| target.state == TargetState::Failed);
@@ -273,7 +274,7 @@ impl<P: Ports> Cycle<'_, P> {
 
 /// Whether ours stands in the list already: then it takes no place there.
 fn is_listed(state: &State, region: &str, holding: &Holding) -> bool {
-    let import = state.imports.get(region);
+    let import = state.deployment.imports.get(region);
     let ours = import.and_then(|import| import.arn.as_ref());
     ours.is_some_and(|ours| holding.list.iter().any(|held| *held == ours.as_str()))
 }

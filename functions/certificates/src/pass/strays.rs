@@ -130,8 +130,12 @@ impl<P: Ports> Cycle<'_, P> {
         for (name, state) in states {
             places.known.note(name, state.as_ref());
             let Some(state) = state else { continue };
-            places.regions.extend(state.imports.into_keys());
-            let ids = state.targets.iter().map(|target| target.id.parse());
+            places.regions.extend(state.deployment.imports.into_keys());
+            let ids = state
+                .deployment
+                .targets
+                .iter()
+                .map(|target| target.id.parse());
             places.listeners.extend(ids.filter_map(Result::ok));
         }
         Ok(places)

@@ -109,8 +109,8 @@ pub struct Renewal {
     #[serde(default)]
     pub information: Option<RenewalInformation>,
     /// How many certificates in a row were replaced early because of their window.
-    #[serde(default)]
-    pub hasty: u32,
+    #[serde(default, rename = "hasty")]
+    pub early_windows: u32,
     /// Before this instant no window makes it due: one that is wrong must not have it replaced again and again.
     #[serde(default, with = "time::serde::rfc3339::option")]
     pub window_counts_from: Option<OffsetDateTime>,

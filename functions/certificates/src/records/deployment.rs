@@ -6,10 +6,110 @@ use serde::{Deserialize, Serialize};
 use time::{Duration, OffsetDateTime};
 
 use crate::contract::report::{TargetKind, TargetState};
-use crate::values::arn::CertificateArn;
-use crate::values::problem::Problem;
+use crate::contract::target::ListenerAt;
+use crate::records::certificate::Validity;
+use crate::values::arn::{CertificateArn, ListenerArn};
+use crate::values::problem::{Failure, Problem};
+use crate::values::problem_types::ProblemType;
 
-/// What stands in the certificate manager of one region.
+/// Where a certificate is, and what is served of it.
+#[derive(Clone, Debug, Default)]
+pub struct DeploymentRecord {
+    /// What the certificate managers hold, by region.
+    pub imports: BTreeMap<String, Import>,
+    /// What is known of each target.
+    pub targets: Vec<TargetRecord>,
+    /// The listeners that the document names by load balancer and port, once they were found or
+    /// made.
+    pub listeners: BTreeMap<String, ListenerArn>,
+    /// The listeners on which another document holds the place that this one wants, by target id.
+    pub contended: BTreeMap<String, Contended>,
+    /// What failed last.
+    pub failure: Option<Failure>,
+    /// What is served, as far as that was looked at; `None` where it is not known.
+    pub served: Option<Served>,
+    /// Since when it is wanted and nothing of it is served.
+    pub unserved_since: Option<OffsetDateTime>,
+    /// The validity of the one before, while it may still be what is served.
+    pub still_served: Option<Validity>,
+}
+
+impl DeploymentRecord {
+    /// Whether a target holds the certificate of this serial, by what is known of it.
+    fn is_held_somewhere(&self, serial: &str) -> bool {
+        let mut holding = self.holding();
+        holding.any(|target| target.serial.as_deref() == Some(serial))
+    }
+
+    /// Whether the certificate of this serial is served, or is what those follow who read the
+    /// vault.
+    pub fn is_in_use(&self, serial: &str) -> bool {
+        let served = self.served.as_ref();
+        let is_served = served.is_some_and(|served| served.serial == serial);
+        is_served || self.is_held_somewhere(serial) || self.targets.is_empty()
+    }
+
+    /// The targets that hold a certificate of ours.
+    pub(super) fn holding(&self) -> impl Iterator<Item = &TargetRecord> {
+        self.targets.iter().filter(|target| target.holds_ours())
+    }
+
+    /// Returns what a target serves: what its ARN holds by now, also where a look at it failed.
+    pub(super) fn serial_on<'s>(&'s self, target: &'s TargetRecord) -> Option<&'s str> {
+        let follows = |import: &&Import| {
+            import.arn.is_some() && import.arn == target.certificate_arn && import.serial.is_some()
+        };
+        let import = self.imports.values().find(follows);
+        import
+            .and_then(|import| import.serial.as_deref())
+            .or(target.serial.as_deref())
+    }
+
+    /// Returns the ARNs of our certificates in a region.
+    pub fn ours_in(&self, region: &str) -> Vec<String> {
+        let import = self.imports.get(region).into_iter();
+        let ours = import.flat_map(|import| {
+            let old = import.superseded.iter().map(|old| &old.arn);
+            import.arn.iter().chain(old)
+        });
+        ours.map(ToString::to_string).collect()
+    }
+
+    /// Notes that a superseded certificate has just been taken off: the overlap begins now.
+    pub fn note_removal(&mut self, region: &str, certificate: &str) {
+        let import = self.imports.get_mut(region);
+        for old in import.into_iter().flat_map(|import| &mut import.superseded) {
+            if old.arn.as_str() == certificate {
+                old.detached_at = None;
+            }
+        }
+    }
+
+    /// Returns the ARN of a listener, once it has one.
+    pub fn listener<'s>(&'s self, at: &'s ListenerAt) -> Option<&'s ListenerArn> {
+        match at {
+            ListenerAt::Arn(arn) => Some(arn),
+            ListenerAt::Port(new) => self.listeners.get(&new.key()),
+        }
+    }
+
+    /// Returns what is known of a target.
+    pub fn target(&self, id: &str) -> Option<&TargetRecord> {
+        self.targets.iter().find(|target| target.id == id)
+    }
+
+    /// Returns the record of a target, made when it is new.
+    pub fn target_mut(&mut self, kind: TargetKind, id: &str) -> &mut TargetRecord {
+        let known = self.targets.iter().position(|target| target.id == id);
+        let index = known.unwrap_or_else(|| {
+            self.targets.push(TargetRecord::new(kind, id));
+            self.targets.len() - 1
+        });
+        &mut self.targets[index]
+    }
+}
+
+/// What the certificate manager of one region holds.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Import {
@@ -96,14 +196,18 @@ pub struct TargetRecord {
     #[serde(default)]
     pub trusted: Option<bool>,
     /// What could not be taken off because it is the default, or the default as well.
-    #[serde(default)]
-    pub stuck: BTreeSet<String>,
+    #[serde(default, rename = "stuck")]
+    pub undetachable: BTreeSet<String>,
     /// What the last look said, where it did not succeed.
     #[serde(default)]
     pub detail: Option<String>,
     /// What was taken off for ours and comes back if ours is not proved.
-    #[serde(default, skip_serializing_if = "Standby::is_empty")]
-    pub standby: Standby,
+    #[serde(
+        default,
+        rename = "standby",
+        skip_serializing_if = "ToRestore::is_empty"
+    )]
+    pub to_restore: ToRestore,
     /// Since when it holds ours without a break.
     #[serde(
         default,
@@ -134,6 +238,28 @@ pub struct TargetRecord {
 }
 
 impl TargetRecord {
+    /// Makes the record of a target of which nothing is known yet.
+    fn new(kind: TargetKind, id: &str) -> Self {
+        Self {
+            kind,
+            id: id.to_owned(),
+            certificate_arn: None,
+            serial: None,
+            state: TargetState::Pending,
+            proved: None,
+            checked_at: None,
+            trusted: None,
+            detail: None,
+            undetachable: BTreeSet::new(),
+            to_restore: ToRestore::default(),
+            since: None,
+            default_since: None,
+            stays: BTreeMap::new(),
+            stays_seen_at: None,
+            undone: None,
+        }
+    }
+
     /// Notes that somebody took ours off it.
     pub(crate) fn took_off(&mut self) {
         (self.certificate_arn, self.serial) = (None, None);
@@ -156,7 +282,7 @@ impl TargetRecord {
 
 /// Certificates that ours took over from on a listener, until ours is proved; written down before they are taken off.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Standby {
+pub struct ToRestore {
     /// The default before.
     #[serde(default)]
     pub default: Option<String>,
@@ -165,8 +291,8 @@ pub struct Standby {
     pub list: BTreeSet<String>,
 }
 
-impl Standby {
-    /// Whether nothing stands by.
+impl ToRestore {
+    /// Whether nothing has to come back.
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }
@@ -179,5 +305,60 @@ impl Standby {
     /// Whether this certificate may still have to come back.
     pub fn holds(&self, arn: &str) -> bool {
         self.default.as_deref() == Some(arn) || self.list.contains(arn)
+    }
+}
+
+/// What is served, as far as that was looked at.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Served {
+    /// Lower-case hex.
+    pub serial: String,
+    /// End of its validity.
+    #[serde(with = "time::serde::rfc3339")]
+    pub not_after: OffsetDateTime,
+    /// How that is known.
+    pub by: SeenBy,
+    /// When it was seen.
+    #[serde(with = "time::serde::rfc3339")]
+    pub at: OffsetDateTime,
+}
+
+/// How it is known what is served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SeenBy {
+    /// A TLS handshake was answered with it.
+    Handshake,
+    /// The targets hold it.
+    Held,
+}
+
+/// A place that another document holds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Contended {
+    /// The document that holds it.
+    pub holder: String,
+    /// What both want, for a person.
+    pub what: String,
+}
+
+impl Contended {
+    /// What both want, where that is to be the default of a listener.
+    pub const DEFAULT: &'static str = "the default";
+
+    /// Whether both want to be the default, and no name of theirs is in the way.
+    pub fn is_about_default(&self) -> bool {
+        self.what == Self::DEFAULT
+    }
+
+    /// Returns the problem of a document that does not get what it wants of a listener.
+    pub fn problem(&self, ours: &str, listener: &str) -> Problem {
+        let Self { holder, what } = self;
+        let detail = format!(
+            "{holder} and {ours} both want {what} on {listener}, and {holder} holds it: nothing is \
+             changed there; change certificates/{ours}.json, or remove {holder}"
+        );
+        Problem::ours(ProblemType::Contended, detail)
     }
 }

@@ -5,6 +5,8 @@ pub mod deployment;
 pub mod ledger;
 pub mod notified;
 pub mod order;
+pub mod previous;
 pub mod record;
+pub mod revocation;
 pub mod state;
 pub mod vault;

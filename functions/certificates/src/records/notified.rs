@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
-use crate::contract::message::{Message, Said};
+use crate::contract::message::{Message, ProblemSummary};
 
 /// What people were told of a certificate, and what they are still to be told.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -14,10 +14,10 @@ pub struct Notified {
     pub serial: Option<String>,
     /// The problem that people know of.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub problem: Option<Said>,
+    pub problem: Option<ProblemSummary>,
     /// Others that they know of and that stand: of several a pass tells one.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub others: Vec<Said>,
+    pub others: Vec<ProblemSummary>,
     /// The end of validity of which they know that it comes near.
     #[serde(
         with = "time::serde::rfc3339::option",

@@ -1,4 +1,6 @@
-//! An order under way, as it is kept, and what earlier ones left to remember.
+//! An order in progress, as it is kept, and what earlier ones left to remember.
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
@@ -6,9 +8,65 @@ use time::OffsetDateTime;
 use crate::records::ledger::Reserved;
 use crate::values::key::KeyType;
 use crate::values::names::DnsName;
-use crate::values::problem::{LONGEST_RETRY_AFTER, LONGEST_WAIT, Problem};
+use crate::values::problem::{Failure, LONGEST_RETRY_AFTER, LONGEST_WAIT, Problem};
 
-/// An order under way, with what it was made for.
+/// What is known of a certificate's orders: the one in progress, and what stands in the way of the
+/// next.
+#[derive(Clone, Debug, Default)]
+pub struct Orders {
+    /// The order in progress.
+    pub current: Option<OrderRecord>,
+    /// What failed last.
+    pub failure: Option<Failure>,
+    /// What failed last at other authorities than that one.
+    pub failures_elsewhere: Vec<Failure>,
+    /// Names that stood in the way of an order and are left out of it until their next attempt.
+    pub missing: BTreeMap<DnsName, Missing>,
+    /// The last set of names that was ordered for nothing, and passed.
+    pub rehearsed: Option<Rehearsed>,
+    /// What the last look ahead found: whether the next order would succeed.
+    pub preflight: Option<Preflight>,
+}
+
+impl Orders {
+    /// Returns what failed last when ordering at a directory.
+    pub fn failure_at(&self, directory: &str) -> Option<&Failure> {
+        // Older records do not say where it was.
+        let last = self.failure.as_ref();
+        last.filter(|failure| failure.directory.is_empty() || failure.directory == directory)
+            .or_else(|| {
+                let elsewhere = &mut self.failures_elsewhere.iter();
+                elsewhere.find(|failure| failure.directory == directory)
+            })
+    }
+
+    /// Remembers what failed when ordering, beside what failed at other directories.
+    pub fn remember(&mut self, failure: Failure) {
+        self.failures_elsewhere
+            .retain(|other| other.directory != failure.directory);
+        if let Some(last) = self.failure.replace(failure) {
+            let is_elsewhere =
+                (self.failure.as_ref()).is_some_and(|failure| failure.directory != last.directory);
+            if is_elsewhere {
+                self.failures_elsewhere
+                    .retain(|other| other.directory != last.directory);
+                self.failures_elsewhere.push(last);
+            }
+        }
+    }
+
+    /// Forgets what failed, after an order at this directory: what other authorities asked for
+    /// stays.
+    pub fn has_ordered_at(&mut self, directory: &str, now: OffsetDateTime) {
+        let stays = |failure: &Failure| {
+            failure.binding && failure.directory != directory && failure.next_attempt > now
+        };
+        self.failure.take_if(|failure| !stays(failure));
+        self.failures_elsewhere.retain(stays);
+    }
+}
+
+/// An order in progress, with what it was made for.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct OrderRecord {
@@ -81,6 +139,27 @@ pub struct Rehearsed {
     /// When.
     #[serde(with = "time::serde::rfc3339")]
     pub at: OffsetDateTime,
+}
+
+/// What a look ahead found: whether authorities could validate the names now, and may issue for them.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Preflight {
+    /// When all of it was looked at.
+    #[serde(with = "time::serde::rfc3339")]
+    pub at: OffsetDateTime,
+    /// When to do so again, unless the rules change before.
+    #[serde(with = "time::serde::rfc3339")]
+    pub next: OffsetDateTime,
+    /// What stands in the way.
+    #[serde(default)]
+    pub problem: Option<Problem>,
+    /// What was last found about the rules on port 80, where they are not right.
+    #[serde(default)]
+    pub rule: Option<String>,
+    /// The target groups that the challenge path led to where they were.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub leads_to: BTreeSet<String>,
 }
 
 impl Missing {

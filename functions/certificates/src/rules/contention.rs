@@ -10,7 +10,8 @@ use std::collections::BTreeMap;
 use time::OffsetDateTime;
 
 use crate::contract::certificate::Wanted;
-use crate::records::state::{Contended, State};
+use crate::records::deployment::Contended;
+use crate::records::state::State;
 use crate::values::key::KeyType;
 use crate::values::names::DnsName;
 
@@ -132,7 +133,10 @@ pub(crate) fn claims(wanted: &Wanted, in_force: &Wanted, state: &State, home: &s
             known.wants_default |= wants_default;
             continue;
         }
-        let record = state.target(&listener).filter(|record| record.holds_ours());
+        let record = state
+            .deployment
+            .target(&listener)
+            .filter(|record| record.holds_ours());
         let serial = record.and_then(|record| record.serial.as_deref());
         let standing = serial.and_then(|serial| state.held(serial));
         let standing = standing.or(state.certificate.as_ref());

@@ -1,5 +1,8 @@
-//! Pure: what is asked of a destination. A new one answers here, and the compiler names each
-//! question that it has not answered yet.
+//! Pure: what is asked of one destination, by what its document and the record say of it; nothing
+//! outside is read or changed. A new one answers here, and the compiler names each question that it
+//! has not answered yet.
+//!
+//! What is done at destinations is in `life::deploy::destination`, by family.
 
 use crate::contract::report::TargetKind;
 use crate::contract::target::{ListenerAt, Placement, Target};
@@ -18,7 +21,7 @@ impl Target {
     /// Returns the id under which the state keeps it.
     pub(crate) fn id(&self, state: &State, home: &str) -> String {
         match self {
-            Self::Listener { at, .. } => match (state.listener(at), at) {
+            Self::Listener { at, .. } => match (state.deployment.listener(at), at) {
                 (Some(arn), _) | (None, ListenerAt::Arn(arn)) => arn.to_string(),
                 (None, ListenerAt::Port(new)) => new.key(),
             },

@@ -20,9 +20,9 @@ pub(crate) fn is_failing(
 ) -> bool {
     // Where nothing had to be done, nothing that failed is left to do.
     outcome != Outcome::Kept
-        && (state.deployment_failure.is_some()
-            || (state.revoking.iter()).any(|revocation| revocation.failure.is_some())
-            || state.order_failure.is_some() && !paused && needs_order())
+        && (state.deployment.failure.is_some()
+            || (state.revocations.pending.iter()).any(|revocation| revocation.failure.is_some())
+            || state.orders.failure.is_some() && !paused && needs_order())
 }
 
 /// Returns how many certificates fail, in this pass or since an earlier one; `None` where that
@@ -103,15 +103,15 @@ mod tests {
         jitter: f64,
     ) -> Entry {
         let holds = |failure: &Failure| failure.holds(now, false, "", "", &[]).is_some();
-        let outcome = match &state.order_failure {
+        let outcome = match &state.orders.failure {
             Some(failure) if holds(failure) => Outcome::Waiting,
             _ if now >= mended => {
-                state.order_failure = None;
+                state.orders.failure = None;
                 Outcome::Issued
             }
             before => {
                 let attempts = before.as_ref().map_or(0, |failure| failure.attempts);
-                state.order_failure = Some(failure(attempts + 1, now, jitter));
+                state.orders.failure = Some(failure(attempts + 1, now, jitter));
                 Outcome::Failed
             }
         };
@@ -187,8 +187,8 @@ mod tests {
     fn a_failure_counts_until_what_failed_has_succeeded() {
         let failed = |order: bool, deployment: bool| {
             let mut state = State::default();
-            state.order_failure = order.then(|| failure(3, NOW, 0.0));
-            state.deployment_failure = deployment.then(|| failure(1, NOW, 0.0));
+            state.orders.failure = order.then(|| failure(3, NOW, 0.0));
+            state.deployment.failure = deployment.then(|| failure(1, NOW, 0.0));
             state
         };
         let of =

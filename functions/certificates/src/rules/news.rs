@@ -17,11 +17,11 @@ use crate::values::instant::whole_seconds;
 use crate::values::problem::Problem;
 use crate::values::problem_types::ProblemType;
 
-use crate::contract::message::{About, Kind, Message, Said};
+use crate::contract::message::{About, Kind, Message, ProblemSummary};
 use crate::records::notified::{Notified, Outgoing};
 use std::collections::BTreeSet;
 
-impl Said {
+impl ProblemSummary {
     /// Whether people have to hear of this after having heard of that.
     fn is_other_than(&self, told: &Self) -> bool {
         self.retry != told.retry || (self.needs_person() && self.kind != told.kind)
@@ -90,35 +90,35 @@ impl Found<'_> {
     }
 
     /// Returns what is wrong. Where it only has to wait for a limit, nothing is.
-    fn problem(&self) -> Option<Said> {
+    fn problem(&self) -> Option<ProblemSummary> {
         let problem = self.entry.problem.as_ref();
         let problem =
             problem.filter(|problem| problem.kind != Problem::kind_of(ProblemType::Limit));
-        problem.map(Said::from)
+        problem.map(ProblemSummary::from)
     }
 
     /// Whether what people know of is still in the way, whatever else is told of.
-    fn stands(&self, known: &Said) -> bool {
+    fn stands(&self, known: &ProblemSummary) -> bool {
         let state = self.state;
-        let revoking = state.revoking.iter();
-        let failures = (state.order_failure.iter())
-            .chain(&state.failures_elsewhere)
-            .chain(&state.deployment_failure)
+        let revoking = state.revocations.pending.iter();
+        let failures = (state.orders.failure.iter())
+            .chain(&state.orders.failures_elsewhere)
+            .chain(&state.deployment.failure)
             .chain(revoking.filter_map(|revoking| revoking.failure.as_ref()));
-        let mut problems = failures.map(|failure| Said::from(&failure.problem));
+        let mut problems = failures.map(|failure| ProblemSummary::from(&failure.problem));
         problems.any(|problem| !problem.is_other_than(known))
     }
 
     /// Returns the end of validity and the share left of what is served: until a new certificate is deployed, the one before it may be.
     fn served(&self) -> Option<(OffsetDateTime, f64)> {
         let held = self.state.certificate.as_ref()?.validity();
-        let valid = self.state.still_served.unwrap_or(held);
+        let valid = self.state.deployment.still_served.unwrap_or(held);
         let lifetime = (valid.not_after - valid.not_before).as_seconds_f64();
         let left = (valid.not_after - self.now).as_seconds_f64();
         Some((valid.not_after, (left / lifetime.max(1.0)).clamp(0.0, 1.0)))
     }
 
-    fn message(&self, kind: Kind, before: Option<Said>) -> Message {
+    fn message(&self, kind: Kind, before: Option<ProblemSummary>) -> Message {
         let (not_after, share) = self.served().unzip();
         let problem = self.problem().filter(|_| kind != Kind::ProblemEnded);
         let mut message = Message {
@@ -159,7 +159,7 @@ impl Found<'_> {
         // What is gone back to is no news, and what is gone back from none either once it is served again.
         if let Some(held) = held.filter(|held| {
             self.is_settled()
-                && self.state.rolled_back.is_none()
+                && self.state.previous.rolled_back.is_none()
                 && told.serial.as_ref().is_none_or(|told| *told != held.serial)
         }) {
             let before = told.serial.replace(held.serial.clone());

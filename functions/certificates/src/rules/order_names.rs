@@ -38,7 +38,11 @@ pub fn names_now(wanted: &Wanted, state: &State, now: OffsetDateTime) -> Vec<Dns
 }
 
 fn is_left_out(name: &DnsName, wanted: &Wanted, state: &State, now: OffsetDateTime) -> bool {
-    let missing = state.missing.get(name).filter(|missing| missing.waits(now));
+    let missing = state
+        .orders
+        .missing
+        .get(name)
+        .filter(|missing| missing.waits(now));
     missing.is_some() && may_be_given_up(name, wanted, state, now)
 }
 
@@ -74,7 +78,7 @@ pub fn fits(
         |name: &DnsName| wanted.domains.contains(name) && !is_left_out(name, wanted, state, now);
     let names_fit = match wanted.partial {
         true => {
-            left_out.all(|name| state.missing.contains_key(name))
+            left_out.all(|name| state.orders.missing.contains_key(name))
                 && order.domains.iter().all(belongs)
         }
         false => order.domains == wanted.domains,
@@ -103,7 +107,7 @@ pub fn leave_out(
         return false;
     }
     for failed_name in &failed_names {
-        let before = state.missing.get(&failed_name.name);
+        let before = state.orders.missing.get(&failed_name.name);
         let attempts = match before {
             Some(before) if by_hand => before.attempts.max(1),
             before => before.map_or(0, |missing| missing.attempts) + 1,
@@ -118,7 +122,10 @@ pub fn leave_out(
             next_attempt: whole_seconds(next_attempt) + Duration::SECOND,
             binding: failed_name.not_before.is_some(),
         };
-        state.missing.insert(failed_name.name.clone(), missing);
+        state
+            .orders
+            .missing
+            .insert(failed_name.name.clone(), missing);
     }
     (failed_names.iter()).all(|failed_name| is_left_out(&failed_name.name, wanted, state, now))
 }
@@ -131,7 +138,7 @@ pub fn missing_problem(wanted: &Wanted, state: &State) -> Option<(Problem, Offse
             && wanted.domains.contains(name)
             && held.is_none_or(|held| !held.domains.contains(name))
     };
-    let missing: BTreeMap<&DnsName, &Missing> = (state.missing.iter())
+    let missing: BTreeMap<&DnsName, &Missing> = (state.orders.missing.iter())
         .filter(|(name, _)| is_missing(name))
         .collect();
     let next = missing.values().map(|missing| missing.next_attempt).min()?;
@@ -261,6 +268,6 @@ mod tests {
             NOW,
             (0.0, false)
         ));
-        assert_eq!(state.missing, BTreeMap::new());
+        assert_eq!(state.orders.missing, BTreeMap::new());
     }
 }

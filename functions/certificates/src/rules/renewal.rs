@@ -62,7 +62,13 @@ pub fn decide(situation: &Situation<'_>, force: bool) -> Decision {
         let plus: Vec<&str> = names.iter().filter(missing).map(DnsName::as_str).collect();
         let minus = held.domains.iter().filter(|name| !names.contains(name));
         let minus: Vec<&str> = minus.map(DnsName::as_str).collect();
-        let again = |name: &&str| state.missing.keys().any(|known| known.as_str() == *name);
+        let again = |name: &&str| {
+            state
+                .orders
+                .missing
+                .keys()
+                .any(|known| known.as_str() == *name)
+        };
         return order(match minus.is_empty() && plus.iter().all(again) {
             true => format!(
                 "names that are missing are tried again: {}",
@@ -154,23 +160,23 @@ pub fn draw(
     let early = |held: &&IssuedCertificate| {
         held.window().is_some() && held.renew_at() <= now && now < held.renewal.at
     };
-    let hasty = before
+    let early_windows = before
         .filter(early)
-        .map_or(0, |held| held.renewal.hasty + 1);
+        .map_or(0, |held| held.renewal.early_windows + 1);
     Renewal {
         at: latest - lifetime / 10 * jitter.clamp(0.0, 1.0),
         information: None,
-        hasty,
-        window_counts_from: (hasty > 0).then(|| now + patience(hasty)),
+        early_windows,
+        window_counts_from: (early_windows > 0).then(|| now + patience(early_windows)),
         replaces_refused: false,
     }
 }
 
 /// Returns how long a new certificate is kept whatever window it has, after so many that were replaced early: as after failures,
 /// and beyond the first day ever longer.
-fn patience(hasty: u32) -> Duration {
-    let doubled = hasty.saturating_sub(HASTE_OF_A_DAY).min(5);
-    backoff(hasty, false, 0.0) * 2_i32.pow(doubled)
+fn patience(early_windows: u32) -> Duration {
+    let doubled = early_windows.saturating_sub(HASTE_OF_A_DAY).min(5);
+    backoff(early_windows, false, 0.0) * 2_i32.pow(doubled)
 }
 
 impl IssuedCertificate {

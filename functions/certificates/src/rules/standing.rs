@@ -86,7 +86,8 @@ impl<'a> Judge<'a> {
         entry.is_untrusted = self.untrusted(state).is_some();
         entry.is_failing = wanted.is_some_and(|wanted| {
             is_failing(entry.outcome, wanted.paused, state, || {
-                state.order.is_some() || self.decide(wanted, state, false) != Decision::Keep
+                state.orders.current.is_some()
+                    || self.decide(wanted, state, false) != Decision::Keep
             })
         });
         // Nothing is worse than what is served and revoked.
@@ -133,14 +134,14 @@ impl<'a> Judge<'a> {
         }
         let untrusted = self.untrusted(state).map(|problem| (problem, None));
         untrusted.or_else(|| {
-            let preflight = state.preflight.as_ref().filter(|_| !wanted.paused)?;
+            let preflight = state.orders.preflight.as_ref().filter(|_| !wanted.paused)?;
             Some((preflight.problem.clone()?, None))
         })
     }
 
     /// Returns the problem of a certificate that we imported and that lost its tags.
     fn tags_lost(&self, name: &CertificateName, state: &State) -> Option<Problem> {
-        let (region, lost) = (state.imports.iter())
+        let (region, lost) = (state.deployment.imports.iter())
             .find_map(|(region, import)| Some((region, import.untagged.first()?)))?;
         let (arn, serial, installation) = (&lost.arn, &lost.serial, self.installation);
         let detail = format!(
@@ -156,7 +157,7 @@ impl<'a> Judge<'a> {
     /// served (rule 12).
     pub(crate) fn distrusts(&self, wanted: &Wanted, state: &State) -> Option<Problem> {
         let new = state.certificate.as_ref()?;
-        let served = state.held(&state.served.as_ref()?.serial)?;
+        let served = state.held(&state.deployment.served.as_ref()?.serial)?;
         let is_worse = new.public == Some(false)
             && self.may_be_trusted(served, new)
             && served.serial != new.serial
@@ -203,7 +204,7 @@ impl<'a> Judge<'a> {
             (is_served && is_untrusted).then_some(held)
         };
         let (served, held) =
-            (state.targets.iter()).find_map(|target| Some((target, served(target)?)))?;
+            (state.deployment.targets.iter()).find_map(|target| Some((target, served(target)?)))?;
         let detail = format!(
             "{} serves a certificate of {} that no public root knows, as those of a staging environment: name another authority in the \
              document, or set authorities.{}.private to true if only machines of your own are to trust it",
@@ -221,7 +222,7 @@ impl State {
 
     /// Whether this is after the next attempt but one, when a person has had time to look.
     pub(crate) fn outlasts_attempts(&self, not_after: OffsetDateTime, now: OffsetDateTime) -> bool {
-        let attempts = (self.deployment_failure.as_ref()).map_or(0, |failure| failure.attempts);
+        let attempts = (self.deployment.failure.as_ref()).map_or(0, |failure| failure.attempts);
         let two_more = backoff(attempts + 1, false, 0.0) + backoff(attempts + 2, false, 0.0);
         not_after > now + two_more
     }
@@ -238,7 +239,7 @@ impl Entry {
         }
         self.unserved_since = wanted
             .filter(|wanted| !wanted.paused)
-            .and(state.unserved_since);
+            .and(state.deployment.unserved_since);
         self.next_attempt = self.next_attempt.map(whole_seconds);
         self.targets = wanted
             .map(|wanted| {
@@ -273,9 +274,9 @@ pub(crate) fn revoked(
         );
         return Some(Problem::ours(ProblemType::Revoked, detail));
     }
-    let served = state.served.as_ref()?;
+    let served = state.deployment.served.as_ref()?;
     let at = state.revoked_at(&served.serial)?;
-    let failures = [&state.deployment_failure, &state.order_failure];
+    let failures = [&state.deployment.failure, &state.orders.failure];
     let failures = failures.into_iter().flatten();
     let failed = failures.map(|failure| &failure.problem);
     let contended = wanted.and_then(|wanted| contended(wanted, state));
@@ -294,13 +295,14 @@ pub(crate) fn revoked(
 
 /// Returns the problem of a place that another document holds.
 fn contended(wanted: &Wanted, state: &State) -> Option<Problem> {
-    let (listener, contended) = state.contended.iter().next()?;
+    let (listener, contended) = state.deployment.contended.iter().next()?;
     Some(contended.problem(wanted.name.as_str(), listener))
 }
 
 /// Returns why something that is superseded stays on a listener.
 fn stays(state: &State) -> Option<Problem> {
     let mut stays = state
+        .deployment
         .targets
         .iter()
         .flat_map(|target| target.stays.values());
@@ -313,7 +315,7 @@ pub(crate) fn kept_reason(state: &State, now: OffsetDateTime) -> String {
         return "nothing to do".to_owned();
     };
     let (until, renew_at) = (rfc3339(held.not_after), rfc3339(renew_at));
-    match &state.rolled_back {
+    match &state.previous.rolled_back {
         Some(back) if state.is_held_back(now) => format!(
             "held since the rollback from {} at {}, valid until {until}, to be renewed at {renew_at}",
             back.from,

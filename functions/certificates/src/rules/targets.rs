@@ -50,7 +50,7 @@ const STAYS: &str = "; what was there before was put back once, or ends too soon
 pub(crate) fn is_deployed(wanted: &Wanted, state: &State, home: &str) -> bool {
     let serial = state.certificate.as_ref().map(|held| &held.serial);
     wanted.targets.iter().all(|target| {
-        let record = state.target(&target.id(state, home));
+        let record = state.deployment.target(&target.id(state, home));
         record.is_some_and(|record| record.holds_ours() && record.serial.as_ref() == serial)
     })
 }
@@ -83,6 +83,7 @@ pub(crate) fn stray_targets(wanted: &Wanted, state: &State, home: &str) -> Vec<S
         .map(|target| target.id(state, home))
         .collect();
     state
+        .deployment
         .targets
         .iter()
         .filter(|target| target.state != TargetState::Detached && !named.contains(&target.id))
@@ -102,10 +103,10 @@ pub(crate) fn target_entries(
         .iter()
         .map(|target| (target.kind(), target.id(state, home)))
         .collect();
-    let detached = state
-        .targets
-        .iter()
-        .filter(|target| target.state == TargetState::Detached && target.stuck.is_empty());
+    let detached =
+        state.deployment.targets.iter().filter(|target| {
+            target.state == TargetState::Detached && target.undetachable.is_empty()
+        });
     let detached: Vec<_> = detached
         .map(|target| (target.kind, target.id.clone()))
         .filter(|known| !ids.contains(known))
@@ -117,7 +118,7 @@ pub(crate) fn target_entries(
 }
 
 fn target_entry(state: &State, kind: TargetKind, id: &str) -> TargetEntry {
-    let known = state.target(id);
+    let known = state.deployment.target(id);
     let certificate_arn = known
         .and_then(|target| target.certificate_arn.as_ref())
         .map(ToString::to_string);

@@ -28,7 +28,7 @@ impl State {
     /// A certificate that lacks names is for the document where it was issued for these very names
     /// and the others stood in the way.
     fn names_fit(&self, held: &IssuedCertificate, wanted: &Wanted) -> bool {
-        let stood_in_the_way = |name: &&DnsName| self.missing.contains_key(*name);
+        let stood_in_the_way = |name: &&DnsName| self.orders.missing.contains_key(*name);
         let mut lacking = (wanted.domains.iter()).filter(|name| !held.domains.contains(name));
         match wanted.partial {
             true => {
@@ -78,7 +78,7 @@ impl State {
 
     /// Returns the targets that hold ours, of a record that does not say how they were asked for.
     fn targets_held(&self, wanted: &Wanted, home: &str) -> Vec<Target> {
-        let held = self.targets.iter().filter(|target| {
+        let held = self.deployment.targets.iter().filter(|target| {
             target.certificate_arn.is_some() && target.state != TargetState::Detached
         });
         held.filter_map(|record| {
@@ -96,7 +96,7 @@ impl State {
 
     /// Returns what ended a rollback, in words, where it was the document.
     pub(crate) fn rollback_ended_by(&self) -> Option<String> {
-        let back = self.rolled_back.as_ref()?;
+        let back = self.previous.rolled_back.as_ref()?;
         if self.held_back().is_some() {
             return None;
         }

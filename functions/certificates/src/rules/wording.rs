@@ -3,7 +3,7 @@
 use schemars::Schema;
 use serde_json::{Value, json};
 
-use crate::contract::message::{Kind, Message, Said};
+use crate::contract::message::{Kind, Message, ProblemSummary};
 use crate::contract::settings::WebhookFormat;
 use crate::contract::strict::schema_generator;
 use crate::values::instant::{day, rfc3339};
@@ -15,7 +15,7 @@ pub(super) fn text(message: &Message) -> String {
     let name = &about.name;
     let until = about.not_after.map(day);
     let valid = (until.as_ref()).map_or(String::new(), |until| format!(", valid until {until}"));
-    let detail = |said: &Option<Said>| {
+    let detail = |said: &Option<ProblemSummary>| {
         let detail = said.as_ref().map_or("", |said| said.detail.as_str());
         detail.trim_end_matches('.').to_owned()
     };
@@ -73,7 +73,10 @@ pub(super) fn removed(message: &Message) -> String {
 /// Returns a message's first line, as a mail's subject (SNS takes 100 ASCII characters).
 pub fn subject(message: &Message) -> String {
     let name = &message.certificate.name;
-    let needs_person = message.problem.as_ref().is_some_and(Said::needs_person);
+    let needs_person = message
+        .problem
+        .as_ref()
+        .is_some_and(ProblemSummary::needs_person);
     let what = match message.kind {
         Kind::Issued => "issued",
         Kind::Renewed => "renewed",
@@ -211,7 +214,11 @@ fn mark(message: &Message) -> &'static str {
         Kind::Issued | Kind::Renewed | Kind::ProblemEnded => "✅",
         Kind::RunningOut => "🔥",
         Kind::ProblemStarted | Kind::ProblemChanged => {
-            match message.problem.as_ref().is_some_and(Said::needs_person) {
+            match message
+                .problem
+                .as_ref()
+                .is_some_and(ProblemSummary::needs_person)
+            {
                 true => "🛑",
                 false => "⚠️",
             }

@@ -4,8 +4,8 @@ use std::fmt::Write as _;
 
 use certificates::contract::report::TargetState;
 use certificates::invocation::status::{Standing, TargetStanding};
+use certificates::records::deployment::SeenBy;
 use certificates::records::order::Stage;
-use certificates::records::state::SeenBy;
 use certificates::values::problem::Problem;
 use certificates::values::problem_types::Retry;
 use time::{Duration, OffsetDateTime};

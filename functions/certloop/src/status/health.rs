@@ -96,7 +96,7 @@ const LITTLE: f64 = 0.25;
 
 #[cfg(test)]
 mod tests {
-    use certificates::records::state::SeenBy;
+    use certificates::records::deployment::SeenBy;
     use certificates::values::problem::Problem;
     use time::Duration;
     use time::macros::datetime;

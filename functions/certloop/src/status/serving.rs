@@ -2,7 +2,7 @@
 
 use certificates::contract::report::TargetState;
 use certificates::invocation::status::Standing;
-use certificates::records::state::{SeenBy, Served};
+use certificates::records::deployment::{SeenBy, Served};
 use certificates::rules::remedy;
 use certificates::values::names::CertificateName;
 use certificates::values::problem::Problem;

@@ -1,5 +1,7 @@
-//! The port to the places where a certificate is served, by family. A deployment knows families,
-//! never products: what a load balancer is stands behind [`by_arn`](super::by_arn).
+//! The port to the places where a certificate is served, by family: what a deployment does there. It
+//! knows families, never products: what a load balancer is, only [`by_arn`](super::by_arn) knows.
+//!
+//! The pure questions about one destination (its kind, id, region) are in `rules::destination`.
 //!
 //! A family is one way to bring a certificate to places, and to take it away. A new one is a
 //! variant here and a folder beside `by_arn`; a new destination of a family is a file there and an

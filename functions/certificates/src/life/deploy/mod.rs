@@ -55,10 +55,10 @@ pub(crate) async fn deployment_needed<P: Ports>(
 
 /// Returns why the last deployment did not end, by what the record says.
 fn unfinished(wanted: &Wanted, state: &State, home: &str) -> Option<String> {
-    if state.deployment_failure.is_some() {
+    if state.deployment.failure.is_some() {
         return Some("the last deployment did not succeed".to_owned());
     }
-    if state.still_served.is_some() {
+    if state.deployment.still_served.is_some() {
         return Some("the last deployment was not finished".to_owned());
     }
     let strays = stray_targets(wanted, state, home);
@@ -68,6 +68,7 @@ fn unfinished(wanted: &Wanted, state: &State, home: &str) -> Option<String> {
 
 impl<P: Ports> Work<'_, '_, P> {
     /// Puts the certificate that is to be served on all targets in force and takes everything else of ours off.
+    #[tracing::instrument(level = "error", skip_all)]
     pub(crate) async fn deploy(&mut self) -> Result<Deployed, Stop> {
         self.deployed = Deployed::default();
         self.take_the_documents_word();

@@ -1,9 +1,13 @@
-//! How an order ends without a certificate, and what is kept of it.
+//! How an order ends that brings no certificate into the vault: it died, nobody needs it any more,
+//! or what it issued is of no use. What is kept of it: its failure, its tokens for a while, what it
+//! cost. What orders leave in the bucket is deleted here as well.
+//!
+//! One that succeeds ends in `issue`.
 
 use std::time::Duration;
 
 use crate::life::order::poll::OrderOf;
-use crate::life::order::validation;
+use crate::life::order::validation::{self, not_asked_for};
 use crate::life::work::Work;
 use crate::pass::stop::{Failing, Stop};
 use crate::ports::Ports;
@@ -17,7 +21,7 @@ use crate::values::names::DnsName;
 use crate::values::problem::{self, AcmeError, Problem};
 use crate::values::problem_types::ProblemType;
 
-/// How an order ended.
+/// How an order ended, one that succeeded included.
 pub(super) enum Ended {
     /// Its certificate is in the vault.
     Issued,
@@ -30,7 +34,7 @@ pub(super) enum Ended {
 impl<P: Ports> Work<'_, '_, P> {
     /// Returns the names of the order under way.
     pub(super) fn ordered_names(&self) -> &[DnsName] {
-        let order = self.state.order.as_ref();
+        let order = self.state.orders.current.as_ref();
         order.map_or(&self.wanted.domains, |order| &order.domains)
     }
 
@@ -104,7 +108,7 @@ impl<P: Ports> Work<'_, '_, P> {
 
     /// Books what came of the order under way.
     pub(super) async fn settle(&self, outcome: OrderFate<'_>) -> Result<(), Stop> {
-        let Some(order) = &self.state.order else {
+        let Some(order) = &self.state.orders.current else {
             return Ok(());
         };
         self.cycle
@@ -117,7 +121,8 @@ impl<P: Ports> Work<'_, '_, P> {
     pub(super) async fn abandon(&mut self, why: &str, outcome: OrderFate<'_>) -> Result<(), Stop> {
         let was_finalized = self
             .state
-            .order
+            .orders
+            .current
             .as_ref()
             .is_some_and(|order| order.stage == Stage::Finalizing);
         let names: Vec<String> = (self.ordered_names().iter())
@@ -135,7 +140,7 @@ impl<P: Ports> Work<'_, '_, P> {
         if was_finalized {
             self.gather_strays().await?;
         }
-        if let Some(order) = self.state.order.take() {
+        if let Some(order) = self.state.orders.current.take() {
             self.note("order ended", format!("{}: {why}", order.url));
             self.state.leftovers.pending_key = true;
             self.save().await?;
@@ -161,14 +166,41 @@ impl<P: Ports> Work<'_, '_, P> {
             .await?;
         let current = self.state.certificate.as_ref();
         let current = current.map(|held| held.serial.as_str());
-        let previous = self.state.previous.as_deref();
+        let previous = self.state.previous.serial.as_deref();
         let strays = entries
             .iter()
             .filter_map(|entry| store::serial_of_vault_key(name, &entry.key))
             .filter(|serial| ![current, previous].contains(&Some(serial)))
-            .filter(|serial| !self.state.is_to_be_revoked(serial));
+            .filter(|serial| !self.state.revocations.is_pending(serial));
         let strays: Vec<String> = strays.map(str::to_owned).collect();
         self.state.leftovers.serials.extend(strays);
+        Ok(())
+    }
+
+    /// Deletes what the record says is left over: tokens nobody asks for any more, keys that have
+    /// served, old vault entries.
+    pub(crate) async fn sweep(&mut self) -> Result<(), Stop> {
+        let now = self.cycle.clock.now();
+        if self.state.leftovers.is_empty(now) {
+            return Ok(());
+        }
+        let store = self.cycle.ports.store();
+        let leftovers = &self.state.leftovers;
+        let (mut keys, kept) = not_asked_for(leftovers, now);
+        keys.extend(
+            leftovers
+                .serials
+                .iter()
+                .map(|serial| store::vault_key(&self.wanted.name, serial)),
+        );
+        if leftovers.pending_key {
+            keys.push(store::pending_key(&self.wanted.name));
+        }
+        let deletions = keys.iter().map(|key| store.delete(key));
+        for outcome in futures_util::future::join_all(deletions).await {
+            outcome?;
+        }
+        self.state.leftovers = kept;
         Ok(())
     }
 

@@ -32,6 +32,7 @@ enum Pending {
 
 impl<P: Ports> Work<'_, '_, P> {
     /// Stores the key, then hands in the CSR.
+    #[tracing::instrument(level = "error", skip_all)]
     pub(super) async fn finalize(&mut self, order: &mut OrderOf<P>) -> Result<(), Stop> {
         self.time_for("finalizing", LEAST, LEAST)?;
         let key = match self.pending_key(order.url()).await? {
@@ -41,7 +42,7 @@ impl<P: Ports> Work<'_, '_, P> {
                     .await?
             }
         };
-        if let Some(record) = &mut self.state.order
+        if let Some(record) = &mut self.state.orders.current
             && record.stage != Stage::Finalizing
         {
             record.stage = Stage::Finalizing;
@@ -106,6 +107,7 @@ impl<P: Ports> Work<'_, '_, P> {
 
     /// Downloads the chain and puts it with its key into the vault. A chain that is of no use to us
     /// says why.
+    #[tracing::instrument(level = "error", skip_all)]
     pub(super) async fn download(
         &mut self,
         order: &mut OrderOf<P>,
@@ -122,7 +124,7 @@ impl<P: Ports> Work<'_, '_, P> {
                 return Ok(Some(Problem::ours(ProblemType::Chain, detail)));
             }
         };
-        let order = self.state.order.as_ref();
+        let order = self.state.orders.current.as_ref();
         if order.is_some_and(|order| order.rehearsal) {
             self.rehearsed().await?;
             return Ok(None);
@@ -136,13 +138,13 @@ impl<P: Ports> Work<'_, '_, P> {
 
         if let Err(Stop::Failed(failing)) = self.settle(OrderFate::Issued).await {
             // Bookkeeping that fails keeps no certificate back: it only counts a little longer.
-            tracing::warn!(certificate.name = %self.wanted.name, problem.detail = %failing.problem.detail, "issuance not booked");
+            tracing::warn!(problem.detail = %failing.problem.detail, "issuance not booked");
         }
-        let Some(record) = self.state.order.take() else {
+        let Some(record) = self.state.orders.current.take() else {
             return Ok(None);
         };
         let now = self.cycle.clock.now();
-        self.state.has_ordered_at(&record.directory, now);
+        self.state.orders.has_ordered_at(&record.directory, now);
         let held = self.held(record, &leaf, public);
         self.take_up(held);
         let until = instant::rfc3339(leaf.not_after);
@@ -199,31 +201,35 @@ impl<P: Ports> Work<'_, '_, P> {
     fn take_up(&mut self, held: IssuedCertificate) {
         let state = &mut self.state;
         // What an earlier one that was never deployed left to be served ends first.
-        let served = state.still_served;
-        state.still_served = served.or(state.certificate.as_ref().map(IssuedCertificate::validity));
-        state.missing.retain(|name, _| !held.domains.contains(name));
+        let served = state.deployment.still_served;
+        state.deployment.still_served =
+            served.or(state.certificate.as_ref().map(IssuedCertificate::validity));
+        state
+            .orders
+            .missing
+            .retain(|name, _| !held.domains.contains(name));
         let serial = held.serial.clone();
         let before = state.certificate.replace(held);
         if let Some(before) = before.filter(|before| before.serial != serial) {
             state.supersede(before);
         }
-        state.rolled_back = None;
+        state.previous.rolled_back = None;
         state.in_force = Some(Box::new(Word::from(&self.wanted)));
         state.leftovers.pending_key = true;
-        state.deployment_failure = None;
+        state.deployment.failure = None;
     }
 
     /// Books that what was ordered for nothing would have been issued.
     async fn rehearsed(&mut self) -> Result<(), Stop> {
         self.settle(OrderFate::Issued).await?;
-        let Some(record) = self.state.order.take() else {
+        let Some(record) = self.state.orders.current.take() else {
             return Ok(());
         };
         let names = listed_names(record.domains.iter());
         self.note("rehearsed", format!("{names} at {}", record.authority));
         let now = crate::values::instant::whole_seconds(self.cycle.clock.now());
-        self.state.has_ordered_at(&record.directory, now);
-        self.state.rehearsed = Some(Rehearsed {
+        self.state.orders.has_ordered_at(&record.directory, now);
+        self.state.orders.rehearsed = Some(Rehearsed {
             domains: record.domains,
             directory: record.directory,
             at: now,

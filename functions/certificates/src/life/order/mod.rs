@@ -1,4 +1,4 @@
-//! Which authority is asked, for which names, and what follows when one of them stands in the way.
+//! From one attempt to the next: what follows when an authority or a name stands in the way.
 
 pub mod end;
 pub mod issue;
@@ -6,134 +6,22 @@ pub mod place;
 mod poll;
 pub mod pursue;
 pub(crate) mod route;
-mod sweep;
 pub mod validate;
 mod validation;
 
-use crate::contract::certificate::Wanted;
-use crate::contract::settings::Authority;
-use crate::life::order::place::what_blocks_an_order;
-use crate::life::order::route::OrderRoute;
+use crate::life::order::route::{OrderRoute, route_of};
 use crate::life::work::Work;
-use crate::pass::context::Cycle;
 use crate::pass::stop::{Failing, Stop};
 use crate::ports::Ports;
-use crate::records::state::State;
 use crate::rules::order_names::{self, FailedName};
 use crate::rules::renewal::Decision;
 use crate::values::problem::{Failure, Problem};
 use crate::values::problem_types::ProblemType;
 
-/// Returns where the next order for a document goes.
-pub(crate) async fn route_of<'c, P: Ports>(
-    cycle: &'c Cycle<'_, P>,
-    wanted: &Wanted,
-    state: &State,
-) -> Result<OrderRoute<'c>, Problem> {
-    let route = OrderRoute {
-        authority: authority_for(cycle, wanted, state).await?,
-        is_rehearsal: false,
-    };
-    let rehearsal = rehearsal_before(cycle, wanted, state, &route);
-    Ok(rehearsal.unwrap_or(route))
-}
-
-/// Returns the first authority of a document's list, or where that is down or limiting and little of the lifetime is left, the next
-/// that is not and that no CAA record forbids.
-async fn authority_for<'c, P: Ports>(
-    cycle: &'c Cycle<'_, P>,
-    wanted: &Wanted,
-    state: &State,
-) -> Result<&'c Authority, Problem> {
-    let mut candidates = Vec::new();
-    for key in &wanted.authorities {
-        candidates.push(cycle.settings.authority(key)?);
-    }
-    let Some((first, others)) = candidates.split_first() else {
-        return cycle.settings.authority(&cycle.settings.defaults.authority);
-    };
-    let now = cycle.clock.now();
-    if others.is_empty() {
-        return Ok(first);
-    }
-    let is_left_alone = |authority: &Authority| {
-        let failure = state.failure_at(&authority.directory);
-        failure.is_some_and(|failure| failure.is_unavailable(now))
-    };
-    // What was begun elsewhere is seen through there.
-    let under_way = state.order.as_ref().filter(|order| !order.rehearsal);
-    let begun = under_way.and_then(|order| {
-        let mut all = candidates.iter();
-        all.find(|authority| authority.directory == order.directory)
-    });
-    if let Some(begun) = begun
-        && !is_left_alone(begun)
-    {
-        return Ok(begun);
-    }
-    if !order_names::little_is_left(state, cycle.settings.fallback_share, now) {
-        return Ok(first);
-    }
-    for (place, authority) in candidates.iter().enumerate() {
-        if is_left_alone(authority) {
-            continue;
-        }
-        let blocked = what_blocks_an_order(cycle, authority, wanted, state).await;
-        if matches!(blocked, Ok(Some(_))) {
-            continue;
-        }
-        if place > 0 {
-            let names = order_names::names_now(wanted, state, now);
-            let account = cycle.outlook.account_seen(authority).await;
-            let forbidden = cycle
-                .outlook
-                .forbidden_by_caa(authority, account.as_deref(), &names)
-                .await;
-            if !forbidden.is_empty() {
-                continue;
-            }
-        }
-        return Ok(authority);
-    }
-    Ok(first)
-}
-
-/// Returns where names that were never issued are ordered for nothing first, until that has succeeded.
-fn rehearsal_before<'c, P: Ports>(
-    cycle: &'c Cycle<'_, P>,
-    wanted: &Wanted,
-    state: &State,
-    route: &OrderRoute<'_>,
-) -> Option<OrderRoute<'c>> {
-    let authority = cycle
-        .settings
-        .authorities
-        .get(cycle.settings.rehearse.as_ref()?)?;
-    let now = cycle.clock.now();
-    let names = order_names::names_now(wanted, state, now);
-    let mut issued = state
-        .certificate
-        .iter()
-        .chain(state.previous_held.as_deref());
-    let passed = state.rehearsed.as_ref().is_some_and(|rehearsed| {
-        rehearsed.domains == names && rehearsed.directory == authority.directory
-    });
-    // What ends or was revoked is not put at risk for a rehearsal.
-    let has_time = (state.certificate.as_ref()).is_none_or(|held| !held.cannot_wait(now));
-    let is_needed = has_time
-        && authority.directory != route.authority.directory
-        && !passed
-        && !route.fits(wanted, state, now)
-        && !issued.any(|held| held.domains == names);
-    is_needed.then_some(OrderRoute {
-        authority,
-        is_rehearsal: true,
-    })
-}
-
 impl<P: Ports> Work<'_, '_, P> {
     /// Orders until a certificate as wanted is in the vault, or nothing more can be done now. Returns whether there is a new one: none
     /// is needed where all that could still be had is what is held already, unless it is forced.
+    #[tracing::instrument(level = "error", skip_all)]
     pub(crate) async fn order(&mut self, reason: &str, force: bool) -> Result<bool, Stop> {
         let cycle = self.cycle;
         for round in 0..MOST_ORDERS {
@@ -152,7 +40,9 @@ impl<P: Ports> Work<'_, '_, P> {
                     if still == Decision::Keep {
                         // It was heard, and only the names that are missing keep it from coming off.
                         let now = cycle.clock.now();
-                        self.state.has_ordered_at(&route.authority.directory, now);
+                        self.state
+                            .orders
+                            .has_ordered_at(&route.authority.directory, now);
                         self.abandon_unneeded().await?;
                         return Ok(false);
                     }
@@ -175,7 +65,7 @@ impl<P: Ports> Work<'_, '_, P> {
                 false => return Err(stop),
             };
             let now = cycle.clock.now();
-            let failure = self.state.failure_at(&next.authority.directory);
+            let failure = self.state.orders.failure_at(&next.authority.directory);
             let waits_too = failure.is_some_and(|failure| failure.is_unavailable(now));
             if waits_too || next.authority.directory == route.authority.directory {
                 return Err(stop);
@@ -197,7 +87,7 @@ impl<P: Ports> Work<'_, '_, P> {
         let now = self.cycle.clock.now();
         let names = order_names::names_now(&self.wanted, &self.state, now);
         let names: Vec<String> = names.iter().map(ToString::to_string).collect();
-        let waits = self.state.failure_at(directory).and_then(|failure| {
+        let waits = self.state.orders.failure_at(directory).and_then(|failure| {
             let until = failure.holds(now, false, &self.document, directory, &names)?;
             Some(Stop::Waiting {
                 reason: format!("{directory} waits after: {}", failure.problem.detail),
@@ -213,7 +103,8 @@ impl<P: Ports> Work<'_, '_, P> {
         let now = self.cycle.clock.now();
         let ordered = match self
             .state
-            .order
+            .orders
+            .current
             .as_ref()
             .filter(|_| route.fits(&self.wanted, &self.state, now))
         {
@@ -231,7 +122,7 @@ impl<P: Ports> Work<'_, '_, P> {
             jitter,
         );
         for FailedName { name, problem, .. } in failed_names {
-            if self.state.missing.contains_key(name) {
+            if self.state.orders.missing.contains_key(name) {
                 self.note("in the way", format!("{name}: {}", problem.detail));
             }
         }
@@ -240,10 +131,10 @@ impl<P: Ports> Work<'_, '_, P> {
 
     fn remember(&mut self, route: &OrderRoute<'_>, failing: &Failing) {
         let directory = &route.authority.directory;
-        let before: Option<Failure> = self.state.failure_at(directory).cloned();
+        let before: Option<Failure> = self.state.orders.failure_at(directory).cloned();
         let failure = self.failure(failing, before.as_ref(), directory);
         self.note("failed", failing.problem.detail.clone());
-        self.state.remember(failure);
+        self.state.orders.remember(failure);
     }
 }
 

@@ -1,118 +1,27 @@
-//! Making an order: what it costs, whether it may be made now, and what a refusal means for the orders of others.
+//! Making an order within the authority's limits, and what a refusal means for the orders of others.
 
 use std::time::Duration;
 
 use time::OffsetDateTime;
 
-use crate::contract::certificate::Wanted;
 use crate::contract::settings::Authority;
-use crate::life::order::route::OrderRoute;
+use crate::life::order::route::{OrderRoute, purpose, warn_uncounted};
 use crate::life::work::Work;
-use crate::pass::context::Cycle;
 use crate::pass::stop::{Failing, Stop};
 use crate::ports::Ports;
 use crate::ports::authority::{Account, Order};
-use crate::records::certificate::IssuedCertificate;
 use crate::records::ledger::Reserved;
 use crate::records::order::{OrderRecord, Stage};
-use crate::records::state::State;
-use crate::rules::ledger::{Blocked, Left, OrderFate, Purpose, registered_domain};
+use crate::rules::ledger::{Blocked, OrderFate, registered_domain};
 use crate::rules::order_names::{self, FailedName};
-use crate::rules::targets::regions;
 use crate::values::instant::whole_seconds;
 use crate::values::names::DnsName;
 use crate::values::problem::{self, AcmeError, Problem, REPLACES_NOT_ECHOED};
 use crate::values::problem_types::ProblemType;
 
-/// Returns what an order is to the authority's limits; `as_successor`: it says which certificate it replaces.
-fn purpose<P: Ports>(
-    cycle: &Cycle<'_, P>,
-    names: &[DnsName],
-    held: Option<&IssuedCertificate>,
-    directory: &str,
-    as_successor: bool,
-) -> Purpose {
-    let now = cycle.clock.now();
-    let in_window = as_successor && held.is_some_and(|held| held.is_in_window(now));
-    Purpose::of(held, names, directory, in_window, now)
-}
-
-/// Returns what the next order for a document would be to the authority's limits.
-pub(crate) fn purpose_of_next<P: Ports>(
-    cycle: &Cycle<'_, P>,
-    wanted: &Wanted,
-    state: &State,
-    directory: &str,
-) -> Purpose {
-    let held = state.certificate.as_ref();
-    let now = cycle.clock.now();
-    let successor = held.and_then(|held| held.replaceable(wanted, directory, now));
-    let names = order_names::names_now(wanted, state, now);
-    purpose(cycle, &names, held, directory, successor.is_some())
-}
-
-/// Returns why no order can be made for a document now: the authority's limits and holds, and the certificate manager's quota,
-/// since what cannot be imported is not ordered. Little lifetime left, or a window that is over, outweighs the latter.
-pub(crate) async fn what_blocks_an_order<P: Ports>(
-    cycle: &Cycle<'_, P>,
-    authority: &Authority,
-    wanted: &Wanted,
-    state: &State,
-) -> Result<Option<Blocked>, Problem> {
-    let purpose = purpose_of_next(cycle, wanted, state, &authority.directory);
-    let held = state.certificate.as_ref();
-    let now = cycle.clock.now();
-    let urgent = held.is_some_and(|held| held.cannot_wait(now));
-    let names = order_names::names_now(wanted, state, now);
-    let blocked = cycle
-        .ledgers
-        .what_blocks(authority, &wanted.name, &names, purpose)
-        .await;
-    let blocked = match blocked {
-        Err(problem) if urgent => {
-            warn_uncounted(authority, &problem);
-            None
-        }
-        blocked => blocked?,
-    };
-    if blocked.is_some() || urgent || held.is_some_and(|held| held.is_to_be_replaced_at_once(now)) {
-        return Ok(blocked);
-    }
-    for region in regions(wanted, &cycle.home) {
-        let blocked = cycle.ledgers.what_blocks_imports(&region).await?;
-        if blocked.is_some() {
-            return Ok(blocked);
-        }
-    }
-    Ok(None)
-}
-
-fn warn_uncounted(authority: &Authority, problem: &Problem) {
-    tracing::warn!(authority = %authority.key, problem.type = %problem.kind, problem.detail = %problem.detail, "order not counted");
-}
-
-/// Returns in words what an order that nobody needs would cost.
-pub(crate) async fn costs_in_words<P: Ports>(
-    cycle: &Cycle<'_, P>,
-    authority: &Authority,
-    wanted: &Wanted,
-    state: &State,
-) -> Result<String, Problem> {
-    let purpose = purpose_of_next(cycle, wanted, state, &authority.directory);
-    let names = order_names::names_now(wanted, state, cycle.clock.now());
-    let costs = cycle.ledgers.costs(authority, &names, purpose).await?;
-    let mut words: Vec<String> = costs.iter().map(Left::in_words).collect();
-    for region in regions(wanted, &cycle.home) {
-        let (left, of) = cycle.ledgers.imports_left(&region).await?;
-        words.push(format!(
-            "an import into {region} of {of} per 365 days ({left} left)"
-        ));
-    }
-    Ok(words.join(", "))
-}
-
 impl<P: Ports> Work<'_, '_, P> {
     /// Makes an order, as the successor of the certificate held where it can be one, within the authority's limits.
+    #[tracing::instrument(level = "error", skip_all)]
     pub(crate) async fn place<A: Account>(
         &mut self,
         route: &OrderRoute<'_>,
@@ -141,7 +50,7 @@ impl<P: Ports> Work<'_, '_, P> {
             let why = format!("{} does not offer the profile", authority.key);
             self.note("without profile", why);
         }
-        self.state.order = Some(OrderRecord {
+        self.state.orders.current = Some(OrderRecord {
             authority: authority.key.clone(),
             directory: authority.directory.clone(),
             profile: self.wanted.profile.clone(),

@@ -23,7 +23,7 @@ impl<P: Ports> Work<'_, '_, P> {
         while order.status() == left {
             let too_long = waited + pause > LONGEST_WAIT;
             if (too_long || self.cycle.clock.left() < pause + LEAST)
-                && let Some(record) = &mut self.state.order
+                && let Some(record) = &mut self.state.orders.current
             {
                 record.not_before = Some(self.cycle.clock.now() + pause);
             }

@@ -29,7 +29,7 @@ impl<P: Ports> Work<'_, '_, P> {
         reason: &str,
     ) -> Result<(), Stop> {
         let now = self.cycle.clock.now();
-        if self.state.order.is_some() && !route.fits(&self.wanted, &self.state, now) {
+        if self.state.orders.current.is_some() && !route.fits(&self.wanted, &self.state, now) {
             self.abandon("something else is to be ordered now", OrderFate::Unknown)
                 .await?;
         }
@@ -97,7 +97,7 @@ impl<P: Ports> Work<'_, '_, P> {
 
     /// Takes up the order under way, or `None` when there is none any more.
     async fn resume<A: Account>(&mut self, account: &A) -> Result<Option<A::Order>, Stop> {
-        let Some(record) = &self.state.order else {
+        let Some(record) = &self.state.orders.current else {
             return Ok(None);
         };
         match self.within_time(account.order(&record.url)).await {
@@ -138,14 +138,14 @@ impl<P: Ports> Work<'_, '_, P> {
         let domains = order_names::names_now(&self.wanted, &self.state, now);
         let key = &route.authority.key;
         self.note("not rehearsed", format!("CAA forbids {key}: {why}"));
-        self.state.rehearsed = Some(Rehearsed {
+        self.state.orders.rehearsed = Some(Rehearsed {
             domains,
             directory: route.authority.directory.clone(),
             at: crate::values::instant::whole_seconds(now),
         });
         let is_of_it = |failure: &Failure| failure.directory == route.authority.directory;
-        if self.state.order_failure.as_ref().is_some_and(is_of_it) {
-            self.state.order_failure = None;
+        if self.state.orders.failure.as_ref().is_some_and(is_of_it) {
+            self.state.orders.failure = None;
         }
     }
 }

@@ -23,7 +23,7 @@ fn held(serial: &str, left: Duration) -> IssuedCertificate {
         renewal: Renewal {
             at: NOW + left - Duration::days(30),
             information: None,
-            hasty: 0,
+            early_windows: 0,
             window_counts_from: None,
             replaces_refused: false,
         },
@@ -231,12 +231,12 @@ fn two_problems_that_stand_are_not_told_in_turns() {
         directory: String::new(),
         unavailable: false,
     };
-    story.state.order_failure = Some(failure(order()));
+    story.state.orders.failure = Some(failure(order()));
     assert_eq!(
         story.kinds(Entry::failed("shop", order(), None)),
         [Kind::ProblemStarted]
     );
-    story.state.deployment_failure = Some(failure(deployment()));
+    story.state.deployment.failure = Some(failure(deployment()));
     assert_eq!(
         story.kinds(Entry::failed("shop", deployment(), None)),
         [Kind::ProblemChanged]
@@ -245,20 +245,20 @@ fn two_problems_that_stand_are_not_told_in_turns() {
         assert_eq!(story.kinds(Entry::failed("shop", order(), None)), []);
         assert_eq!(story.kinds(Entry::failed("shop", deployment(), None)), []);
     }
-    story.state.deployment_failure = None;
+    story.state.deployment.failure = None;
     assert_eq!(
         story.kinds(Entry::failed("shop", order(), None)),
         [],
         "known before"
     );
-    story.state.deployment_failure = Some(failure(deployment()));
+    story.state.deployment.failure = Some(failure(deployment()));
     assert_eq!(
         story.kinds(Entry::failed("shop", deployment(), None)),
         [Kind::ProblemChanged],
         "it was over"
     );
-    story.state.order_failure = None;
-    story.state.deployment_failure = None;
+    story.state.orders.failure = None;
+    story.state.deployment.failure = None;
     assert_eq!(story.kinds(entry(Outcome::Kept)), [Kind::ProblemEnded]);
     assert_eq!(
         story.kinds(Entry::failed("shop", order(), None)),
@@ -276,7 +276,7 @@ fn what_is_gone_back_to_or_from_is_no_renewal() {
     story.state.certificate = Some(held("02", Duration::days(80)));
     assert_eq!(story.kinds(entry(Outcome::Renewed)), [Kind::Renewed]);
     story.state.certificate = Some(held("01", Duration::days(70)));
-    story.state.rolled_back = Some(crate::records::state::RolledBack {
+    story.state.previous.rolled_back = Some(crate::records::previous::RolledBack {
         from: "02".to_owned(),
         at: NOW,
         document: String::new(),
@@ -284,7 +284,7 @@ fn what_is_gone_back_to_or_from_is_no_renewal() {
     });
     assert_eq!(story.kinds(entry(Outcome::Deployed)), []);
     story.state.certificate = Some(held("02", Duration::days(80)));
-    story.state.rolled_back = None;
+    story.state.previous.rolled_back = None;
     assert_eq!(story.kinds(entry(Outcome::Deployed)), []);
 }
 

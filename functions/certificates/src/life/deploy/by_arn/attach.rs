@@ -16,7 +16,7 @@ use crate::pass::contention::MayNot;
 use crate::pass::stop::Stop;
 use crate::ports::Ports;
 use crate::ports::load_balancer::{Holding, Listener, LoadBalancer};
-use crate::records::deployment::Standby;
+use crate::records::deployment::ToRestore;
 use crate::rules::listener::{self, Change, listener_gone, not_https};
 use crate::values::arn::{CertificateArn, ListenerArn};
 use crate::values::instant::whole_seconds;
@@ -25,6 +25,7 @@ use crate::values::problem_types::ProblemType;
 
 impl<P: Ports> Work<'_, '_, P> {
     /// Puts the certificate on one listener; returns whether the proof let it pass.
+    #[tracing::instrument(name = "attach", level = "error", skip_all, fields(listener = %at))]
     pub(super) async fn place_on(
         &mut self,
         at: &ListenerArn,
@@ -40,9 +41,10 @@ impl<P: Ports> Work<'_, '_, P> {
             .await?;
         self.set_aside(&switch).await?;
         let held = self.establish(&switch).await?;
-        // Ours is there now: only from here on is anything taken off.
-        let stuck = self.clear(&mut switch, &held).await?;
-        let switched = self.note_attached(&mut switch, &held, stuck);
+        // Ours is there now: only from here on does anything leave the list. A default has left its
+        // place already, since a listener has one; where others may need it, it is in the list.
+        let undetachable = self.clear(&mut switch, &held).await?;
+        let switched = self.note_attached(&mut switch, &held, undetachable);
         let to_prove = ToProve {
             listener: &switch.listener,
             at,
@@ -78,9 +80,12 @@ impl<P: Ports> Work<'_, '_, P> {
 
     /// Notes what others did to a listener since it was known to hold ours.
     fn note_found(&mut self, at: &ListenerArn, before: &Holding, ours: &CertificateArn) {
-        let record = self.state.target_mut(TargetKind::Listener, at.as_str());
+        let record = self
+            .state
+            .deployment
+            .target_mut(TargetKind::Listener, at.as_str());
         // What was taken off for a switch that is not finished may still come back.
-        let may_come_back = |held: &CertificateArn| record.standby.holds(held.as_str());
+        let may_come_back = |held: &CertificateArn| record.to_restore.holds(held.as_str());
         if record
             .certificate_arn
             .as_ref()
@@ -195,19 +200,19 @@ impl<P: Ports> Work<'_, '_, P> {
     async fn set_aside(&mut self, switch: &Switch<'_>) -> Result<(), Stop> {
         let ours = switch.arrived.arn.as_str();
         let (at, before) = (switch.at.as_str(), &switch.before);
-        let record = self.state.target_mut(TargetKind::Listener, at);
-        let known = record.standby.clone();
+        let record = self.state.deployment.target_mut(TargetKind::Listener, at);
+        let known = record.to_restore.clone();
         for removal in listener::clear(before, &switch.placing.wish()) {
             if let Change::Remove(certificate) = removal {
-                record.standby.list.insert(certificate);
+                record.to_restore.list.insert(certificate);
             }
         }
         if switch.replaces_default() && switch.displaced.restore {
-            record.standby.default.clone_from(&before.default);
+            record.to_restore.default.clone_from(&before.default);
         }
-        record.standby.list.remove(ours);
-        record.standby.default.take_if(|default| default == ours);
-        if record.standby == known {
+        record.to_restore.list.remove(ours);
+        record.to_restore.default.take_if(|default| default == ours);
+        if record.to_restore == known {
             return Ok(());
         }
         self.save().await
@@ -232,21 +237,23 @@ impl<P: Ports> Work<'_, '_, P> {
         switch: &mut Switch<'_>,
         held: &Holding,
     ) -> Result<BTreeSet<String>, Stop> {
-        let mut stuck = BTreeSet::new();
+        let mut undetachable = BTreeSet::new();
         for removal in listener::clear(held, &switch.placing.wish()) {
             match (self.apply(switch.at, &removal).await?, removal) {
                 (Applied::Refused, Change::Remove(certificate)) => {
-                    stuck.insert(certificate);
+                    undetachable.insert(certificate);
                 }
                 (_, removal) => {
                     if let Change::Remove(certificate) = &removal {
-                        self.state.note_removal(switch.at.region(), certificate);
+                        self.state
+                            .deployment
+                            .note_removal(switch.at.region(), certificate);
                     }
                     switch.changes.push(removal);
                 }
             }
         }
-        Ok(stuck)
+        Ok(undetachable)
     }
 
     /// Notes that the listener holds ours.
@@ -254,18 +261,21 @@ impl<P: Ports> Work<'_, '_, P> {
         &mut self,
         switch: &mut Switch<'_>,
         held: &Holding,
-        stuck: BTreeSet<String>,
+        undetachable: BTreeSet<String>,
     ) -> Switched {
         let now = whole_seconds(self.cycle.clock.now());
         let (at, ours) = (switch.at, &switch.arrived.arn);
-        let record = self.state.target_mut(TargetKind::Listener, at.as_str());
+        let record = self
+            .state
+            .deployment
+            .target_mut(TargetKind::Listener, at.as_str());
         let previously = (record.certificate_arn.clone(), record.serial.clone());
         let is_touched = switch.has_changed_anything(record);
         // A change that an earlier pass could not tell of is told by the one that sees it through.
         let unseen =
             record.checked_at.is_none() && self.cycle.settings.proof.mode != CheckMode::Off;
         self.deployed.changed |= is_touched || unseen;
-        record.stuck = stuck;
+        record.undetachable = undetachable;
         record.stays_seen_at = (!switch.stays.is_empty()).then_some(now);
         record.stays = std::mem::take(&mut switch.stays);
         if !record.holds_ours() {
@@ -292,12 +302,15 @@ impl<P: Ports> Work<'_, '_, P> {
 
     /// Notes that the proof let ours pass, and what a person should know of the listener.
     fn note_passed(&mut self, switch: Switch<'_>, held: &Holding) {
-        let failure = self.state.deployment_failure.as_ref();
+        let failure = self.state.deployment.failure.as_ref();
         let was_unproved =
             failure.is_some_and(|failure| failure.problem.kind == "certloop:unproved");
         let at = switch.at;
-        let record = self.state.target_mut(TargetKind::Listener, at.as_str());
-        record.standby = Standby::default();
+        let record = self
+            .state
+            .deployment
+            .target_mut(TargetKind::Listener, at.as_str());
+        record.to_restore = ToRestore::default();
         record.undone = None;
         // What had not come off has now, even if there was nothing left to change.
         self.deployed.changed |= was_unproved;

@@ -50,15 +50,15 @@ pub(crate) async fn is_settled<P: Ports>(
 impl<P: Ports> Work<'_, '_, P> {
     /// Takes up again what has our tags again, as superseded, and forgets what is gone.
     pub(crate) async fn settle_untagged(&mut self) {
-        for (region, mut import) in self.state.imports.clone() {
+        for (region, mut import) in self.state.deployment.imports.clone() {
             let lost = std::mem::take(&mut import.untagged);
             for lost in lost {
                 if !is_settled(self.cycle, &region, &lost, &self.wanted.name).await {
                     continue;
                 }
                 self.note("tags settled", lost.arn.to_string());
-                let targets = &self.state.targets;
-                let Some(import) = self.state.imports.get_mut(&region) else {
+                let targets = &self.state.deployment.targets;
+                let Some(import) = self.state.deployment.imports.get_mut(&region) else {
                     continue;
                 };
                 import.untagged.retain(|known| known.arn != lost.arn);
@@ -87,11 +87,15 @@ impl<P: Ports> Work<'_, '_, P> {
 
     /// Takes ours off the listeners that the document does not name any more, and lets go of what stands in regions without
     /// targets. One listener that cannot be dealt with stops no other.
+    #[tracing::instrument(name = "take_off", level = "error", skip_all)]
     pub(crate) async fn take_off_by_arn(&mut self) -> Result<(), Stop> {
         for id in stray_targets(&self.in_force, &self.state, &self.cycle.home) {
             let Ok(listener) = id.parse::<ListenerArn>() else {
                 // An import nobody asks for any more is dealt with below, by region.
-                self.state.targets.retain(|target| target.id != id);
+                self.state
+                    .deployment
+                    .targets
+                    .retain(|target| target.id != id);
                 continue;
             };
             match self.give_back(&listener).await {
@@ -107,8 +111,8 @@ impl<P: Ports> Work<'_, '_, P> {
                 // Others may move it to the list when they choose another default: a removal looks again until it is gone.
                 Ok(OnListener::Default(_)) if self.state.removing.is_some() => {}
                 Ok(on_listener) => {
-                    let record = self.state.target_mut(TargetKind::Listener, &id);
-                    record.stuck = match on_listener {
+                    let record = self.state.deployment.target_mut(TargetKind::Listener, &id);
+                    record.undetachable = match on_listener {
                         OnListener::Default(ours) => [ours].into(),
                         OnListener::Gone => BTreeSet::new(),
                     };
@@ -124,6 +128,7 @@ impl<P: Ports> Work<'_, '_, P> {
         // A region without targets keeps nothing of ours.
         let unused: Vec<String> = self
             .state
+            .deployment
             .imports
             .keys()
             .filter(|region| !uses_region(&self.in_force, region, &self.cycle.home))
@@ -138,11 +143,11 @@ impl<P: Ports> Work<'_, '_, P> {
 
     /// Lets go of what stands in a region.
     async fn leave_region(&mut self, region: &str, now: OffsetDateTime) -> Result<(), Stop> {
-        let import = self.state.imports.get(region);
+        let import = self.state.deployment.imports.get(region);
         if import.is_some_and(|import| import.importing.is_some()) {
             self.gather(region, None, None).await?;
         }
-        if let Some(import) = self.state.imports.get_mut(region) {
+        if let Some(import) = self.state.deployment.imports.get_mut(region) {
             if let Some(arn) = import.arn.take() {
                 import.superseded.push(Superseded {
                     arn,
@@ -160,7 +165,7 @@ impl<P: Ports> Work<'_, '_, P> {
 
     /// Takes everything of ours off a listener, if it is still there.
     async fn take_off(&mut self, listener: &ListenerArn) -> Result<OnListener, ServiceError> {
-        let ours = self.ours_in(listener.region());
+        let ours = self.state.deployment.ours_in(listener.region());
         let balancer = self.cycle.ports.load_balancer(listener.region());
         if balancer.listener(listener).await?.is_none() {
             return Ok(OnListener::Gone);
@@ -170,7 +175,9 @@ impl<P: Ports> Work<'_, '_, P> {
             match balancer.remove(listener, certificate).await {
                 Ok(()) => {
                     self.deployed.changed = true;
-                    self.state.note_removal(listener.region(), certificate);
+                    self.state
+                        .deployment
+                        .note_removal(listener.region(), certificate);
                 }
                 // It is the default as well: told below.
                 Err(error) if error.code.as_deref() == Some("OperationNotPermitted") => {}
@@ -189,19 +196,9 @@ impl<P: Ports> Work<'_, '_, P> {
         Ok(OnListener::Gone)
     }
 
-    /// Returns the ARNs of ours in a region.
-    pub(super) fn ours_in(&self, region: &str) -> Vec<String> {
-        let import = self.state.imports.get(region).into_iter();
-        let ours = import.flat_map(|import| {
-            let old = import.superseded.iter().map(|old| &old.arn);
-            import.arn.iter().chain(old)
-        });
-        ours.map(ToString::to_string).collect()
-    }
-
     /// Notes since when no target of ours holds a superseded certificate, and forgets that of one that came back.
     pub(super) async fn mark_detached(&mut self, region: &str) -> Result<(), Stop> {
-        let import = self.state.imports.get(region);
+        let import = self.state.deployment.imports.get(region);
         let superseded: Vec<String> = import
             .into_iter()
             .flat_map(|import| &import.superseded)
@@ -216,13 +213,13 @@ impl<P: Ports> Work<'_, '_, P> {
         // What was put back in this pass is there, whether or not the listener lists it by now.
         let mut held: Vec<String> = self.put_back.iter().cloned().collect();
         held.extend(on_listeners);
-        for target in &self.state.targets {
+        for target in &self.state.deployment.targets {
             // What may have to come back is not let go of.
-            let stands_by = |old: &&String| target.standby.holds(old);
+            let stands_by = |old: &&String| target.to_restore.holds(old);
             held.extend(superseded.iter().filter(stands_by).cloned());
         }
         let now = self.cycle.clock.now();
-        if let Some(import) = self.state.imports.get_mut(region) {
+        if let Some(import) = self.state.deployment.imports.get_mut(region) {
             for old in &mut import.superseded {
                 old.detached_at = match held.iter().any(|arn| arn == old.arn.as_str()) {
                     true => None,
@@ -239,7 +236,7 @@ impl<P: Ports> Work<'_, '_, P> {
         // A listener that was neither found nor made may hold what it likes.
         let listeners: Vec<&ListenerArn> = named
             .filter(|at| at.region() == region)
-            .map(|at| self.state.listener(at))
+            .map(|at| self.state.deployment.listener(at))
             .collect::<Option<_>>()?;
         let balancer = self.cycle.ports.load_balancer(region);
         let mut held = Vec::new();
@@ -252,9 +249,11 @@ impl<P: Ports> Work<'_, '_, P> {
     }
 
     /// Deletes superseded certificates whose overlap is over and that nothing uses, after reading their tags again.
+    #[tracing::instrument(name = "clean_up", level = "error", skip_all)]
     pub(crate) async fn delete_superseded_by_arn(&mut self) {
         let due: Vec<(String, CertificateArn)> = self
             .state
+            .deployment
             .imports
             .iter()
             .flat_map(|(region, import)| import.superseded.iter().map(move |old| (region, old)))
@@ -271,7 +270,7 @@ impl<P: Ports> Work<'_, '_, P> {
                 }
             };
             let now = self.cycle.clock.now();
-            if let Some(import) = self.state.imports.get_mut(&region) {
+            if let Some(import) = self.state.deployment.imports.get_mut(&region) {
                 if users.is_none() {
                     import.superseded.retain(|old| old.arn != arn);
                 }
@@ -289,7 +288,7 @@ impl<P: Ports> Work<'_, '_, P> {
             }
         }
         let is_going = self.state.removing.is_some();
-        self.state.imports.retain(|_, import| {
+        self.state.deployment.imports.retain(|_, import| {
             import.arn.is_some()
                 || import.importing.is_some()
                 || !import.superseded.is_empty()

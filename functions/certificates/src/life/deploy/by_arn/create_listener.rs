@@ -15,6 +15,7 @@ use crate::values::arn::{CertificateArn, ListenerArn};
 impl<P: Ports> Work<'_, '_, P> {
     /// Returns the ARN of a listener, and whether it was made for that. One named by load balancer and port is looked for each
     /// time, and made with ours as its default where there is none.
+    #[tracing::instrument(name = "create_listener", level = "error", skip_all)]
     pub(crate) async fn listener_at(
         &mut self,
         at: &ListenerAt,
@@ -29,8 +30,15 @@ impl<P: Ports> Work<'_, '_, P> {
             None => (self.make(new, ours).await?, true),
         };
         // What was known of it before it had an ARN.
-        self.state.targets.retain(|target| target.id != new.key());
-        let known = self.state.listeners.insert(new.key(), arn.clone());
+        self.state
+            .deployment
+            .targets
+            .retain(|target| target.id != new.key());
+        let known = self
+            .state
+            .deployment
+            .listeners
+            .insert(new.key(), arn.clone());
         if known.as_ref() != Some(&arn) {
             self.save().await?;
         }
@@ -45,7 +53,10 @@ impl<P: Ports> Work<'_, '_, P> {
                 ListenerAt::Arn(_) => None,
             })
             .collect();
-        self.state.listeners.retain(|key, _| named.contains(key));
+        self.state
+            .deployment
+            .listeners
+            .retain(|key, _| named.contains(key));
     }
 
     async fn on_port(&self, new: &NewListener) -> Result<Option<ListenerArn>, Stop> {

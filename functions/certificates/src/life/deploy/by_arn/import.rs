@@ -82,16 +82,17 @@ enum UnderArn {
 
 impl<P: Ports> Work<'_, '_, P> {
     /// Makes the certificate manager of a region hold this certificate, and says under which ARN.
+    #[tracing::instrument(level = "error", skip_all)]
     pub(super) async fn import(
         &mut self,
         region: &Region<'_>,
         issued: &Issued,
     ) -> Result<(CertificateArn, Imported), Stop> {
-        let recorded = self.state.imports.get(region.name);
+        let recorded = self.state.deployment.imports.get(region.name);
         let recorded = recorded.and_then(|import| import.serial.clone());
         let mut gathered = false;
         let urgent = loop {
-            let record = self.state.imports.get(region.name);
+            let record = self.state.deployment.imports.get(region.name);
             let record = record.cloned().unwrap_or_default();
             // What became of an import whose answer was lost is found out before anything else is imported.
             let is_in_doubt =
@@ -132,7 +133,7 @@ impl<P: Ports> Work<'_, '_, P> {
         recorded: Option<&str>,
     ) -> Result<Over, Stop> {
         let serial = &issued.leaf().serial;
-        let record = self.state.imports.get(region.name);
+        let record = self.state.deployment.imports.get(region.name);
         let held = record.and_then(|import| import.serial.clone());
         match self.standing(region.name, arn, serial).await? {
             UnderArn::Right => {
@@ -186,7 +187,13 @@ impl<P: Ports> Work<'_, '_, P> {
         region: &str,
         issued: &Issued,
     ) -> Result<Option<(CertificateArn, Imported)>, Stop> {
-        let record = self.state.imports.get(region).cloned().unwrap_or_default();
+        let record = self
+            .state
+            .deployment
+            .imports
+            .get(region)
+            .cloned()
+            .unwrap_or_default();
         let recorded = record.serial.as_deref();
         for Superseded { arn, .. } in record.superseded {
             let serial = &issued.leaf().serial;
@@ -220,7 +227,8 @@ impl<P: Ports> Work<'_, '_, P> {
         let serial = &theirs.serial;
         let is_known = self.state.held(serial).is_some()
             || recorded == Some(serial)
-            || (self.state.imports.values()).any(|import| import.replaced.as_ref() == Some(serial));
+            || (self.state.deployment.imports.values())
+                .any(|import| import.replaced.as_ref() == Some(serial));
         !is_known && !takeover::may_follow(ours, theirs, self.cycle.clock.now())
     }
 
@@ -250,7 +258,7 @@ impl<P: Ports> Work<'_, '_, P> {
             && old.not_before <= now
             && now < old.not_after
             && self.state.revoked_at(&old.serial).is_none();
-        let went_back = (self.state.rolled_back.as_ref())
+        let went_back = (self.state.previous.rolled_back.as_ref())
             .is_some_and(|back| same_serial(&back.from, &old.serial));
         if !is_valid || went_back {
             return None;
@@ -281,7 +289,12 @@ impl<P: Ports> Work<'_, '_, P> {
         let Some(serial) = serial else {
             return;
         };
-        let import = self.state.imports.entry(region.to_owned()).or_default();
+        let import = self
+            .state
+            .deployment
+            .imports
+            .entry(region.to_owned())
+            .or_default();
         import.superseded.retain(|old| old.arn != arn);
         import.untagged.retain(|known| known.arn != arn);
         import.untagged.push(Untagged { arn, serial });
@@ -304,7 +317,7 @@ impl<P: Ports> Work<'_, '_, P> {
     }
 
     fn forget(&mut self, region: &str) {
-        if let Some(import) = self.state.imports.get_mut(region) {
+        if let Some(import) = self.state.deployment.imports.get_mut(region) {
             import.arn = None;
             import.serial = None;
         }
@@ -312,7 +325,12 @@ impl<P: Ports> Work<'_, '_, P> {
 
     /// Records the ARN under which the serial stands; an ARN that was there before is superseded.
     fn adopt(&mut self, region: &str, arn: CertificateArn, serial: &str) {
-        let import = self.state.imports.entry(region.to_owned()).or_default();
+        let import = self
+            .state
+            .deployment
+            .imports
+            .entry(region.to_owned())
+            .or_default();
         import.superseded.retain(|old| old.arn != arn);
         if let Some(old) = import.arn.replace(arn.clone()).filter(|old| *old != arn) {
             import.superseded.push(Superseded {
@@ -379,7 +397,12 @@ impl<P: Ports> Work<'_, '_, P> {
         let material = material(issued)?;
         let left = self.time_for("importing", LEAST, LONGEST)?;
         // The certificate manager knows no way back: what is replaced is written down first.
-        let record = self.state.imports.entry(region.to_owned()).or_default();
+        let record = self
+            .state
+            .deployment
+            .imports
+            .entry(region.to_owned())
+            .or_default();
         if record.arn.as_ref() == Some(arn) && record.replaced.is_none() {
             record.replaced = Some(old.serial.clone());
             self.save().await?;
@@ -387,8 +410,8 @@ impl<P: Ports> Work<'_, '_, P> {
         let now = self.cycle.clock.now();
         let held = self.state.certificate.as_ref();
         let urgent = lifetime::urgent(old.not_before, old.not_after, now)
-            || held.is_some_and(|held| held.renewal.hasty > 0)
-            || self.state.replaces_revoked();
+            || held.is_some_and(|held| held.renewal.early_windows > 0)
+            || self.state.previous.is_revoked();
         self.count_import(region, urgent).await?;
         let import = self.cycle.ports.certificate_manager(region);
         match within(left, import.import_over(arn, &material)).await {
@@ -433,7 +456,7 @@ impl<P: Ports> Work<'_, '_, P> {
         listed_since: Option<OffsetDateTime>,
     ) -> Result<(), Stop> {
         let since = listed_since.or_else(|| {
-            let import = self.state.imports.get(region)?;
+            let import = self.state.deployment.imports.get(region)?;
             import.importing.as_ref().map(|intent| intent.at)
         });
         let listing = self.cycle.listing(region, since).await;
@@ -455,7 +478,13 @@ impl<P: Ports> Work<'_, '_, P> {
         leaf: Option<&Leaf>,
     ) -> Result<Vec<Stray>, Stop> {
         let serial = leaf.map_or("", |leaf| leaf.serial.as_str());
-        let record = self.state.imports.get(region).cloned().unwrap_or_default();
+        let record = self
+            .state
+            .deployment
+            .imports
+            .get(region)
+            .cloned()
+            .unwrap_or_default();
         let manager = self.cycle.ports.certificate_manager(region);
         let names = self.names_to_look_for(&record).await?;
         let mut strays = Vec::new();
@@ -510,7 +539,7 @@ impl<P: Ports> Work<'_, '_, P> {
     /// Takes the last stray up as ours to use, where it is right or there is no other. The rest is
     /// superseded.
     fn take_up_strays(&mut self, region: &str, strays: Vec<Stray>) {
-        let import = self.state.imports.get(region);
+        let import = self.state.deployment.imports.get(region);
         let has_none = import.is_none_or(|import| import.arn.is_none());
         let last = strays.len();
         for (n, stray) in (1..).zip(strays) {
@@ -519,7 +548,12 @@ impl<P: Ports> Work<'_, '_, P> {
             if n == last && (stray.is_right || has_none) {
                 self.adopt(region, arn, &holds);
             } else {
-                let import = self.state.imports.entry(region.to_owned()).or_default();
+                let import = self
+                    .state
+                    .deployment
+                    .imports
+                    .entry(region.to_owned())
+                    .or_default();
                 import.superseded.push(Superseded {
                     arn,
                     detached_at: None,
@@ -540,6 +574,7 @@ impl<P: Ports> Work<'_, '_, P> {
         self.count_import(region, urgent).await?;
         let at = crate::values::instant::whole_seconds(self.cycle.clock.now());
         self.state
+            .deployment
             .imports
             .entry(region.to_owned())
             .or_default()
@@ -556,7 +591,7 @@ impl<P: Ports> Work<'_, '_, P> {
                 // Perhaps it did happen. What is not found now is looked for again by the next pass: the intent stays.
                 self.gather_lost(region, issued.leaf(), Some(self.cycle.clock.now()))
                     .await?;
-                let import = self.state.imports.get(region);
+                let import = self.state.deployment.imports.get(region);
                 let holds_it = |import: &&Import| import.serial.as_ref() == Some(&serial);
                 match import
                     .filter(holds_it)
@@ -572,7 +607,7 @@ impl<P: Ports> Work<'_, '_, P> {
             Some(Err(error)) => {
                 // It did not happen: there is nothing to look for.
                 self.uncount_import(region, &error).await;
-                if let Some(import) = self.state.imports.get_mut(region) {
+                if let Some(import) = self.state.deployment.imports.get_mut(region) {
                     import.importing = None;
                 }
                 return Err(error

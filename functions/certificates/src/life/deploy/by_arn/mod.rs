@@ -56,6 +56,7 @@ impl<P: Ports> Work<'_, '_, P> {
         Ok(Brought::Done)
     }
 
+    #[tracing::instrument(name = "bring", level = "error", skip_all, fields(region))]
     async fn bring_to_region(&mut self, region: &str, issued: &Issued) -> Result<Brought, Stop> {
         let home = &self.cycle.home;
         let targets = self.in_force.targets.iter();
@@ -81,7 +82,7 @@ impl<P: Ports> Work<'_, '_, P> {
                 }
                 Target::Listener { at, placement } => {
                     let id = target.id(&self.state, &self.cycle.home);
-                    let placement = match self.state.contended.contains_key(&id) {
+                    let placement = match self.state.deployment.contended.contains_key(&id) {
                         true => Placement::Sni,
                         false => *placement,
                     };
@@ -95,7 +96,7 @@ impl<P: Ports> Work<'_, '_, P> {
             self.undo_import(region, &arrived.arn, &targets).await?;
         }
         if self.deployed.problem.is_none()
-            && let Some(import) = self.state.imports.get_mut(region)
+            && let Some(import) = self.state.deployment.imports.get_mut(region)
         {
             import.replaced = None;
             import.undone = None;
@@ -147,7 +148,7 @@ impl<P: Ports> Work<'_, '_, P> {
         }
         for target in targets {
             let id = target.id(&self.state, &self.cycle.home);
-            let record = self.state.target_mut(target.kind(), &id);
+            let record = self.state.deployment.target_mut(target.kind(), &id);
             // What it held before it goes on holding.
             if record.certificate_arn.is_none() {
                 record.state = TargetState::Failed;
@@ -161,7 +162,7 @@ impl<P: Ports> Work<'_, '_, P> {
     fn note_imported(&mut self, target: &Target, arrived: &Arrived<'_>) {
         let id = target.id(&self.state, &self.cycle.home);
         let now = whole_seconds(self.cycle.clock.now());
-        let record = self.state.target_mut(target.kind(), &id);
+        let record = self.state.deployment.target_mut(target.kind(), &id);
         self.deployed.changed |= record.state != TargetState::Imported;
         record.state = TargetState::Imported;
         record.certificate_arn = Some(arrived.arn.clone());
@@ -180,7 +181,7 @@ impl<P: Ports> Work<'_, '_, P> {
                 .is_ok_and(|holding| !holding.has(arrived.arn.as_str())),
             Err(_) => false,
         };
-        let record = self.state.target_mut(target.kind(), &id);
+        let record = self.state.deployment.target_mut(target.kind(), &id);
         if record.certificate_arn.as_ref() == Some(&arrived.arn) {
             record.serial = Some(arrived.issued.leaf().serial.clone());
             if is_gone {
@@ -198,7 +199,9 @@ impl<P: Ports> Work<'_, '_, P> {
     ) -> Result<ProofOutcome, Stop> {
         let (listener, made) = self.listener_at(at, &arrived.arn).await?;
         let placed = self.place_on(&listener, placement, arrived).await;
-        let record = (self.state).target_mut(TargetKind::Listener, listener.as_str());
+        let record = (self.state)
+            .deployment
+            .target_mut(TargetKind::Listener, listener.as_str());
         if made && record.proved.is_none() {
             // It takes a while before it answers: the next pass looks again.
             record.checked_at = None;
@@ -217,7 +220,7 @@ impl<P: Ports> Work<'_, '_, P> {
             placed => return placed,
         };
         let id = target.id(&self.state, &self.cycle.home);
-        let record = self.state.target_mut(target.kind(), &id);
+        let record = self.state.deployment.target_mut(target.kind(), &id);
         record.state = TargetState::Failed;
         if problem.kind == Problem::kind_of(ProblemType::ListenerGone) {
             // What it held nobody is served any more.
@@ -233,7 +236,7 @@ impl<P: Ports> Work<'_, '_, P> {
         &self,
         serial: &str,
     ) -> Result<Option<Issued>, Stop> {
-        for (region, import) in &self.state.imports {
+        for (region, import) in &self.state.deployment.imports {
             if import.serial.as_deref() != Some(serial) {
                 continue;
             }
@@ -279,8 +282,13 @@ impl<P: Ports> Work<'_, '_, P> {
             ..held
         });
         self.state.supersede(before);
-        self.state.rolled_back = None;
-        let import = self.state.imports.entry(region.to_owned()).or_default();
+        self.state.previous.rolled_back = None;
+        let import = self
+            .state
+            .deployment
+            .imports
+            .entry(region.to_owned())
+            .or_default();
         import.arn = Some(arn.clone());
         import.serial = Some(leaf.serial);
         import.importing = None;
@@ -291,13 +299,14 @@ impl<P: Ports> Work<'_, '_, P> {
 
     /// Whether a listener does not hold what the record says it does, or not in its place.
     async fn lost_a_place(&self, region: &str, targets: &[Target]) -> bool {
-        let import = self.state.imports.get(region);
+        let import = self.state.deployment.imports.get(region);
         let Some(arn) = import.and_then(|import| import.arn.as_ref()) else {
             return false;
         };
         for target in targets {
             let id = target.id(&self.state, &self.cycle.home);
-            let (Some(record), Ok(listener)) = (self.state.target(&id), id.parse()) else {
+            let (Some(record), Ok(listener)) = (self.state.deployment.target(&id), id.parse())
+            else {
                 continue;
             };
             if !record.holds_ours() || record.certificate_arn.as_ref() != Some(arn) {
@@ -320,7 +329,7 @@ impl<P: Ports> Work<'_, '_, P> {
     /// an older one of ours that stands there and needs an heir.
     async fn is_contended(&self, target: &Target, arn: &CertificateArn) -> bool {
         let id = target.id(&self.state, &self.cycle.home);
-        self.state.contended.contains_key(&id)
+        self.state.deployment.contended.contains_key(&id)
             && !(has_a_place_still(self.cycle, &self.state, &id, arn)).await
     }
 
@@ -332,13 +341,14 @@ impl<P: Ports> Work<'_, '_, P> {
         arn: &CertificateArn,
         targets: &[Target],
     ) -> Result<(), Stop> {
-        let import = self.state.imports.get(region);
+        let import = self.state.deployment.imports.get(region);
         let Some(before) = import.and_then(|import| import.replaced.clone()) else {
             return Ok(());
         };
         let new = import.and_then(|import| import.serial.clone());
         let was_undone = new.is_some() && import.is_some_and(|import| import.undone == new);
-        if self.cycle.settings.proof.mode != CheckMode::Require || self.state.replaces_revoked() {
+        if self.cycle.settings.proof.mode != CheckMode::Require || self.state.previous.is_revoked()
+        {
             return Ok(());
         }
         let was_revoked = self.state.revoked_at(&before).is_some();
@@ -355,13 +365,13 @@ impl<P: Ports> Work<'_, '_, P> {
             self.note("not undone", format!("{arn}: {before} cannot be put back"));
             return Ok(());
         }
-        if let Some(import) = self.state.imports.get_mut(region) {
+        if let Some(import) = self.state.deployment.imports.get_mut(region) {
             import.undone = new;
             import.replaced = None;
         }
         for target in targets {
             let (kind, id) = (target.kind(), target.id(&self.state, &self.cycle.home));
-            let record = self.state.target_mut(kind, &id);
+            let record = self.state.deployment.target_mut(kind, &id);
             record.checked_at = None;
             if record.certificate_arn.as_ref() == Some(arn) {
                 record.serial = Some(before.clone());

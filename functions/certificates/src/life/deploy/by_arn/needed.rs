@@ -31,17 +31,18 @@ impl<P: Ports> Deployment<'_, '_, P> {
         let id = target.id(state, &self.cycle.home);
         let region = target.region(&self.cycle.home);
         let import = state
+            .deployment
             .imports
             .get(region)
             .filter(|import| import.serial.as_ref() == Some(serial));
         let Some(arn) = import.and_then(|import| import.arn.as_ref()) else {
             return Some(format!("the certificate is not yet imported in {region}"));
         };
-        if state.contended.contains_key(&id) {
+        if state.deployment.contended.contains_key(&id) {
             let has_one = has_a_place_still(self.cycle, state, &id, arn).await;
             return has_one.then(|| format!("one that is superseded is still on {id}"));
         }
-        let Some(record) = state.target(&id).filter(|record| {
+        let Some(record) = state.deployment.target(&id).filter(|record| {
             record.serial.as_ref() == Some(serial)
                 && record.certificate_arn.as_ref() == Some(arn)
                 && matches!(record.state, TargetState::Attached | TargetState::Imported)
@@ -51,7 +52,7 @@ impl<P: Ports> Deployment<'_, '_, P> {
         match target {
             Target::CertificateManager { .. } => is_old(record.checked_at, self.now)
                 .then(|| format!("the daily look at the certificate manager of {region} is due")),
-            Target::Listener { at, placement } => match state.listener(at) {
+            Target::Listener { at, placement } => match state.deployment.listener(at) {
                 None => Some(format!("{id} is not yet known to have a listener")),
                 Some(listener) => {
                     self.listener_not_as_wanted(listener, *placement, arn, record)
@@ -95,12 +96,12 @@ impl<P: Ports> Deployment<'_, '_, P> {
         if !says_default(self.document, state, listener, &self.cycle.home) {
             placing.leaves_others_default(&holding);
         }
-        let holding = holding.without(&record.stuck);
+        let holding = holding.without(&record.undetachable);
         let holding = holding.without(&record.stays.keys().cloned().collect());
         if !listener::is_as_wanted(&holding, &placing.wish()) {
             return Some(format!("{listener} does not hold what it should"));
         }
-        if !record.standby.is_empty() {
+        if !record.to_restore.is_empty() {
             return Some(format!("a switch on {listener} is not finished"));
         }
         proof_is_due(self.cycle.settings.proof.mode, record, self.now)
@@ -110,7 +111,7 @@ impl<P: Ports> Deployment<'_, '_, P> {
     /// Returns what of ours has to be let go of, where something has.
     pub(crate) async fn by_arn_left_over(&self) -> Option<String> {
         let (cycle, state, wanted) = (self.cycle, self.state, self.wanted);
-        for (region, import) in &state.imports {
+        for (region, import) in &state.deployment.imports {
             for lost in &import.untagged {
                 if is_settled(cycle, region, lost, &wanted.name).await {
                     return Some(format!("{} has its tags again, or is gone", lost.arn));
@@ -121,12 +122,13 @@ impl<P: Ports> Deployment<'_, '_, P> {
             return Some("a superseded certificate is on no listener any more".to_owned());
         }
         let due = state
+            .deployment
             .imports
             .values()
             .flat_map(|import| &import.superseded)
             .any(|old| may_delete(cycle, old));
         let is_unused = || {
-            state.imports.iter().any(|(region, import)| {
+            state.deployment.imports.iter().any(|(region, import)| {
                 (import.arn.is_some() || import.importing.is_some())
                     && !uses_region(wanted, region, &cycle.home)
             })
@@ -138,12 +140,18 @@ impl<P: Ports> Deployment<'_, '_, P> {
     /// listeners since.
     async fn has_let_go(&self) -> bool {
         let (cycle, state, wanted) = (self.cycle, self.state, self.wanted);
-        for (region, import) in &state.imports {
+        for (region, import) in &state.deployment.imports {
             let waiting = import.superseded.iter();
             let mut waiting: Vec<&str> = waiting
                 .filter(|old| old.detached_since(cycle.clock.now()).is_none())
                 .map(|old| old.arn.as_str())
-                .filter(|arn| !state.targets.iter().any(|target| target.standby.holds(arn)))
+                .filter(|arn| {
+                    !state
+                        .deployment
+                        .targets
+                        .iter()
+                        .any(|target| target.to_restore.holds(arn))
+                })
                 .collect();
             for target in &wanted.targets {
                 let Some(at) = target.listener_at() else {
@@ -152,7 +160,7 @@ impl<P: Ports> Deployment<'_, '_, P> {
                 if waiting.is_empty() || at.region() != region {
                     continue;
                 }
-                let Some(listener) = state.listener(at) else {
+                let Some(listener) = state.deployment.listener(at) else {
                     waiting.clear();
                     continue;
                 };
@@ -185,11 +193,14 @@ pub(crate) async fn has_a_place_still<P: Ports>(
     };
     let kind = |held: &IssuedCertificate| held.key_type.is_ecdsa();
     let current = state.certificate.as_ref().map(kind);
-    let is_of_a_kind = state.previous_held.as_deref().map(kind) == current;
-    let is_default_only = (state.contended.get(listener.as_str()))
+    let is_of_a_kind = state.previous.certificate.as_deref().map(kind) == current;
+    let is_default_only = (state.deployment.contended.get(listener.as_str()))
         .is_some_and(|contended| contended.is_about_default());
-    let stays = state.target(listener.as_str()).map(|record| &record.stays);
-    let superseded = (state.imports.get(listener.region()).into_iter())
+    let stays = state
+        .deployment
+        .target(listener.as_str())
+        .map(|record| &record.stays);
+    let superseded = (state.deployment.imports.get(listener.region()).into_iter())
         .flat_map(|import| &import.superseded)
         .map(|old| old.arn.as_str())
         .filter(|old| stays.is_none_or(|stays| !stays.contains_key(*old)));

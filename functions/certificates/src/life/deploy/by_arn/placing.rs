@@ -100,7 +100,7 @@ impl Switch<'_> {
         !self.changes.is_empty()
             || self.arrived.how == Imported::Over
             // Also after a stop between a change and its proof.
-            || !record.standby.is_empty()
+            || !record.to_restore.is_empty()
             || record.certificate_arn.as_ref() != Some(&self.arrived.arn)
             || record.serial.as_ref() != Some(&self.leaf().serial)
     }
@@ -151,12 +151,12 @@ pub(crate) fn placing(
 ) -> Placing {
     let held = state.certificate.as_ref();
     let has_ended = held.is_some_and(|held| held.not_after <= now || held.revoked_at.is_some());
-    let old = (state.imports.get(listener.region()).into_iter())
+    let old = (state.deployment.imports.get(listener.region()).into_iter())
         .flat_map(|import| &import.superseded)
         .map(|old| old.arn.to_string())
         .filter(|old| *old != ours.as_str() && !has_ended)
         .collect();
-    let untagged = state.imports.get(listener.region());
+    let untagged = state.deployment.imports.get(listener.region());
     let untagged = untagged.into_iter().flat_map(|import| &import.untagged);
     let supersedes = (wanted.supersedes.iter())
         .chain(untagged.map(|lost| &lost.arn))

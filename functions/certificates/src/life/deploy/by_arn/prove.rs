@@ -38,6 +38,7 @@ pub(super) struct ToProve<'l> {
 
 impl<P: Ports> Work<'_, '_, P> {
     /// Looks at what the listener serves, when something was changed or the daily look is due.
+    #[tracing::instrument(level = "error", skip_all)]
     pub(super) async fn prove(&mut self, asked: &ToProve<'_>) -> Result<ProofVerdict, Stop> {
         let settings = &self.cycle.settings.proof;
         let now = self.cycle.clock.now();
@@ -46,6 +47,7 @@ impl<P: Ports> Work<'_, '_, P> {
         };
         let record = self
             .state
+            .deployment
             .target_mut(TargetKind::Listener, asked.at.as_str());
         if settings.mode == CheckMode::Off {
             record.proved = None;
@@ -126,7 +128,10 @@ impl<P: Ports> Work<'_, '_, P> {
     fn note_proof(&mut self, at: &ListenerArn, proven: Proven) -> ProofVerdict {
         let mode = self.cycle.settings.proof.mode;
         let now = whole_seconds(self.cycle.clock.now());
-        let record = self.state.target_mut(TargetKind::Listener, at.as_str());
+        let record = self
+            .state
+            .deployment
+            .target_mut(TargetKind::Listener, at.as_str());
         record.checked_at = Some(now);
         let (proved, trusted, detail, verdict) = match proven {
             Proven::Yes { trusted } => {

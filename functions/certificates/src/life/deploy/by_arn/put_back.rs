@@ -9,7 +9,7 @@ use crate::pass::stop::Stop;
 use crate::ports::Ports;
 use crate::ports::certificate_manager::CertificateManager;
 use crate::ports::load_balancer::{Holding, LoadBalancer};
-use crate::records::deployment::Standby;
+use crate::records::deployment::ToRestore;
 use crate::rules::listener::Change;
 use crate::values::arn::{CertificateArn, ListenerArn};
 use crate::values::problem::{Problem, ServiceError};
@@ -27,16 +27,22 @@ impl<P: Ports> Work<'_, '_, P> {
         let (arn, ours) = (switch.at, &switch.arrived.arn);
         let serial = switch.leaf().serial.clone();
         let ends_soon = self.those_that_end_soon(arn).await;
-        let revoked = self.state.replaces_revoked();
-        let record = self.state.target_mut(TargetKind::Listener, arn.as_str());
+        let revoked = self.state.previous.is_revoked();
+        let record = self
+            .state
+            .deployment
+            .target_mut(TargetKind::Listener, arn.as_str());
         // What is about to end is never served again.
-        record.standby.list.retain(|arn| !ends_soon.contains(arn));
-        (record.standby.default).take_if(|default| ends_soon.contains(default));
+        record
+            .to_restore
+            .list
+            .retain(|arn| !ends_soon.contains(arn));
+        (record.to_restore.default).take_if(|default| ends_soon.contains(default));
         let was_undone = record.undone.as_ref() == Some(&serial);
         if revoked || was_undone {
-            record.standby = Standby::default();
+            record.to_restore = ToRestore::default();
         }
-        let comes_back = !record.standby.is_empty();
+        let comes_back = !record.to_restore.is_empty();
         if comes_back {
             record.undone = Some(serial);
             // Also tells whether somebody else has the lease by now.
@@ -44,7 +50,10 @@ impl<P: Ports> Work<'_, '_, P> {
         }
         let held = self.put_back(arn, ours).await?;
         let detail = format!("{arn}: {why}");
-        let record = self.state.target_mut(TargetKind::Listener, arn.as_str());
+        let record = self
+            .state
+            .deployment
+            .target_mut(TargetKind::Listener, arn.as_str());
         if !held.has(ours.as_str()) {
             record.state = TargetState::Failed;
             (record.certificate_arn, record.serial) = previously;
@@ -67,24 +76,23 @@ impl<P: Ports> Work<'_, '_, P> {
     /// where it is ours; one of others comes back.
     async fn those_that_end_soon(&self, listener: &ListenerArn) -> BTreeSet<String> {
         let region = listener.region();
-        let import = self.state.imports.get(region);
+        let import = self.state.deployment.imports.get(region);
         let superseded = import.into_iter().flat_map(|import| &import.superseded);
         let ours: BTreeSet<&str> = superseded.map(|old| old.arn.as_str()).collect();
-        let record = self.state.target(listener.as_str());
+        let record = self.state.deployment.target(listener.as_str());
         let mut ends_soon = BTreeSet::new();
-        for stood in record.into_iter().flat_map(|it| it.standby.all()) {
+        for stood in record.into_iter().flat_map(|it| it.to_restore.all()) {
             let lasts = match self.leaf_under(region, stood).await {
                 Some(leaf) => {
                     self.state
                         .outlasts_attempts(leaf.not_after, self.cycle.clock.now())
                         && self.state.revoked_at(&leaf.serial).is_none()
                 }
-                None if ours.contains(stood) => {
-                    (self.state.previous.as_deref()).is_some_and(|previous| {
+                None if ours.contains(stood) => (self.state.previous.serial.as_deref())
+                    .is_some_and(|previous| {
                         self.state
                             .lasts_long_enough(previous, self.cycle.clock.now())
-                    })
-                }
+                    }),
                 None => true,
             };
             if !lasts {
@@ -97,14 +105,17 @@ impl<P: Ports> Work<'_, '_, P> {
     /// Puts back what a switch that was not finished took off, of others: ours goes as well.
     pub(super) async fn give_back(&mut self, arn: &ListenerArn) -> Result<(), Stop> {
         let region = arn.region();
-        let ours = self.ours_in(region);
-        let record = self.state.target_mut(TargetKind::Listener, arn.as_str());
-        record.standby.list.retain(|stood| !ours.contains(stood));
-        (record.standby.default).take_if(|stood| ours.contains(stood));
-        if record.standby.is_empty() {
+        let ours = self.state.deployment.ours_in(region);
+        let record = self
+            .state
+            .deployment
+            .target_mut(TargetKind::Listener, arn.as_str());
+        record.to_restore.list.retain(|stood| !ours.contains(stood));
+        (record.to_restore.default).take_if(|stood| ours.contains(stood));
+        if record.to_restore.is_empty() {
             return Ok(());
         }
-        let import = self.state.imports.get(region);
+        let import = self.state.deployment.imports.get(region);
         let Some(current) = import.and_then(|import| import.arn.clone()) else {
             return Ok(());
         };
@@ -132,14 +143,17 @@ impl<P: Ports> Work<'_, '_, P> {
         };
         self.forget_deleted(arn).await;
         let mut held = balancer.certificates(arn).await.map_err(failed)?;
-        let record = self.state.target_mut(TargetKind::Listener, arn.as_str());
-        let standby = record.standby.clone();
-        let missing = standby.list.into_iter();
+        let record = self
+            .state
+            .deployment
+            .target_mut(TargetKind::Listener, arn.as_str());
+        let to_restore = record.to_restore.clone();
+        let missing = to_restore.list.into_iter();
         let missing = missing.filter(|was| !held.list.contains(was));
         let mut changes: Vec<Change> = missing.map(Change::Add).collect();
         // Somebody else may have chosen another default since: that one stays.
         let is_ours = held.default.as_deref() == Some(ours.as_str());
-        if let Some(default) = standby.default.filter(|_| is_ours) {
+        if let Some(default) = to_restore.default.filter(|_| is_ours) {
             changes.push(Change::SetDefault(default));
         }
         for change in &changes {
@@ -155,8 +169,9 @@ impl<P: Ports> Work<'_, '_, P> {
             }
         }
         self.state
+            .deployment
             .target_mut(TargetKind::Listener, arn.as_str())
-            .standby = Standby::default();
+            .to_restore = ToRestore::default();
         Ok(held)
     }
 

@@ -68,7 +68,7 @@ impl<P: Ports> Work<'_, '_, P> {
             return None;
         }
         let region = listener.region();
-        let import = self.state.imports.get(region);
+        let import = self.state.deployment.imports.get(region);
         let own: BTreeSet<&str> = import
             .into_iter()
             .flat_map(|import| &import.superseded)

@@ -123,9 +123,9 @@ impl<P: Ports> Work<'_, '_, P> {
             "our own fetch of the challenge could not connect on port 80: {}",
             listed(unreachable)
         );
-        let blocked_before = (self.state.order.as_ref())
+        let blocked_before = (self.state.orders.current.as_ref())
             .is_some_and(|order| order.unreachable_once)
-            || (unreachable.iter()).all(|(name, _)| self.state.missing.contains_key(*name));
+            || (unreachable.iter()).all(|(name, _)| self.state.orders.missing.contains_key(*name));
         if blocked_before {
             self.note(
                 "self-check",
@@ -133,7 +133,7 @@ impl<P: Ports> Work<'_, '_, P> {
             );
             return Ok(());
         }
-        if let Some(order) = &mut self.state.order {
+        if let Some(order) = &mut self.state.orders.current {
             let mode = self.cycle.settings.self_check.mode;
             order.unreachable_once = mode == CheckMode::Require;
         }
