@@ -1,4 +1,4 @@
-# Each target is a line a person would type; the last one composes the others.
+# Each target is a command line that a person would type; the last one composes the others.
 
 PYTHON := .tools/venv/bin/python
 EVENT ?= events/reconcile.json
@@ -22,14 +22,14 @@ setup: ## What the local cloud needs, into .tools/ (make says what).
 build: ## The functions, into target/release.
 	cargo build --release --workspace
 
-package: ## The functions for AWS Lambda, into target/package: make package ARCH=arm64 (the default), x86_64 or all.
+package: ## Lambda packages into target/package; ARCH=arm64 (the default), x86_64 or all.
 	@infra/package $(ARCH)
 
 said-first:
-	@echo "make test: about 40 minutes on 2 processors from a fresh clone, half of that where all is built;"
-	@echo "the end says what was left out and what needed a second try"
+	@echo "make test: about 40 minutes on 2 processors from a fresh clone, half of that after a"
+	@echo "build; the end says what was skipped and what needed a second try"
 
-test: said-first tools setup build ## Every test: unit, adapter, handler, end to end, the AWS stand-ins' own, the scripts', and test-infra.
+test: said-first tools setup build ## All tests: Rust, AWS stand-ins, scripts, and test-infra.
 	@if cargo nextest --version >/dev/null 2>&1; then \
 		cargo nextest run --release --workspace; \
 	else \
@@ -44,11 +44,11 @@ test: said-first tools setup build ## Every test: unit, adapter, handler, end to
 prose: setup ## Width, words and links of what people read: documents, comments, messages.
 	$(PYTHON) -m pytest -q -p no:cacheprovider tests/scripts/test_prose.py
 
-soak: ## Simulated years with new seeds: make soak YEARS=5000; one world again: make soak SEED=n TRACE=trace.txt
+soak: ## Simulated years, new seeds: YEARS=5000; one world again: SEED=n TRACE=trace.txt
 	@YEARS=$(YEARS) SEED=$(SEED) FIRST=$(FIRST) TRACE=$(abspath $(TRACE)) \
 		cargo test --release --quiet --workspace --test simulation -- --ignored --exact --nocapture soak
 
-fuzz: ## Feeds all that reads what others wrote: make fuzz SECONDS=60 (each) TARGETS="pem names" (else all)
+fuzz: ## Fuzzes all parsers of foreign input: SECONDS=60 (each) TARGETS="pem names" (else all)
 	@tests/fuzz/run $(SECONDS) $(TARGETS)
 
 test-infra: ## The Terraform module: checked, then deployed to a local AWS and used there.

@@ -1,49 +1,67 @@
-# Alarms, all to one topic. Each says in its description what it means and what to do. What a
-# missing value means is decided for each: values that describe a state (lowest share, failing,
-# unproved, quotas) stay what they were last seen to be ("ignore"), events that did not happen are
-# fine ("notBreaching"), and a pass that did not happen is the alarm itself ("breaching").
+# Alarms, all to one topic. The description of each says what it means and what to do. Each decides
+# what a missing value means. Values that describe a state (lowest share, failing, unproved, quotas)
+# keep their last value ("ignore"). Events that did not happen are fine ("notBreaching"). A pass
+# that did not happen is the alarm itself ("breaching").
 
 locals {
-  topic_arn  = var.topic_arn != null ? var.topic_arn : one(aws_sns_topic.this[*].arn)
-  alarms     = var.alarms.enabled ? 1 : 0
-  ask_status = "Ask: echo '{\"action\":\"status\"}' | aws lambda invoke --region ${local.region} --function-name ${var.name}-renew:view --payload fileb:///dev/stdin status.json && cat status.json"
-  read_logs  = "Read (AWS CLI 2): aws logs tail --region ${local.region} --since 1h /aws/lambda/${var.name}"
+  topic_arn = var.topic_arn != null ? var.topic_arn : one(aws_sns_topic.this[*].arn)
+  alarms    = var.alarms.enabled ? 1 : 0
+  ask_status = join(" ", [
+    "Ask: echo '{\"action\":\"status\"}' | aws lambda invoke --region ${local.region}",
+    "--function-name ${var.name}-renew:view --payload fileb:///dev/stdin status.json",
+    "&& cat status.json",
+  ])
+  read_logs = "Read (AWS CLI 2): aws logs tail --region ${local.region} --since 1h /aws/lambda/${var.name}"
 
-  # Spelled out: it stands in settings.json and in renew's policy, which a first plan shows in full.
+  # Written out, because it is also in settings.json and in renew's policy, and a first plan shows
+  # both in full.
   message_topic_arn = var.topic_arn != null ? var.topic_arn : "arn:${local.partition}:sns:${local.region}:${local.account}:${var.name}-alarms"
 
   renew_alarms = {
     lifetime = {
-      metric      = "LifetimeLeftShare"
-      period      = 3600
-      statistic   = "Minimum"
-      comparison  = "LessThanThreshold"
-      threshold   = var.alarms.lifetime_share
-      missing     = "ignore"
-      description = "A certificate has less than ${var.alarms.lifetime_share * 100} % of its own lifetime left; it should have been renewed at a third. It is still served, so there is time. ${local.ask_status}"
+      metric     = "LifetimeLeftShare"
+      period     = 3600
+      statistic  = "Minimum"
+      comparison = "LessThanThreshold"
+      threshold  = var.alarms.lifetime_share
+      missing    = "ignore"
+      description = join(" ", [
+        "A certificate has less than ${var.alarms.lifetime_share * 100} % of its own lifetime",
+        "left; certloop should have renewed it at a third. It is still served, so there is time.",
+        local.ask_status,
+      ])
     }
     person = {
-      metric      = "NeedsPerson"
-      period      = 3600
-      statistic   = "Maximum"
-      comparison  = "GreaterThanThreshold"
-      threshold   = 0
-      missing     = "ignore"
-      description = "A certificate cannot go on without somebody: a document, a permission, a DNS record, the challenge path or the authority's account is wrong, or browsers do not trust what is served, and trying again will not help. Its problem says what. ${local.ask_status}"
+      metric     = "NeedsPerson"
+      period     = 3600
+      statistic  = "Maximum"
+      comparison = "GreaterThanThreshold"
+      threshold  = 0
+      missing    = "ignore"
+      description = join(" ", [
+        "A certificate cannot go on until a person acts. A document, a permission, a DNS record,",
+        "the challenge path or the authority's account is wrong, or browsers do not trust the",
+        "served certificate; a new attempt will not help. Its problem says what is wrong.",
+        local.ask_status,
+      ])
     }
-    # A share of a lifetime needs a certificate: a first one that never comes has none, and is
-    # counted here.
+    # A certificate without a first issuance has no share of a lifetime. It is counted here.
     unserved = {
-      metric      = "Unserved"
-      period      = 3600
-      statistic   = "Maximum"
-      comparison  = "GreaterThanThreshold"
-      threshold   = 0
-      missing     = "ignore"
-      description = "A certificate has been wanted for a day, and nothing of it is served: its first order or deployment keeps failing, or waits. Its problem says why; pause it, or remove its document, if it is not wanted. ${local.ask_status}"
+      metric     = "Unserved"
+      period     = 3600
+      statistic  = "Maximum"
+      comparison = "GreaterThanThreshold"
+      threshold  = 0
+      missing    = "ignore"
+      description = join(" ", [
+        "A certificate should have been served for a day, but is not: its first order or",
+        "deployment keeps failing, or waits. Its problem says why. If you do not want the",
+        "certificate, pause it or remove its document. ${local.ask_status}",
+      ])
     }
-    # The lowest number of each hour: in two hours running no pass was without. Failed counts what
-    # fails in the very pass, and our own waits soon leave a day between two tries.
+    # The lowest number of each hour: the alarm rings when no pass of two hours was without
+    # failures. Failed counts what fails in the pass itself, and our own waits soon leave a day
+    # between two attempts.
     failing = {
       metric      = "Failing"
       period      = 3600
@@ -52,19 +70,33 @@ locals {
       comparison  = "GreaterThanThreshold"
       threshold   = 0
       missing     = "ignore"
-      description = "For two hours a certificate's last order, deployment or revocation has been one that failed, in every pass. certloop tries again by itself, after a minute at first and then more rarely, down to once a day; what is served stays. The problems say what fails. ${local.ask_status}"
+      description = join(" ", [
+        "For two hours, in every pass, a certificate's last order, deployment or revocation was a",
+        "failed one. certloop tries again by itself: after a minute at first, then less and less",
+        "often, at last once a day. The served certificate stays. The problems say what fails.",
+        local.ask_status,
+      ])
     }
-    # Counted at least once a day; hourly while there is one.
+    # Counted at least once a day, and hourly while there is one.
     strays = {
-      metric      = "Strays"
-      period      = 3600
-      statistic   = "Maximum"
-      comparison  = "GreaterThanThreshold"
-      threshold   = 0
-      missing     = "ignore"
-      description = "ACM holds certificates that carry the tag of this installation and that nothing in the bucket knows: nobody renews them. The bucket was emptied, or put back from another day. Put documents and records back (the bucket's versions, a backup), or delete what nobody needs. Which: aws resourcegroupstaggingapi get-resources --region ${local.region} --resource-type-filters acm:certificate --tag-filters Key=certloop:installation,Values=${local.bucket}; certloop status --unmanaged marks them. Counted once a day, and hourly while there are any."
+      metric     = "Strays"
+      period     = 3600
+      statistic  = "Maximum"
+      comparison = "GreaterThanThreshold"
+      threshold  = 0
+      missing    = "ignore"
+      description = join(" ", [
+        "ACM holds certificates that have the tag of this installation but are unknown in the",
+        "bucket: nothing renews them. The bucket was emptied, or restored to another day. Restore",
+        "documents and records (from the bucket's versions or a backup), or delete the",
+        "certificates that nobody needs. To list them: aws resourcegroupstaggingapi get-resources",
+        "--region ${local.region} --resource-type-filters acm:certificate --tag-filters",
+        "Key=certloop:installation,Values=${local.bucket}; certloop status --unmanaged marks them.",
+        "Counted once a day, and hourly while there are any.",
+      ])
     }
-    # Twice half an hour: the next pass looks again, and may then see what the load balancer had not spread yet.
+    # Twice half an hour: the next pass checks again, and may then see a change that the load
+    # balancer had not spread yet.
     unproved = {
       metric      = "Unproved"
       period      = 1800
@@ -73,36 +105,55 @@ locals {
       comparison  = "GreaterThanThreshold"
       threshold   = 0
       missing     = "ignore"
-      description = "For an hour a listener has not been seen to serve the certificate it was given. Look who terminates TLS before it (CDN, proxy), and at listener and security group. ${local.ask_status}"
+      description = join(" ", [
+        "For an hour, no check has seen a listener serve the certificate that it was given. Look",
+        "at what terminates TLS in front of it (CDN, proxy), at the listener and at its security",
+        "group. ${local.ask_status}",
+      ])
     }
     passes = {
-      metric      = "Passes"
-      period      = 3600
-      statistic   = "Sum"
-      comparison  = "LessThanThreshold"
-      threshold   = 1
-      missing     = "breaching"
-      description = "No full pass for an hour: nothing is renewed. The schedule is off, may not invoke, or every pass fails. Look at the schedule ${var.name}-reconcile and the queue ${var.name}-dead-letters. ${local.read_logs}-renew"
+      metric     = "Passes"
+      period     = 3600
+      statistic  = "Sum"
+      comparison = "LessThanThreshold"
+      threshold  = 1
+      missing    = "breaching"
+      description = join(" ", [
+        "No full pass for an hour: nothing is renewed. The schedule is off, may not invoke renew,",
+        "or every pass fails. Look at the schedule ${var.name}-reconcile and the queue",
+        "${var.name}-dead-letters. ${local.read_logs}-renew",
+      ])
     }
     imports = {
-      metric      = "ImportsThisYear"
-      period      = 3600
-      statistic   = "Maximum"
-      comparison  = "GreaterThanThreshold"
-      threshold   = floor(var.alarms.imports_per_year * 0.8)
-      missing     = "ignore"
-      description = "More than 80 % of the ${var.alarms.imports_per_year} imports a year that ACM allows are used, by certloop's own count. At the quota renewals cannot be deployed any more. Ask AWS for a higher quota (Service Quotas, ACM, imported certificates in the last year). ${local.ask_status}"
+      metric     = "ImportsThisYear"
+      period     = 3600
+      statistic  = "Maximum"
+      comparison = "GreaterThanThreshold"
+      threshold  = floor(var.alarms.imports_per_year * 0.8)
+      missing    = "ignore"
+      description = join(" ", [
+        "More than 80 % of the ${var.alarms.imports_per_year} imports that ACM allows in a year",
+        "are used, by certloop's own count. At the quota, renewals can no longer be deployed. Ask",
+        "AWS for a higher quota (Service Quotas, ACM, imported certificates in the last year).",
+        local.ask_status,
+      ])
     }
     listeners = {
-      metric      = "ListenerCertificates"
-      period      = 3600
-      statistic   = "Maximum"
-      comparison  = "GreaterThanOrEqualToThreshold"
-      threshold   = ceil(var.alarms.certificates_per_listener * 0.8)
-      missing     = "ignore"
-      description = "The fullest load balancer holds 80 % or more of the ${var.alarms.certificates_per_listener} certificates beside the defaults that it may; AWS's quota is per load balancer. A full one takes no new certificate, and no switch to a new ARN. Put more names on a certificate, spread them over load balancers, or ask AWS for a higher quota. ${local.ask_status}"
+      metric     = "ListenerCertificates"
+      period     = 3600
+      statistic  = "Maximum"
+      comparison = "GreaterThanOrEqualToThreshold"
+      threshold  = ceil(var.alarms.certificates_per_listener * 0.8)
+      missing    = "ignore"
+      description = join(" ", [
+        "The fullest load balancer holds 80 % or more of the",
+        "${var.alarms.certificates_per_listener} certificates that it may hold beside the",
+        "defaults; AWS's quota is per load balancer. A full one accepts no new certificate, and no",
+        "change to a new ARN. Put more names on a certificate, spread the certificates over load",
+        "balancers, or ask AWS for a higher quota. ${local.ask_status}",
+      ])
     }
-    # Twice half an hour: a channel that fails once is told again by the next pass.
+    # Twice half an hour: after one failure the next pass sends to the channel again.
     messages = {
       metric      = "MessagesFailed"
       period      = 1800
@@ -111,7 +162,12 @@ locals {
       comparison  = "GreaterThanThreshold"
       threshold   = 0
       missing     = "notBreaching"
-      description = "For an hour a channel of settings.notify could not be told: certificates are kept all the same, but nobody hears of them there. The log says which channel and why: the topic, the bus, the webhook's secret or address, or renew's permission for it. ${local.read_logs}-renew"
+      description = join(" ", [
+        "For an hour, messages to a channel of settings.notify failed. Certificates are still",
+        "kept, but nobody is notified there. The log says which channel and why: the topic, the",
+        "bus, the webhook's secret or address, or renew's permission for it.",
+        "${local.read_logs}-renew",
+      ])
     }
   }
 
@@ -179,13 +235,20 @@ resource "aws_cloudwatch_metric_alarm" "renew" {
   tags                = local.tags
 }
 
-# Without what was asked through the alias view: the right to look must not be the right to ring.
-# Events that are not understood are no errors there anyway; a timeout, or an answer that is too
-# long, could still be brought about.
+# Invocations through the alias view do not count: the right to look must not be the right to raise
+# an alarm. Unknown events are no errors there anyway, but a caller could still provoke a timeout or
+# an answer that is too long.
 resource "aws_cloudwatch_metric_alarm" "errors" {
-  for_each            = var.alarms.enabled ? local.functions : {}
-  alarm_name          = "${var.name}-${each.key}-errors"
-  alarm_description   = "${each.value} failed. ${each.key == "renew" ? "The pass could not run at all (bucket, settings or credentials): certificates that fail are not counted here, nor what was asked through the alias view." : "The load balancer answered 502 for a challenge."} ${local.read_logs}-${each.key}"
+  for_each   = var.alarms.enabled ? local.functions : {}
+  alarm_name = "${var.name}-${each.key}-errors"
+  alarm_description = join(" ", [
+    "${each.value} failed.",
+    each.key != "renew" ? "The load balancer answered 502 for a challenge." : join(" ", [
+      "The pass could not run at all (bucket, settings or credentials). Certificates that fail are",
+      "not counted here, nor are invocations through the alias view.",
+    ]),
+    "${local.read_logs}-${each.key}",
+  ])
   comparison_operator = "GreaterThanThreshold"
   threshold           = 0
   evaluation_periods  = 1
@@ -222,9 +285,14 @@ resource "aws_cloudwatch_metric_alarm" "errors" {
 }
 
 resource "aws_cloudwatch_metric_alarm" "throttles" {
-  for_each            = var.alarms.enabled ? local.functions : {}
-  alarm_name          = "${var.name}-${each.key}-throttles"
-  alarm_description   = "${each.value} was not let run: the account's concurrent executions in ${local.region} are used up, or somebody reserved none for it. Ask: aws lambda get-account-settings --region ${local.region}; aws lambda get-function-concurrency --region ${local.region} --function-name ${each.value}"
+  for_each   = var.alarms.enabled ? local.functions : {}
+  alarm_name = "${var.name}-${each.key}-throttles"
+  alarm_description = join(" ", [
+    "Lambda did not let ${each.value} run: the account's concurrent executions in ${local.region}",
+    "are used up, or somebody reserved none for it. Check: aws lambda get-account-settings",
+    "--region ${local.region}; aws lambda get-function-concurrency --region ${local.region}",
+    "--function-name ${each.value}",
+  ])
   namespace           = "AWS/Lambda"
   metric_name         = "Throttles"
   dimensions          = { FunctionName = each.value }
@@ -239,15 +307,25 @@ resource "aws_cloudwatch_metric_alarm" "throttles" {
   tags                = local.tags
 }
 
-# Fewer certificates from one hour to the next. DIFF of one metric: an alarm's expression is a
-# series of one period, in which no day can be compared with an hour, and there is no maximum of the
-# hours before. The highest number of each hour: what is replaced within it (a document deleted and
-# put again) is no fall. One of the last 24 hours suffices, so it rings for a day after a fall and
-# clears by itself: an alarm of an hour would be over before anybody is awake.
+# Fewer certificates from one hour to the next. It is a DIFF of one metric, because an alarm's
+# expression is a series of one period: it cannot compare a day with an hour, and there is no
+# maximum of the hours before. It takes the highest number of each hour, so a document that is
+# deleted and written again within the hour is no fall. One of the last 24 hours is enough: the
+# alarm rings for a day after a fall and clears by itself. An alarm of one hour would be over before
+# anybody is awake.
 resource "aws_cloudwatch_metric_alarm" "managed" {
-  count               = var.alarms.enabled && var.alarms.managed_fall > 0 ? 1 : 0
-  alarm_name          = "${var.name}-managed"
-  alarm_description   = "There are documents for ${var.alarms.managed_fall == 1 ? "fewer certificates" : "at least ${var.alarms.managed_fall} certificates fewer"} than an hour before: what has no document is not renewed. Compare with what you expect: aws s3 ls s3://${local.bucket}/certificates/. If it was not meant, put the documents back (the bucket's versions, a backup, Terraform); what is served stays until it ends. If it was meant, do nothing: this rings for a day after the last fall and clears by itself. ${local.ask_status}"
+  count      = var.alarms.enabled && var.alarms.managed_fall > 0 ? 1 : 0
+  alarm_name = "${var.name}-managed"
+  alarm_description = join(" ", [
+    "There are documents for",
+    var.alarms.managed_fall == 1 ? "fewer certificates" :
+    "at least ${var.alarms.managed_fall} certificates fewer",
+    "than an hour before: without a document nothing is renewed. Compare with what you expect: aws",
+    "s3 ls s3://${local.bucket}/certificates/. If it was a mistake, restore the documents (the",
+    "bucket's versions, a backup, Terraform); served certificates stay until they end. If it was",
+    "intended, do nothing: this rings for a day after the last fall and clears by itself.",
+    local.ask_status,
+  ])
   comparison_operator = "LessThanOrEqualToThreshold"
   threshold           = -var.alarms.managed_fall
   evaluation_periods  = 24
@@ -277,11 +355,16 @@ resource "aws_cloudwatch_metric_alarm" "managed" {
   }
 }
 
-# A queue nobody used for six hours tells nothing at all.
+# A queue without use for six hours has no values at all.
 resource "aws_cloudwatch_metric_alarm" "dead_letters" {
-  count               = local.alarms
-  alarm_name          = "${var.name}-dead-letters"
-  alarm_description   = "The schedule or the rule could not invoke renew. Look at a message's ERROR_MESSAGE: aws sqs receive-message --region ${local.region} --message-attribute-names All --queue-url $(aws sqs get-queue-url --region ${local.region} --queue-name ${var.name}-dead-letters --query QueueUrl --output text). Mend it, then purge the queue: the next pass does what was missed."
+  count      = local.alarms
+  alarm_name = "${var.name}-dead-letters"
+  alarm_description = join(" ", [
+    "The schedule or the rule could not invoke renew. Read a message's ERROR_MESSAGE: aws sqs",
+    "receive-message --region ${local.region} --message-attribute-names All --queue-url $(aws sqs",
+    "get-queue-url --region ${local.region} --queue-name ${var.name}-dead-letters --query QueueUrl",
+    "--output text). Repair the cause, then purge the queue: the next pass does what was missed.",
+  ])
   namespace           = "AWS/SQS"
   metric_name         = "ApproximateNumberOfMessagesVisible"
   dimensions          = { QueueName = aws_sqs_queue.dead_letters.name }
@@ -296,15 +379,19 @@ resource "aws_cloudwatch_metric_alarm" "dead_letters" {
   tags                = local.tags
 }
 
-# S3 says "denied" for every token that is not there, since challenge may not list: any scanner can
-# cause that. It matters when certificates are failing and no challenge was answered in the same
-# hour, in two of three hours: a first deployment, whose names do not lead here yet and whose route
-# is tried with a token that is not there, looks the same for one. The authority comes after 0, 1,
-# 11 and 111 minutes and then daily, so a third hour is looked at, and no more.
+# S3 answers "denied" for every unknown token, because challenge may not list: any scanner can cause
+# that. It matters when certificates fail and no challenge is answered in the same hour, in two of
+# three hours. A first deployment looks the same for one hour: its names do not lead here yet, and
+# its route is tested with an unknown token. The authority comes after 0, 1, 11 and 111 minutes and
+# then daily, so three hours are looked at, not more.
 resource "aws_cloudwatch_metric_alarm" "denied" {
-  count               = local.alarms
-  alarm_name          = "${var.name}-challenges-denied"
-  alarm_description   = "If the names lead here at all: certificates fail, and in two of three hours every challenge was denied by the bucket, so challenge's role, the bucket's policy or CERTLOOP_BUCKET is wrong. ${local.read_logs}-challenge"
+  count      = local.alarms
+  alarm_name = "${var.name}-challenges-denied"
+  alarm_description = join(" ", [
+    "If the names lead here at all: certificates fail, and in two of three hours the bucket denied",
+    "every challenge. So challenge's role, the bucket's policy or CERTLOOP_BUCKET is wrong.",
+    "${local.read_logs}-challenge",
+  ])
   comparison_operator = "GreaterThanThreshold"
   threshold           = 0
   evaluation_periods  = 3
@@ -342,19 +429,22 @@ resource "aws_cloudwatch_metric_alarm" "denied" {
   }
 }
 
-# The alarm that does not depend on certloop: ACM itself tells, once a day, what is about to expire.
-# Its events name no tags, so this is every certificate of the account in this region, ours or not.
-# They name the days left and not the lifetime, and a rule cannot reckon: a share would take a
-# function of its own. So it goes by the one number that is right for all lifetimes. A healthy
-# certificate is never down to a day: one of 90 days is renewed with 30 left, one of six with three.
-# Of six days one is about the quarter at which the alarm on LifetimeLeftShare rings; of 90 it is
-# late, and the second line: that alarm has rung for three weeks by then, or the one on Passes for
-# as long as nothing ran.
+# This alarm does not depend on certloop: ACM itself reports, once a day, which certificates expire
+# soon. Its events contain no tags, so they cover every certificate of the account in this region,
+# ours or not. They contain the days left but not the lifetime, and a rule cannot calculate: a share
+# would need a function. So the rule uses the one number that is right for all lifetimes. A healthy
+# certificate never comes down to one day: one of 90 days is renewed with 30 left, one of six days
+# with three. For six days, one day is about the quarter at which the alarm on LifetimeLeftShare
+# rings. For 90 days it is late and only the second line of defence: by then that alarm has rung for
+# three weeks, or the one on Passes for as long as nothing ran.
 resource "aws_cloudwatch_event_rule" "expiring" {
-  count       = var.alarms.enabled && var.alarms.approaching_expiration_days > 0 ? 1 : 0
-  name        = "${var.name}-expiring"
-  description = "certloop: ACM says that a certificate expires within ${var.alarms.approaching_expiration_days} days"
-  tags        = local.tags
+  count = var.alarms.enabled && var.alarms.approaching_expiration_days > 0 ? 1 : 0
+  name  = "${var.name}-expiring"
+  description = join(" ", [
+    "certloop: ACM says that a certificate expires within",
+    "${var.alarms.approaching_expiration_days} days",
+  ])
+  tags = local.tags
 
   event_pattern = jsonencode({
     source      = ["aws.acm"]
@@ -375,10 +465,14 @@ resource "aws_cloudwatch_event_target" "expiring" {
       days = "$.detail.DaysToExpiry"
       name = "$.detail.CommonName"
     }
-    input_template = "\"The certificate <arn> (<name>) expires in <days> days, says ACM. If its tag certloop:installation is ${local.bucket}, it should have been renewed: ask renew for its status. If not, it belongs to somebody else.\""
+    input_template = join(" ", [
+      "\"The certificate <arn> (<name>) expires in <days> days, says ACM. If its tag",
+      "certloop:installation is ${local.bucket}, it should have been renewed: ask renew for its",
+      "status. If not, it belongs to somebody else.\"",
+    ])
   }
 
-  # Else nobody would hear of what the topic refuses; the queue has an alarm.
+  # Without it, nobody would notice what the topic refuses; the queue has an alarm.
   dead_letter_config {
     arn = aws_sqs_queue.dead_letters.arn
   }
@@ -386,9 +480,9 @@ resource "aws_cloudwatch_event_target" "expiring" {
   depends_on = [aws_iam_role_policy.expiring, aws_sqs_queue_policy.dead_letters, aws_sns_topic_policy.this]
 }
 
-# A role, because a statement for EventBridge in the topic's policy can have no condition: EventBridge
-# gives SNS neither aws:SourceAccount nor aws:SourceArn, so a rule of any account could publish. When
-# it assumes a role it gives both.
+# A role is needed, because the topic's policy can have no condition for EventBridge: it gives SNS
+# neither aws:SourceAccount nor aws:SourceArn, so a rule of any account could publish. When it
+# assumes a role it gives both.
 resource "aws_iam_role" "expiring" {
   count                = length(aws_cloudwatch_event_rule.expiring)
   name                 = "${var.name}-expiring"

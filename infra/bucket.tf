@@ -1,7 +1,9 @@
-# One bucket holds everything: what is wanted, what is true, accounts, private keys and the tokens of open challenges.
+# One bucket holds everything: wanted certificates, state, accounts, private keys and the tokens of
+# open challenges.
 
 locals {
-  # Account and region make the name unique, so that environments and regions live side by side.
+  # Account and region make the name unique, so that environments and regions can exist side by
+  # side.
   bucket     = "${var.name}-${local.account}-${local.region}"
   bucket_arn = "arn:${local.partition}:s3:::${local.bucket}"
 
@@ -9,7 +11,7 @@ locals {
 }
 
 resource "aws_s3_bucket" "this" {
-  #checkov:skip=CKV_AWS_18:Access logs would need a bucket of their own; who reads secrets is told by CloudTrail's data events, which are the account's to turn on
+  #checkov:skip=CKV_AWS_18:Access logs would need a bucket of their own; CloudTrail's data events show who reads secrets, and the account decides whether to turn them on
   #checkov:skip=CKV_AWS_21:Versioning is a variable: older versions are older private keys
   #checkov:skip=CKV_AWS_144:A copy in another region would be a second place that holds private keys; all of it can be issued anew
   #checkov:skip=CKV_AWS_145:KMS is named per object for accounts/ and vault/; challenges/ must stay readable without a key
@@ -44,7 +46,7 @@ resource "aws_s3_bucket_server_side_encryption_configuration" "this" {
   }
 }
 
-# Taken away again it suspends versioning, as S3 knows no other way back.
+# When this is removed, versioning is suspended: S3 knows no other way back.
 resource "aws_s3_bucket_versioning" "this" {
   count  = var.versioning ? 1 : 0
   bucket = aws_s3_bucket.this.id
@@ -54,8 +56,9 @@ resource "aws_s3_bucket_versioning" "this" {
   }
 }
 
-# A net below what renew tidies up itself. S3 looks once a day, and where rules overlap the shorter time holds. The rules
-# for older versions stand there without versioning too: a bucket that was versioned once still has them.
+# A safety net below renew's own cleanup. S3 looks once a day, and where rules overlap the shorter
+# time counts. The rules for older versions exist without versioning too: a bucket that was
+# versioned once still has older versions.
 resource "aws_s3_bucket_lifecycle_configuration" "this" {
   bucket = aws_s3_bucket.this.id
 
@@ -73,7 +76,7 @@ resource "aws_s3_bucket_lifecycle_configuration" "this" {
     }
   }
 
-  # renew removes what it replaces; this is for what was never replaced.
+  # renew removes what it replaces; this rule is for what was never replaced.
   rule {
     id     = "forgotten-keys"
     status = "Enabled"
@@ -124,9 +127,10 @@ resource "aws_s3_bucket_notification" "this" {
   eventbridge = true
 }
 
-# IAM alone cannot keep an administrator from reading a private key or planting a token by mistake, so the bucket says no
-# itself. It grants nothing: what it does not deny is still IAM's to allow. Only object actions are denied outside
-# settings.json and certificates/, never those on the bucket: who runs Terraform can always change or remove this policy.
+# With IAM alone, an administrator could read a private key or plant a token by mistake, so the
+# bucket's own policy denies it. The policy grants nothing: IAM still decides on what it does not
+# deny. It denies only object actions outside settings.json and certificates/, never actions on the
+# bucket: the person who runs Terraform can always change or remove this policy.
 data "aws_iam_policy_document" "bucket" {
   #checkov:skip=CKV_AWS_49:The wildcard is in a statement that denies
   #checkov:skip=CKV_AWS_283:The wildcard principal is in statements that deny
@@ -148,7 +152,8 @@ data "aws_iam_policy_document" "bucket" {
     }
   }
 
-  # Everything but a plain read: writing, deleting, versions, tags, access control lists, and what S3 may yet invent.
+  # Everything except a plain read: writing, deleting, versions, tags, access control lists, and
+  # future actions of S3.
   statement {
     sid         = "OnlyRenewWrites"
     effect      = "Deny"
@@ -213,8 +218,8 @@ data "aws_iam_policy_document" "bucket" {
     }
   }
 
-  # A record holds no secret, and each policy of pull allows one by its name: saying so here as well would let half as many
-  # names fit.
+  # A record holds no secret, and each policy of pull allows one by its name. Repeating that here
+  # would let only half as many names fit.
   dynamic "statement" {
     for_each = length(var.pull) > 0 ? [distinct(flatten(values(var.pull)))] : []
 
@@ -258,15 +263,19 @@ data "aws_iam_policy_document" "bucket" {
   }
 }
 
-# On destroy this goes before the bucket, so that Terraform may empty it (force_destroy).
+# On destroy this is removed before the bucket, so that Terraform may empty it (force_destroy).
 resource "aws_s3_bucket_policy" "this" {
   bucket = aws_s3_bucket.this.id
   policy = data.aws_iam_policy_document.bucket.json
 
   lifecycle {
     precondition {
-      condition     = local.bucket_policy_size <= 20480
-      error_message = "pull: with ${length(var.pull)} names the bucket's policy has ${local.bucket_policy_size} characters, and S3 takes 20480: fewer names or fewer principals, or a second installation with another name. Names with one principal each: about 40 fit."
+      condition = local.bucket_policy_size <= 20480
+      error_message = join(" ", [
+        "pull: with ${length(var.pull)} names the bucket's policy has ${local.bucket_policy_size}",
+        "characters, and S3 accepts 20480: use fewer names or fewer principals, or a second",
+        "installation with another name. About 40 names with one principal each fit.",
+      ])
     }
   }
 

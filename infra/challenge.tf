@@ -1,4 +1,5 @@
-# challenge: answers /.well-known/acme-challenge/<token> from challenges/<token>, and can do nothing else.
+# challenge: it answers /.well-known/acme-challenge/<token> from challenges/<token>, and can do
+# nothing else.
 
 resource "aws_cloudwatch_log_group" "challenge" {
   #checkov:skip=CKV_AWS_158:Logs hold no secrets; CloudWatch encrypts them with its own key

@@ -1,4 +1,5 @@
-# One page for whoever was woken: how much time is left, what passes did, and whether challenges are answered.
+# One page for the person on call: how much time is left, what passes did, and whether challenges
+# are answered.
 
 locals {
   dashboard_rows = [
@@ -63,7 +64,7 @@ locals {
       marks  = []
     },
     {
-      title   = "Channels that could not be told"
+      title   = "Channels that failed"
       metrics = [["certloop", "MessagesFailed", "Function", "${var.name}-renew", { stat = "Maximum" }]]
       bounds  = { min = 0, max = null }
       marks   = []

@@ -1,9 +1,9 @@
-# settings.json and the documents given in var.certificates. Each has an object of its own, so documents that somebody else
-# puts beside them are left alone.
+# settings.json and the documents in var.certificates. Each has its own object, so documents that
+# others put beside them are left alone.
 
 locals {
-  # A field that is null is a field that was not given: typed inputs with optional fields have them. But null limits of an
-  # authority are none at all, and not those that it has by itself.
+  # A null field counts as a field that was not given: typed inputs with optional fields have them.
+  # One exception: null limits of an authority mean no limits, not the authority's defaults.
   given_authorities = {
     for key, authority in merge(try(var.settings.authorities, {}), {}) :
     key => { for field, value in authority : field => value if value != null || field == "limits" }
@@ -13,7 +13,8 @@ locals {
     if value != null
   }
 
-  # One level deep for authorities.letsencrypt and defaults, so that a field can be added without repeating the others.
+  # authorities.letsencrypt and defaults are merged one level deep, so that you can add a field
+  # without repeating the others.
   settings = merge(
     local.given_settings,
     {
@@ -42,10 +43,11 @@ locals {
     )
   }
 
-  # Looking up a listener is a courtesy to whoever mistyped its ARN, and ELB lets few calls a second: the first fifty are enough.
+  # Looking up a listener helps people who mistyped its ARN, and ELB allows few calls a second: the
+  # first fifty are enough.
   listener_targets = merge([
     for name, document in var.certificates : {
-      # By the fields' names: try() and can() of something not known yet are not known themselves.
+      # Test the fields' names: try() and can() of an unknown value are unknown too.
       for i, target in document.targets : "${name}.targets[${i}]" => target
       if target.type == "listener" && contains(keys(target), "arn") && !contains(keys(target), "loadBalancer")
     }
@@ -59,19 +61,27 @@ data "aws_lb_listener" "target" { # not found? certificates.<name>.targets[<n>].
 
   lifecycle {
     precondition {
-      condition     = element(split(":", local.listener_targets[each.key].arn), 3) == local.region
-      error_message = "certificates.${each.key}.arn: ${local.listener_targets[each.key].arn} is in another region than ${local.region}, where it would be looked up: set look_up_listeners to false, and renew alone looks at it."
+      condition = element(split(":", local.listener_targets[each.key].arn), 3) == local.region
+      error_message = join(" ", [
+        "certificates.${each.key}.arn: ${local.listener_targets[each.key].arn} is in another",
+        "region than ${local.region}, where the plan would look it up: set look_up_listeners to",
+        "false; then only renew looks at it.",
+      ])
     }
     postcondition {
-      condition     = self.protocol == "HTTPS"
-      error_message = "certificates.${each.key}.arn: ${self.arn} speaks ${self.protocol} on port ${self.port}, not HTTPS, and holds no certificates: give the ARN of the HTTPS listener."
+      condition = self.protocol == "HTTPS"
+      error_message = join(" ", [
+        "certificates.${each.key}.arn: ${self.arn} speaks ${self.protocol} on port ${self.port},",
+        "not HTTPS, and holds no certificates: give the ARN of the HTTPS listener.",
+      ])
     }
   }
 }
 
-# The ETag of an object that S3 encrypts with its own key is its content's MD5: so a plan sees what somebody else wrote.
+# The ETag of an object that S3 encrypts with its own key is the MD5 of its content: so a plan sees
+# changes by others.
 
-# A function must understand what it is told: the new code first, then its settings.
+# A function must understand its settings: first the new code, then its settings.
 resource "aws_s3_object" "settings" {
   bucket       = aws_s3_bucket.this.id
   key          = "settings.json"
@@ -79,7 +89,7 @@ resource "aws_s3_object" "settings" {
   etag         = md5(jsonencode(local.settings))
   content_type = "application/json"
 
-  # S3 takes ten tags on an object, and fifty on everything else.
+  # S3 accepts ten tags on an object, and fifty on everything else.
   override_provider {
     default_tags {
       tags = {}
@@ -97,7 +107,8 @@ resource "aws_s3_object" "settings" {
   ]
 }
 
-# Each of these starts a pass within seconds, which must find its way to the authority and back complete.
+# Each of these starts a pass within seconds. That pass needs the complete route to the authority
+# and back.
 resource "aws_s3_object" "certificates" {
   for_each     = var.certificates
   bucket       = aws_s3_bucket.this.id
@@ -106,7 +117,7 @@ resource "aws_s3_object" "certificates" {
   etag         = md5(jsonencode(local.documents[each.key]))
   content_type = "application/json"
 
-  # S3 takes ten tags on an object, and fifty on everything else.
+  # S3 accepts ten tags on an object, and fifty on everything else.
   override_provider {
     default_tags {
       tags = {}

@@ -1,4 +1,5 @@
-# A public address of challenge, for reverse proxies and for load balancers that cannot reach Lambda.
+# A public address of challenge, for reverse proxies and for load balancers that cannot reach
+# Lambda.
 
 resource "aws_lambda_function_url" "challenge" {
   #checkov:skip=CKV_AWS_258:The authority asks without credentials, and what is answered is public by design
@@ -7,10 +8,11 @@ resource "aws_lambda_function_url" "challenge" {
   authorization_type = "NONE"
 }
 
-# Since October 2025 a public URL needs two permissions: lambda:InvokeFunctionUrl, and lambda:InvokeFunction on condition
-# that the call came through a URL (lambda:InvokedViaFunctionUrl). Without that condition anybody could invoke the function
-# itself. Version 5 of the AWS provider cannot say it and version 6 only lately, so CloudFormation says both. Newer
-# providers add statements of their own beside these, which changes nothing.
+# Since October 2025 a public URL needs two permissions: lambda:InvokeFunctionUrl, and
+# lambda:InvokeFunction on condition that the call came through a URL
+# (lambda:InvokedViaFunctionUrl). Without that condition anybody could invoke the function itself.
+# Version 5 of the AWS provider cannot express it and version 6 only recently, so CloudFormation
+# makes both. Newer providers add their own statements beside these, which changes nothing.
 resource "aws_cloudformation_stack" "function_url" {
   #checkov:skip=CKV_AWS_124:Two permissions make no event worth a message; Terraform reports a failure
   count = var.function_url ? 1 : 0

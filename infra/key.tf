@@ -1,9 +1,10 @@
-# The key of accounts/ and vault/. Settings, documents, state and limits hold no secret, and challenge must not need a key.
+# The key of accounts/ and vault/. Settings, documents, state and limits hold no secret, and
+# challenge must not need a key.
 
 locals {
   kms_key_arn = !var.kms ? null : var.kms_key_arn != null ? var.kms_key_arn : one(aws_kms_key.this[*].arn)
 
-  # The one written with may always read: as a former key it would only stand there twice.
+  # The key for writing may always read: as a former key it would only be listed twice.
   former_kms_key_arns = [for arn in distinct(var.former_kms_key_arns) : arn if arn != var.kms_key_arn]
 
   # S3 passes the object's ARN as encryption context.
@@ -33,7 +34,7 @@ data "aws_iam_policy_document" "key" {
   #checkov:skip=CKV_AWS_111:In a key's policy the resource "*" is the key itself
   #checkov:skip=CKV_AWS_356:In a key's policy the resource "*" is the key itself
 
-  # Managing the key, for whom the account's IAM lets; using it is not among it.
+  # Managing the key, for principals that the account's IAM allows; this does not include using it.
   statement {
     sid = "Administer"
     actions = [
@@ -67,7 +68,8 @@ data "aws_iam_policy_document" "key" {
     }
   }
 
-  # Using it, for whom IAM lets, and even then only through S3 and for the secrets of this bucket, whose policy says by whom.
+  # Using it, for principals that IAM allows: only through S3 and only for the secrets of this
+  # bucket, whose policy says who may.
   statement {
     sid       = "UseThroughTheBucket"
     actions   = ["kms:Decrypt", "kms:GenerateDataKey"]

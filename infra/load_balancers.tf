@@ -1,5 +1,6 @@
-# The way from port 80 of a load balancer to challenge. Everything is keyed by the label in var.load_balancers, since the
-# load balancer itself may be made by the same apply and its ARN be unknown until then.
+# The route from port 80 of a load balancer to challenge. The key is always the label in
+# var.load_balancers: the same apply may create the load balancer, and then its ARN is unknown
+# before.
 
 locals {
   has_load_balancers = length(var.load_balancers) > 0 || anytrue([for target in local.documented_targets : target.type == "listener"])
@@ -15,8 +16,12 @@ data "aws_lb" "this" {
 
   lifecycle {
     postcondition {
-      condition     = self.load_balancer_type == "application"
-      error_message = "load_balancers.${each.key}: ${self.arn} is a ${self.load_balancer_type} load balancer, and only an application load balancer routes to a function: give one, or set function_url."
+      condition = self.load_balancer_type == "application"
+      error_message = join(" ", [
+        "load_balancers.${each.key}: ${self.arn} is a ${self.load_balancer_type} load balancer,",
+        "and only an application load balancer can route to a function: give one, or set",
+        "function_url.",
+      ])
     }
   }
 }
@@ -28,13 +33,16 @@ data "aws_lb_listener" "http" { # none found? The load balancer needs an HTTP li
 
   lifecycle {
     postcondition {
-      condition     = self.protocol == "HTTP"
-      error_message = "load_balancers.${each.key}.http_port: the listener on port ${each.value.http_port} speaks ${self.protocol}, and the authority asks by HTTP: give the port of the HTTP listener."
+      condition = self.protocol == "HTTP"
+      error_message = join(" ", [
+        "load_balancers.${each.key}.http_port: the listener on port ${each.value.http_port} speaks",
+        "${self.protocol}, and the authority asks by HTTP: give the port of the HTTP listener.",
+      ])
     }
   }
 }
 
-# Only for those who redirect the challenge path to https before it can be answered.
+# Only for load balancers that redirect the challenge path to https before it can be answered.
 data "aws_lb_listener" "https" { # none found? See https_port, or leave https = false
   for_each          = { for label, it in local.challenge_routes : label => it if it.https }
   load_balancer_arn = data.aws_lb.this[each.key].arn
@@ -42,13 +50,18 @@ data "aws_lb_listener" "https" { # none found? See https_port, or leave https = 
 
   lifecycle {
     postcondition {
-      condition     = self.protocol == "HTTPS"
-      error_message = "load_balancers.${each.key}.https_port: the listener on port ${each.value.https_port} speaks ${self.protocol}, not HTTPS: give the port of the HTTPS listener, or set https to false."
+      condition = self.protocol == "HTTPS"
+      error_message = join(" ", [
+        "load_balancers.${each.key}.https_port: the listener on port ${each.value.https_port}",
+        "speaks ${self.protocol}, not HTTPS: give the port of the HTTPS listener, or set https to",
+        "false.",
+      ])
     }
   }
 }
 
-# One per load balancer: ELB lets a target group serve no second one. The name is cut to ELB's 32 characters.
+# One per load balancer: ELB does not let a target group serve a second one. The name is cut to
+# ELB's 32 characters.
 resource "aws_lb_target_group" "challenge" {
   for_each    = local.challenge_routes
   name        = "${substr(var.name, 0, 23)}-${substr(md5("${var.name}/${each.key}"), 0, 8)}"
@@ -66,7 +79,7 @@ resource "aws_lambda_permission" "load_balancer" {
   source_account = local.account
 }
 
-# ELB tries the permission when the function is registered.
+# ELB tests the permission when the function is registered.
 resource "aws_lb_target_group_attachment" "challenge" {
   for_each         = local.challenge_routes
   target_group_arn = aws_lb_target_group.challenge[each.key].arn
@@ -92,7 +105,7 @@ resource "aws_lb_listener_rule" "http" {
     }
   }
 
-  # A rule before its target would answer 503.
+  # A rule without its target would answer 503.
   depends_on = [aws_lb_target_group_attachment.challenge]
 }
 

@@ -4,7 +4,7 @@ output "bucket" {
 }
 
 output "region" {
-  description = "The region that all of it is in."
+  description = "Region of all resources."
   value       = local.region
 }
 
@@ -19,7 +19,7 @@ output "renew_function_arn" {
 }
 
 output "view_alias_arn" {
-  description = "ARN by which renew only looks: status, plan and check."
+  description = "ARN by which renew only reads: status, plan and check."
   value       = aws_lambda_alias.view.arn
 }
 
@@ -54,7 +54,7 @@ output "schedule_group" {
 }
 
 output "topic_arn" {
-  description = "ARN of the topic that alarms go to, and messages with message_topic."
+  description = "ARN of the topic for alarms, and for messages with message_topic."
   value       = local.topic_arn
 }
 
@@ -64,27 +64,27 @@ output "dead_letter_queue_url" {
 }
 
 output "operate_policy_arn" {
-  description = "ARN of the policy that lets invoke renew with every action, and write documents."
+  description = "ARN of the policy to invoke renew with every action, and to write documents."
   value       = aws_iam_policy.operate.arn
 }
 
 output "edit_policy_arn" {
-  description = "ARN of the policy that lets read and write documents, for programs that add certificates."
+  description = "ARN of the policy to read and write documents, for programs that add certificates."
   value       = aws_iam_policy.edit.arn
 }
 
 output "doctor_policy_arn" {
-  description = "ARN of the policy that lets look at the installation: certloop doctor."
+  description = "ARN of the policy to look at the installation, for certloop doctor."
   value       = aws_iam_policy.doctor.arn
 }
 
 output "view_policy_arn" {
-  description = "ARN of the policy that lets ask renew for status, plan and check."
+  description = "ARN of the policy to ask renew for status, plan and check."
   value       = aws_iam_policy.view.arn
 }
 
 output "pull_policy_arns" {
-  description = "ARNs of the policies that let read one certificate with its private key, by its name."
+  description = "ARNs of the policies to read one certificate with its private key, by its name."
   value       = { for name, policy in aws_iam_policy.pull : name => policy.arn }
 }
 
@@ -109,12 +109,12 @@ output "dashboard_name" {
 }
 
 output "routes" {
-  description = "Per load balancer an address that must be answered 404 with x-content-type-options: nosniff: then the rule leads to challenge."
+  description = "Test address per load balancer. The answer must be 404 with x-content-type-options: nosniff: then the rule leads to challenge."
   value = {
     for label, it in local.challenge_routes :
     label => "http://${data.aws_lb.this[label].dns_name}${it.http_port == 80 ? "" : ":${it.http_port}"}/.well-known/acme-challenge/certloop-probe"
   }
 
-  # An address to try is of use once there is a rule.
+  # A test address is useful only after there is a rule.
   depends_on = [aws_lb_listener_rule.http]
 }

@@ -7,7 +7,8 @@ resource "aws_iam_policy" "operate" {
   tags        = local.tags
 }
 
-# Who may invoke renew with every action can write documents through it (issue with replace), so nothing is opened by edit's.
+# A principal that may invoke renew with every action can write documents through it (issue with
+# replace), so edit's policy adds no rights.
 data "aws_iam_policy_document" "operate" {
   source_policy_documents = [data.aws_iam_policy_document.edit.json]
 
@@ -38,7 +39,7 @@ data "aws_iam_policy_document" "edit" {
     resources = ["${local.bucket_arn}/certificates/*"]
   }
 
-  # So that S3 says 404 of a document that is not there, as renew's ListObjects has it.
+  # With this S3 answers 404 for a missing document, as with renew's ListObjects.
   statement {
     sid       = "ListDocuments"
     actions   = ["s3:ListBucket"]
@@ -67,7 +68,8 @@ data "aws_iam_policy_document" "view" {
   }
 }
 
-# What certloop doctor asks for, and nothing that changes anything. What is not given it reports as "could not tell".
+# The calls of certloop doctor; none of them changes anything. It reports "could not tell" for a
+# call that it may not make.
 resource "aws_iam_policy" "doctor" {
   name        = "${var.name}-doctor"
   description = "certloop: read how the installation is configured"
@@ -136,7 +138,8 @@ data "aws_iam_policy_document" "doctor" {
   }
 }
 
-# The bucket's policy lets the same principals through: this policy without an entry in var.pull opens nothing.
+# The bucket's policy allows the same principals: without an entry in var.pull this policy allows
+# nothing.
 resource "aws_iam_policy" "pull" {
   for_each    = var.pull
   name        = "${var.name}-pull-${each.key}"
@@ -154,14 +157,14 @@ data "aws_iam_policy_document" "pull" {
     resources = ["${local.bucket_arn}/vault/${each.key}/*"]
   }
 
-  # Which of the vault's entries is to be served: the newest is not, after somebody went back.
+  # Which entry of the vault must be served: after a rollback it is not the newest one.
   statement {
     sid       = "ReadState"
     actions   = ["s3:GetObject"]
     resources = ["${local.bucket_arn}/state/${each.key}.json"]
   }
 
-  # Of the state, so that S3 says 404 where there is none yet.
+  # For the state, so that S3 answers 404 where there is none yet.
   statement {
     sid       = "ListVault"
     actions   = ["s3:ListBucket"]

@@ -1,13 +1,14 @@
-# renew: one pass over the certificates. Its role holds the calls the code makes and no other; README.md gives each
-# statement its reason.
+# renew: one pass over the certificates. Its role allows the calls that the code makes and no
+# others; README.md gives the reason for each statement.
 
 locals {
   packages = coalesce(var.packages, "${path.module}/../target/package")
 
-  # Certificates are imported where their targets are, so in any region of this account.
+  # Certificates are imported in the region of their targets, so in any region of this account.
   acm_certificates = "arn:${local.partition}:acm:*:${local.account}:certificate/*"
 
-  # Load balancers by variable, and those that the documents given here name by a listener's or their own ARN.
+  # Load balancers from the variable, and those of the given documents, named by a listener's ARN or
+  # by their own.
   documented_targets = flatten([for document in values(var.certificates) : [for target in document.targets : target]])
   load_balancer_arns = distinct(concat(
     [for label in sort(keys(var.load_balancers)) : data.aws_lb.this[label].arn],
@@ -16,12 +17,12 @@ locals {
   ))
   listener_arns = [for arn in local.load_balancer_arns : "${replace(arn, ":loadbalancer/", ":listener/")}/*"]
 
-  # As IAM counts: without white space. Each load balancer stands there three times.
+  # Counted as IAM counts: without white space. Each load balancer is in the policy three times.
   renew_policy_size       = length(jsonencode(jsondecode(data.aws_iam_policy_document.renew.json)))
   load_balancer_size      = sum(concat([0], [for arn in local.load_balancer_arns : 3 * length(arn) + 9]))
   load_balancers_that_fit = floor((10240 - local.renew_policy_size + local.load_balancer_size) / max(1, local.load_balancer_size) * length(local.load_balancer_arns))
 
-  # A name is a bus of this account and region.
+  # A bare name is a bus of this account and region.
   event_bus     = try(local.settings.notify.eventBus, null)
   event_bus_arn = local.event_bus == null ? null : startswith(local.event_bus, "arn:") ? local.event_bus : "arn:${local.partition}:events:${local.region}:${local.account}:event-bus/${local.event_bus}"
 
@@ -33,7 +34,7 @@ locals {
 
 resource "aws_cloudwatch_log_group" "renew" {
   #checkov:skip=CKV_AWS_158:Logs hold no secrets; CloudWatch encrypts them with its own key
-  #checkov:skip=CKV_AWS_338:How long logs are kept is a variable; what was done to a certificate stands in its state
+  #checkov:skip=CKV_AWS_338:How long logs are kept is a variable; the state of a certificate records what was done to it
   name              = "/aws/lambda/${var.name}-renew"
   retention_in_days = var.log_retention_days
   tags              = local.tags
@@ -66,20 +67,22 @@ resource "aws_lambda_function" "renew" {
     )
   }
 
-  # Lambda would make a log group that is kept for ever, and a pass without its permissions would report a failure.
+  # Lambda would make a log group that is kept for ever, and a pass without permissions for it would
+  # report a failure.
   depends_on = [aws_cloudwatch_log_group.renew, aws_iam_role_policy.renew]
 }
 
-# The next pass comes in minutes, and every pass looks for itself at what is to be done.
+# The next pass comes in minutes, and every pass finds out for itself what to do.
 resource "aws_lambda_function_event_invoke_config" "renew" {
   function_name          = aws_lambda_function.renew.function_name
   maximum_retry_attempts = 0
 }
 
-# Invoked by this name renew answers status, plan and check, and refuses all that changes something.
+# Invoked by this name, renew answers status, plan and check, and refuses everything that changes
+# something.
 resource "aws_lambda_alias" "view" {
   name             = "view"
-  description      = "Only looks: status, plan and check"
+  description      = "Read-only: status, plan and check"
   function_name    = aws_lambda_function.renew.function_name
   function_version = "$LATEST"
 }
@@ -95,7 +98,7 @@ data "aws_iam_policy_document" "lambda_trust" {
   }
 }
 
-# Who runs a pass without the function does so in its role, and with no other permissions.
+# People who run a pass without the function use its role, with no other permissions.
 data "aws_iam_policy_document" "renew_trust" {
   source_policy_documents = [data.aws_iam_policy_document.lambda_trust.json]
 
@@ -129,8 +132,13 @@ resource "aws_iam_role_policy" "renew" {
 
   lifecycle {
     precondition {
-      condition     = local.renew_policy_size <= 10240
-      error_message = "load_balancers: with ${length(local.load_balancer_arns)} load balancers, those included that certificates name, renew's policy has ${local.renew_policy_size} characters, and IAM takes 10240: about ${local.load_balancers_that_fit} fit. Give the others to a second installation with another name."
+      condition = local.renew_policy_size <= 10240
+      error_message = join(" ", [
+        "load_balancers: with ${length(local.load_balancer_arns)} load balancers, including those",
+        "that certificates name, renew's policy has ${local.renew_policy_size} characters, and IAM",
+        "accepts 10240: about ${local.load_balancers_that_fit} fit. Give the others to a second",
+        "installation with another name.",
+      ])
     }
   }
 }
@@ -174,7 +182,8 @@ data "aws_iam_policy_document" "renew" {
   statement {
     sid     = "DeleteObjects"
     actions = ["s3:DeleteObject"]
-    # What is removed is forgotten: its document at once, its record and its vault a week later.
+    # After a removal renew deletes everything: the document at once, the record and the vault a
+    # week later.
     resources = [
       "${local.bucket_arn}/certificates/*",
       "${local.bucket_arn}/state/*",
@@ -183,8 +192,9 @@ data "aws_iam_policy_document" "renew" {
     ]
   }
 
-  # It makes S3 answer 404 for an object that is not there, too; 403 would be "could not tell", and nothing would ever be
-  # issued. S3 then takes the object's key for the prefix. IfExists, so that this does not hang on its doing so.
+  # With this permission S3 also answers 404 for a missing object. A 403 would mean "could not
+  # tell", and nothing would ever be issued. For that check S3 uses the object's key as the prefix;
+  # IfExists, so that nothing depends on it.
   statement {
     sid       = "ListObjects"
     actions   = ["s3:ListBucket"]
@@ -239,7 +249,7 @@ data "aws_iam_policy_document" "renew" {
     }
   }
 
-  # A new certificate has no ARN yet: ACM asks for certificate/*.
+  # A new certificate has no ARN yet: ACM checks certificate/*.
   statement {
     sid       = "ImportNewCertificates"
     actions   = ["acm:ImportCertificate"]
@@ -252,7 +262,8 @@ data "aws_iam_policy_document" "renew" {
     }
   }
 
-  # Tags that come with an import are asked for by this name. A certificate of another installation keeps its tags.
+  # ACM checks this action for the tags of an import. A certificate of another installation keeps
+  # its tags.
   statement {
     sid       = "TagNewCertificates"
     actions   = ["acm:AddTagsToCertificate"]
@@ -282,8 +293,8 @@ data "aws_iam_policy_document" "renew" {
     }
   }
 
-  # Also of certificates that are not ours: a listener's default is looked at before it is replaced, and a lost ARN is
-  # recognised by its tags. None of these answers holds a private key.
+  # Also for certificates that are not ours: renew looks at a listener's default before it replaces
+  # it, and recognises a lost ARN by its tags. None of these answers holds a private key.
   statement {
     sid       = "ReadCertificates"
     actions   = ["acm:DescribeCertificate", "acm:GetCertificate", "acm:ListTagsForCertificate"]
@@ -308,8 +319,9 @@ data "aws_iam_policy_document" "renew" {
     resources = ["*"]
   }
 
-  # For the check of what stands before the challenge path: the load balancer is asked for, and the web ACL is what is answered.
-  # By kind, since each load balancer's own ARN would make the policy longer; nothing depends on it.
+  # For the check of the challenge path: the request names the load balancer, and the answer is the
+  # web ACL. Allowed by kind, because the ARN of each load balancer would make the policy longer,
+  # and nothing depends on it.
   statement {
     sid     = "ReadWebAcls"
     actions = ["wafv2:GetWebACL", "wafv2:GetWebACLForResource"]
@@ -331,8 +343,8 @@ data "aws_iam_policy_document" "renew" {
       ]
       resources = statement.value
 
-      # ModifyListener is for the default certificate, and could turn a listener to HTTP as well. For all values, so that
-      # a request that names no protocol, as renew's do, passes.
+      # ModifyListener is for the default certificate, but could also turn a listener to HTTP.
+      # ForAllValues, so that a request without a protocol passes, as renew's do.
       condition {
         test     = "ForAllValues:StringEquals"
         variable = "elasticloadbalancing:ListenerProtocol"
@@ -341,7 +353,7 @@ data "aws_iam_policy_document" "renew" {
     }
   }
 
-  # A listener that is born with its first certificate.
+  # A listener that is created with its first certificate.
   dynamic "statement" {
     for_each = local.has_load_balancers ? [local.load_balancer_arns] : []
 

@@ -1,5 +1,6 @@
-# What makes renew run: the schedule, and a document written to certificates/. Neither is retried: the next pass comes in
-# minutes and looks for itself. What could not even be delivered lies in the queue, on which there is an alarm.
+# Two things start renew: the schedule, and a document written to certificates/. Neither is retried:
+# the next pass comes in minutes and looks for itself. Events that could not be delivered go to the
+# queue, which has an alarm.
 
 resource "aws_scheduler_schedule_group" "this" {
   name = var.name
@@ -58,7 +59,7 @@ data "aws_iam_policy_document" "schedule_trust" {
       variable = "aws:SourceAccount"
       values   = [local.account]
     }
-    # Scheduler gives the ARN of the group, not of the schedule: hence a group of our own.
+    # Scheduler gives the ARN of the group, not of the schedule: hence our own group.
     condition {
       test     = "ArnEquals"
       variable = "aws:SourceArn"
@@ -127,7 +128,8 @@ resource "aws_lambda_permission" "document" {
   source_account = local.account
 }
 
-# Two days: its alarm stays on as long as a message is there, and what was missed the next pass has done long since.
+# Two days: the alarm stays on while a message is there, and the next pass has long since done what
+# was missed.
 resource "aws_sqs_queue" "dead_letters" {
   name                      = "${var.name}-dead-letters"
   message_retention_seconds = 172800

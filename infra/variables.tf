@@ -1,15 +1,18 @@
-# What only has a form is checked here. What documents may say is checked by the templates of refusals/: each renders to
-# one line per mistake, in the words of the function itself, and to nothing when all is well.
+# Here only the form is checked. The templates of refusals/ check the content of documents: each
+# renders one line per mistake, in the words of the function itself, and nothing when all is well.
 
 variable "name" {
-  description = "Prefix of everything's name; one per environment (certloop-dev, certloop-prod)."
+  description = "Prefix of all names; one per environment (certloop-dev, certloop-prod)."
   type        = string
   default     = "certloop"
   nullable    = false
 
   validation {
-    condition     = can(regex("^[a-z][a-z0-9-]{1,30}[a-z0-9]$", var.name))
-    error_message = "name: ${jsonencode(var.name)} is no prefix: use 3 to 32 of a-z, 0-9 and -, beginning with a letter and not ending with a -."
+    condition = can(regex("^[a-z][a-z0-9-]{1,30}[a-z0-9]$", var.name))
+    error_message = join(" ", [
+      "name: ${jsonencode(var.name)} is not a prefix: use 3 to 32 of a-z, 0-9 and -, beginning",
+      "with a letter and not ending with a -.",
+    ])
   }
 }
 
@@ -20,7 +23,9 @@ variable "tags" {
   nullable    = false
 
   validation {
-    condition     = alltrue([for key in keys(var.tags) : !can(regex("(?i)^(aws|certloop)(:|$)", key))])
+    condition = alltrue([
+      for key in keys(var.tags) : !can(regex("(?i)^(aws|certloop)(:|$)", key))
+    ])
     error_message = "tags: keys that are or begin with certloop or aws: are reserved: use others."
   }
 }
@@ -35,7 +40,10 @@ variable "packages" {
       for function in ["renew", "challenge"] :
       fileexists("${coalesce(var.packages, "${path.module}/../target/package")}/${function}-${var.architecture}.zip")
     ])
-    error_message = "packages: ${coalesce(var.packages, "target/package")} lacks renew-${var.architecture}.zip or challenge-${var.architecture}.zip: run make package, or unpack a release there."
+    error_message = join(" ", [
+      "packages: ${coalesce(var.packages, "target/package")} lacks renew-${var.architecture}.zip",
+      "or challenge-${var.architecture}.zip: run make package, or unpack a release there.",
+    ])
   }
 }
 
@@ -66,13 +74,16 @@ variable "contact" {
 }
 
 variable "terms_of_service_agreed" {
-  description = "That you have read the authority's terms of service and agree to them."
+  description = "Whether you have read the authority's terms of service and agree to them."
   type        = bool
   nullable    = false
 
   validation {
-    condition     = var.terms_of_service_agreed
-    error_message = "terms_of_service_agreed: is false, and no authority makes an account without agreement: read the terms its directory names, then set it to true."
+    condition = var.terms_of_service_agreed
+    error_message = join(" ", [
+      "terms_of_service_agreed: is false, and no authority makes an account without agreement:",
+      "read the terms that its directory names, then set it to true.",
+    ])
   }
 }
 
@@ -83,13 +94,16 @@ variable "directory" {
   nullable    = false
 
   validation {
-    condition     = can(regex("^https://([^\\s#@/?:]+|\\[[0-9A-Fa-f:.]+\\])(:[0-9]{1,5})?([/?][^\\s#]*)?$", var.directory))
-    error_message = "directory: ${jsonencode(var.directory)} is not the https URL of an ACME directory, such as https://acme-staging-v02.api.letsencrypt.org/directory."
+    condition = can(regex("^https://([^\\s#@/?:]+|\\[[0-9A-Fa-f:.]+\\])(:[0-9]{1,5})?([/?][^\\s#]*)?$", var.directory))
+    error_message = join(" ", [
+      "directory: ${jsonencode(var.directory)} is not the https URL of an ACME directory, such as",
+      "https://acme-staging-v02.api.letsencrypt.org/directory.",
+    ])
   }
 }
 
 variable "settings" {
-  description = "Further fields of settings.json, merged over what contact, directory and terms_of_service_agreed give."
+  description = "Further fields of settings.json, merged over those from contact, directory and terms_of_service_agreed."
   type        = any
   default     = {}
   nullable    = false
@@ -100,7 +114,10 @@ variable "settings" {
   }
 
   validation {
-    condition     = trimspace(templatefile("${path.module}/refusals/settings.tftpl", { settings = var.settings })) == ""
+    condition = (
+      trimspace(templatefile("${path.module}/refusals/settings.tftpl", { settings = var.settings }))
+      == ""
+    )
     error_message = trimspace(templatefile("${path.module}/refusals/settings.tftpl", { settings = var.settings }))
   }
 }
@@ -117,27 +134,33 @@ variable "certificates" {
   }
 
   validation {
-    condition     = trimspace(templatefile("${path.module}/refusals/certificates.tftpl", { certificates = var.certificates, settings = var.settings })) == ""
+    condition = (
+      trimspace(templatefile("${path.module}/refusals/certificates.tftpl", { certificates = var.certificates, settings = var.settings }))
+      == ""
+    )
     error_message = trimspace(templatefile("${path.module}/refusals/certificates.tftpl", { certificates = var.certificates, settings = var.settings }))
   }
 
-  # Apart from the rest: the ARN of a load balancer made by the same apply is not known at plan, and what is not known
-  # cannot be checked before it is.
+  # Separate from the rest: when the same apply creates a load balancer, its ARN is not known at
+  # plan and can only be checked later.
   validation {
-    condition     = trimspace(templatefile("${path.module}/refusals/targets.tftpl", { certificates = var.certificates, settings = var.settings, account = local.account })) == ""
+    condition = (
+      trimspace(templatefile("${path.module}/refusals/targets.tftpl", { certificates = var.certificates, settings = var.settings, account = local.account }))
+      == ""
+    )
     error_message = trimspace(templatefile("${path.module}/refusals/targets.tftpl", { certificates = var.certificates, settings = var.settings, account = local.account }))
   }
 }
 
 variable "look_up_listeners" {
-  description = "Whether listeners named in certificates are looked up at plan; false if one is in another region than the provider's."
+  description = "Whether the plan looks up the listeners named in certificates; false if one is in another region than the provider's."
   type        = bool
   default     = true
   nullable    = false
 }
 
 variable "load_balancers" {
-  description = "Application Load Balancers by a label of your choice: renew may change the certificates of their listeners, and the challenge rule is put on them."
+  description = "Application Load Balancers by a label of your choice: renew may change the certificates of their listeners, and the challenge rule is added to them."
   type = map(object({
     arn            = optional(string)
     name           = optional(string)
@@ -152,12 +175,16 @@ variable "load_balancers" {
   nullable = false
 
   validation {
-    condition     = alltrue([for label in keys(var.load_balancers) : can(regex("^[a-z0-9][a-z0-9-]{0,31}$", label))])
+    condition = alltrue([
+      for label in keys(var.load_balancers) : can(regex("^[a-z0-9][a-z0-9-]{0,31}$", label))
+    ])
     error_message = "load_balancers: labels are 1 to 32 of a-z, 0-9 and -, the first not a -."
   }
 
   validation {
-    condition = alltrue([for it in values(var.load_balancers) : (it.arn == null) != (it.name == null)])
+    condition = alltrue([
+      for it in values(var.load_balancers) : (it.arn == null) != (it.name == null)
+    ])
     error_message = join("\n", [
       for label, it in var.load_balancers : "load_balancers.${label}: give either arn or name."
       if(it.arn == null) == (it.name == null)
@@ -165,7 +192,10 @@ variable "load_balancers" {
   }
 
   validation {
-    condition = alltrue([for it in values(var.load_balancers) : can(regex(local.load_balancer_arn, it.arn)) || it.arn == null])
+    condition = alltrue([
+      for it in values(var.load_balancers) :
+      can(regex(local.load_balancer_arn, it.arn)) || it.arn == null
+    ])
     error_message = join("\n", [
       for label, it in var.load_balancers :
       "load_balancers.${label}.arn: ${jsonencode(it.arn)} is not the ARN of an Application Load Balancer: give arn:aws:elasticloadbalancing:<region>:<account>:loadbalancer/app/..."
@@ -191,7 +221,8 @@ variable "load_balancers" {
     error_message = "load_balancers: http_port and https_port are whole numbers from 1 to 65535."
   }
 
-  # A rule's priority is unique on its listener, so one load balancer under two labels would fail half way through the apply.
+  # A rule's priority is unique on its listener, so one load balancer under two labels would fail
+  # half-way through the apply.
   validation {
     condition = alltrue([
       for label, it in var.load_balancers : alltrue([
@@ -200,7 +231,10 @@ variable "load_balancers" {
         !(it.http_port == that.http_port && it.priority == that.priority || it.https && that.https && it.https_port == that.https_port && it.https_priority == that.https_priority)
       ])
     ])
-    error_message = "load_balancers: two labels name the same load balancer, port and priority, and a priority can be had once per listener: give one of them another priority, or remove it."
+    error_message = join(" ", [
+      "load_balancers: two labels name the same load balancer, port and priority, and a listener",
+      "has each priority only once: give one of them another priority, or remove it.",
+    ])
   }
 }
 
@@ -218,26 +252,42 @@ variable "schedule" {
   nullable    = false
 
   validation {
-    condition     = can(regex("^(rate\\(([1-9][0-9]*) (minutes?|hours?|days?)\\)|cron\\([^()]+\\))$", var.schedule))
-    error_message = "schedule: ${jsonencode(var.schedule)} is no expression: write rate(10 minutes) or cron(0/10 * * * ? *)."
+    condition = can(regex("^(rate\\(([1-9][0-9]*) (minutes?|hours?|days?)\\)|cron\\([^()]+\\))$", var.schedule))
+    error_message = join(" ", [
+      "schedule: ${jsonencode(var.schedule)} is not an expression: write rate(10 minutes) or",
+      "cron(0/10 * * * ? *).",
+    ])
   }
 
-  # Of a cron() that cannot be told.
+  # This cannot be checked for a cron().
   validation {
-    condition     = !var.alarms.enabled || !can(regex("^rate\\((3[1-9]|[4-9][0-9]|[1-9][0-9]{2,}) minutes?\\)$|^rate\\([0-9]+ (hours?|days?)\\)$", var.schedule))
-    error_message = "schedule: ${var.schedule} is slower than every 30 minutes, and the alarm on missing passes looks at an hour: make it faster, or do without alarms (alarms.enabled)."
+    condition = (
+      !var.alarms.enabled ||
+      !can(regex("^rate\\((3[1-9]|[4-9][0-9]|[1-9][0-9]{2,}) minutes?\\)$|^rate\\([0-9]+ (hours?|days?)\\)$", var.schedule))
+    )
+    error_message = join(" ", [
+      "schedule: ${var.schedule} is slower than every 30 minutes, and the alarm on missing passes",
+      "looks at an hour: make it faster, or do without alarms (alarms.enabled).",
+    ])
   }
 }
 
 variable "flexible_window_minutes" {
-  description = "Within how many minutes after its time a pass may begin; 0: at its time."
+  description = "How many minutes after its time a pass may start at the latest; 0: at its time."
   type        = number
   default     = 5
   nullable    = false
 
   validation {
-    condition     = var.flexible_window_minutes >= 0 && var.flexible_window_minutes <= 1440 && floor(var.flexible_window_minutes) == var.flexible_window_minutes
-    error_message = "flexible_window_minutes: is ${var.flexible_window_minutes}: give a whole number from 0 to 1440."
+    condition = (
+      var.flexible_window_minutes >= 0 &&
+      var.flexible_window_minutes <= 1440 &&
+      floor(var.flexible_window_minutes) == var.flexible_window_minutes
+    )
+    error_message = join(" ", [
+      "flexible_window_minutes: is ${var.flexible_window_minutes}: give a whole number from 0 to",
+      "1440.",
+    ])
   }
 }
 
@@ -249,13 +299,19 @@ variable "kms" {
 }
 
 variable "kms_key_arn" {
-  description = "ARN of an existing KMS key to use in place of one of the module's own. Its policy must leave the decision to IAM. Before you change it: README, Changing the key."
+  description = "ARN of an existing KMS key to use in place of the module's own. Its policy must leave the decision to IAM. Before you change it: README, Changing the key."
   type        = string
   default     = null
 
   validation {
-    condition     = var.kms_key_arn == null || can(regex("^arn:aws[a-z-]*:kms:[a-z0-9-]+:[0-9]{12}:key/[A-Za-z0-9-]+$", var.kms_key_arn))
-    error_message = "kms_key_arn: is not the ARN of a KMS key: give arn:aws:kms:<region>:<account>:key/... (an alias is none)."
+    condition = (
+      var.kms_key_arn == null ||
+      can(regex("^arn:aws[a-z-]*:kms:[a-z0-9-]+:[0-9]{12}:key/[A-Za-z0-9-]+$", var.kms_key_arn))
+    )
+    error_message = join(" ", [
+      "kms_key_arn: is not the ARN of a KMS key: give arn:aws:kms:<region>:<account>:key/... (not",
+      "an alias).",
+    ])
   }
 
   validation {
@@ -264,16 +320,23 @@ variable "kms_key_arn" {
   }
 }
 
-# What was written with a key can be read with that key alone, whatever key is written with today.
+# An object can be read only with the key that it was written with, even if another key is in use
+# today.
 variable "former_kms_key_arns" {
-  description = "ARNs of KMS keys that accounts/ and vault/ were encrypted with before: renew and pull may still decrypt with them."
+  description = "ARNs of KMS keys that encrypted accounts/ and vault/ before: renew and pull may still decrypt with them."
   type        = list(string)
   default     = []
   nullable    = false
 
   validation {
-    condition     = alltrue([for arn in var.former_kms_key_arns : can(regex("^arn:aws[a-z-]*:kms:[a-z0-9-]+:[0-9]{12}:key/[A-Za-z0-9-]+$", arn))])
-    error_message = "former_kms_key_arns: one is not the ARN of a KMS key: give arn:aws:kms:<region>:<account>:key/... (an alias is none)."
+    condition = alltrue([
+      for arn in var.former_kms_key_arns :
+      can(regex("^arn:aws[a-z-]*:kms:[a-z0-9-]+:[0-9]{12}:key/[A-Za-z0-9-]+$", arn))
+    ])
+    error_message = join(" ", [
+      "former_kms_key_arns: one is not the ARN of a KMS key: give",
+      "arn:aws:kms:<region>:<account>:key/... (not an alias).",
+    ])
   }
 }
 
@@ -284,22 +347,25 @@ variable "versioning" {
   nullable    = false
 }
 
-# What is older serves nobody: 398 days is the longest a public authority has been allowed to sign for since 2020. A private
-# one may sign for longer, and an object's age is the time since its last renewal.
+# Older objects are of no use: since 2020 a public authority may sign for 398 days at most. A
+# private one may sign for longer, and an object's age is the time since its last renewal.
 variable "vault_days" {
-  description = "Days after which a private key that was never renewed is removed from the vault; more than the longest lifetime your authorities sign for."
+  description = "Days after which a private key that was never renewed is removed from the vault; more than the longest lifetime that your authorities sign."
   type        = number
   default     = 400
   nullable    = false
 
   validation {
-    condition     = var.vault_days >= 100 && floor(var.vault_days) == var.vault_days
-    error_message = "vault_days: is ${var.vault_days}: give a whole number of at least 100, more than the longest lifetime your authorities sign for."
+    condition = var.vault_days >= 100 && floor(var.vault_days) == var.vault_days
+    error_message = join(" ", [
+      "vault_days: is ${var.vault_days}: give a whole number of at least 100, more than the",
+      "longest lifetime that your authorities sign.",
+    ])
   }
 }
 
 variable "force_destroy" {
-  description = "Whether destroy empties the bucket. Without it a bucket that holds account keys and private keys stays."
+  description = "Whether destroy empties the bucket. Otherwise a bucket that holds account keys and private keys stays."
   type        = bool
   default     = false
   nullable    = false
@@ -313,7 +379,7 @@ variable "pull" {
 
   validation {
     condition     = alltrue([for name in keys(var.pull) : can(regex(local.short_name, name))])
-    error_message = "pull: a key is no certificate's name: use 1 to 63 of a-z, 0-9 and -, the first not a -."
+    error_message = "pull: a key is not a certificate's name: use 1 to 63 of a-z, 0-9 and -, the first not a -."
   }
 
   validation {
@@ -336,7 +402,10 @@ variable "local_operators" {
   nullable    = false
 
   validation {
-    condition = alltrue([for arn in var.local_operators : can(regex("^arn:aws[a-z-]*:iam::${local.account}:(role|user)/[A-Za-z0-9+=,.@_/-]+$", arn))])
+    condition = alltrue([
+      for arn in var.local_operators :
+      can(regex("^arn:aws[a-z-]*:iam::${local.account}:(role|user)/[A-Za-z0-9+=,.@_/-]+$", arn))
+    ])
     error_message = join("\n", [
       for i, arn in var.local_operators : "local_operators[${i}]: ${jsonencode(arn)} is not the ARN of a role or user of this account: give arn:aws:iam::${local.account}:role/..."
       if !can(regex("^arn:aws[a-z-]*:iam::${local.account}:(role|user)/[A-Za-z0-9+=,.@_/-]+$", arn))
@@ -383,31 +452,34 @@ variable "challenge_timeout" {
 }
 
 variable "log_retention_days" {
-  description = "Days that logs are kept."
+  description = "Days to keep logs."
   type        = number
   default     = 30
   nullable    = false
 }
 
 variable "permissions_boundary" {
-  description = "ARN of a policy that bounds the module's roles."
+  description = "ARN of a permissions boundary for the module's roles."
   type        = string
   default     = null
 }
 
 variable "topic_arn" {
-  description = "ARN of an existing SNS topic for alarms, in place of one of the module's own. Its policy must let CloudWatch publish."
+  description = "ARN of an existing SNS topic for alarms, in place of the module's own. Its policy must let CloudWatch publish."
   type        = string
   default     = null
 
   validation {
-    condition     = var.topic_arn == null || can(regex("^arn:aws[a-z-]*:sns:[a-z0-9-]+:[0-9]{12}:[A-Za-z0-9_-]+$", var.topic_arn))
+    condition = (
+      var.topic_arn == null ||
+      can(regex("^arn:aws[a-z-]*:sns:[a-z0-9-]+:[0-9]{12}:[A-Za-z0-9_-]+$", var.topic_arn))
+    )
     error_message = "topic_arn: is not the ARN of an SNS topic: give arn:aws:sns:<region>:<account>:<name>."
   }
 }
 
 variable "message_topic" {
-  description = "Whether messages about certificates go to the topic of the alarms, too: settings.notify.topicArn is then that topic's ARN."
+  description = "Whether messages about certificates go to the topic of the alarms too: settings.notify.topicArn is then that topic's ARN."
   type        = bool
   default     = false
   nullable    = false
@@ -433,8 +505,11 @@ variable "alarm_emails" {
   }
 
   validation {
-    condition     = var.topic_arn == null || length(var.alarm_emails) == 0
-    error_message = "alarm_emails: are subscribed to the module's own topic, and topic_arn names another: subscribe them there."
+    condition = var.topic_arn == null || length(var.alarm_emails) == 0
+    error_message = join(" ", [
+      "alarm_emails: are for the module's own topic, and topic_arn names another: subscribe them",
+      "there.",
+    ])
   }
 }
 
@@ -452,35 +527,53 @@ variable "alarms" {
   nullable = false
 
   validation {
-    condition     = var.alarms.lifetime_share > 0 && var.alarms.lifetime_share < 1
-    error_message = "alarms.lifetime_share: is ${var.alarms.lifetime_share}: give a share of the lifetime between 0 and 1, below the 1/3 at which certificates are renewed."
+    condition = var.alarms.lifetime_share > 0 && var.alarms.lifetime_share < 1
+    error_message = join(" ", [
+      "alarms.lifetime_share: is ${var.alarms.lifetime_share}: give a share of the lifetime",
+      "between 0 and 1, below the 1/3 at which certificates are renewed.",
+    ])
   }
 
   validation {
-    condition     = var.alarms.imports_per_year >= 1 && var.alarms.certificates_per_listener >= 1
-    error_message = "alarms.imports_per_year and alarms.certificates_per_listener: give your account's quotas, at least 1."
+    condition = var.alarms.imports_per_year >= 1 && var.alarms.certificates_per_listener >= 1
+    error_message = join(" ", [
+      "alarms.imports_per_year and alarms.certificates_per_listener: give your account's quotas,",
+      "at least 1.",
+    ])
   }
 
   validation {
-    condition     = var.alarms.managed_fall >= 0 && floor(var.alarms.managed_fall) == var.alarms.managed_fall
-    error_message = "alarms.managed_fall: is ${var.alarms.managed_fall}: give how many certificates fewer than an hour before ring, a whole number, or 0 for no such alarm."
+    condition = (
+      var.alarms.managed_fall >= 0 &&
+      floor(var.alarms.managed_fall) == var.alarms.managed_fall
+    )
+    error_message = join(" ", [
+      "alarms.managed_fall: is ${var.alarms.managed_fall}: give by how many certificates the",
+      "number must fall in an hour to ring, a whole number, or 0 for no such alarm.",
+    ])
   }
 
   validation {
-    condition     = var.alarms.approaching_expiration_days >= 0 && var.alarms.approaching_expiration_days <= 45
-    error_message = "alarms.approaching_expiration_days: is ${var.alarms.approaching_expiration_days}: ACM tells from 45 days before; give 1 to 45, or 0 for no such messages."
+    condition = (
+      var.alarms.approaching_expiration_days >= 0 &&
+      var.alarms.approaching_expiration_days <= 45
+    )
+    error_message = join(" ", [
+      "alarms.approaching_expiration_days: is ${var.alarms.approaching_expiration_days}: ACM",
+      "reports from 45 days before; give 1 to 45, or 0 for no such messages.",
+    ])
   }
 }
 
 variable "environment" {
-  description = "Further environment variables of both functions. No secrets: they stand in the state."
+  description = "Further environment variables of both functions. No secrets: the Terraform state holds them."
   type        = map(string)
   default     = {}
   nullable    = false
 
   validation {
     condition     = !anytrue([for key in keys(var.environment) : startswith(key, "CERTLOOP_")])
-    error_message = "environment: variables that begin with CERTLOOP_ are the module's own."
+    error_message = "environment: variables that begin with CERTLOOP_ are reserved for the module."
   }
 }
 

@@ -1,5 +1,5 @@
 terraform {
-  # 1.9: a variable's validation may look at other variables and at data.
+  # 1.9: a variable's validation may refer to other variables and to data.
   required_version = ">= 1.9"
 
   required_providers {
@@ -23,7 +23,8 @@ locals {
 
   tags = merge(var.tags, { certloop = var.name })
 
-  # Spelled out, since the names are ours to give: so a first plan already shows every policy in full to whoever reviews it.
+  # Written out, because we choose the names: so a first plan already shows every policy in full to
+  # its reviewer.
   function_arns  = { for function in ["challenge", "renew"] : function => "arn:${local.partition}:lambda:${local.region}:${local.account}:function:${var.name}-${function}" }
   role_arns      = { for function in ["challenge", "renew"] : function => "arn:${local.partition}:iam::${local.account}:role/${var.name}-${function}" }
   log_group_arns = { for function in ["challenge", "renew"] : function => "arn:${local.partition}:logs:${local.region}:${local.account}:log-group:/aws/lambda/${var.name}-${function}" }

@@ -1,5 +1,5 @@
-# What is made, under which names, and what is rendered into the bucket. Planned with the real provider; what it would have to
-# ask AWS is given below, so no credentials are needed.
+# What is created, under which names, and what is rendered into the bucket. Planned with the real
+# provider; its questions to AWS are answered below, so no credentials are needed.
 
 provider "aws" {
   region                      = "eu-central-1"
@@ -65,18 +65,28 @@ run "five_variables_are_enough" {
   }
 
   assert {
-    condition     = output.routes["web"] == "http://web-1.eu-central-1.elb.amazonaws.com/.well-known/acme-challenge/certloop-probe"
+    condition = (
+      output.routes["web"]
+      == "http://web-1.eu-central-1.elb.amazonaws.com/.well-known/acme-challenge/certloop-probe"
+    )
     error_message = "The address to try is ${jsonencode(output.routes)}."
   }
 
   assert {
-    condition     = aws_lb_listener_rule.http["web"].priority == 1 && one(one(aws_lb_listener_rule.http["web"].condition).path_pattern).values == toset(["/.well-known/acme-challenge/*"]) && length(aws_lb_listener_rule.https) == 0
+    condition = (
+      aws_lb_listener_rule.http["web"].priority == 1 &&
+      one(one(aws_lb_listener_rule.http["web"].condition).path_pattern).values == toset(["/.well-known/acme-challenge/*"]) &&
+      length(aws_lb_listener_rule.https) == 0
+    )
     error_message = "The rule is another one."
   }
 
   assert {
-    condition     = output.challenge_url == null && length(aws_cloudformation_stack.function_url) == 0
-    error_message = "There is a public address nobody asked for."
+    condition = (
+      output.challenge_url == null &&
+      length(aws_cloudformation_stack.function_url) == 0
+    )
+    error_message = "There is a public address that nobody asked for."
   }
 }
 
@@ -119,12 +129,16 @@ run "everything_bears_the_environment_s_name" {
         trimprefix(aws_cloudwatch_log_group.challenge.name, "/aws/lambda/"),
       ] : startswith(name, "certloop-pre-production-eu-west")
     ])
-    error_message = "Something is called otherwise, and would meet its namesake of another environment."
+    error_message = "Something has a fixed name, and would collide with another environment."
   }
 
   # What ELB, S3 and IAM allow.
   assert {
-    condition     = length(aws_s3_bucket.this.bucket) <= 63 && length(aws_lb_target_group.challenge["web"].name) <= 32 && length(aws_iam_role.challenge.name) <= 64
+    condition = (
+      length(aws_s3_bucket.this.bucket) <= 63 &&
+      length(aws_lb_target_group.challenge["web"].name) <= 32 &&
+      length(aws_iam_role.challenge.name) <= 64
+    )
     error_message = "A name is too long."
   }
 
@@ -146,7 +160,10 @@ run "target_groups_of_similar_names_differ" {
   }
 
   assert {
-    condition     = aws_lb_target_group.challenge["web"].name != aws_lb_target_group.challenge["api"].name && aws_lb_target_group.challenge["web"].name != "${substr("certloop-pre-production-two", 0, 23)}-${substr(md5("certloop-pre-production-two/web"), 0, 8)}"
+    condition = (
+      aws_lb_target_group.challenge["web"].name != aws_lb_target_group.challenge["api"].name &&
+      aws_lb_target_group.challenge["web"].name != "${substr("certloop-pre-production-two", 0, 23)}-${substr(md5("certloop-pre-production-two/web"), 0, 8)}"
+    )
     error_message = "Two target groups have one name."
   }
 }
@@ -170,22 +187,31 @@ run "documents_are_rendered_as_they_are_given" {
   }
 
   assert {
-    condition     = aws_s3_object.settings.content == "{\"authorities\":{\"letsencrypt\":{\"contact\":[\"mailto:ops@example.com\"],\"directory\":\"https://acme-v02.api.letsencrypt.org/directory\",\"termsOfServiceAgreed\":true}},\"defaults\":{\"authority\":\"letsencrypt\",\"profile\":\"tlsserver\"},\"proof\":{\"mode\":\"require\"}}"
+    condition = (
+      aws_s3_object.settings.content
+      == "{\"authorities\":{\"letsencrypt\":{\"contact\":[\"mailto:ops@example.com\"],\"directory\":\"https://acme-v02.api.letsencrypt.org/directory\",\"termsOfServiceAgreed\":true}},\"defaults\":{\"authority\":\"letsencrypt\",\"profile\":\"tlsserver\"},\"proof\":{\"mode\":\"require\"}}"
+    )
     error_message = "settings.json: ${aws_s3_object.settings.content}"
   }
 
   assert {
-    condition     = aws_s3_object.certificates["shop"].content == "{\"domains\":[\"shop.example.com\",\"www.shop.example.com\"],\"keyType\":\"rsa-2048\",\"paused\":false,\"tags\":{\"Team\":\"web\"},\"targets\":[{\"arn\":\"arn:aws:elasticloadbalancing:eu-central-1:123456789012:listener/app/web/50dc6c495c0c9188/f2f7dc8efc522ab3\",\"as\":\"default\",\"type\":\"listener\"},{\"region\":\"us-east-1\",\"type\":\"certificateManager\"}]}"
+    condition = (
+      aws_s3_object.certificates["shop"].content
+      == "{\"domains\":[\"shop.example.com\",\"www.shop.example.com\"],\"keyType\":\"rsa-2048\",\"paused\":false,\"tags\":{\"Team\":\"web\"},\"targets\":[{\"arn\":\"arn:aws:elasticloadbalancing:eu-central-1:123456789012:listener/app/web/50dc6c495c0c9188/f2f7dc8efc522ab3\",\"as\":\"default\",\"type\":\"listener\"},{\"region\":\"us-east-1\",\"type\":\"certificateManager\"}]}"
+    )
     error_message = "certificates/shop.json: ${aws_s3_object.certificates["shop"].content}"
   }
 
   assert {
-    condition     = aws_s3_object.certificates["shop"].key == "certificates/shop.json" && aws_s3_object.certificates["vault"].content == "{\"domains\":[\"münchen.example\"],\"targets\":[]}"
+    condition = (
+      aws_s3_object.certificates["shop"].key == "certificates/shop.json" &&
+      aws_s3_object.certificates["vault"].content == "{\"domains\":[\"münchen.example\"],\"targets\":[]}"
+    )
     error_message = "certificates/vault.json: ${aws_s3_object.certificates["vault"].content}"
   }
 }
 
-run "another_authority_stands_beside_the_first" {
+run "another_authority_beside_the_first" {
   command = plan
 
   variables {
@@ -221,12 +247,16 @@ run "typed_documents_with_optional_fields_are_taken" {
   }
 
   assert {
-    condition     = aws_s3_object.certificates["shop"].content == "{\"domains\":[\"shop.example.com\"],\"targets\":[{\"type\":\"certificateManager\"}]}"
+    condition = (
+      aws_s3_object.certificates["shop"].content
+      == "{\"domains\":[\"shop.example.com\"],\"targets\":[{\"type\":\"certificateManager\"}]}"
+    )
     error_message = "certificates/shop.json: ${aws_s3_object.certificates["shop"].content}"
   }
 }
 
-# A list of one type has every field on every target, so one that is no listener has an arn of null.
+# A list of one type has every field on every target, so a target that is not a listener has a null
+# arn.
 run "a_typed_target_that_is_no_listener_is_not_looked_up" {
   command = plan
 
@@ -262,7 +292,10 @@ run "a_plan_sees_what_somebody_else_wrote" {
   }
 
   assert {
-    condition     = aws_s3_object.settings.etag == md5(aws_s3_object.settings.content) && aws_s3_object.certificates["shop"].etag == md5(aws_s3_object.certificates["shop"].content)
+    condition = (
+      aws_s3_object.settings.etag == md5(aws_s3_object.settings.content) &&
+      aws_s3_object.certificates["shop"].etag == md5(aws_s3_object.certificates["shop"].content)
+    )
     error_message = "An ETag is not that of the content."
   }
 }
@@ -280,7 +313,11 @@ run "of_many_listeners_fifty_are_looked_up" {
   }
 
   assert {
-    condition     = length(data.aws_lb_listener.target) == 50 && length(aws_s3_object.certificates) == 80 && length(local.listener_arns) == 1
+    condition = (
+      length(data.aws_lb_listener.target) == 50 &&
+      length(aws_s3_object.certificates) == 80 &&
+      length(local.listener_arns) == 1
+    )
     error_message = "Looked up: ${length(data.aws_lb_listener.target)}."
   }
 }
@@ -296,12 +333,19 @@ run "routes_are_put_where_they_are_wanted" {
   }
 
   assert {
-    condition     = keys(aws_lb_listener_rule.http) == ["web"] && keys(aws_lb_listener_rule.https) == ["web"] && keys(aws_lb_target_group.challenge) == ["web"]
+    condition = (
+      keys(aws_lb_listener_rule.http) == ["web"] &&
+      keys(aws_lb_listener_rule.https) == ["web"] &&
+      keys(aws_lb_target_group.challenge) == ["web"]
+    )
     error_message = "There are other rules."
   }
 
   assert {
-    condition     = aws_lb_listener_rule.http["web"].priority == 3 && aws_lb_listener_rule.https["web"].priority == 7
+    condition = (
+      aws_lb_listener_rule.http["web"].priority == 3 &&
+      aws_lb_listener_rule.https["web"].priority == 7
+    )
     error_message = "The rules have other priorities."
   }
 }
@@ -328,12 +372,21 @@ run "renew_is_run_by_the_schedule_and_by_documents_and_never_retried" {
   command = plan
 
   assert {
-    condition     = aws_scheduler_schedule.reconcile.schedule_expression == "rate(10 minutes)" && aws_scheduler_schedule.reconcile.flexible_time_window[0].mode == "FLEXIBLE" && aws_scheduler_schedule.reconcile.flexible_time_window[0].maximum_window_in_minutes == 5 && aws_scheduler_schedule.reconcile.target[0].input == "{\"action\":\"reconcile\"}"
+    condition = (
+      aws_scheduler_schedule.reconcile.schedule_expression == "rate(10 minutes)" &&
+      aws_scheduler_schedule.reconcile.flexible_time_window[0].mode == "FLEXIBLE" &&
+      aws_scheduler_schedule.reconcile.flexible_time_window[0].maximum_window_in_minutes == 5 &&
+      aws_scheduler_schedule.reconcile.target[0].input == "{\"action\":\"reconcile\"}"
+    )
     error_message = "The schedule is another one."
   }
 
   assert {
-    condition     = aws_scheduler_schedule.reconcile.target[0].retry_policy[0].maximum_retry_attempts == 0 && aws_lambda_function_event_invoke_config.renew.maximum_retry_attempts == 0 && aws_cloudwatch_event_target.document.retry_policy[0].maximum_retry_attempts == 0
+    condition = (
+      aws_scheduler_schedule.reconcile.target[0].retry_policy[0].maximum_retry_attempts == 0 &&
+      aws_lambda_function_event_invoke_config.renew.maximum_retry_attempts == 0 &&
+      aws_cloudwatch_event_target.document.retry_policy[0].maximum_retry_attempts == 0
+    )
     error_message = "Something is retried."
   }
 
@@ -347,7 +400,10 @@ run "renew_is_run_by_the_schedule_and_by_documents_and_never_retried" {
   }
 
   assert {
-    condition     = aws_lambda_alias.view.name == "view" && aws_lambda_alias.view.function_version == "$LATEST"
+    condition = (
+      aws_lambda_alias.view.name == "view" &&
+      aws_lambda_alias.view.function_version == "$LATEST"
+    )
     error_message = "The alias is another one."
   }
 }
@@ -360,7 +416,10 @@ run "keys_of_longer_lifetimes_are_kept_longer" {
   }
 
   assert {
-    condition     = one([for rule in aws_s3_bucket_lifecycle_configuration.this.rule : rule.expiration[0].days if rule.id == "forgotten-keys"]) == 900
+    condition = (
+      one([for rule in aws_s3_bucket_lifecycle_configuration.this.rule : rule.expiration[0].days if rule.id == "forgotten-keys"])
+      == 900
+    )
     error_message = "The rules are others."
   }
 }
@@ -383,7 +442,11 @@ run "the_bucket_is_private_and_tidied" {
   command = plan
 
   assert {
-    condition     = alltrue([for value in [aws_s3_bucket_public_access_block.this.block_public_acls, aws_s3_bucket_public_access_block.this.block_public_policy, aws_s3_bucket_public_access_block.this.ignore_public_acls, aws_s3_bucket_public_access_block.this.restrict_public_buckets] : value]) && aws_s3_bucket_ownership_controls.this.rule[0].object_ownership == "BucketOwnerEnforced" && aws_s3_bucket_notification.this.eventbridge
+    condition = (
+      alltrue([for value in [aws_s3_bucket_public_access_block.this.block_public_acls, aws_s3_bucket_public_access_block.this.block_public_policy, aws_s3_bucket_public_access_block.this.ignore_public_acls, aws_s3_bucket_public_access_block.this.restrict_public_buckets] : value]) &&
+      aws_s3_bucket_ownership_controls.this.rule[0].object_ownership == "BucketOwnerEnforced" &&
+      aws_s3_bucket_notification.this.eventbridge
+    )
     error_message = "The bucket is not private, or tells nobody of its objects."
   }
 
@@ -436,8 +499,14 @@ run "every_alarm_says_what_to_do" {
   }
 
   assert {
-    condition     = [for key in ["failing", "unserved"] : aws_cloudwatch_metric_alarm.renew[key].period * aws_cloudwatch_metric_alarm.renew[key].evaluation_periods] == [7200, 3600]
-    error_message = "What fails rings after other than two hours, or what is not served after other than one hour beyond its day."
+    condition = (
+      [for key in ["failing", "unserved"] : aws_cloudwatch_metric_alarm.renew[key].period * aws_cloudwatch_metric_alarm.renew[key].evaluation_periods]
+      == [7200, 3600]
+    )
+    error_message = join(" ", [
+      "The alarm on failures does not ring after two hours, or the one on what is not served not",
+      "one hour after its day.",
+    ])
   }
 
   assert {
@@ -452,10 +521,13 @@ run "every_alarm_says_what_to_do" {
       expression = ["DIFF(FILL(managed, REPEAT))"]
       metrics    = ["CertificatesManaged Maximum 3600"]
     })
-    error_message = "A fall of the number of certificates is looked for in another way: ${jsonencode(aws_cloudwatch_metric_alarm.managed[0].metric_query)}"
+    error_message = join(" ", [
+      "The alarm on fewer certificates is another one:",
+      jsonencode(aws_cloudwatch_metric_alarm.managed[0].metric_query),
+    ])
   }
 
-  # Who may only look must not be able to ring.
+  # The right to look must not be the right to raise an alarm.
   assert {
     condition = jsonencode({
       for key, alarm in aws_cloudwatch_metric_alarm.errors : key => sort([
@@ -469,11 +541,18 @@ run "every_alarm_says_what_to_do" {
         "FILL(all, 0) - FILL(viewed, 0)",
       ]
     })
-    error_message = "Errors are counted in another way: ${jsonencode({ for key, alarm in aws_cloudwatch_metric_alarm.errors : key => alarm.metric_query })}"
+    error_message = join(" ", [
+      "Errors are counted in another way:",
+      "${jsonencode({ for key, alarm in aws_cloudwatch_metric_alarm.errors : key => alarm.metric_query })}",
+    ])
   }
 
   assert {
-    condition     = aws_cloudwatch_metric_alarm.denied[0].datapoints_to_alarm == 2 && aws_cloudwatch_metric_alarm.denied[0].evaluation_periods == 3 && startswith(aws_cloudwatch_metric_alarm.denied[0].alarm_description, "If the names lead here at all")
+    condition = (
+      aws_cloudwatch_metric_alarm.denied[0].datapoints_to_alarm == 2 &&
+      aws_cloudwatch_metric_alarm.denied[0].evaluation_periods == 3 &&
+      startswith(aws_cloudwatch_metric_alarm.denied[0].alarm_description, "If the names lead here at all")
+    )
     error_message = "A first deployment, whose names do not lead there yet, would raise an alarm."
   }
 
@@ -488,7 +567,7 @@ run "every_alarm_says_what_to_do" {
         aws_cloudwatch_metric_alarm.managed[*].alarm_description,
       ) : strcontains(description, "aws ") && length(description) <= 1024
     ])
-    error_message = "An alarm names no command to run, or says more than CloudWatch takes."
+    error_message = "An alarm names no command to run, or is longer than CloudWatch accepts."
   }
 
   assert {
@@ -515,7 +594,10 @@ run "alarms_can_be_left_out" {
   }
 
   assert {
-    condition     = length(aws_cloudwatch_metric_alarm.renew) + length(aws_cloudwatch_metric_alarm.errors) + length(aws_cloudwatch_metric_alarm.throttles) + length(aws_cloudwatch_metric_alarm.dead_letters) + length(aws_cloudwatch_metric_alarm.denied) + length(aws_cloudwatch_metric_alarm.managed) + length(aws_cloudwatch_event_rule.expiring) == 0
+    condition = (
+      length(aws_cloudwatch_metric_alarm.renew) + length(aws_cloudwatch_metric_alarm.errors) + length(aws_cloudwatch_metric_alarm.throttles) + length(aws_cloudwatch_metric_alarm.dead_letters) + length(aws_cloudwatch_metric_alarm.denied) + length(aws_cloudwatch_metric_alarm.managed) + length(aws_cloudwatch_event_rule.expiring)
+      == 0
+    )
     error_message = "There are alarms."
   }
 }
@@ -528,7 +610,10 @@ run "where_documents_come_and_go_only_a_larger_fall_rings" {
   }
 
   assert {
-    condition     = aws_cloudwatch_metric_alarm.managed[0].threshold == -50 && strcontains(aws_cloudwatch_metric_alarm.managed[0].alarm_description, "at least 50 certificates fewer")
+    condition = (
+      aws_cloudwatch_metric_alarm.managed[0].threshold == -50 &&
+      strcontains(aws_cloudwatch_metric_alarm.managed[0].alarm_description, "at least 50 certificates fewer")
+    )
     error_message = "It rings at ${aws_cloudwatch_metric_alarm.managed[0].threshold}."
   }
 }
@@ -554,12 +639,16 @@ run "an_existing_topic_is_used" {
   }
 
   assert {
-    condition     = length(aws_sns_topic.this) == 0 && aws_cloudwatch_metric_alarm.renew["passes"].alarm_actions == toset(["arn:aws:sns:eu-central-1:123456789012:ops"]) && output.topic_arn == "arn:aws:sns:eu-central-1:123456789012:ops"
+    condition = (
+      length(aws_sns_topic.this) == 0 &&
+      aws_cloudwatch_metric_alarm.renew["passes"].alarm_actions == toset(["arn:aws:sns:eu-central-1:123456789012:ops"]) &&
+      output.topic_arn == "arn:aws:sns:eu-central-1:123456789012:ops"
+    )
     error_message = "Alarms go elsewhere."
   }
 }
 
-# No plan shows an order, so this one is read off the configuration.
+# No plan shows an order, so this test reads it from the configuration.
 run "what_a_pass_needs_is_there_before_it_is_started" {
   command = plan
 
@@ -580,17 +669,27 @@ run "what_a_pass_needs_is_there_before_it_is_started" {
   }
 
   assert {
-    condition     = var.terms_of_service_agreed && strcontains(regex("(?s)resource \"aws_lb_target_group_attachment\" \"challenge\".*?\n}", file("./load_balancers.tf")), "depends_on = [aws_lambda_permission.load_balancer]") && strcontains(regex("(?s)resource \"aws_scheduler_schedule\" \"reconcile\".*?\n}", file("./schedule.tf")), "aws_s3_object.settings")
-    error_message = "A target could be registered before its permission, or the schedule fire before there are settings."
+    condition = (
+      var.terms_of_service_agreed &&
+      strcontains(regex("(?s)resource \"aws_lb_target_group_attachment\" \"challenge\".*?\n}", file("./load_balancers.tf")), "depends_on = [aws_lambda_permission.load_balancer]") &&
+      strcontains(regex("(?s)resource \"aws_scheduler_schedule\" \"reconcile\".*?\n}", file("./schedule.tf")), "aws_s3_object.settings")
+    )
+    error_message = join(" ", [
+      "A target could be registered before its permission, or the schedule fire before there are",
+      "settings.",
+    ])
   }
 }
 
-# No plan shows the tags of an object that has none, so this one is read off the configuration, too.
+# No plan shows the tags of an object that has none, so this test reads the configuration too.
 run "objects_take_no_default_tags" {
   command = plan
 
   assert {
-    condition     = var.terms_of_service_agreed && length(regexall("resource \"aws_s3_object\" ", file("./documents.tf"))) == length(regexall("override_provider {\n    default_tags {\n      tags = {}\n", file("./documents.tf")))
-    error_message = "A provider's default tags could be more than the ten that S3 takes on an object."
+    condition = (
+      var.terms_of_service_agreed &&
+      length(regexall("resource \"aws_s3_object\" ", file("./documents.tf"))) == length(regexall("override_provider {\n    default_tags {\n      tags = {}\n", file("./documents.tf")))
+    )
+    error_message = "A provider's default tags could be more than the ten that S3 accepts on an object."
   }
 }

@@ -1,5 +1,6 @@
-# Who may do what, read off the policies as they are rendered. Planned with the real provider, since a mocked one would
-# make up the policies as well; what it would have to ask AWS is given below, so no credentials are needed.
+# Who may do what, read from the rendered policies. Planned with the real provider, because a mocked
+# one would invent the policies too; its questions to AWS are answered below, so no credentials are
+# needed.
 
 provider "aws" {
   region                      = "eu-central-1"
@@ -117,10 +118,14 @@ run "renew_may_do_exactly_this" {
       "arn:aws:elasticloadbalancing:eu-central-1:123456789012:listener/app/api/0123456789abcdef/*",
       "arn:aws:elasticloadbalancing:eu-west-1:123456789012:listener/app/new/fedcba9876543210/*",
     ])
-    error_message = "Other listeners than those of the load balancers that were named: ${jsonencode(local.listener_arns)}"
+    error_message = join(" ", [
+      "Other listeners than those of the load balancers that were named:",
+      jsonencode(local.listener_arns),
+    ])
   }
 
-  # A new listener must say HTTPS; a change of one that says anything else is not allowed, and one that says nothing is.
+  # A new listener must say HTTPS. A change that says anything else is not allowed; one that says
+  # nothing is.
   assert {
     condition = jsonencode({
       for statement in jsondecode(aws_iam_role_policy.renew.policy).Statement : statement.Sid => { for test, keys in statement.Condition : test => keys if startswith(test, "For") }
@@ -225,12 +230,16 @@ run "nothing_is_allowed_by_wildcard" {
   }
 
   assert {
-    condition     = alltrue([for statement in jsondecode(data.aws_iam_policy_document.bucket.json).Statement : statement.Effect == "Deny"])
-    error_message = "The bucket's policy grants something; it is there to deny."
+    condition = alltrue([
+      for statement in jsondecode(data.aws_iam_policy_document.bucket.json).Statement :
+      statement.Effect == "Deny"
+    ])
+    error_message = "The bucket's policy grants something; it must only deny."
   }
 }
 
-# EventBridge gives SNS nothing a condition could look at, so no statement of the topic's may name it.
+# EventBridge gives SNS nothing that a condition could check, so no statement of the topic's may
+# name it.
 run "only_alarms_of_this_account_and_one_rule_reach_the_topic" {
   command = plan
 
@@ -269,7 +278,7 @@ run "only_alarms_of_this_account_and_one_rule_reach_the_topic" {
     error_message = "Something else: ${aws_iam_role_policy.expiring[0].policy}"
   }
 
-  # What it does not let in would be lost without a word.
+  # What it refuses would be lost without a word.
   assert {
     condition = toset(jsondecode(data.aws_iam_policy_document.dead_letters.json).Statement[0].Condition.ArnEquals["aws:SourceArn"]) == toset([
       "arn:aws:events:eu-central-1:123456789012:rule/${aws_cloudwatch_event_rule.document.name}",
@@ -287,7 +296,10 @@ run "the_rule_reaches_a_topic_that_was_given" {
   }
 
   assert {
-    condition     = jsondecode(aws_iam_role_policy.expiring[0].policy).Statement[0].Resource == "arn:aws:sns:eu-central-1:210987654321:ops"
+    condition = (
+      jsondecode(aws_iam_role_policy.expiring[0].policy).Statement[0].Resource
+      == "arn:aws:sns:eu-central-1:210987654321:ops"
+    )
     error_message = "Something else: ${aws_iam_role_policy.expiring[0].policy}"
   }
 }
@@ -348,12 +360,18 @@ run "people_invoke_the_function_or_only_look" {
   }
 
   assert {
-    condition     = join(" ", sort([for statement in jsondecode(aws_iam_policy.edit.policy).Statement : statement.Sid])) == "ListDocuments ReadDocuments WriteDocuments"
+    condition = (
+      join(" ", sort([for statement in jsondecode(aws_iam_policy.edit.policy).Statement : statement.Sid]))
+      == "ListDocuments ReadDocuments WriteDocuments"
+    )
     error_message = "edit: ${aws_iam_policy.edit.policy}"
   }
 
   assert {
-    condition     = jsondecode(aws_iam_policy.view.policy).Statement[0].Resource == "arn:aws:lambda:eu-central-1:123456789012:function:certloop-renew:view"
+    condition = (
+      jsondecode(aws_iam_policy.view.policy).Statement[0].Resource
+      == "arn:aws:lambda:eu-central-1:123456789012:function:certloop-renew:view"
+    )
     error_message = "view: ${aws_iam_policy.view.policy}"
   }
 }
@@ -427,7 +445,10 @@ run "a_bus_is_named_by_its_arn_as_well" {
   }
 
   assert {
-    condition     = !strcontains(aws_iam_role_policy.renew.policy, "sns:") && !strcontains(aws_iam_role_policy.renew.policy, "secretsmanager:")
+    condition = (
+      !strcontains(aws_iam_role_policy.renew.policy, "sns:") &&
+      !strcontains(aws_iam_role_policy.renew.policy, "secretsmanager:")
+    )
     error_message = "Something else: ${aws_iam_role_policy.renew.policy}"
   }
 }
@@ -441,7 +462,10 @@ run "messages_go_to_the_topic_of_the_alarms" {
   }
 
   assert {
-    condition     = jsonencode(jsondecode(aws_s3_object.settings.content).notify) == jsonencode({ renewals = true, topicArn = "arn:aws:sns:eu-central-1:123456789012:certloop-alarms" })
+    condition = (
+      jsonencode(jsondecode(aws_s3_object.settings.content).notify)
+      == jsonencode({ renewals = true, topicArn = "arn:aws:sns:eu-central-1:123456789012:certloop-alarms" })
+    )
     error_message = "The settings say otherwise: ${aws_s3_object.settings.content}"
   }
 
@@ -463,7 +487,10 @@ run "messages_go_to_the_topic_that_was_given_for_alarms" {
   }
 
   assert {
-    condition     = jsonencode(jsondecode(aws_s3_object.settings.content).notify) == jsonencode({ topicArn = "arn:aws:sns:eu-central-1:123456789012:ops" })
+    condition = (
+      jsonencode(jsondecode(aws_s3_object.settings.content).notify)
+      == jsonencode({ topicArn = "arn:aws:sns:eu-central-1:123456789012:ops" })
+    )
     error_message = "The settings say otherwise: ${aws_s3_object.settings.content}"
   }
 }
@@ -472,7 +499,10 @@ run "renew_s_role_is_for_lambda_alone" {
   command = plan
 
   assert {
-    condition     = [for statement in jsondecode(aws_iam_role.renew.assume_role_policy).Statement : statement.Principal] == [{ Service = "lambda.amazonaws.com" }]
+    condition = (
+      [for statement in jsondecode(aws_iam_role.renew.assume_role_policy).Statement : statement.Principal]
+      == [{ Service = "lambda.amazonaws.com" }]
+    )
     error_message = "Something else: ${aws_iam_role.renew.assume_role_policy}"
   }
 }
@@ -547,13 +577,20 @@ run "without_a_key_nothing_speaks_of_one" {
   }
 
   assert {
-    condition     = length(aws_kms_key.this) == 0 && !strcontains(aws_iam_role_policy.renew.policy, "kms") && !strcontains(aws_iam_policy.pull["shop"].policy, "kms")
+    condition = (
+      length(aws_kms_key.this) == 0 &&
+      !strcontains(aws_iam_role_policy.renew.policy, "kms") &&
+      !strcontains(aws_iam_policy.pull["shop"].policy, "kms")
+    )
     error_message = "There is a key, or a permission for one."
   }
 
   assert {
-    condition     = !contains(keys(aws_lambda_function.renew.environment[0].variables), "CERTLOOP_KMS_KEY_ARN") && output.kms_key_arn == null
-    error_message = "renew is told of a key."
+    condition = (
+      !contains(keys(aws_lambda_function.renew.environment[0].variables), "CERTLOOP_KMS_KEY_ARN") &&
+      output.kms_key_arn == null
+    )
+    error_message = "renew gets a key."
   }
 }
 
@@ -566,7 +603,10 @@ run "without_load_balancers_no_listener_can_be_changed" {
   }
 
   assert {
-    condition     = length([for statement in jsondecode(aws_iam_role_policy.renew.policy).Statement : statement if contains(["ChangeListeners", "CreateListeners", "TagNewListeners"], statement.Sid)]) == 0
+    condition = (
+      length([for statement in jsondecode(aws_iam_role_policy.renew.policy).Statement : statement if contains(["ChangeListeners", "CreateListeners", "TagNewListeners"], statement.Sid)])
+      == 0
+    )
     error_message = "renew may change listeners nobody named."
   }
 }
@@ -612,7 +652,10 @@ run "a_former_key_is_read_with_when_there_is_none_any_more" {
   }
 
   assert {
-    condition     = strcontains(aws_iam_role_policy.renew.policy, "DecryptWithFormerKeys") && !strcontains(aws_iam_role_policy.renew.policy, "kms:GenerateDataKey")
+    condition = (
+      strcontains(aws_iam_role_policy.renew.policy, "DecryptWithFormerKeys") &&
+      !strcontains(aws_iam_role_policy.renew.policy, "kms:GenerateDataKey")
+    )
     error_message = "Something else: ${aws_iam_role_policy.renew.policy}"
   }
 }
@@ -627,7 +670,12 @@ run "fifteen_load_balancers_fit" {
   }
 
   assert {
-    condition     = length(local.load_balancer_arns) == 15 && local.renew_policy_size <= 10240 && local.load_balancers_that_fit >= 15 && local.load_balancers_that_fit < 25
+    condition = (
+      length(local.load_balancer_arns) == 15 &&
+      local.renew_policy_size <= 10240 &&
+      local.load_balancers_that_fit >= 15 &&
+      local.load_balancers_that_fit < 25
+    )
     error_message = "${local.renew_policy_size} characters; ${local.load_balancers_that_fit} fit."
   }
 }

@@ -1,4 +1,4 @@
-# Every bad input is refused at plan, by the variable it came in; and the words are looked at.
+# Every bad input is refused at plan, by its variable; and the words are checked.
 
 provider "aws" {
   region                      = "eu-central-1"
@@ -290,12 +290,18 @@ run "all_that_the_functions_take" {
         targets = ["arn:aws:elasticloadbalancing:*:listener/app/web/*", "arn:aws:elasticloadbalancing:*:targetgroup/web*", "arn:aws:acm:us-east-1:*"]
       }
     })
-    error_message = "What was given is not what is written, without what is null: ${aws_s3_object.settings.content}"
+    error_message = join(" ", [
+      "The written settings are not the given ones without their nulls:",
+      aws_s3_object.settings.content,
+    ])
   }
 
   assert {
-    condition     = jsondecode(aws_s3_object.certificates["shop"].content).partial && jsonencode(jsondecode(aws_s3_object.certificates["shop"].content).authority) == jsonencode(["letsencrypt", "inside"])
-    error_message = "The document is another than given."
+    condition = (
+      jsondecode(aws_s3_object.certificates["shop"].content).partial &&
+      jsonencode(jsondecode(aws_s3_object.certificates["shop"].content).authority) == jsonencode(["letsencrypt", "inside"])
+    )
+    error_message = "The document is another than the given one."
   }
 }
 
@@ -775,7 +781,7 @@ run "a_network_load_balancer_s_name" {
   expect_failures = [data.aws_lb.this]
 }
 
-# expect_failures tells which variable, not in which words.
+# expect_failures names the variable, not the words.
 run "the_words_name_the_field_and_the_remedy" {
   command = plan
 
@@ -786,9 +792,9 @@ run "the_words_name_the_field_and_the_remedy" {
       "certificates.shop.domains[1]: \"shop_example\" is no DNS name that can be ordered: it has an underscore, which no certificate may hold.",
       "certificates.shop.domains[2]: \"*.example.com\" is no DNS name that can be ordered: it is a wildcard, which http-01 cannot validate, and dns-01 is not yet supported; list the names one by one.",
       "certificates.shop.domains[3]: \"192.0.2.1\" is no DNS name that can be ordered: it is an IP address, which is not yet supported.",
-      "certificates.shop.domains[4]: \"SHOP.example.com.\" stands there twice: remove one of the two.",
+      "certificates.shop.domains[4]: \"SHOP.example.com.\" is given twice: remove one of the two.",
       "certificates.shop.authority[0]: \"a\" is not an authority: use one of letsencrypt, or add it to settings.authorities.",
-      "certificates.shop.authority[2]: \"letsencrypt\" stands there twice: remove one of the two.",
+      "certificates.shop.authority[2]: \"letsencrypt\" is given twice: remove one of the two.",
       "certificates.shop.keyType: \"rsa\" is not known here: use one of ecdsa-p256, ecdsa-p384, rsa-2048, rsa-3072, rsa-4096.",
       "certificates.shop.partial: has the wrong type: give true or false.",
       "certificates.shop.paused: has the wrong type: give true or false.",
@@ -814,10 +820,10 @@ run "the_words_name_the_field_and_the_remedy" {
       "certificates.shop.targets[1]: is the same target as targets[0]: remove one of the two.",
       "certificates.shop.targets[2].arn: belongs to a listener target, and this one is a certificateManager: remove it.",
       "certificates.shop.targets[2].region: \"Frankfurt\" is not the name of a region: write one such as us-east-1, or leave it out for the function's own.",
-      "certificates.shop.targets[3].forward: is missing: give the target group that the new listener is to forward to.",
+      "certificates.shop.targets[3].forward: is missing: give the target group that the new listener must forward to.",
       "certificates.shop.targets[3].port: 0 is no port: give a whole number from 1 to 65535, or leave it out for 443.",
-      "certificates.shop.targets[4].arn: is missing: add the ARN of the listener, or loadBalancer and forward for one that is to be made.",
-      "certificates.shop.targets[5].port: is 80, which stays plain HTTP: authorities begin there to validate a name; give another, such as 443.",
+      "certificates.shop.targets[4].arn: is missing: add the ARN of the listener, or loadBalancer and forward to let certloop create one.",
+      "certificates.shop.targets[5].port: is 80, which stays plain HTTP: authorities start on it to validate a name; give another, such as 443.",
       "certificates.shop.targets[5].forward: arn:aws:elasticloadbalancing:eu-central-1:123456789012:targetgroup/web/50dc6c495c0c9188 is not permitted by settings.permit.targets: remove it here, or add a pattern there.",
     ])
     error_message = "The words of refusals/targets.tftpl are others."
@@ -857,7 +863,7 @@ run "the_words_name_the_field_and_the_remedy" {
       for limits in [jsonencode(null), jsonencode("letsencrypt"), jsonencode({}), jsonencode({ ordersPerAccount = null, failedValidationsPerName = { count = 1000000, seconds = 31536000 } })] :
       trimspace(templatefile("./refusals/settings.tftpl", { settings = { authorities = { letsencrypt = { limits = jsondecode(limits) } }, limits = { importsPerYear = 1000000 } } })) == ""
     ])
-    error_message = "Limits that the functions take are refused."
+    error_message = "Limits that the functions accept are refused."
   }
 
   assert {
@@ -880,7 +886,7 @@ run "the_words_name_the_field_and_the_remedy" {
       "settings.dns.servers[1]: \"dns.example\" is not the address of a server: write 192.0.2.53, 192.0.2.53:5353 or [2001:db8::53]:53.",
       "settings.roles: is not yet supported: leave it out.",
     ])
-    error_message = "The words on what came with the second authority are others."
+    error_message = "The words on the fields of the second authority are others."
   }
 
   assert {
@@ -907,12 +913,18 @@ run "the_words_name_the_field_and_the_remedy" {
       "settings.notify.webhooks[1].format: is missing: use one of slack, teams, mattermost, json.",
       "settings.notify.webhooks[1].secretArn: is not the ARN of a secret in AWS Secrets Manager: store the webhook's address there and give its ARN, arn:aws:secretsmanager:<region>:<account>:secret:...",
     ])
-    error_message = "The words on messages are others: ${templatefile("./refusals/settings.tftpl", { settings = { notify = { webhooks = "x" } } })}"
+    error_message = join(" ", [
+      "The words on messages are others:",
+      "${templatefile("./refusals/settings.tftpl", { settings = { notify = { webhooks = "x" } } })}",
+    ])
   }
 
   # A secret given in place of its ARN is not repeated.
   assert {
-    condition     = var.terms_of_service_agreed && !strcontains(templatefile("./refusals/settings.tftpl", { settings = { authorities = { letsencrypt = { externalAccount = { keyId = "k", secretArn = "c2VjcmV0" } } } } }), "c2VjcmV0")
+    condition = (
+      var.terms_of_service_agreed &&
+      !strcontains(templatefile("./refusals/settings.tftpl", { settings = { authorities = { letsencrypt = { externalAccount = { keyId = "k", secretArn = "c2VjcmV0" } } } } }), "c2VjcmV0")
+    )
     error_message = "The secret is repeated."
   }
 }

@@ -1,8 +1,8 @@
-"""AWS Certificate Manager as it is documented, in place of moto's idea of it.
+"""AWS Certificate Manager as documented, in place of moto's version.
 
-moto parses what is imported and stops there. Here an import is judged as ACM judges it: the key
-belongs to the certificate, the chain certifies it, and a re-import keeps what may not change.
-`InUseBy` is not stored but read off the listeners.
+moto only parses an import. Here an import is judged as ACM judges it: the key belongs to the
+certificate, the chain certifies it, and a re-import keeps what must not change. `InUseBy` is not
+stored but read from the listeners.
 """
 
 from __future__ import annotations
@@ -117,7 +117,9 @@ def alternative_names(certificate: x509.Certificate) -> list[str]:
 def all_names(certificate: x509.Certificate) -> list[str]:
     """The common name, if there is one, and the alternative names, without repetition."""
     common_name = attribute(certificate.subject, NameOID.COMMON_NAME)
-    return list(dict.fromkeys(([common_name] if common_name else []) + alternative_names(certificate)))
+    return list(
+        dict.fromkeys(([common_name] if common_name else []) + alternative_names(certificate))
+    )
 
 
 def key_usages(certificate: x509.Certificate) -> list[str] | None:
@@ -226,20 +228,25 @@ def check_chain(leaf: x509.Certificate, chain: list[x509.Certificate]) -> None:
             )
         return
     if leaf in chain:
-        raise AWSValidationException("The certificate chain must not contain the certificate itself.")
+        raise AWSValidationException(
+            "The certificate chain must not contain the certificate itself."
+        )
     for subject, issuer in zip([leaf, *chain], chain):
         basic = extension(issuer, x509.BasicConstraints)
         if not certifies(issuer, subject) or basic is None or not basic.ca:
-            raise AWSValidationException("Could not validate the certificate with the certificate chain.")
+            raise AWSValidationException(
+                "Could not validate the certificate with the certificate chain."
+            )
         check_validity(issuer, "certificate chain")
 
 
 def check_reimport(old: x509.Certificate, new: x509.Certificate) -> None:
-    """What a re-import has to keep (user guide, "Reimport a certificate")."""
+    """What a re-import must keep (user guide, "Reimport a certificate")."""
     algorithm = key_algorithm(new.public_key())
     if key_algorithm(old.public_key()) != algorithm:
         raise AWSValidationException(
-            "New certificate has a different key type or size than the currently imported certificate"
+            "New certificate has a different key type or size "
+            "than the currently imported certificate"
         )
     if not {n.lower() for n in all_names(old)} & {n.lower() for n in all_names(new)}:
         raise AWSValidationException(
@@ -252,16 +259,15 @@ def check_reimport(old: x509.Certificate, new: x509.Certificate) -> None:
     )
 
 
-def check_usages(
-    what: str, old: list[str] | None, new: list[str] | None, may_go: set[str]
-) -> None:
+def check_usages(what: str, old: list[str] | None, new: list[str] | None, may_go: set[str]) -> None:
     if old is None and new is not None:
         raise AWSValidationException(
             f"New certificate has {what} that the currently imported certificate does not have"
         )
     if set(old or []) - set(new or []) - may_go:
         raise AWSValidationException(
-            f"New certificate is missing one or more {what} supported by the currently imported certificate"
+            f"New certificate is missing one or more {what} "
+            "supported by the currently imported certificate"
         )
 
 
@@ -269,7 +275,7 @@ def check_usages(
 
 
 class Bundle:
-    """An imported certificate. A re-import replaces what is in it and leaves the rest."""
+    """An imported certificate. A re-import replaces its content and keeps the rest."""
 
     def __init__(self, arn: str, certificate: bytes, private_key: bytes, chain: bytes | None):
         self.arn = arn
@@ -316,10 +322,10 @@ class Bundle:
         return "EXPIRED" if self.not_after < options.now() else "ISSUED"
 
     def check(self) -> None:
-        """moto's way of noticing expiry."""
+        """The field by which moto detects expiry."""
 
     def common(self) -> dict[str, Any]:
-        """What a description and a summary have in common."""
+        """The common fields of a description and a summary."""
         return {
             "CertificateArn": self.arn,
             "DomainName": self.common_name,
@@ -375,7 +381,9 @@ def utcnow() -> datetime.datetime:
 
 
 def signature_algorithm(certificate: x509.Certificate) -> str:
-    hash_name = certificate.signature_hash_algorithm.name if certificate.signature_hash_algorithm else ""
+    hash_name = (
+        certificate.signature_hash_algorithm.name if certificate.signature_hash_algorithm else ""
+    )
     family = "ECDSA" if "ecdsa" in certificate.signature_algorithm_oid._name.lower() else "RSA"
     return f"{hash_name.upper()}WITH{family}"
 
@@ -428,10 +436,11 @@ def check_quota(backend: AWSCertificateManagerBackend) -> None:
 
 
 def check_yearly_quota(backend: AWSCertificateManagerBackend) -> None:
-    """A deleted certificate gives nothing back; the year does not pass here."""
+    """A deletion does not reduce the count of the year; no year passes here."""
     if imports(backend) >= options.get("yearlyImports"):
         raise LimitExceeded(
-            f"Error: you have reached your limit of {imports(backend)} certificates in the last year."
+            f"Error: you have reached your limit of {imports(backend)} "
+            "certificates in the last year."
         )
 
 
@@ -450,7 +459,7 @@ def find(backend: AWSCertificateManagerBackend, arn: Any) -> Any:
 
 
 def forget_deleted(backend: AWSCertificateManagerBackend) -> None:
-    """Deletion is eventually consistent: a deleted certificate may still be read for a while."""
+    """Deletion is eventually consistent: a deleted certificate may be readable for a while."""
     now = time.monotonic()
     for arn, gone_at in list(dying(backend).items()):
         if gone_at <= now:
@@ -459,7 +468,7 @@ def forget_deleted(backend: AWSCertificateManagerBackend) -> None:
 
 
 def dying(backend: AWSCertificateManagerBackend) -> dict[str, float]:
-    """When the deleted certificates that can still be read will be gone."""
+    """When the deleted certificates that are still readable will be gone."""
     return backend.__dict__.setdefault("dying", {})
 
 
@@ -504,7 +513,8 @@ def do_list(self: AWSCertificateManagerResponse) -> str:
     statuses = given.get("CertificateStatuses")
     filters = given.get("Includes") or {}
     forget_deleted(self.acm_backend)
-    # Everything has its place, whatever of it is listed: pages of different listings would else disagree.
+    # Every certificate has a fixed place, in all listings: otherwise the pages of different
+    # listings would disagree.
     places = {arn: number(self.acm_backend, arn) for arn in self.acm_backend._certificates}
     matching = [
         (places[arn], summary)
@@ -620,7 +630,7 @@ def install() -> None:
 
 
 def lookup(arn: str) -> "CertBundle | Bundle | None":
-    """The certificate with this ARN, in whichever account and region it says, if it exists."""
+    """The certificate with this ARN, in the account and region of the ARN, if it exists."""
     if not ARN.fullmatch(arn):
         return None
     _, _, _, region, account, _ = arn.split(":", 5)

@@ -1,4 +1,4 @@
-"""`/_local/...`: what tests and the load balancer's stand-in ask of the cloud. See README.md."""
+"""`/_local/...`: the requests of tests and of the load balancer's stand-in. See README.md."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ class Admin:
 
 
 def forget_all() -> None:
-    """Empties moto, but for the default networks, which take it long to make anew."""
+    """Empties moto, except the default networks, which take it long to create again."""
     for service in BackendDict._instances:
         if service.service_name != "ec2":
             for account in service.values():
@@ -126,7 +126,9 @@ def answer(status: int, value: Any) -> Response:
 
 
 def find_balancer(arn: str) -> FakeLoadBalancer:
-    if match := re.fullmatch(r"arn:[\w-]+:elasticloadbalancing:([\w-]+):(\d+):loadbalancer/.+", arn):
+    if match := re.fullmatch(
+        r"arn:[\w-]+:elasticloadbalancing:([\w-]+):(\d+):loadbalancer/.+", arn
+    ):
         region, account = match.groups()
         if balancer := elbv2_backends[account][region].load_balancers.get(arn):
             return balancer

@@ -1,4 +1,4 @@
-"""What an HTTP request asks of AWS: service, operation, resource, and how an error is written."""
+"""The content of an HTTP request to AWS: service, operation, resource, and its form of errors."""
 
 from __future__ import annotations
 
@@ -58,10 +58,10 @@ class Call:
     service: str  # acm, elbv2, elb, s3, sts, ... ("" when the request is not signed)
     operation: str
     resource: str  # bucket/key or ARN
-    detail: str  # everything a fault's `match` is looked for in
+    detail: str  # the text that a fault's `match` is searched in
     access_key: str
     region: str
-    style: str  # json, query or rest: how its errors look
+    style: str  # json, query or rest: the form of its errors
 
     @property
     def reading(self) -> bool:
@@ -71,19 +71,25 @@ class Call:
 def parse(request: Request) -> Call:
     scope = CREDENTIAL.search(request.headers.get("authorization", ""))
     if scope is None:
-        scope = CREDENTIAL.search("Credential=" + dict(parse_qsl(request.query)).get("X-Amz-Credential", ""))
+        scope = CREDENTIAL.search(
+            "Credential=" + dict(parse_qsl(request.query)).get("X-Amz-Credential", "")
+        )
     access_key, region, service = scope.groups() if scope else ("", "us-east-1", "")
     if target := request.headers.get("x-amz-target"):
         given = parse_json(request.body)
         resource = first(given)
         operation = target.rpartition(".")[2]
-        detail = " ".join([resource, *(v for v in given.values() if isinstance(v, str) and len(v) < 2048)])
+        detail = " ".join(
+            [resource, *(v for v in given.values() if isinstance(v, str) and len(v) < 2048)]
+        )
         return Call(service, operation, resource, detail, access_key, region, "json")
     if request.target.startswith("/moto-api"):
         return Call("moto", request.method, request.path, request.path, access_key, region, "json")
     if service in ("s3", ""):
         return parse_s3(request, service or "s3", access_key, region)
-    form = dict(parse_qsl(request.body.decode("utf-8", "replace"))) or dict(parse_qsl(request.query))
+    form = dict(parse_qsl(request.body.decode("utf-8", "replace"))) or dict(
+        parse_qsl(request.query)
+    )
     if "Action" in form:
         if form.get("Version") == ELBV2_VERSION:
             service = "elbv2"
@@ -95,7 +101,7 @@ def parse(request: Request) -> Call:
 
 
 def signed_at(request: Request) -> float | None:
-    """The caller's own time, which its signature names (X-Amz-Date); None where there is none."""
+    """The caller's own time, from its signature (X-Amz-Date); None where there is none."""
     try:
         signed = datetime.strptime(request.headers["x-amz-date"], "%Y%m%dT%H%M%SZ")
     except (KeyError, ValueError):
@@ -151,7 +157,7 @@ def first(given: dict[str, Any]) -> str:
 
 
 def error(call: Call, status: int, code: str, message: str) -> Response:
-    """An error as the call's protocol writes it."""
+    """An error in the form of the call's protocol."""
     request_id = str(uuid.uuid4())
     headers = {"x-amzn-RequestId": request_id, "x-amz-request-id": request_id}
     if call.style == "json":
@@ -165,7 +171,8 @@ def error(call: Call, status: int, code: str, message: str) -> Response:
     else:
         kind = "Sender" if status < 500 else "Receiver"
         body = (
-            f'<ErrorResponse xmlns="http://elasticloadbalancing.amazonaws.com/doc/{ELBV2_VERSION}/">'
+            '<ErrorResponse xmlns="http://elasticloadbalancing.amazonaws.com/doc/'
+            f'{ELBV2_VERSION}/">'
             f"<Error><Type>{kind}</Type>{fault}</Error>"
             f"<RequestId>{request_id}</RequestId></ErrorResponse>"
         )
@@ -176,7 +183,7 @@ CODE = re.compile(rb'"__type": ?"(?:[^"#]*#)?([^"]+)"|<Code>([^<]+)</Code>')
 
 
 def error_code(response: Response) -> str | None:
-    """The error code in an error response, if it has a body to hold one."""
+    """The error code of an error response, if it has a body for one."""
     if response.status < 400 or not (found := CODE.search(response.body[:4096])):
         return None
     return (found.group(1) or found.group(2)).decode("utf-8", "replace")

@@ -1,8 +1,8 @@
-"""Elastic Load Balancing (v2) as it is documented.
+"""Elastic Load Balancing (v2) as documented.
 
 moto keeps a listener's default certificate and its certificate list in one Python list. Here
-`listener.certificates` holds the default only, which is what moto prints for a listener, and
-`listener.sni` holds the list.
+`listener.certificates` holds only the default, which moto prints for a listener, and `listener.sni`
+holds the list.
 """
 
 from __future__ import annotations
@@ -41,10 +41,10 @@ SECURE = ("HTTPS", "TLS")
 
 
 class History:
-    """Which load balancers held which certificates a while ago.
+    """The certificates that load balancers held a while ago.
 
-    `InUseBy` in ACM follows a listener with a delay. The past is kept only while a test asks for
-    one (`inUseLagSeconds`).
+    `InUseBy` in ACM follows a listener with a delay. The past is kept only while a test asks for a
+    delay (`inUseLagSeconds`).
     """
 
     def __init__(self) -> None:
@@ -104,9 +104,9 @@ def uses(account: str, region: str) -> dict[str, list[str]]:
 
 
 def in_use_by(certificate: str, before_delete: bool = False) -> list[str]:
-    """The `InUseBy` of a certificate: as late as `inUseLagSeconds` says.
+    """The `InUseBy` of a certificate, with the delay of `inUseLagSeconds`.
 
-    A certificate can be deleted only when it is unused both in truth and as ACM sees it.
+    A certificate can be deleted only when it is unused both in truth and in ACM's view.
     """
     _, _, _, region, account, _ = certificate.split(":", 5)
     lag = options.get("inUseLagSeconds")
@@ -122,10 +122,11 @@ def in_use_by(certificate: str, before_delete: bool = False) -> list[str]:
 
 
 def sole_certificate(certificates: list[dict[str, Any]]) -> str:
-    """The ARN in a list that must hold one certificate, as `Certificates` everywhere must."""
+    """The ARN in a list that must hold exactly one certificate, as `Certificates` always must."""
     if len(certificates) != 1:
         raise ValidationError(
-            f"Exactly '1' certificate ARN must be specified, but '{len(certificates)}' were specified"
+            "Exactly '1' certificate ARN must be specified, "
+            f"but '{len(certificates)}' were specified"
         )
     certificate = certificates[0]
     if certificate.get("IsDefault") is not None:
@@ -137,7 +138,7 @@ def sole_certificate(certificates: list[dict[str, Any]]) -> str:
 
 
 def check_exists(backend: ELBv2Backend, arn: str) -> None:
-    """The certificate is there, in the listener's region, and load balancers know of it."""
+    """The certificate exists, in the listener's region, and load balancers know it already."""
     import acm  # which imports this module
 
     not_found = ELBClientError("CertificateNotFound", f"Certificate '{arn}' not found")
@@ -235,7 +236,7 @@ def check_certificates(
 
 
 def do_modify_listener(self: ELBV2Response) -> ActionResult:
-    """Replaces the default certificate; the list stays, and so does all that was not given."""
+    """Replaces the default certificate. The list and all fields that are not given stay."""
     backend = self.elbv2_backend
     listener = find_listener(backend, self._get_param("ListenerArn"))
     protocol = self._get_param("Protocol") or listener.protocol
@@ -351,7 +352,7 @@ def new_listener(self: FakeListener, *args: Any, **kwargs: Any) -> None:
 
 
 def create_load_balancer(self: ELBv2Backend, *args: Any, **kwargs: Any) -> FakeLoadBalancer:
-    """moto gives a network load balancer the ARN of an application one, and has no default scheme."""
+    """moto gives a network load balancer an application one's ARN, and has no default scheme."""
     kwargs["scheme"] = kwargs.get("scheme") or "internet-facing"
     balancer = _create_load_balancer(self, *args, **kwargs)
     if balancer.type == "network":
@@ -382,7 +383,7 @@ _create_listener = ELBV2Response.create_listener
 def install() -> None:
     FakeListener.__init__ = new_listener  # type: ignore[method-assign]
     ELBv2Backend.create_load_balancer = create_load_balancer  # type: ignore[method-assign]
-    models.register_certificate = lambda **_: None  # existence and use are judged here
+    models.register_certificate = lambda **_: None  # this module judges existence and use
     operations = {
         "create_listener": do_create_listener,
         "modify_listener": do_modify_listener,

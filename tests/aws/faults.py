@@ -14,13 +14,18 @@ from calls import Call
 from server import Request, Response
 
 HOLD_LIMIT_SECONDS = 120
-THROTTLED = {"json": (400, "ThrottlingException"), "query": (400, "Throttling"), "rest": (503, "SlowDown")}
+THROTTLED = {
+    "json": (400, "ThrottlingException"),
+    "query": (400, "Throttling"),
+    "rest": (503, "SlowDown"),
+}
 
 
 @dataclass
 class Fault:
-    """A rule. Which calls: all given of `service` .. `conditional` must fit; of those that do, the
-    `nth` and the `count - 1` after it (`count` null: all after it). What happens: README.md."""
+    """A rule. It fits a call when all given fields of `service` .. `conditional` fit; it fires for
+    the `nth` fitting call and the `count - 1` after it (`count` null: all after it). README.md says
+    what happens then."""
 
     service: str | None = None
     operation: str | None = None
@@ -56,7 +61,7 @@ class Fault:
 
     @property
     def answers(self) -> bool:
-        """Whether the caller gets something else than what the cloud says."""
+        """Whether the caller gets another answer than the cloud's."""
         return bool(self.close or self.hold or self.code or self.status or not self.delaySeconds)
 
     def response(self, call: Call) -> Response | None:
@@ -72,7 +77,7 @@ class Faults:
         self.rules: list[Fault] = []
         self.changed = threading.Condition()
         self.next_id = 1
-        self.era = 0  # counts clearings, which release what is held
+        self.era = 0  # counts clearings, each of which releases the held calls
 
     def add(self, rules: list[dict[str, Any]]) -> list[int]:
         parsed = [Fault(**rule) for rule in rules]
@@ -94,12 +99,12 @@ class Faults:
             return [asdict(fault) for fault in self.rules]
 
     def wait_fired(self, times: int, seconds: float) -> None:
-        """Returns once the rules have fired so often in all, or the time has passed."""
+        """Returns when the rules have fired this often in all, or after this time."""
         with self.changed:
             self.changed.wait_for(lambda: sum(f.fired for f in self.rules) >= times, seconds)
 
     def find(self, call: Call, request: Request) -> Fault | None:
-        """The first rule that fires for this call; every fitting rule counts it."""
+        """The first rule that fires for this call; every fitting rule counts the call."""
         if not self.rules:
             return None
         with self.changed:
@@ -127,7 +132,7 @@ class Faults:
 
 
 class Rates:
-    """A token bucket for each limited operation, account-wide and per region."""
+    """A token bucket for each limited operation, per account and region."""
 
     def __init__(self) -> None:
         self.buckets: dict[tuple[str, str], tuple[float, float]] = {}  # tokens, at

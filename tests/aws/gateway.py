@@ -1,4 +1,4 @@
-"""Every AWS call passes here: recorded, throttled, failed on purpose, and handed to moto."""
+"""Every AWS call passes here: it is recorded, throttled, failed on purpose, or given to moto."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ CHANGING_SERVICES = ("acm", "elbv2", "elb")
 
 
 class Recorder:
-    """What was asked of the cloud, in order of arrival."""
+    """The requests to the cloud, in order of arrival."""
 
     def __init__(self) -> None:
         self.entries: list[dict[str, Any]] = []
@@ -60,7 +60,7 @@ class Recorder:
         return entry
 
     def leave(self, entry: dict[str, Any], response: Response | None) -> None:
-        """Notes the answer; one that was dropped has the status 0."""
+        """Records the answer; a dropped one has the status 0."""
         entry["status"] = response.status if response else 0
         if response:
             entry["responseBytes"] = len(response.body)
@@ -118,13 +118,15 @@ class Gateway:
                 )
             except Exception:
                 traceback.print_exc(file=sys.stderr)
-                return calls.error(call, 500, "InternalFailure", "the local cloud failed; see its stderr")
+                return calls.error(
+                    call, 500, "InternalFailure", "the local cloud failed; see its stderr"
+                )
             if call.service in CHANGING_SERVICES and not call.reading and response.status < 400:
                 state.changed()
             return response
 
     def ask_moto(self, call: Call, request: Request) -> Response:
-        """Straight to moto's code for the services used most, through its own server otherwise."""
+        """Straight to moto's code for the most used services, through its own server otherwise."""
         environ = self.environ(request)
         handler = direct_handler(call, request)
         if handler is None:

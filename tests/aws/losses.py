@@ -1,8 +1,8 @@
-"""Rule 12: nothing that certloop does may take from a visitor. See README.md, "Losses".
+"""Rule 12: certloop must not take anything from a visitor. See README.md, "Losses".
 
-Around each call that changes what a listener or an ARN holds, this looks at the certificates that
-stand there, with the names, keys and dates that are in them, and at what each visitor gets. AWS
-refuses none of these calls, and neither does this: it keeps a record of what was lost.
+For each call that changes the certificates of a listener or of an ARN, this module compares before
+and after: the certificates there, with their names, keys and dates, and what each visitor gets. AWS
+refuses none of these calls, and neither does this module: it records the losses.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ WATCHED = {
 INSTALLATION, CERTIFICATE = "certloop:installation", "certloop:certificate"
 
 
-# What stands there
+# The certificates that are there
 
 
 @dataclass(frozen=True)
 class Leaf:
-    """What a visitor sees of a certificate: not its common name, which visitors do not look at."""
+    """A visitor's view of a certificate. It has no common name: visitors ignore it."""
 
     names: tuple[str, ...]
     key_type: str
@@ -52,7 +52,7 @@ class Leaf:
     self_signed: bool
 
     def serves(self, now: float) -> bool:
-        """Whether a visitor accepts it, as far as it can be told here."""
+        """Whether a visitor accepts it, as far as this module can decide."""
         revoked = {int(serial.replace(":", ""), 16) for serial in options.get("revoked")}
         in_date = self.not_before <= now < self.not_after
         return in_date and not self.self_signed and self.serial not in revoked
@@ -74,7 +74,7 @@ def parse(pem: bytes) -> Leaf:
 
 @dataclass(frozen=True)
 class Standing:
-    """A certificate that stands under an ARN."""
+    """A certificate under an ARN."""
 
     arn: str
     leaf: Leaf
@@ -83,7 +83,7 @@ class Standing:
 
     @property
     def ours(self) -> bool:
-        """Certloop's by both tags, of whichever installation."""
+        """Whether it has both tags of certloop, of any installation."""
         return self.installation is not None and self.certificate is not None
 
 
@@ -103,7 +103,7 @@ def standing(arn: str) -> Standing | None:
 @dataclass(frozen=True)
 class Visitor:
     name: str
-    key_type: str  # the only one it speaks
+    key_type: str  # the only kind that it supports
     sni: bool
 
 
@@ -121,7 +121,7 @@ def is_address(name: str) -> bool:
 
 @dataclass(frozen=True)
 class View:
-    """What a listener holds; the default is not repeated in the list."""
+    """The certificates of a listener; the default is not repeated in the list."""
 
     default: Standing | None = None
     list: tuple[Standing, ...] = ()
@@ -131,7 +131,8 @@ class View:
         return ((self.default,) if self.default else ()) + self.list
 
     def fitting(self, visitor: Visitor) -> list[Standing]:
-        """What a listener may choose for a visitor: AWS does not say which of several it is."""
+        """The certificates that a listener may choose for a visitor: AWS does not say which of
+        several."""
         offered = self.all if visitor.sni else self.all[: bool(self.default)]
         return [
             one
@@ -151,7 +152,7 @@ def view(listener: FakeListener) -> View:
 
 
 def visitors(*views: View) -> Iterator[Visitor]:
-    """Everybody whom something on these listeners is for. No browser sends an address as SNI."""
+    """All visitors for whom these listeners have a name. No browser sends an address as SNI."""
     names = {name for seen in views for one in seen.all for name in one.leaf.names}
     for name in sorted(names):
         for key_type in ("ECDSA", "RSA"):
@@ -160,13 +161,13 @@ def visitors(*views: View) -> Iterator[Visitor]:
 
 
 def compare(before: View, after: View, now: float) -> Iterator[dict[str, Any]]:
-    """What visitors got validly before, and not surely after."""
+    """What visitors got validly before, and do not surely get after."""
     for visitor in visitors(before, after):
         fitted, fits = before.fitting(visitor), after.fitting(visitor)
         had = [one for one in fitted if one.leaf.serves(now)]
         wrong = [one for one in fits if not one.leaf.serves(now)]
         lost = len(wrong) == len(fits)
-        # What could go wrong before as well was not spoiled by this call.
+        # If it could already go wrong before, this call did not cause it.
         if not lost and (not wrong or len(had) < len(fitted)):
             continue
         instead = wrong or ([after.default] if after.default else [])
@@ -193,13 +194,13 @@ def describe(one: Standing) -> dict[str, Any]:
 
 
 class Losses:
-    """The record. It is used under the lock around moto."""
+    """The record. Use it only under the lock around moto."""
 
     def __init__(self) -> None:
         self.entries: list[dict[str, Any]] = []
 
     def watch(self, call: Call, number: int, now: float, act: Callable[[], T]) -> T:
-        """Lets a call take effect, and keeps what visitors lost by it."""
+        """Makes a call take effect, and records what visitors lost by it."""
         if call.operation not in WATCHED.get(call.service, ()) or not call.resource:
             return act()
         before = touched(call.resource)
@@ -214,19 +215,21 @@ class Losses:
             for loss in compare(seen, view(there[arn]) if arn in there else View(), now)
         ]
         if content and not content.ours:
-            # On no listener of ours to look at, but perhaps in some other place.
+            # It is on none of our listeners, but perhaps somewhere else.
             left = standing(call.resource)
             after = View(list=(left,)) if left else View()
             changes = compare(View(list=(content,)), after, now)
             found += [{"listener": None, **loss} for loss in changes]
         for loss in found:
-            self.entries.append({
-                "request": number,
-                "operation": call.operation,
-                "caller": call.access_key,
-                "at": now,
-                **loss,
-            })
+            self.entries.append(
+                {
+                    "request": number,
+                    "operation": call.operation,
+                    "caller": call.access_key,
+                    "at": now,
+                    **loss,
+                }
+            )
         return result
 
 

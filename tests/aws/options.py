@@ -1,7 +1,7 @@
-"""What a test may change about the cloud while it runs: `POST /_local/options`.
+"""What a test may change about the running cloud: `POST /_local/options`.
 
-Every option is named and explained in README.md; the values here are the documented ones of AWS,
-with everything that is slow or surprising switched off.
+README.md explains every option. The values here are the documented ones of AWS, with everything
+slow or surprising switched off.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def get(name: str) -> Any:
 
 
 def change(changes: dict[str, Any]) -> dict[str, Any]:
-    """Sets the given options and returns all of them; an unknown name is an error."""
+    """Sets the given options and returns all of them. An unknown name is an error."""
     if unknown := sorted(set(changes) - set(DEFAULTS)):
         raise ValueError(f"no such option: {', '.join(unknown)}; there are {', '.join(DEFAULTS)}")
     _values.update(changes)

@@ -35,7 +35,7 @@ USAGES = (
 
 
 def key(kind: str, number: int = 0) -> Any:
-    """A key of a kind (`p256`, `p384`, `rsa2048`), made once for each number."""
+    """A key of a kind (`p256`, `p384`, `rsa2048`); the same key for the same number."""
     return _key(kind, number)
 
 

@@ -1,5 +1,5 @@
-"""S3: moto is good at it. What is added: a principal without ListBucket, small pages, and no
-guessing about `If-None-Match`. Atomicity comes from the lock around moto (state.py)."""
+"""S3: moto does it well. Added here: a principal without ListBucket, small pages, and no guessing
+about `If-None-Match`. The lock around moto makes it atomic (state.py)."""
 
 from __future__ import annotations
 
@@ -20,11 +20,14 @@ LISTINGS = ("ListObjects", "ListObjectsV2", "GetBucketVersions", "HeadBucket")
 
 
 def refused(call: Call, request: Request, account: str) -> Response | None:
-    """What S3 refuses before moto is asked."""
+    """The requests that S3 refuses before they reach moto."""
     denied = calls.error(call, 403, "AccessDenied", "Access Denied")
     if call.operation == "PutObject" and request.headers.get("if-none-match", "*") != "*":
         return calls.error(
-            call, 501, "NotImplemented", "A header you provided implies functionality that is not implemented"
+            call,
+            501,
+            "NotImplemented",
+            "A header you provided implies functionality that is not implemented",
         )
     if call.access_key not in options.get("noListBucket"):
         return None
@@ -41,7 +44,7 @@ def missing(call: Call, request: Request, account: str) -> bool:
         version = dict(parse_qsl(request.query)).get("versionId")
         return s3_backends[account]["aws"].get_object(bucket, key, version_id=version) is None
     except S3ClientError:
-        return False  # no such bucket: moto says so
+        return False  # no such bucket: moto answers that
 
 
 def capped(listing: Any) -> Any:

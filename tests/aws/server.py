@@ -1,7 +1,7 @@
 """A small HTTP/1.1 server: one thread per connection, kept alive, TCP_NODELAY, no log.
 
-It does no more than the SDKs need: Content-Length and chunked bodies, `Expect: 100-continue`,
-and a handler that may answer `None` to drop the connection without a word.
+It has only what the SDKs need: Content-Length and chunked bodies, `Expect: 100-continue`, and a
+handler that may answer `None` to drop the connection without an answer.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""A stand-in for AWS on one port of this machine: moto, as strict as AWS documents itself.
+"""A stand-in for AWS on one port of this machine: moto, as strict as AWS's documentation.
 
-    python tests/aws/strict_aws.py --port 0 [--account 123456789012] [--watch-stdin]
+python tests/aws/strict_aws.py --port 0 [--account 123456789012] [--watch-stdin]
 
-Prints `listening <port>` when it is ready. README.md lists what is stricter than moto and what
-can be asked of it under `/_local/`.
+Prints `listening <port>` when it is ready. README.md lists what is stricter than moto, and the
+requests under `/_local/`.
 """
 
 from __future__ import annotations

@@ -26,12 +26,37 @@ from cryptography.hazmat.primitives.serialization import (
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 import pki
-from pki import CLIENT_AUTH, DAY, SERVER_AUTH, Material, intermediate, issue, key, key_pem, pem, root
+from pki import (
+    CLIENT_AUTH,
+    DAY,
+    SERVER_AUTH,
+    Material,
+    intermediate,
+    issue,
+    key,
+    key_pem,
+    pem,
+    root,
+)
 
 REGION = "eu-west-1"
-ALL_KEY_TYPES = ["RSA_1024", "RSA_2048", "RSA_3072", "RSA_4096", "EC_prime256v1", "EC_secp384r1", "EC_secp521r1"]
-REDIRECT = {"Type": "redirect", "RedirectConfig": {"Protocol": "HTTPS", "Port": "443", "StatusCode": "HTTP_301"}}
-NOWHERE = {"Type": "fixed-response", "FixedResponseConfig": {"StatusCode": "404", "ContentType": "text/plain", "MessageBody": "no"}}
+ALL_KEY_TYPES = [
+    "RSA_1024",
+    "RSA_2048",
+    "RSA_3072",
+    "RSA_4096",
+    "EC_prime256v1",
+    "EC_secp384r1",
+    "EC_secp521r1",
+]
+REDIRECT = {
+    "Type": "redirect",
+    "RedirectConfig": {"Protocol": "HTTPS", "Port": "443", "StatusCode": "HTTP_301"},
+}
+NOWHERE = {
+    "Type": "fixed-response",
+    "FixedResponseConfig": {"StatusCode": "404", "ContentType": "text/plain", "MessageBody": "no"},
+}
 
 
 class Cloud:
@@ -68,7 +93,9 @@ class Cloud:
         return self.client("s3")
 
     def local(self, method: str, path: str, body: Any = None) -> Any:
-        self.connection.request(method, f"/_local/{path}", json.dumps(body) if body is not None else None)
+        self.connection.request(
+            method, f"/_local/{path}", json.dumps(body) if body is not None else None
+        )
         response = self.connection.getresponse()
         answer = json.loads(response.read())
         assert response.status == 200, answer
@@ -91,7 +118,11 @@ class Cloud:
         return created["LoadBalancers"][0]["LoadBalancerArn"]
 
     def listener(self, balancer: str, certificate: str | None, port: int = 443, **more: Any) -> str:
-        parameters = {"Protocol": "HTTPS" if certificate else "HTTP", "DefaultActions": [NOWHERE], **more}
+        parameters = {
+            "Protocol": "HTTPS" if certificate else "HTTP",
+            "DefaultActions": [NOWHERE],
+            **more,
+        }
         if certificate:
             parameters["Certificates"] = [{"CertificateArn": certificate}]
         created = self.elb.create_listener(LoadBalancerArn=balancer, Port=port, **parameters)
@@ -116,8 +147,10 @@ class Cloud:
         return self.local("GET", "losses")["losses"]
 
     def lost(self) -> list[tuple[str, str, bool]]:
-        """Name, kind of key and SNI of what was lost since this was asked last."""
-        found = [(loss["name"], loss["keyType"], loss["sni"]) for loss in self.losses() if loss["lost"]]
+        """Name, kind of key and SNI of the losses since the last call of this."""
+        found = [
+            (loss["name"], loss["keyType"], loss["sni"]) for loss in self.losses() if loss["lost"]
+        ]
         self.local("DELETE", "losses")
         return found
 
@@ -128,7 +161,13 @@ class Cloud:
 
 @pytest.fixture(scope="module")
 def process() -> Iterator[Cloud]:
-    command = [sys.executable, str(Path(__file__).with_name("strict_aws.py")), "--port", "0", "--watch-stdin"]
+    command = [
+        sys.executable,
+        str(Path(__file__).with_name("strict_aws.py")),
+        "--port",
+        "0",
+        "--watch-stdin",
+    ]
     running = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert running.stdin and running.stdout
     yield Cloud(int(running.stdout.readline().removeprefix("listening ")))
@@ -184,7 +223,9 @@ def test_key_must_match(cloud: Cloud) -> None:
 
 
 def test_encrypted_key_is_refused(cloud: Cloud) -> None:
-    encrypted = key("p256").private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"secret"))
+    encrypted = key("p256").private_bytes(
+        Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"secret")
+    )
     refusal("ValidationException", cloud.load, issue("a.example.com"), PrivateKey=encrypted)
 
 
@@ -221,7 +262,9 @@ def test_one_certificate_only(cloud: Cloud) -> None:
 
 
 def test_missing_chain_is_refused(cloud: Cloud) -> None:
-    message = refusal("ValidationException", cloud.load, issue("a.example.com"), CertificateChain=None)
+    message = refusal(
+        "ValidationException", cloud.load, issue("a.example.com"), CertificateChain=None
+    )
     assert "not a valid self signed" in message
 
 
@@ -233,7 +276,12 @@ def test_spoilt_pem_is_refused(cloud: Cloud) -> None:
     material = issue("a.example.com")
     for spoilt in (pem(material.leaf).replace(b"\n", b" \n"), b"subject=\n" + pem(material.leaf)):
         refusal("ValidationException", cloud.load, material, Certificate=spoilt)
-    refusal("ValidationException", cloud.load, material, Certificate=material.leaf.public_bytes(Encoding.DER))
+    refusal(
+        "ValidationException",
+        cloud.load,
+        material,
+        Certificate=material.leaf.public_bytes(Encoding.DER),
+    )
     refusal("ValidationException", cloud.load, material, CertificateChain=b"nothing")
 
 
@@ -243,10 +291,13 @@ def test_dates_are_checked(cloud: Cloud) -> None:
 
 
 @pytest.mark.parametrize(
-    ("field", "limit"), [("Certificate", 32768), ("PrivateKey", 5120), ("CertificateChain", 2097152)]
+    ("field", "limit"),
+    [("Certificate", 32768), ("PrivateKey", 5120), ("CertificateChain", 2097152)],
 )
 def test_size_limits(cloud: Cloud, field: str, limit: int) -> None:
-    message = refusal("ValidationException", cloud.load, issue("a.example.com"), **{field: b"x" * (limit + 1)})
+    message = refusal(
+        "ValidationException", cloud.load, issue("a.example.com"), **{field: b"x" * (limit + 1)}
+    )
     assert str(limit) in message
 
 
@@ -266,7 +317,9 @@ def test_reimport_keeps_tags_uses_and_arn(cloud: Cloud) -> None:
     cloud.listener(balancer, arn)
     renewed = issue("a.example.com", number=1)
     assert cloud.load(renewed, CertificateArn=arn) == arn
-    assert cloud.acm.list_tags_for_certificate(CertificateArn=arn)["Tags"] == [{"Key": "Team", "Value": "web"}]
+    assert cloud.acm.list_tags_for_certificate(CertificateArn=arn)["Tags"] == [
+        {"Key": "Team", "Value": "web"}
+    ]
     described = cloud.describe(arn)
     assert described["InUseBy"] == [balancer]
     assert int(described["Serial"].replace(":", ""), 16) == renewed.leaf.serial_number
@@ -276,14 +329,18 @@ def test_reimport_keeps_tags_uses_and_arn(cloud: Cloud) -> None:
 def test_reimport_refuses_tags(cloud: Cloud) -> None:
     arn = cloud.load(issue("a.example.com"))
     tags = [{"Key": "Team", "Value": "web"}]
-    message = refusal("ValidationException", cloud.load, issue("a.example.com"), CertificateArn=arn, Tags=tags)
+    message = refusal(
+        "ValidationException", cloud.load, issue("a.example.com"), CertificateArn=arn, Tags=tags
+    )
     assert message == "Tagging is not permitted on re-import."
 
 
 @pytest.mark.parametrize("kind", ["p384", "rsa2048"])
 def test_reimport_refuses_another_key_type_or_size(cloud: Cloud, kind: str) -> None:
     arn = cloud.load(issue("a.example.com"))
-    refusal("ValidationException", cloud.load, issue("a.example.com", kind=kind), CertificateArn=arn)
+    refusal(
+        "ValidationException", cloud.load, issue("a.example.com", kind=kind), CertificateArn=arn
+    )
     assert cloud.describe(arn)["KeyAlgorithm"] == "EC_prime256v1"
 
 
@@ -296,7 +353,11 @@ def test_reimport_needs_a_name_in_common(cloud: Cloud) -> None:
 def test_reimport_may_not_lose_key_usages(cloud: Cloud) -> None:
     arn = cloud.load(issue("a.example.com", usages=("digital_signature", "key_agreement")))
     message = refusal("ValidationException", cloud.load, issue("a.example.com"), CertificateArn=arn)
-    assert message == "New certificate is missing one or more Key Usages supported by the currently imported certificate"
+    assert (
+        message
+        == "New certificate is missing one or more Key Usages "
+        "supported by the currently imported certificate"
+    )
 
 
 def test_reimport_may_lose_key_encipherment_only_with_ecdsa(cloud: Cloud) -> None:
@@ -304,23 +365,36 @@ def test_reimport_may_lose_key_encipherment_only_with_ecdsa(cloud: Cloud) -> Non
     ecdsa = cloud.load(issue("a.example.com", usages=classic))
     cloud.load(issue("a.example.com"), CertificateArn=ecdsa)
     rsa = cloud.load(issue("a.example.com", kind="rsa2048", usages=classic))
-    refusal("ValidationException", cloud.load, issue("a.example.com", kind="rsa2048"), CertificateArn=rsa)
+    refusal(
+        "ValidationException",
+        cloud.load,
+        issue("a.example.com", kind="rsa2048"),
+        CertificateArn=rsa,
+    )
 
 
 def test_reimport_may_lose_only_client_auth(cloud: Cloud) -> None:
     arn = cloud.load(issue("a.example.com", extended=(SERVER_AUTH, CLIENT_AUTH)))
     cloud.load(issue("a.example.com"), CertificateArn=arn)
-    cloud.load(issue("a.example.com", extended=(SERVER_AUTH, ExtendedKeyUsageOID.CODE_SIGNING)), CertificateArn=arn)
+    cloud.load(
+        issue("a.example.com", extended=(SERVER_AUTH, ExtendedKeyUsageOID.CODE_SIGNING)),
+        CertificateArn=arn,
+    )
     message = refusal("ValidationException", cloud.load, issue("a.example.com"), CertificateArn=arn)
     assert message == (
-        "New certificate is missing one or more Extended Key Usages supported by the currently imported certificate"
+        "New certificate is missing one or more Extended Key Usages "
+        "supported by the currently imported certificate"
     )
 
 
 def test_reimport_may_not_bring_usages_where_there_were_none(cloud: Cloud) -> None:
     arn = cloud.load(issue("a.example.com", usages=None, extended=None))
-    refusal("ValidationException", cloud.load, issue("a.example.com", extended=None), CertificateArn=arn)
-    refusal("ValidationException", cloud.load, issue("a.example.com", usages=None), CertificateArn=arn)
+    refusal(
+        "ValidationException", cloud.load, issue("a.example.com", extended=None), CertificateArn=arn
+    )
+    refusal(
+        "ValidationException", cloud.load, issue("a.example.com", usages=None), CertificateArn=arn
+    )
     cloud.load(issue("a.example.com", usages=None, extended=None, number=1), CertificateArn=arn)
 
 
@@ -328,7 +402,9 @@ def test_refused_reimport_changes_nothing(cloud: Cloud) -> None:
     material = issue("a.example.com")
     arn = cloud.load(material)
     refusal("ValidationException", cloud.load, issue("b.example.com"), CertificateArn=arn)
-    assert cloud.acm.get_certificate(CertificateArn=arn)["Certificate"].encode() == pem(material.leaf)
+    assert cloud.acm.get_certificate(CertificateArn=arn)["Certificate"].encode() == pem(
+        material.leaf
+    )
 
 
 def test_reimport_of_nothing(cloud: Cloud) -> None:
@@ -365,7 +441,12 @@ def test_quota_of_certificates(cloud: Cloud) -> None:
 
 
 def test_description(cloud: Cloud) -> None:
-    material = issue("a.example.com", kind="rsa2048", usages=("digital_signature", "key_encipherment"), serial=0xA1B2C3)
+    material = issue(
+        "a.example.com",
+        kind="rsa2048",
+        usages=("digital_signature", "key_encipherment"),
+        serial=0xA1B2C3,
+    )
     described = cloud.describe(cloud.load(material))
     assert described["Serial"] == "a1:b2:c3"
     assert described["KeyAlgorithm"] == "RSA_2048"
@@ -374,13 +455,20 @@ def test_description(cloud: Cloud) -> None:
     assert described["ExtendedKeyUsages"] == [
         {"Name": "TLS_WEB_SERVER_AUTHENTICATION", "OID": "1.3.6.1.5.5.7.3.1"}
     ]
-    assert (described["Type"], described["Status"], described["InUseBy"]) == ("IMPORTED", "ISSUED", [])
+    assert (described["Type"], described["Status"], described["InUseBy"]) == (
+        "IMPORTED",
+        "ISSUED",
+        [],
+    )
     assert described["NotAfter"] == material.leaf.not_valid_after_utc
     assert "RenewalSummary" not in described
 
 
 def test_key_algorithm_names(cloud: Cloud) -> None:
-    names = {kind: cloud.describe(cloud.load(issue("a.example.com", kind=kind)))["KeyAlgorithm"] for kind in ("p256", "p384")}
+    names = {
+        kind: cloud.describe(cloud.load(issue("a.example.com", kind=kind)))["KeyAlgorithm"]
+        for kind in ("p256", "p384")
+    }
     assert names == {"p256": "EC_prime256v1", "p384": "EC_secp384r1"}
 
 
@@ -402,7 +490,10 @@ def test_ecdsa_is_listed_only_when_asked_for(cloud: Cloud) -> None:
     rsa = cloud.load(issue("b.example.com", kind="rsa2048"))
 
     def listed(**parameters: Any) -> list[str]:
-        return [c["CertificateArn"] for c in cloud.acm.list_certificates(**parameters)["CertificateSummaryList"]]
+        return [
+            c["CertificateArn"]
+            for c in cloud.acm.list_certificates(**parameters)["CertificateSummaryList"]
+        ]
 
     assert listed() == [rsa]
     assert listed(Includes={"keyUsage": ["DIGITAL_SIGNATURE"]}) == [rsa]
@@ -420,17 +511,27 @@ def test_list_is_paginated(cloud: Cloud) -> None:
     assert [c["CertificateArn"] for p in pages for c in p["CertificateSummaryList"]] == arns
     refusal("ValidationException", cloud.acm.list_certificates, NextToken="nonsense")
     cloud.acm.delete_certificate(CertificateArn=arns[1])
-    [third, _] = cloud.acm.list_certificates(NextToken=one["NextToken"], **parameters)["CertificateSummaryList"]
+    [third, _] = cloud.acm.list_certificates(NextToken=one["NextToken"], **parameters)[
+        "CertificateSummaryList"
+    ]
     assert third["CertificateArn"] == arns[2]
 
 
 def test_pages_are_complete_whatever_was_listed_before(cloud: Cloud) -> None:
-    rsa, ecdsa = (cloud.load(issue(f"{kind}.example.com", kind=kind)) for kind in ("rsa2048", "p256"))
+    rsa, ecdsa = (
+        cloud.load(issue(f"{kind}.example.com", kind=kind)) for kind in ("rsa2048", "p256")
+    )
     other = cloud.load(issue("other.example.com", kind="rsa2048"))
     cloud.acm.list_certificates()  # without key types: no ECDSA
     cloud.options(listCertificatesPage=1)
-    pages = cloud.acm.get_paginator("list_certificates").paginate(Includes={"keyTypes": ["RSA_2048", "EC_prime256v1"]})
-    assert [one["CertificateArn"] for page in pages for one in page["CertificateSummaryList"]] == [rsa, ecdsa, other]
+    pages = cloud.acm.get_paginator("list_certificates").paginate(
+        Includes={"keyTypes": ["RSA_2048", "EC_prime256v1"]}
+    )
+    assert [one["CertificateArn"] for page in pages for one in page["CertificateSummaryList"]] == [
+        rsa,
+        ecdsa,
+        other,
+    ]
 
 
 def test_summaries(cloud: Cloud) -> None:
@@ -449,25 +550,39 @@ def test_summaries(cloud: Cloud) -> None:
 
 def test_tags(cloud: Cloud) -> None:
     arn = cloud.load(issue("a.example.com"))
-    cloud.acm.add_tags_to_certificate(CertificateArn=arn, Tags=[{"Key": "a", "Value": "1"}, {"Key": "b"}])
+    cloud.acm.add_tags_to_certificate(
+        CertificateArn=arn, Tags=[{"Key": "a", "Value": "1"}, {"Key": "b"}]
+    )
     cloud.acm.remove_tags_from_certificate(CertificateArn=arn, Tags=[{"Key": "a"}])
     assert cloud.acm.list_tags_for_certificate(CertificateArn=arn)["Tags"] == [{"Key": "b"}]
     reserved = [{"Key": "aws:mine", "Value": "1"}]
-    refusal("ValidationException", cloud.acm.add_tags_to_certificate, CertificateArn=arn, Tags=reserved)
+    refusal(
+        "ValidationException", cloud.acm.add_tags_to_certificate, CertificateArn=arn, Tags=reserved
+    )
     refusal("ValidationException", cloud.load, issue("b.example.com"), Tags=reserved)
     many = [{"Key": f"k{n}"} for n in range(50)]
-    refusal("TooManyTagsException", cloud.acm.add_tags_to_certificate, CertificateArn=arn, Tags=many)
+    refusal(
+        "TooManyTagsException", cloud.acm.add_tags_to_certificate, CertificateArn=arn, Tags=many
+    )
 
 
 def test_refused_tags_leave_no_certificate(cloud: Cloud) -> None:
     cloud.options(yearlyImports=1)
-    refusal("ValidationException", cloud.load, issue("a.example.com"), Tags=[{"Key": "aws:mine", "Value": "1"}])
+    refusal(
+        "ValidationException",
+        cloud.load,
+        issue("a.example.com"),
+        Tags=[{"Key": "aws:mine", "Value": "1"}],
+    )
     found = cloud.acm.list_certificates(Includes={"keyTypes": ALL_KEY_TYPES})
     assert found["CertificateSummaryList"] == []
     cloud.load(issue("a.example.com"))
 
 
-@pytest.mark.parametrize("operation", ["describe_certificate", "get_certificate", "delete_certificate", "list_tags_for_certificate"])
+@pytest.mark.parametrize(
+    "operation",
+    ["describe_certificate", "get_certificate", "delete_certificate", "list_tags_for_certificate"],
+)
 def test_arns(cloud: Cloud, operation: str) -> None:
     act = getattr(cloud.acm, operation)
     refusal("InvalidArnException", act, CertificateArn="arn:aws:elasticloadbalancing:eu-west-1:1:x")
@@ -521,7 +636,9 @@ def test_modify_replaces_the_default_and_keeps_the_list(cloud: Cloud) -> None:
     one, two, sni = (cloud.load(issue(f"{n}.example.com")) for n in ("one", "two", "sni"))
     listener = cloud.listener(cloud.balancer(), one)
     cloud.add(listener, sni)
-    modified = cloud.elb.modify_listener(ListenerArn=listener, Certificates=[{"CertificateArn": two}])
+    modified = cloud.elb.modify_listener(
+        ListenerArn=listener, Certificates=[{"CertificateArn": two}]
+    )
     assert modified["Listeners"][0]["Certificates"] == [{"CertificateArn": two}]
     assert modified["Listeners"][0]["DefaultActions"][0]["Type"] == "fixed-response"
     assert cloud.held(listener) == [(two, True), (sni, False)]
@@ -532,29 +649,50 @@ def test_modify_takes_exactly_one_certificate(cloud: Cloud) -> None:
     listener = cloud.listener(cloud.balancer(), one)
     both = [{"CertificateArn": one}, {"CertificateArn": two}]
     refusal("ValidationError", cloud.elb.modify_listener, ListenerArn=listener, Certificates=both)
-    refusal("ValidationError", cloud.elb.add_listener_certificates, ListenerArn=listener, Certificates=both)
+    refusal(
+        "ValidationError",
+        cloud.elb.add_listener_certificates,
+        ListenerArn=listener,
+        Certificates=both,
+    )
 
 
 def test_is_default_is_refused(cloud: Cloud) -> None:
     arn = cloud.load(issue("a.example.com"))
     listener = cloud.listener(cloud.balancer(), arn)
-    for operation in ("modify_listener", "add_listener_certificates", "remove_listener_certificates"):
+    for operation in (
+        "modify_listener",
+        "add_listener_certificates",
+        "remove_listener_certificates",
+    ):
         for value in (True, False):
             certificates = [{"CertificateArn": arn, "IsDefault": value}]
-            message = refusal("ValidationError", getattr(cloud.elb, operation), ListenerArn=listener, Certificates=certificates)
+            message = refusal(
+                "ValidationError",
+                getattr(cloud.elb, operation),
+                ListenerArn=listener,
+                Certificates=certificates,
+            )
             assert message == "You cannot set the isDefault parameter for a certificate."
 
 
 def test_unknown_certificates(cloud: Cloud) -> None:
     arn = cloud.load(issue("a.example.com"))
     gone = arn[:-4] + "0000"
-    elsewhere = cloud.client("acm", "us-east-1").import_certificate(**issue("a.example.com").fields())["CertificateArn"]
+    elsewhere = cloud.client("acm", "us-east-1").import_certificate(
+        **issue("a.example.com").fields()
+    )["CertificateArn"]
     balancer = cloud.balancer()
     listener = cloud.listener(balancer, arn)
     for unknown in (gone, elsewhere):
         refusal("CertificateNotFound", cloud.add, listener, unknown)
         certificates = [{"CertificateArn": unknown}]
-        refusal("CertificateNotFound", cloud.elb.modify_listener, ListenerArn=listener, Certificates=certificates)
+        refusal(
+            "CertificateNotFound",
+            cloud.elb.modify_listener,
+            ListenerArn=listener,
+            Certificates=certificates,
+        )
         refusal("CertificateNotFound", cloud.listener, balancer, unknown, port=8443)
     refusal("ValidationError", cloud.add, listener, "nonsense")
     assert cloud.held(listener) == [(arn, True)]
@@ -591,7 +729,10 @@ def test_adding_is_idempotent(cloud: Cloud) -> None:
 def test_default_cannot_be_removed(cloud: Cloud) -> None:
     arn = cloud.load(issue("a.example.com"))
     listener = cloud.listener(cloud.balancer(), arn)
-    assert refusal("OperationNotPermitted", cloud.remove, listener, arn) == "Default certificate cannot be removed"
+    assert (
+        refusal("OperationNotPermitted", cloud.remove, listener, arn)
+        == "Default certificate cannot be removed"
+    )
     assert cloud.held(listener) == [(arn, True)]
 
 
@@ -628,8 +769,14 @@ def test_listener_certificates_are_paginated(cloud: Cloud) -> None:
     for arn in arns[1:]:
         cloud.add(listener, arn)
     cloud.options(describePage=2)
-    pages = list(cloud.elb.get_paginator("describe_listener_certificates").paginate(ListenerArn=listener))
-    assert [[c["CertificateArn"] for c in p["Certificates"]] for p in pages] == [arns[:2], arns[2:4], arns[4:]]
+    pages = list(
+        cloud.elb.get_paginator("describe_listener_certificates").paginate(ListenerArn=listener)
+    )
+    assert [[c["CertificateArn"] for c in p["Certificates"]] for p in pages] == [
+        arns[:2],
+        arns[2:4],
+        arns[4:],
+    ]
 
 
 def test_other_descriptions_are_paginated(cloud: Cloud) -> None:
@@ -637,9 +784,15 @@ def test_other_descriptions_are_paginated(cloud: Cloud) -> None:
     listeners = [cloud.listener(balancers[0], None, port=80 + n) for n in range(3)]
     cloud.options(describePage=2)
     pages = list(cloud.elb.get_paginator("describe_load_balancers").paginate())
-    assert [b["LoadBalancerArn"] for p in pages for b in p["LoadBalancers"]] == balancers and len(pages) == 2
-    pages = list(cloud.elb.get_paginator("describe_listeners").paginate(LoadBalancerArn=balancers[0]))
-    assert [x["ListenerArn"] for p in pages for x in p["Listeners"]] == listeners and len(pages) == 2
+    assert [b["LoadBalancerArn"] for p in pages for b in p["LoadBalancers"]] == balancers and len(
+        pages
+    ) == 2
+    pages = list(
+        cloud.elb.get_paginator("describe_listeners").paginate(LoadBalancerArn=balancers[0])
+    )
+    assert [x["ListenerArn"] for p in pages for x in p["Listeners"]] == listeners and len(
+        pages
+    ) == 2
 
 
 def test_https_listener_needs_a_certificate(cloud: Cloud) -> None:
@@ -654,7 +807,12 @@ def test_http_listener_takes_no_certificate(cloud: Cloud) -> None:
     refusal("ValidationError", cloud.listener, balancer, arn, Protocol="HTTP")
     listener = cloud.listener(balancer, None, port=80)
     certificates = [{"CertificateArn": arn}]
-    refusal("ValidationError", cloud.elb.modify_listener, ListenerArn=listener, Certificates=certificates)
+    refusal(
+        "ValidationError",
+        cloud.elb.modify_listener,
+        ListenerArn=listener,
+        Certificates=certificates,
+    )
     refusal("OperationNotPermitted", cloud.add, listener, arn)
     assert cloud.held(listener) == []
 
@@ -666,7 +824,12 @@ def test_listeners_that_are_not_there(cloud: Cloud) -> None:
     refusal("ListenerNotFound", cloud.add, gone, arn)
     refusal("ListenerNotFound", cloud.held, gone)
     refusal("ListenerNotFound", cloud.elb.describe_listeners, ListenerArns=[listener, gone])
-    refusal("ListenerNotFound", cloud.elb.modify_listener, ListenerArn=gone, Certificates=[{"CertificateArn": arn}])
+    refusal(
+        "ListenerNotFound",
+        cloud.elb.modify_listener,
+        ListenerArn=gone,
+        Certificates=[{"CertificateArn": arn}],
+    )
     refusal("ListenerNotFound", cloud.elb.describe_rules, ListenerArn=gone)
     refusal("ValidationError", cloud.held, arn)
     describe = cloud.elb.describe_load_balancers
@@ -678,7 +841,9 @@ def test_network_load_balancer(cloud: Cloud) -> None:
     balancer = cloud.balancer("net", Type="network")
     assert ":loadbalancer/net/" in balancer
     one, two, sni = (cloud.load(issue(f"{n}.example.com")) for n in ("one", "two", "sni"))
-    group = cloud.elb.create_target_group(Name="group", Protocol="TCP", Port=80, TargetType="ip", VpcId=vpc(cloud))
+    group = cloud.elb.create_target_group(
+        Name="group", Protocol="TCP", Port=80, TargetType="ip", VpcId=vpc(cloud)
+    )
     forward = {"Type": "forward", "TargetGroupArn": group["TargetGroups"][0]["TargetGroupArn"]}
     listener = cloud.listener(balancer, one, Protocol="TLS", DefaultActions=[forward])
     cloud.add(listener, sni)
@@ -739,11 +904,13 @@ OURS = [
 @pytest.fixture
 def site(cloud: Cloud) -> str:
     """A listener whose default is a placeholder that nobody accepts."""
-    return cloud.listener(cloud.balancer(), cloud.load(issue("placeholder.invalid", self_signed=True)))
+    return cloud.listener(
+        cloud.balancer(), cloud.load(issue("placeholder.invalid", self_signed=True))
+    )
 
 
 def later(cloud: Cloud, days: int) -> Any:
-    """A client of load balancers whose clock is ahead, as its signatures say."""
+    """A client of load balancers whose clock is ahead, as its signatures show."""
     client = cloud.client("elbv2", access_key=f"AKIDLATER{days}")
 
     def sign(request: Any, **_: Any) -> None:
@@ -771,11 +938,21 @@ def test_removing_the_only_one_loses_its_names(cloud: Cloud, site: str) -> None:
     assert 0 <= time.time() - exact.pop("at") < 5
     placeholder, _ = cloud.held(site)[0]
     assert exact == {
-        "request": before + 1, "operation": "RemoveListenerCertificates", "caller": "shop-renew",
-        "listener": site, "name": "a.example.com", "keyType": "RSA", "sni": True, "lost": True,
-        "arn": arn, "serial": f"{theirs.leaf.serial_number:x}",
+        "request": before + 1,
+        "operation": "RemoveListenerCertificates",
+        "caller": "shop-renew",
+        "listener": site,
+        "name": "a.example.com",
+        "keyType": "RSA",
+        "sni": True,
+        "lost": True,
+        "arn": arn,
+        "serial": f"{theirs.leaf.serial_number:x}",
         "notAfter": theirs.leaf.not_valid_after_utc.timestamp(),
-        "ours": False, "installation": None, "certificate": None, "instead": [placeholder],
+        "ours": False,
+        "installation": None,
+        "certificate": None,
+        "instead": [placeholder],
     }
     assert (wild["name"], wild["keyType"]) == ("*.example.org", "RSA")
 
@@ -790,12 +967,24 @@ def test_removing_the_only_one_loses_its_names(cloud: Cloud, site: str) -> None:
         (issue("example.com"), issue("*.example.com", number=1), ["example.com"]),
         (issue("*.example.com"), issue("a.example.com", number=1), ["*.example.com"]),
         (issue("*.example.com"), issue("*.example.com", number=1), []),
-        (issue("a.example.com", "b.example.com"), issue("a.example.com", number=1), ["b.example.com"]),
+        (
+            issue("a.example.com", "b.example.com"),
+            issue("a.example.com", number=1),
+            ["b.example.com"],
+        ),
         (issue("a.example.com"), issue("a.example.com", kind="rsa2048"), ["a.example.com"]),
         (issue("a.example.com", kind="p384"), issue("a.example.com"), []),
         (issue("a.example.com", kind="rsa2048"), issue("a.example.com"), ["a.example.com"]),
-        (issue("a.example.com"), issue("a.example.com", number=1, self_signed=True), ["a.example.com"]),
-        (issue("a.example.com"), issue("b.example.com", number=1, common_name="a.example.com"), ["a.example.com"]),
+        (
+            issue("a.example.com"),
+            issue("a.example.com", number=1, self_signed=True),
+            ["a.example.com"],
+        ),
+        (
+            issue("a.example.com"),
+            issue("b.example.com", number=1, common_name="a.example.com"),
+            ["a.example.com"],
+        ),
         (issue("a.example.com", self_signed=True), issue("b.example.com", number=1), []),
     ],
 )
@@ -843,7 +1032,7 @@ def test_default_is_lost_with_and_without_sni(cloud: Cloud) -> None:
     site = cloud.listener(cloud.balancer(), theirs)
     cloud.put_default(site, other)
     assert cloud.lost() == [("a.example.com", "ECDSA", True), ("a.example.com", "ECDSA", False)]
-    # One that moves to the list first is lost only to those who send no name.
+    # If it moves to the list first, only visitors without SNI lose it.
     cloud.put_default(site, theirs)
     cloud.lost()
     cloud.add(site, theirs)
@@ -851,18 +1040,21 @@ def test_default_is_lost_with_and_without_sni(cloud: Cloud) -> None:
     assert cloud.lost() == [("a.example.com", "ECDSA", False)]
     cloud.remove(site, theirs)
     assert cloud.lost() == [("a.example.com", "ECDSA", True)]
-    # One that covers it takes nothing, and what is also the default can leave the list.
+    # A certificate that covers it takes nothing, and one that is also the default can leave the
+    # list.
     cloud.put_default(site, theirs)
     cloud.lost()
     cloud.add(site, theirs)
     cloud.remove(site, theirs)
     cloud.put_default(site, cloud.load(issue("a.example.com", "b.example.com", number=1)))
     assert cloud.lost() == []
-    # One with another kind of key does.
+    # A certificate with another kind of key takes it.
     cloud.put_default(site, cloud.load(issue("a.example.com", "b.example.com", kind="rsa2048")))
     assert cloud.lost() == [
-        ("a.example.com", "ECDSA", True), ("a.example.com", "ECDSA", False),
-        ("b.example.com", "ECDSA", True), ("b.example.com", "ECDSA", False),
+        ("a.example.com", "ECDSA", True),
+        ("a.example.com", "ECDSA", False),
+        ("b.example.com", "ECDSA", True),
+        ("b.example.com", "ECDSA", False),
     ]
 
 
@@ -881,7 +1073,9 @@ def test_import_over_an_arn_loses_what_it_leaves_out(cloud: Cloud, site: str) ->
     arn = cloud.load(issue("a.example.com", "b.example.com"))
     elsewhere = cloud.listener(cloud.balancer("second"), arn)
     cloud.add(site, arn)
-    cloud.load(issue("a.example.com", "b.example.com", "c.example.com", number=1), CertificateArn=arn)
+    cloud.load(
+        issue("a.example.com", "b.example.com", "c.example.com", number=1), CertificateArn=arn
+    )
     assert cloud.lost() == []
     cloud.add(site, cloud.load(issue("b.example.com", number=2)))
     cloud.load(issue("a.example.com", "b.example.com", number=3), CertificateArn=arn)
@@ -895,7 +1089,12 @@ def test_import_over_an_arn_loses_what_it_leaves_out(cloud: Cloud, site: str) ->
     ]
     cloud.local("DELETE", "losses")
     refusal("ValidationException", cloud.load, issue("other.example.com"), CertificateArn=arn)
-    refusal("InvalidArnException", cloud.load, issue("a.example.com"), CertificateArn="no certificate's ARN")
+    refusal(
+        "InvalidArnException",
+        cloud.load,
+        issue("a.example.com"),
+        CertificateArn="no certificate's ARN",
+    )
     assert cloud.lost() == []
 
 
@@ -907,7 +1106,10 @@ def test_ours_has_both_tags(cloud: Cloud, site: str) -> None:
         [loss] = cloud.losses()
         assert (loss["ours"], loss["lost"]) == (ours, True)
         values = {tag["Key"].partition(":")[2]: tag["Value"] for tag in tags}
-        assert (loss["installation"], loss["certificate"]) == (values.get("installation"), values.get("certificate"))
+        assert (loss["installation"], loss["certificate"]) == (
+            values.get("installation"),
+            values.get("certificate"),
+        )
         cloud.local("DELETE", "losses")
 
 
@@ -932,8 +1134,13 @@ def test_what_may_be_chosen_wrongly_is_noted(cloud: Cloud, site: str) -> None:
     add = later(cloud, 11).add_listener_certificates
     add(ListenerArn=site, Certificates=[{"CertificateArn": ended}])
     [loss] = cloud.losses()
-    assert (loss["lost"], loss["name"], loss["arn"], loss["instead"]) == (False, "a.example.com", theirs, [ended])
-    # It is noted once, by the call that brought it about.
+    assert (loss["lost"], loss["name"], loss["arn"], loss["instead"]) == (
+        False,
+        "a.example.com",
+        theirs,
+        [ended],
+    )
+    # It is recorded once, for the call that caused it.
     other = cloud.load(issue("a.example.com", number=2))
     add(ListenerArn=site, Certificates=[{"CertificateArn": other}])
     assert len(cloud.losses()) == 1
@@ -975,7 +1182,9 @@ def test_refused_call_loses_nothing(cloud: Cloud) -> None:
     other = cloud.load(issue("b.example.com"))
     refusal("Throttling", cloud.put_default, site, other)
     assert cloud.losses() == []
-    cloud.local("POST", "faults", {"operation": "ModifyListener", "kind": "after", "code": "Throttling"})
+    cloud.local(
+        "POST", "faults", {"operation": "ModifyListener", "kind": "after", "code": "Throttling"}
+    )
     refusal("Throttling", cloud.put_default, site, other)
     assert len(cloud.losses()) == 2
     cloud.local("POST", "reset")
@@ -992,7 +1201,12 @@ def test_new_certificate_is_unknown_to_listeners_for_some_calls(cloud: Cloud, co
     cloud.options(unknownCertificate={"calls": 2, "code": code})
     fresh = cloud.load(issue("b.example.com"))
     refusal(code, cloud.add, listener, fresh)
-    refusal(code, cloud.elb.modify_listener, ListenerArn=listener, Certificates=[{"CertificateArn": fresh}])
+    refusal(
+        code,
+        cloud.elb.modify_listener,
+        ListenerArn=listener,
+        Certificates=[{"CertificateArn": fresh}],
+    )
     cloud.add(listener, fresh)
 
 
@@ -1036,15 +1250,17 @@ def test_rates(cloud: Cloud) -> None:
 
 @pytest.fixture
 def bucket(cloud: Cloud) -> str:
-    cloud.s3.create_bucket(Bucket="bucket", CreateBucketConfiguration={"LocationConstraint": REGION})
+    cloud.s3.create_bucket(
+        Bucket="bucket", CreateBucketConfiguration={"LocationConstraint": REGION}
+    )
     return "bucket"
 
 
 def race(cloud: Cloud, path: str, condition: dict[str, str]) -> list[int]:
     """The statuses of sixteen writes at the same moment.
 
-    moto computes the checksum that is asked for between looking and writing, which is where one
-    thread would overtake another.
+    moto computes the requested checksum between its check and its write: there one thread would
+    overtake another.
     """
     scope = f"AKIDRENEW/20260101/{REGION}/s3/aws4_request"
     headers = {
@@ -1078,7 +1294,9 @@ def test_conditional_replacement_has_one_winner(cloud: Cloud, bucket: str) -> No
 
 
 def test_only_a_star_may_follow_if_none_match(cloud: Cloud, bucket: str) -> None:
-    refusal("NotImplemented", cloud.s3.put_object, Bucket=bucket, Key="k", Body=b"", IfNoneMatch='"tag"')
+    refusal(
+        "NotImplemented", cloud.s3.put_object, Bucket=bucket, Key="k", Body=b"", IfNoneMatch='"tag"'
+    )
 
 
 def test_missing_key_without_list_bucket(cloud: Cloud, bucket: str) -> None:
@@ -1115,13 +1333,29 @@ def test_missing_bucket(cloud: Cloud) -> None:
 
 
 def test_fault_before(cloud: Cloud, bucket: str) -> None:
-    cloud.local("POST", "faults", {
-        "service": "s3", "operation": "PutObject", "match": "state/", "conditional": True,
-        "nth": 2, "status": 409, "code": "ConditionalRequestConflict",
-    })
+    cloud.local(
+        "POST",
+        "faults",
+        {
+            "service": "s3",
+            "operation": "PutObject",
+            "match": "state/",
+            "conditional": True,
+            "nth": 2,
+            "status": 409,
+            "code": "ConditionalRequestConflict",
+        },
+    )
     cloud.s3.put_object(Bucket=bucket, Key="state/a", Body=b"", IfNoneMatch="*")
     cloud.s3.put_object(Bucket=bucket, Key="state/b", Body=b"")
-    refusal("ConditionalRequestConflict", cloud.s3.put_object, Bucket=bucket, Key="state/c", Body=b"", IfNoneMatch="*")
+    refusal(
+        "ConditionalRequestConflict",
+        cloud.s3.put_object,
+        Bucket=bucket,
+        Key="state/c",
+        Body=b"",
+        IfNoneMatch="*",
+    )
     refusal("404", cloud.s3.head_object, Bucket=bucket, Key="state/c")
     cloud.s3.put_object(Bucket=bucket, Key="state/c", Body=b"", IfNoneMatch="*")
     [rule] = cloud.local("GET", "faults")["faults"]
@@ -1129,7 +1363,14 @@ def test_fault_before(cloud: Cloud, bucket: str) -> None:
 
 
 def test_fault_after(cloud: Cloud, bucket: str) -> None:
-    cloud.local("POST", "faults", [{"operation": "PutObject", "kind": "after"}, {"operation": "ImportCertificate", "kind": "after", "status": 500}])
+    cloud.local(
+        "POST",
+        "faults",
+        [
+            {"operation": "PutObject", "kind": "after"},
+            {"operation": "ImportCertificate", "kind": "after", "status": 500},
+        ],
+    )
     with pytest.raises(ConnectionClosedError):
         cloud.s3.put_object(Bucket=bucket, Key="k", Body=b"done")
     assert cloud.s3.get_object(Bucket=bucket, Key="k")["Body"].read() == b"done"
@@ -1145,7 +1386,11 @@ def test_fault_after(cloud: Cloud, bucket: str) -> None:
 def test_fault_for_an_arn_in_the_list(cloud: Cloud) -> None:
     one, two = cloud.load(issue("a.example.com")), cloud.load(issue("b.example.com"))
     listener = cloud.listener(cloud.balancer(), one)
-    cloud.local("POST", "faults", {"service": "elbv2", "match": two, "code": "UnsupportedCertificate", "count": None})
+    cloud.local(
+        "POST",
+        "faults",
+        {"service": "elbv2", "match": two, "code": "UnsupportedCertificate", "count": None},
+    )
     cloud.add(listener, one)
     for _ in range(2):
         refusal("UnsupportedCertificate", cloud.add, listener, two)
@@ -1183,7 +1428,14 @@ def test_delay(cloud: Cloud, bucket: str) -> None:
 def test_requests_are_recorded(cloud: Cloud, bucket: str) -> None:
     since = cloud.local("GET", "requests")["next"]
     cloud.s3.put_object(Bucket=bucket, Key="state/a b.json", Body=b"{}", IfNoneMatch="*")
-    refusal("PreconditionFailed", cloud.s3.put_object, Bucket=bucket, Key="state/a b.json", Body=b"{}", IfNoneMatch="*")
+    refusal(
+        "PreconditionFailed",
+        cloud.s3.put_object,
+        Bucket=bucket,
+        Key="state/a b.json",
+        Body=b"{}",
+        IfNoneMatch="*",
+    )
     cloud.s3.list_objects_v2(Bucket=bucket)
     arn = cloud.load(issue("a.example.com"))
     listener = cloud.listener(cloud.balancer(), arn)
@@ -1213,7 +1465,9 @@ def test_load_balancer_endpoint(cloud: Cloud) -> None:
     cloud.add(secure, sni_arn)
     plain = cloud.listener(balancer, None, port=80, DefaultActions=[REDIRECT])
     function = f"arn:aws:lambda:{REGION}:123456789012:function:challenge"
-    group = cloud.elb.create_target_group(Name="challenge", TargetType="lambda")["TargetGroups"][0]["TargetGroupArn"]
+    group = cloud.elb.create_target_group(Name="challenge", TargetType="lambda")["TargetGroups"][0][
+        "TargetGroupArn"
+    ]
     cloud.elb.register_targets(TargetGroupArn=group, Targets=[{"Id": function}])
     cloud.elb.create_rule(
         ListenerArn=plain,
@@ -1226,7 +1480,10 @@ def test_load_balancer_endpoint(cloud: Cloud) -> None:
     )
     assert cloud.local("GET", "load-balancers")["loadBalancers"][0]["arn"] == balancer
     seen = cloud.local("GET", f"load-balancer?arn={balancer}")
-    assert [(x["arn"], x["port"], x["protocol"]) for x in seen["listeners"]] == [(secure, 443, "HTTPS"), (plain, 80, "HTTP")]
+    assert [(x["arn"], x["port"], x["protocol"]) for x in seen["listeners"]] == [
+        (secure, 443, "HTTPS"),
+        (plain, 80, "HTTP"),
+    ]
     assert seen["listeners"][0]["defaultCertificate"] == default_arn
     assert seen["listeners"][0]["sniCertificates"] == [sni_arn]
     assert seen["certificates"][sni_arn]["certificate"].encode() == pem(sni.leaf)
@@ -1240,9 +1497,15 @@ def test_load_balancer_endpoint(cloud: Cloud) -> None:
         {"field": "host-header", "values": ["*.example.com"]},
     ]
     [target] = rule["actions"][0]["targetGroups"]
-    assert (target["arn"], target["functionArn"], target["functionName"]) == (group, function, "challenge")
+    assert (target["arn"], target["functionArn"], target["functionName"]) == (
+        group,
+        function,
+        "challenge",
+    )
     assert target["multiValueHeaders"] is False
-    assert last["actions"][0]["type"] == "redirect" and last["actions"][0]["statusCode"] == "HTTP_301"
+    assert (
+        last["actions"][0]["type"] == "redirect" and last["actions"][0]["statusCode"] == "HTTP_301"
+    )
 
 
 def test_revision_follows_changes_only(cloud: Cloud) -> None:

@@ -1,5 +1,5 @@
-"""The states that CloudWatch alarms would be in over a time, by the metrics that are there: dimensions, periods, missing data and
-metric math, which ministack's own alarms ignore."""
+"""The states of CloudWatch alarms over a time, from the recorded metrics: dimensions, periods,
+missing data and metric math, which ministack's own alarms ignore."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ministack.services import cloudwatch
 Series = list["float | None"]
 Value = "float | Series"
 
-# CloudWatch looks at some more than it evaluates.
+# CloudWatch looks at more data points than it evaluates.
 BEFORE = 2
 COMPARISONS: dict[str, Callable[[float, float], bool]] = {
     "GreaterThanOrEqualToThreshold": operator.ge,
@@ -21,13 +21,23 @@ COMPARISONS: dict[str, Callable[[float, float], bool]] = {
     "LessThanOrEqualToThreshold": operator.le,
     "LessThanThreshold": operator.lt,
 }
-TOKEN = re.compile(r"\s*(?:(?P<number>\d+(?:\.\d+)?)|(?P<word>[A-Za-z]\w*)|(?P<sign>==|!=|>=|<=|&&|\|\||[-+*/<>(),]))")
+TOKEN = re.compile(
+    r"\s*(?:(?P<number>\d+(?:\.\d+)?)|(?P<word>[A-Za-z]\w*)"
+    r"|(?P<sign>==|!=|>=|<=|&&|\|\||[-+*/<>(),]))"
+)
 SIGNS: list[dict[str, Callable[[float, float], float]]] = [
     {"OR": lambda a, b: float(bool(a) or bool(b)), "||": lambda a, b: float(bool(a) or bool(b))},
     {"AND": lambda a, b: float(bool(a) and bool(b)), "&&": lambda a, b: float(bool(a) and bool(b))},
     {
         sign: lambda a, b, of=of: float(of(a, b))
-        for sign, of in {"==": operator.eq, "!=": operator.ne, ">": operator.gt, "<": operator.lt, ">=": operator.ge, "<=": operator.le}.items()
+        for sign, of in {
+            "==": operator.eq,
+            "!=": operator.ne,
+            ">": operator.gt,
+            "<": operator.lt,
+            ">=": operator.ge,
+            "<=": operator.le,
+        }.items()
     },
     {"+": operator.add, "-": operator.sub},
     {"*": operator.mul, "/": lambda a, b: a / b if b else math.nan},
@@ -35,13 +45,13 @@ SIGNS: list[dict[str, Callable[[float, float], float]]] = [
 
 
 def members(value: Any) -> list[Any]:
-    """A list as the query protocol has it: {"member": {"1": ..}}."""
+    """A list in the form of the query protocol: {"member": {"1": ..}}."""
     found = (value or {}).get("member", {})
     return [found[n] for n in sorted(found, key=int)]
 
 
 class Math:
-    """One expression over series of the same length. What is not understood is a ValueError."""
+    """One expression over series of the same length. Unknown syntax is a ValueError."""
 
     def __init__(self, text: str, known: dict[str, Series]):
         self.known, self.tokens, at = known, [], 0
@@ -95,7 +105,9 @@ class Math:
         match name, given:
             case "DIFF", [list(series)]:
                 pairs = zip([None, *series], series)
-                return [None if before is None or now is None else now - before for before, now in pairs]
+                return [
+                    None if before is None or now is None else now - before for before, now in pairs
+                ]
             case "FILL", [list(series), "REPEAT"]:
                 return repeated(series)
             case "FILL", [list(series), float(filling)]:
@@ -127,7 +139,7 @@ def repeated(series: Series) -> Series:
 
 
 def refusal(alarm: dict[str, Any]) -> str | None:
-    """Why CloudWatch would not take an alarm."""
+    """Why CloudWatch would refuse an alarm."""
     queries = members(alarm.get("Metrics"))
     returned = [one for one in queries if one.get("ReturnData", "true") == "true"]
     if queries and len(returned) != 1:
@@ -137,7 +149,10 @@ def refusal(alarm: dict[str, Any]) -> str | None:
     if len(periods) > 1:
         return "Metrics list contains metrics with different periods"
     seconds = int(periods.pop())
-    whole, most = seconds * int(alarm.get("EvaluationPeriods", "1")), 86_400 if seconds < 3_600 else 604_800
+    whole, most = (
+        seconds * int(alarm.get("EvaluationPeriods", "1")),
+        86_400 if seconds < 3_600 else 604_800,
+    )
     if whole > most:
         return f"Metrics cannot be checked across more than {most} seconds"
     if int(alarm.get("DatapointsToAlarm", "1")) > int(alarm.get("EvaluationPeriods", "1")):
@@ -145,7 +160,9 @@ def refusal(alarm: dict[str, Any]) -> str | None:
     try:
         for one in queries:
             if "Expression" in one:
-                Math(one["Expression"], {other["Id"]: [0.0] for other in queries if other is not one}).value()
+                Math(
+                    one["Expression"], {other["Id"]: [0.0] for other in queries if other is not one}
+                ).value()
     except ValueError as error:
         return f"Error in expression: {error}"
     return None
@@ -180,9 +197,13 @@ class Watch:
         known: dict[str, Series] = {}
         for one in self.queries:
             if "MetricStat" in one:
-                known[one["Id"]] = self.series(one["MetricStat"]["Metric"], one["MetricStat"]["Stat"], at)
+                known[one["Id"]] = self.series(
+                    one["MetricStat"]["Metric"], one["MetricStat"]["Stat"], at
+                )
         [told] = [one for one in self.queries if one.get("ReturnData", "true") == "true"]
-        found = Math(told["Expression"], known).value() if "Expression" in told else known[told["Id"]]
+        found = (
+            Math(told["Expression"], known).value() if "Expression" in told else known[told["Id"]]
+        )
         return found[BEFORE:]
 
     def state(self, at: float, before: str) -> str:
@@ -197,12 +218,14 @@ class Watch:
             return "ALARM"
         if not there:
             return "INSUFFICIENT_DATA" if self.missing == "missing" else before
-        # What is missing could still make it one.
+        # The missing values could still make it an alarm.
         return before if sum(there) + gone >= self.enough and self.missing == "ignore" else "OK"
 
 
-def states(alarm: dict[str, Any], metrics: Any, begin: float, end: float, step: float) -> list[tuple[float, str]]:
-    """The states one after the other, each with the instant at which it began."""
+def states(
+    alarm: dict[str, Any], metrics: Any, begin: float, end: float, step: float
+) -> list[tuple[float, str]]:
+    """The states one after the other, each with its start."""
     watch, found, at = Watch(alarm, metrics), [(begin, "INSUFFICIENT_DATA")], begin
     while at <= end:
         state = watch.state(at, found[-1][1])

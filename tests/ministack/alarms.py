@@ -1,5 +1,5 @@
-"""CloudWatch alarms as they were put, refused where CloudWatch would not take them, and the states they would be in. ministack
-describes a third of an alarm in the protocol that Terraform speaks."""
+"""CloudWatch alarms as they were put, refused where CloudWatch would refuse them, and their states.
+In the protocol of Terraform, ministack describes only a third of an alarm."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ministack.services import cloudwatch
 import alarm_states
 
 NOT_SHOWN = ("Action", "Version", "Tags")
-# What was asked for, by account, region and name: the request's parameters.
+# The requested alarms, by account, region and name: the request's parameters.
 asked: dict[tuple[str, str, str], dict[str, list[str]]] = {}
 
 
@@ -37,15 +37,23 @@ def describe(params: dict[str, list[str]], cbor: Any, is_cbor: bool, is_json: bo
         given = asked.get((get_account_id(), get_region(), unescape(member[1])))
         return member[0] if given is None else f"<member>{member[2]}{to_xml(tree(given))}</member>"
 
-    alarm = r"<member><AlarmName>([^<]*)</AlarmName>(<AlarmArn>[^<]*</AlarmArn><StateValue>[^<]*</StateValue>)<MetricName>.*?</member>"
+    alarm = (
+        r"<member><AlarmName>([^<]*)</AlarmName>"
+        r"(<AlarmArn>[^<]*</AlarmArn><StateValue>[^<]*</StateValue>)<MetricName>.*?</member>"
+    )
     return status, headers, re.sub(alarm, whole, body.decode(), flags=re.DOTALL).encode()
 
 
-def states(account: str, region: str, names: list[str], begin: float, end: float, step: float) -> dict[str, list[tuple[float, str]]]:
-    """The states that these alarms would be in from one instant to another."""
+def states(
+    account: str, region: str, names: list[str], begin: float, end: float, step: float
+) -> dict[str, list[tuple[float, str]]]:
+    """The states of these alarms from one instant to another."""
     with request_scope(account, region):
         return {
-            name: alarm_states.states(tree(asked[account, region, name]), cloudwatch._metrics, begin, end, step) for name in names
+            name: alarm_states.states(
+                tree(asked[account, region, name]), cloudwatch._metrics, begin, end, step
+            )
+            for name in names
         }
 
 
@@ -67,7 +75,10 @@ def to_xml(value: Any) -> str:
     if not isinstance(value, dict):
         return escape(value)
     if set(value) == {"member"}:
-        return "".join(f"<member>{to_xml(value['member'][n])}</member>" for n in sorted(value["member"], key=int))
+        return "".join(
+            f"<member>{to_xml(value['member'][n])}</member>"
+            for n in sorted(value["member"], key=int)
+        )
     return "".join(f"<{name}>{to_xml(inner)}</{name}>" for name, inner in value.items())
 
 

@@ -1,7 +1,8 @@
-"""What stands behind a load balancer's ports: rules, functions, and TLS with what the listener holds.
+"""The ports of a load balancer: rules, functions, and TLS with the listener's certificates.
 
-ministack serves port 80 of a load balancer under its own port, by Host header. Here a test can also give a load balancer
-an address of its own (`POST /_local/ports`), where any Host is served as the Internet would, and port 443 with TLS.
+ministack serves port 80 of a load balancer under its own port, by Host header. Here a test can also
+give a load balancer its own address (`POST /_local/ports`). There any Host is served, as on the
+Internet, and port 443 has TLS.
 """
 
 from __future__ import annotations
@@ -48,7 +49,10 @@ def find(arn: str) -> tuple[str, str, dict[str, Any]]:
 
 def page(status: int) -> tuple[int, dict[str, Any], bytes]:
     title = PAGES[status]
-    body = f"<html>\r\n<head><title>{title}</title></head>\r\n<body>\r\n<center><h1>{title}</h1></center>\r\n</body>\r\n</html>\r\n"
+    body = (
+        f"<html>\r\n<head><title>{title}</title></head>\r\n"
+        f"<body>\r\n<center><h1>{title}</h1></center>\r\n</body>\r\n</html>\r\n"
+    )
     return status, {"Content-Type": "text/html"}, body.encode()
 
 
@@ -56,7 +60,14 @@ def page(status: int) -> tuple[int, dict[str, Any], bytes]:
 
 
 async def invoke(
-    function: str, group: str, method: str, path: str, headers: Any, body: bytes, query: Any, raw_query: str | None = None
+    function: str,
+    group: str,
+    method: str,
+    path: str,
+    headers: Any,
+    body: bytes,
+    query: Any,
+    raw_query: str | None = None,
 ) -> tuple[int, dict[str, Any], bytes]:
     base, config, _ = lambda_svc._get_func_record_for_ref(function)
     allowed = functions.service_may_invoke(function, "elasticloadbalancing.amazonaws.com", group)
@@ -66,7 +77,8 @@ async def invoke(
     if len(body or b"") > LIMIT:
         return page(413)
     multiple = any(
-        one["Key"] == "lambda.multi_value_headers.enabled" and one["Value"] == "true" for one in alb._tg_attrs.get(group, [])
+        one["Key"] == "lambda.multi_value_headers.enabled" and one["Value"] == "true"
+        for one in alb._tg_attrs.get(group, [])
     )
     pairs = [tuple(part.partition("=")[::2]) for part in (raw_query or "").split("&") if part]
     event: dict[str, Any] = {
@@ -75,7 +87,9 @@ async def invoke(
         "path": path,
     }
     if multiple:
-        event["multiValueQueryStringParameters"] = {name: [v for n, v in pairs if n == name] for name, _ in pairs}
+        event["multiValueQueryStringParameters"] = {
+            name: [v for n, v in pairs if n == name] for name, _ in pairs
+        }
         event["multiValueHeaders"] = {name: [value] for name, value in headers.items()}
     else:
         event["queryStringParameters"] = dict(pairs)
@@ -87,7 +101,12 @@ async def invoke(
     record = lambda_svc._execution_record_for_config(base, {**config, "FunctionArn": function})
     result = await run_reentrant(lambda_svc._execute_function_with_config_scope, record, event)
     answer = result.get("body")
-    if result.get("error") or result.get("throttle") or not isinstance(answer, dict) or "statusCode" not in answer:
+    if (
+        result.get("error")
+        or result.get("throttle")
+        or not isinstance(answer, dict)
+        or "statusCode" not in answer
+    ):
         logger.warning("%s failed behind the load balancer: %s", function, answer)
         return page(502)
     given: Any = answer.get("multiValueHeaders" if multiple else "headers") or {}
@@ -99,7 +118,7 @@ async def invoke(
     return int(answer["statusCode"]), dict(given), content
 
 
-# An address of its own
+# A load balancer's own address
 
 
 async def opened(arn: str, address: str, port: int, tls: bool) -> None:
@@ -113,7 +132,8 @@ async def opened(arn: str, address: str, port: int, tls: bool) -> None:
     config.errorlog = None
     end = asyncio.Event()
     open_ports[address] = end
-    task = asyncio.create_task(serve(Front(arn, port, tls), config, shutdown_trigger=end.wait))  # type: ignore[arg-type]
+    serving = serve(Front(arn, port, tls), config, shutdown_trigger=end.wait)  # type: ignore[arg-type]
+    task = asyncio.create_task(serving)
     for _ in range(200):
         if task.done():
             del open_ports[address]
@@ -166,7 +186,9 @@ class Front:
         ]
         lines.append((b"content-length", str(len(content)).encode()))
         await send({"type": "http.response.start", "status": status, "headers": lines})
-        await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else content})
+        await send(
+            {"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else content}
+        )
 
     async def answer(self, scope: Any, body: bytes) -> tuple[int, dict[str, Any], bytes]:
         account, region, record = find(self.arn)
@@ -192,7 +214,7 @@ class Front:
 
 
 class Configuration(Config):
-    """TLS with the certificates a listener holds at the moment of the handshake."""
+    """TLS with the certificates that a listener holds at the moment of the handshake."""
 
     def __init__(self, arn: str, port: int):
         super().__init__()
@@ -205,7 +227,10 @@ class Configuration(Config):
         return context
 
     def choose(self, connection: ssl.SSLObject, name: str | None, _: ssl.SSLContext) -> int | None:
-        found = next((one for one in listeners.listeners_of(self.arn) if one["Port"] == self.listener_port), None)
+        found = next(
+            (one for one in listeners.listeners_of(self.arn) if one["Port"] == self.listener_port),
+            None,
+        )
         arns = listeners.held(found) if found else []
         chosen = best([bundle for arn in arns if (bundle := certificates.lookup(arn))], name)
         if not chosen:
@@ -215,9 +240,12 @@ class Configuration(Config):
 
 
 def best(held: list[Any], name: str | None) -> list[Any]:
-    """The best certificate of each key algorithm that covers a name, or the default. The client's signature algorithms
-    choose between RSA and ECDSA; OpenSSL goes by the client's order where ALB prefers ECDSA."""
-    matching = [bundle for bundle in held if name and any(covers(own, name.lower()) for own in bundle.names)]
+    """The best certificate of each key algorithm that covers a name, or the default. The client's
+    signature algorithms choose between RSA and ECDSA. OpenSSL uses the client's order where ALB
+    prefers ECDSA."""
+    matching = [
+        bundle for bundle in held if name and any(covers(own, name.lower()) for own in bundle.names)
+    ]
     by_kind: dict[bool, Any] = {}
     for bundle in sorted(matching, key=lambda one: one.not_after):
         by_kind[isinstance(bundle._key, ec.EllipticCurvePrivateKey)] = bundle

@@ -1,7 +1,8 @@
 """AWS Certificate Manager: the rules of tests/aws/acm.py, behind ministack's door.
 
-That module judges imports and keeps the certificates; it is written for moto's request objects, of which it uses little.
-It asks its neighbour `elbv2` who uses a certificate: here that is listeners.py.
+That module judges imports and keeps the certificates. It is written for moto's request objects, of
+which it uses little. It asks its neighbour `elbv2` who uses a certificate; here that is
+listeners.py.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ Response = tuple[int, dict[str, str], bytes]
 
 
 class Store:
-    """The certificates of one account and region, as acm.py expects to find them."""
+    """The certificates of one account and region, in the form that acm.py expects."""
 
     def __init__(self, account: str, region: str):
         self.account_id, self.region_name = account, region
@@ -75,14 +76,18 @@ def tags() -> list[tuple[str, list[dict[str, str]]]]:
     ]
 
 
-async def handle(method: str, path: str, headers: dict[str, str], body: bytes, query: dict[str, Any]) -> Response:
+async def handle(
+    method: str, path: str, headers: dict[str, str], body: bytes, query: dict[str, Any]
+) -> Response:
     action = headers.get("x-amz-target", "").rpartition(".")[2]
     operation = OPERATIONS.get(action)
     if operation is None:
         return error("UnknownOperationException", f"{action} is not known here")
     account = get_account_id()
     request = SimpleNamespace(
-        body=body.decode() or "{}", acm_backend=stores[account, get_region()], current_account=account
+        body=body.decode() or "{}",
+        acm_backend=stores[account, get_region()],
+        current_account=account,
     )
     try:
         answer = operation(request)
@@ -91,7 +96,8 @@ async def handle(method: str, path: str, headers: dict[str, str], body: bytes, q
     if action.startswith(CHANGING):
         revision.changed()
         for arn in request.acm_backend._certificates:
-            acm.number(request.acm_backend, arn)  # its place in listings, whatever is first listed of it
+            # its place in all listings, whichever lists it first
+            acm.number(request.acm_backend, arn)
     return 200, {"Content-Type": "application/x-amz-json-1.1"}, answer.encode()
 
 

@@ -1,8 +1,9 @@
-"""Lambda, EventBridge and EventBridge Scheduler: who may invoke a function, and how it is invoked.
+"""Lambda, EventBridge and EventBridge Scheduler: who may invoke a function, and how.
 
-ministack invokes whatever a target names. Here the load balancer, EventBridge and the function URL need a permission in the
-function's policy, Scheduler a role that lets it in, and asynchronous invocations retry and end at the dead-letter queue.
-EventBridge publishes to a topic with its target's role, or by a statement of the topic's policy.
+ministack invokes every target. Here the load balancer, EventBridge and the function URL need a
+permission in the function's policy, and Scheduler needs a role that allows it. Asynchronous
+invocations are retried and end in the dead-letter queue. EventBridge publishes to a topic with its
+target's role, or by a statement of the topic's policy.
 """
 
 from __future__ import annotations
@@ -18,21 +19,28 @@ from ministack import app as gateway
 from ministack.core import iam_evaluator, lambda_runtime
 from ministack.core.arn import ArnParseError, parse_arn
 from ministack.core.iam_evaluator import EvalContext
-from ministack.core.responses import error_response_json, get_account_id, get_region, json_response, new_uuid, request_scope
+from ministack.core.responses import (
+    error_response_json,
+    get_account_id,
+    get_region,
+    json_response,
+    new_uuid,
+    request_scope,
+)
 from ministack.services import cloudwatch, eventbridge, iam, lambda_svc, scheduler, sns, sqs
 
 logger = logging.getLogger("local")
 
 INVOKE = "lambda:InvokeFunction"
-# What a function on Lambda does not see of the machine it runs on.
+# What a function on Lambda does not see of its machine.
 PASSED_ON = ("PATH", "LANG", "LD_LIBRARY_PATH", "TZ", "TMPDIR")
 RATE = re.compile(r"rate\((1 (minute|hour|day)|([2-9]|[1-9]\d+) (minutes|hours|days))\)")
 CRON = re.compile(r"cron\((\S+ ){5}\S+\)")
 AT = re.compile(r"at\(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\)")
 
-# What is being delivered: (target, event, rule or schedule).
-_delivery: contextvars.ContextVar[tuple[dict[str, Any], dict[str, Any], dict[str, Any]] | None] = contextvars.ContextVar(
-    "delivery", default=None
+# The events in delivery: (target, event, rule or schedule).
+_delivery: contextvars.ContextVar[tuple[dict[str, Any], dict[str, Any], dict[str, Any]] | None] = (
+    contextvars.ContextVar("delivery", default=None)
 )
 
 
@@ -40,7 +48,7 @@ _delivery: contextvars.ContextVar[tuple[dict[str, Any], dict[str, Any], dict[str
 
 
 def function_named(arn: str) -> tuple[dict[str, Any] | None, str]:
-    """The record of the function an ARN names, and the qualifier in it."""
+    """The record of the function that an ARN names, and the qualifier in it."""
     try:
         spec = parse_arn(arn)
     except ArnParseError:
@@ -63,7 +71,7 @@ def context(principal: str, action: str, resource: str, **keys: Any) -> EvalCont
 
 
 def policy_allows(function: str, action: str, service: str | None, **keys: Any) -> bool:
-    """Whether the function's own policy lets a service, or with None anybody, do this."""
+    """Whether the function's own policy allows this to a service, or with None to anybody."""
     record, qualifier = function_named(function)
     if record is None:
         return False
@@ -72,7 +80,9 @@ def policy_allows(function: str, action: str, service: str | None, **keys: Any) 
     asked = context("*", action, function, **keys)
     if service is None:
         statements = [one for one in statements if one.get("Principal") in ("*", {"AWS": "*"})]
-    decision = iam_evaluator.evaluate_resource_policy({"Statement": statements}, asked, service=service)
+    decision = iam_evaluator.evaluate_resource_policy(
+        {"Statement": statements}, asked, service=service
+    )
     return decision.decision == "Allow"
 
 
@@ -118,7 +128,8 @@ def role_may(arn: str, action: str, resource: str) -> bool:
 
 
 def invoke_asynchronously(arn: str, event: Any) -> None:
-    """As Lambda does it: the alias stays in the ARN, failures are retried and end at the function's queue."""
+    """As on Lambda: the alias stays in the ARN, failures are retried and end in the function's
+    queue."""
     base, config, _ = lambda_svc._get_func_record_for_ref(arn)
     if not base or not config:
         raise LookupError(f"no function {arn}")
@@ -127,8 +138,10 @@ def invoke_asynchronously(arn: str, event: Any) -> None:
 
 
 def route_failure(target: str, name: str, event: Any, result: dict[str, Any]) -> None:
-    """The destination of a failed invocation is written with the function's own role."""
-    action = {"sqs": "sqs:SendMessage", "sns": "sns:Publish", "lambda": INVOKE}.get(target.split(":")[2], "")
+    """The function's own role writes to the destination of a failed invocation."""
+    action = {"sqs": "sqs:SendMessage", "sns": "sns:Publish", "lambda": INVOKE}.get(
+        target.split(":")[2], ""
+    )
     role = lambda_svc._functions[name]["config"].get("Role", "")
     if gateway.AUTH and not role_may(role, action, target):
         logger.warning("%s may not %s %s: the failed event is lost", role, action, target)
@@ -146,7 +159,11 @@ def dispatch_to_lambda(arn: str, payload: str) -> None:
     if role:  # Scheduler
         keys = {"aws:SourceArn": source_of_schedule(source), "aws:SourceAccount": get_account_id()}
         found = find_role(role)
-        allowed = found is not None and trusts(found, "scheduler.amazonaws.com", **keys) and role_may(role, INVOKE, arn)
+        allowed = (
+            found is not None
+            and trusts(found, "scheduler.amazonaws.com", **keys)
+            and role_may(role, INVOKE, arn)
+        )
         allowed = allowed or not gateway.AUTH
     else:
         allowed = service_may_invoke(arn, "events.amazonaws.com", source.get("Arn", ""))
@@ -165,7 +182,11 @@ def dispatch_to_sns(arn: str, payload: str) -> None:
     if role:
         keys = {"aws:SourceArn": rule.get("Arn", ""), "aws:SourceAccount": get_account_id()}
         found = find_role(role)
-        allowed = found is not None and trusts(found, "events.amazonaws.com", **keys) and role_may(role, "sns:Publish", arn)
+        allowed = (
+            found is not None
+            and trusts(found, "events.amazonaws.com", **keys)
+            and role_may(role, "sns:Publish", arn)
+        )
     else:
         allowed = topic_lets_events_in(arn)
     if allowed or not gateway.AUTH:
@@ -177,11 +198,16 @@ def dispatch_to_sns(arn: str, payload: str) -> None:
 
 
 def topic_lets_events_in(arn: str) -> bool:
-    """Without a role EventBridge tells SNS neither rule nor account: no condition ever fits."""
+    """Without a role EventBridge sends SNS neither rule nor account: no condition ever fits."""
     topic = sns._topic_by_arn_any_scope(arn)
     policy = (topic or {}).get("attributes", {}).get("Policy") or '{"Statement": []}'
     asked = context("*", "sns:Publish", arn)
-    return iam_evaluator.evaluate_resource_policy(policy, asked, service="events.amazonaws.com").decision == "Allow"
+    return (
+        iam_evaluator.evaluate_resource_policy(
+            policy, asked, service="events.amazonaws.com"
+        ).decision
+        == "Allow"
+    )
 
 
 def source_of_schedule(schedule: dict[str, Any]) -> str:
@@ -195,7 +221,7 @@ def to_dead_letters(target: dict[str, Any], payload: str, problem: str, source: 
         return
     if target.get("RoleArn") and ":rule/" not in source:
         allowed = role_may(target["RoleArn"], "sqs:SendMessage", queue) or not gateway.AUTH
-    else:  # EventBridge writes it as itself, whatever role the target has.
+    else:  # EventBridge writes it as itself, with any role of the target.
         allowed = sqs.queue_policy_allows(queue, "events.amazonaws.com", source, get_account_id())
     if not allowed or sqs._queue_by_arn(queue) is None:
         logger.warning("the dead-letter queue %s cannot be written", queue)
@@ -204,7 +230,9 @@ def to_dead_letters(target: dict[str, Any], payload: str, problem: str, source: 
     logger.info("to the dead-letter queue: %s", problem)
 
 
-def invoke_target(target: dict[str, Any], event: dict[str, Any], rule: dict[str, Any], view: Any = None) -> None:
+def invoke_target(
+    target: dict[str, Any], event: dict[str, Any], rule: dict[str, Any], view: Any = None
+) -> None:
     token = _delivery.set((target, event, rule))
     try:
         _invoke_target(target, event, rule, view)
@@ -213,7 +241,7 @@ def invoke_target(target: dict[str, Any], event: dict[str, Any], rule: dict[str,
 
 
 def fire(name: str, group: str = "default") -> dict[str, Any]:
-    """Lets a schedule's time come now."""
+    """Fires a schedule now."""
     for (account, region, _), schedule in list(scheduler._schedules._data.items()):
         if schedule.get("Name") == name and schedule.get("GroupName", "default") == group:
             break
@@ -237,7 +265,7 @@ def fire(name: str, group: str = "default") -> dict[str, Any]:
 
 
 def emit(region: str, entry: dict[str, Any]) -> dict[str, Any]:
-    """An event of a service of AWS, which nobody else may put on the bus."""
+    """An event of an AWS service, which nobody else may put on the bus."""
     with request_scope(get_account_id(), region):
         _, _, answer = eventbridge._put_events({"Entries": [entry]}, allow_aws_source=True)
     return json.loads(answer)
@@ -249,13 +277,18 @@ def emit(region: str, entry: dict[str, Any]) -> dict[str, Any]:
 def refused_schedule(body: dict[str, Any]) -> Any:
     expression = body.get("ScheduleExpression", "")
     if not (RATE.fullmatch(expression) or CRON.fullmatch(expression) or AT.fullmatch(expression)):
-        return scheduler._error(400, "ValidationException", f"Invalid Schedule Expression {expression}.")
+        return scheduler._error(
+            400, "ValidationException", f"Invalid Schedule Expression {expression}."
+        )
     target = body.get("Target") or {}
     role = find_role(target.get("RoleArn", ""))
-    group = f"arn:aws:scheduler:{get_region()}:{get_account_id()}:schedule-group/{body.get('GroupName') or 'default'}"
+    name = body.get("GroupName") or "default"
+    group = f"arn:aws:scheduler:{get_region()}:{get_account_id()}:schedule-group/{name}"
     keys = {"aws:SourceArn": group, "aws:SourceAccount": get_account_id()}
     if gateway.AUTH and (role is None or not trusts(role, "scheduler.amazonaws.com", **keys)):
-        message = "The execution role you provide must allow AWS EventBridge Scheduler to assume the role."
+        message = (
+            "The execution role you provide must allow AWS EventBridge Scheduler to assume the role."
+        )
         return scheduler._error(400, "ValidationException", message)
     return None
 
@@ -266,8 +299,6 @@ def create_schedule(name: str, body: dict[str, Any]) -> Any:
 
 def update_schedule(name: str, body: dict[str, Any]) -> Any:
     return refused_schedule(body) or _update_schedule(name, body)
-
-
 
 
 async def lambda_request(method: str, path: str, headers: Any, body: bytes, query: Any) -> Any:
@@ -285,22 +316,34 @@ async def lambda_request(method: str, path: str, headers: Any, body: bytes, quer
     return await _lambda_request(method, path, headers, body, query)
 
 
-async def function_url(url: str, method: str, path: str, headers: Any, body: bytes, query: Any, **more: Any) -> Any:
-    """A URL without authorization needs both permissions, for everybody (AWS since October 2025)."""
+async def function_url(
+    url: str, method: str, path: str, headers: Any, body: bytes, query: Any, **more: Any
+) -> Any:
+    """A URL without authorization needs both permissions, for all (AWS since October 2025)."""
     resolved = more.get("resolved") or lambda_svc.resolve_function_url(url)
     if gateway.AUTH and resolved is not None and resolved[4].get("AuthType") == "NONE":
         account, region, name, qualifier, _ = resolved
-        arn = f"arn:aws:lambda:{region}:{account}:function:{name}" + (f":{qualifier}" if qualifier else "")
+        arn = f"arn:aws:lambda:{region}:{account}:function:{name}" + (
+            f":{qualifier}" if qualifier else ""
+        )
         keys = {"lambda:FunctionUrlAuthType": "NONE", "lambda:InvokedViaFunctionUrl": "true"}
-        if not all(policy_allows(arn, action, None, **keys) for action in ("lambda:InvokeFunctionUrl", INVOKE)):
+        if not all(
+            policy_allows(arn, action, None, **keys)
+            for action in ("lambda:InvokeFunctionUrl", INVOKE)
+        ):
             kind = {"Content-Type": "application/json", "x-amzn-ErrorType": "AccessDeniedException"}
-            return 403, kind, b'{"Message":"Forbidden. For troubleshooting Function URL authorization issues, see: urls-auth"}'
+            return (
+                403,
+                kind,
+                b'{"Message":"Forbidden. For troubleshooting Function URL authorization issues, '
+                b'see: urls-auth"}',
+            )
     more["resolved"] = resolved
     return await _function_url(url, method, path, headers, body, query, **more)
 
 
 def put_event_invoke_config(name: str, qualifier: str | None, given: dict[str, Any]) -> Any:
-    """Lambda shows the age of events only if it was given."""
+    """Lambda shows the maximum age of events only if it was set."""
     answer = _put_event_invoke_config(name, qualifier, given)
     if answer[0] != 200 or "MaximumEventAgeInSeconds" in given:
         return answer
@@ -309,14 +352,18 @@ def put_event_invoke_config(name: str, qualifier: str | None, given: dict[str, A
     return json_response(stored)
 
 
-# What a function leaves behind
+# The traces of a function
 
 
 def emit_logs(function: dict[str, Any], request: str, text: str, *more: Any, **named: Any) -> None:
-    """Lambda writes logs with the function's role, and CloudWatch reads metrics out of them."""
+    """Lambda writes logs with the function's role, and CloudWatch reads metrics from them."""
     config = function.get("config") or function
-    group = (config.get("LoggingConfig") or {}).get("LogGroup") or f"/aws/lambda/{config['FunctionName']}"
-    stream = f"arn:aws:logs:{get_region()}:{get_account_id()}:log-group:{group}:log-stream:{request}"
+    group = (config.get("LoggingConfig") or {}).get(
+        "LogGroup"
+    ) or f"/aws/lambda/{config['FunctionName']}"
+    stream = (
+        f"arn:aws:logs:{get_region()}:{get_account_id()}:log-group:{group}:log-stream:{request}"
+    )
     if gateway.AUTH and not role_may(config.get("Role", ""), "logs:PutLogEvents", stream):
         logger.warning("%s may not write its logs to %s", config.get("Role"), group)
         return
@@ -336,7 +383,9 @@ def embedded_metrics(line: str) -> None:
                     values = given[metric["Name"]]
                     for value in values if isinstance(values, list) else [values]:
                         unit = metric.get("Unit", "None")
-                        cloudwatch.record_metric(directive["Namespace"], metric["Name"], value, unit, dimensions)
+                        cloudwatch.record_metric(
+                            directive["Namespace"], metric["Name"], value, unit, dimensions
+                        )
     except (ValueError, KeyError, TypeError) as problem:
         logger.warning("embedded metrics that CloudWatch would not read (%s): %s", problem, line)
 
@@ -345,12 +394,16 @@ def embedded_metrics(line: str) -> None:
 
 
 def worker_environment(config: dict[str, Any], folder: str, port: int) -> dict[str, str]:
-    """ministack hands down its own environment and its own address. A function has what Lambda gives it, and the
-    address of AWS it was configured with."""
+    """ministack passes on its own environment and its own address. A function must get what Lambda
+    gives it, and the address of AWS from its configuration."""
     given = _worker_environment(config, folder, port)
     own = (config.get("Environment") or {}).get("Variables") or {}
     outside = set(gateway.os.environ) - set(PASSED_ON)
-    kept = {name: value for name, value in given.items() if name not in outside or name.startswith(("AWS_", "_"))}
+    kept = {
+        name: value
+        for name, value in given.items()
+        if name not in outside or name.startswith(("AWS_", "_"))
+    }
     kept["AWS_LAMBDA_LOG_GROUP_NAME"] = f"/aws/lambda/{config.get('FunctionName', '')}"
     kept["AWS_LAMBDA_INITIALIZATION_TYPE"] = "on-demand"
     kept.update(own)

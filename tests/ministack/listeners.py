@@ -1,7 +1,9 @@
-"""Elastic Load Balancing (v2) as it is documented: listeners, rules, target groups, and who uses a certificate.
+"""Elastic Load Balancing (v2) as documented: listeners, rules, target groups, and who uses a
+certificate.
 
-ministack keeps a listener's default certificate and knows no list beside it. Here the list is the record's `_sni`, a
-dict of ARN and the time it was added. The rules are those of tests/aws/elbv2.py.
+ministack keeps a listener's default certificate and has no list beside it. Here the list is the
+record's `_sni`, a dict of ARN and the time when it was added. The rules are those of
+tests/aws/elbv2.py.
 """
 
 from __future__ import annotations
@@ -23,7 +25,10 @@ Response = tuple[int, dict[str, str], bytes]
 CERTIFICATE_ARN = re.compile(r"arn:[\w-]+:(acm:[\w-]+|iam:):\d{12}:.+")
 LISTENER_ARN = re.compile(r"arn:[\w-]+:elasticloadbalancing:[\w-]+:\d{12}:listener/.+")
 SECURE = ("HTTPS", "TLS")
-SSL_POLICY = re.compile(r"ELBSecurityPolicy-(20\d\d-\d\d|TLS-1-[0-3]-[\w-]+|FS-[\w-]+|TLS13-1-[0-3](-[\w-]+)?-20\d\d-\d\d)")
+SSL_POLICY = re.compile(
+    r"ELBSecurityPolicy-(20\d\d-\d\d|TLS-1-[0-3]-[\w-]+|FS-[\w-]+"
+    r"|TLS13-1-[0-3](-[\w-]+)?-20\d\d-\d\d)"
+)
 
 
 class Refused(Exception):
@@ -60,7 +65,7 @@ def held(listener: dict[str, Any]) -> list[str]:
 
 
 def in_use_by(certificate: str, before_delete: bool = False) -> list[str]:
-    """The ARNs of the load balancers that hold a certificate. tests/aws/acm.py asks."""
+    """The ARNs of the load balancers that hold a certificate, for tests/aws/acm.py."""
     return [
         record["LoadBalancerArn"]
         for _, _, record in balancers()
@@ -81,15 +86,19 @@ def certificates_asked(params: Params) -> list[dict[str, str]]:
         base = f"Certificates.member.{number}"
         if not any(name.startswith(f"{base}.") for name in params):
             return found
-        found.append({key: alb._p(params, f"{base}.{key}") for key in ("CertificateArn", "IsDefault")})
+        found.append(
+            {key: alb._p(params, f"{base}.{key}") for key in ("CertificateArn", "IsDefault")}
+        )
         number += 1
 
 
 def sole_certificate(params: Params) -> str:
-    """The ARN in a list that must hold one certificate, as `Certificates` everywhere must."""
+    """The ARN in a list that must hold exactly one certificate, as `Certificates` always must."""
     asked = certificates_asked(params)
     if len(asked) != 1:
-        raise invalid(f"Exactly '1' certificate ARN must be specified, but '{len(asked)}' were specified")
+        raise invalid(
+            f"Exactly '1' certificate ARN must be specified, but '{len(asked)}' were specified"
+        )
     if asked[0]["IsDefault"]:
         raise invalid("You cannot set the isDefault parameter for a certificate.")
     arn = asked[0]["CertificateArn"]
@@ -124,7 +133,9 @@ def check_actions(params: Params, prefix: str, balancer: str) -> None:
         if group and group not in alb._tgs:
             raise Refused("TargetGroupNotFound", f"Target group '{group}' not found")
         if group and set(users_of(group)) - {balancer}:
-            message = f"The target group '{group}' cannot be associated with more than one load balancer"
+            message = (
+                f"The target group '{group}' cannot be associated with more than one load balancer"
+            )
             raise Refused("TargetGroupAssociationLimit", message)
 
 
@@ -157,7 +168,9 @@ def find_listener(arn: str) -> dict[str, Any]:
 def secure_listener(arn: str) -> dict[str, Any]:
     listener = find_listener(arn)
     if listener["Protocol"] not in SECURE:
-        raise Refused("OperationNotPermitted", f"A {listener['Protocol']} listener has no certificates")
+        raise Refused(
+            "OperationNotPermitted", f"A {listener['Protocol']} listener has no certificates"
+        )
     return listener
 
 
@@ -171,7 +184,9 @@ def page(params: Params, items: list[str]) -> tuple[str, str]:
     if marker and not re.fullmatch(r"after-\d+", marker):
         raise invalid(f"Invalid marker '{marker}'")
     start = int(marker.removeprefix("after-")) if marker else 0
-    following = f"<NextMarker>after-{start + size}</NextMarker>" if len(items) > start + size else ""
+    following = (
+        f"<NextMarker>after-{start + size}</NextMarker>" if len(items) > start + size else ""
+    )
     return "".join(items[start : start + size]), following
 
 
@@ -197,15 +212,20 @@ def describe_load_balancers(params: Params) -> Response:
         if set(wanted) - {one[field] for one in there}:
             raise Refused("LoadBalancerNotFound", f"Load balancers '{wanted}' not found")
         there = [one for one in there if not wanted or one[field] in wanted]
-    return listing(params, "DescribeLoadBalancers", "LoadBalancers", [alb._lb_xml(one) for one in there])
+    return listing(
+        params, "DescribeLoadBalancers", "LoadBalancers", [alb._lb_xml(one) for one in there]
+    )
 
 
 def delete_load_balancer(params: Params) -> Response:
-    """Its listeners go with it."""
+    """Deletes its listeners too."""
     arn = alb._p(params, "LoadBalancerArn")
     attributes = {one["Key"]: one["Value"] for one in alb._lb_attrs.get(arn, [])}
     if attributes.get("deletion_protection.enabled") == "true":
-        raise Refused("OperationNotPermitted", f"Load balancer '{arn}' cannot be deleted: deletion protection is enabled")
+        raise Refused(
+            "OperationNotPermitted",
+            f"Load balancer '{arn}' cannot be deleted: deletion protection is enabled",
+        )
     for listener in listeners_of(arn):
         original["DeleteListener"]({"ListenerArn": listener["ListenerArn"]})
     return original["DeleteLoadBalancer"](params)
@@ -223,12 +243,14 @@ def create_listener(params: Params) -> Response:
     if not alb._parse_actions(params, "DefaultActions"):
         raise invalid("A listener must have default actions")
     if any(one["Port"] == int(port) for one in listeners_of(balancer["LoadBalancerArn"])):
-        raise Refused("DuplicateListener", "A listener already exists on this port for this load balancer")
+        raise Refused(
+            "DuplicateListener", "A listener already exists on this port for this load balancer"
+        )
     return original["CreateListener"](params)
 
 
 def modify_listener(params: Params) -> Response:
-    """Replaces the default certificate; the list stays, and so does all that was not given."""
+    """Replaces the default certificate. The list and all fields that are not given stay."""
     listener = find_listener(alb._p(params, "ListenerArn"))
     protocol = alb._p(params, "Protocol") or listener["Protocol"]
     stays = protocol in SECURE and listener["Protocol"] in SECURE
@@ -237,7 +259,9 @@ def modify_listener(params: Params) -> Response:
     port = alb._p(params, "Port")
     others = [one for one in listeners_of(listener["LoadBalancerArn"]) if one is not listener]
     if port and any(one["Port"] == int(port) for one in others):
-        raise Refused("DuplicateListener", "A listener already exists on this port for this load balancer")
+        raise Refused(
+            "DuplicateListener", "A listener already exists on this port for this load balancer"
+        )
     if protocol not in SECURE:
         listener.pop("_sni", None)
     return original["ModifyListener"](params)
@@ -251,7 +275,9 @@ def describe_listeners(params: Params) -> Response:
         found = listeners_of(find_balancer(balancer)["LoadBalancerArn"])
     else:
         found = [find_listener(arn) for arn in arns]
-    return listing(params, "DescribeListeners", "Listeners", [alb._listener_xml(one) for one in found])
+    return listing(
+        params, "DescribeListeners", "Listeners", [alb._listener_xml(one) for one in found]
+    )
 
 
 def describe_listener_certificates(params: Params) -> Response:
@@ -263,7 +289,11 @@ def describe_listener_certificates(params: Params) -> Response:
 
 
 def certificate_xml(arn: str, default: bool) -> str:
-    return f"<member><CertificateArn>{arn}</CertificateArn><IsDefault>{str(default).lower()}</IsDefault></member>"
+    is_default = str(default).lower()
+    return (
+        f"<member><CertificateArn>{arn}</CertificateArn>"
+        f"<IsDefault>{is_default}</IsDefault></member>"
+    )
 
 
 def add_listener_certificates(params: Params) -> Response:
@@ -274,9 +304,16 @@ def add_listener_certificates(params: Params) -> Response:
     if arn not in listed:
         count = sum(len(one.get("_sni", {})) for one in listeners_of(listener["LoadBalancerArn"]))
         if count >= options.get("listenerCertificates"):
-            raise Refused("TooManyCertificates", "You've reached the limit on the number of certificates per load balancer")
+            raise Refused(
+                "TooManyCertificates",
+                "You've reached the limit on the number of certificates per load balancer",
+            )
         listed[arn] = time.time()
-    return alb._xml(200, "AddListenerCertificates", f"<Certificates>{certificate_xml(arn, False)}</Certificates>")
+    return alb._xml(
+        200,
+        "AddListenerCertificates",
+        f"<Certificates>{certificate_xml(arn, False)}</Certificates>",
+    )
 
 
 def remove_listener_certificates(params: Params) -> Response:
@@ -360,15 +397,22 @@ def create_target_group(params: Params) -> Response:
         return original["CreateTargetGroup"](params)
     for field in ("Protocol", "Port", "VpcId"):
         if alb._p(params, field):
-            raise invalid(f"{field} cannot be specified for target groups with target type 'lambda'")
-    answer = original["CreateTargetGroup"]({"HealthCheckEnabled": "false", "HealthCheckIntervalSeconds": "35", **params})
+            raise invalid(
+                f"{field} cannot be specified for target groups with target type 'lambda'"
+            )
+    answer = original["CreateTargetGroup"](
+        {"HealthCheckEnabled": "false", "HealthCheckIntervalSeconds": "35", **params}
+    )
     record = next(one for one in alb._tgs.values() if one["TargetGroupName"] == name)
-    alb._tg_attrs[record["TargetGroupArn"]] = [{"Key": "lambda.multi_value_headers.enabled", "Value": "false"}]
+    alb._tg_attrs[record["TargetGroupArn"]] = [
+        {"Key": "lambda.multi_value_headers.enabled", "Value": "false"}
+    ]
     return answer
 
 
 def target_group_xml(group: dict[str, Any]) -> str:
-    """Which load balancers forward to it is read off listeners and rules; a Lambda group has no port."""
+    """The load balancers that forward to it come from listeners and rules; a Lambda group has no
+    port."""
     text = _target_group_xml({**group, "LoadBalancerArns": users_of(group["TargetGroupArn"])})
     if group["TargetType"] == "lambda":
         for field in ("Protocol", "Port", "VpcId", "HealthCheckProtocol", "HealthCheckPort"):
@@ -379,7 +423,9 @@ def target_group_xml(group: dict[str, Any]) -> str:
 def delete_target_group(params: Params) -> Response:
     arn = alb._p(params, "TargetGroupArn")
     if users_of(arn):
-        raise Refused("ResourceInUse", f"Target group '{arn}' is currently in use by a listener or a rule")
+        raise Refused(
+            "ResourceInUse", f"Target group '{arn}' is currently in use by a listener or a rule"
+        )
     return original["DeleteTargetGroup"](params)
 
 
@@ -406,10 +452,13 @@ def register_targets(params: Params) -> Response:
         if len({*asked, *there}) > 1:
             raise Refused("TooManyTargets", "A target group of type 'lambda' takes one target")
         for function in asked:
-            if not functions.service_may_invoke(function, "elasticloadbalancing.amazonaws.com", arn):
+            if not functions.service_may_invoke(
+                function, "elasticloadbalancing.amazonaws.com", arn
+            ):
                 raise Refused(
                     "AccessDenied",
-                    f"elasticloadbalancing principal does not have permission to invoke {function} from target group {arn}",
+                    "elasticloadbalancing principal does not have permission to invoke "
+                    f"{function} from target group {arn}",
                 )
     return original["RegisterTargets"](params)
 

@@ -1,4 +1,5 @@
-"""`/_local/...`: what tests ask of the cloud. See README.md. Paths and bodies are those of tests/aws/admin.py."""
+"""`/_local/...`: the requests of tests to the cloud. See README.md. Paths and bodies are those of
+tests/aws/admin.py."""
 
 from __future__ import annotations
 
@@ -29,10 +30,18 @@ async def handle(scope: Any, receive: Any, send: Any) -> None:
         body += message.get("body", b"")
         if not message.get("more_body"):
             break
-    query = {name: values[-1] for name, values in parse_qs(scope.get("query_string", b"").decode()).items()}
-    status, value = await route(f"{scope['method']} {scope['path'].removeprefix(PREFIX)}", query, body)
+    query = {
+        name: values[-1]
+        for name, values in parse_qs(scope.get("query_string", b"").decode()).items()
+    }
+    status, value = await route(
+        f"{scope['method']} {scope['path'].removeprefix(PREFIX)}", query, body
+    )
     content = json.dumps(value).encode()
-    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(content)).encode())]
+    headers = [
+        (b"content-type", b"application/json"),
+        (b"content-length", str(len(content)).encode()),
+    ]
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": content})
 
@@ -44,7 +53,11 @@ async def route(asked: str, query: dict[str, str], body: bytes) -> tuple[int, An
             case "GET revision":
                 return 200, {"revision": revision.number}
             case "GET load-balancers":
-                return 200, {"loadBalancers": [describe_name(record) for _, _, record in listeners.balancers()]}
+                return 200, {
+                    "loadBalancers": [
+                        describe_name(record) for _, _, record in listeners.balancers()
+                    ]
+                }
             case "GET load-balancer":
                 return 200, describe(query["arn"])
             case "GET options":
@@ -53,7 +66,9 @@ async def route(asked: str, query: dict[str, str], body: bytes) -> tuple[int, An
                 return 200, options.change(given)
             case "POST ports":
                 secure = bool(given.get("tls", given["port"] == 443))
-                await balancer.opened(given["loadBalancer"], given["address"], int(given["port"]), secure)
+                await balancer.opened(
+                    given["loadBalancer"], given["address"], int(given["port"]), secure
+                )
                 return 200, {}
             case "DELETE ports":
                 balancer.close(given.get("addresses") or [])
@@ -65,7 +80,10 @@ async def route(asked: str, query: dict[str, str], body: bytes) -> tuple[int, An
                 permissions.denials.clear()
                 return 200, {}
             case "POST alarm-states":
-                where, when = (given["account"], given["region"], given["names"]), (given["from"], given["to"], given.get("step", 60))
+                where, when = (
+                    (given["account"], given["region"], given["names"]),
+                    (given["from"], given["to"], given.get("step", 60)),
+                )
                 return 200, alarms.states(*where, *when)
             case "POST schedule":
                 return 200, functions.fire(given["name"], given.get("group", "default"))
@@ -79,7 +97,11 @@ async def route(asked: str, query: dict[str, str], body: bytes) -> tuple[int, An
 
 
 def describe_name(record: dict[str, Any]) -> dict[str, Any]:
-    return {"arn": record["LoadBalancerArn"], "name": record["LoadBalancerName"], "dnsName": record["DNSName"]}
+    return {
+        "arn": record["LoadBalancerArn"],
+        "name": record["LoadBalancerName"],
+        "dnsName": record["DNSName"],
+    }
 
 
 def describe(arn: str) -> dict[str, Any]:
@@ -94,7 +116,9 @@ def describe(arn: str) -> dict[str, Any]:
             "scheme": record["Scheme"],
             "listeners": [describe_listener(listener) for listener in there],
             "certificates": {
-                one: describe_certificate(bundle) for one in held if (bundle := certificates.lookup(one)) is not None
+                one: describe_certificate(bundle)
+                for one in held
+                if (bundle := certificates.lookup(one)) is not None
             },
         }
 
@@ -110,7 +134,9 @@ def describe_listener(listener: dict[str, Any]) -> dict[str, Any]:
         "rules": [
             {
                 "arn": rule["RuleArn"],
-                "priority": rule["Priority"] if rule["Priority"] == "default" else int(rule["Priority"]),
+                "priority": rule["Priority"]
+                if rule["Priority"] == "default"
+                else int(rule["Priority"]),
                 "conditions": [describe_condition(condition) for condition in rule["Conditions"]],
                 "actions": [describe_action(action) for action in rule["Actions"]],
             }
@@ -133,9 +159,15 @@ def describe_action(action: dict[str, Any]) -> dict[str, Any]:
     }
     if kind in shapes:
         config, names = shapes[kind]
-        return {"type": kind, **{name[0].lower() + name[1:]: action[config].get(name) for name in names}}
+        return {
+            "type": kind,
+            **{name[0].lower() + name[1:]: action[config].get(name) for name in names},
+        }
     group = action.get("TargetGroupArn")
-    return {"type": kind, "targetGroups": [describe_group(alb._tgs[group])] if group in alb._tgs else []}
+    return {
+        "type": kind,
+        "targetGroups": [describe_group(alb._tgs[group])] if group in alb._tgs else [],
+    }
 
 
 def describe_group(group: dict[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,5 @@
-"""IAM where ministack's idea of a request is not AWS's: resources, condition keys, and what S3 asks of KMS."""
+"""IAM where ministack's view of a request differs from AWS's: resources, condition keys, and S3's
+requests to KMS."""
 
 from __future__ import annotations
 
@@ -18,22 +19,24 @@ from ministack.services import alb, iam, kms, s3, tagging
 import certificates
 
 LOOPBACK = ("127.", "::1")
-# What these ELB operations create; a request with tags needs AddTags too.
+# The resources of these ELB operations; a request with tags needs AddTags too.
 TAGGED_AT_BIRTH = {
     "CreateListener": "listener",
     "CreateRule": "listener-rule",
     "CreateLoadBalancer": "loadbalancer",
     "CreateTargetGroup": "targetgroup",
 }
-# S3's own requests to KMS on behalf of a caller: {key ARN: conditions}, for the request under way.
-_on_behalf: contextvars.ContextVar[dict[str, dict[str, str]]] = contextvars.ContextVar("on_behalf", default={})
+# S3's own requests to KMS on behalf of a caller, for the current request: {key ARN: conditions}.
+_on_behalf: contextvars.ContextVar[dict[str, dict[str, str]]] = contextvars.ContextVar(
+    "on_behalf", default={}
+)
 
-# The action a request was denied for, where that is not the one it is named after.
+# The action that a request was denied for, where it differs from the request's name.
 _denied: contextvars.ContextVar[str | None] = contextvars.ContextVar("denied", default=None)
 
 Answer = EvalResult | AuthError | None
 
-# What was allowed, how often, by principal; and what was not, for tests to look at.
+# The allowed actions with their count, by principal, and the denied ones: for tests.
 allowed: dict[str, Counter[str]] = defaultdict(Counter)
 denials: list[dict[str, str]] = []
 
@@ -42,7 +45,14 @@ denials: list[dict[str, str]] = []
 
 
 def resource(
-    service: str, method: str, path: str, headers: Any, body: bytes, query: Any, region: str, account: str
+    service: str,
+    method: str,
+    path: str,
+    headers: Any,
+    body: bytes,
+    query: Any,
+    region: str,
+    account: str,
 ) -> str:
     if service == "acm":
         operation = headers.get("x-amz-target", "").rpartition(".")[2]
@@ -72,7 +82,7 @@ def resource(
 
 
 def lambda_action(method: str, path: str) -> str | None:
-    """ministack takes a look at these for a change, or for another look."""
+    """ministack takes a read for a change, or for another read."""
     if method == "GET" and path.endswith("/concurrency"):
         return "GetFunctionConcurrency"
     if method == "GET" and "/aliases/" in path:
@@ -81,7 +91,7 @@ def lambda_action(method: str, path: str) -> str | None:
 
 
 def newborn(operation: str, query: Any, region: str, account: str) -> str:
-    """The ARN of something ELB is about to create, in all but its last part."""
+    """The ARN of what ELB is about to create, without its last part."""
     kind = TAGGED_AT_BIRTH[operation] + ("/app" if operation == "CreateLoadBalancer" else "")
     name = iam_actions._query_param(query, "Name")
     return f"arn:aws:elasticloadbalancing:{region}:{account}:{kind}/{name}/{uuid4().hex[:16]}"
@@ -101,7 +111,9 @@ def condition_key(key: str, ctx: EvalContext) -> Any:
     name = key.lower()
     if name == "aws:principalarn" and ":assumed-role/" in ctx.principal_arn:
         role = iam._roles.get_scoped(
-            ctx.principal_account, None, iam_evaluator._role_name_from_assumed_arn(ctx.principal_arn)
+            ctx.principal_account,
+            None,
+            iam_evaluator._role_name_from_assumed_arn(ctx.principal_arn),
         )
         return role["Arn"] if role else ctx.principal_arn
     if name in ("aws:principalisawsservice", "aws:viaawsservice"):
@@ -122,7 +134,12 @@ def pin_origin(address: str, secure: bool) -> None:
 
 
 def enforce(
-    access_key: str, action: str, service: str, region: str, resource_arn: str = "*", service_context: Any = None
+    access_key: str,
+    action: str,
+    service: str,
+    region: str,
+    resource_arn: str = "*",
+    service_context: Any = None,
 ) -> Answer:
     if service == "s3" and action.startswith("kms:"):
         keys = _on_behalf.get().get(resource_arn, {})
@@ -138,7 +155,9 @@ def enforce(
         born = resource_arn
         if operation in ("CreateListener", "CreateRule"):
             start, tail = resource_arn.rsplit(":", 1)
-            born = f"{start}:{TAGGED_AT_BIRTH[operation]}/{tail.partition('/')[2]}/{uuid4().hex[:16]}"
+            born = (
+                f"{start}:{TAGGED_AT_BIRTH[operation]}/{tail.partition('/')[2]}/{uuid4().hex[:16]}"
+            )
         keys = {**keys, "elasticloadbalancing:CreateAction": operation}
         tagging = ("elasticloadbalancing:AddTags", born, keys)
     else:
@@ -148,14 +167,20 @@ def enforce(
     return answer
 
 
-def judged(access_key: str, action: str, service: str, region: str, resource_arn: str, keys: Any) -> Answer:
-    answer = _enforce(access_key, action, service, region, resource_arn=resource_arn, service_context=keys)
+def judged(
+    access_key: str, action: str, service: str, region: str, resource_arn: str, keys: Any
+) -> Answer:
+    answer = _enforce(
+        access_key, action, service, region, resource_arn=resource_arn, service_context=keys
+    )
     principal = (iam_evaluator.resolve_caller_identity(access_key) or {}).get("userArn", "")
     if answer is None:
         allowed[principal][action] += 1
     else:
         why = answer.message if isinstance(answer, AuthError) else answer.reason
-        denials.append({"principal": principal, "action": action, "resource": resource_arn, "reason": why})
+        denials.append(
+            {"principal": principal, "action": action, "resource": resource_arn, "reason": why}
+        )
     return answer
 
 
@@ -164,18 +189,27 @@ def access_denied(service: str, action: str, *more: Any, **named: Any) -> Any:
 
 
 def request_keys(service: str, action: str, body: bytes, params: Any) -> dict[str, Any]:
-    """The condition keys of a request: its tags, and what a listener is to be."""
+    """The condition keys of a request: its tags, and the properties of a new listener."""
     found = _request_keys(service, action, body, params)
     if service == "elasticloadbalancing" and "Listener" in action:
-        named = {"Protocol": "elasticloadbalancing:ListenerProtocol", "SslPolicy": "elasticloadbalancing:SecurityPolicy"}
-        found |= {key: value for field, key in named.items() if (value := iam_actions._query_param(params, field))}
+        named = {
+            "Protocol": "elasticloadbalancing:ListenerProtocol",
+            "SslPolicy": "elasticloadbalancing:SecurityPolicy",
+        }
+        found |= {
+            key: value
+            for field, key in named.items()
+            if (value := iam_actions._query_param(params, field))
+        }
     if service == "monitoring" and (namespace := iam_actions._query_param(params, "Namespace")):
         found["cloudwatch:namespace"] = namespace
     return found
 
 
-def additional_checks(method: str, path: str, headers: Any, body: bytes, query: Any) -> list[tuple[str, str]]:
-    """What S3 asks of KMS with the caller's permissions."""
+def additional_checks(
+    method: str, path: str, headers: Any, body: bytes, query: Any
+) -> list[tuple[str, str]]:
+    """S3's requests to KMS with the caller's permissions."""
     checks = _additional_checks(method, path, headers, body, query)
     bucket, _, key = path.lstrip("/").partition("/")
     operation = iam_actions._s3_action(method, path, query)
@@ -185,14 +219,18 @@ def additional_checks(method: str, path: str, headers: Any, body: bytes, query: 
     if operation == "PutObject":
         needed = needed_to_write(headers, bucket, key)
         source = iam_actions._s3_source_object(headers)
-        if source and (read := needed_to_read(*source[0].removeprefix("arn:aws:s3:::").partition("/")[::2])):
+        if source and (
+            read := needed_to_read(*source[0].removeprefix("arn:aws:s3:::").partition("/")[::2])
+        ):
             behalf[read[0]] = read[1]
             checks.append(("kms:Decrypt", read[0]))
     else:
         needed = None if method == "HEAD" else needed_to_read(bucket, key)
     if needed:
         behalf[needed[0]] = needed[1]
-        checks.append(("kms:GenerateDataKey" if operation == "PutObject" else "kms:Decrypt", needed[0]))
+        checks.append(
+            ("kms:GenerateDataKey" if operation == "PutObject" else "kms:Decrypt", needed[0])
+        )
     _on_behalf.set(behalf)
     return checks
 
@@ -207,7 +245,9 @@ def needed_to_read(bucket: str, key: str) -> tuple[str, dict[str, str]] | None:
     return on_behalf(s3._stored_sse_headers(stored), bucket, key) if stored else None
 
 
-def on_behalf(encryption: dict[str, str], bucket: str, key: str) -> tuple[str, dict[str, str]] | None:
+def on_behalf(
+    encryption: dict[str, str], bucket: str, key: str
+) -> tuple[str, dict[str, str]] | None:
     if encryption.get("x-amz-server-side-encryption") != "aws:kms":
         return None
     named = encryption.get("x-amz-server-side-encryption-aws-kms-key-id", "")
@@ -217,7 +257,8 @@ def on_behalf(encryption: dict[str, str], bucket: str, key: str) -> tuple[str, d
     return arn, {
         "kms:ViaService": f"s3.{get_region()}.amazonaws.com",
         "kms:CallerAccount": get_account_id(),
-        "kms:EncryptionContext:aws:s3:arn": f"arn:aws:s3:::{bucket}" + ("" if whole else f"/{unquote(key)}"),
+        "kms:EncryptionContext:aws:s3:arn": f"arn:aws:s3:::{bucket}"
+        + ("" if whole else f"/{unquote(key)}"),
         "kms:EncryptionContextKeys": "aws:s3:arn",
     }
 
@@ -226,11 +267,16 @@ def to_text(blob: Any) -> str:
     return blob.decode() if isinstance(blob, bytes) else str(blob or "")
 
 
-async def s3_request(method: str, path: str, headers: Any, body: bytes, query: Any, *more: Any, **named: Any) -> Any:
-    """A key that is not there is only told to those who may list."""
+async def s3_request(
+    method: str, path: str, headers: Any, body: bytes, query: Any, *more: Any, **named: Any
+) -> Any:
+    """S3 answers "no such key" only to principals that may list."""
     status, answer, content = await _s3_request(method, path, headers, body, query, *more, **named)
     bucket, _, key = path.lstrip("/").partition("/")
-    if not (gateway.AUTH and status == 404 and key and method in ("GET", "HEAD")) or b"NoSuchBucket" in content:
+    if (
+        not (gateway.AUTH and status == 404 and key and method in ("GET", "HEAD"))
+        or b"NoSuchBucket" in content
+    ):
         return status, answer, content
     who = extract_access_key_id(headers, query)
     keys = {"s3:prefix": unquote(key)}
@@ -261,16 +307,22 @@ def install() -> None:
     iam_evaluator._resolve_condition_key = condition_key
     gateway.pin_request_origin = pin_origin
     s3.handle_request = s3_request
-    # ministack looks for the request's tags by the model of a service called elasticloadbalancing: there is none.
-    iam_actions._TAG_OPERATIONS["elasticloadbalancing"] = frozenset({*TAGGED_AT_BIRTH, "AddTags", "RemoveTags"})
+    # ministack looks for the request's tags in the model of a service named elasticloadbalancing,
+    # which does not exist.
+    iam_actions._TAG_OPERATIONS["elasticloadbalancing"] = frozenset(
+        {*TAGGED_AT_BIRTH, "AddTags", "RemoveTags"}
+    )
     tagging._RESOURCE_TAG_COLLECTORS["acm"] = certificates.tags
     tagging._RESOURCE_TAG_COLLECTORS["elasticloadbalancing"] = listener_tags
 
 
 def add_user(name: str, access_key: str, secret: str) -> None:
-    """A user who may do everything and is held to resource policies, which ministack's root is not."""
+    """A user who may do everything and is subject to resource policies, which ministack's root is
+    not."""
     iam._create_user({"UserName": [name]})
-    everything = '{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"*","Resource":"*"}]}'
+    everything = (
+        '{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"*","Resource":"*"}]}'
+    )
     iam._user_inline_policies[name] = {"administrator": everything}
     iam._access_keys[access_key] = {
         "UserName": name,

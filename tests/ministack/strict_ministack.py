@@ -1,9 +1,10 @@
-"""A stand-in for AWS that deploys and runs: ministack, as strict as AWS documents itself.
+"""A stand-in for AWS that deploys and runs: ministack, as strict as AWS's documentation.
 
-    python tests/ministack/strict_ministack.py --folder <folder> [--port 0] [--account 123456789012] [--watch-stdin]
+python tests/ministack/strict_ministack.py --folder <folder> [--port 0] [--account 123456789012]
+[--watch-stdin]
 
-Prints `listening <port>` when it is ready. README.md lists what is stricter than ministack and what can be asked of it
-under `/_local/`.
+Prints `listening <port>` when it is ready. README.md lists what is stricter than ministack, and the
+requests under `/_local/`.
 """
 
 from __future__ import annotations
@@ -25,7 +26,9 @@ ADMINISTRATOR = ("administrator", "AKIAADMINISTRATOR000", "administrator")
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--folder", type=Path, required=True, help="where everything temporary is kept")
+    parser.add_argument(
+        "--folder", type=Path, required=True, help="folder for everything temporary"
+    )
     parser.add_argument("--port", type=int, default=0, help="0: any free port")
     parser.add_argument("--address", default="127.0.0.1")
     parser.add_argument("--account", default="123456789012")
@@ -74,7 +77,8 @@ def main() -> None:
             loop.add_signal_handler(one, ended.set)
         if arguments.watch_stdin:
             threading.Thread(target=when_stdin_closes, args=(loop, ended), daemon=True).start()
-        server = asyncio.create_task(hypercorn(application, config, shutdown_trigger=ended.wait))  # type: ignore[arg-type]
+        serving = hypercorn(application, config, shutdown_trigger=ended.wait)  # type: ignore[arg-type]
+        server = asyncio.create_task(serving)
         await ready(server, arguments.address, port)
         print(f"listening {port}", flush=True)
         await ended.wait()
@@ -88,8 +92,11 @@ def main() -> None:
 
 
 def surroundings(arguments: argparse.Namespace, port: int) -> None:
-    """ministack is configured by its environment; what the caller's says about AWS is not for it or its functions."""
-    for name in [name for name in os.environ if name.startswith(("AWS_", "MINISTACK_", "LOCALSTACK_"))]:
+    """ministack reads its configuration from the environment. The caller's variables about AWS are
+    neither for it nor for its functions."""
+    for name in [
+        name for name in os.environ if name.startswith(("AWS_", "MINISTACK_", "LOCALSTACK_"))
+    ]:
         del os.environ[name]
     folder = arguments.folder.resolve()
     for name in ("tmp", "state", "s3"):
@@ -131,8 +138,8 @@ def when_stdin_closes(loop: asyncio.AbstractEventLoop, ended: asyncio.Event) -> 
 
 
 def end_with_me() -> None:
-    """Puts the functions' processes into a group of our own, which a shell kills when this process is gone, however it
-    went."""
+    """Puts the functions' processes into our own group. A shell kills the group when this process
+    has ended, for any reason."""
     if os.getpgrp() != os.getpid():
         os.setpgid(0, 0)
     reading, writing = os.pipe()

@@ -34,10 +34,17 @@ REGION = "eu-west-1"
 ACCOUNT = "123456789012"
 ROOT = ("test", "test")
 ADMINISTRATOR = ("AKIAADMINISTRATOR000", "administrator")
-NOWHERE = {"Type": "fixed-response", "FixedResponseConfig": {"StatusCode": "404", "ContentType": "text/plain", "MessageBody": "no"}}
-REDIRECT = {"Type": "redirect", "RedirectConfig": {"Protocol": "HTTPS", "Port": "443", "StatusCode": "HTTP_301"}}
+NOWHERE = {
+    "Type": "fixed-response",
+    "FixedResponseConfig": {"StatusCode": "404", "ContentType": "text/plain", "MessageBody": "no"},
+}
+REDIRECT = {
+    "Type": "redirect",
+    "RedirectConfig": {"Protocol": "HTTPS", "Port": "443", "StatusCode": "HTTP_301"},
+}
 
-# A function that answers with what it was asked and what it knows. `event["call"]` makes it call AWS with its role.
+# A function that answers with its event and its environment. `event["call"]` makes it call AWS with
+# its role.
 BOOTSTRAP = f"""#!{sys.executable}
 import json, os, time, urllib.request
 api = "http://" + os.environ["AWS_LAMBDA_RUNTIME_API"] + "/2018-06-01/runtime/invocation/"
@@ -60,15 +67,25 @@ while True:
         }}
         many = isinstance(event, dict) and "multiValueHeaders" in event
         answer, end = {{"statusCode": 200, "body": json.dumps(seen), **seen}}, "response"
-        kind = {{"multiValueHeaders": {{"x-many": ["a", "b"]}}}} if many else {{"headers": {{"x-one": "a"}}}}
+        kind = {{"headers": {{"x-one": "a"}}}}
+        if many:
+            kind = {{"multiValueHeaders": {{"x-many": ["a", "b"]}}}}
         answer.update(kind)
-    urllib.request.urlopen(urllib.request.Request(api + id + "/" + end, json.dumps(answer).encode()))
+    body = json.dumps(answer).encode()
+    urllib.request.urlopen(urllib.request.Request(api + id + "/" + end, body))
 """
 
 
 def start(folder: Path, *more: str) -> tuple[subprocess.Popen[bytes], int]:
     process = subprocess.Popen(
-        [sys.executable, str(HERE / "strict_ministack.py"), "--folder", str(folder), "--watch-stdin", *more],
+        [
+            sys.executable,
+            str(HERE / "strict_ministack.py"),
+            "--folder",
+            str(folder),
+            "--watch-stdin",
+            *more,
+        ],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
@@ -88,7 +105,9 @@ class Cloud:
         self.count = 0
         self.known: dict[Any, Any] = {}
 
-    def client(self, service: str, who: tuple[str, ...] = ADMINISTRATOR, region: str = REGION) -> Any:
+    def client(
+        self, service: str, who: tuple[str, ...] = ADMINISTRATOR, region: str = REGION
+    ) -> Any:
         if (service, who, region) not in self.known:
             self.known[service, who, region] = boto3.client(
                 service,
@@ -112,18 +131,24 @@ class Cloud:
 
     def local(self, method: str, path: str, body: Any = None) -> Any:
         request = urllib.request.Request(
-            f"http://127.0.0.1:{self.port}/_local/{path}", method=method, data=json.dumps(body).encode() if body else None
+            f"http://127.0.0.1:{self.port}/_local/{path}",
+            method=method,
+            data=json.dumps(body).encode() if body else None,
         )
         with urllib.request.urlopen(request) as answer:
             return json.load(answer)
 
     def query(self, service: str, params: dict[str, str]) -> str:
-        """A call in the protocol of Terraform's provider, where boto3 speaks a newer one."""
+        """A call in the protocol of Terraform's provider, where boto3 uses a newer one."""
         url = f"http://127.0.0.1:{self.port}/"
-        request = AWSRequest("POST", url, data=params, headers={"content-type": "application/x-www-form-urlencoded"})
+        request = AWSRequest(
+            "POST", url, data=params, headers={"content-type": "application/x-www-form-urlencoded"}
+        )
         SigV4Auth(Credentials(*ADMINISTRATOR), service, REGION).add_auth(request)
         sent = request.prepare()
-        with urllib.request.urlopen(urllib.request.Request(url, sent.body.encode(), dict(sent.headers.items()))) as answer:
+        with urllib.request.urlopen(
+            urllib.request.Request(url, sent.body.encode(), dict(sent.headers.items()))
+        ) as answer:
             return answer.read().decode()
 
     def imported(self, *names: str, tags: dict[str, str] | None = None, **how: Any) -> str:
@@ -137,33 +162,66 @@ class Cloud:
         found = self.elb.create_load_balancer(Name=self.name("front"), Subnets=subnets)
         return found["LoadBalancers"][0]["LoadBalancerArn"]
 
-    def listener(self, balancer: str, port: int = 443, certificate: str | None = None, **more: Any) -> str:
-        given = {"Protocol": "HTTPS", "Certificates": [{"CertificateArn": certificate}]} if certificate else {"Protocol": "HTTP"}
+    def listener(
+        self, balancer: str, port: int = 443, certificate: str | None = None, **more: Any
+    ) -> str:
+        given = (
+            {"Protocol": "HTTPS", "Certificates": [{"CertificateArn": certificate}]}
+            if certificate
+            else {"Protocol": "HTTP"}
+        )
         made = self.elb.create_listener(
-            **{"LoadBalancerArn": balancer, "Port": port, "DefaultActions": [NOWHERE], **given, **more}
+            **{
+                "LoadBalancerArn": balancer,
+                "Port": port,
+                "DefaultActions": [NOWHERE],
+                **given,
+                **more,
+            }
         )
         return made["Listeners"][0]["ListenerArn"]
 
     def listed(self, listener: str) -> list[tuple[str, bool]]:
-        pages = self.elb.get_paginator("describe_listener_certificates").paginate(ListenerArn=listener)
-        return [(one["CertificateArn"], one["IsDefault"]) for page in pages for one in page["Certificates"]]
+        pages = self.elb.get_paginator("describe_listener_certificates").paginate(
+            ListenerArn=listener
+        )
+        return [
+            (one["CertificateArn"], one["IsDefault"])
+            for page in pages
+            for one in page["Certificates"]
+        ]
 
     def add(self, listener: str, certificate: str) -> None:
-        self.elb.add_listener_certificates(ListenerArn=listener, Certificates=[{"CertificateArn": certificate}])
+        self.elb.add_listener_certificates(
+            ListenerArn=listener, Certificates=[{"CertificateArn": certificate}]
+        )
 
     def remove(self, listener: str, certificate: str) -> None:
-        self.elb.remove_listener_certificates(ListenerArn=listener, Certificates=[{"CertificateArn": certificate}])
+        self.elb.remove_listener_certificates(
+            ListenerArn=listener, Certificates=[{"CertificateArn": certificate}]
+        )
 
-    def role(self, *statements: dict[str, Any], service: str = "lambda.amazonaws.com", **condition: Any) -> str:
-        trust = {"Effect": "Allow", "Action": "sts:AssumeRole", "Principal": {"Service": service, "AWS": ACCOUNT}, **condition}
+    def role(
+        self, *statements: dict[str, Any], service: str = "lambda.amazonaws.com", **condition: Any
+    ) -> str:
+        trust = {
+            "Effect": "Allow",
+            "Action": "sts:AssumeRole",
+            "Principal": {"Service": service, "AWS": ACCOUNT},
+            **condition,
+        }
         name = self.name("role")
-        arn = self.iam.create_role(RoleName=name, AssumeRolePolicyDocument=document(trust))["Role"]["Arn"]
+        arn = self.iam.create_role(RoleName=name, AssumeRolePolicyDocument=document(trust))["Role"][
+            "Arn"
+        ]
         if statements:
-            self.iam.put_role_policy(RoleName=name, PolicyName="p", PolicyDocument=document(*statements))
+            self.iam.put_role_policy(
+                RoleName=name, PolicyName="p", PolicyDocument=document(*statements)
+            )
         return arn
 
     def assumed(self, *statements: dict[str, Any]) -> tuple[str, ...]:
-        """Credentials of a role that may do this and nothing else."""
+        """Credentials of a role that may do only this."""
         return self.session(self.role(*statements))
 
     def session(self, role: str) -> tuple[str, ...]:
@@ -196,13 +254,16 @@ class Cloud:
         return json.load(answer["Payload"])
 
     def logged(self, function: str) -> str:
-        """What a function's log group holds."""
+        """The content of a function's log group."""
         group = f"/aws/lambda/{function.split(':')[6]}"
         try:
             streams = self.logs.describe_log_streams(logGroupName=group)["logStreams"]
         except ClientError:
             return ""
-        events = [self.logs.get_log_events(logGroupName=group, logStreamName=one["logStreamName"]) for one in streams]
+        events = [
+            self.logs.get_log_events(logGroupName=group, logStreamName=one["logStreamName"])
+            for one in streams
+        ]
         return "\n".join(event["message"] for found in events for event in found["events"])
 
     def ran(self, function: str, seconds: float = 5) -> bool:
@@ -217,7 +278,11 @@ class Cloud:
         return [one["Body"] for one in self.sqs.receive_message(QueueUrl=url).get("Messages", [])]
 
 
-LOGS = {"Effect": "Allow", "Action": "logs:*", "Resource": f"arn:aws:logs:{REGION}:{ACCOUNT}:log-group:/aws/lambda/*:*"}
+LOGS = {
+    "Effect": "Allow",
+    "Action": "logs:*",
+    "Resource": f"arn:aws:logs:{REGION}:{ACCOUNT}:log-group:/aws/lambda/*:*",
+}
 
 
 def document(*statements: dict[str, Any]) -> str:
@@ -225,7 +290,12 @@ def document(*statements: dict[str, Any]) -> str:
 
 
 def allow(*actions: str, on: str | list[str] = "*", **condition: Any) -> dict[str, Any]:
-    return {"Effect": "Allow", "Action": list(actions), "Resource": on, **({"Condition": condition} if condition else {})}
+    return {
+        "Effect": "Allow",
+        "Action": list(actions),
+        "Resource": on,
+        **({"Condition": condition} if condition else {}),
+    }
 
 
 def to_tags(tags: dict[str, str]) -> list[dict[str, str]]:
@@ -275,11 +345,14 @@ def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
     assert process.wait(10) == 0
 
 
-# Certificate Manager: tests/aws/test_strict_aws.py has a test for each rule of the module that is used here too
+# Certificate Manager: tests/aws/test_strict_aws.py has a test for each rule of the module that both
+# stand-ins use
 
 
 def test_an_import_is_judged(cloud: Cloud) -> None:
-    given = issue("a.example").fields(PrivateKey=issue("b.example", number=1).fields()["PrivateKey"])
+    given = issue("a.example").fields(
+        PrivateKey=issue("b.example", number=1).fields()["PrivateKey"]
+    )
     refused("ValidationException", cloud.acm.import_certificate, **given)
     given = issue("a.example").fields(CertificateChain=None)
     refused("ValidationException", cloud.acm.import_certificate, **given)
@@ -291,7 +364,11 @@ def test_a_certificate_is_described_as_it_is(cloud: Cloud) -> None:
     assert arn.startswith(f"arn:aws:acm:{REGION}:{ACCOUNT}:certificate/")
     found = cloud.acm.describe_certificate(CertificateArn=arn)["Certificate"]
     assert found["SubjectAlternativeNames"] == ["a.example", "b.example"]
-    assert (found["Serial"], found["KeyAlgorithm"], found["Type"]) == ("0a:bc", "EC_secp384r1", "IMPORTED")
+    assert (found["Serial"], found["KeyAlgorithm"], found["Type"]) == (
+        "0a:bc",
+        "EC_secp384r1",
+        "IMPORTED",
+    )
     assert found["KeyUsages"] == [{"Name": "DIGITAL_SIGNATURE"}]
     assert found["NotAfter"].timestamp() == material.leaf.not_valid_after_utc.timestamp()
     answer = cloud.acm.get_certificate(CertificateArn=arn)
@@ -302,10 +379,14 @@ def test_importing_again_keeps_tags_and_refuses_them(cloud: Cloud) -> None:
     arn = cloud.imported(tags={"certloop:certificate": "a"})
     again = issue("a.example", number=1).fields(CertificateArn=arn)
     cloud.acm.import_certificate(**again)
-    assert cloud.acm.list_tags_for_certificate(CertificateArn=arn)["Tags"] == to_tags({"certloop:certificate": "a"})
+    assert cloud.acm.list_tags_for_certificate(CertificateArn=arn)["Tags"] == to_tags(
+        {"certloop:certificate": "a"}
+    )
     refused("ValidationException", cloud.acm.import_certificate, **again, Tags=to_tags({"a": "b"}))
     other = issue("a.example", kind="rsa2048").fields(CertificateArn=arn)
-    assert "different key type" in refused("ValidationException", cloud.acm.import_certificate, **other)
+    assert "different key type" in refused(
+        "ValidationException", cloud.acm.import_certificate, **other
+    )
 
 
 def test_only_rsa_2048_is_listed_unasked(cloud: Cloud) -> None:
@@ -317,7 +398,9 @@ def test_only_rsa_2048_is_listed_unasked(cloud: Cloud) -> None:
         return {one["CertificateArn"] for page in pages for one in page["CertificateSummaryList"]}
 
     assert listed() & set(arns.values()) == {arns["rsa2048"]}
-    assert set(arns.values()) <= listed(Includes={"keyTypes": everything}, PaginationConfig={"PageSize": 1})
+    assert set(arns.values()) <= listed(
+        Includes={"keyTypes": everything}, PaginationConfig={"PageSize": 1}
+    )
 
 
 def test_a_certificate_in_use_says_by_whom_and_stays(cloud: Cloud) -> None:
@@ -326,7 +409,9 @@ def test_a_certificate_in_use_says_by_whom_and_stays(cloud: Cloud) -> None:
     listener = cloud.listener(balancer, certificate=default)
     cloud.add(listener, listed)
     for arn in (default, listed):
-        assert cloud.acm.describe_certificate(CertificateArn=arn)["Certificate"]["InUseBy"] == [balancer]
+        assert cloud.acm.describe_certificate(CertificateArn=arn)["Certificate"]["InUseBy"] == [
+            balancer
+        ]
         refused("ResourceInUseException", cloud.acm.delete_certificate, CertificateArn=arn)
     cloud.elb.delete_load_balancer(LoadBalancerArn=balancer)
     cloud.acm.delete_certificate(CertificateArn=default)
@@ -371,8 +456,15 @@ def test_unknown_certificates_are_refused(cloud: Cloud) -> None:
     refused("CertificateNotFound", cloud.listener, balancer, certificate=gone)
     listener = cloud.listener(balancer, certificate=known)
     refused("CertificateNotFound", cloud.add, listener, gone)
-    refused("CertificateNotFound", cloud.elb.modify_listener, ListenerArn=listener, Certificates=[{"CertificateArn": gone}])
-    elsewhere = cloud.client("acm", region="us-east-1").import_certificate(**issue("a.example").fields())["CertificateArn"]
+    refused(
+        "CertificateNotFound",
+        cloud.elb.modify_listener,
+        ListenerArn=listener,
+        Certificates=[{"CertificateArn": gone}],
+    )
+    elsewhere = cloud.client("acm", region="us-east-1").import_certificate(
+        **issue("a.example").fields()
+    )["CertificateArn"]
     refused("CertificateNotFound", cloud.add, listener, elsewhere)
 
 
@@ -387,11 +479,22 @@ def test_what_a_listener_must_have(cloud: Cloud) -> None:
     certificate, balancer = cloud.imported(), cloud.balancer()
     refused("ValidationError", cloud.listener, balancer, Protocol="HTTPS")
     refused("ValidationError", cloud.listener, balancer, certificate=certificate, Protocol="HTTP")
-    refused("SSLPolicyNotFound", cloud.listener, balancer, certificate=certificate, SslPolicy="ELBSecurityPolicy-Best")
-    listener = cloud.listener(
-        balancer, certificate=certificate, SslPolicy="ELBSecurityPolicy-TLS13-1-2-2021-06", Tags=to_tags({"a": "b"})
+    refused(
+        "SSLPolicyNotFound",
+        cloud.listener,
+        balancer,
+        certificate=certificate,
+        SslPolicy="ELBSecurityPolicy-Best",
     )
-    assert cloud.elb.describe_tags(ResourceArns=[listener])["TagDescriptions"][0]["Tags"] == to_tags({"a": "b"})
+    listener = cloud.listener(
+        balancer,
+        certificate=certificate,
+        SslPolicy="ELBSecurityPolicy-TLS13-1-2-2021-06",
+        Tags=to_tags({"a": "b"}),
+    )
+    assert cloud.elb.describe_tags(ResourceArns=[listener])["TagDescriptions"][0][
+        "Tags"
+    ] == to_tags({"a": "b"})
     refused("DuplicateListener", cloud.listener, balancer, certificate=certificate)
     refused("ListenerNotFound", cloud.elb.describe_listeners, ListenerArns=[listener[:-1] + "_"])
     refused("LoadBalancerNotFound", cloud.elb.describe_listeners, LoadBalancerArn=balancer + "0")
@@ -403,7 +506,11 @@ def test_a_priority_is_used_once(cloud: Cloud) -> None:
     first = cloud.elb.create_rule(ListenerArn=listener, Priority=2, **rule)["Rules"][0]["RuleArn"]
     refused("PriorityInUse", cloud.elb.create_rule, ListenerArn=listener, Priority=2, **rule)
     second = cloud.elb.create_rule(ListenerArn=listener, Priority=1, **rule)["Rules"][0]["RuleArn"]
-    refused("PriorityInUse", cloud.elb.set_rule_priorities, RulePriorities=[{"RuleArn": second, "Priority": 2}])
+    refused(
+        "PriorityInUse",
+        cloud.elb.set_rule_priorities,
+        RulePriorities=[{"RuleArn": second, "Priority": 2}],
+    )
     shown = cloud.elb.describe_rules(ListenerArn=listener)["Rules"]
     assert [one["Priority"] for one in shown] == ["1", "2", "default"]
     assert shown[1]["RuleArn"] == first
@@ -411,7 +518,9 @@ def test_a_priority_is_used_once(cloud: Cloud) -> None:
 
 
 def test_a_target_group_serves_one_load_balancer(cloud: Cloud) -> None:
-    made = cloud.elb.create_target_group(Name=cloud.name("group"), TargetType="lambda")["TargetGroups"][0]
+    made = cloud.elb.create_target_group(Name=cloud.name("group"), TargetType="lambda")[
+        "TargetGroups"
+    ][0]
     assert "Port" not in made
     group = made["TargetGroupArn"]
     first = cloud.balancer()
@@ -419,7 +528,13 @@ def test_a_target_group_serves_one_load_balancer(cloud: Cloud) -> None:
     listener = cloud.listener(first, port=80, DefaultActions=forward)
     found = cloud.elb.describe_target_groups(TargetGroupArns=[group])["TargetGroups"][0]
     assert found["LoadBalancerArns"] == [first]
-    refused("TargetGroupAssociationLimit", cloud.listener, cloud.balancer(), port=80, DefaultActions=forward)
+    refused(
+        "TargetGroupAssociationLimit",
+        cloud.listener,
+        cloud.balancer(),
+        port=80,
+        DefaultActions=forward,
+    )
     refused("ResourceInUse", cloud.elb.delete_target_group, TargetGroupArn=group)
     cloud.elb.delete_listener(ListenerArn=listener)
     cloud.elb.delete_target_group(TargetGroupArn=group)
@@ -432,11 +547,21 @@ def test_a_first_import_is_asked_for_by_certificate_and_tag(cloud: Cloud) -> Non
     mine = {"aws:RequestTag/certloop:installation": "mine"}
     all_certificates = f"arn:aws:acm:*:{ACCOUNT}:certificate/*"
     may = cloud.assumed(
-        allow("acm:ImportCertificate", "acm:AddTagsToCertificate", on=all_certificates, StringEquals=mine)
+        allow(
+            "acm:ImportCertificate",
+            "acm:AddTagsToCertificate",
+            on=all_certificates,
+            StringEquals=mine,
+        )
     )
     acm, given = cloud.client("acm", may), issue("a.example").fields()
     acm.import_certificate(**given, Tags=to_tags({"certloop:installation": "mine"}))
-    refused("AccessDeniedException", acm.import_certificate, **given, Tags=to_tags({"certloop:installation": "other"}))
+    refused(
+        "AccessDeniedException",
+        acm.import_certificate,
+        **given,
+        Tags=to_tags({"certloop:installation": "other"}),
+    )
     refused("AccessDeniedException", acm.import_certificate, **given)
 
 
@@ -451,8 +576,13 @@ def test_tags_at_an_import_need_a_permission_of_their_own(cloud: Cloud) -> None:
 
 def test_a_certificate_is_changed_by_its_tags(cloud: Cloud) -> None:
     mine = {"aws:ResourceTag/certloop:installation": "mine"}
-    acm = cloud.client("acm", cloud.assumed(allow("acm:ImportCertificate", "acm:DeleteCertificate", StringEquals=mine)))
-    ours, theirs = (cloud.imported(tags={"certloop:installation": whose}) for whose in ("mine", "other"))
+    acm = cloud.client(
+        "acm",
+        cloud.assumed(allow("acm:ImportCertificate", "acm:DeleteCertificate", StringEquals=mine)),
+    )
+    ours, theirs = (
+        cloud.imported(tags={"certloop:installation": whose}) for whose in ("mine", "other")
+    )
     again = issue("a.example", number=1).fields()
     acm.import_certificate(**again, CertificateArn=ours)
     refused("AccessDeniedException", acm.import_certificate, **again, CertificateArn=theirs)
@@ -462,7 +592,9 @@ def test_a_certificate_is_changed_by_its_tags(cloud: Cloud) -> None:
 
 def test_a_listener_is_changed_by_its_tags_and_arn(cloud: Cloud) -> None:
     balancer, certificate = cloud.balancer(), cloud.imported()
-    ours = cloud.listener(balancer, certificate=certificate, Tags=to_tags({"certloop:installation": "mine"}))
+    ours = cloud.listener(
+        balancer, certificate=certificate, Tags=to_tags({"certloop:installation": "mine"})
+    )
     theirs = cloud.listener(balancer, port=444, certificate=certificate)
     pattern = balancer.replace(":loadbalancer/", ":listener/") + "/*"
     mine = {"aws:ResourceTag/certloop:installation": "mine"}
@@ -480,9 +612,13 @@ def test_a_listener_is_changed_by_its_tags_and_arn(cloud: Cloud) -> None:
 
 def test_descriptions_of_load_balancers_know_no_resource(cloud: Cloud) -> None:
     balancer = cloud.balancer()
-    scoped = cloud.client("elbv2", cloud.assumed(allow("elasticloadbalancing:Describe*", on=balancer)))
+    scoped = cloud.client(
+        "elbv2", cloud.assumed(allow("elasticloadbalancing:Describe*", on=balancer))
+    )
     refused("AccessDenied", scoped.describe_listeners, LoadBalancerArn=balancer)
-    cloud.client("elbv2", cloud.assumed(allow("elasticloadbalancing:Describe*"))).describe_listeners(LoadBalancerArn=balancer)
+    cloud.client(
+        "elbv2", cloud.assumed(allow("elasticloadbalancing:Describe*"))
+    ).describe_listeners(LoadBalancerArn=balancer)
 
 
 def test_a_listener_with_tags_needs_add_tags(cloud: Cloud) -> None:
@@ -490,7 +626,10 @@ def test_a_listener_with_tags_needs_add_tags(cloud: Cloud) -> None:
     create = allow(
         "elasticloadbalancing:CreateListener",
         on=balancer,
-        StringEquals={"aws:RequestTag/certloop:installation": "mine", "elasticloadbalancing:ListenerProtocol": "HTTPS"},
+        StringEquals={
+            "aws:RequestTag/certloop:installation": "mine",
+            "elasticloadbalancing:ListenerProtocol": "HTTPS",
+        },
     )
     tag = allow(
         "elasticloadbalancing:AddTags",
@@ -505,7 +644,9 @@ def test_a_listener_with_tags_needs_add_tags(cloud: Cloud) -> None:
         "Certificates": [{"CertificateArn": certificate}],
         "Tags": to_tags({"certloop:installation": "mine"}),
     }
-    message = refused("AccessDenied", cloud.client("elbv2", cloud.assumed(create)).create_listener, **given)
+    message = refused(
+        "AccessDenied", cloud.client("elbv2", cloud.assumed(create)).create_listener, **given
+    )
     assert "CreateListener" in message or "AddTags" in message
     elb = cloud.client("elbv2", cloud.assumed(create, tag))
     plain = {**given, "Protocol": "HTTP", "Port": 80}
@@ -526,7 +667,12 @@ def test_s3_uses_a_key_with_the_callers_permissions(cloud: Cloud) -> None:
     objects = allow("s3:GetObject", "s3:PutObject", on=f"arn:aws:s3:::{bucket}/*")
 
     def may(**condition: Any) -> Any:
-        return cloud.client("s3", cloud.assumed(objects, allow("kms:GenerateDataKey", "kms:Decrypt", on=key, **condition)))
+        return cloud.client(
+            "s3",
+            cloud.assumed(
+                objects, allow("kms:GenerateDataKey", "kms:Decrypt", on=key, **condition)
+            ),
+        )
 
     none = cloud.client("s3", cloud.assumed(objects))
     assert "kms:GenerateDataKey" in refused("AccessDenied", none.put_object, Key="vault/a", **given)
@@ -538,21 +684,36 @@ def test_s3_uses_a_key_with_the_callers_permissions(cloud: Cloud) -> None:
     some = may(**conditions)
     some.put_object(Key="vault/a", Body=b"secret", **given)
     refused("AccessDenied", some.put_object, Key="accounts/a", **given)
-    refused("AccessDenied", may(StringEquals={"kms:ViaService": "sqs.amazonaws.com"}).put_object, Key="vault/a", **given)
+    refused(
+        "AccessDenied",
+        may(StringEquals={"kms:ViaService": "sqs.amazonaws.com"}).put_object,
+        Key="vault/a",
+        **given,
+    )
     assert some.get_object(Bucket=bucket, Key="vault/a")["Body"].read() == b"secret"
     assert "kms:Decrypt" in refused("AccessDenied", none.get_object, Bucket=bucket, Key="vault/a")
     none.head_object(Bucket=bucket, Key="vault/a")
-    directly = cloud.client("kms", cloud.assumed(allow("kms:GenerateDataKey", on=key, **conditions)))
+    directly = cloud.client(
+        "kms", cloud.assumed(allow("kms:GenerateDataKey", on=key, **conditions))
+    )
     refused("AccessDeniedException", directly.generate_data_key, KeyId=key, KeySpec="AES_256")
 
 
 def test_a_key_policy_is_asked_too(cloud: Cloud) -> None:
     bucket = cloud.bucket()
     key, given = encrypted(cloud, bucket)
-    statement = {"Effect": "Allow", "Principal": {"AWS": f"arn:aws:iam::{ACCOUNT}:root"}, "Resource": "*"}
+    statement = {
+        "Effect": "Allow",
+        "Principal": {"AWS": f"arn:aws:iam::{ACCOUNT}:root"},
+        "Resource": "*",
+    }
     through = {"StringLike": {"kms:EncryptionContext:aws:s3:arn": f"arn:aws:s3:::{bucket}/vault/*"}}
     use = {**statement, "Action": ["kms:Decrypt", "kms:GenerateDataKey"], "Condition": through}
-    cloud.kms.put_key_policy(KeyId=key, Policy=document({**statement, "Action": "kms:PutKeyPolicy"}, use), PolicyName="default")
+    cloud.kms.put_key_policy(
+        KeyId=key,
+        Policy=document({**statement, "Action": "kms:PutKeyPolicy"}, use),
+        PolicyName="default",
+    )
     cloud.s3.put_object(Key="vault/a", **given)
     refused("AccessDenied", cloud.s3.put_object, Key="state/a", **given)
 
@@ -563,7 +724,9 @@ def test_a_key_that_is_not_there_is_told_to_who_may_list(cloud: Cloud) -> None:
     blind = cloud.client("s3", cloud.assumed(get))
     refused("AccessDenied", blind.get_object, Bucket=bucket, Key="state/a")
     refused("403", blind.head_object, Bucket=bucket, Key="state/a")
-    listing = allow("s3:ListBucket", on=f"arn:aws:s3:::{bucket}", StringLike={"s3:prefix": "state/*"})
+    listing = allow(
+        "s3:ListBucket", on=f"arn:aws:s3:::{bucket}", StringLike={"s3:prefix": "state/*"}
+    )
     seeing = cloud.client("s3", cloud.assumed(get, listing))
     refused("NoSuchKey", seeing.get_object, Bucket=bucket, Key="state/a")
     refused("AccessDenied", seeing.get_object, Bucket=bucket, Key="vault/a")
@@ -601,15 +764,22 @@ def test_a_bucket_policy_knows_a_role_by_its_arn(cloud: Cloud) -> None:
     renew = cloud.client("s3", cloud.session(role))
     renew.put_object(Bucket=bucket, Key="vault/a")
     refused("AccessDenied", renew.put_object, Bucket=bucket, Key="services")
-    cloud.client("s3", ROOT).get_object(Bucket=bucket, Key="vault/a")  # ministack's root passes everywhere
+    cloud.client("s3", ROOT).get_object(
+        Bucket=bucket, Key="vault/a"
+    )  # ministack's root passes everywhere
 
 
 def test_an_alias_is_a_resource_of_its_own(cloud: Cloud) -> None:
     function = cloud.deployed()
     name = function.split(":")[6]
     cloud.function.create_alias(FunctionName=name, Name="view", FunctionVersion="$LATEST")
-    viewer = cloud.client("lambda", cloud.assumed(allow("lambda:InvokeFunction", on=f"{function}:view")))
-    for given in ({"FunctionName": name, "Qualifier": "view"}, {"FunctionName": f"{function}:view"}):
+    viewer = cloud.client(
+        "lambda", cloud.assumed(allow("lambda:InvokeFunction", on=f"{function}:view"))
+    )
+    for given in (
+        {"FunctionName": name, "Qualifier": "view"},
+        {"FunctionName": f"{function}:view"},
+    ):
         answer = json.load(viewer.invoke(**given)["Payload"])
         assert answer["arn"] == f"{function}:view"
     refused("AccessDeniedException", viewer.invoke, FunctionName=name)
@@ -625,7 +795,9 @@ def test_what_was_asked_for_can_be_looked_at(cloud: Cloud) -> None:
     session = role.replace(":iam:", ":sts:").replace(":role/", ":assumed-role/") + "/test"
     assert seen["allowed"][session] == {"s3:ListAllMyBuckets": 1}
     denied = [one for one in seen["denied"] if one["principal"] == session]
-    assert [(one["action"], one["resource"]) for one in denied] == [("s3:CreateBucket", "arn:aws:s3:::b")]
+    assert [(one["action"], one["resource"]) for one in denied] == [
+        ("s3:CreateBucket", "arn:aws:s3:::b")
+    ]
 
 
 # Functions
@@ -637,10 +809,19 @@ def test_a_function_runs_with_its_role_and_nothing_of_this_machine(cloud: Cloud)
     environment = found["environment"]
     assert environment["CERTLOOP_BUCKET"] == "b"
     assert environment["AWS_ENDPOINT_URL"] == f"http://127.0.0.1:{cloud.port}"
-    assert "HOME" not in environment and "MINISTACK_ACCOUNT_ID" not in environment and "AUTH" not in environment
+    assert (
+        "HOME" not in environment
+        and "MINISTACK_ACCOUNT_ID" not in environment
+        and "AUTH" not in environment
+    )
     assert 6 < found["remaining"] <= 7
-    who = tuple(environment[name] for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"))
-    role = cloud.function.get_function_configuration(FunctionName=function)["Role"].rpartition("/")[2]
+    who = tuple(
+        environment[name]
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
+    )
+    role = cloud.function.get_function_configuration(FunctionName=function)["Role"].rpartition("/")[
+        2
+    ]
     identity = cloud.client("sts", who).get_caller_identity()["Arn"]
     assert identity.startswith(f"arn:aws:sts::{ACCOUNT}:assumed-role/{role}/")
     refused("AccessDenied", cloud.client("s3", who).list_buckets)
@@ -668,19 +849,30 @@ def test_lambda_must_be_let_into_the_role(cloud: Cloud) -> None:
 
 def test_a_function_that_failed_is_told_to_its_queue(cloud: Cloud) -> None:
     url, queue = cloud.queue()
-    for may, told in ((allow("sqs:SendMessage", on=queue), True), (allow("sqs:SendMessage", on=queue + "-other"), False)):
+    for may, told in (
+        (allow("sqs:SendMessage", on=queue), True),
+        (allow("sqs:SendMessage", on=queue + "-other"), False),
+    ):
         function = cloud.deployed(cloud.role(may, LOGS))
         cloud.function.put_function_event_invoke_config(
-            FunctionName=function, MaximumRetryAttempts=0, DestinationConfig={"OnFailure": {"Destination": queue}}
+            FunctionName=function,
+            MaximumRetryAttempts=0,
+            DestinationConfig={"OnFailure": {"Destination": queue}},
         )
-        cloud.function.invoke(FunctionName=function, InvocationType="Event", Payload=b'{"fail": true}')
+        cloud.function.invoke(
+            FunctionName=function, InvocationType="Event", Payload=b'{"fail": true}'
+        )
         assert cloud.ran(function)
         assert eventually(lambda: cloud.received(url), 2 if told else 0.5) == told
 
 
 def test_logs_are_written_with_the_role_and_metrics_read_out_of_them(cloud: Cloud) -> None:
     silent, function = cloud.deployed(cloud.role()), cloud.deployed()
-    metric = {"Namespace": "certloop", "Dimensions": [["Function"]], "Metrics": [{"Name": "Passes", "Unit": "Count"}]}
+    metric = {
+        "Namespace": "certloop",
+        "Dimensions": [["Function"]],
+        "Metrics": [{"Name": "Passes", "Unit": "Count"}],
+    }
     said = {"_aws": {"Timestamp": 1, "CloudWatchMetrics": [metric]}, "Passes": 2}
     for each in (silent, function):
         cloud.invoked(each, {"say": json.dumps({**said, "Function": each})})
@@ -688,7 +880,9 @@ def test_logs_are_written_with_the_role_and_metrics_read_out_of_them(cloud: Clou
 
     def metrics(of: str) -> list[Any]:
         return cloud.cloudwatch.list_metrics(
-            Namespace="certloop", MetricName="Passes", Dimensions=[{"Name": "Function", "Value": of}]
+            Namespace="certloop",
+            MetricName="Passes",
+            Dimensions=[{"Name": "Function", "Value": of}],
         )["Metrics"]
 
     assert len(metrics(function)) == 1 and metrics(silent) == []
@@ -706,8 +900,11 @@ def permit(cloud: Cloud, function: str, service: str, source: str, **more: Any) 
 
 
 def behind(cloud: Cloud, function: str, many: bool = False) -> tuple[str, str]:
-    """A load balancer that redirects all but the challenge path, which a function answers."""
-    group = cloud.elb.create_target_group(Name=cloud.name("group"), TargetType="lambda")["TargetGroups"][0]["TargetGroupArn"]
+    """A load balancer that redirects everything except the challenge path, which a function
+    answers."""
+    group = cloud.elb.create_target_group(Name=cloud.name("group"), TargetType="lambda")[
+        "TargetGroups"
+    ][0]["TargetGroupArn"]
     if many:
         attributes = to_tags({"lambda.multi_value_headers.enabled": "true"})
         cloud.elb.modify_target_group_attributes(TargetGroupArn=group, Attributes=attributes)
@@ -716,7 +913,12 @@ def behind(cloud: Cloud, function: str, many: bool = False) -> tuple[str, str]:
     cloud.elb.create_rule(
         ListenerArn=listener,
         Priority=1,
-        Conditions=[{"Field": "path-pattern", "PathPatternConfig": {"Values": ["/.well-known/acme-challenge/*"]}}],
+        Conditions=[
+            {
+                "Field": "path-pattern",
+                "PathPatternConfig": {"Values": ["/.well-known/acme-challenge/*"]},
+            }
+        ],
         Actions=[{"Type": "forward", "TargetGroupArn": group}],
     )
     return balancer, group
@@ -726,24 +928,38 @@ def test_the_load_balancer_needs_permission_at_registration_and_later(cloud: Clo
     function = cloud.deployed()
     balancer, group = behind(cloud, function)
     targets = {"TargetGroupArn": group, "Targets": [{"Id": function}]}
-    assert "does not have permission" in refused("AccessDenied", cloud.elb.register_targets, **targets)
+    assert "does not have permission" in refused(
+        "AccessDenied", cloud.elb.register_targets, **targets
+    )
     permit(cloud, function, "elasticloadbalancing.amazonaws.com", group + "0")
     refused("AccessDenied", cloud.elb.register_targets, **targets)
     permit(cloud, function, "elasticloadbalancing.amazonaws.com", group)
     cloud.elb.register_targets(**targets)
-    refused("TooManyTargets", cloud.elb.register_targets, TargetGroupArn=group, Targets=[{"Id": cloud.deployed()}])
+    refused(
+        "TooManyTargets",
+        cloud.elb.register_targets,
+        TargetGroupArn=group,
+        Targets=[{"Id": cloud.deployed()}],
+    )
     address = free_address()
     cloud.local("POST", "ports", {"loadBalancer": balancer, "address": address, "port": 80})
-    status, headers, body = fetch(f"http://{address}/.well-known/acme-challenge/a?b=c%20d&b=e", "shop.example")
+    status, headers, body = fetch(
+        f"http://{address}/.well-known/acme-challenge/a?b=c%20d&b=e", "shop.example"
+    )
     seen = json.loads(body)
     assert (status, headers["x-one"], headers["server"]) == (200, "a", "awselb/2.0")
     assert seen["event"]["headers"]["host"] == "shop.example"
-    assert seen["event"]["queryStringParameters"] == {"b": "e"} and "multiValueHeaders" not in seen["event"]
+    assert (
+        seen["event"]["queryStringParameters"] == {"b": "e"}
+        and "multiValueHeaders" not in seen["event"]
+    )
     assert seen["event"]["requestContext"] == {"elb": {"targetGroupArn": group}}
     assert fetch(f"http://{address}/.well-known/acme-challenge/a", method="HEAD")[::2] == (200, b"")
     status, headers, _ = fetch(f"http://{address}/a%20b?c=d", "shop.example")
     assert (status, headers["location"]) == (301, "https://shop.example:443/a%20b?c=d")
-    for statement in json.loads(cloud.function.get_policy(FunctionName=function)["Policy"])["Statement"]:
+    for statement in json.loads(cloud.function.get_policy(FunctionName=function)["Policy"])[
+        "Statement"
+    ]:
         cloud.function.remove_permission(FunctionName=function, StatementId=statement["Sid"])
     assert fetch(f"http://{address}/.well-known/acme-challenge/a")[0] == 502
 
@@ -755,24 +971,39 @@ def test_headers_come_and_go_in_lists_where_the_group_says_so(cloud: Cloud) -> N
     cloud.elb.register_targets(TargetGroupArn=group, Targets=[{"Id": function}])
     address = free_address()
     cloud.local("POST", "ports", {"loadBalancer": balancer, "address": address, "port": 80})
-    _, headers, body = fetch(f"http://{address}/.well-known/acme-challenge/a?b=c&b=d", "shop.example")
+    _, headers, body = fetch(
+        f"http://{address}/.well-known/acme-challenge/a?b=c&b=d", "shop.example"
+    )
     event = json.loads(body)["event"]
     assert headers.get_all("x-many") == ["a", "b"]
     assert event["multiValueHeaders"]["host"] == ["shop.example"] and "headers" not in event
-    assert event["multiValueQueryStringParameters"] == {"b": ["c", "d"]} and "queryStringParameters" not in event
+    assert (
+        event["multiValueQueryStringParameters"] == {"b": ["c", "d"]}
+        and "queryStringParameters" not in event
+    )
 
 
 def test_a_public_url_needs_both_permissions(cloud: Cloud) -> None:
     function = cloud.deployed()
-    url = cloud.function.create_function_url_config(FunctionName=function, AuthType="NONE")["FunctionUrl"]
+    url = cloud.function.create_function_url_config(FunctionName=function, AuthType="NONE")[
+        "FunctionUrl"
+    ]
     host = url.removeprefix("https://").rstrip("/")
 
     def status() -> int:
         return fetch(f"http://127.0.0.1:{cloud.port}/.well-known/acme-challenge/a", host)[0]
 
     everybody = {"FunctionName": function, "Principal": "*"}
-    url_permission = {"StatementId": "public-url", "Action": "lambda:InvokeFunctionUrl", "FunctionUrlAuthType": "NONE"}
-    permission = {"StatementId": "function", "Action": "lambda:InvokeFunction", "InvokedViaFunctionUrl": True}
+    url_permission = {
+        "StatementId": "public-url",
+        "Action": "lambda:InvokeFunctionUrl",
+        "FunctionUrlAuthType": "NONE",
+    }
+    permission = {
+        "StatementId": "function",
+        "Action": "lambda:InvokeFunction",
+        "InvokedViaFunctionUrl": True,
+    }
     assert status() == 403
     cloud.function.add_permission(**everybody, **url_permission)
     assert status() == 403
@@ -795,7 +1026,10 @@ def test_a_new_object_invokes_what_its_rule_names_and_is_permitted(cloud: Cloud)
     pattern = {
         "source": ["aws.s3"],
         "detail-type": ["Object Created"],
-        "detail": {"bucket": {"name": [bucket]}, "object": {"key": [{"wildcard": "certificates/*.json"}]}},
+        "detail": {
+            "bucket": {"name": [bucket]},
+            "object": {"key": [{"wildcard": "certificates/*.json"}]},
+        },
     }
     name = cloud.name("rule")
     rule = cloud.events.put_rule(Name=name, EventPattern=json.dumps(pattern))["RuleArn"]
@@ -824,9 +1058,12 @@ def test_a_new_object_invokes_what_its_rule_names_and_is_permitted(cloud: Cloud)
 
 
 def open_to(cloud: Cloud, service: str, **condition: Any) -> tuple[str, str]:
-    """A queue that this service may write, over TLS."""
+    """A queue that this service may write to, over TLS."""
     url, queue = cloud.queue()
-    statement = {"Principal": {"Service": service}, **allow("sqs:SendMessage", on=queue, **condition)}
+    statement = {
+        "Principal": {"Service": service},
+        **allow("sqs:SendMessage", on=queue, **condition),
+    }
     plain = {"Effect": "Deny", "Principal": "*", "Action": "sqs:*", "Resource": queue}
     plain["Condition"] = {"Bool": {"aws:SecureTransport": "false"}}
     cloud.sqs.set_queue_attributes(QueueUrl=url, Attributes={"Policy": document(statement, plain)})
@@ -846,25 +1083,50 @@ def open_to(cloud: Cloud, service: str, **condition: Any) -> tuple[str, str]:
     ],
 )
 def test_a_rule_publishes_with_its_role_or_by_a_statement_without_conditions(
-    cloud: Cloud, statement: dict[str, Any] | None, trust: str | None, may: str | None, arrives: bool
+    cloud: Cloud,
+    statement: dict[str, Any] | None,
+    trust: str | None,
+    may: str | None,
+    arrives: bool,
 ) -> None:
     name = cloud.name("rule")
-    rule = cloud.events.put_rule(Name=name, EventPattern=json.dumps({"source": [f"aws.{name}"]}))["RuleArn"]
+    rule = cloud.events.put_rule(Name=name, EventPattern=json.dumps({"source": [f"aws.{name}"]}))[
+        "RuleArn"
+    ]
     topic = cloud.sns.create_topic(Name=cloud.name("topic"))["TopicArn"]
     url, queue = open_to(cloud, "sns.amazonaws.com")
     lost_url, lost = open_to(cloud, "events.amazonaws.com", ArnEquals={"aws:SourceArn": rule})
-    cloud.sns.subscribe(TopicArn=topic, Protocol="sqs", Endpoint=queue, Attributes={"RawMessageDelivery": "true"})
-    policy = {"Principal": {"Service": "cloudwatch.amazonaws.com"}, **allow("sns:Publish", on=topic)}
+    cloud.sns.subscribe(
+        TopicArn=topic, Protocol="sqs", Endpoint=queue, Attributes={"RawMessageDelivery": "true"}
+    )
+    policy = {
+        "Principal": {"Service": "cloudwatch.amazonaws.com"},
+        **allow("sns:Publish", on=topic),
+    }
     if statement is not None:
         condition = json.loads(json.dumps(statement).replace("<rule>", rule))
-        policy = {"Principal": {"Service": "events.amazonaws.com"}, **allow("sns:Publish", on=topic, **condition)}
-    cloud.sns.set_topic_attributes(TopicArn=topic, AttributeName="Policy", AttributeValue=document(policy))
+        policy = {
+            "Principal": {"Service": "events.amazonaws.com"},
+            **allow("sns:Publish", on=topic, **condition),
+        }
+    cloud.sns.set_topic_attributes(
+        TopicArn=topic, AttributeName="Policy", AttributeValue=document(policy)
+    )
     role = {}
     if trust and may:
-        source = {"ArnEquals": {"aws:SourceArn": trust.replace("<rule>", rule)}, "StringEquals": {"aws:SourceAccount": ACCOUNT}}
+        source = {
+            "ArnEquals": {"aws:SourceArn": trust.replace("<rule>", rule)},
+            "StringEquals": {"aws:SourceAccount": ACCOUNT},
+        }
         allowed = allow("sns:Publish", on=may.replace("<topic>", topic))
         role = {"RoleArn": cloud.role(allowed, service="events.amazonaws.com", Condition=source)}
-    target = {"Id": "a", "Arn": topic, "Input": '"expires"', "DeadLetterConfig": {"Arn": lost}, **role}
+    target = {
+        "Id": "a",
+        "Arn": topic,
+        "Input": '"expires"',
+        "DeadLetterConfig": {"Arn": lost},
+        **role,
+    }
     cloud.events.put_targets(Rule=name, Targets=[target])
     entry = {"Source": f"aws.{name}", "DetailType": "t", "Detail": "{}"}
     cloud.local("POST", "event", {"region": REGION, "entry": entry})
@@ -873,7 +1135,9 @@ def test_a_rule_publishes_with_its_role_or_by_a_statement_without_conditions(
     assert cloud.received(elsewhere) == []
 
 
-def schedule(cloud: Cloud, function: str, role: str, expression: str = "rate(1 minute)", **target: Any) -> str:
+def schedule(
+    cloud: Cloud, function: str, role: str, expression: str = "rate(1 minute)", **target: Any
+) -> str:
     name = cloud.name("schedule")
     cloud.scheduler.create_schedule(
         Name=name,
@@ -886,7 +1150,9 @@ def schedule(cloud: Cloud, function: str, role: str, expression: str = "rate(1 m
 
 def test_a_schedule_fires_with_its_role(cloud: Cloud) -> None:
     function = cloud.deployed()
-    role = cloud.role(allow("lambda:InvokeFunction", on=function), service="scheduler.amazonaws.com")
+    role = cloud.role(
+        allow("lambda:InvokeFunction", on=function), service="scheduler.amazonaws.com"
+    )
     cloud.local("POST", "schedule", {"name": schedule(cloud, function, role)})
     assert cloud.ran(function)
 
@@ -907,7 +1173,10 @@ def test_scheduler_must_be_let_into_the_role(cloud: Cloud) -> None:
     refused("ValidationException", schedule, cloud, function, cloud.role(may))
     group = f"arn:aws:scheduler:{REGION}:{ACCOUNT}:schedule-group/"
     for name, good in (("default", True), ("other", False)):
-        condition = {"ArnEquals": {"aws:SourceArn": group + name}, "StringEquals": {"aws:SourceAccount": ACCOUNT}}
+        condition = {
+            "ArnEquals": {"aws:SourceArn": group + name},
+            "StringEquals": {"aws:SourceAccount": ACCOUNT},
+        }
         role = cloud.role(may, service="scheduler.amazonaws.com", Condition=condition)
         if good:
             schedule(cloud, function, role)
@@ -925,7 +1194,12 @@ def test_schedule_expressions_are_checked(cloud: Cloud) -> None:
 
 
 def test_terraform_reads_an_alarm_as_it_was_put(cloud: Cloud) -> None:
-    names = {"Action": "PutMetricAlarm", "Version": "2010-08-01", "AlarmName": "a & b", "EvaluationPeriods": "3"}
+    names = {
+        "Action": "PutMetricAlarm",
+        "Version": "2010-08-01",
+        "AlarmName": "a & b",
+        "EvaluationPeriods": "3",
+    }
     metric = {
         "Metrics.member.1.Id": "m",
         "Metrics.member.1.MetricStat.Period": "300",
@@ -953,11 +1227,25 @@ ALARM = {
 
 def on_metric(period: int, statistic: str, metric: str = "Failing", **more: str) -> dict[str, str]:
     dimensions = {"Dimensions.member.1.Name": "Function", "Dimensions.member.1.Value": "renew"}
-    return {**ALARM, "Namespace": "n", "MetricName": metric, "Period": str(period), "Statistic": statistic, **dimensions, **more}
+    return {
+        **ALARM,
+        "Namespace": "n",
+        "MetricName": metric,
+        "Period": str(period),
+        "Statistic": statistic,
+        **dimensions,
+        **more,
+    }
 
 
-def on_math(expression: str, metrics: dict[str, str], period: int = 3600, **more: str) -> dict[str, str]:
-    found = {"Metrics.member.1.Id": "told", "Metrics.member.1.Expression": expression, "Metrics.member.1.ReturnData": "true"}
+def on_math(
+    expression: str, metrics: dict[str, str], period: int = 3600, **more: str
+) -> dict[str, str]:
+    found = {
+        "Metrics.member.1.Id": "told",
+        "Metrics.member.1.Expression": expression,
+        "Metrics.member.1.ReturnData": "true",
+    }
     for n, (name, metric) in enumerate(metrics.items(), 2):
         stat = f"Metrics.member.{n}.MetricStat"
         found |= {
@@ -979,7 +1267,12 @@ def test_alarms_are_in_the_states_that_cloudwatch_would_put_them_in(cloud: Cloud
 
     def put(metric: str, hours: dict[int, float], function: str = "renew") -> None:
         data = [
-            {"MetricName": metric, "Timestamp": begin + at * hour + 60, "Value": value, "Dimensions": [{"Name": "Function", "Value": function}]}
+            {
+                "MetricName": metric,
+                "Timestamp": begin + at * hour + 60,
+                "Value": value,
+                "Dimensions": [{"Name": "Function", "Value": function}],
+            }
             for at, value in hours.items()
         ]
         cloud.cloudwatch.put_metric_data(Namespace="n", MetricData=data)
@@ -992,16 +1285,30 @@ def test_alarms_are_in_the_states_that_cloudwatch_would_put_them_in(cloud: Cloud
         "one hour": on_metric(hour, "Maximum", TreatMissingData="ignore"),
         "two hours": on_metric(hour, "Minimum", TreatMissingData="ignore", EvaluationPeriods="2"),
         "over at once": on_metric(hour, "Maximum", TreatMissingData="notBreaching"),
-        "missing": on_metric(hour, "Sum", TreatMissingData="breaching", ComparisonOperator="LessThanThreshold", Threshold="1"),
-        "fewer": on_math(
-            "DIFF(FILL(managed, REPEAT))", {"managed": "Managed"}, TreatMissingData="notBreaching", EvaluationPeriods="3",
-            DatapointsToAlarm="1", ComparisonOperator="LessThanOrEqualToThreshold", Threshold="-2",
+        "missing": on_metric(
+            hour, "Sum", TreatMissingData="breaching",
+            ComparisonOperator="LessThanThreshold", Threshold="1",
         ),
-        "both": on_math("IF(FILL(a, 0) > 0 AND FILL(b, 0) >= 5, a - 1, 0)", {"a": "Failing", "b": "Managed"}, TreatMissingData="notBreaching"),
+        "fewer": on_math(
+            "DIFF(FILL(managed, REPEAT))", {"managed": "Managed"},
+            TreatMissingData="notBreaching", EvaluationPeriods="3", DatapointsToAlarm="1",
+            ComparisonOperator="LessThanOrEqualToThreshold", Threshold="-2",
+        ),
+        "both": on_math(
+            "IF(FILL(a, 0) > 0 AND FILL(b, 0) >= 5, a - 1, 0)",
+            {"a": "Failing", "b": "Managed"}, TreatMissingData="notBreaching",
+        ),
     }  # fmt: skip
     for name, alarm in given.items():
         cloud.query("monitoring", {**alarm, "AlarmName": name})
-    asked = {"account": ACCOUNT, "region": REGION, "names": list(given), "from": begin + hour, "to": begin + 12 * hour, "step": hour}
+    asked = {
+        "account": ACCOUNT,
+        "region": REGION,
+        "names": list(given),
+        "from": begin + hour,
+        "to": begin + 12 * hour,
+        "step": hour,
+    }
     found = {
         name: [(round((at - begin) / hour) - 1, state) for at, state in states][1:]
         for name, states in cloud.local("POST", "alarm-states", asked).items()
@@ -1023,12 +1330,17 @@ def test_alarms_are_in_the_states_that_cloudwatch_would_put_them_in(cloud: Cloud
         (on_math("MAXIMUM(managed)", {"managed": "Managed"}), "MAXIMUM is not understood"),
         (on_math("managed <", {"managed": "Managed"}), "missing"),
         (on_math("m", {"m": "Managed"}) | {"Metrics.member.2.ReturnData": "true"}, "return data"),
-        (on_math("a - b", {"a": "A", "b": "B"}) | {"Metrics.member.3.MetricStat.Period": "60"}, "different periods"),
+        (
+            on_math("a - b", {"a": "A", "b": "B"}) | {"Metrics.member.3.MetricStat.Period": "60"},
+            "different periods",
+        ),
         (on_metric(300, "Sum", EvaluationPeriods="289"), "more than 86400"),
         (on_metric(3600, "Sum", DatapointsToAlarm="2"), "DatapointsToAlarm"),
     ],
 )
-def test_an_alarm_that_cloudwatch_would_not_take(cloud: Cloud, alarm: dict[str, str], why: str) -> None:
+def test_an_alarm_that_cloudwatch_would_not_take(
+    cloud: Cloud, alarm: dict[str, str], why: str
+) -> None:
     with pytest.raises(urllib.error.HTTPError) as refused:
         cloud.query("monitoring", {**alarm, "AlarmName": "bad"})
     assert refused.value.code == 400 and why in refused.value.read().decode()
@@ -1055,13 +1367,25 @@ def test_the_load_balancer_is_described_with_its_keys(cloud: Cloud) -> None:
     assert cloud.local("GET", "revision")["revision"] > before
     found = cloud.local("GET", f"load-balancer?arn={balancer}")
     shown = found["listeners"][0]
-    assert (shown["port"], shown["defaultCertificate"], shown["sniCertificates"]) == (443, certificate, [other])
+    assert (shown["port"], shown["defaultCertificate"], shown["sniCertificates"]) == (
+        443,
+        certificate,
+        [other],
+    )
     assert shown["rules"][0]["actions"] == [
-        {"type": "fixed-response", "statusCode": "404", "contentType": "text/plain", "messageBody": "no"}
+        {
+            "type": "fixed-response",
+            "statusCode": "404",
+            "contentType": "text/plain",
+            "messageBody": "no",
+        }
     ]
     given = material.fields()
     held = found["certificates"][certificate]
-    assert held["privateKey"].encode() == given["PrivateKey"] and held["chain"].encode() == given["CertificateChain"]
+    assert (
+        held["privateKey"].encode() == given["PrivateKey"]
+        and held["chain"].encode() == given["CertificateChain"]
+    )
     assert found["certificates"][other]["keyAlgorithm"] == "RSA_2048"
     assert balancer in [one["arn"] for one in cloud.local("GET", "load-balancers")["loadBalancers"]]
 
@@ -1075,7 +1399,9 @@ def test_port_443_serves_what_the_listener_holds(cloud: Cloud) -> None:
     def served(name: str) -> ssl.SSLSocket:
         context = ssl.create_default_context(cadata=pem(root()).decode())
         host, _, port = address.rpartition(":")
-        return context.wrap_socket(socket.create_connection((host, int(port))), server_hostname=name)
+        return context.wrap_socket(
+            socket.create_connection((host, int(port))), server_hostname=name
+        )
 
     with pytest.raises(ssl.SSLCertVerificationError):
         served("shop.example")
@@ -1108,7 +1434,7 @@ def test_nothing_outlives_it(tmp_path: Path, how: str) -> None:
     function = cloud.deployed()
     cloud.function.invoke(FunctionName=function, InvocationType="Event", Payload=b'{"sleep": 30}')
     assert eventually(lambda: running(str(tmp_path)) == 1)
-    time.sleep(0.2)  # it is asleep and notices nothing
+    time.sleep(0.2)  # it sleeps and notices nothing
     assert process.stdin
     if how == "stdin":
         process.stdin.close()

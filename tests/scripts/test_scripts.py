@@ -1,4 +1,5 @@
-"""The scripts that run the tests: they say what is missing, left out or flaky, and with CI=true leave out nothing."""
+"""The scripts that run the tests: they report what is missing, skipped or flaky, and with CI=true
+they skip nothing."""
 
 import os
 import re
@@ -21,7 +22,7 @@ REQUIREMENTS = [
     )
 ]
 
-# As cargo-nextest 0.9.143 writes it.
+# The format of cargo-nextest 0.9.143.
 RESULTS = """<?xml version="1.0" encoding="UTF-8"?>
 <testsuites name="nextest-run" tests="3" skipped="0" failures="1" errors="0">
     <testsuite name="tests::e2e" tests="2" skipped="0" errors="0" failures="1">
@@ -41,7 +42,7 @@ RESULTS = """<?xml version="1.0" encoding="UTF-8"?>
 
 @pytest.fixture
 def project(tmp_path):
-    """A copy of the scripts, in which they can fail, install and write as they like."""
+    """A copy of the scripts, which can fail, install and write freely."""
     for name in (".ci/run", "Makefile", "tests/setup", "tests/summary", "tests/infra/run"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(ROOT / name, tmp_path / name)
@@ -55,7 +56,7 @@ def project(tmp_path):
 
 @pytest.fixture
 def programs(tmp_path_factory):
-    """A PATH in which some programs of this machine are not, and some are others."""
+    """A PATH without some programs of this machine, and with replacements for others."""
 
     def made(*hidden, **replaced):
         folder = tmp_path_factory.mktemp("path")
@@ -76,7 +77,11 @@ def programs(tmp_path_factory):
 
 
 def run(project, *command, path=None, ci=True, **environment):
-    kept = {k: v for k, v in os.environ.items() if k not in ("CI", "REQUIRE_DENY", "CARGO_TARGET_DIR", "MAKEFLAGS")}
+    kept = {
+        k: v
+        for k, v in os.environ.items()
+        if k not in ("CI", "REQUIRE_DENY", "CARGO_TARGET_DIR", "MAKEFLAGS")
+    }
     if path:
         kept["PATH"] = path
     if ci:
@@ -97,10 +102,17 @@ def results(project, text=RESULTS):
 
 @pytest.mark.parametrize(
     ("hidden", "remedy"),
-    [("cargo-nextest", "cargo install --locked cargo-nextest@"), ("terraform", "developer.hashicorp.com/terraform/install")],
+    [
+        ("cargo-nextest", "cargo install --locked cargo-nextest@"),
+        ("terraform", "developer.hashicorp.com/terraform/install"),
+    ],
 )
 def test_a_missing_tool_fails_a_build_machine_at_once(project, programs, hidden, remedy):
-    others = {name: "exit 0" for name in ("cargo_nextest", "terraform") if name.replace("_", "-") != hidden}
+    others = {
+        name: "exit 0"
+        for name in ("cargo_nextest", "terraform")
+        if name.replace("_", "-") != hidden
+    }
     path = programs(hidden, **others)
     status, said = run(project, "tests/setup", "tools", path=path)
     assert (status, remedy in said) == (1, True), said
@@ -115,15 +127,23 @@ def test_a_build_machine_with_every_tool_goes_on(project, programs):
 def test_the_deployment_is_left_out_without_terraform_but_not_by_a_build_machine(project, programs):
     path = programs("terraform")
     status, said = run(project, "tests/infra/run", path=path)
-    assert status == 1 and "terraform is not installed" in said and "terraform/install" in said, said
+    assert status == 1 and "terraform is not installed" in said and "terraform/install" in said, (
+        said
+    )
 
     status, said = run(project, "tests/infra/run", path=path, ci=False)
     assert status == 0 and re.search(r"SKIPPED: all [1-9]\d+ tests of the deployment", said), said
     _, said = run(project, "tests/summary", path=path, ci=False)
-    assert re.search(r"^SKIPPED: all [1-9]\d+ tests of the deployment .*: terraform is not installed$", said, re.M), said
+    assert re.search(
+        r"^SKIPPED: all [1-9]\d+ tests of the deployment .*: terraform is not installed$",
+        said,
+        re.M,
+    ), said
 
 
-def test_the_deployment_is_left_out_without_the_provider_but_not_by_a_build_machine(project, programs):
+def test_the_deployment_is_left_out_without_the_provider_but_not_by_a_build_machine(
+    project, programs
+):
     (project / "tests" / "setup").write_text("#!/bin/sh\n")
     path = programs(terraform="echo 'could not query provider registry'; exit 1")
     status, said = run(project, "tests/infra/run", path=path)
@@ -136,8 +156,10 @@ def test_the_deployment_is_left_out_without_the_provider_but_not_by_a_build_mach
     ("program", "tests"),
     [("nginx", "tests behind or with nginx"), ("chromium", "tests of the page")],
 )
-def test_a_server_or_browser_is_left_out_with_a_count_but_not_by_a_build_machine(project, programs, program, tests):
-    """Everything else is there already, and no package can be had."""
+def test_a_server_or_browser_is_left_out_with_a_count_but_not_by_a_build_machine(
+    project, programs, program, tests
+):
+    """Everything else exists already, and no package can be installed."""
     tools = project / ".tools"
     for name in {"nginx", "chromium"} - {program}:
         (tools / name).mkdir(parents=True)
@@ -151,18 +173,28 @@ def test_a_server_or_browser_is_left_out_with_a_count_but_not_by_a_build_machine
         (tools / "pebble" / name).chmod(0o755)
     (project / "tests" / "aws").mkdir()
     (project / "tests" / "aws" / "requirements.txt").touch()
-    stamp = subprocess.run(["cksum"], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=True).stdout.strip()
+    stamp = subprocess.run(
+        ["cksum"], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=True
+    ).stdout.strip()
     (tools / "venv" / "bin").mkdir(parents=True)
     (tools / "venv" / "bin" / "python").write_text("#!/bin/sh\n")
     (tools / "venv" / "bin" / "python").chmod(0o755)
     (tools / "venv" / "requirements").write_text(stamp)
     browsers = ("chromium", "chromium-headless-shell", "chromium-browser", "google-chrome")
-    setup = (project / "tests" / "setup").read_text().replace("$PATH:/usr/sbin:/usr/local/sbin", "$PATH")
+    setup = (
+        (project / "tests" / "setup")
+        .read_text()
+        .replace("$PATH:/usr/sbin:/usr/local/sbin", "$PATH")
+    )
     (project / "tests" / "setup").write_text(setup)
     path = programs("nginx", "apt-get", *browsers)
 
     status, said = run(project, "tests/setup", path=path)
-    assert status == 1 and f"{tests} (tests/e2e" in said and "With CI=true nothing may be left out" in said, said
+    assert (
+        status == 1
+        and f"{tests} (tests/e2e" in said
+        and "With CI=true nothing may be left out" in said
+    ), said
     status, said = run(project, "tests/setup", path=path, ci=False)
     assert status == 0 and re.search(rf"SKIPPED: [1-9]\d* {tests}", said), said
 
@@ -175,12 +207,16 @@ def test_the_summary_names_flaky_tests(project):
     status, said = run(project, "tests/summary")
     assert status == 0
     assert said == (
-        "flaky tests: 1\n  FLAKY: tests::e2e renewals::a_flaky_one, at try 2: thread 'a' panicked at renewals.rs:8:9\n"
+        "flaky tests: 1\n  FLAKY: tests::e2e renewals::a_flaky_one, at try 2: "
+        "thread 'a' panicked at renewals.rs:8:9\n"
     )
 
 
 def test_the_summary_says_that_nothing_was_flaky(project):
-    results(project, '<testsuites><testsuite name="tests::e2e"><testcase name="a"/></testsuite></testsuites>')
+    results(
+        project,
+        '<testsuites><testsuite name="tests::e2e"><testcase name="a"/></testsuite></testsuites>',
+    )
     assert run(project, "tests/summary") == (0, "flaky tests: none\n")
 
 
@@ -200,9 +236,17 @@ def test_the_summary_does_not_guess(project, programs):
 def ci(project, programs, cargo="exit 0", **environment):
     """Runs .ci/run where the set-up and each step succeed without doing anything."""
     (project / "tests" / "setup").write_text("#!/bin/sh\n")
-    wrote = f"mkdir -p target/nextest/default && cat >target/nextest/default/junit.xml <<'END'\n{RESULTS}\nEND\n"
+    wrote = (
+        "mkdir -p target/nextest/default && "
+        f"cat >target/nextest/default/junit.xml <<'END'\n{RESULTS}\nEND\n"
+    )
     make = f'if [ "$*" = test ]; then {wrote} fi'
-    return run(project, ".ci/run", path=programs(cargo=cargo, make=make, cargo_nextest="exit 0"), **environment)
+    return run(
+        project,
+        ".ci/run",
+        path=programs(cargo=cargo, make=make, cargo_nextest="exit 0"),
+        **environment,
+    )
 
 
 def test_a_build_ends_with_its_flaky_tests(project, programs):
@@ -210,26 +254,35 @@ def test_a_build_ends_with_its_flaky_tests(project, programs):
     assert status == 0
     assert said.splitlines()[-3:] == [
         "flaky tests: 1",
-        "  FLAKY: tests::e2e renewals::a_flaky_one, at try 2: thread 'a' panicked at renewals.rs:8:9",
+        "  FLAKY: tests::e2e renewals::a_flaky_one, at try 2: "
+        "thread 'a' panicked at renewals.rs:8:9",
         "all good",
     ], said
 
 
 def test_a_build_that_does_not_know_its_flaky_tests_fails(project, programs):
-    (project / ".ci" / "run").write_text((project / ".ci" / "run").read_text().replace("make test", "true"))
+    (project / ".ci" / "run").write_text(
+        (project / ".ci" / "run").read_text().replace("make test", "true")
+    )
     status, said = ci(project, programs)
     assert status == 1 and said.endswith("\nfailed\n"), said
 
 
 def test_a_build_that_fails_says_so_and_names_its_flaky_tests(project, programs):
     status, said = ci(project, programs, cargo='if [ "$1" = clippy ]; then exit 3; fi')
-    assert status == 3 and "FLAKY: tests::e2e renewals::a_flaky_one" in said and said.endswith("\nfailed\n"), said
+    assert (
+        status == 3
+        and "FLAKY: tests::e2e renewals::a_flaky_one" in said
+        and said.endswith("\nfailed\n")
+    ), said
 
 
 def test_cargo_deny_may_be_missing_only_where_nobody_requires_it(project, programs):
     cargo = 'if [ "$1" = deny ]; then exit 101; fi'
     status, said = ci(project, programs, cargo=cargo)
-    assert status == 0 and "not run  licences, advisories, bans: cargo-deny is not installed" in said, said
+    assert (
+        status == 0 and "not run  licences, advisories, bans: cargo-deny is not installed" in said
+    ), said
     status, said = ci(project, programs, cargo=cargo, REQUIRE_DENY="true")
     assert status == 1 and "cargo install --locked cargo-deny@" in said and "== " not in said, said
 
@@ -244,16 +297,27 @@ def test_python_packages_are_pinned_to_the_hash(path):
     packages = [line for line in text.replace("\\\n", " ").splitlines() if line.strip()]
     assert packages
     for package in packages:
-        assert re.fullmatch(r"[a-z0-9][a-z0-9._\[\]-]*==\S+( ; [^\\]*?)?( +--hash=sha256:[0-9a-f]{64})+ *", package), package
-    wanted = [line.split("#")[0].strip() for line in path.with_suffix(".in").read_text().splitlines()]
+        assert re.fullmatch(
+            r"[a-z0-9][a-z0-9._\[\]-]*==\S+( ; [^\\]*?)?( +--hash=sha256:[0-9a-f]{64})+ *", package
+        ), package
+    wanted = [
+        line.split("#")[0].strip() for line in path.with_suffix(".in").read_text().splitlines()
+    ]
     for line in filter(None, wanted):
         name, _, version = line.partition("==")
         name = re.escape(name.partition("[")[0])
-        assert any(re.match(rf"{name}(\[[a-z0-9,-]+\])?=={re.escape(version)} ", package) for package in packages), line
+        assert any(
+            re.match(rf"{name}(\[[a-z0-9,-]+\])?=={re.escape(version)} ", package)
+            for package in packages
+        ), line
 
 
 def test_no_requirements_escape():
-    found = {*ROOT.glob("infra/requirements*.txt"), *ROOT.glob("tests/requirements*.txt"), *ROOT.glob("tests/*/requirements*.txt")}
+    found = {
+        *ROOT.glob("infra/requirements*.txt"),
+        *ROOT.glob("tests/requirements*.txt"),
+        *ROOT.glob("tests/*/requirements*.txt"),
+    }
     assert found == set(REQUIREMENTS)
     for script in ("tests/setup", "infra/package"):
         for line in re.findall(r"pip\" install(?:[^\n]*\\\n)*[^\n]*", (ROOT / script).read_text()):
@@ -269,7 +333,9 @@ def test_workflows_use_what_is_pinned(path):
         assert re.fullmatch(r"[\w/-]+@[0-9a-f]{40} # v[\d.]+", action), action
     for image in re.findall(r"\bcontainer: (.*)", text):
         assert re.fullmatch(r"[\w.:-]+@sha256:[0-9a-f]{64}", image), image
-    nextest = re.search(r"^cargo_nextest_wanted=(.*)", (ROOT / "tests" / "setup").read_text(), re.M)[1]
+    nextest = re.search(
+        r"^cargo_nextest_wanted=(.*)", (ROOT / "tests" / "setup").read_text(), re.M
+    )[1]
     deny = re.search(r"cargo-deny@([\d.]+)", (ROOT / ".ci" / "run").read_text())[1]
     for tools in re.findall(r"\btool: (.*)", text):
         assert tools == f"cargo-nextest@{nextest},cargo-deny@{deny}"

@@ -1,4 +1,4 @@
-//! One more certificate authority beside the cloud's own: what a fallback falls back to, and where a rehearsal is held.
+//! One more certificate authority beside the cloud's own: for fallbacks and rehearsals.
 
 use std::net::SocketAddr;
 
@@ -10,7 +10,7 @@ use crate::pebble::Pebble;
 use crate::proxy::{Proxy, Sent, Service};
 use crate::tls::{self, PrivateAuthority};
 
-/// A Pebble of its own behind a wire of its own. It asks the DNS that the first one asks.
+/// A separate Pebble behind its own wire. It uses the same DNS as the first one.
 #[derive(Debug)]
 pub struct Authority {
     address: SocketAddr,
@@ -21,7 +21,7 @@ pub struct Authority {
 }
 
 impl Authority {
-    /// Puts a wire before a Pebble.
+    /// Puts a wire in front of a Pebble.
     pub(crate) async fn open(
         address: SocketAddr,
         pebble: Pebble,
@@ -40,7 +40,7 @@ impl Authority {
         }
     }
 
-    /// Returns what stands for it in the settings' `authorities`.
+    /// Returns its entry for the settings' `authorities`.
     pub fn settings(&self) -> Value {
         json!({
             "directory": self.directory(),
@@ -50,12 +50,12 @@ impl Authority {
         })
     }
 
-    /// Returns its directory, as the functions reach it.
+    /// Returns the URL of its directory, as the functions reach it.
     pub fn directory(&self) -> String {
         format!("https://{}/dir", self.address)
     }
 
-    /// Returns the PEM of the root its certificates lead to.
+    /// Returns the PEM of the root that its certificates lead to.
     pub fn roots(&self) -> &str {
         &self.roots
     }
@@ -70,13 +70,13 @@ impl Authority {
         &self.wire
     }
 
-    /// Tells whether a request went to it.
+    /// Returns whether it has received any request.
     pub fn heard(&self, sent: &Sent) -> bool {
         sent.service == Service::Acme && sent.host == self.address.to_string()
     }
 }
 
-/// Starts the wire before a Pebble, with TLS on both sides.
+/// Starts the wire in front of a Pebble, with TLS on both sides.
 pub(crate) fn acme_wire(
     listener: TcpListener,
     upstream: SocketAddr,

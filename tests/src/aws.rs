@@ -1,4 +1,4 @@
-//! The stand-in for AWS: moto, made as strict as the documented services, and clients to it.
+//! The stand-in for AWS (moto, made as strict as the documented services), and clients for it.
 
 use std::net::SocketAddr;
 use std::process::Command;
@@ -13,7 +13,8 @@ use crate::http::{Connection, Request, Response};
 use crate::process::{Process, lock};
 use crate::{REGION, root, tool};
 
-/// The access key of the test itself: what people do by hand. A function's is its name.
+/// The access key of the test itself: it marks what people do by hand. A function's access key is
+/// the function's name.
 pub const HANDS: &str = "local";
 
 /// A running stand-in.
@@ -54,7 +55,7 @@ impl Aws {
         }
     }
 
-    /// Returns where it listens.
+    /// Returns its address.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
@@ -84,7 +85,7 @@ impl Aws {
         elb(&format!("http://{}", self.address), caller)
     }
 
-    /// Returns what it printed: its complaints, mostly.
+    /// Returns its output: mostly its complaints.
     pub fn output(&self) -> Vec<String> {
         self.process.output()
     }
@@ -119,7 +120,7 @@ impl Aws {
         self.admin("POST", "faults", Some(&fault)).await;
     }
 
-    /// Calls an operation of EC2, for which no SDK crate is worth its compile time.
+    /// Calls an operation of EC2; an SDK crate for it would take too long to compile.
     pub async fn ec2(&self, action: &str, parameters: &str) -> String {
         let body = format!("Action={action}&Version=2016-11-15{parameters}");
         let kind = "application/x-www-form-urlencoded";

@@ -1,4 +1,4 @@
-//! A browser: it knows its roots, and believes nothing else.
+//! A browser: it trusts its own roots and nothing else.
 
 use std::net::SocketAddr;
 
@@ -12,7 +12,7 @@ use x509_parser::prelude::{FromDer, GeneralName, ParsedExtension, X509Certificat
 use crate::http::{self, Request, Response};
 use crate::tls;
 
-/// What a server presented and the browser believed.
+/// What a server presented, after the browser accepted it.
 #[derive(Clone, Debug)]
 pub struct Leaf {
     /// The chain as served, leaf first.
@@ -25,14 +25,14 @@ pub struct Leaf {
     pub serial: String,
     /// `ecdsa` or `rsa`.
     pub key: &'static str,
-    /// From when it is valid.
+    /// Start of its validity.
     pub not_before: OffsetDateTime,
-    /// Until when it is valid.
+    /// End of its validity.
     pub not_after: OffsetDateTime,
 }
 
 impl Leaf {
-    /// Reads a chain.
+    /// Parses a chain.
     pub fn read(chain: &[CertificateDer<'_>]) -> Self {
         let (_, leaf) = X509Certificate::from_der(&chain[0]).unwrap();
         let names = leaf.subject_alternative_name().unwrap();
@@ -85,7 +85,8 @@ impl Leaf {
     }
 }
 
-/// Opens `https://<name>/` at an address, trusting only these roots; says in words why it would not.
+/// Opens `https://<name>/` at an address, trusting only these roots. The error says in words why
+/// the browser refuses.
 pub async fn visit(
     address: SocketAddr,
     name: &str,

@@ -1,4 +1,4 @@
-//! Chromium without a window, the program itself, driven by its DevTools protocol over a pipe.
+//! The real Chromium without a window, controlled by its DevTools protocol over a pipe.
 
 use std::collections::VecDeque;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -26,8 +26,8 @@ pub struct Chromium {
 }
 
 impl Chromium {
-    /// Returns whether there is none to run, so that the test has nothing to try. With `CI=true` it
-    /// fails instead.
+    /// Returns whether Chromium is missing, so that the test must be skipped. With `CI=true` the
+    /// test fails instead.
     #[track_caller]
     pub fn is_missing(test: &str) -> bool {
         is_missing("Chromium", Command::new(program()).arg("--version"), test)
@@ -36,7 +36,8 @@ impl Chromium {
     /// Starts one with an empty page.
     pub fn start() -> Self {
         let files = Directory::new();
-        // The protocol comes in by descriptor 3 and goes out by 4; with the pipe's end Chromium ends too.
+        // Chromium reads the protocol from descriptor 3 and writes to 4. When the pipe closes,
+        // Chromium ends too.
         let mut command = Command::new("sh");
         command
             .args([
@@ -52,7 +53,8 @@ impl Chromium {
                 "--disable-dev-shm-usage",
                 "--hide-scrollbars",
                 "--no-first-run",
-                // It sees nothing but our own pages, and within containers its sandbox cannot be made.
+                // Chromium loads only our own pages, and its sandbox cannot be made within
+                // containers.
                 "--no-sandbox",
             ])
             .arg(format!("--user-data-dir={}", files.0.display()))
@@ -115,7 +117,8 @@ impl Chromium {
         heard.unwrap_or_else(|error| panic!("Chromium does not answer {what}: {error}"))
     }
 
-    /// Opens a page under an address of its own and waits until it is loaded; `fragment` is what stands behind the file's name.
+    /// Opens a page under its own address and waits until it is loaded. `fragment` is the part
+    /// after the file's name.
     pub fn open(&mut self, html: &[u8], fragment: &str) {
         let path = self
             .files
@@ -135,7 +138,7 @@ impl Chromium {
         }
     }
 
-    /// Evaluates an expression in the page, waiting for what it promises.
+    /// Evaluates an expression in the page and waits for its promise.
     pub fn evaluate(&mut self, expression: &str) -> Value {
         let answer = self.call(
             "Runtime.evaluate",
@@ -148,7 +151,7 @@ impl Chromium {
         answer["result"]["value"].clone()
     }
 
-    /// Evaluates what is a list of texts.
+    /// Evaluates an expression that gives a list of texts.
     pub fn texts(&mut self, expression: &str) -> Vec<String> {
         let texts = self.evaluate(expression);
         let texts = texts.as_array().unwrap_or_else(|| panic!("{texts}"));
@@ -156,13 +159,13 @@ impl Chromium {
         texts.iter().map(text).collect()
     }
 
-    /// Returns what was heard of a kind since the page was opened, such as `Network.requestWillBeSent`.
+    /// Returns all events of a kind since the page was opened, such as `Network.requestWillBeSent`.
     pub fn heard(&self, method: &str) -> Vec<Value> {
         let of_kind = self.heard.iter().filter(|heard| heard["method"] == method);
         of_kind.map(|heard| heard["params"].clone()).collect()
     }
 
-    /// Makes the window so many CSS pixels large.
+    /// Sets the size of the window in CSS pixels.
     pub fn resize(&mut self, width: u32, height: u32, is_phone: bool) {
         self.call(
             "Emulation.setDeviceMetricsOverride",
@@ -170,7 +173,8 @@ impl Chromium {
         );
     }
 
-    /// Shows pages on a `medium` (`screen`, `print`) to somebody who prefers a colour `scheme` (`light`, `dark`).
+    /// Shows pages for a `medium` (`screen`, `print`) and a preferred colour `scheme` (`light`,
+    /// `dark`).
     pub fn prefer(&mut self, medium: &str, scheme: &str) {
         let feature = json!({"name": "prefers-color-scheme", "value": scheme});
         self.call(
@@ -179,8 +183,8 @@ impl Chromium {
         );
     }
 
-    /// Returns for how long pages have kept a processor busy in the browser's present process, in seconds: other tests at the same
-    /// time do not change that. A new page may have begun a new process.
+    /// Returns how many seconds of processor time pages have used in the browser's present process;
+    /// other tests at the same time do not change that. A new page may start a new process.
     pub fn seconds_of_work(&mut self) -> f64 {
         let metrics = self.call("Performance.getMetrics", json!({}));
         let metrics = metrics["metrics"].as_array().unwrap();
@@ -188,7 +192,7 @@ impl Chromium {
         work.unwrap()["value"].as_f64().unwrap()
     }
 
-    /// Lets pages run scripts, or not.
+    /// Allows pages to run scripts, or not.
     pub fn run_scripts(&mut self, allowed: bool) {
         self.call(
             "Emulation.setScriptExecutionDisabled",
@@ -196,12 +200,12 @@ impl Chromium {
         );
     }
 
-    /// Types into whatever has the focus.
+    /// Types into the element that has the focus.
     pub fn type_text(&mut self, text: &str) {
         self.call("Input.insertText", json!({"text": text}));
     }
 
-    /// Keeps what is seen of the page as a PNG, for somebody who wants to look at it: in the folder that `PAGES` names.
+    /// Saves a PNG of the visible page for a person, in the folder that `PAGES` names.
     pub fn keep_picture(&mut self, name: &str) {
         if let Some(folder) = kept_in() {
             let picture = self.call("Page.captureScreenshot", json!({"format": "png"}));
@@ -209,7 +213,7 @@ impl Chromium {
         }
     }
 
-    /// Prints the page on paper of the format A4 and returns the PDF.
+    /// Prints the page on A4 paper and returns the PDF.
     pub fn print(&mut self, name: &str) -> Vec<u8> {
         let paper = json!({"paperWidth": 8.27, "paperHeight": 11.69, "printBackground": false});
         let printed = self.call("Page.printToPDF", paper);
@@ -222,7 +226,7 @@ impl Chromium {
 
 impl Drop for Chromium {
     fn drop(&mut self) {
-        // It ends with the pipe, and takes its helpers with it.
+        // Chromium ends with the pipe, and so do its helpers.
         drop(self.to.take());
         let until = Instant::now() + Duration::from_secs(5);
         while Instant::now() < until {
@@ -236,7 +240,7 @@ impl Drop for Chromium {
     }
 }
 
-/// Reads messages, each of which ends with a zero byte.
+/// Reads messages; each ends with a zero byte.
 fn messages(from: impl Read) -> impl Iterator<Item = Value> {
     let parts = BufReader::new(from).split(0);
     parts.map_while(|part| serde_json::from_slice(&part.ok()?).ok())
@@ -265,5 +269,5 @@ fn program() -> PathBuf {
     }
 }
 
-/// Several start at once on a busy machine.
+/// On a busy machine several instances start at once.
 const PATIENCE: Duration = Duration::from_secs(60);

@@ -1,5 +1,5 @@
-//! The DNS that every authority of a cloud asks (pebble-challtestsrv): whatever has not been said otherwise leads to the
-//! first installation, and has no other records.
+//! The DNS that every authority of a cloud asks (pebble-challtestsrv). A name leads to the first
+//! installation and has no other records, unless a test says otherwise.
 
 use std::net::{IpAddr, SocketAddr};
 use std::process::Command;
@@ -41,12 +41,12 @@ impl Dns {
         }
     }
 
-    /// Returns where it answers, by UDP and TCP: what `dns.servers` is for.
+    /// Returns its address, for UDP and TCP: the value for `dns.servers`.
     pub fn address(&self) -> SocketAddr {
         self.server
     }
 
-    /// Adds addresses a name leads to: A or AAAA records.
+    /// Adds addresses to a name: A or AAAA records.
     pub async fn lead(&self, name: &str, addresses: &[IpAddr]) {
         for (verb, v6) in [("add-a", false), ("add-aaaa", true)] {
             let addresses = addresses.iter().filter(|address| address.is_ipv6() == v6);
@@ -58,7 +58,7 @@ impl Dns {
         }
     }
 
-    /// Lets a name lead to these addresses and nowhere else. Without any it leads where all unknown names do.
+    /// Sets the addresses of a name. Without any, the name leads to the first installation again.
     pub async fn lead_only(&self, name: &str, addresses: &[IpAddr]) {
         for verb in ["clear-a", "clear-aaaa"] {
             self.call(verb, json!({"host": name})).await;
@@ -66,7 +66,8 @@ impl Dns {
         self.lead(name, addresses).await;
     }
 
-    /// Sets the CAA records of a name, as pairs of tag and value: `("issue", "ca.example; validationmethods=http-01")`.
+    /// Sets the CAA records of a name, as pairs of tag and value:
+    /// `("issue", "ca.example; validationmethods=http-01")`.
     pub async fn set_caa(&self, name: &str, policies: &[(&str, &str)]) {
         self.call("clear-caa", json!({"host": name})).await;
         if !policies.is_empty() {
@@ -78,23 +79,24 @@ impl Dns {
         }
     }
 
-    /// Makes a name an alias of another. It follows one alias only, as a server that is asked for two zones would.
+    /// Makes a name an alias of another. Only one alias is followed, as by a server that would have
+    /// to ask for two zones.
     pub async fn set_cname(&self, name: &str, target: &str) {
         self.call("set-cname", json!({"host": name, "target": target}))
             .await;
     }
 
-    /// Makes a name an alias no more.
+    /// Removes the alias of a name.
     pub async fn clear_cname(&self, name: &str) {
         self.call("clear-cname", json!({"host": name})).await;
     }
 
-    /// Answers every question for a name with SERVFAIL.
+    /// Answers every question about a name with SERVFAIL.
     pub async fn set_servfail(&self, name: &str) {
         self.call("set-servfail", json!({"host": name})).await;
     }
 
-    /// Answers questions for a name again.
+    /// Answers questions about a name again.
     pub async fn clear_servfail(&self, name: &str) {
         self.call("clear-servfail", json!({"host": name})).await;
     }

@@ -1,8 +1,8 @@
-//! A function URL: the HTTPS endpoint of one function, under a name of its own.
+//! A function URL: the HTTPS endpoint of one function, under its own name.
 //!
-//! As strict as Lambda may be: a handshake without the name is not answered, a request whose Host header is not the URL's
-//! own is refused before the function hears of it.
-//! Events and answers are those of [payload format 2.0](https://docs.aws.amazon.com/lambda/latest/dg/urls-invocation.html).
+//! It is as strict as Lambda may be. It does not answer a handshake without the name. It refuses a
+//! request with another Host header before the function receives it. Events and answers have
+//! [payload format 2.0](https://docs.aws.amazon.com/lambda/latest/dg/urls-invocation.html).
 
 #![allow(
     clippy::print_stderr,
@@ -47,8 +47,8 @@ struct Front {
 }
 
 impl FunctionUrl {
-    /// Opens one at port 443 of an address, or, where that takes privileges this test lacks, at the port that otherwise
-    /// stands for it.
+    /// Opens one at port 443 of an address. Without the privileges for that, it uses the port that
+    /// replaces 443.
     pub(crate) async fn open(
         function: &str,
         address: SocketAddr,
@@ -85,17 +85,17 @@ impl FunctionUrl {
         }
     }
 
-    /// Returns the name in the URL, which is all of it that is not `https://`.
+    /// Returns the URL's name: the URL without `https://`.
     pub fn host(&self) -> &str {
         &self.front.host
     }
 
-    /// Returns where the name leads.
+    /// Returns the address of the name.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Returns the PEM of the root its certificate leads to.
+    /// Returns the PEM of the root that its certificate leads to.
     pub fn root(&self) -> &str {
         &self.root
     }
@@ -105,7 +105,8 @@ impl FunctionUrl {
         lock(&self.front.visits).clone()
     }
 
-    /// Sends a request over a connection that asks for the right name, whatever its Host header says.
+    /// Sends a request over a connection that uses the right name in its handshake, even if the
+    /// Host header is another.
     pub async fn request(&self, request: Request) -> Response {
         let client = tls::client_config(&self.root);
         let stream = tls::connect(client, self.address, self.host()).await;
@@ -175,7 +176,7 @@ async fn invoke(front: &Front, request: &Request, peer: SocketAddr) -> Response 
     }
 }
 
-/// Builds the event a function URL sends.
+/// Builds the event that a function URL sends.
 fn event(host: &str, request: &Request, peer: SocketAddr) -> Value {
     let now = OffsetDateTime::now_utc();
     let (hour, minute, second) = now.to_hms();
@@ -214,7 +215,7 @@ fn event(host: &str, request: &Request, peer: SocketAddr) -> Value {
         },
         "isBase64Encoded": false,
     });
-    // What there is none of is left out.
+    // Fields without a value are left out.
     let cookies = request.headers.iter().filter(|(name, _)| name == "cookie");
     let cookies = cookies.flat_map(|(_, value)| value.split(';').map(str::trim));
     let cookies: Vec<&str> = cookies.collect();
@@ -258,7 +259,7 @@ fn headers(request: &Request, peer: SocketAddr) -> Map<String, Value> {
     headers
 }
 
-/// What comes more than once is one value, with commas.
+/// A repeated header becomes one value, with commas.
 fn joined<'t>(pairs: impl Iterator<Item = (&'t str, &'t str)>) -> Map<String, Value> {
     let mut all = Map::new();
     for (key, value) in pairs {
@@ -271,10 +272,10 @@ fn joined<'t>(pairs: impl Iterator<Item = (&'t str, &'t str)>) -> Map<String, Va
     all
 }
 
-/// Reads a function's answer as a function URL does: `None` is malformed.
+/// Reads a function's answer as a function URL does. `None` means malformed.
 fn response(value: &Value) -> Option<Response> {
     let Some(status) = value.get("statusCode") else {
-        // Anything else is the body of a success.
+        // Any other answer is the body of a success.
         let body = match value {
             Value::String(text) => text.clone(),
             value => value.to_string(),
@@ -288,7 +289,7 @@ fn response(value: &Value) -> Option<Response> {
         _ => text.as_bytes().to_vec(),
     };
     let mut response = Response::new(status, body);
-    // There is no word for several values here: multiValueHeaders is not looked at.
+    // This format has no field for several values: multiValueHeaders is ignored.
     if let Some(headers) = value.get("headers") {
         for (name, value) in headers.as_object()? {
             response = response.with(name, value.as_str()?);
@@ -316,7 +317,7 @@ const READABLE: [&str; 4] = [
     "application/xml",
 ];
 
-/// What an event says elsewhere, or for itself, or not at all.
+/// Fields that the event has elsewhere, in another form, or not at all.
 const OWN: [&str; 5] = [
     "connection",
     "cookie",

@@ -1,7 +1,8 @@
-//! The little HTTP/1.1 the stand-ins need.
+//! The small part of HTTP/1.1 that the stand-ins need.
 //!
-//! The server side is written here rather than taken from hyper: hyper's server feature would change the features of a
-//! crate the whole AWS SDK is built on, and so compile the SDK a second time for the tests alone.
+//! The server side is written here. With hyper's server feature, a crate that the whole AWS SDK
+//! depends on would get other features, and the SDK would be compiled a second time only for the
+//! tests.
 
 use std::future::Future;
 use std::io;
@@ -14,14 +15,14 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::task::JoinHandle;
 
-/// A request as it arrived, or as it is to be sent.
+/// A request, received or to be sent.
 #[derive(Clone, Debug, Default)]
 pub struct Request {
     /// The method, in capitals.
     pub method: String,
     /// Path and query, as on the wire.
     pub target: String,
-    /// Header fields in order, names in lower case.
+    /// Header fields in order, with names in lower case.
     pub headers: Vec<(String, String)>,
     /// The whole body.
     pub body: Vec<u8>,
@@ -41,7 +42,7 @@ impl Request {
         }
     }
 
-    /// Returns the first header of that (lower-case) name.
+    /// Returns the first header of this (lower-case) name.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers
             .iter()
@@ -56,7 +57,7 @@ impl Request {
             .map_or(&self.target, |(path, _)| path)
     }
 
-    /// Returns the target's query, empty when there is none.
+    /// Returns the target's query; empty when there is none.
     pub fn query(&self) -> &str {
         self.target.split_once('?').map_or("", |(_, query)| query)
     }
@@ -71,14 +72,14 @@ pub struct Response {
     pub headers: Vec<(String, String)>,
     /// The whole body.
     pub body: Vec<u8>,
-    /// Where it breaks off on its way, if it does.
+    /// Where its transfer breaks off, if it does.
     pub stall: Option<Stall>,
 }
 
-/// Where an answer comes to a halt, or how it never ends.
+/// Where the transfer of an answer stops, or how it never ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stall {
-    /// Not a byte of it arrives, and the connection stays open.
+    /// Nothing arrives, and the connection stays open.
     BeforeHead,
     /// Half of its header fields arrive, and the connection stays open.
     InHead,
@@ -86,14 +87,14 @@ pub enum Stall {
     InBody,
     /// Half of its body arrives, and the connection is closed.
     CutInBody,
-    /// Its body drips and has no end.
+    /// Its body arrives slowly and never ends.
     Drip,
-    /// Its body comes as fast as it is read, and has no end.
+    /// Its body arrives as fast as the client reads, and never ends.
     Flood,
 }
 
 impl Response {
-    /// Returns a response of a status and a body.
+    /// Returns a response with a status and a body.
     pub fn new(status: u16, body: impl Into<Vec<u8>>) -> Self {
         Self {
             status,
@@ -103,7 +104,7 @@ impl Response {
         }
     }
 
-    /// Lets the answer break off.
+    /// Sets where the transfer breaks off.
     #[must_use]
     pub fn stalled(mut self, stall: Stall) -> Self {
         self.stall = Some(stall);
@@ -117,7 +118,7 @@ impl Response {
         self
     }
 
-    /// Returns the first header of that name, whatever its case.
+    /// Returns the first header of this name, in any letter case.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers
             .iter()
@@ -131,7 +132,8 @@ impl Response {
     }
 }
 
-/// Serves requests of one connection until either side has enough; `None` from the handler closes it unanswered.
+/// Serves requests of one connection until one side ends it. If the handler returns `None`, the
+/// connection is closed without an answer.
 pub async fn serve<S, H, F>(mut stream: S, handler: H) -> io::Result<()>
 where
     S: AsyncRead + AsyncWrite + Unpin,
@@ -227,7 +229,7 @@ async fn read_chunks<S: AsyncRead + Unpin>(
         };
         buffer.drain(..start);
         if size == 0 {
-            // Trailers end with an empty line.
+            // An empty line ends the trailers.
             loop {
                 while !buffer.contains(&b'\n') {
                     if fill(stream, buffer).await? == 0 {
@@ -278,7 +280,7 @@ async fn write_response<S: AsyncWrite + Unpin>(
         let framing = ["content-length", "transfer-encoding", "connection"]
             .iter()
             .any(|framing| name.eq_ignore_ascii_case(framing));
-        // A HEAD's Content-Length is its own: there is no body to count.
+        // The Content-Length of an answer to HEAD describes no body here.
         if !framing || (head_only && name.eq_ignore_ascii_case("content-length")) {
             text.push_str(&format!("{name}: {value}\r\n"));
         }
@@ -298,7 +300,7 @@ async fn write_response<S: AsyncWrite + Unpin>(
     stream.flush().await
 }
 
-/// Writes an answer as far as it comes, and waits for the other side to give up.
+/// Writes an answer as far as its break allows, and waits until the other side gives up.
 async fn write_stalled<S: AsyncRead + AsyncWrite + Unpin>(
     stream: &mut S,
     response: &Response,
@@ -307,7 +309,7 @@ async fn write_stalled<S: AsyncRead + AsyncWrite + Unpin>(
     let mut whole = Vec::new();
     let mut head = Response::new(response.status, Vec::new());
     head.headers = response.headers.clone();
-    // Of a length that never arrives where it is cut, and without any where it has no end.
+    // A cut answer announces a length that never arrives; an endless one announces none.
     let (framing, half) = match stall {
         Stall::Drip | Stall::Flood => ("transfer-encoding: chunked\r\n\r\n".to_owned(), 0),
         _ => (
@@ -351,10 +353,10 @@ async fn write_stalled<S: AsyncRead + AsyncWrite + Unpin>(
     Ok(())
 }
 
-/// Slow enough to stay below any limit of a body's size while a caller has patience.
+/// Slow enough to stay below a body's size limit for as long as a caller waits.
 const DRIP: std::time::Duration = std::time::Duration::from_millis(100);
 
-/// Sends one request over a connection that is then closed, and returns the whole answer.
+/// Sends one request over a new connection, closes it, and returns the whole answer.
 pub async fn exchange<S>(stream: S, mut request: Request) -> io::Result<Response>
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
@@ -365,7 +367,7 @@ where
     Connection::open(stream).await?.send(request).await
 }
 
-/// A connection to a server, for one request after the other.
+/// A connection to a server for one request after another.
 #[derive(Debug)]
 pub struct Connection {
     sender: SendRequest<Full<Bytes>>,
@@ -373,7 +375,7 @@ pub struct Connection {
 }
 
 impl Connection {
-    /// Begins to speak HTTP over a stream.
+    /// Starts HTTP on a stream.
     pub async fn open<S>(stream: S) -> io::Result<Self>
     where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
@@ -387,7 +389,7 @@ impl Connection {
         Ok(Self { sender, driver })
     }
 
-    /// Returns the connection if another request may be sent: the server has not closed its side.
+    /// Returns the connection if another request is possible: the server has not closed its side.
     pub async fn still_open(mut self) -> Option<Self> {
         self.sender.ready().await.is_ok().then_some(self)
     }
@@ -430,7 +432,7 @@ impl Drop for Connection {
     }
 }
 
-/// Accepts connections for as long as the returned guard lives.
+/// Accepts connections while the returned guard lives.
 pub fn listen<H, F>(listener: tokio::net::TcpListener, serve_one: H) -> Serving
 where
     H: Fn(tokio::net::TcpStream, std::net::SocketAddr) -> F + Send + Sync + 'static,

@@ -1,4 +1,4 @@
-//! One certloop in the local cloud, and the hands of its operator.
+//! One certloop in the local cloud, with the actions of its operator.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -32,29 +32,31 @@ pub struct Installation {
     pub bucket: String,
     /// The load balancer's ARN.
     pub balancer: String,
-    /// The load balancer's own DNS name, which leads to it.
+    /// The DNS name of the load balancer, which leads to it.
     pub host: String,
     /// The HTTP:80 listener's ARN.
     pub http_listener: String,
     /// The HTTPS:443 listener's ARN.
     pub listener: String,
-    /// The ARN of the self-signed certificate the HTTPS listener began with.
+    /// ARN of the self-signed certificate that the HTTPS listener had at first.
     pub placeholder: String,
     /// The renewing function's name.
     pub renew: String,
-    /// The answering function's name.
+    /// The challenge function's name.
     pub challenge: String,
-    /// PEM of the root that the authority's certificates lead to: all a browser here trusts.
+    /// PEM of the root that the authority's certificates lead to. A browser here trusts nothing
+    /// else.
     pub roots: String,
     ports: Ports,
 }
 
-/// What a listener holds, as AWS lists it.
+/// The certificates of a listener, as AWS lists them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Listed {
     /// The default certificate.
     pub default: String,
-    /// The certificates chosen by SNI; the default is among them only where it was also added.
+    /// The certificates chosen by SNI. The default is among them only if it was also added to the
+    /// list.
     pub sni: BTreeSet<String>,
 }
 
@@ -121,21 +123,23 @@ impl Installation {
         &self.ports
     }
 
-    /// Returns the settings every installation begins with.
+    /// Returns the settings that every installation has at first.
     pub fn settings(&self) -> Value {
         json!({
             "authorities": {"pebble": {
                 "directory": self.cloud.directory,
                 "contact": ["mailto:ops@example.com"],
                 "termsOfServiceAgreed": true,
-                // Pebble's own HTTPS and the certificates it issues have two roots.
+                // Pebble's own HTTPS and the certificates that it issues have different roots.
                 "rootCertificate": format!("{}{}", self.cloud.authority.root_pem(), self.roots),
             }},
-            // Without a profile Pebble draws one.
+            // Without a profile Pebble chooses one at random.
             "defaults": {"authority": "pebble", "profile": "default"},
             "selfCheck": {"mode": "require", "connectTo": self.ports.http().to_string()},
-            "proof": {"mode": "require", "connectTo": self.ports.https().to_string(), "seconds": 10},
-            // Nothing local follows a listener's old list: what is detached may be deleted by the next pass.
+            "proof": {"mode": "require", "connectTo": self.ports.https().to_string(),
+                      "seconds": 10},
+            // No local client uses a listener's old list, so the next pass may delete a detached
+            // certificate.
             "limits": {"overlapSeconds": 0},
         })
     }
@@ -160,7 +164,7 @@ impl Installation {
         })
     }
 
-    /// Writes `certificates/<name>.json` and lets its domains lead here.
+    /// Writes `certificates/<name>.json` and points its domains to this load balancer.
     pub async fn put_document(&self, name: &str, document: &Value) {
         for domain in document["domains"].as_array().into_iter().flatten() {
             if let Some(domain) = domain.as_str() {
@@ -171,12 +175,12 @@ impl Installation {
         self.put(&key, document.to_string()).await;
     }
 
-    /// Asks for a certificate: a document for these domains on the HTTPS listener.
+    /// Requests a certificate: writes a document for these domains on the HTTPS listener.
     pub async fn want(&self, name: &str, domains: &[&str]) {
         self.put_document(name, &self.document(domains)).await;
     }
 
-    /// Lets a name lead to this load balancer.
+    /// Points a name to this load balancer.
     pub async fn point(&self, domain: &str) {
         self.cloud.pebble.point(domain, self.ports.address()).await;
     }
@@ -186,7 +190,7 @@ impl Installation {
         self.pass_with(Plan::default()).await
     }
 
-    /// Fires the schedule, with something special about the invocation.
+    /// Fires the schedule with special conditions for the invocation.
     pub async fn pass_with(&self, plan: Plan) -> Invocation {
         self.invoke_with(&scheduled_event(), plan).await
     }
@@ -196,19 +200,19 @@ impl Installation {
         self.invoke_with(event, Plan::default()).await
     }
 
-    /// Invokes the renewing function, with something special about the invocation.
+    /// Invokes the renewing function with special conditions.
     pub async fn invoke_with(&self, event: &Value, plan: Plan) -> Invocation {
         let lambda = &self.cloud.lambda;
         lambda.invoke_with(&self.renew, event, plan).await
     }
 
-    /// Opens `https://<name>/` as a browser that trusts the certificate authority's root and nothing else; says in
-    /// words why it would not.
+    /// Opens `https://<name>/` as a browser that trusts only the certificate authority's root. The
+    /// error says in words why the browser refuses.
     pub async fn browser_trusts(&self, name: &str) -> Result<Leaf, String> {
         self.browser_with(name, &self.roots).await
     }
 
-    /// Opens `https://<name>/` as a browser that trusts these roots and nothing else.
+    /// Opens `https://<name>/` as a browser that trusts only these roots.
     pub async fn browser_with(&self, name: &str, roots: &str) -> Result<Leaf, String> {
         let visited = browser::visit(self.ports.https(), name, roots).await;
         visited.map(|(leaf, _)| leaf)
@@ -242,7 +246,7 @@ impl Installation {
         }
     }
 
-    /// Reads an object that holds JSON and must be there.
+    /// Reads a JSON object, which must exist.
     pub async fn read_json(&self, key: &str) -> Value {
         let body = self.read(key).await.unwrap_or_else(|| panic!("no {key}"));
         serde_json::from_slice(&body).unwrap()
@@ -266,12 +270,12 @@ impl Installation {
         keys
     }
 
-    /// Returns what the HTTPS listener holds.
+    /// Returns the certificates of the HTTPS listener.
     pub async fn listed(&self) -> Listed {
         self.listed_at(&self.listener).await
     }
 
-    /// Returns what a listener holds.
+    /// Returns the certificates of a listener.
     pub async fn listed_at(&self, listener: &str) -> Listed {
         let describe = self.cloud.aws.elb().describe_listener_certificates();
         let mut pages = describe.listener_arn(listener).into_paginator().send();
@@ -289,7 +293,7 @@ impl Installation {
         listed
     }
 
-    /// Returns the ARNs of every certificate in the account, of all key types and pages.
+    /// Returns the ARNs of all certificates in the account, of all key types and pages.
     pub async fn imported(&self) -> Vec<String> {
         use aws_sdk_acm::types::{Filters, KeyAlgorithm};
         let all = KeyAlgorithm::values()
@@ -308,12 +312,13 @@ impl Installation {
         arns
     }
 
-    /// Imports a certificate that is not ours.
+    /// Imports a certificate that does not belong to certloop.
     pub async fn import(&self, certificate: &str, key: &str) -> String {
         import(&self.cloud, certificate, key).await
     }
 
-    /// Imports a self-signed certificate and adds it to the HTTPS listener's list: somebody else's.
+    /// Imports a self-signed certificate that does not belong to certloop, and adds it to the HTTPS
+    /// listener's list.
     pub async fn add_foreign(&self, name: &str) -> String {
         let (certificate, key) = tls::self_signed(&[name]);
         let arn = import(&self.cloud, &certificate, &key).await;
@@ -329,7 +334,7 @@ impl Installation {
         add.certificates(certificate).send().await.unwrap();
     }
 
-    /// Takes a certificate from the HTTPS listener's list.
+    /// Removes a certificate from the HTTPS listener's list.
     pub async fn remove_from_listener(&self, certificate: &str) {
         let remove = self.cloud.aws.elb().remove_listener_certificates();
         let remove = remove.listener_arn(&self.listener);
@@ -345,7 +350,7 @@ impl Installation {
         modify.certificates(certificate).send().await.unwrap();
     }
 
-    /// Puts a web ACL before the load balancer, which here stops nobody; returns its ARN.
+    /// Puts a web ACL in front of the load balancer and returns its ARN. Here it blocks nothing.
     pub async fn associate_web_acl(&self, name: &str) -> String {
         let visible = json!({
             "SampledRequestsEnabled": false, "CloudWatchMetricsEnabled": false, "MetricName": name,
@@ -374,7 +379,7 @@ impl Installation {
             .collect()
     }
 
-    /// Adds a rule for a path pattern and host to the HTTP listener that forwards to another function.
+    /// Adds a rule to the HTTP listener that forwards a path pattern and host to another function.
     pub async fn route(&self, priority: i32, pattern: &str, function: &str, multi_value: bool) {
         let arn = format!("arn:aws:lambda:{REGION}:{ACCOUNT}:function:{function}");
         let name = format!("tg-{priority}-{:08x}", fastrand::u32(..));
@@ -392,7 +397,7 @@ impl Installation {
         rule(&self.cloud, listener, priority, pattern, None, &group).await;
     }
 
-    /// Adds such a rule for one host alone.
+    /// Adds such a rule for one host only.
     pub async fn route_host(&self, priority: i32, host: &str, pattern: &str, function: &str) {
         let arn = format!("arn:aws:lambda:{REGION}:{ACCOUNT}:function:{function}");
         let name = format!("tg-{priority}-{:08x}", fastrand::u32(..));
@@ -401,7 +406,7 @@ impl Installation {
         rule(&self.cloud, listener, priority, pattern, Some(host), &group).await;
     }
 
-    /// Deletes the rule of a priority from the HTTP listener.
+    /// Deletes the rule of this priority from the HTTP listener.
     pub async fn unroute(&self, priority: i32) {
         let elb = self.cloud.aws.elb();
         let rules = elb.describe_rules().listener_arn(&self.http_listener);
@@ -423,7 +428,7 @@ impl Drop for Installation {
     }
 }
 
-/// Returns the event the schedule sends.
+/// Returns the event that the schedule sends.
 pub(crate) fn scheduled_event() -> Value {
     json!({
         "version": "0",

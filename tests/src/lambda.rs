@@ -1,8 +1,9 @@
-//! Lambda: the Runtime API before the real function binaries.
+//! Lambda: the Runtime API in front of the real function binaries.
 //!
-//! An execution environment is one process with a Runtime API of its own. It serves one invocation at a time, is used
-//! again when idle, and a second one is started for what arrives meanwhile, as on Lambda. A process that dies, hangs or
-//! never starts is a function error with Lambda's own words for it.
+//! An execution environment is one process with its own Runtime API. As on Lambda, it serves one
+//! invocation at a time and is used again when idle; a second one starts for an invocation that
+//! arrives meanwhile. A process that dies, hangs or never starts is a function error in Lambda's
+//! own words.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -25,16 +26,16 @@ use crate::{ACCOUNT, REGION};
 const INIT_PATIENCE: Duration = Duration::from_secs(10);
 const RESPONSE_LIMIT: usize = 6 * 1024 * 1024;
 
-/// A function as deployed.
+/// A deployed function.
 #[derive(Clone, Debug)]
 pub struct Function {
     /// The name it is invoked by.
     pub name: String,
     /// The program.
     pub binary: PathBuf,
-    /// How long one invocation may take.
+    /// The longest time for one invocation.
     pub timeout: Duration,
-    /// Its environment variables, beside those Lambda sets.
+    /// Its environment variables, in addition to Lambda's own.
     pub environment: Vec<(String, String)>,
 }
 
@@ -67,16 +68,16 @@ pub fn arn(name: &str) -> String {
     format!("arn:aws:lambda:{REGION}:{ACCOUNT}:function:{name}")
 }
 
-/// What is special about an invocation.
+/// The special conditions of an invocation.
 #[derive(Clone, Debug, Default)]
 pub struct Plan {
-    /// How far the function's clock is ahead of ours. Each offset has environments of its own.
+    /// How far the function's clock is ahead of ours. Each offset has its own environments.
     pub clock: Duration,
     /// Where the process dies.
     pub kill: Option<Kill>,
     /// Another timeout than the function's own.
     pub timeout: Option<Duration>,
-    /// The alias it is invoked through.
+    /// The alias that the caller uses.
     pub alias: Option<&'static str>,
 }
 
@@ -113,25 +114,25 @@ impl Plan {
     }
 }
 
-/// Death at an outgoing request.
+/// Where a process dies: at an outgoing request.
 #[derive(Clone, Copy, Debug)]
 pub struct Kill {
     /// Which request of the invocation, counted from 1.
     pub request: usize,
-    /// On which side of it.
+    /// Before or after it.
     pub moment: Moment,
 }
 
-/// The two moments around a request at which a process may die.
+/// The two moments around a request when a process may die.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Moment {
-    /// The service never hears of the request.
+    /// The service never receives the request.
     Before,
-    /// The service has done what was asked, and the answer never arrives.
+    /// The service executes the request, but its answer never arrives.
     After,
 }
 
-/// A failed invocation, as Lambda tells its caller.
+/// A failed invocation, as Lambda reports it to the caller.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FunctionError {
     /// `errorType`.
@@ -146,23 +147,24 @@ impl fmt::Display for FunctionError {
     }
 }
 
-/// What an invocation came to.
+/// The result of an invocation.
 #[derive(Clone, Debug)]
 pub struct Invocation {
     /// The function's result.
     pub result: Result<Value, FunctionError>,
     /// Its calls to AWS and to the certificate authority, in order.
     pub requests: Vec<Sent>,
-    /// What it printed, on both streams.
+    /// Its output, on both streams.
     pub log: Vec<String>,
-    /// How long it took, without the start of the environment.
+    /// Its duration, without the start of the environment.
     pub duration: Duration,
-    /// From process start to asking for the first invocation, when an environment was started for this one.
+    /// The time from process start to the request for the first invocation, if an environment was
+    /// started for this one.
     pub start: Option<Duration>,
 }
 
 impl Invocation {
-    /// Returns the result of an invocation that must have succeeded.
+    /// Returns the result of an invocation; panics if it failed.
     #[track_caller]
     pub fn report(&self) -> &Value {
         match &self.result {
@@ -171,7 +173,7 @@ impl Invocation {
         }
     }
 
-    /// Returns what the report says of one certificate.
+    /// Returns the report's entry of one certificate.
     #[track_caller]
     pub fn certificate(&self, name: &str) -> &Value {
         let report = self.report();
@@ -221,7 +223,7 @@ struct SharedService {
     requests: AtomicU64,
 }
 
-/// One process and the Runtime API before it.
+/// One process with its Runtime API.
 #[derive(Debug)]
 pub(crate) struct Environment {
     pub(crate) function: String,
@@ -254,7 +256,7 @@ struct Current {
 }
 
 impl Lambda {
-    /// Makes an empty Lambda whose functions get these variables beside Lambda's own.
+    /// Makes an empty Lambda. Its functions get these variables in addition to Lambda's own.
     pub fn new(base: Vec<(String, String)>, faketime: PathBuf) -> Self {
         Self {
             shared: Arc::new(SharedService {
@@ -267,7 +269,7 @@ impl Lambda {
         }
     }
 
-    /// Deploys a function, or deploys it anew: its environments end.
+    /// Deploys a function. If it exists, its environments end.
     pub fn deploy(&self, function: Function) {
         assert!(
             function.binary.exists(),
@@ -288,7 +290,7 @@ impl Lambda {
         self.invoke_with(function, event, Plan::default()).await
     }
 
-    /// Invokes a function with something special about it.
+    /// Invokes a function with special conditions.
     pub async fn invoke_with(&self, name: &str, event: &Value, plan: Plan) -> Invocation {
         let Some(function) = lock(&self.shared.functions).get(name).cloned() else {
             return Invocation::failed("ResourceNotFoundException", format!("no function {name}"));
@@ -307,7 +309,8 @@ impl Lambda {
             requests: Vec::new(),
             done: Some(done),
         });
-        // What an environment prints while it starts belongs to the invocation it is started for.
+        // The output of an environment during its start belongs to the invocation that it is
+        // started for.
         let printed = match start {
             Some(_) => 0,
             None => environment.process.lines(),
@@ -344,8 +347,8 @@ impl Lambda {
         };
         let duration = begun.elapsed();
 
-        // Ready again once it asks for the next event; by then everything it printed is in the pipe, and on a busy machine
-        // not always read yet.
+        // The environment is ready again when it asks for the next event. By then all its output is
+        // in the pipe, but on a busy machine not always read yet.
         let alive = tokio::time::timeout(Duration::from_secs(1), environment.idle()).await;
         let alive = alive.unwrap_or(false);
         let mut seen = printed;
@@ -374,7 +377,7 @@ impl Lambda {
         }
     }
 
-    /// Returns an idle environment, or a new one with the time it took to start.
+    /// Returns an idle environment, or a new one with its start time.
     async fn environment(
         &self,
         function: &Function,
@@ -450,7 +453,7 @@ impl Lambda {
             .env("AWS_EXECUTION_ENV", "AWS_Lambda_provided.al2023")
             .env("AWS_REGION", REGION)
             .env("AWS_DEFAULT_REGION", REGION)
-            // By this the stand-in for AWS tells whose call it was.
+            // The stand-in for AWS recognises the caller by this.
             .env("AWS_ACCESS_KEY_ID", &function.name)
             .env("AWS_SECRET_ACCESS_KEY", "local")
             .env("AWS_SESSION_TOKEN", "local")
@@ -462,8 +465,8 @@ impl Lambda {
             command
                 .env("LD_PRELOAD", &self.shared.faketime)
                 .env("FAKETIME", format!("+{}", clock.as_secs()))
-                // By signatures the stand-in for AWS knows this clock; the SDK would else sign with
-                // the time of the services.
+                // The stand-in for AWS learns this clock from signatures. Otherwise the SDK would
+                // sign with the time of the services.
                 .env("AWS_DISABLE_CLOCK_SKEW_CORRECTION", "true")
                 // Timeouts run on the monotonic clock, which never jumps.
                 .env("FAKETIME_DONT_FAKE_MONOTONIC", "1")
@@ -532,7 +535,7 @@ impl Lambda {
         })
     }
 
-    /// Returns what a function has printed so far, as far as its environments still live.
+    /// Returns the output of a function so far, from the environments that still live.
     pub fn printed(&self, function: &str) -> Vec<String> {
         let mut environments = lock(&self.shared.environments).clone();
         environments.retain(|one| one.function == function);
@@ -571,7 +574,7 @@ impl Event {
 }
 
 impl Environment {
-    /// Handles a call of the Runtime API; `Some(None)` asks for the next event.
+    /// Handles a call of the Runtime API. `Some(None)` is a request for the next event.
     fn take(&self, request: &Request) -> Option<Option<Response>> {
         let path = request.path().strip_prefix("/2018-06-01/runtime/")?;
         let accepted =
@@ -609,7 +612,7 @@ impl Environment {
         Some(Some(accepted()))
     }
 
-    /// Waits until the process asks for an event (true) or is gone (false).
+    /// Waits until the process asks for an event (true) or has ended (false).
     async fn idle(&self) -> bool {
         loop {
             let changed = self.changed.notified();
@@ -623,7 +626,7 @@ impl Environment {
         }
     }
 
-    /// Waits until the process is gone and says how it went.
+    /// Waits until the process has ended and returns how, in words.
     async fn exit(&self) -> String {
         loop {
             if let Some(status) = self.process.exited() {
@@ -633,7 +636,8 @@ impl Environment {
         }
     }
 
-    /// Counts an outgoing request of the current invocation; returns whether the process dies with it.
+    /// Counts an outgoing request of the current invocation. Returns whether the process dies with
+    /// it.
     pub(crate) fn sends(&self, sent: Sent) -> (usize, Option<Moment>) {
         let mut current = lock(&self.current);
         let Some(current) = current.as_mut() else {
@@ -645,7 +649,7 @@ impl Environment {
         (number, dies.map(|kill| kill.moment))
     }
 
-    /// Notes the status a counted request was answered with.
+    /// Records the answer's status of a counted request.
     pub(crate) fn answered(&self, number: usize, status: u16) {
         if let Some(current) = lock(&self.current).as_mut()
             && let Some(sent) = number
@@ -656,7 +660,7 @@ impl Environment {
         }
     }
 
-    /// Ends the process as the platform would: at once.
+    /// Ends the process at once, as the platform would.
     pub(crate) fn kill(&self) {
         self.process.kill();
     }
@@ -671,7 +675,8 @@ fn function_error(body: &[u8]) -> FunctionError {
     }
 }
 
-/// Looks up the socket of a connection in the kernel's table, by both ends: one port can lead to several places.
+/// Finds the socket of a connection in the kernel's table, by both ends: one port can lead to
+/// several places.
 fn socket_inode(near: SocketAddr, far: SocketAddr) -> Option<String> {
     let entry = |address| {
         let SocketAddr::V4(address) = address else {

@@ -1,4 +1,5 @@
-//! Lambda's own API, as far as operators use it: the synchronous Invoke, before the real functions.
+//! The part of Lambda's own API that operators use: the synchronous Invoke, in front of the real
+//! functions.
 
 use std::collections::HashSet;
 use std::net::SocketAddr;
@@ -11,7 +12,7 @@ use crate::http::{self, Request, Response, Serving};
 use crate::lambda::{self, Lambda, Plan};
 use crate::process::lock;
 
-/// The API, at an address of its own.
+/// The API, at its own address.
 #[derive(Debug)]
 pub struct LambdaApi {
     address: SocketAddr,
@@ -27,19 +28,19 @@ struct SharedApi {
     without_alias: Mutex<HashSet<String>>,
 }
 
-/// One invocation that was asked for.
+/// One invocation that was requested.
 #[derive(Clone, Debug)]
 pub struct Asked {
     /// The function's name.
     pub function: String,
-    /// The alias, where one was named.
+    /// The alias, if one was given.
     pub qualifier: Option<String>,
     /// The event.
     pub event: Value,
 }
 
 impl LambdaApi {
-    /// Opens the API before these functions.
+    /// Opens the API in front of these functions.
     pub async fn open(lambda: Lambda) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -67,22 +68,22 @@ impl LambdaApi {
         }
     }
 
-    /// Returns what `AWS_ENDPOINT_URL_LAMBDA` is to be.
+    /// Returns the value for `AWS_ENDPOINT_URL_LAMBDA`.
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    /// Lets what is asked from now on be special: another clock, for one.
+    /// Sets special conditions for all further invocations, such as another clock.
     pub fn invoke_with(&self, plan: Plan) {
         *lock(&self.shared.plan) = plan;
     }
 
-    /// Takes the alias `view` from a function.
+    /// Removes the alias `view` of a function.
     pub fn without_alias(&self, function: &str) {
         lock(&self.shared.without_alias).insert(function.to_owned());
     }
 
-    /// Returns every invocation that was asked for.
+    /// Returns every invocation so far.
     pub fn asked(&self) -> Vec<Asked> {
         lock(&self.shared.asked).clone()
     }

@@ -1,17 +1,19 @@
-//! The local cloud: what the end-to-end tests, `make demo` and the benchmarks run on.
+//! The local cloud, which the end-to-end tests, `make demo` and the benchmarks run on.
 //!
-//! [`LocalCloud`] starts a stand-in for AWS, a real certificate authority (Pebble) with its DNS, the Lambda Runtime API
-//! before the real function binaries, and a wire between them that counts, records and disturbs. An [`Installation`] is
-//! one certloop in it: a bucket, two functions and a load balancer, whose two ports follow the listeners that stand in
-//! the stand-in for AWS. Nothing in the functions knows that it is not on AWS.
+//! [`LocalCloud`] starts a stand-in for AWS, a real certificate authority (Pebble) with its DNS,
+//! and the Lambda Runtime API in front of the real function binaries. Between them is a wire that
+//! counts, records and disturbs requests. An [`Installation`] is one certloop in it: a bucket, two
+//! functions and a load balancer. The load balancer's two ports follow the listeners in the
+//! stand-in for AWS. The functions do not notice that they are not on AWS.
 //!
-//! Each cloud has a loopback network of its own (`127.a.b.0/24`), so that any number of them run side by side.
+//! Each cloud has its own loopback network (`127.a.b.0/24`), so any number of clouds can run side
+//! by side.
 
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
-    reason = "a stand-in that cannot stand in should end its test, loudly"
+    reason = "a stand-in that cannot do its work should end its test, loudly"
 )]
 
 pub mod authority;
@@ -60,17 +62,18 @@ pub use crate::proxy::{Broken, Fault, Proxy, Sent, Service};
 pub use crate::receiver::{Post, Receiver};
 pub use crate::tls::PrivateAuthority;
 
-/// The account everything is in.
+/// The account of everything here.
 pub const ACCOUNT: &str = "123456789012";
-/// The region everything is in unless a test says otherwise.
+/// The region of everything here, unless a test says otherwise.
 pub const REGION: &str = "us-east-1";
 
 const HTTP_PORT: u16 = 8080;
 const HTTPS_PORT: u16 = 8443;
 const ACME_PORT: u16 = 14000;
 
-/// A cloud on this machine; everything in it ends when it is dropped. It panics then if certloop
-/// took from a visitor what was not its own, unless the test said [`LocalCloud::may_lose`].
+/// A cloud on this machine. Everything in it ends when it is dropped. The drop panics if certloop
+/// took from a visitor what did not belong to certloop, unless the test called
+/// [`LocalCloud::may_lose`].
 #[derive(Debug)]
 pub struct LocalCloud {
     shared: Arc<Shared>,
@@ -100,7 +103,7 @@ impl LocalCloud {
         Self::start_with(PebbleOptions::default()).await
     }
 
-    /// Starts a cloud with a certificate authority of particular habits.
+    /// Starts a cloud whose certificate authority has these habits.
     pub async fn start_with(options: PebbleOptions) -> Self {
         let files = Directory::new();
         let authority = PrivateAuthority::new();
@@ -152,14 +155,14 @@ impl LocalCloud {
         }
     }
 
-    /// Lets certloop take from visitors in this cloud what is not its own (rule 12), without a word
-    /// at the end.
+    /// Allows certloop to take from visitors what does not belong to it (rule 12): the end of the
+    /// cloud does not check it.
     pub fn may_lose(&self) {
         self.may_lose.store(true, Ordering::Relaxed);
     }
 
-    /// Installs certloop: bucket, functions, load balancer, settings. The first installation is where every name leads
-    /// that is not pointed elsewhere.
+    /// Installs certloop: bucket, functions, load balancer, settings. Names lead to the first
+    /// installation unless a test points them elsewhere.
     pub async fn install(&self, name: &str) -> Installation {
         let host = 10 + self.shared.installations.fetch_add(1, Ordering::Relaxed);
         let ports = (
@@ -169,12 +172,12 @@ impl LocalCloud {
         Installation::new(self.shared.clone(), name, ports).await
     }
 
-    /// Starts one more certificate authority, which no installation knows of until its settings name it.
+    /// Starts one more certificate authority. Installations use it only if their settings name it.
     pub async fn another_authority(&self, options: PebbleOptions) -> Authority {
         let Shared {
             network, authority, ..
         } = &*self.shared;
-        // The hosts between the cloud's own and the first installation's.
+        // Hosts between the cloud's own and those of the first installation.
         let number = self.shared.authorities.fetch_add(1, Ordering::Relaxed);
         assert!(number < 2, "no address is left for another authority");
         let (wire, own) = (5 + 2 * number, 6 + 2 * number);
@@ -196,7 +199,8 @@ impl LocalCloud {
         url
     }
 
-    /// Starts an nginx with these `server` blocks, which asks the cloud's DNS and trusts what function URLs present.
+    /// Starts an nginx with these `server` blocks. It uses the cloud's DNS and trusts the
+    /// certificates of function URLs.
     pub async fn nginx(&self, sites: &str) -> Nginx {
         let roots = self.shared.authority.root_pem();
         let dns = self.shared.pebble.dns_server();
@@ -208,7 +212,7 @@ impl LocalCloud {
         Nginx::start_over_tls(chain, key, self.another(HTTPS_PORT)).await
     }
 
-    /// Returns an address nothing else has.
+    /// Returns an unused address.
     fn another(&self, port: u16) -> SocketAddr {
         let host = 100 + self.shared.others.fetch_add(1, Ordering::Relaxed);
         address(self.shared.network, host, port)
@@ -224,7 +228,7 @@ impl LocalCloud {
         &self.shared.pebble
     }
 
-    /// Returns the DNS that all authorities ask.
+    /// Returns the DNS that all authorities use.
     pub fn dns(&self) -> &Dns {
         &self.shared.dns
     }
@@ -244,12 +248,13 @@ impl LocalCloud {
         &self.shared.to_acme
     }
 
-    /// Returns the certificate authority's directory, as the functions reach it.
+    /// Returns the URL of the certificate authority's directory, as the functions reach it.
     pub fn directory(&self) -> &str {
         &self.shared.directory
     }
 
-    /// Returns the PEM of the root behind the certificate authority's own HTTPS: what `rootCertificate` is for.
+    /// Returns the PEM of the root behind the certificate authority's own HTTPS: the value for
+    /// `rootCertificate`.
     pub fn directory_root(&self) -> String {
         self.shared.authority.root_pem()
     }
@@ -257,7 +262,7 @@ impl LocalCloud {
 
 #[expect(
     clippy::print_stderr,
-    reason = "a second panic would end the process without the first one's words"
+    reason = "a second panic would end the process without the first one's message"
 )]
 impl Drop for LocalCloud {
     fn drop(&mut self) {
@@ -272,7 +277,7 @@ impl Drop for LocalCloud {
             }
             Err(error) => format!("rule 12: what visitors lost is unknown: {error}"),
         };
-        // A test that fails already says this beside its own words.
+        // A failing test prints this beside its own message.
         if std::thread::panicking() {
             eprintln!("{told}");
         } else {
@@ -281,7 +286,7 @@ impl Drop for LocalCloud {
     }
 }
 
-/// Draws a loopback network until one is free; the wire to AWS is what holds it.
+/// Tries random loopback networks until one is free. The wire to AWS reserves it.
 async fn claim_network() -> ([u8; 2], TcpListener) {
     for _ in 0..100 {
         let network = [fastrand::u8(1..=254), fastrand::u8(..)];
@@ -292,7 +297,7 @@ async fn claim_network() -> ([u8; 2], TcpListener) {
     panic!("no loopback network is free: are 127.0.0.0/8 addresses usable here?");
 }
 
-/// Returns where a Pebble at this host listens.
+/// Returns the addresses of a Pebble at this host.
 fn pebble_addresses(network: [u8; 2], host: u8) -> pebble::Addresses {
     pebble::Addresses {
         acme: address(network, host, ACME_PORT),
@@ -312,18 +317,15 @@ pub fn root() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
 }
 
-/// Returns a file the set-up installs.
+/// Returns the path of a file that the set-up installs.
 pub fn tool(path: &str) -> PathBuf {
     root().join(".tools").join(path)
 }
 
-/// Returns whether a program that `tests/setup` may do without does not run, and says which test is
-/// left out for that. Where nothing may be left out (`CI=true`) the test fails.
+/// Returns whether an optional program of `tests/setup` does not run, and prints which test is
+/// skipped because of that. Where nothing may be skipped (`CI=true`) the test fails.
 #[track_caller]
-#[allow(
-    clippy::print_stderr,
-    reason = "what is left out has to be seen to be left out"
-)]
+#[allow(clippy::print_stderr, reason = "a skipped test must be visible")]
 fn is_missing(program: &str, version: &mut Command, test: &str) -> bool {
     let version = version.stdout(Stdio::null()).stderr(Stdio::null());
     let missing = !version.status().is_ok_and(|status| status.success());
@@ -337,7 +339,7 @@ fn is_missing(program: &str, version: &mut Command, test: &str) -> bool {
     missing
 }
 
-/// Returns a program of the workspace.
+/// Returns the path of a program of the workspace.
 pub fn binary(name: &str) -> PathBuf {
     let target = match std::env::var_os("CARGO_TARGET_DIR") {
         Some(directory) => root().join(directory),
@@ -346,7 +348,7 @@ pub fn binary(name: &str) -> PathBuf {
     target.join("release").join(name)
 }
 
-/// A directory that goes with its owner.
+/// A directory that is deleted with its owner.
 #[derive(Debug)]
 struct Directory(PathBuf);
 

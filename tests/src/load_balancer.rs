@@ -1,7 +1,7 @@
-//! The load balancer: what stands on ports 80 and 443 of one Application Load Balancer.
+//! The load balancer: ports 80 and 443 of one Application Load Balancer.
 //!
-//! It holds no configuration. Each connection follows the listeners, rules and certificates that stand in the stand-in
-//! for AWS at that moment.
+//! It has no configuration of its own. Each connection follows the listeners, rules and
+//! certificates that the stand-in for AWS has at that moment.
 
 #![allow(
     clippy::print_stderr,
@@ -28,10 +28,10 @@ use crate::tls;
 
 const LIMIT: usize = 1024 * 1024;
 
-/// A request a load balancer has answered.
+/// A request that a load balancer has answered.
 #[derive(Clone, Debug)]
 pub struct Visit {
-    /// When.
+    /// When it was answered.
     pub at: Instant,
     /// 80 or 443.
     pub port: u64,
@@ -56,7 +56,7 @@ pub struct Ports {
 }
 
 impl Ports {
-    /// Opens them at an address of their own.
+    /// Opens them at their own address.
     pub(crate) async fn open(
         arn: &str,
         http: SocketAddr,
@@ -88,12 +88,12 @@ impl Ports {
         })
     }
 
-    /// Returns the address its name leads to.
+    /// Returns the address of its name.
     pub fn address(&self) -> IpAddr {
         self.address
     }
 
-    /// Returns what stands for its port 80.
+    /// Returns the address that replaces its port 80.
     pub fn http(&self) -> SocketAddr {
         self.http
     }
@@ -103,7 +103,7 @@ impl Ports {
         lock(&self.balancer.visits).clone()
     }
 
-    /// Returns what stands for its port 443.
+    /// Returns the address that replaces its port 443.
     pub fn https(&self) -> SocketAddr {
         self.https
     }
@@ -126,12 +126,12 @@ struct Listener {
     rules: Vec<Value>,
 }
 
-/// A certificate of a listener, ready to be served.
+/// A certificate of a listener, ready to serve.
 #[derive(Debug)]
 struct Served {
     names: Vec<String>,
     ecdsa: bool,
-    /// What ALB goes by among certificates of one key algorithm: hash, key length, validity.
+    /// How ALB ranks certificates of one key algorithm: hash, key length, validity.
     merit: (u32, usize, i64),
     config: Arc<ServerConfig>,
 }
@@ -169,7 +169,8 @@ impl Listener {
         }
     }
 
-    /// Chooses as ALB does: the best match the client supports, ECDSA first; the default without a match.
+    /// Chooses as ALB does: the best match that the client supports, ECDSA first. Without a match:
+    /// the default.
     fn certificate(&self, name: Option<&str>, schemes: &[SignatureScheme]) -> Option<Arc<Served>> {
         let ecdsa = schemes.iter().any(|scheme| {
             matches!(
@@ -393,7 +394,7 @@ async fn forward(
     match invocation.result {
         Ok(value) => response(&value, multi).unwrap_or_else(|| page(502)),
         Err(error) => {
-            // What an operator would find in the function's log; a test shows it when it fails.
+            // An operator would find this in the function's log. A failing test shows it.
             let log = invocation.log.join("\n");
             eprintln!("load balancer: 502 because {function} failed: {error}\n{log}");
             page(502)
@@ -401,7 +402,7 @@ async fn forward(
     }
 }
 
-/// Builds the event ALB sends.
+/// Builds the event that ALB sends.
 fn event(target_group: &str, multi: bool, port: u64, request: &Request, peer: SocketAddr) -> Value {
     let mut headers = request.headers.clone();
     headers.retain(|(name, _)| {
@@ -480,7 +481,7 @@ fn several(pairs: &[(String, String)]) -> Value {
     Value::Object(all)
 }
 
-/// Reads a function's answer as ALB does: `None` is malformed.
+/// Reads a function's answer as ALB does. `None` means malformed.
 fn response(value: &Value, multi: bool) -> Option<Response> {
     if value.to_string().len() > LIMIT {
         return None;
@@ -502,7 +503,8 @@ fn response(value: &Value, multi: bool) -> Option<Response> {
     };
     let headers = match value.get(field) {
         Some(headers) => headers.as_object()?,
-        // Without the field that fits the target group's attribute, the answer is malformed in the multi-value case.
+        // In the multi-value case, an answer without the field for the target group's attribute is
+        // malformed.
         None if multi => return None,
         None => return Some(response),
     };

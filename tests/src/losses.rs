@@ -1,7 +1,8 @@
-//! What visitors lost, by rule 12: nothing that certloop does may take from a visitor.
+//! The losses of visitors, by rule 12: certloop must not take anything from a visitor that is not
+//! its own.
 //!
-//! The stand-in for AWS compares what each visitor gets before and after each call; a cloud that
-//! ends tells of what nobody's word covers.
+//! The stand-in for AWS compares what each visitor gets before and after each call. When a cloud
+//! ends, it reports every loss that nobody allowed.
 
 use std::fmt;
 use std::io::{self, Read, Write};
@@ -12,33 +13,33 @@ use serde_json::Value;
 
 use crate::aws::{Aws, HANDS};
 
-/// How long a cloud that ends waits for the stand-in's word.
+/// How long an ending cloud waits for the stand-in's answer.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// A leaf that served a visitor validly, and does not after a call.
+/// A visitor got a valid leaf before a call and does not get it after the call.
 #[derive(Clone, Debug)]
 pub struct Loss {
     /// The operation, such as `RemoveListenerCertificates`.
     pub operation: String,
-    /// Whose call it was: a function's name, `operator` for a command, or [`HANDS`].
+    /// The caller: a function's name, `operator` for a command, or [`HANDS`].
     pub caller: String,
-    /// The listener's ARN; `None` where the certificate was on none.
+    /// The listener's ARN; `None` if the certificate was on none.
     pub listener: Option<String>,
     /// The name that the visitor opens.
     pub name: String,
-    /// The only kind of key that the visitor speaks: `RSA` or `ECDSA`.
+    /// The only kind of key that the visitor supports: `RSA` or `ECDSA`.
     pub key_type: String,
     /// Whether the visitor sends the name.
     pub sni: bool,
-    /// Whether no valid leaf is left; else one that is not valid may be chosen as well.
+    /// Whether no valid leaf is left. Otherwise an invalid one may also be chosen.
     pub lost: bool,
-    /// The ARN of what served the visitor.
+    /// The ARN of the certificate that served the visitor.
     pub arn: String,
-    /// Whether it bore both tags of certloop.
+    /// Whether it had both tags of certloop.
     pub ours: bool,
     /// The installation that its tag names.
     pub installation: Option<String>,
-    /// ARNs of what the visitor may get instead.
+    /// ARNs of the certificates that the visitor may get instead.
     pub instead: Vec<String>,
 }
 
@@ -67,13 +68,13 @@ impl Loss {
         losses.iter().map(Self::read).collect()
     }
 
-    /// Tells whether certloop caused it: a function, or a command of the operator's.
+    /// Returns whether certloop caused it: a function, or a command of the operator.
     pub fn is_certloops(&self) -> bool {
         self.caller != HANDS
     }
 
-    /// Tells whether the leaf was not the caller's own: without both tags, or another
-    /// installation's.
+    /// Returns whether the leaf did not belong to the caller: it lacks one of both tags, or belongs
+    /// to another installation.
     pub fn is_foreign(&self) -> bool {
         let own = |name| Some(format!("{name}-certificates")) == self.installation;
         !self.ours
@@ -83,8 +84,8 @@ impl Loss {
                 .is_some_and(|name| !own(name))
     }
 
-    /// Tells whether no person's word covers it: certloop took a foreign leaf from visitors who
-    /// send its name.
+    /// Returns whether nobody allowed it: certloop took a foreign leaf from visitors who send its
+    /// name.
     pub fn breaks_rule_12(&self) -> bool {
         self.lost && self.sni && self.is_foreign() && self.is_certloops()
     }
@@ -106,24 +107,25 @@ impl fmt::Display for Loss {
         let place = self.listener.as_deref().unwrap_or("no listener");
         write!(
             f,
-            "{operation} by {caller}: {name} ({key_type}{sni}) {what} {arn} on {place} to {instead:?}"
+            "{operation} by {caller}: {name} ({key_type}{sni}) {what} {arn} on {place} \
+             to {instead:?}"
         )
     }
 }
 
 impl Aws {
-    /// Returns what visitors lost so far, by whose call ever.
+    /// Returns all losses of visitors so far, of all callers.
     pub async fn losses(&self) -> Vec<Loss> {
         Loss::read_all(&self.admin("GET", "losses", None).await)
     }
 
-    /// Forgets what visitors lost.
+    /// Forgets the losses so far.
     pub async fn forget_losses(&self) {
         self.admin("DELETE", "losses", None).await;
     }
 }
 
-/// Returns the losses that break rule 12, without a runtime: a cloud asks this when it is dropped.
+/// Returns the losses that break rule 12. It needs no runtime: a cloud calls it when it is dropped.
 pub(crate) fn breaking_rule_12(aws: SocketAddr) -> io::Result<Vec<Loss>> {
     let mut stream = TcpStream::connect_timeout(&aws, PATIENCE)?;
     stream.set_read_timeout(Some(PATIENCE))?;

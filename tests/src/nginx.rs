@@ -1,4 +1,4 @@
-//! nginx, the program itself, before a name's port 80.
+//! The real nginx, in front of a name's port 80.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -20,15 +20,15 @@ pub struct Nginx {
 }
 
 impl Nginx {
-    /// Returns whether there is none to run, so that the test has nothing to try. With `CI=true` it
+    /// Returns whether nginx is missing, so that the test must be skipped. With `CI=true` the test
     /// fails instead.
     #[track_caller]
     pub fn is_missing(test: &str) -> bool {
         is_missing("nginx", Command::new(program()).arg("-v"), test)
     }
 
-    /// Starts one whose `http` block holds `sites`, in which what belongs to the machine (`listen 80`, the resolver, the
-    /// trusted roots) is replaced by the local cloud's.
+    /// Starts one whose `http` block holds `sites`. Machine-specific parts (`listen 80`, the
+    /// resolver, the trusted roots) are replaced by those of the local cloud.
     pub(crate) async fn start(sites: &str, http: SocketAddr, dns: SocketAddr, roots: &str) -> Self {
         let files = Directory::new();
         let path = |name: &str| files.0.join(name).display().to_string();
@@ -48,13 +48,13 @@ impl Nginx {
         Self::run(&running, http, files).await
     }
 
-    /// Starts one that serves what these files hold, as every web server is run: a master that reads them again when told to,
-    /// and workers.
+    /// Starts one that serves the certificate in these files, in the usual way: a master, which can
+    /// reload the files, and workers.
     pub(crate) async fn start_over_tls(chain: &Path, key: &Path, https: SocketAddr) -> Self {
         let (chain, key) = (chain.display(), key.display());
         let running = format!(
-            "daemon off;\nworker_processes 1;\nevents {{}}\nhttp {{\nserver {{\nlisten {https} ssl;\n\
-             ssl_certificate {chain};\nssl_certificate_key {key};\n\
+            "daemon off;\nworker_processes 1;\nevents {{}}\nhttp {{\nserver {{\n\
+             listen {https} ssl;\nssl_certificate {chain};\nssl_certificate_key {key};\n\
              location / {{ return 200 \"the site\\n\"; }}\n}}\n}}\n"
         );
         Self::run(&running, https, Directory::new()).await
@@ -93,8 +93,8 @@ impl Nginx {
         }
     }
 
-    /// Returns the shell's command for the program with these arguments: `-t` looks at the configuration and the files it
-    /// names, `-s reload` has them read again.
+    /// Returns the shell command for the program with these arguments. `-t` checks the
+    /// configuration and its files, `-s reload` loads them again.
     pub fn command(&self, arguments: &str) -> String {
         let (program, files) = (program(), &self.files.0);
         let configured = files.join(CONFIGURED);
@@ -106,12 +106,12 @@ impl Nginx {
         )
     }
 
-    /// Returns its configuration's file.
+    /// Returns the path of its configuration.
     pub fn configuration(&self) -> PathBuf {
         self.files.0.join(CONFIGURED)
     }
 
-    /// Returns what stands for its port 80, or 443 where it serves a certificate.
+    /// Returns the address that replaces its port 80, or 443 where it serves a certificate.
     pub fn http(&self) -> SocketAddr {
         self.address
     }
@@ -135,7 +135,7 @@ impl Nginx {
 
 impl Drop for Nginx {
     fn drop(&mut self) {
-        // Workers outlive a master that is killed.
+        // Workers outlive a killed master.
         let mut stop = Command::new("sh");
         stop.args(["-c", &self.command("-s stop")]);
         let _ = stop.stdout(Stdio::null()).stderr(Stdio::null()).status();

@@ -1,4 +1,4 @@
-//! An operator's machine: the command line, run in a directory and a home of its own, piped or in a terminal.
+//! An operator's machine: the command line with its own directory and home, piped or in a terminal.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::{Directory, Installation, LambdaApi, LocalCloud, REGION, binary};
 
-/// Somebody who runs `certloop`.
+/// A person who runs `certloop`.
 #[derive(Debug)]
 pub struct Operator {
     api: LambdaApi,
@@ -16,19 +16,19 @@ pub struct Operator {
     files: Directory,
 }
 
-/// What a command came to.
+/// The result of a command.
 #[derive(Clone, Debug)]
 pub struct Ran {
     /// Its exit status.
     pub status: i32,
-    /// What it printed; in a terminal, errors too.
+    /// Its output; in a terminal, errors too.
     pub out: String,
     /// Its standard error; empty in a terminal.
     pub err: String,
 }
 
 impl LocalCloud {
-    /// Seats an operator before an installation: the environment names it.
+    /// Sets up an operator for an installation: the environment names it.
     pub async fn operator(&self, installation: &Installation) -> Operator {
         let api = LambdaApi::open(self.lambda().clone()).await;
         let environment = [
@@ -58,7 +58,7 @@ impl Operator {
         &self.api
     }
 
-    /// Sets an environment variable for the commands to come; an empty one is taken away.
+    /// Sets an environment variable for later commands. An empty value removes it.
     pub fn set(&mut self, name: &str, value: &str) {
         self.environment.retain(|(known, _)| known != name);
         if !value.is_empty() {
@@ -95,7 +95,7 @@ impl Operator {
         let program = binary("certloop");
         let words = std::iter::once(program.to_str().unwrap()).chain(arguments.iter().copied());
         let line: Vec<String> = words.map(quoted).collect();
-        // Typed before the terminal is set up, it would be shown.
+        // If it were typed before the terminal is set up, it would be shown.
         let ready = self.files.0.join("terminal-is-ready");
         let _ = std::fs::remove_file(&ready);
         let set_up = format!("stty cols 100 rows 40 -echo; touch {}", ready.display());
@@ -124,11 +124,12 @@ impl Operator {
 }
 
 impl Ran {
-    /// Returns what it printed as somebody sees it in the end: without colours, and without what was drawn over.
+    /// Returns the output as a person finally sees it: without colours and without overwritten
+    /// lines.
     pub fn seen(&self) -> String {
         let mut seen = String::new();
         for line in self.out.split_inclusive('\n') {
-            // What was drawn over ends with the command to clear the line.
+            // An overwritten line ends with the command to clear the line.
             let line = line.rsplit('\r').next().unwrap_or(line);
             let mut rest = line;
             while let Some((before, after)) = rest.split_once('\u{1b}') {
@@ -142,14 +143,14 @@ impl Ran {
         seen
     }
 
-    /// Returns what it printed as JSON.
+    /// Returns the output as JSON.
     #[track_caller]
     pub fn json(&self) -> serde_json::Value {
         serde_json::from_str(&self.out).unwrap_or_else(|error| panic!("{error}: {self:?}"))
     }
 }
 
-/// Runs a command; types once the file `ready` is there.
+/// Runs a command. Types when the file `ready` exists.
 async fn ran(mut command: Command, typed: &str, ready: Option<PathBuf>) -> Ran {
     let typed = typed.to_owned();
     let output = tokio::task::spawn_blocking(move || -> std::io::Result<Output> {

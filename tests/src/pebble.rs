@@ -26,19 +26,19 @@ const DAY: u64 = 24 * 60 * 60;
 pub struct PebbleOptions {
     /// Validity in seconds by profile.
     pub profiles: Vec<(String, u64)>,
-    /// Key id and base64url MAC key an account must be bound to, if any.
+    /// The key id and base64url MAC key that an account must be bound to, if any.
     pub external_account: Option<(String, String)>,
-    /// The Retry-After seconds for authorizations and orders; 0 sends none.
+    /// Seconds in Retry-After for authorizations and orders; 0 sends none.
     pub retry_after: (u32, u32),
-    /// Names it refuses to issue for.
+    /// Names that it refuses to issue for.
     pub blocked: Vec<String>,
-    /// Percentage of valid authorizations used again; `None` is Pebble's own 50.
+    /// Percentage of valid authorizations that it uses again; `None` is Pebble's own 50.
     pub reuse: Option<u8>,
-    /// Percentage of good nonces rejected; `None` is Pebble's own 5.
+    /// Percentage of good nonces that it rejects; `None` is Pebble's own 5.
     pub nonces_rejected: Option<u8>,
     /// Number of intermediates.
     pub chain_length: u8,
-    /// The issuer domain names its directory claims for CAA records. Pebble itself looks at no CAA record.
+    /// The issuer domain names for CAA records in its directory. Pebble itself ignores CAA records.
     pub caa_identities: Vec<String>,
 }
 
@@ -61,12 +61,12 @@ impl Default for PebbleOptions {
     }
 }
 
-/// Where the parts of it listen.
+/// The addresses of its parts.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Addresses {
     pub(crate) acme: SocketAddr,
     pub(crate) management: SocketAddr,
-    /// Where all validation goes.
+    /// The target of all validations.
     pub(crate) http_port: u16,
     pub(crate) tls_port: u16,
 }
@@ -143,33 +143,33 @@ impl Pebble {
         }
     }
 
-    /// Returns the PEM of the root its certificates lead to.
+    /// Returns the PEM of the root that its certificates lead to.
     pub async fn root(&self) -> String {
         self.management("/roots/0").await
     }
 
-    /// Returns the PEM of the intermediate its certificates are issued by.
+    /// Returns the PEM of the intermediate that issues its certificates.
     pub async fn intermediate(&self) -> String {
         self.management("/intermediates/0").await
     }
 
-    /// Lets a name lead to an address, in the DNS it asks.
+    /// Points a name to an address, in the DNS that it uses.
     pub async fn point(&self, name: &str, address: IpAddr) {
         self.dns.lead(name, &[address]).await;
     }
 
-    /// Returns the address of the DNS it asks.
+    /// Returns the address of the DNS that it uses.
     pub fn dns_server(&self) -> SocketAddr {
         self.dns.address()
     }
 
-    /// Calls the management interface of the DNS it asks: `add-txt`, `clear-a`.
+    /// Calls the management interface of the DNS that it uses: `add-txt`, `clear-a`.
     pub async fn dns(&self, verb: &str, body: Value) {
         self.dns.call(verb, body).await;
     }
 
-    /// Tells whether it holds the certificate of a serial number (hexadecimal) for revoked, and for which reason
-    /// (RFC 5280 section 5.3.1); `None` when it is valid.
+    /// Returns the revocation reason (RFC 5280 section 5.3.1) of the certificate with a serial
+    /// number (hexadecimal). `None` when it is not revoked.
     pub async fn revoked(&self, serial: &str) -> Option<u64> {
         let path = format!("/cert-status-by-serial/{serial}");
         let status: Value = serde_json::from_str(&self.management(&path).await).unwrap();
@@ -180,7 +180,7 @@ impl Pebble {
         }
     }
 
-    /// Returns what Pebble has printed.
+    /// Returns Pebble's output.
     pub fn output(&self) -> Vec<String> {
         self.pebble.output()
     }
@@ -191,8 +191,8 @@ impl Pebble {
         self.manage(request).await
     }
 
-    /// Sets what it answers from now on when it is asked for a certificate's renewal information (RFC 9773). It checks
-    /// nothing of it, so this need not be JSON.
+    /// Sets its next answers to a request for a certificate's renewal information (RFC 9773). It
+    /// does not check them, so they need not be JSON.
     pub async fn set_renewal_information(&self, certificate: &Leaf, answer: &str) {
         let path = "/set-renewal-info/";
         let mut request = Request::get(&self.addresses.management.to_string(), path);
@@ -202,7 +202,7 @@ impl Pebble {
         self.manage(request).await;
     }
 
-    /// Suggests that a certificate be replaced between two instants, with a page that says why.
+    /// Suggests to replace a certificate between two instants, with a page that gives the reason.
     pub async fn suggest(
         &self,
         certificate: &Leaf,

@@ -1,4 +1,4 @@
-//! Child processes whose output is kept, and who never outlive the test that started them.
+//! Child processes with recorded output. They never outlive the test that started them.
 
 use std::io::{self, BufRead, BufReader, Read};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -16,7 +16,7 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts a program and begins to collect what it prints; its standard input stays open while it lives.
+    /// Starts a program and collects its output. Its standard input stays open while it lives.
     pub fn start(name: &str, command: &mut Command) -> io::Result<Self> {
         let mut child = command
             .stdin(Stdio::piped())
@@ -40,7 +40,8 @@ impl Process {
         })
     }
 
-    /// Starts a program that would not notice its parent's death: a shell beside it does, by its closed standard input.
+    /// Starts a program that would not notice the death of its parent. A shell beside it notices:
+    /// its standard input closes.
     pub fn start_watched(name: &str, command: &Command) -> io::Result<Self> {
         let mut watched = Command::new("sh");
         watched
@@ -65,22 +66,22 @@ impl Process {
         self.id
     }
 
-    /// Returns the lines printed so far, on both streams.
+    /// Returns the output lines so far, on both streams.
     pub fn output(&self) -> Vec<String> {
         lock(&self.output).clone()
     }
 
-    /// Returns how many lines have been printed so far.
+    /// Returns how many lines there are so far.
     pub fn lines(&self) -> usize {
         lock(&self.output).len()
     }
 
-    /// Returns the lines printed since `from` of them had been.
+    /// Returns the lines from number `from` on.
     pub fn output_since(&self, from: usize) -> Vec<String> {
         lock(&self.output).get(from..).unwrap_or_default().to_vec()
     }
 
-    /// Returns the exit status once the process has ended.
+    /// Returns the exit status after the process has ended.
     pub fn exited(&self) -> Option<ExitStatus> {
         lock(&self.child).try_wait().ok().flatten()
     }
@@ -93,7 +94,7 @@ impl Process {
         forget_clock(self.id);
     }
 
-    /// Waits for a line that `find` makes something of.
+    /// Waits for a line for which `find` returns a value.
     pub async fn wait_for<T>(
         &self,
         patience: Duration,
@@ -122,7 +123,8 @@ impl Process {
 impl Drop for Process {
     fn drop(&mut self) {
         let mut child = lock(&self.child);
-        // A watching shell is told by its closed standard input to end what it watches, and waits for that itself.
+        // When its standard input closes, a watching shell ends the program and waits for that
+        // itself.
         drop(child.stdin.take());
         let until = Instant::now() + Duration::from_secs(2);
         while self.watched && Instant::now() < until {
@@ -138,7 +140,8 @@ impl Drop for Process {
     }
 }
 
-/// Removes what libfaketime shares within a process: one that was killed leaves it, and the next of the same id stumbles over it.
+/// Removes what libfaketime shares within a process. A killed process leaves it, and the next
+/// process with the same id would fail on it.
 fn forget_clock(process: u32) {
     for name in ["faketime_shm_", "sem.faketime_sem_"] {
         let _ = std::fs::remove_file(format!("/dev/shm/{name}{process}"));
@@ -157,7 +160,7 @@ fn collect(stream: impl Read + Send + 'static, output: Arc<Mutex<Vec<String>>>) 
     });
 }
 
-/// Locks, whether or not another test thread has panicked meanwhile.
+/// Locks a mutex even if another test thread has panicked meanwhile.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

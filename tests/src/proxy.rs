@@ -1,5 +1,6 @@
-//! The wire between the functions and the services: every request is counted, recorded and attributed to the
-//! invocation that sent it, may be its process's last, and may be answered with a fault.
+//! The wire between the functions and the services. It counts and records every request and
+//! attributes it to the invocation that sent it. It can kill the process at a request, and answer a
+//! request with a fault.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -21,7 +22,7 @@ use crate::lambda::{Environment, Lambda, Moment};
 use crate::process::lock;
 use crate::tls;
 
-/// Whom a request went to.
+/// The receiver of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Service {
     /// Any AWS service.
@@ -30,14 +31,14 @@ pub enum Service {
     Acme,
 }
 
-/// A request a function sent.
+/// A request that a function sent.
 #[derive(Clone, Debug)]
 pub struct Sent {
-    /// When.
+    /// When it was sent.
     pub at: Instant,
-    /// To whom.
+    /// Its receiver.
     pub service: Service,
-    /// The function, when it could be told.
+    /// The function, where it is known.
     pub function: Option<String>,
     /// The method.
     pub method: String,
@@ -45,22 +46,22 @@ pub struct Sent {
     pub host: String,
     /// Path and query.
     pub target: String,
-    /// What it asked for: `ImportCertificate`, `PutObject state/shop.json`, `POST /order-plz`.
+    /// The operation: `ImportCertificate`, `PutObject state/shop.json`, `POST /order-plz`.
     pub call: String,
-    /// The payload of a signed request to the certificate authority, or the parameters of one to AWS, private keys apart; null when
-    /// there is none.
+    /// The payload of a signed request to the certificate authority, or the parameters of one to
+    /// AWS, without private keys. Null when there is none.
     pub payload: Value,
-    /// The status of the answer, once there was one.
+    /// The status of the answer, after there is one.
     pub status: Option<u16>,
 }
 
 impl Sent {
-    /// Tells whether it is this AWS operation.
+    /// Returns whether it is this AWS operation.
     pub fn is(&self, operation: &str) -> bool {
         self.service == Service::Aws && self.call.split(' ').next() == Some(operation)
     }
 
-    /// Tells whether it went to the certificate authority, to a path with this prefix.
+    /// Returns whether it went to the certificate authority, to a path with this prefix.
     pub fn is_acme(&self, prefix: &str) -> bool {
         self.service == Service::Acme && self.target.starts_with(prefix)
     }
@@ -76,7 +77,7 @@ impl fmt::Display for Sent {
     }
 }
 
-/// An answer that is not the service's own.
+/// An answer that does not come from the service.
 #[derive(Clone)]
 pub struct Fault {
     matches: Arc<dyn Fn(&Sent) -> bool + Send + Sync>,
@@ -87,7 +88,8 @@ pub struct Fault {
     act: Act,
 }
 
-/// Lets a fault strike a share of the requests: always the same ones of a call for a seed, whatever else is under way.
+/// A random share of the requests. For one seed it is always the same requests of a call,
+/// independent of other work in progress.
 #[derive(Clone)]
 struct Dice {
     share: f64,
@@ -116,13 +118,14 @@ enum Act {
 }
 
 impl Fault {
-    /// Answers requests to paths with this prefix (`/order-plz`) or calls of this name (`ImportCertificate`).
+    /// Strikes requests to paths with this prefix (`/order-plz`) or calls of this name
+    /// (`ImportCertificate`).
     pub fn on(what: &str) -> FaultBuilder {
         let what = what.to_owned();
         Self::when(move |sent| sent.target.starts_with(&what) || sent.is(&what))
     }
 
-    /// Answers the requests `matches` accepts.
+    /// Strikes the requests that `matches` accepts.
     pub fn when(matches: impl Fn(&Sent) -> bool + Send + Sync + 'static) -> FaultBuilder {
         FaultBuilder(Self {
             matches: Arc::new(matches),
@@ -141,7 +144,7 @@ impl fmt::Debug for Fault {
     }
 }
 
-/// A fault whose deed is still to be said.
+/// A fault without its action.
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct FaultBuilder(Fault);
@@ -164,13 +167,13 @@ impl FaultBuilder {
         self.times(usize::MAX)
     }
 
-    /// Names the fault, so that it can be removed alone.
+    /// Names the fault, so that it can be removed separately.
     pub fn labelled(mut self, label: &str) -> Self {
         self.0.label = Some(label.to_owned());
         self
     }
 
-    /// Strikes a share of the requests, always, by the dice of a seed.
+    /// Strikes a random share of the requests, every time, with this seed.
     pub fn share(mut self, share: f64, seed: u64) -> Self {
         self.0.dice = Some(Dice {
             share,
@@ -180,7 +183,7 @@ impl FaultBuilder {
         self.always()
     }
 
-    /// Answers with what fits the request; the service never hears of it.
+    /// Answers with the result of `answer`; the service never receives the request.
     pub fn answer_by(
         mut self,
         answer: impl Fn(&Sent) -> Response + Send + Sync + 'static,
@@ -189,12 +192,12 @@ impl FaultBuilder {
         self.0
     }
 
-    /// Lets the service do it; its answer comes to a halt on its way.
+    /// Passes the request to the service; its answer breaks off on the way.
     pub fn stall(self, stall: Stall) -> Fault {
         self.edit(move |response| response.stall = Some(stall))
     }
 
-    /// Answers with this; the service never hears of the request.
+    /// Answers with this response; the service never receives the request.
     pub fn answer(mut self, response: Response) -> Fault {
         self.0.act = Act::Answer(response);
         self.0
@@ -209,7 +212,7 @@ impl FaultBuilder {
         self.answer(response.with("Content-Type", "application/problem+json"))
     }
 
-    /// Lets the service do it, and answers with this instead.
+    /// Passes the request to the service, and answers with this instead.
     pub fn swallow(mut self, response: Response) -> Fault {
         self.0.act = Act::Swallow(response);
         self.0
@@ -221,31 +224,31 @@ impl FaultBuilder {
         self.0
     }
 
-    /// Closes the connection; the service never hears of the request.
+    /// Closes the connection; the service never receives the request.
     pub fn hang_up(mut self) -> Fault {
         self.0.act = Act::HangUp;
         self.0
     }
 
-    /// Forwards the request only after a while.
+    /// Forwards the request after a delay.
     pub fn delay(mut self, delay: Duration) -> Fault {
         self.0.act = Act::Delay(delay);
         self.0
     }
 }
 
-/// What becomes of a connection before a request can be sent over it.
+/// What happens to a connection before a request can be sent over it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Broken {
     /// It is closed at once.
     Closed,
-    /// Nobody answers.
+    /// Nothing answers.
     Silent,
-    /// Something is at the other end that does not speak TLS.
+    /// The other end does not speak TLS.
     Garbage,
 }
 
-/// One listening address before one service.
+/// One listening address in front of one service.
 #[derive(Debug)]
 pub struct Proxy {
     shared: Arc<SharedProxy>,
@@ -291,12 +294,13 @@ impl Proxy {
         }
     }
 
-    /// Returns where it listens.
+    /// Returns its address.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Takes the service down: connections are closed, and new ones refused, until it is [`Self::up`].
+    /// Takes the service down: open connections are closed and new ones refused, until
+    /// [`Self::up`].
     pub async fn down(&self) {
         lock(&self.serving).take();
         while TcpStream::connect(self.address).await.is_ok() {
@@ -304,23 +308,23 @@ impl Proxy {
         }
     }
 
-    /// Lets the service be reached again.
+    /// Makes the service reachable again.
     pub async fn up(&self) {
         let listener = TcpListener::bind(self.address).await.unwrap();
         *lock(&self.serving) = Some(serve(&self.shared, listener));
     }
 
-    /// Adds a fault; the first that matches a request strikes.
+    /// Adds a fault. The first fault that matches a request strikes.
     pub fn inject(&self, fault: Fault) {
         lock(&self.shared.faults).push(fault);
     }
 
-    /// Breaks every new connection of a function's from now on.
+    /// Breaks every new connection of a function from now on.
     pub fn break_connections(&self, function: &str, how: Broken) {
         lock(&self.shared.broken).push((function.to_owned(), how));
     }
 
-    /// Lets a function's connections through again.
+    /// Allows a function's connections again.
     pub fn mend_connections(&self, function: &str) {
         lock(&self.shared.broken).retain(|(held, _)| held != function);
     }
@@ -349,7 +353,7 @@ fn serve(shared: &Arc<SharedProxy>, listener: TcpListener) -> Serving {
     })
 }
 
-/// One function's connection, and ours to the service for it.
+/// One connection of a function, and ours to the service for it.
 struct Wire {
     shared: Arc<SharedProxy>,
     environment: Option<Arc<Environment>>,
@@ -482,7 +486,7 @@ fn strike(shared: &SharedProxy, sent: &Sent) -> Option<Act> {
     Some(act)
 }
 
-/// Reads what a signed request says (RFC 7515).
+/// Reads the payload of a signed request (RFC 7515).
 fn payload(body: &[u8]) -> Value {
     let signed: Value = serde_json::from_slice(body).unwrap_or_default();
     let encoded = signed["payload"].as_str().unwrap_or_default();
@@ -490,7 +494,7 @@ fn payload(body: &[u8]) -> Value {
     serde_json::from_slice(&decoded).unwrap_or_default()
 }
 
-/// Reads what a request to AWS says, where it is JSON or a form.
+/// Reads the content of a request to AWS, if it is JSON or a form.
 fn parameters(request: &Request) -> Value {
     if request.header("x-amz-target").is_some() {
         let mut parameters: Value = serde_json::from_slice(&request.body).unwrap_or_default();
@@ -508,7 +512,7 @@ fn parameters(request: &Request) -> Value {
     Value::Object(pairs.collect())
 }
 
-/// Undoes percent-encoding.
+/// Decodes percent-encoding.
 fn unescaped(text: &str) -> String {
     let mut parts = text.split('%');
     let mut bytes = parts.next().unwrap_or_default().as_bytes().to_vec();
@@ -556,7 +560,7 @@ async fn connect(shared: &SharedProxy) -> std::io::Result<Connection> {
     }
 }
 
-/// Names what a request asks for, from whichever of AWS's protocols it is in.
+/// Names the operation of a request, for each of AWS's protocols.
 fn call(service: Service, request: &Request) -> String {
     if service == Service::Acme {
         return format!("{} {}", request.method, request.target);

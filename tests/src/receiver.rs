@@ -8,7 +8,7 @@ use tokio::net::TcpListener;
 
 use crate::http::{self, Request, Response, Serving};
 
-/// A chat, or a program, that takes what is posted to it.
+/// A chat or a program that accepts what is posted to it.
 #[derive(Debug)]
 pub struct Receiver {
     address: SocketAddr,
@@ -27,16 +27,16 @@ struct Heard {
 pub struct Post {
     /// Path and query.
     pub target: String,
-    /// The header that is the same when a message is repeated.
+    /// The header that stays the same when a message is repeated.
     pub id: String,
     /// The body.
     pub body: Value,
-    /// How it was answered.
+    /// The status of its answer.
     pub status: u16,
 }
 
 impl Receiver {
-    /// Starts one, which takes everything.
+    /// Starts one that accepts everything.
     pub async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -62,7 +62,7 @@ impl Receiver {
         }
     }
 
-    /// Returns an address to post to.
+    /// Returns a URL to post to.
     pub fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.address)
     }
@@ -72,12 +72,12 @@ impl Receiver {
         self.shared.lock().unwrap().status = status;
     }
 
-    /// Returns what was posted so far.
+    /// Returns everything that was posted so far.
     pub fn posts(&self) -> Vec<Post> {
         self.shared.lock().unwrap().posts.clone()
     }
 
-    /// Returns what was posted to one path and taken.
+    /// Returns what was posted to one path and accepted.
     pub fn taken(&self, path: &str) -> Vec<Post> {
         let mut posts = self.posts();
         posts.retain(|post| post.target == path && post.status == 200);

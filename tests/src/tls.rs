@@ -1,4 +1,4 @@
-//! Certificates the stand-ins present, and the TLS configurations around them.
+//! The certificates of the stand-ins, and the TLS configurations for them.
 
 use std::sync::Arc;
 
@@ -14,8 +14,8 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-/// A private certificate authority: it signs the certificate Pebble itself is reached with, and that a browser must
-/// never accept for a site.
+/// A private certificate authority. It signs the certificate of Pebble's own HTTPS; a browser must
+/// never accept it for a site.
 #[derive(Debug)]
 pub struct PrivateAuthority {
     issuer: CertifiedIssuer<'static, KeyPair>,
@@ -39,7 +39,7 @@ impl PrivateAuthority {
         self.issuer.pem()
     }
 
-    /// Issues a server certificate; returns chain and key as PEM.
+    /// Issues a server certificate. Returns chain and key as PEM.
     pub fn issue(&self, names: &[&str]) -> (String, String) {
         self.sign(server(names), &KeyPair::generate().unwrap())
     }
@@ -50,7 +50,7 @@ impl PrivateAuthority {
         self.sign(server(names), &key)
     }
 
-    /// Issues one that ends after a while.
+    /// Issues one that ends after this time.
     pub fn issue_for(&self, names: &[&str], lifetime: time::Duration) -> (String, String) {
         let mut params = server(names);
         let now = time::OffsetDateTime::now_utc();
@@ -78,12 +78,13 @@ impl Default for PrivateAuthority {
     }
 }
 
-/// Returns a self-signed certificate and its key as PEM: what a listener holds before certloop.
+/// Returns a self-signed certificate and its key as PEM: a listener holds it before certloop.
 pub fn self_signed(names: &[&str]) -> (String, String) {
     let owned = names.iter().map(|name| (*name).to_owned());
     let mut params = CertificateParams::new(owned.collect::<Vec<_>>()).unwrap();
     params.distinguished_name = common_name(names.first().copied().unwrap_or("placeholder"));
-    // ACM refuses what is not valid now, and rcgen's default is valid from 1975 to 4096: keep to a plain year.
+    // ACM refuses what is not valid now, and rcgen's default is valid from 1975 to 4096: use one
+    // year.
     let now = time::OffsetDateTime::now_utc();
     params.not_before = now - time::Duration::days(1);
     params.not_after = now + time::Duration::days(365);
@@ -99,7 +100,7 @@ pub fn certificates(pem: &str) -> Vec<CertificateDer<'static>> {
         .collect()
 }
 
-/// Returns what a server presents with this chain and key.
+/// Returns a server configuration with this chain and key.
 pub fn server_config(chain_pem: &str, key_pem: &str) -> Result<Arc<ServerConfig>, String> {
     let key = PrivateKeyDer::from_pem_slice(key_pem.as_bytes()).map_err(|e| e.to_string())?;
     let mut config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
@@ -112,7 +113,7 @@ pub fn server_config(chain_pem: &str, key_pem: &str) -> Result<Arc<ServerConfig>
     Ok(Arc::new(config))
 }
 
-/// Returns a client that trusts the roots of this PEM text and nothing else.
+/// Returns a client that trusts only the roots of this PEM text.
 pub fn client_config(roots_pem: &str) -> Arc<ClientConfig> {
     let mut roots = RootCertStore::empty();
     for root in certificates(roots_pem) {
@@ -126,7 +127,7 @@ pub fn client_config(roots_pem: &str) -> Arc<ClientConfig> {
     Arc::new(config)
 }
 
-/// Connects to `address` asking for `name`.
+/// Connects to `address` with the server name `name`.
 pub async fn connect(
     config: Arc<ClientConfig>,
     address: std::net::SocketAddr,

@@ -1,17 +1,17 @@
-//! The http-01 challenge as both sides of the bucket see it: the function that orders stores a key
-//! authorization under the token, the function behind the load balancer reads it back.
+//! The http-01 challenge, shared by both sides of the bucket: the function that orders stores a key
+//! authorization under the token; the function behind the load balancer reads it.
 //!
-//! [RFC 8555, section 8.3](https://www.rfc-editor.org/rfc/rfc8555#section-8.3). The names are built here and nowhere
-//! else, from a [`Token`] that was checked: no other character ever reaches a path or an object key.
+//! [RFC 8555, section 8.3](https://www.rfc-editor.org/rfc/rfc8555#section-8.3). Paths and object
+//! keys are built only here, from a checked [`Token`]: no other character ever reaches them.
 
 use std::error::Error;
 use std::fmt;
 use std::str::FromStr;
 
-/// Where a certificate authority looks for the answer to an http-01 challenge; a token follows.
+/// The path where an authority asks for the answer to an http-01 challenge; a token follows.
 pub const WELL_KNOWN_PREFIX: &str = "/.well-known/acme-challenge/";
 
-/// Where the bucket keeps key authorizations; a token follows.
+/// The bucket's prefix of key authorizations; a token follows.
 pub const OBJECT_PREFIX: &str = "challenges/";
 
 /// The token of a challenge: 1 to [`Token::MAX_LENGTH`] characters of the base64url alphabet.
@@ -22,14 +22,14 @@ impl Token {
     /// The longest token that is accepted.
     pub const MAX_LENGTH: usize = 128;
 
-    /// Returns the token a request's path asks for, if the path is exactly the well-known one.
+    /// Returns the token in a request's path, if the path is exactly the well-known one.
     ///
-    /// Nothing is decoded, trimmed or normalised: what is not a token to the letter is none.
+    /// Nothing is decoded, trimmed or normalised: the token must match letter by letter.
     pub fn from_path(path: &str) -> Option<Self> {
         path.strip_prefix(WELL_KNOWN_PREFIX)?.parse().ok()
     }
 
-    /// Returns the path at which the key authorization is asked for.
+    /// Returns the path where the authority asks for the key authorization.
     pub fn well_known_path(&self) -> String {
         format!("{WELL_KNOWN_PREFIX}{self}")
     }
@@ -39,7 +39,7 @@ impl Token {
         format!("{OBJECT_PREFIX}{self}")
     }
 
-    /// Returns the token as it was written.
+    /// Returns the token as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -62,7 +62,7 @@ impl fmt::Display for Token {
     }
 }
 
-/// A text that is no token.
+/// A text that is not a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MalformedToken;
 
@@ -78,10 +78,11 @@ impl fmt::Display for MalformedToken {
 
 impl Error for MalformedToken {}
 
-/// Returns whether a stored object can be a key authorization: token, dot, thumbprint of the account's key.
+/// Returns whether a stored object can be a key authorization: token, dot, thumbprint of the
+/// account's key.
 ///
-/// Only its alphabet and [`KEY_AUTHORIZATION_MAX_LENGTH`] are looked at. That is enough for an object of any other
-/// kind, a page or a private key, never to be served.
+/// It checks only the alphabet and [`KEY_AUTHORIZATION_MAX_LENGTH`]. That is enough never to serve
+/// an object of another kind, such as a page or a private key.
 pub fn is_key_authorization(stored: &[u8]) -> bool {
     (1..=KEY_AUTHORIZATION_MAX_LENGTH).contains(&stored.len())
         && stored
@@ -93,7 +94,7 @@ fn is_base64url(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_'
 }
 
-/// The length of a key authorization at most: the longest token, a dot, and a SHA-256 in base64url.
+/// The maximum length of a key authorization: the longest token, a dot, and a SHA-256 in base64url.
 pub const KEY_AUTHORIZATION_MAX_LENGTH: usize = Token::MAX_LENGTH + 1 + 43;
 
 #[cfg(test)]
@@ -167,10 +168,11 @@ mod tests {
     }
 
     #[test]
-    fn a_key_authorization_is_told_from_anything_else() {
+    fn a_key_authorization_is_distinguished_from_anything_else() {
         let longest = format!("{}.{}", "a".repeat(128), "b".repeat(43));
         for accepted in [
-            "LoqXcYV8q5ONbJQxbmR7SCTNo3tiAXDfowyjxAjEuX0.9jg46WB3rR_AHD-EBXdN7cBkH1WOu0tA3M9fm21mqTI",
+            "LoqXcYV8q5ONbJQxbmR7SCTNo3tiAXDfowyjxAjEuX0.\
+             9jg46WB3rR_AHD-EBXdN7cBkH1WOu0tA3M9fm21mqTI",
             &longest,
         ] {
             assert!(is_key_authorization(accepted.as_bytes()), "{accepted:?}");

@@ -9,10 +9,12 @@ use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, FormattedFi
 use tracing_subscriber::registry::{LookupSpan, Scope};
 use tracing_subscriber::{prelude::*, registry};
 
-/// Starts logging at the level the function is configured for (`AWS_LAMBDA_LOG_LEVEL`), `INFO` by default.
+/// Starts logging at the level that the function is configured with (`AWS_LAMBDA_LOG_LEVEL`),
+/// `INFO` by default.
 ///
-/// Below `INFO` it is our own lines only: what the libraries print there are whole events and answers, and an answer
-/// is a key authorization. There is no directive syntax: it would cost a regular-expression engine at each start.
+/// Below `INFO` only our own lines are printed: libraries print whole events and answers there, and
+/// an answer is a key authorization. There is no directive syntax, because it would cost a
+/// regular-expression engine at each start.
 pub fn init(level: Option<&str>, function: &'static str) {
     let level = match level {
         Some("FATAL") => LevelFilter::ERROR,

@@ -1,21 +1,23 @@
-//! Metrics as one log line: CloudWatch takes them out of a JSON line on standard output, so publishing them needs
-//! no call and no permission.
+//! Metrics as one log line. CloudWatch reads them from a JSON line on standard output, so
+//! publishing needs no call and no permission.
 //!
-//! [Embedded metric format](https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedded_Metric_Format_Specification.html).
-//! This module builds the line and does no I/O. It has to be printed as it is: inside another log line's envelope
-//! CloudWatch does not see it.
+//! [Embedded metric
+//! format](https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedded_Metric_Format_Specification.html).
+//! This module builds the line and does no I/O. The line must be printed unchanged: CloudWatch does
+//! not see it inside another log line.
 
 use serde_json::{Map, Value, json};
 
 /// The namespace of every metric.
 pub const NAMESPACE: &str = "certloop";
 
-/// What one invocation has to report, under the one dimension `Function`.
+/// The metrics of one invocation, under the one dimension `Function`.
 ///
 /// ```
 /// use certificates::metrics::Metrics;
 ///
-/// let line = Metrics::new("renew").count("Passes", 1).seconds("PassSeconds", 0.5).to_line(1_767_225_600_000);
+/// let metrics = Metrics::new("renew").count("Passes", 1).seconds("PassSeconds", 0.5);
+/// let line = metrics.to_line(1_767_225_600_000);
 /// assert!(line.ends_with(r#""Function":"renew","Passes":1,"PassSeconds":0.5}"#));
 /// ```
 #[derive(Clone, Debug, PartialEq)]
@@ -34,22 +36,22 @@ impl Metrics {
         }
     }
 
-    /// Adds a number of things.
+    /// Adds a count.
     pub fn count(self, name: &'static str, count: u64) -> Self {
         self.with(name, "Count", count.into())
     }
 
-    /// Adds a duration.
+    /// Adds a duration in milliseconds.
     pub fn seconds(self, name: &'static str, seconds: f64) -> Self {
         self.with(name, "Seconds", seconds.into())
     }
 
-    /// Adds a share of a whole, 0 to 1.
+    /// Adds a share of a whole, from 0 to 1.
     pub fn share(self, name: &'static str, share: f64) -> Self {
         self.with(name, "None", share.into())
     }
 
-    /// Returns the line, without a line break, for an instant in milliseconds since the epoch.
+    /// Returns the line without a line break. The instant is in milliseconds since the epoch.
     pub fn to_line(&self, timestamp_ms: u64) -> String {
         let metrics: Vec<Value> = self
             .values
@@ -74,8 +76,8 @@ impl Metrics {
         Value::Object(line).to_string()
     }
 
-    /// The later value of a name wins. A value that is no number (not finite) is left out: `null` would make CloudWatch
-    /// drop the whole line.
+    /// The later value of a name wins. Values that are not finite are left out: `null` would make
+    /// CloudWatch drop the whole line.
     fn with(mut self, name: &'static str, unit: &'static str, value: Value) -> Self {
         self.values.retain(|(other, ..)| *other != name);
         if value.is_number() {

@@ -1,7 +1,7 @@
-//! The bucket behind the port: one signed `GET` of one object.
+//! The bucket behind the port: one signed `GET` per object.
 //!
-//! Not through the SDK's client, which would be two thirds of this binary and half of its start.
-//! What the SDK reads from the environment of a Lambda function is read here too: region,
+//! It does not use the SDK's client, which would be two thirds of this binary and half of its start
+//! time. It reads the same parts of a Lambda function's environment as the SDK: region,
 //! credentials, endpoint, FIPS and dual stack.
 //!
 //! [GetObject](https://docs.aws.amazon.com/AmazonS3/latest/API/API_GetObject.html),
@@ -34,9 +34,9 @@ use crate::shared::challenge::{KEY_AUTHORIZATION_MAX_LENGTH, Token};
 use crate::shared::partition::Partition;
 use crate::store::{Challenges, ReadError};
 
-/// The bucket, and what it takes to ask for an object.
+/// The bucket, and all that a request for an object needs.
 pub(crate) struct Bucket {
-    /// The URL of the bucket, without a slash at its end.
+    /// The URL of the bucket, without a slash at the end.
     url: String,
     region: String,
     credentials: Credentials,
@@ -44,7 +44,7 @@ pub(crate) struct Bucket {
 }
 
 impl Bucket {
-    /// Opens the bucket the environment names; makes no request.
+    /// Opens the bucket that the environment names. Makes no request.
     pub(crate) fn open(lookup: impl Fn(&str) -> Option<String>) -> Result<Self, Error> {
         let lookup = |name: &str| lookup(name).filter(|value| !value.is_empty());
         let bucket = lookup("CERTLOOP_BUCKET").ok_or(
@@ -70,7 +70,7 @@ impl Bucket {
         })
     }
 
-    /// Reads the object once; anything but a plain yes or no is `Unreachable`.
+    /// Reads the object once. An answer that is neither yes nor no is `Unreachable`.
     async fn attempt(&self, token: &Token) -> Result<Option<Vec<u8>>, ReadError> {
         let response = self.client.request(self.signed(token)?).await?;
         let status = response.status();
@@ -95,7 +95,7 @@ impl Bucket {
             .header(USER_AGENT, concat!("certloop/", env!("CARGO_PKG_VERSION")))
             .body(Empty::new())?;
 
-        // As the SDK does for this service and no other.
+        // The SDK does the same for S3 and for no other service.
         let mut settings = SigningSettings::default();
         settings.percent_encoding_mode = PercentEncodingMode::Single;
         settings.uri_path_normalization_mode = UriPathNormalizationMode::Disabled;
@@ -142,8 +142,8 @@ impl Challenges for Bucket {
     }
 }
 
-/// Returns the URL of a bucket: `https://<bucket>.<host>`, or `<endpoint>/<bucket>` where the name
-/// of the bucket cannot be part of a host name.
+/// Returns the URL of a bucket: `https://<bucket>.<host>`, or `<endpoint>/<bucket>` when the
+/// bucket's name cannot be part of a host name.
 fn bucket_url(
     bucket: &str,
     region: &str,
@@ -180,7 +180,7 @@ fn bucket_url(
     };
     let domain = Partition::of(region).domain();
     let host = format!("s3{fips}{dual_stack}.{region}.{domain}");
-    // The certificate of the service covers one label.
+    // The service's certificate covers only one label.
     match bucket.contains('.') {
         true => Ok(format!("https://{host}/{bucket}")),
         false => Ok(format!("https://{bucket}.{host}")),
@@ -215,7 +215,7 @@ fn client() -> Result<Client<HttpsConnector<HttpConnector>, Empty<Bytes>>, Error
     Ok(Client::builder(TokioExecutor::new()).build(connector))
 }
 
-/// Reads a body to its end, or to just beyond `length`.
+/// Reads a body to its end, or until it is longer than `length`.
 async fn at_most(length: usize, mut body: Incoming) -> Result<Vec<u8>, hyper::Error> {
     let mut read = Vec::new();
     while let Some(frame) = body.frame().await {
@@ -230,7 +230,7 @@ async fn at_most(length: usize, mut body: Incoming) -> Result<Vec<u8>, hyper::Er
     Ok(read)
 }
 
-/// Returns the code in an error document, empty if it has none.
+/// Returns the code in an error document; empty if it has none.
 fn error_code(document: &[u8]) -> &str {
     str::from_utf8(document)
         .ok()
@@ -242,7 +242,7 @@ fn error_code(document: &[u8]) -> &str {
 
 const ATTEMPTS: usize = 2;
 
-/// Two attempts fit into the time the handler gives a read.
+/// Two attempts fit into the time that the handler allows for a read.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_millis(2200);
 
 /// A bucket in the same region accepts a connection within milliseconds.

@@ -1,17 +1,21 @@
-//! HTTP as a Lambda function sees it: what the services in front of it send, and the answer each of them takes.
+//! HTTP requests as a Lambda function receives them from several services, and the form of answer
+//! that each service accepts.
 //!
-//! - [Application Load Balancer](https://docs.aws.amazon.com/elasticloadbalancing/latest/application/lambda-functions.html),
+//! - [Application Load
+//!   Balancer](https://docs.aws.amazon.com/elasticloadbalancing/latest/application/lambda-functions.html),
 //!   with single-value or multi-value headers
-//! - [API Gateway](https://docs.aws.amazon.com/apigateway/latest/developerguide/http-api-develop-integrations-lambda.html):
+//! - [API
+//!   Gateway](https://docs.aws.amazon.com/apigateway/latest/developerguide/http-api-develop-integrations-lambda.html):
 //!   REST (payload 1.0) and HTTP (payload 2.0)
-//! - [function URL](https://docs.aws.amazon.com/lambda/latest/dg/urls-invocation.html) (payload 2.0)
+//! - [function URL](https://docs.aws.amazon.com/lambda/latest/dg/urls-invocation.html) (payload
+//!   2.0)
 //!
-//! Events are looked at field by field rather than deserialized: one that does not fit has to end as an answer, while
-//! an error of the function is a 502 to whoever asked.
+//! Events are read field by field, not deserialized: an unknown event must get an answer, because
+//! an error of the function is a 502 for the client.
 
 use serde_json::{Map, Value, json};
 
-/// The little of a request that matters here.
+/// The few parts of a request that we need.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Request<'e> {
     pub(crate) method: &'e str,
@@ -19,7 +23,7 @@ pub(crate) struct Request<'e> {
 }
 
 impl<'e> Request<'e> {
-    /// Reads the request of any of the services, `None` if the event is none of theirs.
+    /// Reads a request from any of these services; `None` if the event has no known form.
     pub(crate) fn read(event: &'e Value) -> Option<Self> {
         let context = &event["requestContext"];
         if let Some(method) = context["http"]["method"].as_str() {
@@ -36,7 +40,7 @@ impl<'e> Request<'e> {
     }
 }
 
-/// An answer, before it is put into the form its asker takes.
+/// An answer, before it is put into the form of its receiver.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Response {
     pub(crate) status: Status,
@@ -44,7 +48,7 @@ pub(crate) struct Response {
 }
 
 impl Response {
-    /// Returns the answer in the form the sender of `event` takes.
+    /// Returns the answer in the form that the sender of `event` accepts.
     pub(crate) fn into_json(self, event: &Value) -> Value {
         let mut headers = vec![
             ("content-type", "text/plain"),
@@ -57,12 +61,13 @@ impl Response {
 
         let mut response = Map::new();
         response.insert("statusCode".into(), self.status.code().into());
-        // Only a load balancer knows this field, and a REST API refuses an answer with a field it does not know.
+        // Only a load balancer knows this field, and a REST API refuses an answer with unknown
+        // fields.
         if event["requestContext"]["elb"].is_object() {
             let description = format!("{} {}", self.status.code(), self.status.reason());
             response.insert("statusDescription".into(), description.into());
         }
-        // A load balancer ignores the one kind of headers where it sent the other.
+        // A load balancer ignores headers of the one kind if it sent the other kind.
         let multi_value = event["multiValueHeaders"].is_object();
         let named = headers.into_iter().map(|(name, value)| match multi_value {
             true => (name.to_owned(), json!([value])),
@@ -79,7 +84,7 @@ impl Response {
     }
 }
 
-/// The statuses this function answers with.
+/// The statuses that this function answers with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Status {
     Ok,
@@ -108,7 +113,7 @@ impl Status {
     }
 }
 
-/// HTTP APIs put the name of a stage before the path, unless it is `$default`.
+/// HTTP APIs put the stage name before the path, unless the stage is `$default`.
 fn without_stage<'e>(path: &'e str, stage: Option<&str>) -> &'e str {
     stage
         .and_then(|stage| path.strip_prefix('/')?.strip_prefix(stage))

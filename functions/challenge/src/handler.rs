@@ -1,7 +1,8 @@
 //! One event in, one answer out.
 //!
-//! There is no error: what a load balancer gets from a function that failed is a 502, so whatever happens here ends as
-//! an answer. 404 says that nothing is stored for the token, 503 that nobody could tell.
+//! The handler returns no error: if a function fails, its load balancer answers 502, so every case
+//! ends in an answer. 404 means that nothing is stored for the token, 503 that the store could not
+//! be read.
 
 use std::convert::Infallible;
 use std::io::Write;
@@ -16,7 +17,7 @@ use crate::shared::challenge::{Token, is_key_authorization};
 use crate::shared::metrics::Metrics;
 use crate::store::{Challenges, ReadError};
 
-/// Answers an invocation, and prints what it counted.
+/// Answers an invocation and prints its metrics.
 pub(crate) async fn handle(
     event: LambdaEvent<Value>,
     store: &impl Challenges,
@@ -38,13 +39,13 @@ pub(crate) async fn handle(
     Ok(response.into_json(&event.payload))
 }
 
-/// An answer and the metric it adds one to.
+/// An answer, and the metric that it counts in.
 struct Answer {
     response: Response,
     counted: Option<&'static str>,
 }
 
-/// Answers an event, reading the store at most once and for no longer than `time_to_read`.
+/// Answers an event. Reads the store at most once, and for no longer than `time_to_read`.
 async fn answer(event: &Value, store: &impl Challenges, time_to_read: Duration) -> Answer {
     let Some(Request { method, path }) = Request::read(event) else {
         warn!("an event of an unknown kind was answered with 404");
@@ -69,7 +70,7 @@ async fn answer(event: &Value, store: &impl Challenges, time_to_read: Duration) 
     answer
 }
 
-/// Answers the challenge of that token with what is stored for it and nothing else.
+/// Answers the challenge of this token with the stored object and nothing else.
 async fn challenge(token: &Token, store: &impl Challenges, time_to_read: Duration) -> Answer {
     let read = tokio::time::timeout(time_to_read, store.read(token))
         .await
@@ -81,7 +82,8 @@ async fn challenge(token: &Token, store: &impl Challenges, time_to_read: Duratio
             Err(_) => (Status::NotFound, None, Some("ChallengeMissed")),
         },
         Ok(Some(_)) => {
-            warn!(challenge.token = %token, "the stored object is no key authorization and is not served");
+            warn!(challenge.token = %token, "the stored object is not a key authorization and \
+                is not served");
             (Status::NotFound, None, Some("ChallengeMissed"))
         }
         Ok(None) => (Status::NotFound, None, Some("ChallengeMissed")),
@@ -113,9 +115,9 @@ impl From<Status> for Answer {
     }
 }
 
-/// Returns for how long the store may be read so that the answer still leaves in time.
+/// Returns how long the store may be read so that the answer is still in time.
 ///
-/// A deadline that has passed on receipt is not one: Lambda starts no such invocation.
+/// Ignore a deadline that has passed on receipt: Lambda starts no such invocation.
 fn time_to_read(context: &Context, now: SystemTime) -> Duration {
     match context.deadline().duration_since(now) {
         Ok(left) if !left.is_zero() => left.saturating_sub(TIME_TO_ANSWER).min(STORE_TIMEOUT),
@@ -123,13 +125,13 @@ fn time_to_read(context: &Context, now: SystemTime) -> Duration {
     }
 }
 
-/// Asked by health checks; never reads the store.
+/// The path for health checks; it never reads the store.
 const HEALTH_PATH: &str = "/health";
 
 /// A certificate authority gives up after ten seconds, a load balancer when the function times out.
 const STORE_TIMEOUT: Duration = Duration::from_millis(4500);
 
-/// What is kept of an invocation's time to answer in.
+/// The part of an invocation's time that is reserved for the answer.
 const TIME_TO_ANSWER: Duration = Duration::from_millis(250);
 
 #[cfg(test)]
@@ -273,7 +275,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn other_methods_are_told_which_are_allowed() {
+    async fn other_methods_learn_which_are_allowed() {
         for method in ["POST", "PUT", "DELETE", "OPTIONS", "get", ""] {
             for event in [LOAD_BALANCER, MULTI_VALUE, HEALTH] {
                 let store = Fake::found(KEY_AUTHORIZATION);

@@ -1,6 +1,7 @@
 //! Answers a certificate authority's http-01 challenges from the key authorizations in the bucket.
 //!
-//! It reads one prefix of one bucket and does nothing else: wiring here, the rules in [`handler`].
+//! It reads one prefix of one bucket and does nothing else. This file is the wiring; the rules are
+//! in [`handler`].
 
 mod bucket;
 mod event;

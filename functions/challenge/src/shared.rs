@@ -1,9 +1,9 @@
-//! Modules of the `certificates` library, compiled in rather than linked.
+//! Modules of the `certificates` library, compiled into this binary instead of linked.
 //!
-//! Cargo gives a library the union of what its users in the workspace ask for. Built beside the
-//! renewing function it is the whole cycle, and the linker keeps the unwinding tables of every SDK
-//! crate behind it, although none of their code is called: this binary was 6.6 MB that way, and is
-//! 5.1 MB this way.
+//! Cargo builds a library with the union of the features that its users in the workspace request.
+//! Built together with the renewing function, the library is the whole cycle. The linker then keeps
+//! the unwinding tables of every SDK crate, although none of their code is called: this binary was
+//! 6.6 MB that way, and is 5.1 MB this way.
 
 #[path = "../../certificates/src/challenge.rs"]
 pub(crate) mod challenge;

@@ -1,4 +1,4 @@
-//! The port through which the handler reads what is stored for a token.
+//! The port through which the handler reads the stored object of a token.
 
 use std::error::Error;
 use std::fmt;
@@ -6,19 +6,20 @@ use std::future::Future;
 
 use crate::shared::challenge::Token;
 
-/// Reads what is stored for a token.
+/// Reads the stored object of a token.
 pub(crate) trait Challenges {
-    /// Returns the stored bytes, `None` if the service said that nothing is stored.
+    /// Returns the stored bytes. `None` if the service says that nothing is stored.
     ///
-    /// MUST NOT return `None` when it could not tell. SHOULD read once. MAY cut short an object that is too long for a
-    /// key authorization, as long as it stays too long.
+    /// MUST NOT return `None` when the answer is unknown. SHOULD read once. MAY cut an object that
+    /// is too long for a key authorization, if the result is still too long.
     fn read(&self, token: &Token) -> impl Future<Output = Result<Option<Vec<u8>>, ReadError>>;
 }
 
-/// Why it is not known what is stored.
+/// Why the stored object is unknown.
 #[derive(Debug)]
 pub(crate) enum ReadError {
-    /// The service refused to say. Without the right to list the bucket it says so of every token that is not stored.
+    /// The service refused the read. Without the right to list the bucket it does so for every
+    /// token that is not stored.
     Denied,
     /// No usable answer.
     Unreachable(Box<dyn Error + Send + Sync>),

@@ -1,5 +1,5 @@
-//! The function as Lambda starts it: the real binary between a minimal Runtime API and a store that answers from a
-//! script.
+//! The function as Lambda starts it: the real binary between a minimal Runtime API and a store with
+//! scripted answers.
 
 #![allow(
     clippy::unwrap_used,
@@ -145,7 +145,7 @@ fn a_missing_bucket_ends_the_start_with_a_word_about_it() {
     assert!(words.contains("CERTLOOP_BUCKET is not set"), "{words}");
 }
 
-/// The started function and the Runtime API it asks.
+/// The started function, and the Runtime API that it calls.
 struct Function {
     process: Child,
     runtime_api: TcpListener,
@@ -181,7 +181,8 @@ impl Function {
                     write!(
                         stream,
                         "HTTP/1.1 200 OK\r\nlambda-runtime-aws-request-id: r1\r\n\
-                         lambda-runtime-deadline-ms: {}\r\nlambda-runtime-invoked-function-arn: a\r\n\
+                         lambda-runtime-deadline-ms: {}\r\n\
+                         lambda-runtime-invoked-function-arn: a\r\n\
                          content-length: {}\r\n\r\n{event}",
                         deadline.as_millis(),
                         event.len(),
@@ -333,7 +334,8 @@ fn read_message(stream: &mut TcpStream) -> Option<(String, Vec<u8>)> {
 
 fn error_document(code: &str) -> String {
     format!(
-        "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<Error><Code>{code}</Code><Message>No.</Message></Error>"
+        "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n\
+         <Error><Code>{code}</Code><Message>No.</Message></Error>"
     )
 }
 

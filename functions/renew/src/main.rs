@@ -1,6 +1,7 @@
-//! The renewing function: schedule, bucket events and requests by hand, each one pass over the certificates that are due.
+//! The renewing function: it handles the schedule, bucket events and manual requests. Each is one
+//! pass over the due certificates.
 //!
-//! Wiring only: what it does is in [`certificates::invocation`].
+//! This file is only the wiring; the work is in [`certificates::invocation`].
 
 use std::env;
 use std::io::Write;
@@ -53,7 +54,7 @@ async fn handle(
     };
     let answer = installation.answer(&payload, clock, invoked).await;
     let answer = answer.map_err(|failure| diagnostic(&failure))?;
-    // The embedded metric format is a bare line, so it does not go through tracing.
+    // The embedded metric format must be a bare line, so it does not go through tracing.
     if let Some(line) = answer.metrics
         && let Err(error) = writeln!(std::io::stdout(), "{line}")
     {

@@ -1,9 +1,10 @@
 # The load balancer, with the usual redirect from http to https as the default action of port 80.
-# Nothing here listens on port 443: certloop makes that listener together with the first certificate.
+# Nothing here listens on port 443: certloop makes that listener together with the first
+# certificate.
 
 resource "aws_security_group" "load_balancer" {
   name        = "${local.name}-load-balancer"
-  description = "HTTP and HTTPS from anywhere: a certificate authority looks from where it likes"
+  description = "HTTP and HTTPS from anywhere: a certificate authority comes from any address"
   vpc_id      = aws_vpc.this.id
   tags        = local.tags
 }
@@ -33,9 +34,10 @@ resource "aws_lb" "this" {
   drop_invalid_header_fields = true
   tags                       = local.tags
 
-  # Read backwards, for destroy: the HTTPS listener is not Terraform's and goes only when the load balancer goes, and until then AWS does not
-  # let go of the target group it forwards to. So the load balancer comes after the target group and is deleted before it.
-  # Likewise the addresses are given back before the internet gateway is taken away.
+  # For destroy, read it backwards. The HTTPS listener does not belong to Terraform and is deleted
+  # only with the load balancer; until then AWS keeps the target group that it forwards to. So the
+  # load balancer comes after the target group and is deleted before it. In the same way, the
+  # addresses are released before the internet gateway is removed.
   depends_on = [aws_lb_target_group.site, aws_route_table.public]
 }
 

@@ -1,4 +1,5 @@
-# Everything from nothing: a network, a load balancer, a small site, and certloop, which makes the HTTPS listener.
+# Everything from nothing: a network, a load balancer, a small site, and certloop, which makes the
+# HTTPS listener.
 
 data "aws_caller_identity" "current" {}
 
@@ -21,7 +22,7 @@ module "certloop" {
   directory               = coalesce(var.directory, "https://acme-${var.production ? "" : "staging-"}v02.api.letsencrypt.org/directory")
   settings                = var.settings
 
-  # By way of the listener, so that the rule comes after it.
+  # Through the listener, so that the rule comes after it.
   load_balancers = {
     site = { arn = aws_lb_listener.http.load_balancer_arn }
   }

@@ -1,4 +1,4 @@
-# A network with two public subnets, as a load balancer needs at least.
+# A network with two public subnets, the minimum for a load balancer.
 
 data "aws_availability_zones" "available" {
   #checkov:skip=CKV_AWS_394:The first two are taken, whichever they are
@@ -18,7 +18,7 @@ resource "aws_vpc" "this" {
   tags                 = merge(local.tags, { Name = local.name })
 }
 
-# Nobody is to use it: it lets nothing in or out.
+# It must not be used: it lets nothing in or out.
 resource "aws_default_security_group" "this" {
   vpc_id = aws_vpc.this.id
   tags   = local.tags

@@ -1,5 +1,5 @@
 output "renew_function" {
-  description = "Name of the function that keeps the certificates; everything is asked of it."
+  description = "Name of the function that keeps the certificates; it answers all requests."
   value       = module.certloop.renew_function
 }
 
@@ -9,7 +9,7 @@ output "renew_function_arn" {
 }
 
 output "bucket" {
-  description = "Where the documents are: certificates/<name>.json may be added there by others."
+  description = "Where the documents are: others may add certificates/<name>.json there."
   value       = module.certloop.bucket
 }
 
@@ -19,7 +19,7 @@ output "region" {
 }
 
 output "routes" {
-  description = "An address per load balancer that must answer 404 with `x-content-type-options: nosniff`: then the challenge route works."
+  description = "Test address per load balancer. The answer must be 404 with `x-content-type-options: nosniff`: then the challenge route works."
   value       = module.certloop.routes
 }
 
@@ -49,6 +49,6 @@ output "load_balancer_arn" {
 }
 
 output "site_target_group_arn" {
-  description = "What the HTTPS listener forwards to."
+  description = "The target group that the HTTPS listener forwards to."
   value       = aws_lb_target_group.site.arn
 }

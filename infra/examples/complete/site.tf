@@ -1,4 +1,5 @@
-# The site: a function of three lines. A stack of CloudFormation, because that takes a function's code as text.
+# The site: a function of three lines. It is a CloudFormation stack, because that accepts a
+# function's code as text.
 
 data "aws_partition" "current" {}
 
@@ -58,7 +59,7 @@ resource "aws_cloudformation_stack" "site" {
 }
 
 resource "aws_lb_target_group" "site" {
-  # ELB takes 32 characters.
+  # ELB accepts 32 characters.
   name        = length(local.name) <= 27 ? "${local.name}-site" : "${substr(local.name, 0, 23)}-${substr(md5("${local.name}/site"), 0, 8)}"
   target_type = "lambda"
   tags        = local.tags

@@ -1,12 +1,15 @@
 # To fill in.
 
 variable "environment" {
-  description = "Name of the environment; everything is called certloop-<environment>, so several live side by side in one account."
+  description = "Name of the environment. Everything is called certloop-<environment>, so several can exist side by side in one account."
   type        = string
 
   validation {
-    condition     = can(regex("^[a-z]([a-z0-9-]{0,20}[a-z0-9])?$", var.environment))
-    error_message = "environment: at most 22 lower-case letters, digits and hyphens, beginning with a letter and not ending in a hyphen."
+    condition = can(regex("^[a-z]([a-z0-9-]{0,20}[a-z0-9])?$", var.environment))
+    error_message = join(" ", [
+      "environment: at most 22 lower-case letters, digits and hyphens, beginning with a letter and",
+      "not ending in a hyphen.",
+    ])
   }
 }
 
@@ -22,12 +25,15 @@ variable "domains" {
     condition = alltrue([
       for domain in var.domains : can(regex("^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\\.)+[a-z]([a-z0-9-]{0,61}[a-z0-9])?$", domain)) && length(domain) <= 253
     ])
-    error_message = "domains: each a full name in lower case such as shop.example.com, without scheme, port or trailing dot. Wildcards need dns-01, which is not yet built."
+    error_message = join(" ", [
+      "domains: each a full name in lower case such as shop.example.com, without scheme, port or",
+      "trailing dot. Wildcards need dns-01, which is not yet supported.",
+    ])
   }
 }
 
 variable "email" {
-  description = "Contact of the account at Let's Encrypt. Alarms go there too, once the subscription that AWS sends is confirmed."
+  description = "Contact of the account at Let's Encrypt. Alarms go there too, after you confirm the subscription that AWS sends."
   type        = string
 
   validation {
@@ -37,14 +43,14 @@ variable "email" {
 }
 
 variable "production" {
-  description = "false: Let's Encrypt's staging authority, which browsers do not trust and whose rate limits are wide; true: the real one. Changing it orders anew."
+  description = "false: Let's Encrypt's staging authority, which browsers do not trust and whose rate limits are wide; true: the production authority. After a change certloop orders again."
   type        = bool
 }
 
-# The others have defaults that fit.
+# The others have useful defaults.
 
 variable "account" {
-  description = "Number of the AWS account that this environment belongs in; null: whichever one the credentials are of."
+  description = "Number of the AWS account of this environment; null: the account of the credentials."
   type        = string
   default     = null
 
@@ -53,8 +59,14 @@ variable "account" {
     error_message = "account: the twelve digits of an AWS account, in quotes."
   }
   validation {
-    condition     = var.account == null || var.account == data.aws_caller_identity.current.account_id
-    error_message = "account: these credentials are of another account, ${data.aws_caller_identity.current.account_id}."
+    condition = (
+      var.account == null ||
+      var.account == data.aws_caller_identity.current.account_id
+    )
+    error_message = join(" ", [
+      "account: these credentials belong to another account,",
+      "${data.aws_caller_identity.current.account_id}.",
+    ])
   }
 }
 
@@ -82,7 +94,7 @@ variable "directory" {
 }
 
 variable "settings" {
-  description = "Further settings, as the module takes them."
+  description = "Further settings, as the module accepts them."
   type        = any
   default     = {}
 }
@@ -100,7 +112,7 @@ variable "packages" {
 }
 
 variable "architecture" {
-  description = "Of the functions: arm64 or x86_64."
+  description = "Architecture of the functions: arm64 or x86_64."
   type        = string
   default     = "arm64"
 }

@@ -1,11 +1,11 @@
-# certloop for one Application Load Balancer that exists.
+# certloop for one existing Application Load Balancer.
 
 data "aws_caller_identity" "current" {}
 
 locals {
   name = "certloop-${var.environment}"
 
-  # A listener that is there is named; one that is not, renew makes together with the first certificate.
+  # The document names an existing listener; renew creates a missing one with the first certificate.
   target = var.forward == null ? {
     type = "listener"
     arn  = one(data.aws_lb_listener.https[*].arn)
@@ -22,8 +22,11 @@ data "aws_lb" "this" { # not found? It must be in this account and region; see t
 
   lifecycle {
     postcondition {
-      condition     = self.load_balancer_type == "application"
-      error_message = "load_balancer: ${self.name} is a ${self.load_balancer_type} load balancer; only an Application Load Balancer can route the challenge path to a function."
+      condition = self.load_balancer_type == "application"
+      error_message = join(" ", [
+        "load_balancer: ${self.name} is a ${self.load_balancer_type} load balancer; only an",
+        "Application Load Balancer can route the challenge path to a function.",
+      ])
     }
   }
 }
@@ -36,8 +39,11 @@ data "aws_lb_listener" "https" { # none on port 443? Then set the variable `forw
 
   lifecycle {
     postcondition {
-      condition     = self.protocol == "HTTPS"
-      error_message = "load_balancer: the listener on port 443 of ${data.aws_lb.this.name} speaks ${self.protocol}, not HTTPS; it cannot hold a certificate."
+      condition = self.protocol == "HTTPS"
+      error_message = join(" ", [
+        "load_balancer: the listener on port 443 of ${data.aws_lb.this.name} speaks",
+        "${self.protocol}, not HTTPS; it cannot hold a certificate.",
+      ])
     }
   }
 }
@@ -51,8 +57,11 @@ data "aws_lb_target_group" "forward" { # found neither by name nor by ARN? See t
 
 check "reachable" {
   assert {
-    condition     = !data.aws_lb.this.internal
-    error_message = "load_balancer: ${data.aws_lb.this.name} is internal. Let's Encrypt must reach port 80 of every name from outside, so something public has to lead there."
+    condition = !data.aws_lb.this.internal
+    error_message = join(" ", [
+      "load_balancer: ${data.aws_lb.this.name} is internal. Let's Encrypt must reach port 80 of",
+      "every name from outside, so something public must lead there.",
+    ])
   }
 }
 

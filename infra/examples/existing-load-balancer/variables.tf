@@ -1,12 +1,15 @@
 # The five to fill in.
 
 variable "environment" {
-  description = "Name of the environment; everything is called certloop-<environment>, so several live side by side in one account."
+  description = "Name of the environment. Everything is called certloop-<environment>, so several can exist side by side in one account."
   type        = string
 
   validation {
-    condition     = can(regex("^[a-z]([a-z0-9-]{0,20}[a-z0-9])?$", var.environment))
-    error_message = "environment: at most 22 lower-case letters, digits and hyphens, beginning with a letter and not ending in a hyphen."
+    condition = can(regex("^[a-z]([a-z0-9-]{0,20}[a-z0-9])?$", var.environment))
+    error_message = join(" ", [
+      "environment: at most 22 lower-case letters, digits and hyphens, beginning with a letter and",
+      "not ending in a hyphen.",
+    ])
   }
 }
 
@@ -18,7 +21,10 @@ variable "load_balancer" {
     condition = can(regex(
       "^(arn:[a-z-]+:elasticloadbalancing:[a-z0-9-]+:[0-9]{12}:loadbalancer/app/[A-Za-z0-9-]+/[0-9a-z]+|[A-Za-z0-9][A-Za-z0-9-]{0,31})$", var.load_balancer
     ))
-    error_message = "load_balancer: the name of an Application Load Balancer, or its ARN (arn:aws:elasticloadbalancing:<region>:<account>:loadbalancer/app/<name>/<id>)."
+    error_message = join(" ", [
+      "load_balancer: the name of an Application Load Balancer, or its ARN",
+      "(arn:aws:elasticloadbalancing:<region>:<account>:loadbalancer/app/<name>/<id>).",
+    ])
   }
 }
 
@@ -34,12 +40,15 @@ variable "domains" {
     condition = alltrue([
       for domain in var.domains : can(regex("^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\\.)+[a-z]([a-z0-9-]{0,61}[a-z0-9])?$", domain)) && length(domain) <= 253
     ])
-    error_message = "domains: each a full name in lower case such as shop.example.com, without scheme, port or trailing dot. Wildcards need dns-01, which is not yet built."
+    error_message = join(" ", [
+      "domains: each a full name in lower case such as shop.example.com, without scheme, port or",
+      "trailing dot. Wildcards need dns-01, which is not yet supported.",
+    ])
   }
 }
 
 variable "email" {
-  description = "Contact of the account at Let's Encrypt. Alarms go there too, once the subscription that AWS sends is confirmed."
+  description = "Contact of the account at Let's Encrypt. Alarms go there too, after you confirm the subscription that AWS sends."
   type        = string
 
   validation {
@@ -49,14 +58,14 @@ variable "email" {
 }
 
 variable "production" {
-  description = "false: Let's Encrypt's staging authority, which browsers do not trust and whose rate limits are wide; true: the real one. Changing it orders anew."
+  description = "false: Let's Encrypt's staging authority, which browsers do not trust and whose rate limits are wide; true: the production authority. After a change certloop orders again."
   type        = bool
 }
 
-# The others have defaults that fit.
+# The others have useful defaults.
 
 variable "account" {
-  description = "Number of the AWS account that this environment belongs in; null: whichever one the credentials are of."
+  description = "Number of the AWS account of this environment; null: the account of the credentials."
   type        = string
   default     = null
 
@@ -65,13 +74,19 @@ variable "account" {
     error_message = "account: the twelve digits of an AWS account, in quotes."
   }
   validation {
-    condition     = var.account == null || var.account == data.aws_caller_identity.current.account_id
-    error_message = "account: these credentials are of another account, ${data.aws_caller_identity.current.account_id}."
+    condition = (
+      var.account == null ||
+      var.account == data.aws_caller_identity.current.account_id
+    )
+    error_message = join(" ", [
+      "account: these credentials belong to another account,",
+      "${data.aws_caller_identity.current.account_id}.",
+    ])
   }
 }
 
 variable "forward" {
-  description = "Only if nothing listens on port 443 yet: name or ARN of the target group that the new HTTPS listener is to forward to. Leave it set afterwards."
+  description = "Only if nothing listens on port 443 yet: name or ARN of the target group for the new HTTPS listener. Leave it set afterwards."
   type        = string
   default     = null
 }
@@ -83,7 +98,7 @@ variable "priority" {
 }
 
 variable "settings" {
-  description = "Further settings, as the module takes them."
+  description = "Further settings, as the module accepts them."
   type        = any
   default     = {}
 }
@@ -95,7 +110,7 @@ variable "packages" {
 }
 
 variable "architecture" {
-  description = "Of the functions: arm64 or x86_64."
+  description = "Architecture of the functions: arm64 or x86_64."
   type        = string
   default     = "arm64"
 }

@@ -9,5 +9,6 @@ terraform {
   }
 }
 
-# Region and credentials come from where the AWS command line has them: AWS_REGION, AWS_PROFILE and the like.
+# Region and credentials come from the same places as for the AWS command line: AWS_REGION,
+# AWS_PROFILE and so on.
 provider "aws" {}

@@ -1,4 +1,5 @@
-# certloop for many customers whose domains point at one Application Load Balancer: a document, and so a certificate, per customer.
+# certloop for many customers whose domains point at one Application Load Balancer: one document,
+# and so one certificate, per customer.
 
 data "aws_caller_identity" "current" {}
 
@@ -45,7 +46,10 @@ module "certloop" {
 
 check "room_to_switch" {
   assert {
-    condition     = length(var.customers) < var.certificates_per_load_balancer
-    error_message = "customers: they fill the load balancer's quota. A change of key type adds the new certificate before it takes off the old one, and needs one place that is free."
+    condition = length(var.customers) < var.certificates_per_load_balancer
+    error_message = join(" ", [
+      "customers: they fill the load balancer's quota. A change of key type adds the new",
+      "certificate before it removes the old one, and needs one free place.",
+    ])
   }
 }

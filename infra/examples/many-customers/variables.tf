@@ -1,12 +1,15 @@
 # To fill in.
 
 variable "environment" {
-  description = "Name of the environment; everything is called certloop-<environment>, so several live side by side in one account."
+  description = "Name of the environment. Everything is called certloop-<environment>, so several can exist side by side in one account."
   type        = string
 
   validation {
-    condition     = can(regex("^[a-z]([a-z0-9-]{0,20}[a-z0-9])?$", var.environment))
-    error_message = "environment: at most 22 lower-case letters, digits and hyphens, beginning with a letter and not ending in a hyphen."
+    condition = can(regex("^[a-z]([a-z0-9-]{0,20}[a-z0-9])?$", var.environment))
+    error_message = join(" ", [
+      "environment: at most 22 lower-case letters, digits and hyphens, beginning with a letter and",
+      "not ending in a hyphen.",
+    ])
   }
 }
 
@@ -18,12 +21,15 @@ variable "load_balancer" {
     condition = can(regex(
       "^(arn:[a-z-]+:elasticloadbalancing:[a-z0-9-]+:[0-9]{12}:loadbalancer/app/[A-Za-z0-9-]+/[0-9a-z]+|[A-Za-z0-9][A-Za-z0-9-]{0,31})$", var.load_balancer
     ))
-    error_message = "load_balancer: the name of an Application Load Balancer, or its ARN (arn:aws:elasticloadbalancing:<region>:<account>:loadbalancer/app/<name>/<id>)."
+    error_message = join(" ", [
+      "load_balancer: the name of an Application Load Balancer, or its ARN",
+      "(arn:aws:elasticloadbalancing:<region>:<account>:loadbalancer/app/<name>/<id>).",
+    ])
   }
 }
 
 variable "email" {
-  description = "Contact of the account at Let's Encrypt. Alarms go there too, once the subscription that AWS sends is confirmed."
+  description = "Contact of the account at Let's Encrypt. Alarms go there too, after you confirm the subscription that AWS sends."
   type        = string
 
   validation {
@@ -33,23 +39,31 @@ variable "email" {
 }
 
 variable "production" {
-  description = "false: Let's Encrypt's staging authority, which browsers do not trust and whose rate limits are wide; true: the real one. Changing it orders anew."
+  description = "false: Let's Encrypt's staging authority, which browsers do not trust and whose rate limits are wide; true: the production authority. After a change certloop orders again."
   type        = bool
 }
 
 variable "customers" {
-  description = "Customer => domains that point at the load balancer, and whether to order nothing (paused) for now."
+  description = "Customer => domains that point at the load balancer, and whether to order nothing for now (paused)."
   type = map(object({
     domains = list(string)
     paused  = optional(bool, false)
   }))
 
   validation {
-    condition     = alltrue([for customer, _ in var.customers : can(regex("^[a-z0-9][a-z0-9-]{0,62}$", customer))])
-    error_message = "customers: the name of a customer names its document: 1 to 63 lower-case letters, digits and hyphens."
+    condition = alltrue([
+      for customer, _ in var.customers : can(regex("^[a-z0-9][a-z0-9-]{0,62}$", customer))
+    ])
+    error_message = join(" ", [
+      "customers: the name of a customer names its document: 1 to 63 lower-case letters, digits",
+      "and hyphens.",
+    ])
   }
   validation {
-    condition     = alltrue([for customer, wanted in var.customers : length(wanted.domains) >= 1 && length(wanted.domains) <= 100])
+    condition = alltrue([
+      for customer, wanted in var.customers :
+      length(wanted.domains) >= 1 && length(wanted.domains) <= 100
+    ])
     error_message = "customers: 1 to 100 domains each."
   }
   validation {
@@ -57,22 +71,36 @@ variable "customers" {
       for domain in flatten(values(var.customers)[*].domains) :
       can(regex("^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\\.)+[a-z]([a-z0-9-]{0,61}[a-z0-9])?$", domain)) && length(domain) <= 253
     ])
-    error_message = "customers: each domain a full name in lower case such as shop.example.com, without scheme, port or trailing dot; no wildcards."
+    error_message = join(" ", [
+      "customers: each domain a full name in lower case such as shop.example.com, without scheme,",
+      "port or trailing dot; no wildcards.",
+    ])
   }
   validation {
-    condition     = length(distinct(flatten(values(var.customers)[*].domains))) == length(flatten(values(var.customers)[*].domains))
-    error_message = "customers: a domain is there twice. The load balancer would choose between two certificates of that name."
+    condition = (
+      length(distinct(flatten(values(var.customers)[*].domains)))
+      == length(flatten(values(var.customers)[*].domains))
+    )
+    error_message = join(" ", [
+      "customers: a domain is there twice. The load balancer would have to choose between two",
+      "certificates for that name.",
+    ])
   }
   validation {
-    condition     = length(var.customers) <= var.certificates_per_load_balancer
-    error_message = "customers: more than certificates_per_load_balancer. An Application Load Balancer holds 25 certificates beside each listener's default: ask AWS for more (Service Quotas, Elastic Load Balancing, \"Certificates per Application Load Balancer\") and then raise the variable, or bring the rest to a second load balancer."
+    condition = length(var.customers) <= var.certificates_per_load_balancer
+    error_message = join(" ", [
+      "customers: more than certificates_per_load_balancer. An Application Load Balancer holds 25",
+      "certificates beside each listener's default: ask AWS for more (Service Quotas, Elastic Load",
+      "Balancing, \"Certificates per Application Load Balancer\") and then raise the variable, or",
+      "move the rest to a second load balancer.",
+    ])
   }
 }
 
-# The others have defaults that fit.
+# The others have useful defaults.
 
 variable "account" {
-  description = "Number of the AWS account that this environment belongs in; null: whichever one the credentials are of."
+  description = "Number of the AWS account of this environment; null: the account of the credentials."
   type        = string
   default     = null
 
@@ -81,13 +109,19 @@ variable "account" {
     error_message = "account: the twelve digits of an AWS account, in quotes."
   }
   validation {
-    condition     = var.account == null || var.account == data.aws_caller_identity.current.account_id
-    error_message = "account: these credentials are of another account, ${data.aws_caller_identity.current.account_id}."
+    condition = (
+      var.account == null ||
+      var.account == data.aws_caller_identity.current.account_id
+    )
+    error_message = join(" ", [
+      "account: these credentials belong to another account,",
+      "${data.aws_caller_identity.current.account_id}.",
+    ])
   }
 }
 
 variable "certificates_per_load_balancer" {
-  description = "The quota AWS has granted you, 25 unless you asked; certificates of others on the same load balancer count too."
+  description = "The quota that AWS granted you, 25 unless you asked for more. Other certificates on the same load balancer count too."
   type        = number
   default     = 25
 }
@@ -99,7 +133,7 @@ variable "priority" {
 }
 
 variable "settings" {
-  description = "Further settings, as the module takes them."
+  description = "Further settings, as the module accepts them."
   type        = any
   default     = {}
 }
@@ -111,7 +145,7 @@ variable "packages" {
 }
 
 variable "architecture" {
-  description = "Of the functions: arm64 or x86_64."
+  description = "Architecture of the functions: arm64 or x86_64."
   type        = string
   default     = "arm64"
 }

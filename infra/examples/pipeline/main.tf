@@ -1,4 +1,5 @@
-# certloop in one environment. Its certificates are files, certificates/<environment>/<name>.json, so that each is added, changed and reviewed by itself.
+# certloop in one environment. Its certificates are files, certificates/<environment>/<name>.json,
+# so that each is added, changed and reviewed separately.
 
 data "aws_caller_identity" "current" {}
 
@@ -19,7 +20,8 @@ module "certloop" {
   terms_of_service_agreed = true
   directory               = "https://acme-${var.production ? "" : "staging-"}v02.api.letsencrypt.org/directory"
 
-  # Where staging is meant to stay, that browsers do not trust it is no problem that somebody has to be told of.
+  # An environment that stays on staging: browsers do not trust it, and that is not a problem to
+  # report.
   settings = { authorities = { letsencrypt = { private = !var.production } } }
 
   load_balancers = { for name in var.load_balancers : lower(name) => { name = name } }

@@ -1,10 +1,13 @@
 variable "environment" {
-  description = "Name of the environment; everything is called certloop-<environment>, so several live side by side in one account."
+  description = "Name of the environment. Everything is called certloop-<environment>, so several can exist side by side in one account."
   type        = string
 
   validation {
-    condition     = can(regex("^[a-z]([a-z0-9-]{0,20}[a-z0-9])?$", var.environment))
-    error_message = "environment: at most 22 lower-case letters, digits and hyphens, beginning with a letter and not ending in a hyphen."
+    condition = can(regex("^[a-z]([a-z0-9-]{0,20}[a-z0-9])?$", var.environment))
+    error_message = join(" ", [
+      "environment: at most 22 lower-case letters, digits and hyphens, beginning with a letter and",
+      "not ending in a hyphen.",
+    ])
   }
 }
 
@@ -13,13 +16,15 @@ variable "load_balancers" {
   type        = list(string)
 
   validation {
-    condition     = alltrue([for name in var.load_balancers : can(regex("^[A-Za-z0-9][A-Za-z0-9-]{0,31}$", name))])
+    condition = alltrue([
+      for name in var.load_balancers : can(regex("^[A-Za-z0-9][A-Za-z0-9-]{0,31}$", name))
+    ])
     error_message = "load_balancers: names, not ARNs or DNS names."
   }
 }
 
 variable "email" {
-  description = "Contact of the account at Let's Encrypt. Alarms go there too, once the subscription that AWS sends is confirmed."
+  description = "Contact of the account at Let's Encrypt. Alarms go there too, after you confirm the subscription that AWS sends."
   type        = string
 
   validation {
@@ -29,12 +34,12 @@ variable "email" {
 }
 
 variable "production" {
-  description = "false: Let's Encrypt's staging authority, which browsers do not trust and whose rate limits are wide; true: the real one. Changing it orders anew."
+  description = "false: Let's Encrypt's staging authority, which browsers do not trust and whose rate limits are wide; true: the production authority. After a change certloop orders again."
   type        = bool
 }
 
 variable "account" {
-  description = "Number of the AWS account that this environment belongs in; null: whichever one the credentials are of."
+  description = "Number of the AWS account of this environment; null: the account of the credentials."
   type        = string
   default     = null
 
@@ -43,13 +48,19 @@ variable "account" {
     error_message = "account: the twelve digits of an AWS account, in quotes."
   }
   validation {
-    condition     = var.account == null || var.account == data.aws_caller_identity.current.account_id
-    error_message = "account: these credentials are of another account, ${data.aws_caller_identity.current.account_id}."
+    condition = (
+      var.account == null ||
+      var.account == data.aws_caller_identity.current.account_id
+    )
+    error_message = join(" ", [
+      "account: these credentials belong to another account,",
+      "${data.aws_caller_identity.current.account_id}.",
+    ])
   }
 }
 
 variable "permissions_boundary" {
-  description = "ARN of a policy that bounds the roles made here: the deploying role can then be kept from making stronger ones."
+  description = "ARN of a permissions boundary for the roles made here: it can keep the deploying role from making stronger ones."
   type        = string
   default     = null
 }
@@ -61,7 +72,7 @@ variable "packages" {
 }
 
 variable "architecture" {
-  description = "Of the functions: arm64 or x86_64."
+  description = "Architecture of the functions: arm64 or x86_64."
   type        = string
   default     = "arm64"
 }

@@ -1,9 +1,9 @@
-//! `make bench`: what things cost, beside the bounds they must keep.
+//! `make bench`: measures costs and compares them with the bounds that they must keep.
 
 #![allow(
     clippy::unwrap_used,
     clippy::print_stdout,
-    reason = "a program for the terminal, that has nothing to save when it fails"
+    reason = "a program for the terminal that has nothing to save when it fails"
 )]
 
 use std::collections::BTreeMap;
@@ -89,13 +89,14 @@ async fn main() -> ExitCode {
     }
 }
 
-/// From process start to asking for the first invocation. By turns, so that a busy machine is busy for all of them.
+/// From process start to the request for the first invocation. The functions take turns, so that a
+/// busy machine affects all of them.
 async fn starts<const N: usize>(cloud: &LocalCloud, functions: [&str; N]) -> [Duration; N] {
     let mut starts = [const { Vec::new() }; N];
     for _ in 0..STARTS {
         for (function, starts) in functions.iter().zip(&mut starts) {
             cloud.lambda().forget(function);
-            // What it answers does not matter: an event it does not understand is as good as any.
+            // The answer does not matter: an unknown event is as good as any other.
             let invocation = cloud.lambda().invoke(function, &json!({})).await;
             starts.extend(invocation.start);
         }
@@ -138,8 +139,8 @@ fn check(pass: &Invocation, issued: usize) {
     );
 }
 
-/// Directory and account are asked for once a pass, however many certificates: they do not count, nor does what a
-/// rejected nonce repeats.
+/// Directory and account are read once per pass, for any number of certificates: they do not count.
+/// Repetitions after a rejected nonce do not count either.
 fn acme_per_certificate(pass: &Invocation) -> f64 {
     let requests = pass.count(|sent| {
         sent.is_acme("/")
@@ -150,7 +151,7 @@ fn acme_per_certificate(pass: &Invocation) -> f64 {
     requests as f64 / MANY as f64
 }
 
-/// Counts the requests of a pass by what they asked for, identifiers left out.
+/// Counts the requests of a pass by operation, without identifiers.
 fn histogram(pass: &Invocation) -> BTreeMap<String, usize> {
     let mut counts = BTreeMap::new();
     for sent in &pass.requests {

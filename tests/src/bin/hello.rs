@@ -1,4 +1,5 @@
-//! The least a function can be: what the others' start is measured against, and what the stand-ins are tested with.
+//! The smallest possible function: the start of the others is measured against it, and the
+//! stand-ins are tested with it.
 
 use lambda_runtime::{Error, LambdaEvent, run, service_fn};
 use serde_json::{Value, json};

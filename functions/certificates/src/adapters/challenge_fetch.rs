@@ -1,10 +1,10 @@
-//! Our own fetch of a challenge through port 80, before the authority is asked to make its own (RFC
-//! 8555 section 8.3).
+//! Our own fetch of a challenge through port 80, before the authority makes its own (RFC 8555
+//! section 8.3).
 //!
-//! Follows what Let's Encrypt's validator allows: ten redirects, between ports 80 and 443, whose
-//! certificates nobody looks at; an answer of status 200 below 128 bytes, whitespace after the key
-//! authorization forgiven. One difference: on a failed IPv6 connection IPv4 is tried after a
-//! redirect too, since IPv6 may be missing on our side only.
+//! It follows the rules of Let's Encrypt's validator. Ten redirects at most, between ports 80 and
+//! 443, without checking certificates. An answer of status 200 with less than 128 bytes; whitespace
+//! after the key authorization is ignored. One difference: when an IPv6 connection fails, it tries
+//! IPv4 after a redirect too, because IPv6 may be missing only on our side.
 
 use std::cell::Cell;
 use std::fmt;
@@ -34,8 +34,8 @@ use crate::values::names::DnsName;
 /// Fetches the challenge `token` of `name` over port 80 and compares the answer with
 /// `key_authorization`.
 ///
-/// `connect_to` (`host:port`) takes the place of every address connected to, redirects included;
-/// without it only global addresses are dialled. All of it takes at most [`LONGEST`], or `limit` if
+/// `connect_to` (`host:port`) replaces the address of every connection, redirects included. Without
+/// it, only global addresses are used. The whole fetch takes at most [`LONGEST`], or `limit` if
 /// that is less.
 pub async fn fetch(
     name: &DnsName,
@@ -65,7 +65,7 @@ pub async fn fetch(
     }
 }
 
-/// Longest time one fetch takes, redirects and all.
+/// The longest time for one fetch, redirects included.
 pub const LONGEST: Duration = Duration::from_secs(5);
 
 async fn follow(
@@ -77,7 +77,7 @@ async fn follow(
     let mut visited: Vec<Address> = Vec::new();
     let mut url = start;
     loop {
-        // Dropped at the end of the round: the connection lives in it.
+        // Dropped at the end of the round: it holds the connection.
         let mut connection = JoinSet::new();
         let response = ask(&url, connect_to, until, &mut connection).await?;
         if !response.status().is_redirection() {
@@ -99,7 +99,7 @@ async fn follow(
     }
 }
 
-/// Returns the response at `url`, its body unread; `connection` keeps it coming.
+/// Returns the response at `url`, its body unread. `connection` must live until the body is read.
 async fn ask(
     url: &Address,
     connect_to: Option<&str>,
@@ -128,7 +128,7 @@ async fn ask(
 }
 
 /// Connects as the authority does: to the first IPv6 address, and if that fails to the first IPv4
-/// one.
+/// address.
 async fn dial(addresses: &[SocketAddr], until: Instant) -> Result<TcpStream, String> {
     let first = |v6| addresses.iter().find(|address| address.is_ipv6() == v6);
     let mut failures = Vec::new();
@@ -176,7 +176,7 @@ where
     sender.send_request(request).await.map_err(failed)
 }
 
-/// Returns where a redirect leads, if authorities would go there.
+/// Returns the target of a redirect, if authorities would follow it.
 fn redirect<B>(from: &Address, response: &Response<B>) -> Result<Address, Fetched> {
     let status = response.status();
     let wrong = |why: String| Fetched::Wrong(format!("{from}: {why}"));
@@ -224,29 +224,30 @@ async fn compare(
         if let Some(data) = frame.data_ref() {
             read.extend_from_slice(data);
         }
-        // Stricter than reading 1 KiB first: the verdict cannot change any more.
+        // This is stricter than reading 1 KiB first, but the verdict is the same.
         if read.len() >= TOO_LONG {
             return Err(wrong(format!(
-                "answered {TOO_LONG} bytes or more, which no authority takes"
+                "answered {TOO_LONG} bytes or more, which no authority accepts"
             )));
         }
     }
     if read.trim_ascii_end() != wanted {
         return Err(wrong(format!(
-            "answered 200 with {} bytes that are not the challenge's answer: is the path routed to the challenge function?",
+            "answered 200 with {} bytes that are not the challenge's answer: is the path routed to \
+             the challenge function?",
             read.len()
         )));
     }
     Ok(())
 }
 
-/// Where a request goes: `http` or `https`, a host name, port 80 or 443, no fragment, no user.
+/// The target of a request: `http` or `https`, a host name, port 80 or 443, no fragment, no user.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Address(Url);
 
 impl Address {
-    /// Returns what `location` means here (RFC 3986 section 5), or why authorities would not follow
-    /// it.
+    /// Resolves `location` against this URL (RFC 3986 section 5). The error says why authorities
+    /// would not follow it.
     fn join(&self, location: &str) -> Result<Self, String> {
         let unreadable = || "an unreadable address".to_owned();
         let is_lenient = Cell::new(names_no_host(location));
@@ -258,7 +259,7 @@ impl Address {
         let parsed = Url::options()
             .base_url(Some(&self.0))
             .syntax_violation_callback(Some(&note))
-            // A letter like others to authorities, a slash to browsers.
+            // For authorities a backslash is an ordinary character, for browsers a slash.
             .parse(&location.replace('\\', "%5C"));
         let mut url = match parsed {
             Ok(url) => url,
@@ -298,7 +299,7 @@ impl Address {
         self.0.port_or_known_default().unwrap_or(80)
     }
 
-    /// Returns host and port, which is left out where the scheme says it.
+    /// Returns host and port; a default port is left out.
     fn authority(&self) -> &str {
         &self.0[Position::BeforeHost..Position::AfterPort]
     }
@@ -311,14 +312,13 @@ impl Address {
 
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // What a redirect says may be anything, of any length.
+        // The text of a redirect may be anything, of any length.
         let path: String = self.path().chars().take(MOST_SHOWN).collect();
         write!(f, "{}://{}{path}", self.0.scheme(), self.authority())
     }
 }
 
-/// Whether a location has a scheme of ours and no host behind it: browsers take `http:p` for a
-/// path.
+/// Whether a location has our scheme but no host after it: browsers read `http:p` as a path.
 fn names_no_host(location: &str) -> bool {
     let scheme = location.split_once(':');
     scheme.is_some_and(|(scheme, rest)| {
@@ -327,7 +327,7 @@ fn names_no_host(location: &str) -> bool {
     })
 }
 
-/// Whether browsers, and so the crate, read an address all the same and authorities do not.
+/// Whether browsers, and so the `url` crate, accept an address that authorities refuse.
 fn is_what_browsers_repair(violation: SyntaxViolation) -> bool {
     matches!(
         violation,
@@ -339,9 +339,9 @@ const OTHER_PORT: &str = "another port than 80 and 443";
 const MOST_REDIRECTS: usize = 10;
 const MOST_PATH: usize = 2000;
 const MOST_SHOWN: usize = 200;
-/// Let's Encrypt takes bodies below this, whitespace included.
+/// Let's Encrypt accepts bodies below this size, whitespace included.
 const TOO_LONG: usize = 128;
-/// The least that hyper allows for headers and what comes of the body with them.
+/// The smallest buffer that hyper allows; it holds the headers and the start of the body.
 const MOST_BUFFERED: usize = 8192;
 
 #[cfg(test)]
@@ -358,7 +358,7 @@ mod tests {
     const ANSWER: &str =
         "evaGxfADs6pSRb2LAv9IZf17Dt3juxGJ-PCt92wr-oA.9jg46WB3rR_AHD-EBXdN7cBkH1WOu0tA3M9fm21mqTI";
 
-    /// One request as the server saw it.
+    /// One request, as the server received it.
     #[derive(Clone, Debug)]
     struct SeenRequest {
         https: bool,
@@ -366,8 +366,8 @@ mod tests {
         head: String,
     }
 
-    /// Answers with what `answer` says, over TLS where the client begins so, and pauses before the
-    /// last byte if told.
+    /// Answers with the result of `answer`, over TLS when the client starts TLS. Can pause before
+    /// the last byte.
     struct WebServer {
         address: String,
         seen: Arc<Mutex<Vec<SeenRequest>>>,
@@ -527,7 +527,8 @@ mod tests {
             assert_eq!(server.fetch().await, Fetched::Right);
         }
         let chunked = format!(
-            "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n{:x}\r\n{ANSWER}\r\n1\r\n\n\r\n0\r\n\r\n",
+            "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n\
+             {:x}\r\n{ANSWER}\r\n1\r\n\n\r\n0\r\n\r\n",
             ANSWER.len()
         );
         let server = WebServer::start(move |_| chunked.clone()).await;
@@ -690,7 +691,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_redirect_to_https_is_followed_whatever_the_certificate() {
+    async fn a_redirect_to_https_is_followed_with_any_certificate() {
         let server = WebServer::start(|seen| match seen.https {
             true => ok(ANSWER),
             false => redirect_to(301, &format!("https://shop.example.com{}", seen.path)),

@@ -14,12 +14,12 @@ use hickory_resolver::proto::rr::{Name, RData, Record, RecordType};
 
 use crate::ports::dns::{Caa, CaaRecords, DnsError, Resolver};
 
-/// A resolver that remembers nothing: who asks twice within a pass keeps the answers.
+/// A resolver without a cache: callers that ask twice in a pass keep the answers.
 #[derive(Clone)]
 pub struct DnsClient(Result<TokioResolver, DnsError>);
 
 impl DnsClient {
-    /// Makes a resolver that asks these servers, or those of the system's resolv.conf.
+    /// Makes a resolver that asks these servers; `None` uses the system's resolv.conf.
     pub fn new(servers: Option<&[SocketAddr]>) -> Self {
         let options = |options: &mut ResolverOpts| {
             options.timeout = ATTEMPT;
@@ -50,11 +50,11 @@ impl DnsClient {
         )
     }
 
-    /// Returns the records of a type, the CNAMEs that led there left out.
+    /// Returns the records of a type, without the CNAMEs that led to them.
     async fn records(&self, name: &str, of: RecordType) -> Result<Vec<Record>, DnsError> {
         let resolver = self.0.as_ref().map_err(Clone::clone)?;
         let failed = |why: &str| DnsError(format!("the DNS gave no answer for {name} {of}: {why}"));
-        // The dot at the end keeps the system's search list out of it.
+        // The dot at the end disables the system's search list.
         let query = Name::from_ascii(format!("{}.", name.trim_end_matches('.')))
             .map_err(|_| failed("not a name it can be asked for"))?;
         match tokio::time::timeout(LONGEST, resolver.lookup(query, of)).await {
@@ -93,7 +93,7 @@ impl Resolver for DnsClient {
                 Err(error) => failed = failed.or(Some(error)),
             }
         }
-        // As authorities do: one family is enough to go on with.
+        // As authorities do: one family is enough.
         match failed {
             Some(error) if found.is_empty() => Err(error),
             _ => Ok(found),
@@ -135,7 +135,7 @@ fn server_at(address: SocketAddr) -> NameServerConfig {
     NameServerConfig::new(address.ip(), true, connections)
 }
 
-/// For one question, all servers and attempts.
+/// For one question, over all servers and attempts.
 const LONGEST: Duration = Duration::from_secs(5);
 const ATTEMPT: Duration = Duration::from_millis(1500);
 const ATTEMPTS: usize = 2;
@@ -151,7 +151,9 @@ mod tests {
 
     use super::*;
 
-    /// A DNS server that answers with what `answer` says; `None` is silence.
+    type Answer = (ResponseCode, Vec<Record>);
+
+    /// A DNS server that answers with the result of `answer`; `None` is silence.
     struct DnsServer {
         address: SocketAddr,
         _tasks: JoinSet<()>,
@@ -159,7 +161,7 @@ mod tests {
 
     impl DnsServer {
         async fn start(
-            answer: impl Fn(&str, RecordType) -> Option<(ResponseCode, Vec<Record>)> + Send + 'static,
+            answer: impl Fn(&str, RecordType) -> Option<Answer> + Send + 'static,
         ) -> Self {
             let socket = Arc::new(UdpSocket::bind("127.0.0.1:0").await.unwrap());
             let address = socket.local_addr().unwrap();
@@ -197,7 +199,7 @@ mod tests {
         Record::from_rdata(Name::from_ascii(name).unwrap(), 60, data)
     }
 
-    fn found(records: Vec<Record>) -> Option<(ResponseCode, Vec<Record>)> {
+    fn found(records: Vec<Record>) -> Option<Answer> {
         Some((ResponseCode::NoError, records))
     }
 

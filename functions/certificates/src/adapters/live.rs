@@ -1,4 +1,4 @@
-//! The ports of a pass as they really are: AWS, the authorities, the network.
+//! The live ports of a pass: AWS, the authorities, the network.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -22,7 +22,7 @@ use crate::values::key::{KeyType, PrivateKey};
 use crate::values::names::DnsName;
 use crate::values::problem::ServiceError;
 
-/// Everything outside, as it really is.
+/// Everything outside, live.
 pub struct Live {
     aws: Aws,
     bucket: Bucket,
@@ -31,7 +31,7 @@ pub struct Live {
 }
 
 impl Live {
-    /// Opens the bucket; `kms_key_arn` encrypts accounts and vault.
+    /// Opens the bucket. `kms_key_arn` encrypts accounts and the vault.
     pub fn new(aws: Aws, bucket: String, kms_key_arn: Option<String>) -> Self {
         let bucket = aws.bucket(bucket, kms_key_arn);
         Self {

@@ -1,4 +1,4 @@
-//! One outside thing each: only here are the clients of AWS, ACME, the DNS and HTTP.
+//! One adapter per outside thing: only here are the clients of AWS, ACME, the DNS and HTTP.
 
 pub mod acme;
 pub mod aws;

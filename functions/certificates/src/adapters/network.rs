@@ -1,4 +1,4 @@
-//! Names, addresses, connections and trust: what the adapters share that do not go through an SDK.
+//! Names, addresses, connections and trust, for the adapters that do not use an SDK.
 
 use std::io;
 use std::net::SocketAddr;
@@ -25,8 +25,8 @@ use crate::values::trust::roots_in;
 
 /// Returns the platform's trust roots and those in `extra_pem`.
 ///
-/// The platform's are read once per process. A root of `extra_pem` that cannot be used is left out
-/// with a warning: [`roots_in`] finds such text when the settings are read.
+/// The platform's roots are read once per process. An unusable root in `extra_pem` is left out with
+/// a warning: [`roots_in`] refuses such text when the settings are read.
 pub fn trust_roots(extra_pem: Option<&str>) -> RootCertStore {
     let mut roots = PLATFORM.get_or_init(platform_roots).clone();
     match extra_pem.map(roots_in) {
@@ -39,8 +39,8 @@ pub fn trust_roots(extra_pem: Option<&str>) -> RootCertStore {
     roots
 }
 
-/// Returns whether a chain leads to a trust root of the platform for this name, or `None` when the
-/// platform has none.
+/// Returns whether a chain leads to a trust root of the platform for this name. `None` when the
+/// platform has no trust roots.
 pub fn is_public(chain_pem: &str, name: &str, at: OffsetDateTime) -> Option<bool> {
     let roots = PLATFORM.get_or_init(platform_roots);
     if roots.is_empty() {
@@ -59,11 +59,11 @@ pub fn is_public(chain_pem: &str, name: &str, at: OffsetDateTime) -> Option<bool
 }
 
 /// Returns the addresses to connect to for `host` and `port`: those of `connect_to` where it is
-/// set, else the host's own that are global.
+/// set, otherwise the global addresses of the host.
 ///
 /// # Errors
 ///
-/// Says in words what the name lookup met; every such error is of the kind "could not tell".
+/// Describes the error of a name lookup in words. Every such error means "could not decide".
 pub(crate) async fn addresses(
     host: &str,
     port: u16,
@@ -98,8 +98,8 @@ pub(crate) async fn addresses(
     Ok(found)
 }
 
-/// Returns whether a connection failed because this machine has no way to such addresses at all (a
-/// function outside a VPC has no IPv6): that says nothing about the host.
+/// Returns whether a connection failed because this machine has no route to such addresses (a
+/// function outside a VPC has no IPv6). That says nothing about the host.
 pub(crate) fn is_no_route(error: &io::Error) -> bool {
     matches!(
         error.kind(),
@@ -109,12 +109,12 @@ pub(crate) fn is_no_route(error: &io::Error) -> bool {
     ) || error.raw_os_error() == Some(EAFNOSUPPORT)
 }
 
-/// Returns the instant `limit` from now, at most `longest`.
+/// Returns the instant `limit` from now, but at most `longest` from now.
 pub(crate) fn deadline(limit: Duration, longest: Duration) -> Instant {
     Instant::now() + limit.min(longest)
 }
 
-/// Returns a TLS client that judges servers by `verifier` alone and resumes nothing.
+/// Returns a TLS client that checks servers with `verifier` only and resumes no sessions.
 pub(crate) fn tls_client(
     provider: CryptoProvider,
     verifier: Arc<dyn ServerCertVerifier>,
@@ -128,16 +128,16 @@ pub(crate) fn tls_client(
     Ok(client)
 }
 
-/// Which addresses a client of [`https_client`] asks.
+/// The schemes that a client of [`https_client`] accepts.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Schemes {
-    /// Those of `https://` alone.
+    /// Only `https://`.
     Https,
-    /// Those of `http://` as well.
+    /// Also `http://`.
     HttpsOrHttp,
 }
 
-/// Returns a client that trusts `roots`, with connections kept for a while.
+/// Returns a client that trusts `roots` and keeps connections for a while.
 pub(crate) fn https_client<B>(
     roots: RootCertStore,
     schemes: Schemes,
@@ -163,8 +163,8 @@ where
         .build(connector.enable_http1().wrap_connector(tcp)))
 }
 
-/// Lets any server be: authorities follow a redirect to HTTPS without looking at the certificate,
-/// for it is about to be replaced, and may be of a kind that rustls would not even read.
+/// Accepts every server. Authorities follow a redirect to HTTPS without checking the certificate:
+/// it will be replaced soon, and rustls may not even be able to parse it.
 #[derive(Debug)]
 pub(crate) struct Anyone;
 
@@ -208,7 +208,7 @@ impl ServerCertVerifier for Anyone {
 fn platform_roots() -> RootCertStore {
     let found = rustls_native_certs::load_native_certs();
     for error in &found.errors {
-        tracing::warn!(%error, "a place of the platform's trust roots could not be read");
+        tracing::warn!(%error, "a file of the platform's trust roots could not be read");
     }
     let mut roots = RootCertStore::empty();
     roots.add_parsable_certificates(found.certs);
@@ -220,8 +220,8 @@ const POOL_IDLE: Duration = Duration::from_secs(30);
 
 static PLATFORM: OnceLock<RootCertStore> = OnceLock::new();
 
-/// The error number of an address family the kernel does not have, for which `io::ErrorKind` has no
-/// word.
+/// The error number for an address family that the kernel does not have. `io::ErrorKind` has no
+/// name for it.
 const EAFNOSUPPORT: i32 = 97;
 
 #[cfg(test)]

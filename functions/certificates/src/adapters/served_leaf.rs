@@ -1,7 +1,9 @@
-//! Proof that a load balancer serves the certificate it should: asked of the load balancer itself, by TLS handshakes.
+//! Proof that a load balancer serves the right certificate, by TLS handshakes with the load
+//! balancer itself.
 //!
-//! A listener may hold certificates of both kinds and prefers ECDSA, so each handshake offers the signature algorithms
-//! of the new key only. Which leaf is served is one question, whether browsers would trust its chain another.
+//! A listener may hold certificates with both kinds of keys and prefers ECDSA, so each handshake
+//! offers only the signature algorithms of the new key. Two separate questions: which leaf is
+//! served, and whether browsers would trust its chain.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -28,8 +30,9 @@ use crate::values::names::DnsName;
 
 /// Asks every address of the load balancer for every name, and compares the leaf.
 ///
-/// One wrong leaf decides; else one place where none was seen leaves the answer open. An IPv6 address that this machine
-/// has no way to at all does not count where IPv4 answered. `limit` bounds the whole, [`LONGEST`] each handshake.
+/// One wrong leaf decides. Otherwise one address without a leaf leaves the answer open. An IPv6
+/// address that this machine has no route to does not count if IPv4 answered. `limit` bounds the
+/// whole check, [`LONGEST`] each handshake.
 pub async fn handshake_all(question: &Question<'_>, limit: Duration) -> Proven {
     let until = Instant::now() + limit;
     let client = Client::new(question.key_type);
@@ -47,7 +50,8 @@ pub async fn handshake_all(question: &Question<'_>, limit: Duration) -> Proven {
         return Proven::CouldNotTell(format!("no name to ask {} for", question.host));
     }
 
-    // Futures first, stream second: a closure inside the stream would make all of this impossible to send to a task.
+    // The futures are made first, the stream second: with a closure inside the stream, none of this
+    // could be sent to a task.
     let mut asks = Vec::with_capacity(names.len() * addresses.len());
     for name in &names {
         for address in &addresses {
@@ -58,7 +62,7 @@ pub async fn handshake_all(question: &Question<'_>, limit: Duration) -> Proven {
     judge(question, &answers)
 }
 
-/// Longest time one handshake takes.
+/// The longest time for one handshake.
 pub const LONGEST: Duration = Duration::from_secs(5);
 
 fn judge(question: &Question<'_>, answers: &[Shown]) -> Proven {
@@ -106,7 +110,8 @@ fn trusted(question: &Question<'_>, served: &[(&String, &ServedChain)]) -> Resul
     Ok(())
 }
 
-/// Returns the server name to ask for: the name itself, or one that only the wildcard covers.
+/// Returns the server name for the handshake: the name itself, or for a wildcard a name that only
+/// the wildcard covers.
 fn asked_name(name: &DnsName) -> String {
     match name.as_str().strip_prefix("*.") {
         Some(zone) => format!("certloop-probe.{zone}"),
@@ -124,7 +129,7 @@ fn shorten(sentences: &[&str]) -> String {
 
 type ServedChain = Vec<CertificateDer<'static>>;
 
-/// What one handshake showed.
+/// The result of one handshake.
 enum Shown {
     Right { name: String, chain: ServedChain },
     Other(String),
@@ -132,7 +137,7 @@ enum Shown {
     NoRoute(String),
 }
 
-/// A TLS client that can be served certificates of one kind of key only.
+/// A TLS client that accepts certificates with one kind of key only.
 struct Client {
     provider: CryptoProvider,
     schemes: &'static [SignatureScheme],
@@ -145,7 +150,7 @@ impl Client {
             false => RSA,
         };
         let mut provider = aws_lc_rs::default_provider();
-        // TLS 1.3 suites say nothing of the key; those of TLS 1.2 name its kind.
+        // TLS 1.3 suites do not depend on the key; TLS 1.2 suites name its kind.
         provider.cipher_suites.retain(|suite| match suite {
             SupportedCipherSuite::Tls12(suite) => {
                 suite.sign.iter().any(|scheme| schemes.contains(scheme))
@@ -186,7 +191,7 @@ impl Client {
             Ok(Err(error)) => Some(format!("TLS handshake failed: {error}")),
             Err(_) => Some("no TLS handshake in time".to_owned()),
         };
-        // A handshake that failed after the leaf was shown has still shown the leaf.
+        // A handshake that fails after it showed the leaf has still shown the leaf.
         let chain = witness.chain.get().cloned().unwrap_or_default();
         match (chain.first(), failure) {
             (Some(leaf), _) if **leaf != *wanted => {
@@ -225,7 +230,7 @@ fn describe(der: &[u8]) -> String {
     }
 }
 
-/// Keeps the chain a server shows and accepts it, but has the server prove that it holds the key.
+/// Keeps the server's chain and accepts it, but requires proof that the server holds the key.
 #[derive(Debug)]
 struct Witness {
     provider: CryptoProvider,
@@ -361,7 +366,8 @@ mod tests {
         }
     }
 
-    /// A load balancer's listener: certificates by name, `*` for all others, ECDSA preferred where the client can.
+    /// A load balancer's listener: certificates by name, `*` for all others; it prefers ECDSA where
+    /// the client supports it.
     #[derive(Debug)]
     struct TestListener(HashMap<&'static str, Vec<Arc<CertifiedKey>>>);
 

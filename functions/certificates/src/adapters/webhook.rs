@@ -15,13 +15,13 @@ use crate::adapters::network::{Schemes, https_client, trust_roots};
 
 type Http = Client<HttpsConnector<HttpConnector>, Full<Bytes>>;
 
-/// The way to webhooks: one pool of connections, opened at the first message.
+/// The client for webhooks: one pool of connections, opened with the first message.
 #[derive(Default)]
 pub(crate) struct Webhooks(OnceLock<Http>);
 
 impl Webhooks {
-    /// Posts JSON to an address, which is a secret: nothing that is said of a failure names any of
-    /// it. `id` is the same for each repetition of a message. A redirect is not followed.
+    /// Posts JSON to a URL, which is a secret: error texts contain no part of it. `id` is the same
+    /// for each repetition of a message. Redirects are not followed.
     pub(crate) async fn post(&self, url: &str, id: &str, body: &Value) -> Result<(), String> {
         let url = parsed(url)?;
         let key = HeaderValue::from_str(id).map_err(|_| "the message has no id".to_owned())?;
@@ -34,19 +34,20 @@ impl Webhooks {
             .body(Full::new(Bytes::from(body.to_string())));
         let request = request.map_err(|_| "the request cannot be made".to_owned())?;
         let answer = self.client()?.request(request).await;
-        // The client's own words may hold the address.
+        // The client's own error text may contain the URL.
         let answer = answer.map_err(|error| match error.is_connect() {
-            true => "no connection came about".to_owned(),
+            true => "no connection was made".to_owned(),
             false => "the connection broke before there was an answer".to_owned(),
         })?;
         match answer.status() {
             status if status.is_success() => Ok(()),
             status if status.is_redirection() => Err(format!(
-                "it answered {}, a redirect: store the address that it leads to",
+                "it answered {}, a redirect: store the address of its target in the secret",
                 status.as_u16()
             )),
             status if matches!(status.as_u16(), 401 | 403 | 404 | 410) => Err(format!(
-                "it answered {}: the webhook was removed or its address is wrong; store the new one in the secret",
+                "it answered {}: the webhook was removed or its address is wrong; store the new \
+                 one in the secret",
                 status.as_u16()
             )),
             status => Err(format!("it answered {}", status.as_u16())),

@@ -1,7 +1,9 @@
-//! `certificates/<name>.json`: one wanted certificate, as written and as checked against the settings.
+//! `certificates/<name>.json`: one wanted certificate, as a person writes it and after the check
+//! against the settings.
 //!
-//! [`Wanted`] is what the rest of the program works with: names normalised and sorted, defaults filled in, every target
-//! taken apart. Nothing in it needs to be checked again, and nothing planned but unbuilt can be in it.
+//! The rest of the program works with [`Wanted`]: names are normalised and sorted, defaults are
+//! filled in, every target is parsed. It needs no further check, and it contains no feature that is
+//! not built.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -22,30 +24,32 @@ use crate::values::names::{CertificateName, DnsName, quoted};
 pub struct Wanted {
     /// Name of the document.
     pub name: CertificateName,
-    /// The names the certificate is to hold, sorted, each once.
+    /// The names that the certificate must hold: sorted, without duplicates.
     pub domains: Vec<DnsName>,
-    /// Keys of the authorities to order from, in order of preference; at least one, always ones of the settings.
+    /// Keys of the authorities to order from, in order of preference; at least one. All of them are
+    /// in the settings.
     pub authorities: Vec<String>,
-    /// Profile to order, or the CA's own choice.
+    /// Profile to order; `None` for the CA's default.
     pub profile: Option<String>,
-    /// Kind of key to make.
+    /// Kind of key to generate.
     pub key_type: KeyType,
-    /// Where the certificate goes, as listed; empty keeps it in the vault only.
+    /// Where the certificate goes, in the order of the document; when empty, only the vault keeps
+    /// it.
     pub targets: Vec<Target>,
-    /// Certificates ours takes over from.
+    /// ARNs of the certificates that this one takes over from.
     pub supersedes: Vec<CertificateArn>,
-    /// Whether names that cannot be validated do not keep the others back.
+    /// Whether the order goes on without names that cannot be validated.
     pub partial: bool,
     /// Whether nothing is ordered.
     pub paused: bool,
-    /// Tags of the imported certificates, beside our own two.
+    /// Tags of the imported certificates, in addition to our own two.
     pub tags: BTreeMap<String, String>,
 }
 
 impl Wanted {
     /// Reads and checks the document `certificates/<name>.json`.
     ///
-    /// `account` is the account we run in, where it is known: a listener of another one is refused.
+    /// `account` is our own account, where it is known: a listener of another account is refused.
     pub fn parse(
         name: &CertificateName,
         json: &[u8],
@@ -128,7 +132,7 @@ fn check_domains(
     if written.is_empty() {
         return Err(Invalid::at(
             "domains",
-            "is empty: list the names the certificate is to hold",
+            "is empty: list the names that the certificate must hold",
         ));
     }
     let mut names = written
@@ -147,8 +151,8 @@ fn check_domains(
             return Err(Invalid::at(
                 domain_at(index),
                 format!(
-                    "{name} is a wildcard, which http-01 cannot validate, and dns-01 is not yet supported: list the \
-                     names one by one"
+                    "{name} is a wildcard, which http-01 cannot validate, and dns-01 is not yet \
+                     supported: list the names one by one"
                 ),
             ));
         }
@@ -158,7 +162,8 @@ fn check_domains(
             return Err(Invalid::at(
                 domain_at(index),
                 format!(
-                    "{name} is not permitted by permit.domains of settings.json: remove it here, or add a pattern there"
+                    "{name} is not permitted by permit.domains of settings.json: remove it here, \
+                     or add a pattern there"
                 ),
             ));
         }
@@ -202,7 +207,7 @@ fn check_number_of_names(names: &[DnsName], profile: Option<&str>) -> Result<(),
     Ok(())
 }
 
-/// Checks that no wildcard covers another of the names.
+/// Checks that no wildcard covers another name of the list.
 fn check_none_is_covered(names: &[DnsName]) -> Result<(), Invalid> {
     for (index, name) in names.iter().enumerate() {
         let wildcard = names
@@ -212,7 +217,8 @@ fn check_none_is_covered(names: &[DnsName]) -> Result<(), Invalid> {
             return Err(Invalid::at(
                 domain_at(index),
                 format!(
-                    "{name} is covered by {wildcard}, and CAs refuse both in one certificate: remove one of the two"
+                    "{name} is covered by {wildcard}, and CAs refuse both in one certificate: \
+                     remove one of the two"
                 ),
             ));
         }
@@ -220,7 +226,8 @@ fn check_none_is_covered(names: &[DnsName]) -> Result<(), Invalid> {
     Ok(())
 }
 
-/// Returns how many names a certificate of this profile may hold, by Let's Encrypt's table of profiles.
+/// Returns how many names a certificate of this profile may hold, by Let's Encrypt's table of
+/// profiles.
 fn most_names(profile: Option<&str>) -> usize {
     match profile {
         Some("tlsserver" | "shortlived") => MAX_NAMES_OF_NARROW_PROFILES,
@@ -299,57 +306,63 @@ fn check_tags(tags: &BTreeMap<String, String>) -> Result<(), Invalid> {
     Ok(())
 }
 
-/// The characters ACM takes: `[\p{L}\p{Z}\p{N}_.:\/=+\-@]`.
+/// The characters that ACM accepts: `[\p{L}\p{Z}\p{N}_.:\/=+\-@]`.
 fn is_tag_character(c: char) -> bool {
     c.is_alphanumeric()
         || (c.is_whitespace() && !c.is_control())
         || matches!(c, '_' | '.' | ':' | '/' | '=' | '+' | '-' | '@')
 }
 
-/// A certificate that certloop is to keep alive (`certificates/<name>.json` in its bucket).
+/// A certificate that certloop keeps valid (`certificates/<name>.json` in its bucket).
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 #[schemars(title = "certloop certificate")]
 struct CertificateDocument {
-    /// Where the schema of this document is; for editors.
+    /// URL or path of this document's schema, for editors.
     #[serde(rename = "$schema", default)]
     _schema: Option<String>,
-    /// The names the certificate is to hold. Order and letter case mean nothing; international names may be written in
-    /// Unicode. A profile may allow fewer. Wildcards need dns-01, which is not yet supported.
+    /// The names that the certificate must hold. Order and letter case do not matter; international
+    /// names may be written in Unicode. A profile may allow fewer names. Wildcards need dns-01,
+    /// which is not yet supported.
     #[schemars(
         length(min = 1, max = 100),
         inner(length(min = 1)),
         extend("uniqueItems" = true)
     )]
     domains: Vec<String>,
-    /// Key of an authority in settings.json, or a list of them in order of preference: the next is used when those before it are down
-    /// or limiting and little of the lifetime is left (`fallback.share` of the settings). Left out: the settings' default.
+    /// Key of an authority in settings.json, or a list of keys in order of preference. The next one
+    /// is used when those before it are down or limit requests, and little of the lifetime is left
+    /// (`fallback.share` of the settings). Left out: the settings' default.
     #[serde(default)]
     authority: Option<OneOrMany>,
-    /// Profile to order, one the CA's directory lists. Left out or null: the settings' default.
+    /// Profile to order; the CA's directory lists them. Left out or null: the settings' default.
     #[serde(default)]
     profile: Option<String>,
     /// Kind and size of key. Left out: the settings' default.
     #[serde(default)]
     key_type: Option<KeyType>,
-    /// How control over the names is shown: "http-01"; the others are not yet supported. Left out: the settings' default.
+    /// How to prove control over the names: "http-01"; other methods are not yet supported. Left
+    /// out: the settings' default.
     #[serde(default)]
     #[schemars(extend("enum" = ["http-01", "dns-01", "dns-persist-01", null]))]
     validation: Option<String>,
-    /// Where the certificate goes. An empty list keeps it in the vault only.
+    /// Where the certificate goes. With an empty list only the vault keeps it.
     targets: Vec<Object<TargetDocument>>,
-    /// ARNs of certificates in AWS Certificate Manager that this one takes over from: they are detached from the targets
-    /// once this one is proved, and never deleted.
+    /// ARNs of certificates in AWS Certificate Manager that this one takes over from. They are
+    /// detached from the targets after this one is proved, and never deleted.
     #[serde(default)]
     #[schemars(
-        inner(regex(pattern = r"^arn:aws[a-z-]*:acm:[a-z0-9-]+:[0-9]{12}:certificate/[A-Za-z0-9_-]+$")),
+        inner(regex(
+            pattern = r"^arn:aws[a-z-]*:acm:[a-z0-9-]+:[0-9]{12}:certificate/[A-Za-z0-9_-]+$"
+        )),
         extend("uniqueItems" = true)
     )]
     supersedes: Vec<String>,
-    /// Whether to go on with the names that can be validated when others cannot: those are tried again on their own clock.
+    /// Whether to go on without the names that cannot be validated. Those are tried again on their
+    /// own schedule.
     #[serde(default)]
     partial: bool,
-    /// Keep serving and alarming, order nothing.
+    /// Order nothing; keep serving and reporting.
     #[serde(default)]
     paused: bool,
     /// Tags of the imported certificates.
@@ -376,7 +389,7 @@ enum OneOrMany {
     Many(#[schemars(length(min = 1), extend("uniqueItems" = true))] Vec<String>),
 }
 
-// By hand: serde's `untagged` would call every mistake "did not match any variant".
+// Written by hand: serde's `untagged` reports every mistake as "did not match any variant".
 impl<'de> Deserialize<'de> for OneOrMany {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct OneOrManyVisitor;
@@ -405,13 +418,13 @@ impl<'de> Deserialize<'de> for OneOrMany {
     }
 }
 
-/// Most names in a certificate of Let's Encrypt.
+/// The most names in a certificate of Let's Encrypt.
 const MAX_NAMES: usize = 100;
 
-/// Most names under its profiles `tlsserver` and `shortlived`.
+/// The most names under its profiles `tlsserver` and `shortlived`.
 const MAX_NAMES_OF_NARROW_PROFILES: usize = 25;
 
-/// AWS's fifty, less the two that say whose the certificate is.
+/// AWS allows fifty; certloop needs two to mark its own certificates.
 const MAX_TAGS: usize = 48;
 
 const MAX_TAG_KEY: usize = 128;
@@ -431,7 +444,8 @@ mod tests {
     };
 
     const ACCOUNT: &str = "123456789012";
-    const LISTENER: &str = "arn:aws:elasticloadbalancing:eu-central-1:123456789012:listener/app/web/50dc6c495c0c9188/f2f7dc8efc522ab2";
+    const LISTENER: &str = "arn:aws:elasticloadbalancing:eu-central-1:123456789012:\
+        listener/app/web/50dc6c495c0c9188/f2f7dc8efc522ab2";
     const OLD: &str =
         "arn:aws:acm:eu-central-1:123456789012:certificate/12345678-1234-1234-1234-123456789012";
 
@@ -451,7 +465,7 @@ mod tests {
         })
     }
 
-    /// The sample with the fields of `changes` in place of its own.
+    /// The sample with the fields of `changes` replaced.
     fn with(changes: Value) -> Value {
         let mut document = sample();
         for (field, value) in changes.as_object().unwrap() {
@@ -520,8 +534,9 @@ mod tests {
             ),
             (
                 "null",
-                json!({"$schema": "certificate.schema.json", "domains": ["a.example.com"], "targets": [],
-                       "authority": null, "profile": null, "keyType": null, "validation": null}),
+                json!({"$schema": "certificate.schema.json", "domains": ["a.example.com"],
+                       "targets": [], "authority": null, "profile": null, "keyType": null,
+                       "validation": null}),
             ),
         ] {
             let wanted = parse_in(&settings, &document).unwrap();
@@ -583,7 +598,7 @@ mod tests {
             (
                 "no names",
                 json!({"domains": []}),
-                "domains: is empty: list the names the certificate is to hold",
+                "domains: is empty: list the names that the certificate must hold",
             ),
             (
                 "the same name twice",
@@ -598,39 +613,44 @@ mod tests {
             (
                 "the same name as an A-label",
                 json!({"domains": ["bücher.example", "xn--bcher-kva.example"]}),
-                "domains[1]: is xn--bcher-kva.example, the same name as domains[0]: remove one of the two",
+                "domains[1]: is xn--bcher-kva.example, the same name as domains[0]: remove one \
+                 of the two",
             ),
             (
                 "a wildcard",
                 json!({"domains": ["example.com", "*.example.com"]}),
-                "domains[1]: *.example.com is a wildcard, which http-01 cannot validate, and dns-01 is not yet \
-                 supported: list the names one by one",
+                "domains[1]: *.example.com is a wildcard, which http-01 cannot validate, and \
+                 dns-01 is not yet supported: list the names one by one",
             ),
             (
                 "a wildcard with a name it covers",
                 json!({"domains": ["*.example.com", "A.example.com"]}),
-                "domains[1]: a.example.com is covered by *.example.com, and CAs refuse both in one certificate: remove \
-                 one of the two",
+                "domains[1]: a.example.com is covered by *.example.com, and CAs refuse both in one \
+                 certificate: remove one of the two",
             ),
             (
                 "a single label",
                 json!({"domains": ["example.com", "localhost"]}),
-                "domains[1]: \"localhost\" is a single label, which no public CA signs: give the full name",
+                "domains[1]: \"localhost\" is a single label, which no public CA signs: give \
+                 the full name",
             ),
             (
                 "more names than the profile allows",
                 json!({"domains": many(26)}),
-                "domains: has 26 names and profile \"tlsserver\" allows 25: split them over several documents",
+                "domains: has 26 names and profile \"tlsserver\" allows 25: split them over \
+                 several documents",
             ),
             (
                 "more names than the other narrow profile allows",
                 json!({"domains": many(26), "profile": "shortlived"}),
-                "domains: has 26 names and profile \"shortlived\" allows 25: split them over several documents",
+                "domains: has 26 names and profile \"shortlived\" allows 25: split them over \
+                 several documents",
             ),
             (
                 "more names than any profile allows",
                 json!({"domains": many(101), "profile": null}),
-                "domains: has 101 names and the CA's default profile allows 100: split them over several documents",
+                "domains: has 101 names and the CA's default profile allows 100: split them over \
+                 several documents",
             ),
         ] {
             assert_eq!(refusal(&with(changes)), expected, "{why}");
@@ -639,7 +659,8 @@ mod tests {
         assert!(parse(&with(json!({"domains": many(100), "profile": "classic"}))).is_ok());
     }
 
-    const BALANCER: &str = "arn:aws:elasticloadbalancing:eu-central-1:123456789012:loadbalancer/app/web/50dc6c495c0c9188";
+    const BALANCER: &str = "arn:aws:elasticloadbalancing:eu-central-1:123456789012:\
+        loadbalancer/app/web/50dc6c495c0c9188";
     const GROUP: &str =
         "arn:aws:elasticloadbalancing:eu-central-1:123456789012:targetgroup/site/73e2d6bc24d8a067";
 
@@ -672,7 +693,8 @@ mod tests {
         assert_eq!(new(&short).key(), format!("{BALANCER}:443"));
         assert_eq!(
             short.targets[0].permit_text(Some(ACCOUNT)),
-            "arn:aws:elasticloadbalancing:eu-central-1:123456789012:listener/app/web/50dc6c495c0c9188/*"
+            "arn:aws:elasticloadbalancing:eu-central-1:123456789012:\
+             listener/app/web/50dc6c495c0c9188/*"
         );
     }
 
@@ -780,8 +802,9 @@ mod tests {
             (
                 "another account",
                 json!([listener(&foreign)]),
-                "targets[0].arn: a listener of another account (210987654321, and this is 123456789012) is not yet \
-                 supported: give a listener of this account, or run certloop in that one",
+                "targets[0].arn: a listener of another account (210987654321, and this is \
+                 123456789012) is not yet supported: give a listener of this account, or run \
+                 certloop in that one",
             ),
             (
                 "another placement",
@@ -800,38 +823,45 @@ mod tests {
             ),
             (
                 "the same region twice",
-                json!([{"type": "certificateManager", "region": "us-east-1"}, {"type": "certificateManager", "region": "us-east-1"}]),
+                json!([{"type": "certificateManager", "region": "us-east-1"},
+                       {"type": "certificateManager", "region": "us-east-1"}]),
                 "targets[1]: is the same target as targets[0]: remove one of the two",
             ),
             (
                 "the own region twice",
-                json!([{"type": "certificateManager"}, {"type": "certificateManager", "region": null}]),
+                json!([{"type": "certificateManager"},
+                       {"type": "certificateManager", "region": null}]),
                 "targets[1]: is the same target as targets[0]: remove one of the two",
             ),
             (
                 "no region",
                 json!([{"type": "certificateManager", "region": "Virginia"}]),
-                "targets[0].region: \"Virginia\" is not the name of a region: write one such as us-east-1, or leave it out",
+                "targets[0].region: \"Virginia\" is not the name of a region: write one such as \
+                 us-east-1, or leave it out",
             ),
             (
                 "a listener with a region",
                 json!([{"type": "listener", "arn": LISTENER, "region": "eu-central-1"}]),
-                "targets[0].region: belongs to a certificateManager target, and this one is a listener: remove it",
+                "targets[0].region: belongs to a certificateManager target, and this one is a \
+                 listener: remove it",
             ),
             (
                 "an import with an ARN",
                 json!([{"type": "certificateManager", "arn": OLD}]),
-                "targets[0].arn: belongs to a listener target, and this one is a certificateManager: remove it",
+                "targets[0].arn: belongs to a listener target, and this one is a \
+                 certificateManager: remove it",
             ),
             (
                 "an import with a placement",
                 json!([{"type": "certificateManager", "as": "sni"}]),
-                "targets[0].as: belongs to a listener target, and this one is a certificateManager: remove it",
+                "targets[0].as: belongs to a listener target, and this one is a \
+                 certificateManager: remove it",
             ),
             (
                 "an unknown type",
                 json!([{"type": "nginx"}]),
-                "targets[0].type: \"nginx\" is not a target type: use \"listener\" or \"certificateManager\"",
+                "targets[0].type: \"nginx\" is not a target type: use \"listener\" or \
+                 \"certificateManager\"",
             ),
             (
                 "no type",
@@ -917,8 +947,8 @@ mod tests {
             (
                 "an unknown authority",
                 json!({"authority": "zerossl"}),
-                "authority: \"zerossl\" is not an authority: use one of letsencrypt, or add it to authorities in \
-                 settings.json",
+                "authority: \"zerossl\" is not an authority: use one of letsencrypt, or add it to \
+                 authorities in settings.json",
             ),
             (
                 "an unknown one in a list",
@@ -963,7 +993,8 @@ mod tests {
             (
                 "a tag of ours",
                 json!({"tags": {"certloop:certificate": "x"}}),
-                "tags.certloop:certificate: begins with certloop:, which is reserved: use another key",
+                "tags.certloop:certificate: begins with certloop:, which is reserved: use \
+                 another key",
             ),
             (
                 "a tag of AWS",
@@ -993,7 +1024,8 @@ mod tests {
             (
                 "a strange tag value",
                 json!({"tags": {"a": "b\n"}}),
-                "tags.a: has characters no tag may hold: use letters, digits, spaces and _ . : / = + - @",
+                "tags.a: has characters no tag may hold: use letters, digits, spaces and _ . : / \
+                 = + - @",
             ),
             (
                 "a tag that is a number",
@@ -1034,7 +1066,8 @@ mod tests {
         for (written, said) in [
             (
                 "\"rsa-1024\"",
-                "\"rsa-1024\" is not known here (line 1, column N): use one of ecdsa-p256, ecdsa-p384, rsa-2048, rsa-3072, rsa-4096",
+                "\"rsa-1024\" is not known here (line 1, column N): use one of ecdsa-p256, \
+                 ecdsa-p384, rsa-2048, rsa-3072, rsa-4096",
             ),
             ("2048", "has the wrong type (line 1, column"),
         ] {
@@ -1056,11 +1089,13 @@ mod tests {
         for (text, expected) in [
             (
                 "",
-                "document: is not valid JSON, EOF while parsing a value at line 1, column N: correct it there",
+                "document: is not valid JSON, EOF while parsing a value at line 1, column N: \
+                 correct it there",
             ),
             (
                 "{",
-                "document: is not valid JSON, EOF while parsing an object at line 1, column N: correct it there",
+                "document: is not valid JSON, EOF while parsing an object at line 1, column N: \
+                 correct it there",
             ),
             (
                 "{\n  \"domains\": [\"a.example\",],\n}",
@@ -1080,11 +1115,11 @@ mod tests {
             ),
             (
                 "{\"domains\": [\"a.example\"], \"domains\": []}",
-                "domains: stands twice (line 1, column N): remove one of the two",
+                "domains: is given twice (line 1, column N): remove one of the two",
             ),
             (
                 "{\"tags\": {\"a\": \"1\", \"a\": \"2\"}}",
-                "tags.a: stands twice (line 1, column N): remove one of the two",
+                "tags.a: is given twice (line 1, column N): remove one of the two",
             ),
             (
                 "{\"domains\": \"a.example\"}",
@@ -1209,8 +1244,8 @@ mod tests {
             )
             .unwrap_err()
             .to_string(),
-            "domains[0]: shop.example.com is not permitted by permit.domains of settings.json: remove it here, or add a \
-             pattern there"
+            "domains[0]: shop.example.com is not permitted by permit.domains of settings.json: \
+             remove it here, or add a pattern there"
         );
         assert_eq!(
             parse_in(
@@ -1219,8 +1254,8 @@ mod tests {
             )
             .unwrap_err()
             .to_string(),
-            "targets[0]: arn:aws:acm:*:123456789012:certificate/* is not permitted by permit.targets of settings.json: \
-             remove it here, or add a pattern there"
+            "targets[0]: arn:aws:acm:*:123456789012:certificate/* is not permitted by \
+             permit.targets of settings.json: remove it here, or add a pattern there"
         );
     }
 

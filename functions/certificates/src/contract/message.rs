@@ -1,4 +1,4 @@
-//! What people and programs are told of a certificate.
+//! The messages about a certificate that people and programs receive.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -16,15 +16,15 @@ use crate::values::text::cut;
 pub enum Kind {
     /// The first certificate is on its targets.
     Issued,
-    /// A later one is.
+    /// A later certificate is on its targets.
     Renewed,
-    /// Something is not as it should be.
+    /// There is a problem.
     ProblemStarted,
-    /// The problem is of another class, or another one that needs a person.
+    /// The problem has another class, or is another one that needs a person.
     ProblemChanged,
-    /// Nothing is wrong any more.
+    /// There is no problem any more.
     ProblemEnded,
-    /// Less than a quarter of the lifetime is left, and nothing has worked.
+    /// Less than a quarter of the lifetime is left, and no attempt has succeeded.
     RunningOut,
 }
 
@@ -52,15 +52,16 @@ impl Kind {
     }
 }
 
-/// One message, as programs get it: the detail of EventBridge's event and the body of a `json` webhook.
+/// One message for programs: the detail of EventBridge's event and the body of a `json` webhook.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Message {
-    /// The same whenever this message is sent again: whoever has seen it may ignore the rest.
+    /// Identifies the message. It stays the same when the message is sent again, so receivers can
+    /// ignore repeats.
     pub id: String,
     /// What it is about.
     pub kind: Kind,
-    /// When it came to be.
+    /// When the message was made.
     #[serde(with = "time::serde::rfc3339")]
     #[schemars(with = "String", extend("format" = "date-time"))]
     pub at: OffsetDateTime,
@@ -68,17 +69,17 @@ pub struct Message {
     pub installation: String,
     /// The certificate.
     pub certificate: About,
-    /// What is wrong.
+    /// The problem.
     pub problem: Option<ProblemSummary>,
-    /// What was wrong before.
+    /// The problem before.
     pub before: Option<ProblemSummary>,
-    /// When it is tried again, where that is known.
+    /// When certloop tries again, where that is known.
     #[serde(default, with = "time::serde::rfc3339::option")]
     #[schemars(with = "Option<String>", extend("format" = "date-time"))]
     pub next_attempt: Option<OffsetDateTime>,
-    /// The command that helps, where one has to be typed.
+    /// The command that helps, where one is needed.
     pub command: Option<String>,
-    /// All of it in words, one paragraph.
+    /// The whole message in words, one paragraph.
     pub text: String,
 }
 
@@ -88,13 +89,13 @@ pub struct Message {
 pub struct About {
     /// The document's name.
     pub name: String,
-    /// The names wanted; at most 100 are told.
+    /// The wanted names; a message lists at most 100.
     pub domains: Vec<String>,
-    /// The first target's certificate.
+    /// ARN of the first target's certificate.
     pub arn: Option<String>,
-    /// The serial number, lower-case hex.
+    /// The serial number, in lower-case hexadecimal.
     pub serial: Option<String>,
-    /// End of the validity of what is served.
+    /// End of the validity of the served certificate.
     #[serde(default, with = "time::serde::rfc3339::option")]
     #[schemars(with = "Option<String>", extend("format" = "date-time"))]
     pub not_after: Option<OffsetDateTime>,
@@ -102,7 +103,7 @@ pub struct About {
     pub lifetime_left_share: Option<f64>,
 }
 
-/// A problem, as messages tell it.
+/// A problem in a message.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[schemars(rename = "Said")]
 pub struct ProblemSummary {
@@ -111,7 +112,7 @@ pub struct ProblemSummary {
     pub kind: String,
     /// What happened and what the reader can do.
     pub detail: String,
-    /// When trying again makes sense: `soon`, `at` an instant, when a `person` acted, or `never`.
+    /// When a new attempt makes sense: `soon`, `at` an instant, after a `person` acted, or `never`.
     #[schemars(with = "String", extend("enum" = ["soon", "at", "person", "never"]))]
     pub retry: Retry,
 }
@@ -127,7 +128,7 @@ impl From<&Problem> for ProblemSummary {
 }
 
 impl ProblemSummary {
-    /// Whether somebody has to act.
+    /// Whether a person must act.
     pub fn needs_person(&self) -> bool {
         matches!(self.retry, Retry::Person | Retry::Never)
     }
@@ -136,12 +137,11 @@ impl ProblemSummary {
 /// How the channels did in a pass.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Sent {
-    /// How many messages were taken, each channel counted.
+    /// How many messages the channels accepted; each channel counts separately.
     pub taken: usize,
     /// The channels that failed, and why.
     pub failed: Vec<(String, String)>,
 }
 
-/// A message that is larger than a channel takes would never arrive: chats take a few thousand
-/// characters.
+/// Chats accept a few thousand characters. A longer message would never arrive.
 const LONGEST_DETAIL: usize = 1_500;

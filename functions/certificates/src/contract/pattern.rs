@@ -7,12 +7,12 @@ use crate::contract::strict::Invalid;
 use crate::values::names::{self, DnsName, quoted};
 use crate::values::wildcard::fits_stars;
 
-/// A text in which `*` stands for any run of characters, also none.
+/// A text in which `*` matches any run of characters, also an empty one.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Pattern(String);
 
 impl Pattern {
-    /// Returns whether the whole of `text` fits.
+    /// Returns whether the whole of `text` matches.
     pub fn matches(&self, text: &str) -> bool {
         fits_stars(&self.0, text)
     }
@@ -22,7 +22,8 @@ fn permits(patterns: Option<&[Pattern]>, text: &str) -> bool {
     patterns.is_none_or(|patterns| patterns.iter().any(|pattern| pattern.matches(text)))
 }
 
-/// Returns the pattern with its international labels as A-labels, since names are matched in that form.
+/// Returns the pattern with its international labels as A-labels, the form in which names are
+/// matched.
 fn domain_pattern(field: &str, text: &str) -> Result<Pattern, Invalid> {
     if text.is_empty() {
         return Err(empty_pattern(field));
@@ -39,7 +40,8 @@ fn domain_pattern(field: &str, text: &str) -> Result<Pattern, Invalid> {
         return Err(Invalid::at(
             field,
             format!(
-                "{} mixes * with international letters, or holds letters no name has: write the label in its xn-- form",
+                "{} mixes * with international letters, or holds letters no name has: write the \
+                 label in its xn-- form",
                 quoted(text)
             ),
         ));
@@ -71,13 +73,14 @@ fn arn_patterns(
     patterns.transpose()
 }
 
-/// Which names and targets documents may ask for; `None` is anything, an empty list nothing.
+/// Which names and targets documents may ask for. `None` permits anything, an empty list nothing.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Permit {
     /// Patterns of DNS names, matched against A-labels in lower case.
     pub domains: Option<Vec<Pattern>>,
     /// Patterns of ARNs. A listener is matched by its ARN, a `certificateManager` target by
-    /// `arn:aws:acm:<region>:<account>:certificate/*`, in which `*` stands for a region or account not given.
+    /// `arn:aws:acm:<region>:<account>:certificate/*`, with `*` for a region or account that is not
+    /// given.
     pub targets: Option<Vec<Pattern>>,
     /// Patterns of the ARNs of certificates that documents may take over from (`supersedes`).
     pub supersedes: Option<Vec<Pattern>>,
@@ -94,8 +97,8 @@ impl Permit {
         permits(self.targets.as_deref(), arn)
     }
 
-    /// Returns whether a document may take over from the certificate of this ARN. Left out, it may
-    /// from any where nothing else is restricted, and from none where something is.
+    /// Returns whether a document may take over from the certificate of this ARN. Without patterns:
+    /// from any certificate if nothing else is restricted, from none otherwise.
     pub fn permits_superseding(&self, arn: &str) -> bool {
         let is_restricted = self.domains.is_some() || self.targets.is_some();
         match &self.supersedes {
@@ -125,18 +128,18 @@ impl Permit {
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 #[schemars(rename = "Permit")]
 pub(crate) struct PermitDocument {
-    /// Patterns of names, * standing for any run of characters, letter case meaning nothing. null permits any name, an
-    /// empty list none.
+    /// Patterns of names; * matches any run of characters, and letter case does not matter. null
+    /// permits any name, an empty list none.
     #[schemars(inner(length(min = 1)))]
     domains: Option<Vec<String>>,
-    /// Patterns of ARNs, * standing for any run of characters. A listener is matched by its ARN, a certificateManager
-    /// target by `arn:aws:acm:<region>:<account>:certificate/*`, in which * stands for a region or account not given. null
-    /// permits any target, an empty list none.
+    /// Patterns of ARNs; * matches any run of characters. A listener is matched by its ARN, a
+    /// certificateManager target by `arn:aws:acm:<region>:<account>:certificate/*`, with * for a
+    /// region or account that is not given. null permits any target, an empty list none.
     #[schemars(inner(length(min = 1)))]
     targets: Option<Vec<String>>,
-    /// Patterns of the ARNs of certificates that documents may take over from (`supersedes`), *
-    /// standing for any run of characters. Left out or null: any where nothing else is restricted
-    /// here, else none.
+    /// Patterns of the ARNs of certificates that documents may take over from (`supersedes`); *
+    /// matches any run of characters. Left out or null: any certificate if nothing else is
+    /// restricted here, else none.
     #[schemars(inner(length(min = 1)))]
     supersedes: Option<Vec<String>>,
 }

@@ -1,4 +1,4 @@
-//! What an authority allows in a time, as token buckets.
+//! What an authority allows in a period, as token buckets.
 
 use crate::values::instant::{DAY, HOUR};
 
@@ -7,11 +7,11 @@ use crate::values::instant::{DAY, HOUR};
 pub struct RateLimit {
     /// Tokens in a full bucket.
     pub count: u32,
-    /// Seconds in which an empty bucket fills again, evenly.
+    /// Seconds in which an empty bucket refills evenly.
     pub seconds: u64,
 }
 
-/// What an authority allows; `None` is unlimited.
+/// What an authority allows; `None` means no limit.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RateLimits {
     /// New orders of an account.
@@ -25,7 +25,8 @@ pub struct RateLimits {
 }
 
 impl RateLimits {
-    /// Returns Let's Encrypt's, as published on <https://letsencrypt.org/docs/rate-limits/> (2026-08-05).
+    /// Returns the limits of Let's Encrypt, as published on
+    /// <https://letsencrypt.org/docs/rate-limits/> (2026-08-05).
     pub fn letsencrypt() -> Self {
         let limit = |count, seconds| Some(RateLimit { count, seconds });
         Self {
@@ -36,7 +37,7 @@ impl RateLimits {
         }
     }
 
-    /// Whether there are none.
+    /// Whether there is no limit at all.
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }

@@ -1,4 +1,4 @@
-//! What a pass tells: the function's result, and the summary counted from it.
+//! The report of a pass: the function's result, and the summary counted from it.
 
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
@@ -11,11 +11,11 @@ use crate::values::problem::Problem;
 pub struct Report {
     /// One entry per certificate.
     pub certificates: Vec<Entry>,
-    /// How many of each outcome, left-out entries included.
+    /// How many entries of each outcome, including entries left out.
     pub summary: Summary,
     /// How many entries were left out.
     pub omitted: usize,
-    /// How the channels for messages did, where there was something to tell.
+    /// How the channels for messages did, if there was something to send.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub messages: Option<Messages>,
 }
@@ -23,34 +23,34 @@ pub struct Report {
 /// How the channels for messages did in a pass.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Messages {
-    /// How many messages were taken, each channel counted.
+    /// How many messages the channels accepted; each channel counts separately.
     pub sent: usize,
-    /// The channels that did not take one. It is sent again by a later pass.
+    /// The channels that did not accept one. A later pass sends it again.
     pub failed: Vec<ChannelFailure>,
 }
 
-/// A channel that did not take a message.
+/// A channel that did not accept a message.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct ChannelFailure {
-    /// Which, in words.
+    /// The channel, in words.
     pub channel: String,
-    /// Why.
+    /// The reason.
     pub detail: String,
 }
 
-/// What became of one certificate in a pass.
+/// What happened to one certificate in a pass.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Entry {
     /// The document's name.
     pub name: String,
-    /// In one word.
+    /// The outcome, in one word.
     pub outcome: Outcome,
-    /// In a sentence.
+    /// The outcome, in a sentence.
     pub reason: String,
-    /// The first target's certificate.
+    /// ARN of the first target's certificate.
     pub certificate_arn: Option<String>,
-    /// Of the certificate that is to be served.
+    /// Serial number of the certificate that should be served.
     pub serial: Option<String>,
     /// Start of its validity.
     #[serde(with = "time::serde::rfc3339::option")]
@@ -61,46 +61,46 @@ pub struct Entry {
     /// When it will be renewed.
     #[serde(with = "time::serde::rfc3339::option")]
     pub renew_at: Option<OffsetDateTime>,
-    /// Until when nothing is tried.
+    /// The instant before which nothing is tried.
     #[serde(with = "time::serde::rfc3339::option")]
     pub next_attempt: Option<OffsetDateTime>,
-    /// Where it is deployed.
+    /// Its targets.
     pub targets: Vec<TargetEntry>,
-    /// What went wrong, or is not as it should be.
+    /// What is wrong.
     pub problem: Option<Problem>,
-    /// Whether what it serves is trusted by no public root and of no private authority.
+    /// Whether its chain ends in no public root, although its authority is not private.
     #[serde(skip)]
     pub is_untrusted: bool,
-    /// Whether what was tried last failed and has not succeeded since.
+    /// Whether the last attempt failed and none has succeeded since.
     #[serde(skip)]
     pub is_failing: bool,
-    /// Since when nothing of it is served although that is wanted; `None` while it is paused.
+    /// Since when none of it is served although it should be; `None` while it is paused.
     #[serde(skip)]
     pub unserved_since: Option<OffsetDateTime>,
-    /// Whether the pass had no time to look at it.
+    /// Whether the pass had no time for it.
     #[serde(skip)]
     pub is_unseen: bool,
 }
 
-/// What became of a certificate, in one word.
+/// What happened to a certificate, in one word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Outcome {
     /// Its first certificate is on its targets.
     Issued,
-    /// A later one is.
+    /// A later certificate is on its targets.
     Renewed,
-    /// It was put on a target without a new order.
+    /// The certificate went to a target without a new order.
     Deployed,
-    /// Nothing had to be done.
+    /// There was nothing to do.
     Kept,
-    /// Something has to be done, but not now.
+    /// There is something to do, but not now.
     Waiting,
     /// The problem says why.
     Failed,
     /// It was removed.
     Removed,
-    /// Another invocation will deal with it.
+    /// Another invocation works on it.
     Queued,
 }
 
@@ -111,11 +111,11 @@ pub struct TargetEntry {
     /// What kind of target.
     #[serde(rename = "type")]
     pub kind: TargetKind,
-    /// The target's ARN; a `certificateManager` target has none but the certificate's.
+    /// The target's ARN. A `certificateManager` target has no ARN but the certificate's.
     pub arn: Option<String>,
-    /// What it holds of ours.
+    /// ARN of our certificate that it holds.
     pub certificate_arn: Option<String>,
-    /// Where it stands.
+    /// Its state.
     pub state: TargetState,
     /// Whether the served leaf is ours.
     pub proved: Option<bool>,
@@ -131,7 +131,7 @@ pub enum TargetKind {
     CertificateManager,
 }
 
-/// Where a target stands.
+/// The state of a target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum TargetState {
@@ -139,17 +139,17 @@ pub enum TargetState {
     Attached,
     /// The certificate manager holds it.
     Imported,
-    /// Not yet there.
+    /// It does not hold the certificate yet.
     Pending,
-    /// It could not be put there.
+    /// Putting the certificate there failed.
     Failed,
-    /// It was taken off.
+    /// The certificate was removed from it.
     Detached,
 }
 
-/// How many of each outcome.
+/// How many entries of each outcome.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-#[allow(missing_docs)] // the names are the outcomes
+#[allow(missing_docs)] // the fields have the names of the outcomes
 pub struct Summary {
     pub issued: usize,
     pub renewed: usize,
@@ -183,7 +183,7 @@ impl Entry {
         }
     }
 
-    /// Makes the entry of one that failed.
+    /// Makes the entry of a certificate that failed.
     pub fn failed(name: &str, problem: Problem, next_attempt: Option<OffsetDateTime>) -> Self {
         let reason = problem.detail.clone();
         Self {
@@ -195,7 +195,7 @@ impl Entry {
 }
 
 impl Report {
-    /// Makes the report of a pass, leaving out what a large fleet would only drown in.
+    /// Makes the report of a pass. In a large fleet it leaves out entries that need no attention.
     pub fn new(mut certificates: Vec<Entry>, sent: Sent) -> Self {
         certificates.sort_by(|a, b| a.name.cmp(&b.name));
         let mut summary = Summary::default();
@@ -215,7 +215,7 @@ impl Report {
         if all > LISTED_WHOLE {
             certificates.retain(|entry| entry.outcome != Outcome::Kept);
         }
-        // What needs attention comes first if not even the rest fits.
+        // Entries that need attention come first: even these may not all fit.
         certificates.sort_by_key(|entry| (entry.problem.is_none(), entry.name.clone()));
         certificates.truncate(fitting(&certificates));
         certificates.sort_by(|a, b| a.name.cmp(&b.name));
@@ -233,7 +233,7 @@ impl Report {
     }
 }
 
-/// Returns how many of these, from the first on, an answer can hold.
+/// Returns how many entries, from the first on, fit into an answer.
 pub fn fitting<T: Serialize>(entries: &[T]) -> usize {
     let mut size = 0;
     entries
@@ -245,9 +245,9 @@ pub fn fitting<T: Serialize>(entries: &[T]) -> usize {
         .count()
 }
 
-/// Up to this many certificates, every entry is listed.
+/// Up to this many certificates, the report lists every entry.
 const LISTED_WHOLE: usize = 1_000;
-/// No result exceeds 5 MB; the rest is for the frame.
+/// The entries stay below 5 MB in total; the rest of an answer's 6 MB is for the frame.
 const LARGEST: usize = 4_900_000;
 
 #[cfg(test)]

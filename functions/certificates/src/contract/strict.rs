@@ -1,5 +1,5 @@
-//! What people write is read strictly: an unknown field, a wrong type or a value out of range is an
-//! [`Invalid`] that names the field and says what to do.
+//! Strict reading of what people write. An unknown field, a wrong type or a value out of range is
+//! an [`Invalid`] that names the field and the remedy.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -15,13 +15,13 @@ use serde_path_to_error::{Path, Segment};
 
 use crate::values::names::{self, quoted};
 
-/// Why a document was refused: the field, and a reason that ends with what to do.
+/// Why a document is refused: the field, and a reason that ends with the remedy.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("{field}: {reason}")]
 pub struct Invalid {
-    /// Path of the field, such as `domains[1]`; `document` when it is the whole.
+    /// Path of the field, such as `domains[1]`; `document` for the whole document.
     pub field: String,
-    /// What is wrong and what to do.
+    /// What is wrong, and the remedy.
     pub reason: String,
 }
 
@@ -33,7 +33,7 @@ impl Invalid {
         }
     }
 
-    /// Refuses what is planned and not built.
+    /// Refuses a feature that is planned but not built.
     pub(crate) fn not_yet(field: impl Into<String>, what: &str, remedy: &str) -> Self {
         Self::at(field, format!("{what} is not yet supported: {remedy}"))
     }
@@ -43,7 +43,7 @@ pub(crate) fn schema_generator() -> SchemaGenerator {
     SchemaSettings::draft2020_12().into_generator()
 }
 
-/// Reads a document as written; whatever is wrong with it names the field and what to do.
+/// Parses a document. Every error names the field and the remedy.
 pub(crate) fn read<T: DeserializeOwned>(json: &[u8]) -> Result<T, Invalid> {
     if json.starts_with(b"\xef\xbb\xbf") {
         return Err(Invalid::at(
@@ -51,7 +51,7 @@ pub(crate) fn read<T: DeserializeOwned>(json: &[u8]) -> Result<T, Invalid> {
             "begins with a byte order mark, which is not JSON: save it as UTF-8 without one",
         ));
     }
-    // Whether it is JSON at all is asked first: serde_json reports some wrong types as wrong syntax.
+    // First checks that it is JSON at all: serde_json reports some wrong types as wrong syntax.
     serde_json::from_slice::<serde_json::Value>(json).map_err(|error| {
         Invalid::at(
             WHOLE,
@@ -68,7 +68,8 @@ pub(crate) fn read<T: DeserializeOwned>(json: &[u8]) -> Result<T, Invalid> {
         .map_err(|error| explain(error.path(), error.inner()))
 }
 
-/// Reads an object whose keys are free, refusing one that stands twice: the first would be lost without a word.
+/// Reads an object with free keys. Refuses a key that appears twice: otherwise its first value
+/// would be lost without a word.
 pub(crate) fn unique_keys<'de, D, T>(deserializer: D) -> Result<BTreeMap<String, T>, D::Error>
 where
     D: Deserializer<'de>,
@@ -98,7 +99,7 @@ where
     deserializer.deserialize_map(UniqueKeys(PhantomData))
 }
 
-/// What must be written as an object: serde would also take a list of the fields' values.
+/// Requires an object: serde would also accept a list of the fields' values.
 #[derive(Default, Serialize)]
 #[serde(transparent)]
 pub(crate) struct Object<T>(pub(crate) T);
@@ -141,7 +142,7 @@ impl<T: JsonSchema> JsonSchema for Object<T> {
     }
 }
 
-/// Returns a key fit to stand in a field's path.
+/// Returns a key in a form that fits into a field's path.
 pub(crate) fn path_key(key: &str) -> String {
     let plain = !key.is_empty()
         && key.len() <= names::MAX_QUOTED
@@ -164,7 +165,8 @@ pub(crate) fn check_range(field: &str, value: u64, least: u64, most: u64) -> Res
     }
 }
 
-/// Turns serde's refusal into one for an operator. Values are not repeated: one in the wrong place may be a secret.
+/// Turns serde's error into one for an operator. It does not repeat values: a value in the wrong
+/// place may be a secret.
 fn explain(path: &Path, error: &serde_json::Error) -> Invalid {
     let field = field_path(path);
     let message = bare_message(error);
@@ -205,7 +207,7 @@ fn explain(path: &Path, error: &serde_json::Error) -> Invalid {
     if let Some(name) = between_backticks(&message, "duplicate field ") {
         return Invalid::at(
             inside(name),
-            format!("stands twice ({at}): remove one of the two"),
+            format!("is given twice ({at}): remove one of the two"),
         );
     }
     if message.starts_with("invalid type: ") || message.starts_with("invalid value: ") {
@@ -241,7 +243,7 @@ fn between_backticks<'m>(message: &'m str, prefix: &str) -> Option<&'m str> {
         .strip_suffix('`')
 }
 
-/// Returns an operator's word for what serde calls a type.
+/// Returns an operator's word for a type that serde names.
 fn operator_word(wanted: &str) -> &str {
     match wanted {
         "u64" => "a whole number, not negative",
@@ -285,5 +287,5 @@ fn position(error: &serde_json::Error) -> String {
     format!("line {}, column {}", error.line(), error.column())
 }
 
-/// What the field of an [`Invalid`] says when it is the whole document.
+/// The `field` of an [`Invalid`] that concerns the whole document.
 pub(crate) const WHOLE: &str = "document";

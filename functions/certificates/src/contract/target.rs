@@ -1,4 +1,4 @@
-//! Where a certificate goes, as documents say it.
+//! Where a certificate goes, in the words of a document.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -14,24 +14,27 @@ use crate::values::names::quoted;
 pub enum Target {
     /// An HTTPS listener of an Application Load Balancer of our account, in any region.
     Listener {
-        /// Which listener.
+        /// The listener.
         at: ListenerAt,
         /// How the listener holds the certificate.
         #[serde(rename = "as")]
         placement: Placement,
     },
-    /// An import into AWS Certificate Manager alone, for whatever follows its ARN.
+    /// An import into AWS Certificate Manager alone, for services that use the certificate by its
+    /// ARN.
     CertificateManager {
-        /// Region to import into, or the one we run in.
+        /// Region of the import; `None` for our own region.
         region: Option<String>,
     },
 }
 
 impl Target {
-    /// Returns the text that `permit.targets` is matched against.
+    /// Returns the text that the patterns of `permit.targets` are matched with.
     ///
-    /// It is a listener's ARN, with `*` for its id where only its load balancer and port are named; for `certificateManager` it is
-    /// `arn:aws:acm:<region>:<account>:certificate/*`, in which `*` stands for a region or account not given.
+    /// For a listener it is the ARN, with `*` for the id where the document names only load
+    /// balancer and port. For `certificateManager` it is
+    /// `arn:aws:acm:<region>:<account>:certificate/*`, with `*` for a region or an account that is
+    /// not given.
     pub fn permit_text(&self, account: Option<&str>) -> String {
         match self {
             Self::Listener { at, .. } => match at {
@@ -47,18 +50,18 @@ impl Target {
     }
 }
 
-/// Which listener.
+/// How a document names a listener.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum ListenerAt {
-    /// The one of this ARN, which somebody else made.
+    /// By its ARN: a listener that exists already.
     Arn(ListenerArn),
-    /// The one on a port of a load balancer, made with the first certificate where there is none.
+    /// By load balancer and port. If there is none, the first certificate creates it.
     Port(Box<NewListener>),
 }
 
 impl ListenerAt {
-    /// Returns the region it is in.
+    /// Returns its region.
     pub fn region(&self) -> &str {
         match self {
             Self::Arn(arn) => arn.region(),
@@ -67,22 +70,24 @@ impl ListenerAt {
     }
 }
 
-/// A listener as it is to be made; one that is there already gets the certificate and stays as it is otherwise.
+/// The properties of a listener that certloop creates. A listener that exists already gets the
+/// certificate and keeps everything else.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct NewListener {
     /// Its load balancer.
     pub load_balancer: LoadBalancerArn,
-    /// The port it listens on.
+    /// The port that it listens on.
     pub port: u16,
     /// The target group that its default action forwards to.
     pub forward: TargetGroupArn,
-    /// Name of the security policy, or the load balancer's own choice.
+    /// Name of the security policy; `None` for the load balancer's default.
     pub tls_policy: Option<String>,
 }
 
 impl NewListener {
-    /// Returns the text under which it is known before it has an ARN: a load balancer has one listener on a port.
+    /// Returns the text that identifies it before it has an ARN: a load balancer has at most one
+    /// listener on a port.
     pub fn key(&self) -> String {
         format!("{}:{}", self.load_balancer, self.port)
     }
@@ -105,7 +110,7 @@ impl NewListener {
 )]
 #[serde(rename_all = "lowercase")]
 pub enum Placement {
-    /// In its list, chosen by the name a client asks for.
+    /// In its list; clients choose it by the name that they ask for.
     #[default]
     Sni,
     /// As its default certificate.
@@ -121,7 +126,8 @@ pub(super) fn check_targets(
     for (index, Object(document)) in documents.into_iter().enumerate() {
         let field = format!("targets[{index}]");
         let target = check_target(&field, document, account)?;
-        // Not by equality: one listener as both `sni` and `default` is a contradiction too.
+        // Does not compare by equality: the same listener as `sni` and as `default` is a
+        // contradiction too.
         let same = |other: &Target| match (other, &target) {
             (Target::Listener { at: one, .. }, Target::Listener { at: two, .. }) => {
                 match (one, two) {
@@ -141,7 +147,8 @@ pub(super) fn check_targets(
             Err(Invalid::at(
                 field,
                 format!(
-                    "{text} is not permitted by permit.targets of settings.json: remove it here, or add a pattern there"
+                    "{text} is not permitted by permit.targets of settings.json: remove it here, \
+                     or add a pattern there"
                 ),
             ))
         };
@@ -149,7 +156,7 @@ pub(super) fn check_targets(
         if !settings.permit.permits_target(&text) {
             return refuse(&field, &text);
         }
-        // What a new listener leads to is published by it.
+        // A new listener makes its target group public.
         if let Target::Listener {
             at: ListenerAt::Port(new),
             ..
@@ -233,13 +240,14 @@ fn check_kind(at: &impl Fn(&str) -> String, kind: &str) -> Result<(), Invalid> {
     }
 }
 
-/// Checks the region that is imported into.
+/// Checks the region of an import.
 fn check_region(at: &impl Fn(&str) -> String, region: Option<&str>) -> Result<(), Invalid> {
     match region.filter(|region| !arn::is_region(region)) {
         Some(region) => Err(Invalid::at(
             at("region"),
             format!(
-                "{} is not the name of a region: write one such as us-east-1, or leave it out for the function's own",
+                "{} is not the name of a region: write one such as us-east-1, or leave it out for \
+                 the function's own",
                 quoted(region)
             ),
         )),
@@ -247,7 +255,7 @@ fn check_region(at: &impl Fn(&str) -> String, region: Option<&str>) -> Result<()
     }
 }
 
-/// Checks a listener that is named by its ARN.
+/// Checks a listener that the document names by its ARN.
 fn check_listener(
     at: &impl Fn(&str) -> String,
     document: TargetDocument,
@@ -256,7 +264,8 @@ fn check_listener(
     let Some(text) = document.arn else {
         return Err(Invalid::at(
             at("arn"),
-            "is missing: add the ARN of the listener, or \"loadBalancer\" and \"forward\" to have one made",
+            "is missing: add the ARN of the listener, or \"loadBalancer\" and \"forward\" to let \
+             certloop create one",
         ));
     };
     let arn = text
@@ -271,13 +280,14 @@ fn check_listener(
     match of_new.into_iter().find(|(_, given)| *given) {
         Some((part, _)) => Err(Invalid::at(
             at(part),
-            "goes with \"loadBalancer\", for a listener that is to be made, and this one is named by its arn: remove one of the two",
+            "goes with \"loadBalancer\", for a listener that certloop creates, and this one is \
+             named by its arn: remove one of the two",
         )),
         None => Ok(arn),
     }
 }
 
-/// Checks a listener that is named by its load balancer and port.
+/// Checks a listener that the document names by load balancer and port.
 fn check_new_listener(
     at: &impl Fn(&str) -> String,
     document: TargetDocument,
@@ -286,7 +296,8 @@ fn check_new_listener(
     if document.arn.is_some() {
         return Err(Invalid::at(
             at("arn"),
-            "names a listener that is there, and \"loadBalancer\" one that may have to be made: remove one of the two",
+            "names a listener that exists, and \"loadBalancer\" one that certloop may create: \
+             remove one of the two",
         ));
     }
     let load_balancer = document
@@ -305,7 +316,7 @@ fn check_new_listener(
     let Some(forward) = document.forward else {
         return Err(Invalid::at(
             at("forward"),
-            "is missing: add the ARN of the target group that the listener is to forward to",
+            "is missing: add the ARN of the target group that the listener must forward to",
         ));
     };
     let forward = forward
@@ -333,7 +344,8 @@ fn check_port(at: &impl Fn(&str) -> String, port: u16) -> Result<(), Invalid> {
     if port == HTTP_PORT {
         return Err(Invalid::at(
             at("port"),
-            "is 80, which stays plain HTTP: authorities begin there to validate a name; write another, such as 443",
+            "is 80, which stays plain HTTP: authorities start on it to validate a name; write \
+             another, such as 443",
         ));
     }
     Ok(())
@@ -349,8 +361,8 @@ fn check_tls_policy(at: &impl Fn(&str) -> String, policy: Option<&str>) -> Resul
         return Err(Invalid::at(
             at("tlsPolicy"),
             format!(
-                "{} is not the name of a security policy: write one such as ELBSecurityPolicy-TLS13-1-2-2021-06 \
-                 (aws elbv2 describe-ssl-policies)",
+                "{} is not the name of a security policy: write one such as \
+                 ELBSecurityPolicy-TLS13-1-2-2021-06 (aws elbv2 describe-ssl-policies)",
                 quoted(policy)
             ),
         ));
@@ -374,7 +386,7 @@ fn check_account(
     }
 }
 
-/// Returns whether a target type is one of those to come, however its writer spells it.
+/// Returns whether a target type is one of the planned ones, in any spelling.
 fn is_planned(kind: &str) -> bool {
     let letters = kind
         .chars()
@@ -384,70 +396,81 @@ fn is_planned(kind: &str) -> bool {
     PLANNED_TARGETS.contains(&letters.as_str())
 }
 
-// Flat rather than an enum tagged by `type`: serde buffers those, and an error inside would lose its field.
-/// A place a certificate goes to.
+// One flat type, not an enum tagged by `type`: serde buffers those, and an error inside would lose
+// its field.
+const LISTENER_PATTERN: &str = "^arn:aws[a-z-]*:elasticloadbalancing:[a-z0-9-]+:[0-9]{12}:\
+    listener/app/[A-Za-z0-9_-]+/[A-Za-z0-9_-]+/[A-Za-z0-9_-]+$";
+
+const LOAD_BALANCER_PATTERN: &str = "^arn:aws[a-z-]*:elasticloadbalancing:[a-z0-9-]+:[0-9]{12}:\
+    loadbalancer/app/[A-Za-z0-9_-]+/[A-Za-z0-9_-]+$";
+
+const TARGET_GROUP_PATTERN: &str = "^arn:aws[a-z-]*:elasticloadbalancing:[a-z0-9-]+:[0-9]{12}:\
+    targetgroup/[A-Za-z0-9_-]+/[A-Za-z0-9_-]+$";
+
+/// A place that a certificate goes to.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 #[schemars(rename = "Target", extend("oneOf" = [
     {
         "properties": {
-            "type": {"const": "listener"}, "region": {"type": "null"}, "arn": {"type": "string"}, "loadBalancer": {"type": "null"},
-            "port": {"type": "null"}, "forward": {"type": "null"}, "tlsPolicy": {"type": "null"}
+            "type": {"const": "listener"}, "region": {"type": "null"}, "arn": {"type": "string"},
+            "loadBalancer": {"type": "null"}, "port": {"type": "null"}, "forward": {"type": "null"},
+            "tlsPolicy": {"type": "null"}
         },
         "required": ["arn"]
     },
     {
         "properties": {
             "type": {"const": "listener"}, "region": {"type": "null"}, "arn": {"type": "null"},
-            "loadBalancer": {"type": "string"}, "forward": {"type": "string"}, "port": {"not": {"const": 80}}
+            "loadBalancer": {"type": "string"}, "forward": {"type": "string"},
+            "port": {"not": {"const": 80}}
         },
         "required": ["loadBalancer", "forward"]
     },
     {
         "properties": {
-            "type": {"const": "certificateManager"}, "arn": {"type": "null"}, "as": {"type": "null"},
-            "loadBalancer": {"type": "null"}, "port": {"type": "null"}, "forward": {"type": "null"}, "tlsPolicy": {"type": "null"}
+            "type": {"const": "certificateManager"}, "arn": {"type": "null"},
+            "as": {"type": "null"}, "loadBalancer": {"type": "null"}, "port": {"type": "null"},
+            "forward": {"type": "null"}, "tlsPolicy": {"type": "null"}
         }
     }
 ]))]
 pub(super) struct TargetDocument {
-    /// "listener": an HTTPS listener of an Application Load Balancer. "certificateManager": an import into AWS Certificate
-    /// Manager alone, for CloudFront, API Gateway and whatever else follows its ARN.
+    /// "listener": an HTTPS listener of an Application Load Balancer. "certificateManager": an
+    /// import into AWS Certificate Manager alone, for CloudFront, API Gateway and other services
+    /// that use the certificate by its ARN.
     #[serde(rename = "type")]
     #[schemars(extend("enum" = ["listener", "certificateManager"]))]
     kind: String,
     /// ARN of the listener, in any region of the account.
     #[serde(default)]
-    #[schemars(regex(
-        pattern = r"^arn:aws[a-z-]*:elasticloadbalancing:[a-z0-9-]+:[0-9]{12}:listener/app/[A-Za-z0-9_-]+/[A-Za-z0-9_-]+/[A-Za-z0-9_-]+$"
-    ))]
+    #[schemars(regex(pattern = LISTENER_PATTERN))]
     arn: Option<String>,
-    /// ARN of the load balancer, instead of a listener's: its listener on `port` is used, and made with the first certificate where
-    /// there is none. HTTP-01 needs only port 80, so no placeholder is needed.
+    /// ARN of a load balancer, instead of a listener's ARN. certloop uses the listener on `port`;
+    /// if there is none, it creates one with the first certificate. HTTP-01 needs only port 80, so
+    /// no placeholder is needed.
     #[serde(default)]
-    #[schemars(regex(
-        pattern = r"^arn:aws[a-z-]*:elasticloadbalancing:[a-z0-9-]+:[0-9]{12}:loadbalancer/app/[A-Za-z0-9_-]+/[A-Za-z0-9_-]+$"
-    ))]
+    #[schemars(regex(pattern = LOAD_BALANCER_PATTERN))]
     load_balancer: Option<String>,
     /// Port of the listener of `loadBalancer`. Left out: 443.
     #[serde(default)]
     #[schemars(range(min = 1, max = 65_535))]
     port: Option<u16>,
-    /// ARN of the target group that a listener made for `loadBalancer` forwards to. One that is there already keeps its actions.
+    /// ARN of the target group that a listener created for `loadBalancer` forwards to. A listener
+    /// that exists already keeps its actions.
     #[serde(default)]
-    #[schemars(regex(
-        pattern = r"^arn:aws[a-z-]*:elasticloadbalancing:[a-z0-9-]+:[0-9]{12}:targetgroup/[A-Za-z0-9_-]+/[A-Za-z0-9_-]+$"
-    ))]
+    #[schemars(regex(pattern = TARGET_GROUP_PATTERN))]
     forward: Option<String>,
-    /// Name of the security policy of a listener made for `loadBalancer`. Left out: the load balancer's own choice. One that is there
-    /// already keeps its policy.
+    /// Name of the security policy of a listener created for `loadBalancer`. Left out: the load
+    /// balancer's default. A listener that exists already keeps its policy.
     #[serde(default)]
     #[schemars(length(min = 1, max = 255), regex(pattern = r"^[A-Za-z0-9-]+$"))]
     tls_policy: Option<String>,
-    /// How the listener holds the certificate: "sni" (the default) in its list, "default" as its default certificate.
+    /// How the listener holds the certificate: "sni" (the default) in its list, "default" as its
+    /// default certificate.
     #[serde(rename = "as", default)]
     placement: Option<Placement>,
-    /// Region that certificateManager imports into. Left out: the one certloop runs in.
+    /// Region that certificateManager imports into. Left out: the region that certloop runs in.
     #[serde(default)]
     #[schemars(regex(pattern = r"^[a-z]+(-[a-z]+)+-[0-9]+$"))]
     region: Option<String>,
@@ -456,15 +479,15 @@ pub(super) struct TargetDocument {
     account: Option<String>,
 }
 
-/// Where a new listener listens unless the document says otherwise.
+/// The port of a new listener unless the document says otherwise.
 const HTTPS_PORT: u16 = 443;
 
-/// Where validation begins (RFC 8555 section 8.3).
+/// The port where validation starts (RFC 8555 section 8.3).
 const HTTP_PORT: u16 = 80;
 
 const MAX_TLS_POLICY: usize = 255;
 
-/// Target types to come, in lower case and without separators.
+/// Planned target types, in lower case and without separators.
 const PLANNED_TARGETS: &[&str] = &[
     "apigateway",
     "applicationgateway",

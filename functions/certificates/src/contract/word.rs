@@ -1,4 +1,4 @@
-//! A document's word: what it says of what is certified and of where that goes.
+//! The intent of a document: what to certify, and where the certificate goes.
 
 use serde::{Deserialize, Serialize};
 
@@ -8,7 +8,7 @@ use crate::values::arn::CertificateArn;
 use crate::values::key::KeyType;
 use crate::values::names::DnsName;
 
-/// What a document says of what is certified and of where that goes.
+/// The intent of a document: what to certify, and where the certificate goes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Word {
@@ -16,7 +16,7 @@ pub struct Word {
     pub domains: Vec<DnsName>,
     /// Keys of the authorities, in order of preference.
     pub authorities: Vec<String>,
-    /// The profile asked for.
+    /// The profile.
     #[serde(default)]
     pub profile: Option<String>,
     /// The kind of key.
@@ -43,7 +43,7 @@ impl From<&Wanted> for Word {
 }
 
 impl Word {
-    /// Returns the fields in which another word differs, by their names.
+    /// Returns the names of the fields in which another intent differs.
     pub fn changed(&self, other: &Self) -> Vec<&'static str> {
         let fields = [
             ("domains", self.domains == other.domains),

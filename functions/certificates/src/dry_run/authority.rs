@@ -1,4 +1,5 @@
-//! The authorities as they would answer: every name is validated anew and passes, every order is issued at once.
+//! The authorities as they would answer: every name is validated again and passes, and every order
+//! is issued at once.
 
 use std::cell::{OnceCell, RefCell};
 use std::collections::BTreeSet;
@@ -28,7 +29,7 @@ use crate::values::problem::{AcmeError, UNSPECIFIED, URN};
 use crate::values::revocation_reason::Reason;
 use crate::values::text::listed;
 
-/// The account that a live port signs in to, and its orders.
+/// The account that the live port signs in to, and its orders.
 type LiveAccount<L> = <<L as Ports>::Authorities as Authorities>::Account;
 type LiveOrder<L> = <LiveAccount<L> as Account>::Order;
 
@@ -38,12 +39,12 @@ pub struct DryRunAuthorities<'l, L: Ports> {
     pub(super) shared: Rc<Shared<'l, L>>,
 }
 
-/// What all accounts and orders share.
+/// The part that all accounts and orders share.
 pub(super) struct Shared<'l, L: Ports> {
     journal: Rc<Journal>,
     store: Rc<DryRunStore<'l, L::Store>>,
     issuer: OnceCell<MadeUp>,
-    /// The unique identifiers (RFC 9773 section 4.1) of what was made up.
+    /// The unique identifiers (RFC 9773 section 4.1) of made-up certificates.
     identifiers: RefCell<BTreeSet<String>>,
 }
 
@@ -57,32 +58,32 @@ impl<'l, L: Ports> Shared<'l, L> {
         }
     }
 
-    /// Returns the certificate at work and its state.
+    /// Returns the current certificate and its state.
     async fn state(&self) -> Result<(CertificateName, State), AcmeError> {
         let Some(name) = self.journal.certificate() else {
-            return Err(unmade("no certificate is at work"));
+            return Err(unmade("there is no current certificate"));
         };
         let read = read_record::<State>(&*self.store, &store::state_key(&name)).await;
         let state = read.map_err(unread)?.map(|(state, _)| state);
         Ok((name, state.unwrap_or_default()))
     }
 
-    /// Returns the order under way of the certificate at work.
+    /// Returns the pending order of the current certificate.
     async fn order(&self) -> Result<(CertificateName, State, OrderRecord), AcmeError> {
         let (name, state) = self.state().await?;
         match state.orders.current.clone() {
             Some(order) => Ok((name, state, order)),
-            None => Err(unmade("no order is under way")),
+            None => Err(unmade("there is no pending order")),
         }
     }
 
-    /// Makes the chain that the order under way would be issued.
+    /// Makes the chain that the pending order would issue.
     async fn issue(&self) -> Result<String, AcmeError> {
         let (name, state, order) = self.order().await?;
         let pending = store::pending_key(&name);
         let read = read_record::<PendingKey>(&*self.store, &pending).await;
         let Some((pending, _)) = read.map_err(unread)? else {
-            return Err(unmade("the order's key is not there"));
+            return Err(unmade("the order's key does not exist"));
         };
         let key = PrivateKey::from_pem(&pending.private_key);
         let key = key.map_err(|error| unmade(&error.to_string()))?;
@@ -122,7 +123,7 @@ impl<'l, L: Ports> Shared<'l, L> {
         Ok(pem)
     }
 
-    /// Returns a leaf of the vault in DER; one that cannot be read is like none.
+    /// Returns a leaf of the vault in DER. An unreadable one counts as absent.
     async fn leaf(&self, name: &CertificateName, serial: &str) -> Option<Vec<u8>> {
         let key = store::vault_key(name, serial);
         let (entry, _) = read_record::<VaultEntry>(&*self.store, &key).await.ok()??;
@@ -217,7 +218,7 @@ impl<'l, L: Ports> Account for DryRunAccount<'l, L> {
         journal.record("acme", "newOrder", &listed(names));
         let challenges = names.iter().map(|name| {
             let token = format!("planned-{}", journal.next());
-            // The challenge of a wildcard is that of the name itself.
+            // The challenge of a wildcard is the challenge of the name below it.
             let identifier = name.as_str().trim_start_matches("*.").to_owned();
             (identifier, token)
         });
@@ -258,7 +259,7 @@ impl<'l, L: Ports> Account for DryRunAccount<'l, L> {
     }
 }
 
-/// An order that would be made, or one under way as it would go on.
+/// An order that would be made, or a pending one as it would go on.
 pub struct DryRunOrder<'l, L: Ports> {
     url: String,
     status: OrderStatus,
@@ -294,7 +295,7 @@ impl<L: Ports> Order for DryRunOrder<'_, L> {
         live.refresh().await?;
         self.status = match (self.status, live.status()) {
             (_, OrderStatus::Invalid) => OrderStatus::Invalid,
-            // What the authority is still at it is done with at once.
+            // The authority finishes at once what it is processing.
             (OrderStatus::Pending, _) => OrderStatus::Ready,
             (OrderStatus::Processing, _) => OrderStatus::Valid,
             (status, _) => status,
@@ -362,7 +363,7 @@ impl<L: Ports> Order for DryRunOrder<'_, L> {
     }
 }
 
-/// Returns how long a certificate will be valid that nothing is known of yet.
+/// Returns the expected lifetime of a certificate when there is none yet to learn from.
 pub(super) fn expected_lifetime(profile: Option<&str>) -> time::Duration {
     match profile {
         Some("shortlived") => time::Duration::hours(160),
@@ -378,7 +379,7 @@ fn unread(error: StoreError) -> AcmeError {
     unmade(&error.to_string())
 }
 
-/// Returns the refusal of what a plan cannot imagine.
+/// Returns the error for a step that a plan cannot simulate.
 fn unmade(detail: &str) -> AcmeError {
     AcmeError {
         kind: UNSPECIFIED.to_owned(),

@@ -13,7 +13,7 @@ use crate::values::arn::CertificateArn;
 use crate::values::chain::{Chain, Leaf};
 use crate::values::problem::ServiceError;
 
-/// What would stand under ARNs of all regions instead of what does.
+/// The planned content of ARNs in all regions, in place of the real content.
 #[derive(Default)]
 pub(super) struct CertificateChanges(RefCell<BTreeMap<CertificateArn, DryRunChange>>);
 
@@ -22,7 +22,7 @@ enum DryRunChange {
     Imported {
         leaf: Box<Leaf>,
         pem: String,
-        /// Of a new one; of one imported over another the tags stay.
+        /// The tags of a new certificate. An import over another one keeps its tags.
         tags: Option<BTreeMap<String, String>>,
     },
     Deleted,
@@ -32,7 +32,7 @@ enum DryRunChange {
 pub struct DryRunCertificateManager<C> {
     pub(super) live: ReadCertificateManager<C>,
     pub(super) region: String,
-    /// What ARNs begin with before the region.
+    /// The beginning of ARNs, before the region.
     pub(super) partition: String,
     pub(super) account: String,
     pub(super) changes: Rc<CertificateChanges>,
@@ -173,7 +173,7 @@ fn names(leaf: &Leaf) -> Vec<String> {
     leaf.names.iter().map(ToString::to_string).collect()
 }
 
-/// Returns the error of an import that cannot even be imagined; nothing happened.
+/// Returns the error of an import that cannot be simulated; nothing happened.
 fn unusable(message: String) -> ServiceError {
     ServiceError {
         operation: IMPORT,
@@ -198,7 +198,7 @@ mod tests {
     const ARN: &str =
         "arn:aws:acm:eu-central-1:123456789012:certificate/12345678-1234-1234-1234-123456789012";
 
-    /// One certificate, in use, that cannot be changed.
+    /// One certificate that is in use and cannot be changed.
     struct RealManager;
 
     impl CertificateManager for RealManager {

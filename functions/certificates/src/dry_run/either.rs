@@ -1,5 +1,5 @@
-//! Ports that are live or planned, which only shows when they are called: the pass over either is
-//! one type and compiled once.
+//! Ports that are live or planned. The choice is made at each call, so the pass over both is one
+//! type and is compiled once.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -32,15 +32,15 @@ use crate::values::names::DnsName;
 use crate::values::problem::{AcmeError, ServiceError};
 use crate::values::revocation_reason::Reason;
 
-/// A port of either kind.
+/// A live or a planned port.
 pub enum Either<L, P> {
-    /// As it is.
+    /// The live one.
     Live(L),
-    /// As it would be.
+    /// The planned one.
     DryRun(P),
 }
 
-/// Writes out calls that go to whichever port it is.
+/// Generates the calls that go to one port or the other.
 macro_rules! pass_on {
     (async &self: $($call:ident($($name:ident: $kind:ty),*) -> $answer:ty;)*) => {$(
         async fn $call(&self, $($name: $kind),*) -> $answer {
@@ -87,8 +87,10 @@ impl<L: Authorities, P: Authorities> Authorities for Either<&L, &P> {
 
     pass_on! { async &self:
         register(authority: &Authority, key: &AccountKey) -> Result<String, AcmeError>;
-        register_bound(authority: &Authority, key_id: &str, hmac: &str) -> Result<(AccountKey, String), AcmeError>;
-        renewal_information(authority: &Authority, certificate: &str) -> Result<Option<Suggested>, AcmeError>;
+        register_bound(authority: &Authority, key_id: &str, hmac: &str)
+            -> Result<(AccountKey, String), AcmeError>;
+        renewal_information(authority: &Authority, certificate: &str)
+            -> Result<Option<Suggested>, AcmeError>;
         caa_identities(authority: &Authority) -> Result<Vec<String>, AcmeError>;
     }
 
@@ -155,7 +157,8 @@ impl<L: Order, P: Order> Order for Either<L, P> {
 
 impl<L: CertificateManager, P: CertificateManager> CertificateManager for Either<L, P> {
     pass_on! { async &self:
-        import_new(material: &Material<'_>, tags: &BTreeMap<String, String>) -> Result<CertificateArn, ServiceError>;
+        import_new(material: &Material<'_>, tags: &BTreeMap<String, String>)
+            -> Result<CertificateArn, ServiceError>;
         import_over(arn: &CertificateArn, material: &Material<'_>) -> Result<(), ServiceError>;
         describe(arn: &CertificateArn) -> Result<Option<Described>, ServiceError>;
         tags(arn: &CertificateArn) -> Result<Option<BTreeMap<String, String>>, ServiceError>;
@@ -168,8 +171,10 @@ impl<L: CertificateManager, P: CertificateManager> CertificateManager for Either
 impl<L: LoadBalancer, P: LoadBalancer> LoadBalancer for Either<L, P> {
     pass_on! { async &self:
         listener(arn: &ListenerArn) -> Result<Option<Listener>, ServiceError>;
-        on_port(load_balancer: &LoadBalancerArn, number: u16) -> Result<Option<ListenerArn>, ServiceError>;
-        create(new: &NewListener, certificate: &str, tags: &BTreeMap<String, String>) -> Result<ListenerArn, AttachError>;
+        on_port(load_balancer: &LoadBalancerArn, number: u16)
+            -> Result<Option<ListenerArn>, ServiceError>;
+        create(new: &NewListener, certificate: &str, tags: &BTreeMap<String, String>)
+            -> Result<ListenerArn, AttachError>;
         certificates(arn: &ListenerArn) -> Result<Holding, ServiceError>;
         add(arn: &ListenerArn, certificate: &str) -> Result<(), AttachError>;
         set_default(arn: &ListenerArn, certificate: &str) -> Result<(), AttachError>;
@@ -181,7 +186,7 @@ impl<L: LoadBalancer, P: LoadBalancer> LoadBalancer for Either<L, P> {
     }
 }
 
-/// Everything outside, as it is or as it would be.
+/// Everything outside, live or planned.
 pub struct LiveOrDryRun<'p, L: Ports> {
     ports: Either<&'p L, &'p DryRunPorts<'p, L>>,
     store: Either<&'p L::Store, &'p DryRunStore<'p, L::Store>>,
@@ -189,7 +194,7 @@ pub struct LiveOrDryRun<'p, L: Ports> {
 }
 
 impl<'p, L: Ports> LiveOrDryRun<'p, L> {
-    /// Everything as it is.
+    /// Everything live.
     pub fn live(ports: &'p L) -> Self {
         Self {
             ports: Either::Live(ports),
@@ -198,7 +203,7 @@ impl<'p, L: Ports> LiveOrDryRun<'p, L> {
         }
     }
 
-    /// Everything as it would be.
+    /// Everything planned.
     pub(super) fn dry_run(ports: &'p DryRunPorts<'p, L>) -> Self {
         Self {
             ports: Either::DryRun(ports),

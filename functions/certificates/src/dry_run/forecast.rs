@@ -25,44 +25,45 @@ use crate::values::instant::whole_seconds;
 use crate::values::names::CertificateName;
 use crate::values::problem::Problem;
 
-/// What a pass would do.
+/// The actions of a pass, simulated.
 #[derive(Debug, Serialize)]
 pub struct Forecast {
-    /// When.
+    /// The simulated time.
     #[serde(with = "time::serde::rfc3339")]
     pub at: OffsetDateTime,
-    /// One entry per certificate, in the order in which a pass takes them.
+    /// One entry per certificate, in the order of a pass.
     pub certificates: Vec<Foreseen>,
     /// How many entries were left out.
     pub omitted: usize,
-    /// All of it, left-out entries included.
+    /// The totals, including entries left out.
     pub total: Total,
 }
 
-/// What a pass would do about one certificate.
+/// What a pass would do for one certificate.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Foreseen {
     /// The document's name.
     pub name: String,
-    /// As a pass would report it.
+    /// The outcome that a pass would report.
     pub outcome: Outcome,
-    /// As a pass would report it.
+    /// The sentence that a pass would report.
     pub reason: String,
-    /// Until when nothing would be tried.
+    /// The instant before which nothing would be tried.
     #[serde(with = "time::serde::rfc3339::option")]
     pub next_attempt: Option<OffsetDateTime>,
-    /// What would be wrong.
+    /// The problem that there would be.
     pub problem: Option<Problem>,
     /// Every call that changes something, in order.
     pub calls: Vec<Call>,
-    /// Orders a year, by the lifetime of what is held or expected; none for one that is paused, unknown without a valid document.
+    /// Orders in a year, computed from the current or expected lifetime. None for a paused
+    /// certificate; `None` without a valid document.
     pub orders_per_year: Option<f64>,
-    /// Imports a year into the certificate managers of all its regions.
+    /// Imports in a year into the certificate managers of all its regions.
     pub imports_per_year: Option<f64>,
 }
 
-/// What all certificates come to.
+/// The totals of all certificates.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Total {
@@ -70,16 +71,16 @@ pub struct Total {
     pub orders: usize,
     /// Imports now.
     pub imports: usize,
-    /// Orders a year.
+    /// Orders in a year.
     pub orders_per_year: f64,
-    /// Imports a year.
+    /// Imports in a year.
     pub imports_per_year: f64,
     /// What would be left of all limits afterwards.
     pub limits: LimitsLeft,
 }
 
-/// Runs the pass that was prepared, over the named certificates, without changing anything, and tells what it would have done. One
-/// certificate after the other, for as long as there is time.
+/// Runs the prepared pass over the named certificates without changing anything, and returns what
+/// it would do. It takes one certificate after the other while there is time.
 pub async fn forecast<L: Ports>(
     live: &L,
     cycle: Cycle<'_, LiveOrDryRun<'_, L>>,
@@ -91,9 +92,9 @@ pub async fn forecast<L: Ports>(
     dry_run(&cycle, &planned.journal, names).await
 }
 
-/// The journal is that of the planned ports; there is none of live ones.
+/// The journal belongs to planned ports; live ports have none.
 async fn dry_run<P: Ports>(cycle: &Cycle<'_, P>, journal: &Journal, names: &[String]) -> Forecast {
-    // No line of the log may look as if any of this had happened.
+    // No log line may look as if any of this had happened.
     let foreseen = foresee(cycle, journal, names);
     let foreseen = foreseen.with_subscriber(NoSubscriber::new());
     let mut certificates = foreseen.await;
@@ -137,7 +138,7 @@ async fn foresee<P: Ports>(
         let calls = journal.take();
         let entry = match entry {
             Some(entry) => entry,
-            // A pass has nothing to tell of it.
+            // A pass does not report this one.
             None if calls.is_empty() => continue,
             None => Entry::bare(&name, Outcome::Kept, "tidied up"),
         };
@@ -155,7 +156,8 @@ async fn foresee<P: Ports>(
     foreseen
 }
 
-/// Returns the names, each once, about as a pass takes them: what is to be replaced at once or ends soon comes first.
+/// Returns the names, without duplicates, about in the order of a pass: first the certificates that
+/// must be replaced at once or that end soon.
 async fn by_urgency<P: Ports>(cycle: &Cycle<'_, P>, names: &[String]) -> Vec<String> {
     let names: BTreeSet<&String> = names.iter().collect();
     let until = cycle.clock.elapsed() + cycle.clock.left() / 4;
@@ -181,7 +183,7 @@ async fn by_urgency<P: Ports>(cycle: &Cycle<'_, P>, names: &[String]) -> Vec<Str
     urgencies.into_iter().map(|(.., name)| name).collect()
 }
 
-/// Reads a valid document and its state, as they are or would be.
+/// Reads a valid document and its state, after the planned changes.
 async fn read<P: Ports>(cycle: &Cycle<'_, P>, name: &str) -> Option<(Wanted, State)> {
     let name: CertificateName = name.parse().ok()?;
     let store = cycle.ports.store();
@@ -193,7 +195,8 @@ async fn read<P: Ports>(cycle: &Cycle<'_, P>, name: &str) -> Option<(Wanted, Sta
     Some((wanted, state.unwrap_or_default()))
 }
 
-/// Returns orders and imports a year, by the rule for renewals without renewal information, at the middle of what is drawn.
+/// Returns orders and imports in a year. It uses the renewal rule without renewal information, at
+/// the middle of the random range.
 async fn per_year<P: Ports>(cycle: &Cycle<'_, P>, name: &str) -> Option<(f64, f64)> {
     let (wanted, state) = read(cycle, name).await?;
     if wanted.paused {
@@ -234,12 +237,12 @@ impl Foreseen {
 }
 
 fn one_decimal(number: f64) -> f64 {
-    // The sum of nothing is -0.
+    // The sum of no numbers is -0.
     (number * 10.0).round() / 10.0 + 0.0
 }
 
 const YEAR: Duration = Duration::days(365);
-/// No certificate is begun with less than this left.
+/// With less time than this left, no further certificate is started.
 const LEAST: std::time::Duration = std::time::Duration::from_secs(5);
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! What a pass would have called, in order.
+//! The calls that a pass would make, in order.
 
 use std::cell::{Cell, RefCell};
 
@@ -12,15 +12,16 @@ use crate::values::names::CertificateName;
 pub struct Call {
     /// `s3`, `acme`, `acm` or `elbv2`.
     pub service: &'static str,
-    /// The service's own name of it; of an authority, the resource of RFC 8555 section 7.1 that is asked.
+    /// The service's own name of the call. For an authority: the resource of RFC 8555 section 7.1.
     pub operation: &'static str,
-    /// What it is about. What is not known before the call is made stands in angle brackets: `challenges/<token of shop.example.com>`.
+    /// The object of the call. A part that is unknown before the call is in angle brackets:
+    /// `challenges/<token of shop.example.com>`.
     pub resource: String,
 }
 
-/// The calls of the certificate at work.
+/// The calls of the current certificate.
 pub(super) struct Journal {
-    /// The plan's instant.
+    /// The simulated time of the plan.
     pub(super) at: OffsetDateTime,
     calls: RefCell<Vec<Call>>,
     stand_ins: RefCell<Vec<(String, String)>>,
@@ -39,12 +40,12 @@ impl Journal {
         }
     }
 
-    /// Turns to another certificate.
+    /// Makes this the current certificate.
     pub(super) fn turn_to(&self, certificate: Option<CertificateName>) {
         *self.certificate.borrow_mut() = certificate;
     }
 
-    /// Returns the certificate at work.
+    /// Returns the current certificate.
     pub(super) fn certificate(&self) -> Option<CertificateName> {
         self.certificate.borrow().clone()
     }
@@ -58,18 +59,18 @@ impl Journal {
         });
     }
 
-    /// Returns the calls since it was asked last.
+    /// Returns the calls since the last time, and forgets them.
     pub(super) fn take(&self) -> Vec<Call> {
         self.calls.take()
     }
 
-    /// Returns a number that no other thing made up has.
+    /// Returns a number that no other made-up thing has.
     pub(super) fn next(&self) -> u32 {
         self.made.set(self.made.get() + 1);
         self.made.get()
     }
 
-    /// Has something made up shown as this.
+    /// Sets the text that replaces a made-up value.
     pub(super) fn show(&self, made_up: &str, shown: String) {
         let mut stand_ins = self.stand_ins.borrow_mut();
         if !stand_ins.iter().any(|(known, _)| known == made_up) {
@@ -77,7 +78,7 @@ impl Journal {
         }
     }
 
-    /// Returns a text without what was made up.
+    /// Returns a text in which made-up values are replaced.
     pub(super) fn shown(&self, text: &str) -> String {
         let stand_ins = self.stand_ins.borrow();
         let made_up = stand_ins

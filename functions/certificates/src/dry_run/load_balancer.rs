@@ -13,7 +13,7 @@ use crate::ports::load_balancer::{
 use crate::values::arn::{ListenerArn, LoadBalancerArn, TargetGroupArn};
 use crate::values::problem::ServiceError;
 
-/// What listeners of all regions would hold instead of what they do, and those that would have been made.
+/// The planned content of listeners in all regions, and the listeners that would be created.
 #[derive(Default)]
 pub(super) struct ListenerChanges {
     holdings: RefCell<BTreeMap<ListenerArn, Holding>>,
@@ -166,12 +166,14 @@ mod tests {
 
     use super::*;
 
-    const LISTENER: &str = "arn:aws:elasticloadbalancing:eu-central-1:123456789012:listener/app/web/50dc6c495c0c9188/f2f7dc8efc522ab2";
-    const BALANCER: &str = "arn:aws:elasticloadbalancing:eu-central-1:123456789012:loadbalancer/app/web/50dc6c495c0c9188";
+    const LISTENER: &str = "arn:aws:elasticloadbalancing:eu-central-1:123456789012:\
+        listener/app/web/50dc6c495c0c9188/f2f7dc8efc522ab2";
+    const BALANCER: &str = "arn:aws:elasticloadbalancing:eu-central-1:123456789012:\
+        loadbalancer/app/web/50dc6c495c0c9188";
     const GROUP: &str =
         "arn:aws:elasticloadbalancing:eu-central-1:123456789012:targetgroup/site/73e2d6bc24d8a067";
 
-    /// One listener that holds `a` as its default and `b` in its list, and cannot be changed.
+    /// One listener with `a` as its default and `b` in its list, which cannot be changed.
     struct RealBalancer;
 
     impl LoadBalancer for RealBalancer {
@@ -266,7 +268,7 @@ mod tests {
         assert_eq!(held, holding("c", &[]));
         let calls = planned.journal.take();
         assert!(calls.iter().all(|call| call.resource == LISTENER));
-        assert_eq!(calls.len(), 6, "what is refused changes nothing");
+        assert_eq!(calls.len(), 6, "a refused call changes nothing");
     }
 
     #[tokio::test]

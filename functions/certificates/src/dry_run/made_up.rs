@@ -1,4 +1,4 @@
-//! Certificates that stand for those an authority would issue.
+//! Made-up certificates in place of those that an authority would issue.
 
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, CustomExtension, DistinguishedName,
@@ -11,16 +11,16 @@ use x509_parser::prelude::FromDer;
 use crate::values::key::PrivateKey;
 use crate::values::names::DnsName;
 
-/// Issues what stands for an authority's certificates, during one plan.
+/// Issues made-up certificates during one plan.
 pub(super) struct MadeUp(CertifiedIssuer<'static, KeyPair>);
 
-/// What is to be issued.
+/// What to issue.
 pub(super) struct LeafWish<'a> {
     pub(super) key: &'a PrivateKey,
     pub(super) names: &'a [DnsName],
     pub(super) from: OffsetDateTime,
     pub(super) lifetime: Duration,
-    /// The leaf in DER whose usages it has.
+    /// The leaf, in DER, whose usages it copies.
     pub(super) like: Option<&'a [u8]>,
 }
 
@@ -32,7 +32,7 @@ impl MadeUp {
         CertifiedIssuer::self_signed(params, KeyPair::generate()?).map(Self)
     }
 
-    /// Returns a chain, PEM: the leaf and its issuer.
+    /// Returns a chain as PEM: the leaf and its issuer.
     pub(super) fn issue(&self, wish: &LeafWish<'_>) -> Result<String, rcgen::Error> {
         let names: Vec<String> = wish.names.iter().map(ToString::to_string).collect();
         let mut params = CertificateParams::new(names)?;
@@ -56,7 +56,7 @@ impl MadeUp {
     }
 }
 
-/// Returns a random serial of 16 bytes that is a positive number.
+/// Returns a random positive serial of 16 bytes.
 fn serial() -> [u8; 16] {
     let mut serial = fastrand::u128(..).to_be_bytes();
     serial[0] = 0x40 | (serial[0] & 0x3f);
@@ -69,7 +69,7 @@ fn named(name: &str) -> DistinguishedName {
     distinguished
 }
 
-/// Returns a leaf's key usages and extended key usages to the letter, those it has.
+/// Returns exact copies of a leaf's key usages and extended key usages, if it has them.
 fn usages(der: &[u8]) -> Option<Vec<CustomExtension>> {
     const USAGES: [(&str, [u64; 4]); 2] =
         [("2.5.29.15", [2, 5, 29, 15]), ("2.5.29.37", [2, 5, 29, 37])];

@@ -1,11 +1,12 @@
 //! The ports of a pass that changes nothing. Imports `life` and above.
 //!
-//! What the next pass would do: the real cycle over ports that change nothing.
+//! What the next pass would do: the real pass over ports that change nothing.
 //!
-//! [`DryRunPorts`] reads through to the live ports and keeps what would have been changed to itself, so that later reads see it; each
-//! call that would have changed something is written down ([`Call`]). A plan cannot drift from what a pass does, since it is
-//! one, and of the same machine code: both run over [`LiveOrDryRun`]. Authorities are taken to validate every name anew and to issue
-//! at once, listeners to serve what they hold.
+//! [`DryRunPorts`] reads from the live ports and keeps changes to itself, so that later reads see
+//! them. It writes down each call that would change something ([`Call`]). A plan cannot drift from
+//! a pass, because it is one, in the same machine code: both run over [`LiveOrDryRun`]. It assumes
+//! that authorities validate every name again and issue at once, and that listeners serve what they
+//! hold.
 
 mod authority;
 mod certificate_manager;

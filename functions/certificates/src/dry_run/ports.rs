@@ -1,4 +1,4 @@
-//! The ports of a plan: what they would change they keep to themselves.
+//! The ports of a plan: they keep changes to themselves.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -25,7 +25,7 @@ use super::load_balancer::{self, DryRunLoadBalancer};
 use super::reading::ReadPorts;
 use super::store::DryRunStore;
 
-/// Everything outside, as it would be.
+/// Everything outside, simulated.
 pub struct DryRunPorts<'l, L: Ports> {
     live: ReadPorts<'l, L>,
     account: String,
@@ -34,13 +34,13 @@ pub struct DryRunPorts<'l, L: Ports> {
     authorities: DryRunAuthorities<'l, L>,
     certificate_managers: Rc<certificate_manager::CertificateChanges>,
     load_balancers: Rc<load_balancer::ListenerChanges>,
-    /// One of each type is enough: none of them is kept.
+    /// One of each type is enough: none of them is stored.
     keys: RefCell<HashMap<KeyType, Zeroizing<String>>>,
 }
 
 impl<'l, L: Ports> DryRunPorts<'l, L> {
-    /// Plans for an instant. `account`: of the function, where it is known; ARNs that are not there
-    /// yet are made up with it.
+    /// Makes ports for a plan at an instant. `account` is the function's account, where it is
+    /// known; it appears in made-up ARNs.
     pub(super) fn new(live: &'l L, at: OffsetDateTime, account: Option<&str>) -> Self {
         let live = ReadPorts::of(live);
         let journal = Rc::new(Journal::new(at));
@@ -125,13 +125,13 @@ impl<'l, L: Ports> Ports for DryRunPorts<'l, L> {
         Fetched::Right
     }
 
-    /// What is made up leads nowhere.
+    /// A made-up chain leads to no trust root.
     fn is_public(&self, _chain_pem: &str, _name: &str, _at: OffsetDateTime) -> Option<bool> {
         None
     }
 
     async fn send(&self, _channel: &Channel, _message: &Message) -> Result<(), String> {
-        Err("a plan tells nobody".to_owned())
+        Err("a plan sends no messages".to_owned())
     }
 
     async fn handshake(&self, _question: &Question<'_>, _limit: Duration) -> Proven {

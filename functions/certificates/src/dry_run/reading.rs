@@ -1,4 +1,5 @@
-//! The live ports as a plan sees them: each has the calls that read and no others, so that nothing a plan does can change anything.
+//! The live ports as a plan sees them. They have only the calls that read, so a plan cannot change
+//! anything.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -45,7 +46,7 @@ impl<'l, L: Ports> ReadPorts<'l, L> {
         ReadLoadBalancer(self.0.load_balancer(region))
     }
 
-    /// A key that nobody is told of changes nothing.
+    /// A key that is not registered anywhere changes nothing.
     pub(super) async fn new_key(&self, key_type: KeyType) -> Result<PrivateKey, String> {
         self.0.new_key(key_type).await
     }
@@ -119,7 +120,7 @@ impl<A: Account> ReadAccount<A> {
     }
 }
 
-/// An order under way.
+/// A pending order.
 pub(super) struct ReadOrder<O>(O);
 
 impl<O: Order> ReadOrder<O> {
@@ -229,7 +230,7 @@ impl<B: LoadBalancer> ReadLoadBalancer<B> {
 
 #[cfg(test)]
 mod of {
-    //! For tests, which have one port and not all.
+    //! For tests, which have one port only.
 
     use super::{ReadCertificateManager, ReadLoadBalancer, ReadStore};
 

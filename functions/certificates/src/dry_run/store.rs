@@ -8,7 +8,7 @@ use super::journal::Journal;
 use super::reading::ReadStore;
 use crate::ports::store::{Condition, ListedObject, Store, StoreError, StoredObject};
 
-/// The bucket as it was when it was read, with what would have been written since.
+/// The bucket as it was read, with the planned writes.
 pub struct DryRunStore<'l, S> {
     live: ReadStore<'l, S>,
     journal: Rc<Journal>,
@@ -16,7 +16,7 @@ pub struct DryRunStore<'l, S> {
     versions: Cell<u32>,
 }
 
-/// An object as it was read or would have been written; `None` where there is none.
+/// An object as it was read or would be written; `None` where there is none.
 struct SeenObject {
     object: Option<StoredObject>,
     changed: bool,
@@ -208,7 +208,10 @@ mod tests {
             .await
             .unwrap();
         let unknown = store.write("broken", body(), Condition::Absent).await;
-        assert!(!failed(unknown), "could not tell is not there is none");
+        assert!(
+            !failed(unknown),
+            "an unreadable object is not an absent one"
+        );
         let operations: Vec<_> = journal.take().iter().map(|call| call.operation).collect();
         assert_eq!(
             operations,

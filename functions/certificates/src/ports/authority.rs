@@ -13,23 +13,25 @@ use crate::values::names::DnsName;
 use crate::values::problem::AcmeError;
 use crate::values::revocation_reason::Reason;
 
-/// The calls a pass makes to certificate authorities.
+/// The calls that a pass makes to certificate authorities.
 #[allow(async_fn_in_trait)] // one task drives a whole pass, so no future has to be `Send`
 pub trait Authorities {
     /// A signed-in account.
     type Account: Account;
 
-    /// Makes a new account key.
+    /// Generates an account key.
     fn new_key(&self) -> Result<AccountKey, AcmeError>;
 
-    /// Registers the key as an account, or finds the account it already has (RFC 8555 section 7.3.1).
+    /// Registers the key as an account, or finds the account that the key already has (RFC 8555
+    /// section 7.3.1).
     async fn register(
         &self,
         authority: &settings::Authority,
         key: &AccountKey,
     ) -> Result<String, AcmeError>;
 
-    /// Registers a new key bound to an external account (RFC 8555 section 7.3.4). `hmac` is the base64url HMAC key.
+    /// Registers a new key bound to an external account (RFC 8555 section 7.3.4). `hmac` is the
+    /// base64url HMAC key.
     async fn register_bound(
         &self,
         authority: &settings::Authority,
@@ -37,7 +39,7 @@ pub trait Authorities {
         hmac: &str,
     ) -> Result<(AccountKey, String), AcmeError>;
 
-    /// Signs in to an account that exists. Asks the authority for its directory at most.
+    /// Signs in to an existing account. Asks the authority for its directory at most.
     async fn sign_in(
         &self,
         authority: &settings::Authority,
@@ -45,40 +47,40 @@ pub trait Authorities {
         url: &str,
     ) -> Result<Self::Account, AcmeError>;
 
-    /// Asks when a certificate should be renewed (RFC 9773 section 4.1); `certificate` is its unique identifier. `None` when the
-    /// directory offers no renewal information.
+    /// Asks when a certificate should be renewed (RFC 9773 section 4.1). `certificate` is its
+    /// unique identifier. `None` when the directory offers no renewal information.
     async fn renewal_information(
         &self,
         authority: &settings::Authority,
         certificate: &str,
     ) -> Result<Option<Suggested>, AcmeError>;
 
-    /// Returns the domains by which CAA records name the authority, as its directory tells (RFC 8555 section 7.1.1); empty when it
-    /// tells none.
+    /// Returns the domains by which CAA records name the authority, from its directory (RFC 8555
+    /// section 7.1.1). Empty when the directory has none.
     async fn caa_identities(
         &self,
         authority: &settings::Authority,
     ) -> Result<Vec<String>, AcmeError>;
 }
 
-/// What an authority suggests for a renewal (RFC 9773 section 4.2), as it was told: nothing is checked yet.
+/// What an authority suggests for a renewal (RFC 9773 section 4.2). Nothing in it is checked yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Suggested {
     /// Start of the window.
     pub start: OffsetDateTime,
     /// End of the window.
     pub end: OffsetDateTime,
-    /// A page for people that says why.
+    /// A page for people that gives the reason.
     pub explanation_url: Option<String>,
-    /// When to ask again; `None` when the answer said nothing that can be understood.
+    /// When to ask again; `None` when the answer does not say it in a valid form.
     pub retry_after: Option<Duration>,
 }
 
-/// An account's private key: PKCS#8 DER in base64url. Wiped when dropped, never printed.
+/// An account's private key: PKCS#8 DER in base64url. It is wiped when dropped and never printed.
 #[derive(Clone)]
 pub struct AccountKey(pub Zeroizing<String>);
 
-/// An account that can be signed in to.
+/// What it takes to sign in to an account.
 #[derive(Clone)]
 pub struct Opened {
     /// Its key.
@@ -93,13 +95,14 @@ pub trait Account {
     /// An order of this account.
     type Order: Order;
 
-    /// Returns the profiles the directory offers, empty when it knows none.
+    /// Returns the profiles in the directory; empty when there are none.
     fn profiles(&self) -> Vec<String>;
 
     /// Replaces the account's contacts (RFC 8555 section 7.3.2).
     async fn set_contact(&self, contact: &[String]) -> Result<(), AcmeError>;
 
-    /// Makes an order; `replaces` is the unique identifier of the certificate it is to replace (RFC 9773 section 5).
+    /// Makes an order. `replaces` is the unique identifier of the certificate that the new one
+    /// replaces (RFC 9773 section 5).
     async fn new_order(
         &self,
         names: &[DnsName],
@@ -107,53 +110,53 @@ pub trait Account {
         replaces: Option<&str>,
     ) -> Result<Self::Order, AcmeError>;
 
-    /// Takes up an order by its URL.
+    /// Reads an existing order by its URL.
     async fn order(&self, url: &str) -> Result<Self::Order, AcmeError>;
 
-    /// Revokes a certificate, its leaf in DER (RFC 8555 section 7.6).
+    /// Revokes a certificate, given its leaf in DER (RFC 8555 section 7.6).
     async fn revoke(&self, certificate: &[u8], reason: Reason) -> Result<(), AcmeError>;
 }
 
-/// The status of an order as the authority last told it (RFC 8555 section 7.1.6).
+/// The status of an order, as the authority last reported it (RFC 8555 section 7.1.6).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OrderStatus {
     /// Authorizations are missing.
     Pending,
-    /// All authorizations are valid; it waits for a CSR.
+    /// All authorizations are valid; the order waits for a CSR.
     Ready,
     /// The certificate is being issued.
     Processing,
     /// The certificate can be downloaded.
     Valid,
-    /// It cannot be completed any more.
+    /// The order has failed for good.
     Invalid,
 }
 
-/// An order: a stable identity, and the status the authority last told.
+/// An order: a stable identity, and the status that the authority last reported.
 #[allow(async_fn_in_trait)]
 pub trait Order {
     /// Returns the order's URL.
     fn url(&self) -> &str;
 
-    /// Returns the status last told.
+    /// Returns the last reported status, without a request.
     fn status(&self) -> OrderStatus;
 
     /// Returns the order's own error, where it has one.
     fn error(&self) -> Option<AcmeError>;
 
-    /// Asks for the order again; returns how long the authority wants us to wait before the next look.
+    /// Reads the order again. Returns how long the authority wants us to wait before the next read.
     async fn refresh(&mut self) -> Result<Option<Duration>, AcmeError>;
 
-    /// Returns the order's authorizations, asked for anew where `fresh`.
+    /// Returns the order's authorizations; with `fresh`, reads them again.
     async fn authorizations(&mut self, fresh: bool) -> Result<Vec<Authorization>, AcmeError>;
 
     /// Answers every pending http-01 challenge of every pending authorization.
     async fn answer(&mut self) -> Result<(), AcmeError>;
 
-    /// Hands in the CSR (DER); returns how long the authority wants us to wait before looking.
+    /// Sends the CSR (DER). Returns how long the authority wants us to wait before the next read.
     async fn finalize(&mut self, csr: &[u8]) -> Result<Option<Duration>, AcmeError>;
 
-    /// Downloads the default chain, PEM.
+    /// Downloads the default chain as PEM.
     async fn certificate(&mut self) -> Result<String, AcmeError>;
 }
 
@@ -161,30 +164,31 @@ pub trait Order {
 pub struct Authorization {
     /// The identifier's value.
     pub identifier: String,
-    /// What is to be done about it.
+    /// What we must do about it.
     pub status: AuthorizationStatus,
-    /// Its http-01 challenge, when it offers one.
+    /// Its http-01 challenge, if it offers one.
     pub http01: Option<Http01>,
 }
 
 /// What an authorization's status means for us.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AuthorizationStatus {
-    /// A challenge has to be answered, or has been and is being validated.
+    /// A challenge is pending: unanswered, or answered and in validation.
     Pending,
-    /// Nothing to do.
+    /// There is nothing to do.
     Valid,
-    /// It failed, expired or was taken back.
+    /// It failed, expired or was revoked.
     Final,
 }
 
 /// An http-01 challenge (RFC 8555 section 8.3).
 pub struct Http01 {
-    /// The token, which is the last part of the path asked for.
+    /// The token: the last part of the requested path.
     pub token: String,
-    /// What the authority expects to read there. A secret until the challenge is final: no `Debug`.
+    /// The content that the authority expects there. A secret until the challenge is final: no
+    /// `Debug`.
     pub key_authorization: String,
-    /// Whether it waits for our answer: none was given yet.
+    /// Whether we have not answered it yet.
     pub is_pending: bool,
     /// Why it failed.
     pub error: Option<AcmeError>,

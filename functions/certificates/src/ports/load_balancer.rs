@@ -6,20 +6,22 @@ use crate::contract::target::NewListener;
 use crate::values::arn::{ListenerArn, LoadBalancerArn, TargetGroupArn};
 use crate::values::problem::ServiceError;
 
-/// The calls a pass makes to the load balancers of one region.
+/// The calls that a pass makes to the load balancers of one region.
 #[allow(async_fn_in_trait)] // one task drives a whole pass, so no future has to be `Send`
 pub trait LoadBalancer {
-    /// Returns the listener, or `None` when the service said that there is none.
+    /// Returns the listener. `None` when the service says that it does not exist.
     async fn listener(&self, arn: &ListenerArn) -> Result<Option<Listener>, ServiceError>;
 
-    /// Returns the listener on a port of a load balancer, or `None` when the service said that there is none.
+    /// Returns the listener on a port of a load balancer. `None` when the service says that it does
+    /// not exist.
     async fn on_port(
         &self,
         load_balancer: &LoadBalancerArn,
         port: u16,
     ) -> Result<Option<ListenerArn>, ServiceError>;
 
-    /// Makes an HTTPS listener with this default certificate. The error's code is `DuplicateListener` where the port is taken.
+    /// Creates an HTTPS listener with this default certificate. The error's code is
+    /// `DuplicateListener` when the port is taken.
     async fn create(
         &self,
         new: &NewListener,
@@ -27,33 +29,36 @@ pub trait LoadBalancer {
         tags: &BTreeMap<String, String>,
     ) -> Result<ListenerArn, AttachError>;
 
-    /// Returns the certificates the listener holds, to the last page.
+    /// Returns the certificates of the listener, to the last page.
     async fn certificates(&self, arn: &ListenerArn) -> Result<Holding, ServiceError>;
 
-    /// Adds to the listener's certificate list (SNI). Adding what is there succeeds.
+    /// Adds the certificate to the listener's certificate list (SNI). Succeeds if it is already
+    /// there.
     async fn add(&self, arn: &ListenerArn, certificate: &str) -> Result<(), AttachError>;
 
-    /// Makes it the default certificate; the list and the other properties stay.
+    /// Makes it the default certificate. The list and the other properties do not change.
     async fn set_default(&self, arn: &ListenerArn, certificate: &str) -> Result<(), AttachError>;
 
-    /// Removes from the certificate list. Removing what is not there succeeds.
+    /// Removes the certificate from the certificate list. Succeeds if it is not there.
     async fn remove(&self, arn: &ListenerArn, certificate: &str) -> Result<(), ServiceError>;
 
-    /// Returns the load balancer, or `None` when the service said that there is none.
+    /// Returns the load balancer. `None` when the service says that it does not exist.
     async fn balancer(&self, arn: &LoadBalancerArn) -> Result<Option<Balancer>, ServiceError>;
 
-    /// Returns the listener on a port with all its rules, or `None` when the service said that there is none.
+    /// Returns the listener on a port with all its rules. `None` when the service says that it does
+    /// not exist.
     async fn rules_on(
         &self,
         arn: &LoadBalancerArn,
         port: u16,
     ) -> Result<Option<RuledListener>, ServiceError>;
 
-    /// Returns the target groups of functions, to the last page: of the whole region, since one that no rule leads to belongs to no
-    /// load balancer.
+    /// Returns the target groups of functions, to the last page. It covers the whole region,
+    /// because a group that no rule leads to belongs to no load balancer.
     async fn function_groups(&self) -> Result<Vec<TargetGroupArn>, ServiceError>;
 
-    /// Returns the name of the web ACL (AWS WAF) before the load balancer, or `None` when the service said that there is none.
+    /// Returns the name of the web ACL (AWS WAF) in front of the load balancer. `None` when the
+    /// service says that there is none.
     async fn web_acl(&self, arn: &LoadBalancerArn) -> Result<Option<String>, ServiceError>;
 }
 
@@ -62,7 +67,7 @@ pub trait LoadBalancer {
 pub struct Balancer {
     /// Its own DNS name.
     pub host: String,
-    /// Whether it can be reached from outside (`internet-facing`).
+    /// Whether it is reachable from the internet (`internet-facing`).
     pub internet_facing: bool,
 }
 
@@ -73,7 +78,7 @@ pub struct RuledListener {
     pub arn: ListenerArn,
     /// `HTTP` or `HTTPS`.
     pub protocol: String,
-    /// All of its rules, the default one too, in any order.
+    /// All of its rules, including the default rule, in any order.
     pub rules: Vec<Rule>,
 }
 
@@ -82,28 +87,30 @@ pub struct RuledListener {
 pub struct Rule {
     /// Its ARN.
     pub arn: String,
-    /// The lowest is asked first; `None` is the default rule, which comes last.
+    /// The rule with the lowest number is tried first. `None` is the default rule, which is tried
+    /// last.
     pub priority: Option<u32>,
-    /// When it holds.
+    /// Its conditions.
     pub conditions: Vec<RuleMatch>,
-    /// What it does in the end: forward, redirect or answer.
+    /// Its final action: forward, redirect or answer.
     pub action: RuleAction,
-    /// Whether it asks who one is before.
+    /// Whether it authenticates users before that action.
     pub authenticates: bool,
 }
 
-/// A condition of a rule: one of the values must fit. `*` stands for any characters, `?` for one.
+/// A condition of a rule: one of the values must match. `*` matches any characters, `?` matches
+/// one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RuleMatch {
-    /// `path-pattern`, by letter case.
+    /// `path-pattern`; letter case matters.
     Path(Vec<String>),
-    /// `host-header`, whatever the letter case.
+    /// `host-header`; letter case does not matter.
     Host(Vec<String>),
     /// `http-request-method`.
     Method(Vec<String>),
     /// `source-ip`, CIDR blocks.
     SourceIp(Vec<String>),
-    /// `http-header`, whatever the letter case.
+    /// `http-header`; letter case does not matter.
     Header {
         /// The header's name.
         name: String,
@@ -112,42 +119,44 @@ pub enum RuleMatch {
     },
     /// `query-string`.
     Query,
-    /// One by regular expressions, or of a kind that is new.
+    /// A condition with regular expressions, or of an unknown kind.
     Other(String),
 }
 
-/// What a rule does in the end.
+/// The final action of a rule.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RuleAction {
-    /// Forwards to target groups; those of weight 0 are left out.
+    /// Forwards to target groups; groups of weight 0 are left out.
     Forward(Vec<String>),
-    /// Sends elsewhere; where to, as an address.
+    /// Redirects to this address.
     Redirect(String),
     /// Answers with this status.
     FixedResponse(String),
-    /// Something new.
+    /// An unknown action.
     Other(String),
 }
 
-/// A listener and the load balancer before it.
+/// A listener with the name of its load balancer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listener {
-    /// `HTTPS` for one that can hold certificates.
+    /// Its protocol; `HTTPS` if it can hold certificates.
     pub protocol: String,
-    /// The port it listens on.
+    /// The port that it listens on.
     pub port: u16,
     /// The load balancer's own DNS name.
     pub host: String,
-    /// Whether it can be reached from outside (`internet-facing`).
+    /// Whether the load balancer is reachable from the internet (`internet-facing`).
     pub internet_facing: bool,
 }
 
-/// The certificates of a listener, by ARN as the service writes it (an IAM server certificate has another shape than ours).
+/// The certificates of a listener, by ARN in the service's form. The ARN of an IAM server
+/// certificate has another form than ours.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Holding {
     /// The default certificate.
     pub default: Option<String>,
-    /// The certificate list (SNI), the default only when it also stands there.
+    /// The certificate list (SNI). It contains the default certificate only if that was added to
+    /// the list too.
     pub list: Vec<String>,
 }
 
@@ -160,17 +169,18 @@ impl Holding {
 }
 
 impl Holding {
-    /// Returns it without these in the list.
+    /// Returns a copy without these certificates in the list.
     pub fn without(mut self, certificates: &BTreeSet<String>) -> Self {
         self.list.retain(|held| !certificates.contains(held));
         self
     }
 }
 
-/// Why a certificate could not be attached.
+/// Why a certificate cannot be attached.
 #[derive(Debug)]
 pub enum AttachError {
-    /// `CertificateNotFound` or `UnsupportedCertificate`: also seen for a while right after an import.
+    /// `CertificateNotFound` or `UnsupportedCertificate`. Also happens for a short time after an
+    /// import.
     NotYetKnown(ServiceError),
     /// `TooManyCertificates`: the list is full.
     Full(ServiceError),

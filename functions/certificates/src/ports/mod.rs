@@ -1,4 +1,4 @@
-//! Traits for what is outside, one thing each, in our types. Imports `records` and above.
+//! Traits for the outside world, one per thing, in our own types. Imports `records` and above.
 
 pub mod authority;
 pub mod certificate_manager;
@@ -25,18 +25,18 @@ use crate::values::key::{KeyType, PrivateKey};
 use crate::values::names::DnsName;
 use crate::values::problem::ServiceError;
 
-/// Everything outside that a pass talks to.
+/// Everything outside that a pass uses.
 #[allow(async_fn_in_trait)] // one task drives a whole pass, so no future has to be `Send`
 pub trait Ports {
-    /// The bucket.
+    /// Its bucket.
     type Store: Store;
-    /// The certificate authorities.
+    /// Its certificate authorities.
     type Authorities: Authorities;
-    /// The certificate manager of a region.
+    /// Its certificate manager of a region.
     type CertificateManager: CertificateManager;
-    /// The load balancers of a region.
+    /// Its load balancers of a region.
     type LoadBalancer: LoadBalancer;
-    /// The DNS.
+    /// Its DNS.
     type Resolver: Resolver;
 
     /// Returns the bucket.
@@ -47,13 +47,14 @@ pub trait Ports {
     fn certificate_manager(&self, region: &str) -> Self::CertificateManager;
     /// Returns the load balancers of a region.
     fn load_balancer(&self, region: &str) -> Self::LoadBalancer;
-    /// Returns the DNS as these servers tell it, or those of the system.
+    /// Returns the DNS as these servers answer it; `None` asks the system's servers.
     fn resolver(&self, servers: Option<&[SocketAddr]>) -> Self::Resolver;
-    /// Makes a private key. Large RSA keys take seconds: the other certificates of the pass go on meanwhile.
+    /// Generates a private key. Large RSA keys take seconds; meanwhile the other certificates of
+    /// the pass go on.
     async fn new_key(&self, key_type: KeyType) -> Result<PrivateKey, String>;
-    /// Reads a secret.
+    /// Reads a secret by its ARN.
     async fn secret(&self, arn: &str) -> Result<Zeroizing<String>, ServiceError>;
-    /// Fetches a challenge as the authority will.
+    /// Fetches a challenge in the same way as the authority.
     async fn fetch(
         &self,
         name: &DnsName,
@@ -62,10 +63,12 @@ pub trait Ports {
         connect_to: Option<&str>,
         limit: Duration,
     ) -> Fetched;
-    /// Returns whether an issued chain leads to a trust root of the platform for this name, or `None` when that cannot be told.
+    /// Returns whether an issued chain leads to a trust root of the platform for this name. `None`
+    /// when that cannot be decided.
     fn is_public(&self, chain_pem: &str, name: &str, at: OffsetDateTime) -> Option<bool>;
-    /// Sends a message; says in words why the channel did not take it. Never names a secret.
+    /// Sends a message. The error says in words why the channel did not accept it; it never names a
+    /// secret.
     async fn send(&self, channel: &Channel, message: &Message) -> Result<(), String>;
-    /// Looks at what is served.
+    /// Checks what a listener serves.
     async fn handshake(&self, question: &Question<'_>, limit: Duration) -> Proven;
 }

@@ -1,23 +1,25 @@
-//! The port for small named objects, and the only place object keys are built.
+//! The port for small named objects, and the only place that builds object keys.
 //!
-//! Absence is `Ok(None)` and only when the service said so; anything else that keeps an object from being read is a
-//! [`StoreError`], so that "could not tell" is never taken for "is not there".
+//! Absence is `Ok(None)`, and only when the service says so. Every other reason why an object
+//! cannot be read is a [`StoreError`], so that "could not read" is never taken for "does not
+//! exist".
 
 use thiserror::Error;
 
 use crate::records::record::Record;
 use crate::values::names::CertificateName;
 
-/// Where objects are kept: one bucket of an object store with conditional writes.
+/// The store of objects: one bucket with conditional writes.
 #[allow(async_fn_in_trait)] // one task drives a whole pass, so no future has to be `Send`
 pub trait Store {
-    /// Returns the object, or `None` when the service said that there is none.
+    /// Returns the object. `None` when the service says that it does not exist.
     async fn read(&self, key: &str) -> Result<Option<StoredObject>, StoreError>;
 
     /// Writes the object and returns its new ETag.
     ///
-    /// MUST leave the object untouched when the condition does not hold ([`StoreError::ConditionFailed`]). A conflict with
-    /// another write in flight is retried here, a failed condition is not.
+    /// If the condition does not hold, it MUST leave the object unchanged
+    /// ([`StoreError::ConditionFailed`]). It retries after a conflict with another write in
+    /// progress, but not after a failed condition.
     async fn write(
         &self,
         key: &str,
@@ -25,26 +27,26 @@ pub trait Store {
         condition: Condition<'_>,
     ) -> Result<String, StoreError>;
 
-    /// Deletes the object; deleting what is not there succeeds.
+    /// Deletes the object. Succeeds if it does not exist.
     async fn delete(&self, key: &str) -> Result<(), StoreError>;
 
-    /// Deletes the object if it is still the one with this ETag; deleting what is not there succeeds.
+    /// Deletes the object if it still has this ETag. Succeeds if it does not exist.
     async fn delete_matching(&self, key: &str, etag: &str) -> Result<(), StoreError>;
 
     /// Lists every object under a prefix, to the last page.
     async fn list(&self, prefix: &str) -> Result<Vec<ListedObject>, StoreError>;
 }
 
-/// An object as read.
+/// An object that was read.
 #[derive(Clone)]
 pub struct StoredObject {
-    /// Its content. May hold secrets: never logged.
+    /// Its content. May hold secrets: do not log it.
     pub body: Vec<u8>,
     /// Its version, for [`Condition::Matches`].
     pub etag: String,
 }
 
-/// An object as listed.
+/// An object in a list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ListedObject {
     /// The whole key.
@@ -53,27 +55,27 @@ pub struct ListedObject {
     pub etag: String,
 }
 
-/// What must hold for a write to happen.
+/// The condition of a write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Condition<'a> {
-    /// Nothing: the last write wins.
+    /// None: the last write wins.
     None,
-    /// No such object yet (`If-None-Match: *`).
+    /// The object does not exist yet (`If-None-Match: *`).
     Absent,
-    /// The object is still the one with this ETag (`If-Match`).
+    /// The object still has this ETag (`If-Match`).
     Matches(&'a str),
 }
 
-/// Why an object could not be read or written.
+/// Why an object cannot be read or written.
 #[derive(Clone, Debug, Error)]
 pub enum StoreError {
-    /// Somebody else wrote the object in between (412).
+    /// Another writer changed the object in between (412).
     #[error("{key} was changed by somebody else in the meantime")]
     ConditionFailed {
         /// The object's key.
         key: String,
     },
-    /// The service refused or could not be reached.
+    /// The service refused or was not reachable.
     #[error("could not {verb} {key}: {reason}")]
     Unavailable {
         /// read, write, delete or list.
@@ -85,7 +87,7 @@ pub enum StoreError {
         /// Whether only a person can help (a denied permission, a missing bucket).
         person: bool,
     },
-    /// The object is there but is not what it should be.
+    /// The object exists but its content is not valid.
     #[error("{key} cannot be used: {reason}")]
     Unusable {
         /// The object's key.
@@ -95,7 +97,7 @@ pub enum StoreError {
     },
 }
 
-/// Reads a record; a version newer than ours is an error and nothing is written over it.
+/// Reads a record. A newer version than ours is an error, and it is never overwritten.
 pub async fn read_record<R: Record>(
     store: &impl Store,
     key: &str,
@@ -106,7 +108,7 @@ pub async fn read_record<R: Record>(
     Ok(Some((parse_record(key, &object.body)?, object.etag)))
 }
 
-/// Parses a record after looking at its version.
+/// Parses a record after checking its version.
 pub fn parse_record<R: Record>(key: &str, body: &[u8]) -> Result<R, StoreError> {
     #[derive(serde::Deserialize)]
     struct Versioned {
@@ -118,7 +120,7 @@ pub fn parse_record<R: Record>(key: &str, body: &[u8]) -> Result<R, StoreError> 
         key: key.to_owned(),
         reason,
     };
-    // The parser's own words may quote the content, which can be a secret: only the place is told.
+    // The parser's message may quote the content, which can be a secret: report only the place.
     let place = |error: serde_json::Error| {
         unusable(format!(
             "line {} column {} is not as expected",
@@ -129,7 +131,8 @@ pub fn parse_record<R: Record>(key: &str, body: &[u8]) -> Result<R, StoreError> 
     let Versioned { version, .. } = serde_json::from_slice(body).map_err(place)?;
     if version > R::VERSION {
         return Err(unusable(format!(
-            "it has version {version} and this build knows {} at most; deploy the newer build again",
+            "it has version {version} and this build knows {} at most; deploy the newer \
+             build again",
             R::VERSION
         )));
     }
@@ -138,8 +141,8 @@ pub fn parse_record<R: Record>(key: &str, body: &[u8]) -> Result<R, StoreError> 
 
 /// Writes a record and returns its new ETag.
 ///
-/// A failed condition is looked at again: when the object carries our own `writeId`, an earlier attempt of this very write
-/// had worked and only its answer was lost.
+/// After a failed condition it reads the object. If it has our own `writeId`, an earlier attempt of
+/// this write succeeded and only its answer was lost.
 pub async fn write_record<R: Record>(
     store: &impl Store,
     key: &str,
@@ -154,7 +157,7 @@ pub async fn write_record<R: Record>(
     };
     let body = written.map_err(|_| StoreError::Unusable {
         key: key.to_owned(),
-        reason: "it cannot be put into JSON".to_owned(),
+        reason: "it cannot be serialized to JSON".to_owned(),
     })?;
     match store.write(key, body, condition).await {
         Err(StoreError::ConditionFailed { key }) => {
@@ -177,11 +180,11 @@ pub async fn write_record<R: Record>(
     }
 }
 
-/// The settings' key.
+/// The key of the settings.
 pub const SETTINGS: &str = "settings.json";
 /// The prefix of the wanted certificates.
 pub const CERTIFICATES: &str = "certificates/";
-/// The prefix of the records of what is true and under way.
+/// The prefix of our records about certificates.
 pub const STATE: &str = "state/";
 
 /// Returns the key of a wanted certificate's document.
@@ -189,7 +192,7 @@ pub fn certificate_key(name: &CertificateName) -> String {
     format!("{CERTIFICATES}{name}.json")
 }
 
-/// Returns the name a document's key stands for, or `None` when it is no document's key.
+/// Returns the certificate name for a document's key, or `None` for any other key.
 pub fn name_of_certificate_key(key: &str) -> Option<&str> {
     key.strip_prefix(CERTIFICATES)?
         .strip_suffix(".json")
@@ -201,34 +204,35 @@ pub fn state_key(name: &CertificateName) -> String {
     format!("{STATE}{name}.json")
 }
 
-/// Returns the key under which an issued chain and its private key are kept.
+/// Returns the key of an issued chain with its private key.
 pub fn vault_key(name: &CertificateName, serial: &str) -> String {
     format!("vault/{name}/{serial}.json")
 }
 
-/// Returns the prefix under which everything issued for a certificate is kept.
+/// Returns the prefix of everything issued for a certificate.
 pub fn vault_prefix(name: &CertificateName) -> String {
     format!("vault/{name}/")
 }
 
-/// Returns the serial an object of the vault is kept for, or `None` when it is the key of an order under way.
+/// Returns the serial of a vault object. `None` for the key of a pending order.
 pub fn serial_of_vault_key<'k>(name: &CertificateName, key: &'k str) -> Option<&'k str> {
     key.strip_prefix(&vault_prefix(name))?
         .strip_suffix(".json")
         .filter(|serial| *serial != "pending")
 }
 
-/// Returns the key of the private key whose order is under way.
+/// Returns the key of the private key of a pending order.
 pub fn pending_key(name: &CertificateName) -> String {
     format!("vault/{name}/pending.json")
 }
 
-/// Returns the key of the account at an authority's directory: another directory is another account.
+/// Returns the key of the account at an authority's directory. Another directory is another
+/// account.
 pub fn account_key(authority: &str, directory: &str) -> String {
     format!("accounts/{authority}-{}.json", digest(directory.as_bytes()))
 }
 
-/// The prefix of what is left of limits.
+/// The prefix of the ledgers of limits.
 pub const LIMITS: &str = "limits/";
 
 /// Returns the key of the ledger of an authority's limits.
@@ -236,7 +240,7 @@ pub fn ledger_key(authority: &str, directory: &str) -> String {
     format!("{LIMITS}{authority}-{}.json", digest(directory.as_bytes()))
 }
 
-/// The prefix of the counts of imports, each followed by a region.
+/// The prefix of the counts of imports; a region follows.
 pub const IMPORTS: &str = "limits/certificate-manager-";
 
 /// Returns the key of the count of imports into the certificate manager of a region.
@@ -244,7 +248,8 @@ pub fn imports_key(region: &str) -> String {
     format!("{IMPORTS}{region}.json")
 }
 
-/// Returns the region whose imports a key stands for, or `None` when it is the ledger of an authority that happens to be called so.
+/// Returns the region of a count of imports. `None` for the ledger of an authority that has the
+/// same name.
 pub fn region_of_imports_key(key: &str) -> Option<&str> {
     let region = key.strip_prefix(IMPORTS)?.strip_suffix(".json")?;
     let (_, last) = region.rsplit_once('-')?;
@@ -252,11 +257,11 @@ pub fn region_of_imports_key(key: &str) -> Option<&str> {
         .then_some(region)
 }
 
-/// The key of what was found when certificates of ours that no record knows were looked for last.
-/// Every ledger's key has a hyphen.
+/// The key of the latest list of certificates that are ours but in no record. The key of every
+/// ledger has a hyphen, this one has none.
 pub const STRAYS: &str = "limits/strays.json";
 
-/// Returns 12 hex digits of the SHA-256 of something.
+/// Returns 12 hex digits of the SHA-256 of a text.
 pub(crate) fn digest(of: &[u8]) -> String {
     let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, of);
     let bytes = digest.as_ref().iter().take(6);

@@ -1,10 +1,12 @@
-//! Addresses, and which of them are hosts of the public internet.
+//! IP addresses, and which of them belong to hosts of the public internet.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// Returns whether an address is one of the public internet's hosts (IANA special-purpose address registries).
+/// Returns whether a host of the public internet can have this address (IANA special-purpose
+/// address registries).
 ///
-/// IPv4 addresses within IPv6 ones count as non-global, except behind the well-known NAT64 prefix, where the IPv4 address counts.
+/// An IPv4 address within an IPv6 one is not global. The exception is the well-known NAT64 prefix:
+/// there the IPv4 address counts.
 pub fn is_global(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(address) => is_global_v4(address),
@@ -35,7 +37,7 @@ fn is_global_v6(address: Ipv6Addr) -> bool {
         [0x64, 0xff9b, 0, 0, 0, 0, high, low] => {
             is_global_v4(Ipv4Addr::from(u32::from(high) << 16 | u32::from(low)))
         }
-        // Protocol assignments, documentation twice, 6to4.
+        // Protocol assignments, documentation (two blocks), 6to4.
         [0x2001, 0..=0x1ff | 0xdb8, ..] | [0x2002, ..] | [0x3fff, 0..=0xfff, ..] => false,
         [first, ..] => (0x2000..=0x3fff).contains(&first),
     }

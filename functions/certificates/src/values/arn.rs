@@ -1,8 +1,8 @@
-//! Amazon Resource Names of the things a certificate meets: listeners and what they stand between, and certificates of
-//! AWS Certificate Manager.
+//! Amazon Resource Names of what certloop works on: listeners with their load balancers and target
+//! groups, and certificates of AWS Certificate Manager.
 //!
-//! They are types of their own because a listener's ARN where a certificate's belongs is a mistake no service reports
-//! well, and because what they say (whose account, which region) decides where a call goes.
+//! Each kind has its own type, because services report the ARN of a listener in place of a
+//! certificate's ARN badly. The account and the region in an ARN decide where a call goes.
 
 use std::fmt;
 use std::str::FromStr;
@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::values::names::quoted;
 
 /// ARN of a listener of an Application Load Balancer:
-/// `arn:<partition>:elasticloadbalancing:<region>:<account>:listener/app/<load balancer>/<id>/<id>`.
+/// `arn:<partition>:elasticloadbalancing:<region>:<account>:listener/app/<name>/<id>/<id>`.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
 pub struct ListenerArn(Arn);
@@ -43,7 +43,7 @@ impl FromStr for ListenerArn {
 }
 
 impl ListenerArn {
-    /// Returns its load balancer.
+    /// Returns the load balancer that the listener belongs to.
     pub fn load_balancer(&self) -> Option<LoadBalancerArn> {
         let (balancer, _) = self.as_str().rsplit_once('/')?;
         balancer
@@ -60,7 +60,7 @@ impl ListenerArn {
 pub struct LoadBalancerArn(Arn);
 
 impl LoadBalancerArn {
-    /// Returns the text all of its listeners' ARNs begin with, up to their own id.
+    /// Returns the common beginning of the ARNs of all its listeners, up to their own id.
     pub fn listeners(&self) -> String {
         self.as_str().replacen(":loadbalancer/", ":listener/", 1) + "/"
     }
@@ -106,7 +106,8 @@ impl FromStr for TargetGroupArn {
     }
 }
 
-/// ARN of a certificate in AWS Certificate Manager: `arn:<partition>:acm:<region>:<account>:certificate/<id>`.
+/// ARN of a certificate in AWS Certificate Manager:
+/// `arn:<partition>:acm:<region>:<account>:certificate/<id>`.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
 pub struct CertificateArn(Arn);
@@ -132,7 +133,7 @@ impl FromStr for CertificateArn {
     }
 }
 
-/// What every ARN type says of itself, and how it travels as text.
+/// What every ARN type offers, and how it is serialized as text.
 macro_rules! arn {
     ($($name:ident),+) => {$(
         impl $name {
@@ -141,12 +142,12 @@ macro_rules! arn {
                 &self.0.text
             }
 
-            /// Returns the region it is in.
+            /// Returns its region.
             pub fn region(&self) -> &str {
                 self.0.region()
             }
 
-            /// Returns the twelve digits of the account it belongs to.
+            /// Returns the twelve digits of its account.
             pub fn account(&self) -> &str {
                 self.0.account()
             }
@@ -187,7 +188,7 @@ macro_rules! arn {
 
 arn!(ListenerArn, LoadBalancerArn, TargetGroupArn, CertificateArn);
 
-/// Why a text is not the ARN that is wanted, with the remedy.
+/// Why a text is not the expected ARN, with the remedy.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct InvalidArn(String);
@@ -203,7 +204,7 @@ pub(crate) fn is_secret(text: &str) -> bool {
     })
 }
 
-/// Returns whether `text` has the form of a region's name, such as `eu-central-1`.
+/// Returns whether `text` has the form of a region name, such as `eu-central-1`.
 pub(crate) fn is_region(text: &str) -> bool {
     let parts = text.split('-').collect::<Vec<_>>();
     let Some((number, words)) = parts.split_last() else {
@@ -216,9 +217,9 @@ pub(crate) fn is_region(text: &str) -> bool {
         && number.bytes().all(|b| b.is_ascii_digit())
 }
 
-/// An ARN of a resource in a region and an account, taken apart only as far as every service agrees.
+/// The ARN of a resource in a region and an account, split only as far as all services agree.
 ///
-/// Comparing and ordering go by the text alone.
+/// Comparison and order use the text alone.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 struct Arn {
     text: String,
@@ -237,7 +238,7 @@ impl Arn {
             && partition
                 .bytes()
                 .all(|b| b.is_ascii_lowercase() || b == b'-')
-            // IAM has no regions; its ARNs are still recognised, to say what they are.
+            // IAM has no regions. We still recognise its ARNs, so that the message can name them.
             && (is_region(arn.region()) || arn.service() == "iam")
             && arn.account().len() == 12
             && arn.account().bytes().all(|b| b.is_ascii_digit())
@@ -304,22 +305,25 @@ const LISTENER_REMEDY: &str = "give the ARN of an HTTPS listener of an Applicati
      (aws elbv2 describe-listeners --load-balancer-arn ...)";
 
 const LOAD_BALANCER_REMEDY: &str = "give the ARN of an Application Load Balancer, \
-     arn:aws:elasticloadbalancing:<region>:<account>:loadbalancer/app/... (aws elbv2 describe-load-balancers)";
+    arn:aws:elasticloadbalancing:<region>:<account>:loadbalancer/app/... (aws elbv2 \
+    describe-load-balancers)";
 
 const TARGET_GROUP_REMEDY: &str = "give the ARN of a target group, \
-     arn:aws:elasticloadbalancing:<region>:<account>:targetgroup/... (aws elbv2 describe-target-groups)";
+    arn:aws:elasticloadbalancing:<region>:<account>:targetgroup/... (aws elbv2 \
+    describe-target-groups)";
 
 const CERTIFICATE_REMEDY: &str = "give the ARN of a certificate in AWS Certificate Manager, \
      arn:aws:acm:<region>:<account>:certificate/... (aws acm list-certificates)";
 
-/// Longest ARN any AWS API takes.
+/// The longest ARN that any AWS API accepts.
 const MAX_ARN: usize = 2048;
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const LISTENER: &str = "arn:aws:elasticloadbalancing:eu-central-1:123456789012:listener/app/web/50dc6c495c0c9188/f2f7dc8efc522ab2";
+    const LISTENER: &str = "arn:aws:elasticloadbalancing:eu-central-1:123456789012:\
+        listener/app/web/50dc6c495c0c9188/f2f7dc8efc522ab2";
     const CERTIFICATE: &str =
         "arn:aws:acm:us-east-1:123456789012:certificate/12345678-1234-1234-1234-123456789012";
 
@@ -395,7 +399,8 @@ mod tests {
                 "is a rule of a listener",
             ),
             (
-                "arn:aws:elasticloadbalancing:eu-central-1:123456789012:targetgroup/web/50dc6c495c0c9188",
+                "arn:aws:elasticloadbalancing:eu-central-1:123456789012:\
+                 targetgroup/web/50dc6c495c0c9188",
                 "is a target group",
             ),
             (
@@ -428,8 +433,9 @@ mod tests {
     }
 
     #[test]
-    fn load_balancers_target_groups_and_listeners_are_told_apart() {
-        const GROUP: &str = "arn:aws:elasticloadbalancing:eu-central-1:123456789012:targetgroup/web/50dc6c495c0c9188";
+    fn load_balancers_target_groups_and_listeners_are_distinguished() {
+        const GROUP: &str = "arn:aws:elasticloadbalancing:eu-central-1:123456789012:\
+            targetgroup/web/50dc6c495c0c9188";
         let balancer = LISTENER
             .replace("listener/", "loadbalancer/")
             .replace("/f2f7dc8efc522ab2", "");

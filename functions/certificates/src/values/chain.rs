@@ -1,6 +1,6 @@
-//! Certificates as they are read: chains, leaves, and what may replace what.
+//! Certificates as we read them: chains, leaves, and which certificate may replace which.
 //!
-//! Everything here is pure: bytes and the time of judgement in, facts and verdicts out.
+//! Everything here is pure: it takes bytes and a time, and returns facts and verdicts.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -23,7 +23,7 @@ use x509_parser::x509::SubjectPublicKeyInfo;
 use crate::values::key::{KeyType, PrivateKey};
 use crate::values::names::DnsName;
 
-/// A certificate and what certifies it, as the authority sent them.
+/// A certificate with its issuers, as the authority sent them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Chain {
     leaf: Leaf,
@@ -32,7 +32,7 @@ pub struct Chain {
 }
 
 impl Chain {
-    /// Returns the chain in a PEM text, whose first certificate is the leaf.
+    /// Reads a chain from a PEM text. The first certificate is the leaf.
     pub fn parse(pem: &str) -> Result<Self, ChainError> {
         let der = CertificateDer::pem_slice_iter(pem.as_bytes())
             .map(|certificate| certificate.map(|der| der.to_vec()))
@@ -46,26 +46,28 @@ impl Chain {
         })
     }
 
-    /// Returns the certificate itself.
+    /// Returns the whole chain as PEM.
     pub fn leaf(&self) -> &Leaf {
         &self.leaf
     }
 
-    /// Returns the leaf alone as PEM: what ACM calls the certificate.
+    /// Returns the leaf alone as PEM: ACM calls this the certificate.
     pub fn leaf_pem(&self) -> &str {
         &self.leaf_pem
     }
 
-    /// Returns everything after the leaf as PEM: what ACM calls the certificate chain.
+    /// Returns everything after the leaf as PEM: ACM calls this the certificate chain.
     ///
-    /// The leaf is never repeated, which ACM refuses; apart from that it is what the authority sent. Empty when it sent the leaf only.
+    /// It never repeats the leaf, because ACM refuses that. The rest is what the authority sent; it
+    /// is empty when the authority sent the leaf only.
     pub fn intermediates_pem(&self) -> String {
         self.intermediates().map(|der| to_pem(der)).collect()
     }
 
-    /// Checks that each certificate names the one after it as its issuer, and that one's key where both say which.
+    /// Checks that each certificate names the next one as its issuer, and that their key
+    /// identifiers match where both have one.
     ///
-    /// Signatures are not looked at: that is for whoever is served the chain.
+    /// Does not check signatures: the clients that receive the chain do that.
     pub fn check_order(&self) -> Result<(), ChainError> {
         let mut below = parse(&self.leaf.der)?;
         for (place, der) in self.intermediates().enumerate() {
@@ -87,33 +89,34 @@ impl Chain {
         rest.filter(|der| **der != self.leaf.der)
     }
 
-    /// Returns the certificates in DER, the leaf first.
+    /// Returns the certificates as DER, the leaf first.
     pub fn der(&self) -> &[Vec<u8>] {
         &self.der
     }
 }
 
-/// What certloop needs to know of one certificate.
+/// What certloop needs to know about one certificate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Leaf {
-    /// Serial number: the bytes of its DER content in lower-case hexadecimal, two digits each.
+    /// Serial number: the content bytes of its DER as lower-case hexadecimal, two digits each.
     pub serial: String,
-    /// DNS names it is valid for, sorted, each once.
+    /// DNS names that it is valid for: sorted, without duplicates.
     pub names: Vec<DnsName>,
-    /// Whatever else it claims to be valid for, as text: IP and mail addresses, names that are none; the common name
-    /// when there is no subject alternative name at all.
+    /// Everything else that it claims to be valid for, as text: IP addresses, mail addresses,
+    /// invalid names. If there is no subject alternative name at all: the common name.
     pub other_names: Vec<String>,
-    /// Who signed it, as text.
+    /// Its issuer, as text.
     pub issuer: String,
-    /// Begin of its validity.
+    /// Start of its validity.
     pub not_before: OffsetDateTime,
     /// End of its validity.
     pub not_after: OffsetDateTime,
-    /// Kind and size of its key; `None` for one of another type than the five.
+    /// Kind and size of its key; `None` when certloop does not support them.
     pub key_type: Option<KeyType>,
-    /// Key usages in ACM's words; `None` when it has no such extension.
+    /// Key usages in ACM's words; `None` when there is no such extension.
     pub key_usages: Option<BTreeSet<String>>,
-    /// Extended key usages in ACM's words, else as dotted object identifiers; `None` when it has no such extension.
+    /// Extended key usages in ACM's words, or as dotted object identifiers; `None` when there is no
+    /// such extension.
     pub extended_key_usages: Option<BTreeSet<String>>,
     /// Whether it names itself as its issuer.
     pub self_signed: bool,
@@ -121,13 +124,13 @@ pub struct Leaf {
     pub fingerprint: String,
     /// The certificate itself.
     pub der: Vec<u8>,
-    /// Identifier of the key that signed it, which renewal information (RFC 9773) asks by.
+    /// Identifier of the key that signed it: renewal information (RFC 9773) asks by it.
     pub authority_key_identifier: Option<Vec<u8>>,
     raw_serial: Vec<u8>,
 }
 
 impl Leaf {
-    /// Returns the facts of one certificate in DER.
+    /// Reads the facts of one certificate from DER.
     pub fn parse(der: &[u8]) -> Result<Self, ChainError> {
         let certificate = parse(der)?;
         let mut leaf = Self {
@@ -188,7 +191,8 @@ impl Leaf {
         Ok(leaf)
     }
 
-    /// Returns its unique identifier (RFC 9773 section 4.1), or `None` when it does not name its authority's key.
+    /// Returns its unique identifier (RFC 9773 section 4.1), or `None` when the certificate does
+    /// not name the key of its authority.
     pub fn identifier(&self) -> Option<String> {
         let authority = self.authority_key_identifier.as_ref()?;
         let text = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
@@ -212,10 +216,10 @@ impl Leaf {
     }
 }
 
-/// Checks that what the authority sent is what was asked for, before it is kept or shown to anyone.
+/// Checks that the authority sent what we ordered, before we keep it or pass it on.
 ///
-/// The leaf must hold `key`'s public key and exactly the names `wanted`, and be valid at `now`: ACM imports nothing that
-/// is valid only later, be it by a second.
+/// The leaf must hold the public key of `key` and exactly the names in `wanted`, and be valid at
+/// `now`: ACM refuses to import a certificate before its validity starts, even one second before.
 pub fn check_issued(
     chain: &Chain,
     key: &PrivateKey,
@@ -245,14 +249,16 @@ pub fn check_issued(
     Ok(())
 }
 
-/// Decides whether ACM lets `new` take the place of `old` under the same ARN; if not, says why in words.
+/// Decides whether ACM lets `new` replace `old` under the same ARN. If not, returns the reason in
+/// words.
 ///
-/// ACM's rules ("Reimport a certificate", and the prerequisites for importing): key type and size stay; no key usage and
-/// no extended key usage is lost, apart from key encipherment of an ECDSA certificate and client authentication; neither
-/// extension appears where there was none; at least one name stays.
+/// The rules are ACM's ("Reimport a certificate", and the prerequisites for importing). Key type
+/// and size stay the same. No key usage and no extended key usage is lost, except key encipherment
+/// of an ECDSA certificate and client authentication. An extension does not appear where there was
+/// none. At least one name stays.
 pub fn may_reimport(old: &Leaf, new: &Leaf) -> Result<(), String> {
     let (Some(old_type), Some(new_type)) = (old.key_type, new.key_type) else {
-        return Err("a key is of a type certloop does not know".to_owned());
+        return Err("a key has a type that certloop does not support".to_owned());
     };
     if old_type != new_type {
         return Err(format!(
@@ -280,42 +286,42 @@ pub enum ChainError {
     /// The text holds no certificate, or a broken one.
     #[error("not a PEM certificate chain")]
     NotPem,
-    /// A certificate could not be understood.
+    /// A certificate cannot be parsed.
     #[error("unreadable certificate: {0}")]
     Unreadable(String),
-    /// A certificate stands where its issuer should.
+    /// The next certificate in the chain is not the issuer.
     #[error(
-        "certificate {place} of the chain is {subject:?}, and should be the issuer of the one before, {issuer:?}"
+        "certificate {place} of the chain is {subject:?}; it should be the issuer of the one \
+         before, {issuer:?}"
     )]
     OutOfOrder {
-        /// Which one it is, the leaf being the first.
+        /// Its place in the chain; the leaf is 1.
         place: usize,
-        /// Who it is.
+        /// Its subject.
         subject: String,
-        /// Who it should be.
+        /// The expected subject.
         issuer: String,
     },
     /// The leaf was issued for another key.
-    #[error("the certificate holds another public key than the one it was ordered for")]
+    #[error("the certificate holds another public key than the key of its order")]
     OtherKey,
-    /// The leaf's names are not the wanted ones.
-    #[error(
-        "the certificate's names are not the wanted ones: missing {missing}, not asked for {added}"
-    )]
+    /// The leaf has other names than wanted.
+    #[error("the certificate has other names than wanted: missing {missing}, not ordered {added}")]
     OtherNames {
-        /// Wanted names it lacks.
+        /// Wanted names that it does not have.
         missing: String,
-        /// Names it has besides.
+        /// Names that it has but should not have.
         added: String,
     },
     /// The leaf is not valid yet.
     #[error(
-        "the certificate is valid only from {} on and ACM refuses it until then: this clock is slow or the authority's is fast",
+        "the certificate is valid only from {} on and ACM refuses it until then: our clock is slow \
+         or the authority's clock is fast",
         instant(.0)
     )]
     NotYetValid(OffsetDateTime),
-    /// The leaf is no longer valid.
-    #[error("the certificate was valid until {} only", instant(.0))]
+    /// The leaf has expired.
+    #[error("the certificate expired at {}", instant(.0))]
     Expired(OffsetDateTime),
 }
 
@@ -327,7 +333,7 @@ fn parse(der: &[u8]) -> Result<X509Certificate<'_>, ChainError> {
     }
 }
 
-/// Whether a certificate is its own issuer, and names no other key that signed it.
+/// Whether a certificate names itself as its issuer, and no other key as the one that signed it.
 fn is_self_signed(
     certificate: &X509Certificate<'_>,
     authority_key: Option<&[u8]>,
@@ -341,7 +347,8 @@ fn is_self_signed(
     same_name && !other_key
 }
 
-/// Whether a certificate says that another key signed it than that of the one above. Most say; nobody has to.
+/// Whether `below` names another key as its signer than the key of `above`. The key identifiers are
+/// optional; most certificates have them.
 fn other_key(below: &X509Certificate<'_>, above: &X509Certificate<'_>) -> bool {
     let authority =
         below
@@ -483,7 +490,8 @@ fn hex(bytes: &[u8]) -> String {
 const KEY_ENCIPHERMENT: &str = "KEY_ENCIPHERMENT";
 const CLIENT_AUTHENTICATION: &str = "TLS_WEB_CLIENT_AUTHENTICATION";
 
-/// Whether two serials in hex are the same number; DER keeps a leading zero that the service may leave out.
+/// Whether two hexadecimal serials are the same number: DER keeps a leading zero that the service
+/// may drop.
 pub fn same_serial(a: &str, b: &str) -> bool {
     let number = |serial: &str| serial.trim_start_matches('0').to_ascii_lowercase();
     number(a) == number(b)
@@ -527,7 +535,7 @@ mod tests {
         CertifiedIssuer::self_signed(params, rcgen::KeyPair::generate().unwrap()).unwrap()
     }
 
-    /// A chain for `key`, its intermediate behind it.
+    /// A chain for `key` with its intermediate.
     fn issue(params: &CertificateParams, key: &PrivateKey) -> Chain {
         let authority = authority();
         let key = rcgen::KeyPair::from_pem(&key.to_pem()).unwrap();
@@ -596,7 +604,7 @@ mod tests {
     }
 
     #[test]
-    fn the_five_key_types_are_told_apart() {
+    fn the_five_key_types_are_distinguished() {
         for key_type in KeyType::ALL {
             let key = PrivateKey::generate(key_type).unwrap();
             let chain = issue(&params(&["a.example.com"]), &key);
@@ -670,7 +678,7 @@ mod tests {
         ] {
             assert_eq!(good.check_order(), Ok(()));
         }
-        // An authority of the same name with another key, and a leaf in the middle.
+        // An authority with the same name and another key, and a leaf in the middle of the chain.
         for (bad, at) in [
             (parse([leaf, other, ""]), 2),
             (parse([leaf, twin.leaf_pem(), root]), 2),
@@ -726,14 +734,14 @@ mod tests {
                 &key,
                 &["a.example.com", "*.b.example.com", "c.example.com"],
                 now(),
-                Some("missing c.example.com, not asked for none"),
+                Some("missing c.example.com, not ordered none"),
             ),
             (
                 "a name too many",
                 &key,
                 &["a.example.com"],
                 now(),
-                Some("missing none, not asked for *.b.example.com"),
+                Some("missing none, not ordered *.b.example.com"),
             ),
             (
                 "a second early",
@@ -747,7 +755,7 @@ mod tests {
                 &key,
                 &held,
                 leaf.not_after + second,
-                Some("valid until 2027-02-19T12:00:00Z only"),
+                Some("expired at 2027-02-19T12:00:00Z"),
             ),
         ] {
             let answer = check_issued(&chain, key, &names(wanted), now);
@@ -821,13 +829,13 @@ mod tests {
                 "an unknown key before",
                 (None, SIGNS, SERVES, A),
                 (P256, SIGNS, SERVES, A),
-                Some("a key is of a type certloop does not know"),
+                Some("a key has a type that certloop does not support"),
             ),
             (
                 "unknown keys on both sides",
                 (None, SIGNS, SERVES, A),
                 (None, SIGNS, SERVES, A),
-                Some("a key is of a type certloop does not know"),
+                Some("a key has a type that certloop does not support"),
             ),
             (
                 "key encipherment lost, ECDSA",
@@ -894,7 +902,8 @@ mod tests {
                 (RSA, SIGNS, None, A),
                 (RSA, SIGNS, SERVES, A),
                 Some(
-                    "the new certificate has the extended key usage extension and the old one has none",
+                    "the new certificate has the extended key usage extension and the old one \
+                     has none",
                 ),
             ),
             (

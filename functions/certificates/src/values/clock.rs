@@ -1,11 +1,12 @@
-//! Time within one invocation (rule 11): read off the wall clock once, then counted on the monotonic clock.
+//! Time within one invocation (rule 11): we read the wall clock once, then count on the monotonic
+//! clock.
 
 use std::time::{Duration, SystemTime};
 
 use time::OffsetDateTime;
 use tokio::time::Instant;
 
-/// The time of one invocation: what the clock says and how much of the invocation is left.
+/// The time of one invocation: the present instant and the time left until the deadline.
 #[derive(Clone, Copy, Debug)]
 pub struct Clock {
     received: OffsetDateTime,
@@ -13,18 +14,18 @@ pub struct Clock {
     remaining: Duration,
 }
 
-/// Kept free at the end, for saving the state, releasing the lease and sending the report.
+/// Reserved at the end for saving the state, releasing the lease and sending the report.
 const RESERVE: Duration = Duration::from_secs(3);
 
 impl Clock {
-    /// Starts counting on receipt of an invocation. `deadline` is what the Lambda Runtime API names; what remains is taken
-    /// once, as deadline minus wall clock.
+    /// Starts to count when an invocation is received. `deadline` comes from the Lambda Runtime
+    /// API; the remaining time is computed once, as deadline minus wall clock.
     pub fn start(deadline: SystemTime) -> Self {
         let now = SystemTime::now();
         Self::starting(now.into(), deadline.duration_since(now).unwrap_or_default())
     }
 
-    /// Starts counting from what the wall clock shows now, with so much of the invocation left.
+    /// Starts to count from the wall clock, with this much of the invocation left.
     pub fn starting(received: OffsetDateTime, remaining: Duration) -> Self {
         Self {
             received,
@@ -33,7 +34,7 @@ impl Clock {
         }
     }
 
-    /// Returns a clock that shows another instant now, with as much of the invocation left.
+    /// Returns a clock that shows another instant, with the same time left.
     pub fn showing(self, now: OffsetDateTime) -> Self {
         Self {
             received: now - self.started.elapsed(),
@@ -56,14 +57,15 @@ impl Clock {
         self.received + self.remaining
     }
 
-    /// Returns how long a step may still take, the reserve for ending well already taken off.
+    /// Returns how long a step may still take; the reserve is already subtracted.
     pub fn left(&self) -> Duration {
         self.remaining
             .saturating_sub(self.started.elapsed())
             .saturating_sub(RESERVE)
     }
 
-    /// Returns the bound for a step that wants `wish`, or `None` when not even `least` is left: then it must not start.
+    /// Returns the time limit for a step that wants `wish`. `None` when less than `least` is left:
+    /// then the step must not start.
     pub fn grant(&self, least: Duration, wish: Duration) -> Option<Duration> {
         let left = self.left();
         (left >= least).then(|| wish.min(left))

@@ -1,8 +1,8 @@
-//! Instants, as people and machines read them.
+//! Instants in the form that people and programs read.
 
 use time::{OffsetDateTime, UtcOffset};
 
-/// Writes an instant for a person and for machines alike.
+/// Formats an instant as RFC 3339, in whole seconds of UTC.
 pub fn rfc3339(at: OffsetDateTime) -> String {
     at.replace_nanosecond(0)
         .unwrap_or(at)
@@ -10,7 +10,7 @@ pub fn rfc3339(at: OffsetDateTime) -> String {
         .unwrap_or_else(|_| at.to_string())
 }
 
-/// Returns the instant without the fraction of a second that only noise would add.
+/// Returns the instant without its fraction of a second, which is only noise to a reader.
 pub fn whole_seconds(at: OffsetDateTime) -> OffsetDateTime {
     at.replace_nanosecond(0).unwrap_or(at)
 }

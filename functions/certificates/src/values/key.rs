@@ -20,7 +20,7 @@ use zeroize::Zeroizing;
 
 use crate::values::names::DnsName;
 
-/// Kind and size of a certificate's key: the five that Let's Encrypt signs and ACM imports.
+/// Kind and size of a certificate's key: the five types that Let's Encrypt signs and ACM imports.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum KeyType {
     /// ECDSA on the curve P-256.
@@ -41,7 +41,7 @@ pub enum KeyType {
 }
 
 impl KeyType {
-    /// Every key type, in the order the documentation lists them.
+    /// Every key type, in the order of the documentation.
     pub const ALL: [Self; 5] = [
         Self::EcdsaP256,
         Self::EcdsaP384,
@@ -70,7 +70,8 @@ impl fmt::Display for KeyType {
 
 /// A certificate's private key, of one of the five types.
 ///
-/// Wiped from memory when dropped; neither shown by `Debug` nor serializable. [`PrivateKey::to_pem`] is the only way out.
+/// It is wiped from memory when dropped. It has no `Debug` output and no serialization: only
+/// [`PrivateKey::to_pem`] gives the key away.
 pub struct PrivateKey {
     pkcs8: Zeroizing<Vec<u8>>,
     pair: Pair,
@@ -78,7 +79,7 @@ pub struct PrivateKey {
 }
 
 impl PrivateKey {
-    /// Returns a new random key.
+    /// Generates a random key.
     pub fn generate(key_type: KeyType) -> Result<Self, KeyError> {
         let failed = |_: Unspecified| KeyError::NotGenerated(key_type);
         let ecdsa = |algorithm| {
@@ -100,7 +101,7 @@ impl PrivateKey {
         Self::from_pkcs8(pkcs8)
     }
 
-    /// Returns the key in a PEM text: unencrypted PKCS#8, of one of the five types.
+    /// Reads a key from a PEM text: unencrypted PKCS#8, of one of the five types.
     pub fn from_pem(pem: &str) -> Result<Self, KeyError> {
         let body = pem
             .split_once(PEM_BEGIN)
@@ -109,7 +110,8 @@ impl PrivateKey {
             .ok_or(KeyError::NotPem)?;
         let mut text = Zeroizing::new(String::with_capacity(body.len()));
         text.extend(body.split_ascii_whitespace());
-        // Room for the whole result: a vector that grows would leave copies of the key behind.
+        // Allocates the whole result at once: a growing vector would leave copies of the key in
+        // memory.
         let mut pkcs8 = Zeroizing::new(Vec::with_capacity(text.len()));
         STANDARD
             .decode_vec(text.as_bytes(), &mut pkcs8)
@@ -135,10 +137,10 @@ impl PrivateKey {
         pem
     }
 
-    /// Returns a signing request (DER) for `names`.
+    /// Makes a signing request (DER) for `names`.
     ///
-    /// The names stand in the subject alternative names only and the subject is empty: a common name must be one of the
-    /// names and at most 64 characters long, and some profiles refuse it altogether.
+    /// The names are in the subject alternative names only, and the subject is empty: a common name
+    /// must be one of the names and have at most 64 characters, and some profiles refuse it.
     pub fn csr(&self, names: &[DnsName]) -> Result<Vec<u8>, KeyError> {
         let mut params = CertificateParams::default();
         params.distinguished_name = DistinguishedName::new();
@@ -149,12 +151,12 @@ impl PrivateKey {
         Ok(params.serialize_request(&Signer(self))?.der().to_vec())
     }
 
-    /// Returns the public key as SubjectPublicKeyInfo (DER), the form it has in a certificate.
+    /// Returns the public key as SubjectPublicKeyInfo (DER), as a certificate holds it.
     pub fn public_key_der(&self) -> Vec<u8> {
         Signer(self).subject_public_key_info()
     }
 
-    /// Returns the public key, to make a certificate for it.
+    /// Returns the public key in the form that making a certificate needs.
     pub(crate) fn public_key(&self) -> impl PublicKeyData {
         Signer(self)
     }
@@ -197,21 +199,22 @@ impl fmt::Debug for PrivateKey {
     }
 }
 
-/// Why a key could not be made, read or used; none of the texts holds any of the key.
+/// Why a key cannot be made, read or used. No message contains any part of the key.
 #[derive(Debug, Error)]
 pub enum KeyError {
     /// The random generator or the key generation failed.
     #[error("could not generate a key of type {0}")]
     NotGenerated(KeyType),
-    /// The text is no PEM of an unencrypted PKCS#8 key.
+    /// The text is not the PEM of an unencrypted PKCS#8 key.
     #[error("not a PEM private key: expected one unencrypted PKCS#8 block, BEGIN PRIVATE KEY")]
     NotPem,
-    /// The key is of another kind or size than the five.
+    /// The key has none of the five types.
     #[error(
-        "not a key of a type in use: expected ecdsa-p256, ecdsa-p384, rsa-2048, rsa-3072 or rsa-4096"
+        "the key has a type that certloop does not support: expected ecdsa-p256, ecdsa-p384, \
+         rsa-2048, rsa-3072 or rsa-4096"
     )]
     Unsupported,
-    /// The signing request could not be made.
+    /// The signing request cannot be made.
     #[error("could not make the signing request")]
     Request(#[from] rcgen::Error),
 }
@@ -221,7 +224,7 @@ enum Pair {
     Rsa(RsaKeyPair),
 }
 
-/// Signs for rcgen, whose own key type keeps a copy of the key that is not wiped.
+/// Signs for rcgen: its own key type keeps a copy of the key that is not wiped.
 struct Signer<'a>(&'a PrivateKey);
 
 impl PublicKeyData for Signer<'_> {

@@ -1,8 +1,8 @@
-//! Lifetimes, and when little of one is left.
+//! Lifetimes of certificates, and when a certificate is close to its end.
 
 use time::{Duration, OffsetDateTime};
 
-/// Whether little of the lifetime is left, so that our own waits are capped (rule 7).
+/// Whether little of the lifetime is left. If so, our own waits are capped (rule 7).
 pub fn urgent(not_before: OffsetDateTime, not_after: OffsetDateTime, now: OffsetDateTime) -> bool {
     not_after - now < little(not_after - not_before)
 }
@@ -15,7 +15,7 @@ pub(crate) fn little(lifetime: Duration) -> Duration {
     }
 }
 
-/// Certificates below this lifetime are renewed at half of it.
+/// A certificate with a shorter lifetime is renewed at half of it.
 pub(crate) const SHORT: Duration = Duration::days(10);
 
 #[cfg(test)]

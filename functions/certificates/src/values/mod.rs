@@ -1,4 +1,5 @@
-//! The words of the domain: immutable, without I/O. Imports nothing of ours.
+//! The words of the domain: immutable values without I/O. This module imports no other module of
+//! the crate.
 
 pub mod address;
 pub mod arn;

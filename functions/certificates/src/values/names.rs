@@ -1,7 +1,9 @@
-//! Names: of certificates, as the operator calls them, and of hosts, as the CA and the DNS know them.
+//! Names of certificates, which operators choose, and names of hosts, which authorities and the DNS
+//! know.
 //!
-//! Both are checked when they are made, so whoever holds one need not ask again. A host's name is kept the way it goes
-//! over the wire: lower case, international labels as A-labels (RFC 5890), processed by UTS 46 (non-transitional, STD3).
+//! Both types check their text on construction, so their users need no check. A host name is stored
+//! in its wire form: lower case, international labels as A-labels (RFC 5890), processed by UTS 46
+//! (non-transitional, STD3).
 
 use std::fmt;
 use std::net::IpAddr;
@@ -11,9 +13,9 @@ use idna::AsciiDenyList;
 use idna::uts46::{DnsLength, Hyphens, Uts46};
 use serde::{Deserialize, Deserializer, Serialize, de};
 
-/// Name of a wanted certificate: what stands in its object keys, tags, reports and log lines.
+/// Name of a wanted certificate. It appears in object keys, tags, reports and log lines.
 ///
-/// `[a-z0-9][a-z0-9-]{0,62}`, so that it needs no escaping in any of them.
+/// `[a-z0-9][a-z0-9-]{0,62}`, so it needs no escaping in any of them.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(transparent)]
 pub struct CertificateName(String);
@@ -33,7 +35,8 @@ impl FromStr for CertificateName {
             return Ok(Self(text.to_owned()));
         }
         Err(InvalidName::new(format!(
-            "{} cannot name a certificate: use 1 to {MAX_LABEL} of a-z, 0-9 and -, the first not a -",
+            "{} cannot name a certificate: use 1 to {MAX_LABEL} of a-z, 0-9 and -, the first not \
+             a -",
             quoted(text)
         )))
     }
@@ -51,16 +54,17 @@ impl fmt::Debug for CertificateName {
     }
 }
 
-/// DNS name that a certificate can hold: lower-case A-labels, perhaps with a leading `*.`.
+/// DNS name that a certificate can hold: lower-case A-labels, optionally with a leading `*.`.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(transparent)]
 pub struct DnsName(String);
 
 impl DnsName {
-    /// Returns the name that `text` stands for.
+    /// Parses a name and normalises it.
     ///
-    /// Letter case, international letters and one trailing dot are normalised; what no public CA would sign (a single
-    /// label, an underscore, more than ten labels, an IP address) is refused with its reason.
+    /// Normalises letter case, international letters and one trailing dot. Refuses, with the
+    /// reason, what no public CA signs: a single label, an underscore, more than ten labels, an IP
+    /// address.
     pub fn parse(text: &str) -> Result<Self, InvalidName> {
         refuse_what_is_no_name(text)?;
 
@@ -70,7 +74,8 @@ impl DnsName {
         };
         if rest.contains('*') {
             return Err(InvalidName::new(format!(
-                "{} has a * that is not its whole first label: write *.example.com or the names themselves",
+                "{} has a * that is not its whole first label: write *.example.com or list \
+                 the names",
                 quoted(text)
             )));
         }
@@ -83,7 +88,8 @@ impl DnsName {
                 DnsLength::Ignore,
             )
             .map_err(|_| refusal_of_letters(text, rest))?;
-        // After the mapping, which knows other dots (U+3002) and other digits (full width).
+        // Check again after the mapping, which knows other dots (U+3002) and other digits (full
+        // width).
         let base = ascii.strip_suffix('.').unwrap_or(&ascii);
         check_labels(text, base)?;
 
@@ -93,7 +99,8 @@ impl DnsName {
         };
         if name.len() > MAX_NAME {
             return Err(InvalidName::new(format!(
-                "{} is {} characters long on the wire and a name may have {MAX_NAME}: use a shorter name",
+                "{} is {} characters long on the wire and a name may have {MAX_NAME}: use \
+                 a shorter name",
                 quoted(text),
                 name.len()
             )));
@@ -106,14 +113,15 @@ impl DnsName {
         &self.0
     }
 
-    /// Returns whether the name is `*.` and something.
+    /// Returns whether the name begins with `*.`.
     pub fn is_wildcard(&self) -> bool {
         self.0.starts_with("*.")
     }
 
     /// Returns whether a certificate for this name serves `other`.
     ///
-    /// A name covers itself, and `*.x` every name that has exactly one label more than `x` (RFC 6125 section 6.4.3).
+    /// A name covers itself. `*.x` covers every name that has exactly one label more than `x` (RFC
+    /// 6125 section 6.4.3).
     pub fn covers(&self, other: &Self) -> bool {
         if self == other {
             return true;
@@ -152,7 +160,7 @@ impl fmt::Debug for DnsName {
     }
 }
 
-/// Why a text is no name, with the remedy.
+/// Why a text is not a valid name, with the remedy.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("{reason}")]
 pub struct InvalidName {
@@ -165,7 +173,7 @@ impl InvalidName {
     }
 }
 
-/// Returns the A-label of one label of a name, or `None` if it has none.
+/// Returns one label as an A-label, or `None` if it has none.
 pub(crate) fn a_label(label: &str) -> Option<String> {
     Uts46::new()
         .to_ascii(
@@ -178,7 +186,8 @@ pub(crate) fn a_label(label: &str) -> Option<String> {
         .map(|ascii| ascii.into_owned())
 }
 
-/// Returns whether `text` is `[a-z0-9][a-z0-9-]{0,62}`, the form of every name an operator makes up.
+/// Returns whether `text` matches `[a-z0-9][a-z0-9-]{0,62}`, the form of every name that operators
+/// choose.
 pub(crate) fn is_short_name(text: &str) -> bool {
     (1..=MAX_LABEL).contains(&text.len())
         && !text.starts_with('-')
@@ -187,7 +196,7 @@ pub(crate) fn is_short_name(text: &str) -> bool {
             .all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-'))
 }
 
-/// Returns `text` in quotes, fit for one line of a message: escaped, and cut when it is long.
+/// Returns `text` in quotes, for one line of a message: escaped, and cut when it is long.
 pub(crate) fn quoted(text: &str) -> String {
     match text.char_indices().nth(MAX_QUOTED) {
         Some((end, _)) => format!("\"{}...\"", text[..end].escape_debug()),
@@ -195,7 +204,7 @@ pub(crate) fn quoted(text: &str) -> String {
     }
 }
 
-/// Recognises what people paste in place of a host name.
+/// Recognises texts that people paste in place of a host name.
 fn refuse_what_is_no_name(text: &str) -> Result<(), InvalidName> {
     let shown = quoted(text);
     let reason = if text.is_empty() {
@@ -224,7 +233,7 @@ fn is_address(text: &str) -> bool {
     bare.parse::<IpAddr>().is_ok()
 }
 
-/// Says why UTS 46 refused the letters of a name, as far as that can be seen.
+/// Returns why UTS 46 refused the name, as far as its characters show it.
 fn refusal_of_letters(text: &str, rest: &str) -> InvalidName {
     let shown = quoted(text);
     let labels = || rest.split('.');
@@ -251,7 +260,8 @@ fn refusal_of_letters(text: &str, rest: &str) -> InvalidName {
         format!("{shown} has characters other than letters, digits and hyphens: correct the name")
     } else {
         format!(
-            "{shown} is not a valid international domain name (UTS 46): correct its spelling or its xn-- label"
+            "{shown} is not a valid international domain name (UTS 46): correct its spelling or \
+             its xn-- label"
         )
     })
 }
@@ -266,7 +276,8 @@ fn check_labels(text: &str, base: &str) -> Result<(), InvalidName> {
         format!("{shown} has an empty label (a dot too many): correct the name")
     } else if let Some(label) = labels.iter().find(|label| label.len() > MAX_LABEL) {
         format!(
-            "{shown} has a label of {} characters on the wire and {MAX_LABEL} are allowed: use a shorter one",
+            "{shown} has a label of {} characters on the wire and {MAX_LABEL} are allowed: use \
+             a shorter one",
             label.len()
         )
     } else if labels.len() < 2 {
@@ -284,8 +295,8 @@ fn check_labels(text: &str, base: &str) -> Result<(), InvalidName> {
     Err(InvalidName::new(reason))
 }
 
-/// Returns whether a last label is taken for a part of an IPv4 address: by browsers (URL Standard, "ends in a number") and rustls also
-/// one in hexadecimal.
+/// Returns whether clients take a last label for a part of an IPv4 address. Browsers (URL Standard,
+/// "ends in a number") and rustls do so for hexadecimal too.
 fn is_number(label: &str) -> bool {
     match label.strip_prefix("0x") {
         Some(digits) => digits.bytes().all(|byte| byte.is_ascii_hexdigit()),
@@ -299,10 +310,10 @@ const MAX_NAME: usize = 253;
 /// Longest label.
 const MAX_LABEL: usize = 63;
 
-/// Most labels Let's Encrypt signs (boulder `policy/pa.go`).
+/// The most labels that Let's Encrypt signs (boulder `policy/pa.go`).
 const MAX_LABELS: usize = 10;
 
-/// Characters of an offending text that a message repeats.
+/// How many characters of a refused text a message repeats.
 pub(crate) const MAX_QUOTED: usize = 100;
 
 #[cfg(test)]

@@ -1,22 +1,22 @@
-//! The partitions of AWS: accounts, ARNs and endpoints of their own.
+//! The partitions of AWS. Each has its own accounts, ARNs and endpoints.
 //!
-//! `challenge` compiles this file in, see its `shared.rs`: it names nothing else of the library.
+//! `challenge` compiles this file too, see its `shared.rs`; so it uses nothing else of the library.
 //!
 //! [Partitions](https://docs.aws.amazon.com/whitepapers/latest/aws-fault-isolation-boundaries/partitions.html)
 
-/// One of them.
+/// One partition.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Partition {
-    /// How the names of its regions begin.
+    /// The beginning of its region names.
     regions: &'static str,
-    /// What stands behind `arn:`.
+    /// Its name in ARNs, after `arn:`.
     name: &'static str,
-    /// How the host names of its services end.
+    /// The end of its service host names.
     domain: &'static str,
 }
 
 impl Partition {
-    /// Returns the one that a region is in: the main one where the name says nothing else.
+    /// Returns the partition of a region; the main one where the name has no known beginning.
     pub fn of(region: &str) -> Self {
         let mut others = OTHERS.into_iter();
         let other = others.find(|partition| region.starts_with(partition.regions));
@@ -28,7 +28,7 @@ impl Partition {
         self.name
     }
 
-    /// Returns how the host names of its services end.
+    /// Returns the end of its service host names.
     pub fn domain(self) -> &'static str {
         self.domain
     }

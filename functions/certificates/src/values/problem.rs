@@ -1,28 +1,29 @@
-//! Problems: what went wrong, when trying again makes sense, and what is remembered of it.
+//! Problems: what went wrong, when a new attempt makes sense, and what we remember of it.
 //!
 //! # The words for what went wrong
 //!
-//! What a call answers where it fails, one type for each side that can:
+//! A call that fails answers with the error type of its side:
 //!
-//! - `ServiceError`: an AWS call failed, with the service's code; `AttachError` sorts those of
-//!   attaching by what a caller does about them.
-//! - `AcmeError`: the authority answered a problem document, or nothing at all.
-//! - `DnsError`: the DNS gave no answer; that there is no such record is an answer.
-//! - `StoreError`: an object could not be read or written, or somebody else wrote it meanwhile.
-//! - `Invalid`: what a person wrote is refused, by field, before anybody is called; `InvalidArn`,
+//! - `ServiceError`: an AWS call failed, with the service's code. `AttachError` sorts the errors of
+//!   attaching by what the caller does about them.
+//! - `AcmeError`: the authority answered with a problem document, or not at all.
+//! - `DnsError`: the DNS gave no answer. "No such record" is an answer, not an error.
+//! - `StoreError`: an object cannot be read or written, or another writer changed it meanwhile.
+//! - `Invalid`: we refuse what a person wrote, by field, before we call any service. `InvalidArn`,
 //!   `ChainError` and `KeyError` refuse a single value.
 //!
-//! What becomes of it, in this order:
+//! Then each error becomes one of these, in this order:
 //!
-//! - [`Problem`]: any of these as people and programs read it, with a type and when to try again.
-//! - `Failing`: a problem with what is known at that moment only (which names, not before when,
-//!   whether another authority may help); it lasts no longer than the pass.
-//! - `Stop`: why the work on a certificate ends for this pass, which need not be a failure: it may
-//!   have to wait, or the lease is lost.
-//! - [`Failure`]: a problem as the record keeps it across passes, with its attempts and the next.
+//! - [`Problem`]: the form that people and programs read, with a type and when to try again.
+//! - `Failing`: a problem with facts that matter only now (which names, not before when, whether
+//!   another authority may help). It lasts no longer than the pass.
+//! - `Stop`: why the work on a certificate ends in this pass. It need not be a failure: the work
+//!   may have to wait, or the lease is lost.
+//! - [`Failure`]: a problem as the record keeps it across passes, with the number of attempts and
+//!   the time of the next.
 //!
-//! Two end a run instead of the work on one certificate: `InvocationError` that of a function,
-//! `CliError` that of a command.
+//! Two more end a whole run, not the work on one certificate: `InvocationError` in a function,
+//! `CliError` in a command.
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -30,13 +31,13 @@ use time::{Duration, OffsetDateTime};
 
 use crate::values::problem_types::{self, ProblemType, Retry};
 
-/// What went wrong with a certificate, as reports and states carry it.
+/// What went wrong with a certificate, in the form that reports and states hold.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Problem {
     /// The authority's URN (RFC 8555 section 6.7) or `certloop:<word>`.
     #[serde(rename = "type")]
     pub kind: String,
-    /// What happened, to which name, and what the reader can do. Never holds a secret.
+    /// What happened, to which name, and what the reader can do. Never contains a secret.
     pub detail: String,
     /// When to try again.
     pub retry: Retry,
@@ -49,19 +50,20 @@ impl Problem {
         kind.strip_prefix("certloop:").unwrap_or(kind)
     }
 
-    /// Whether it is nothing the authority has to bear: the DNS alone was asked, or the bucket stumbled. Then the longest wait is an hour.
+    /// Whether the cause lies outside the authority: we asked only the DNS, or the bucket failed.
+    /// Then no wait is longer than an hour.
     pub fn costs_nobody(&self) -> bool {
         [ProblemType::CaaForbids, ProblemType::Store]
             .iter()
             .any(|problem_type| self.kind == Self::kind_of(*problem_type))
     }
 
-    /// Returns the type of a problem of ours.
+    /// Returns the type `certloop:<word>`.
     pub fn kind_of(problem_type: ProblemType) -> String {
         format!("certloop:{}", problem_type.word())
     }
 
-    /// Makes a problem of ours: `certloop:<word>`.
+    /// Makes a problem of type `certloop:<word>`.
     pub fn ours(problem_type: ProblemType, detail: impl Into<String>) -> Self {
         Self {
             kind: Self::kind_of(problem_type),
@@ -73,25 +75,29 @@ impl Problem {
 
 /// An AWS call that failed.
 #[derive(Clone, Debug, Error)]
-#[error("{operation}: {}{message}", code.as_ref().map(|code| format!("{code}: ")).unwrap_or_default())]
+#[error(
+    "{operation}: {}{message}",
+    code.as_ref().map(|code| format!("{code}: ")).unwrap_or_default()
+)]
 pub struct ServiceError {
     /// The API operation, e.g. `ImportCertificate`.
     pub operation: &'static str,
-    /// The service's error code, `None` when no answer arrived.
+    /// The service's error code; `None` when no answer arrived.
     pub code: Option<String>,
-    /// The service's words, or what kept the answer from arriving.
+    /// The service's message, or why no answer arrived.
     pub message: String,
     /// The HTTP status, where there was an answer.
     pub status: Option<u16>,
 }
 
 impl ServiceError {
-    /// Whether the call may have taken effect although it failed: no answer, or a fault on the service's side.
+    /// Whether the call may have taken effect although it failed: no answer, or a fault of the
+    /// service.
     pub fn may_have_happened(&self) -> bool {
         !self.is_throttling() && self.status.is_none_or(|status| status >= 500)
     }
 
-    /// Whether the service asked for fewer calls.
+    /// Whether the service asks for fewer calls (throttling).
     pub fn is_throttling(&self) -> bool {
         matches!(
             self.code.as_deref(),
@@ -107,7 +113,7 @@ impl ServiceError {
         )
     }
 
-    /// Returns the problem this is for a certificate.
+    /// Returns the certificate's problem of this type, with the AWS remedy where one is known.
     pub fn problem(&self, problem_type: ProblemType, about: &str) -> Problem {
         let (retry, remedy) = of_aws(problem_type, self.code.as_deref());
         let remedy = remedy.map_or(String::new(), |remedy| format!("; {remedy}"));
@@ -118,30 +124,31 @@ impl ServiceError {
     }
 }
 
-/// What an authority answered instead of what was asked for, or why no answer came.
+/// The error that an authority answered, or why no answer came.
 #[derive(Clone, Debug)]
 pub struct AcmeError {
-    /// The problem document's type (RFC 8555 section 6.7), or `certloop:authority` when there was none.
+    /// The problem document's type (RFC 8555 section 6.7), or `certloop:authority` when there was
+    /// none.
     pub kind: String,
-    /// The problem document's words, subproblems included.
+    /// The problem document's text, including subproblems.
     pub detail: String,
     /// The HTTP status, where there was an answer.
     pub status: Option<u16>,
-    /// The instant before which the authority does not want to be asked again.
+    /// The instant before which the authority accepts no new request.
     pub retry_after: Option<OffsetDateTime>,
-    /// Whether no connection came about: no address for the name, refused, no TLS.
+    /// Whether no connection was made: no address for the name, refused, no TLS.
     pub unconnected: bool,
 }
 
-/// The problem type when the authority named none.
+/// The problem type when the authority gave none.
 pub const UNSPECIFIED: &str = "certloop:authority";
-/// The problem type when an order was made that does not echo `replaces` (RFC 9773 section 5).
+/// The problem type when the new order does not echo `replaces` (RFC 9773 section 5).
 pub const REPLACES_NOT_ECHOED: &str = "certloop:replacesNotEchoed";
 /// The namespace of the problem types of RFC 8555 section 6.7.
 pub const URN: &str = "urn:ietf:params:acme:error:";
 
 impl AcmeError {
-    /// Makes the error for want of an answer in time.
+    /// Makes the error for an answer that did not arrive in time.
     pub fn no_answer(limit: std::time::Duration) -> Self {
         Self {
             kind: UNSPECIFIED.to_owned(),
@@ -152,8 +159,8 @@ impl AcmeError {
         }
     }
 
-    /// Whether this may be about `replaces` alone, in whatever words: authorities differ in how they say that they do not take
-    /// an order for a successor (RFC 9773 section 5).
+    /// Whether `replaces` alone may be the cause, in any wording: authorities
+    /// differ in how they refuse an order for a successor (RFC 9773 section 5).
     pub fn may_be_about_replaces(&self) -> bool {
         match self.word() {
             "alreadyReplaced" | "malformed" | "unauthorized" | REPLACES_NOT_ECHOED => true,
@@ -168,7 +175,7 @@ impl AcmeError {
             | "rejectedIdentifier"
             | "unsupportedIdentifier"
             | "userActionRequired" => false,
-            // Pebble stumbles over a predecessor that it does not find.
+            // Pebble answers this when it does not find the predecessor.
             "serverInternal" => self.status == Some(500) && self.retry_after.is_none(),
             _ => matches!(self.status, Some(400 | 403 | 404 | 409)),
         }
@@ -184,7 +191,7 @@ impl AcmeError {
         of_acme(self)
     }
 
-    /// Returns the problem this is for a certificate.
+    /// Returns the certificate's problem.
     pub fn problem(&self) -> Problem {
         Problem {
             kind: self.kind.clone(),
@@ -194,7 +201,7 @@ impl AcmeError {
     }
 }
 
-/// Returns the class of what an authority said.
+/// Returns when to try again after an authority's error.
 pub fn of_acme(refusal: &AcmeError) -> Retry {
     let word = refusal.word();
     let known = problem_types::AUTHORITY
@@ -215,15 +222,17 @@ pub fn of_acme(refusal: &AcmeError) -> Retry {
     }
 }
 
-/// Whether the authority has paused a name or account until somebody opens a link: a limit, a link, and no Retry-After. A limit that is
-/// over in a moment has a link to its documentation, and says in words when to retry.
+/// Whether the authority has paused a name or an account until a person opens a link: a limit and a
+/// link, without Retry-After. A short limit also has a link, to its documentation, but its text
+/// says when to retry.
 pub fn is_paused(refusal: &AcmeError) -> bool {
     let is_limit = refusal.word() == "rateLimited" || refusal.status == Some(429);
     let says_when = refusal.detail.contains("retry after");
     is_limit && !says_when && refusal.retry_after.is_none() && refusal.detail.contains("://")
 }
 
-/// Whether an authority is down or limiting, rather than unwilling: another authority may be of use.
+/// Whether an authority is down or limits requests, so that another authority may help. `false`
+/// when it refuses.
 pub fn is_unavailable(refusal: &AcmeError) -> bool {
     match refusal.word() {
         "rateLimited" | "serverInternal" => true,
@@ -234,7 +243,8 @@ pub fn is_unavailable(refusal: &AcmeError) -> bool {
     }
 }
 
-/// Returns the class of what AWS said about a problem of ours, and what helps.
+/// Returns when to try again after an error of AWS, and the remedy for the error code if one is
+/// known.
 pub fn of_aws(problem_type: ProblemType, code: Option<&str>) -> (Retry, Option<&'static str>) {
     let of_code = problem_types::AWS
         .iter()
@@ -245,53 +255,56 @@ pub fn of_aws(problem_type: ProblemType, code: Option<&str>) -> (Retry, Option<&
     }
 }
 
-/// A problem remembered across passes, with its class and next attempt (rule 7).
+/// A problem that we remember across passes, with its class and its next attempt (rule 7).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Failure {
-    /// What went wrong last.
+    /// The last problem.
     pub problem: Problem,
-    /// How often in a row.
+    /// How many times it happened in a row.
     pub attempts: u32,
     /// When it happened last.
     #[serde(with = "time::serde::rfc3339")]
     pub at: OffsetDateTime,
-    /// Nothing is tried before this instant.
+    /// We try nothing before this instant.
     #[serde(with = "time::serde::rfc3339")]
     pub next_attempt: OffsetDateTime,
-    /// The names the authority spoke about: only they are held when the document changes.
+    /// The names that the authority named: if the document changes, only these names wait.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub identifiers: Vec<String>,
-    /// Whether the authority set the instant or must see a person act: neither force nor a new document overrides that.
+    /// Whether the authority set the instant, or a person must act there: neither force nor a new
+    /// document overrides that.
     #[serde(default)]
     pub binding: bool,
-    /// The ETag of the document it happened with: another document deserves a new try.
+    /// The ETag of the document of that attempt: another document gets a new attempt.
     #[serde(default)]
     pub document: String,
-    /// The directory of the authority it happened with: what one says of a name binds no other.
+    /// The directory of the authority of that attempt: what one authority says about a name does
+    /// not bind another.
     #[serde(default)]
     pub directory: String,
-    /// Whether the authority was down or limiting, so that another may be used.
+    /// Whether the authority was down or limited requests, so that another may be used.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub unavailable: bool,
 }
 
-/// Our own waits after the first, second and third failure in a row, and after each later one.
+/// Our own waits after the first, second and third failure in a row, and after every later one.
 const LADDER: [Duration; 4] = [
     Duration::minutes(1),
     Duration::minutes(10),
     Duration::minutes(100),
     Duration::days(1),
 ];
-/// A next attempt of ours further ahead than this is void (a clock that was wrong once).
+/// One of our next attempts further ahead than this is void: the clock was wrong once.
 pub(crate) const LONGEST_WAIT: Duration = Duration::hours(25);
-/// What an authority asked for is never further ahead than this; if it is, a clock was wrong.
+/// An authority never asks for a wait longer than this; a longer one comes from a wrong clock.
 pub(crate) const LONGEST_RETRY_AFTER: Duration = Duration::hours(8 * 24 + 1);
 /// Our waits when little of the lifetime is left.
 const URGENT_WAIT: Duration = Duration::hours(1);
 
-/// Returns the wait after the given number of failures in a row; `jitter` in 0..1 shortens it by up to a tenth, so that
-/// certificates that failed together do not come back together. `urgent`: never longer than an hour.
+/// Returns the wait after this many failures in a row. `jitter` in 0..1 shortens it by up to a
+/// tenth, so that certificates that failed together do not all retry together. With `urgent` the
+/// wait is never longer than an hour.
 pub fn backoff(attempts: u32, urgent: bool, jitter: f64) -> Duration {
     let step = LADDER[(attempts.max(1) as usize - 1).min(LADDER.len() - 1)];
     let step = if urgent { step.min(URGENT_WAIT) } else { step };
@@ -299,17 +312,19 @@ pub fn backoff(attempts: u32, urgent: bool, jitter: f64) -> Duration {
 }
 
 impl Failure {
-    /// Whether the authority is left alone at this instant because it was down or limiting.
+    /// Whether we leave the authority alone at this instant because it was down or limited
+    /// requests.
     pub fn is_unavailable(&self, now: OffsetDateTime) -> bool {
         self.unavailable && self.is_planned(now)
     }
 
-    /// Whether the next attempt is to come. One too far ahead was written by a clock that was wrong.
+    /// Whether the next attempt is still ahead. One too far ahead does not count: a wrong clock
+    /// wrote it.
     pub fn is_planned(&self, now: OffsetDateTime) -> bool {
         self.next_attempt > now && !self.is_too_far_ahead(now)
     }
 
-    /// Whether the next attempt is so far ahead that a clock that was wrong wrote it down.
+    /// Whether the next attempt is so far ahead that only a wrong clock can have written it.
     pub fn is_too_far_ahead(&self, now: OffsetDateTime) -> bool {
         self.next_attempt > now + self.longest()
     }
@@ -321,7 +336,7 @@ impl Failure {
         }
     }
 
-    /// Returns until when nothing may be tried, or `None` when a try may be made now.
+    /// Returns the instant before which nothing may be tried; `None` when a try is allowed now.
     pub fn holds(
         &self,
         now: OffsetDateTime,

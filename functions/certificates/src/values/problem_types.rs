@@ -1,20 +1,21 @@
-//! Pure: which class a problem is of, decided here and nowhere else. The problem type speaks first, the HTTP status second.
+//! The class of every problem; no other place decides it. The problem type decides first, the HTTP
+//! status second. Everything here is pure.
 //!
-//! `events/README.md` has these tables for the reader; a test keeps the two the same.
+//! `events/README.md` shows these tables to readers; a test keeps the two equal.
 
 use serde::{Deserialize, Serialize};
 
-/// When trying again makes sense.
+/// When a new attempt makes sense.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Retry {
-    /// By our own ladder: 1, 10, 100 minutes, then daily.
+    /// After our own waits: 1, 10, 100 minutes, then daily.
     Soon,
-    /// Not before the instant the other side named.
+    /// Not before the instant that the other side named.
     At,
-    /// Somebody has to act; looked at again by the ladder all the same.
+    /// A person must act. We still look again, after our own waits.
     Person,
-    /// Never as things are: only another document or build helps.
+    /// Not as things are now: only another document or build helps.
     Never,
 }
 
@@ -30,21 +31,21 @@ macro_rules! ours {
             /// All of them, by word.
             pub const ALL: &[Self] = &[$(Self::$name,)+];
 
-            /// Returns what stands behind `certloop:`.
+            /// Returns the word after `certloop:`.
             pub fn word(self) -> &'static str {
                 match self {
                     $(Self::$name => $word,)+
                 }
             }
 
-            /// Returns its class.
+            /// Returns its class: when to try again.
             pub fn retry(self) -> Retry {
                 match self {
                     $(Self::$name => Retry::$retry,)+
                 }
             }
 
-            /// Returns what it means.
+            /// Returns its meaning, as the documentation has it.
             pub fn meaning(self) -> &'static str {
                 match self {
                     $(Self::$name => concat!($($doc,)+).trim_ascii(),)+
@@ -55,74 +56,81 @@ macro_rules! ours {
 }
 
 ours! {
-    /// The account's record keeps being changed by other invocations.
+    /// Other invocations keep changing the account's record.
     "account" Account Soon;
-    /// The stored account key cannot be used: restore the object. No other account is ever made in its place.
+    /// The stored account key cannot be used: restore the object. certloop never makes another
+    /// account in its place.
     "accountKey" AccountKey Person;
-    /// Others hold the ARN, and the certificate manager does not take the new certificate under it.
+    /// Other services use the ARN, and the certificate manager does not accept the new certificate
+    /// under it.
     "arnWouldChange" ArnWouldChange Person;
-    /// The authority gave no answer, or one that is not ACME: no connection, a stall, an error page.
+    /// The authority gave no answer, or an answer that is not ACME: no connection, a stall, an
+    /// error page.
     "authority" Authority Soon;
-    /// The CAA records of a name forbid the authority, the account or this way of validation; the detail says which record to change.
+    /// The CAA records of a name forbid the authority, the account or this validation method; the
+    /// detail says which record to change.
     "caaForbids" CaaForbids Person;
     /// A call to the certificate manager failed.
     "certificateManager" CertificateManager Soon;
-    /// The issued chain cannot be used; another is ordered.
+    /// The issued chain cannot be used; certloop orders another.
     "chain" Chain Soon;
-    /// The next challenge would not be answered; the detail says what stands before it, and the command that repairs it.
+    /// The next challenge would get no answer; the detail says what is in front of it, and the
+    /// command that repairs it.
     "challengePath" ChallengePath Person;
-    /// Another document wants the same place on a listener, and holds it: the default, or a name with the same key type. The detail
-    /// names both.
+    /// Another document wants the same place on a listener and has it: the default, or a name with
+    /// the same key type. The detail names both.
     "contended" Contended Person;
-    /// Another document of this name is there; say `"replace": true`.
+    /// There is already another document of this name; say `"replace": true`.
     "documentExists" DocumentExists Never;
-    /// The secret of the external account cannot be read or is no key.
+    /// The secret of the external account cannot be read or is not a key.
     "externalAccount" ExternalAccount Person;
     /// An import failed.
     "import" Import Soon;
     /// The document is not valid; the detail names the field.
     "invalidDocument" InvalidDocument Never;
-    /// No private key could be made.
+    /// certloop could not make a private key.
     "key" Key Soon;
-    /// The key of an issued certificate is gone; another is ordered.
+    /// The key of an issued certificate is missing; certloop orders another certificate.
     "keyLost" KeyLost Soon;
-    /// A limit leaves nothing for now: the detail says which, and until when.
+    /// A limit allows nothing more for now: the detail says which, and until when.
     "limit" Limit At;
-    /// The listener's certificate list is full. Nothing is taken off to make room.
+    /// The listener's certificate list is full. certloop removes nothing to make room.
     "listenerFull" ListenerFull Person;
     /// The listener does not exist.
     "listenerGone" ListenerGone Person;
-    /// The listener holds no certificates: it is not HTTPS.
+    /// The listener cannot hold certificates: it is not HTTPS.
     "listenerNotHttps" ListenerNotHttps Person;
-    /// The load balancer refuses to make the listener.
+    /// The load balancer refuses to create the listener.
     "listenerNotMade" ListenerNotMade Person;
     /// A call to the load balancer failed.
     "loadBalancer" LoadBalancer Soon;
-    /// Names cannot be validated and are left out of the certificate (`partial`). They are tried again on their own clock.
+    /// Names cannot be validated and are left out of the certificate (`partial`). certloop tries
+    /// them again on their own schedule.
     "namesMissing" NamesMissing Soon;
     /// There is no certificate to revoke.
     "noCertificate" NoCertificate Never;
     /// The authority offers no challenge that certloop can answer.
     "noChallenge" NoChallenge Person;
-    /// There is no earlier certificate that could be served again.
+    /// There is no earlier certificate to go back to.
     "noPrevious" NoPrevious Never;
-    /// A listener does not list what it accepted; nothing was taken off.
+    /// A listener does not list a certificate that it accepted; certloop removed nothing.
     "notListed" NotListed Soon;
-    /// The order ended, or goes round in circles, and the authority does not say why.
+    /// The order ended, or makes no progress, and the authority does not say why.
     "order" Order Soon;
-    /// There is a certificate and no document any more: it is served and not renewed.
+    /// There is a certificate but no document any more: it is served and not renewed.
     "orphan" Orphan Person;
     /// The authority does not offer the profile.
     "profile" Profile Person;
-    /// The authority's answer goes against RFC 8555.
+    /// The authority's answer violates RFC 8555.
     "protocol" Protocol Person;
-    /// An object of the bucket cannot be read, or is of a newer build. Nothing is written over it.
+    /// An object of the bucket cannot be read, or a newer build wrote it. certloop does not
+    /// overwrite it.
     "record" Record Person;
-    /// The authority made an order that is no successor.
+    /// The authority made an order that does not replace the certificate.
     "replacesNotEchoed" ReplacesNotEchoed Soon;
-    /// The certificate that is served was revoked, and nothing has replaced it yet: the detail says why.
+    /// The served certificate was revoked and has no replacement yet: the detail says why.
     "revoked" Revoked Person;
-    /// Our own fetch of a challenge got something else.
+    /// Our own fetch of a challenge got another answer.
     "selfCheck" SelfCheck Soon;
     /// Our own fetch of a challenge could not connect; it blocks one attempt.
     "selfCheckUnreachable" SelfCheckUnreachable Soon;
@@ -130,58 +138,65 @@ ours! {
     "settings" Settings Person;
     /// There are no settings.
     "settingsMissing" SettingsMissing Person;
-    /// The certificate's state cannot be read, or is of a newer build. Nothing is written over it.
+    /// The certificate's state cannot be read, or a newer build wrote it. certloop does not
+    /// overwrite it.
     "state" State Person;
-    /// The removed certificate is still a listener's default: a listener must have one, so somebody has to choose another.
+    /// The removed certificate is still a listener's default. A listener must have one, so a person
+    /// must choose another.
     "stillDefault" StillDefault Person;
-    /// The bucket did not answer, or somebody else kept writing.
+    /// The bucket did not answer, or other writers kept changing the object.
     "store" Store Soon;
-    /// The bucket refuses: it is missing, or a permission is.
+    /// The bucket refuses: the bucket or a permission is missing.
     "storeDenied" StoreDenied Person;
-    /// A certificate that the document supersedes stays on the listener: without it visitors would lose names. The detail says which.
+    /// A certificate that the document supersedes stays on the listener: without it visitors would
+    /// lose names. The detail says which.
     "supersedes" Supersedes Person;
-    /// A certificate of ours lost its tags, so nothing is imported over it; the detail has the command that puts them back.
+    /// A certificate of certloop lost its tags, so certloop imports nothing over it; the detail has
+    /// the command that restores them.
     "tagsLost" TagsLost Person;
     /// There is no such document.
     "unknownCertificate" UnknownCertificate Never;
-    /// Something else is served than was deployed; what was served before is back.
+    /// Clients get another certificate than the deployed one; certloop restored the one that was
+    /// served before.
     "unproved" Unproved Soon;
-    /// The public does not know the authority of a served certificate, and the settings do not say that it is private.
+    /// Public clients do not trust the authority of a served certificate, and the settings do not
+    /// say that it is private.
     "untrusted" Untrusted Person;
-    /// The vault does not hold the certificate any more; another is ordered.
+    /// The vault no longer holds the certificate; certloop orders another.
     "vaultEntryLost" VaultEntryLost Soon;
 }
 
-/// The problem types of authorities (RFC 8555 section 6.7, RFC 9773 section 5, profiles) with their class and what to do.
-/// Any other is judged by its HTTP status.
+/// The problem types of authorities (RFC 8555 section 6.7, RFC 9773 section 5, profiles) with their
+/// class and the remedy. The HTTP status decides for every other type.
 pub const AUTHORITY: &[(&str, Retry, &str)] = &[
     (
         "accountDoesNotExist",
         Retry::Person,
-        "The authority does not know the account any more. No other is made: restore `accounts/`, or delete the object to begin anew.",
+        "The authority no longer knows the account. certloop makes no other: restore `accounts/`, \
+         or delete the object to start with a new account.",
     ),
     (
         "alreadyReplaced",
         Retry::Soon,
-        "Ordered once more without `replaces`, at once.",
+        "certloop orders once more without `replaces`, at once.",
     ),
     ("alreadyRevoked", Retry::Never, "It is revoked."),
     (
         "badCSR",
         Retry::Person,
-        "The authority does not take such a request; see the key type and the names.",
+        "The authority does not accept such a request; see the key type and the names.",
     ),
     (
         "badNonce",
         Retry::Soon,
-        "Repeated at once with the new nonce, bounded.",
+        "certloop repeats the request at once with the new nonce, a few times.",
     ),
     ("badPublicKey", Retry::Person, "Choose another key type."),
     ("badRevocationReason", Retry::Never, "Give another reason."),
     (
         "badSignatureAlgorithm",
         Retry::Person,
-        "The authority does not take the account's key.",
+        "The authority does not accept the account's key.",
     ),
     (
         "caa",
@@ -191,7 +206,7 @@ pub const AUTHORITY: &[(&str, Retry, &str)] = &[
     (
         "compound",
         Retry::Soon,
-        "Several at once; the detail has each.",
+        "Several problems at once; the detail has each.",
     ),
     (
         "connection",
@@ -207,7 +222,7 @@ pub const AUTHORITY: &[(&str, Retry, &str)] = &[
     (
         "incorrectResponse",
         Retry::Soon,
-        "The challenge path answered something else.",
+        "The challenge path gave another answer.",
     ),
     (
         "invalidContact",
@@ -222,24 +237,25 @@ pub const AUTHORITY: &[(&str, Retry, &str)] = &[
     (
         "malformed",
         Retry::Person,
-        "The authority does not take the request; the detail says why.",
+        "The authority does not accept the request; the detail says why.",
     ),
-    ("orderNotReady", Retry::Soon, "The order is read again."),
+    (
+        "orderNotReady",
+        Retry::Soon,
+        "certloop reads the order again.",
+    ),
     (
         "rateLimited",
         Retry::At,
-        "Nothing is asked before its Retry-After. Without one: `person` where the detail has a link, which somebody must open, else `soon`.",
+        "certloop asks nothing before its Retry-After. Without one: `person` where the detail has \
+         a link, which a person must open, else `soon`.",
     ),
     (
         "rejectedIdentifier",
         Retry::Person,
         "The authority does not issue for this name.",
     ),
-    (
-        "serverInternal",
-        Retry::Soon,
-        "A fault on the authority's side.",
-    ),
+    ("serverInternal", Retry::Soon, "A fault of the authority."),
     (
         "tls",
         Retry::Soon,
@@ -248,7 +264,7 @@ pub const AUTHORITY: &[(&str, Retry, &str)] = &[
     (
         "unauthorized",
         Retry::Soon,
-        "The challenge path did not answer as it must, or the account may not do this.",
+        "The challenge path did not give the expected answer, or the account may not do this.",
     ),
     (
         "unsupportedContact",
@@ -267,41 +283,37 @@ pub const AUTHORITY: &[(&str, Retry, &str)] = &[
     ),
 ];
 
-/// What an HTTP status says where the problem type says nothing.
+/// What an HTTP status means where the problem type is unknown.
 pub const BY_STATUS: &[(&str, Retry, &str)] = &[
     (
         "429 or 503 with Retry-After",
         Retry::At,
-        "Nothing is asked before.",
+        "certloop tries nothing before that time.",
     ),
     (
         "any other with Retry-After",
         Retry::At,
-        "Nothing is asked before.",
+        "certloop tries nothing before that time.",
     ),
     (
         "429 with a link and without Retry-After",
         Retry::Person,
-        "Somebody must open the link.",
+        "A person must open the link.",
     ),
-    (
-        "5xx, JSON or not",
-        Retry::Soon,
-        "A fault on the authority's side.",
-    ),
+    ("5xx, JSON or not", Retry::Soon, "A fault of the authority."),
     (
         "4xx",
         Retry::Soon,
-        "Something before the authority, or a type nobody knows.",
+        "Something in front of the authority, or an unknown type.",
     ),
     (
         "no answer",
         Retry::Soon,
-        "No address, no connection, no TLS, a stall, a hang-up.",
+        "No address, no connection, no TLS, a stall, or a closed connection.",
     ),
 ];
 
-/// The error codes of AWS that do not pass by themselves; all others are `soon`.
+/// The error codes of AWS that do not go away without help; all others are `soon`.
 pub const AWS: &[(&[&str], Retry, &str)] = &[
     (
         &[
@@ -475,12 +487,13 @@ mod tests {
         }
         assert!(
             written == tables(),
-            "events/README.md is out of date: UPDATE_DOCS=1 cargo test --release --workspace the_documented_classes"
+            "events/README.md is out of date: UPDATE_DOCS=1 cargo test --release --workspace \
+             the_documented_classes"
         );
     }
 
     #[test]
-    fn words_are_told_once_and_in_order() {
+    fn words_are_unique_and_in_order() {
         let words: Vec<&str> = ProblemType::ALL
             .iter()
             .map(|problem_type| problem_type.word())

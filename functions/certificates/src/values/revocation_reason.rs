@@ -2,18 +2,19 @@
 
 use serde::{Deserialize, Serialize};
 
-/// Why a certificate is revoked (RFC 5280 section 5.3.1), as far as authorities take it from subscribers.
+/// Why a certificate is revoked (RFC 5280 section 5.3.1): the reasons that authorities accept from
+/// subscribers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Reason {
-    /// None given.
+    /// No reason given.
     #[default]
     Unspecified,
-    /// Somebody else may have the private key.
+    /// Another party may have the private key.
     KeyCompromise,
-    /// The subject's names or other information in it changed.
+    /// The subject's names or other facts in it changed.
     AffiliationChanged,
-    /// Another one took its place.
+    /// Another certificate took its place.
     Superseded,
     /// The names are no longer used.
     CessationOfOperation,

@@ -1,8 +1,8 @@
-//! Texts, made fit for where they stand.
+//! Helpers that make texts fit for their place: cut, listed, quoted for a shell.
 
 use std::fmt::Display;
 
-/// Returns the beginning of a text, of so many characters at most.
+/// Returns the first `most` characters of a text.
 pub(crate) fn cut(text: &str, most: usize) -> String {
     if text.chars().count() <= most {
         return text.to_owned();
@@ -16,7 +16,7 @@ pub(crate) fn listed<T: Display>(all: impl IntoIterator<Item = T>) -> String {
     all.join(", ")
 }
 
-/// Returns the first of them in one line, so many at most, and how many more there are.
+/// Returns the first few in one line, and how many more there are.
 pub fn abridged<T: Display>(all: impl ExactSizeIterator<Item = T>, most: usize) -> String {
     let more = all.len().saturating_sub(most);
     let first = listed(all.take(most));
@@ -26,7 +26,7 @@ pub fn abridged<T: Display>(all: impl ExactSizeIterator<Item = T>, most: usize) 
     }
 }
 
-/// Returns a text as one word of a shell.
+/// Returns a text as one word for a shell.
 pub(crate) fn shell_word(text: &str) -> String {
     format!("'{}'", text.replace('\'', r"'\''"))
 }

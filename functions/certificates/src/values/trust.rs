@@ -1,10 +1,10 @@
-//! Trust roots, as people write them down.
+//! Trust roots, in the PEM form that people write.
 
 use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 
-/// Returns the certificates in a PEM text, or in words why one of them is no trust root.
+/// Returns the certificates in a PEM text, or in words why it has no usable trust root.
 pub fn roots_in(pem: &str) -> Result<Vec<CertificateDer<'static>>, String> {
     let roots = CertificateDer::pem_slice_iter(pem.as_bytes())
         .collect::<Result<Vec<_>, _>>()

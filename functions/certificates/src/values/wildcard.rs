@@ -2,13 +2,13 @@
 
 use std::str::Chars;
 
-/// Returns whether the whole of `text` fits `pattern`, in which `*` stands for any run of
-/// characters, also none. At most the product of both lengths in steps.
+/// Returns whether the whole of `text` matches `pattern`. `*` matches any run of characters, also
+/// an empty one. Takes at most as many steps as the product of both lengths.
 pub fn fits_stars(pattern: &str, text: &str) -> bool {
     fits_by(pattern, text, |wanted, given| wanted == given)
 }
 
-/// Does the same for patterns in which `?` stands for exactly one character as well.
+/// The same for patterns where `?` also matches exactly one character.
 pub fn fits(pattern: &str, text: &str) -> bool {
     fits_by(pattern, text, |wanted, given| {
         wanted == '?' || wanted == given
@@ -17,8 +17,8 @@ pub fn fits(pattern: &str, text: &str) -> bool {
 
 fn fits_by(pattern: &str, text: &str, is_one: impl Fn(char, char) -> bool) -> bool {
     let (mut pattern, mut text) = (pattern.chars(), text.chars());
-    // What follows the last star, and what of the text it has not swallowed. Only the last one ever
-    // needs to be tried again: an earlier one swallowing more cannot help.
+    // The pattern after the last star, and the text that this star has not matched yet. Only the
+    // last star is tried again: a longer match of an earlier one cannot help.
     let mut star: Option<(Chars<'_>, Chars<'_>)> = None;
     loop {
         let wanted = pattern.next();
@@ -28,7 +28,7 @@ fn fits_by(pattern: &str, text: &str, is_one: impl Fn(char, char) -> bool) -> bo
         }
         match (wanted, text.next()) {
             (None, None) => return true,
-            // The star swallowing more leaves even less for the rest of the pattern.
+            // If this star takes more, even less is left for the rest of the pattern.
             (Some(_), None) => return false,
             (Some(wanted), Some(given)) if is_one(wanted, given) => {}
             _ => {

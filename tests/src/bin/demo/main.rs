@@ -1,10 +1,11 @@
-//! `make demo`: the cycle as a story in the terminal; `make invoke`: one event to the demo that was kept running.
+//! `make demo`: the cycle as a story in the terminal. `make invoke`: sends one event to a demo that
+//! still runs.
 
 #![allow(
     clippy::unwrap_used,
     clippy::print_stdout,
     clippy::print_stderr,
-    reason = "a program for the terminal, that has nothing to save when it fails"
+    reason = "a program for the terminal that has nothing to save when it fails"
 )]
 
 mod operator;
@@ -95,7 +96,7 @@ fn heading(text: &str) {
     println!("\n-- {text}");
 }
 
-/// A browser's look at the site.
+/// A browser's view of the site.
 async fn browse(site: &Installation, name: &str) {
     match site.browser_trusts(name).await {
         Ok(leaf) => {
@@ -109,7 +110,7 @@ async fn browse(site: &Installation, name: &str) {
     }
 }
 
-/// Runs a pass and tells what happens while it happens.
+/// Runs a pass and prints what happens while it happens.
 async fn tell(cloud: &LocalCloud, site: &Installation, plan: Plan) -> bool {
     let begun = Instant::now();
     let mut seen = Seen {
@@ -215,7 +216,7 @@ fn said(at: f64, what: &str, detail: &str) {
     println!("   {at:5.2} s  {what:<18} {}", short(detail));
 }
 
-/// Leaves of an ARN what distinguishes it, and of a long line its beginning.
+/// Shortens an ARN to its distinguishing part, and a long line to its beginning.
 fn short(text: &str) -> String {
     let words = text
         .split(' ')
@@ -234,7 +235,7 @@ fn address_file() -> PathBuf {
     tool("demo.json")
 }
 
-/// Answers `make invoke` until the terminal has had enough.
+/// Answers `make invoke` until the terminal ends it.
 async fn keep(cloud: LocalCloud, site: Installation, operator: &Operator) {
     let root = tool("demo-root.pem");
     std::fs::write(&root, cloud.pebble().root().await).unwrap();
@@ -277,7 +278,8 @@ async fn keep(cloud: LocalCloud, site: Installation, operator: &Operator) {
                 let (site, lambda) = (site.clone(), lambda.clone());
                 async move {
                     let event = serde_json::from_slice::<Value>(&request.body).unwrap_or_default();
-                    // What comes from a load balancer, a function URL or a gateway is for the answering function.
+                    // An event from a load balancer, a function URL or a gateway is for the
+                    // challenge function.
                     let asked = event.get("requestContext").is_some();
                     let function = if asked { &site.challenge } else { &site.renew };
                     let invocation = lambda.invoke(function, &event).await;
@@ -290,7 +292,7 @@ async fn keep(cloud: LocalCloud, site: Installation, operator: &Operator) {
             .await;
         }
     });
-    // The set-up's own way to end: the terminal's interrupt ends the process, and the children see that.
+    // The usual way to end it: the terminal's interrupt ends the process, and the children notice.
     std::future::pending::<()>().await;
 }
 

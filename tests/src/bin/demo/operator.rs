@@ -1,4 +1,5 @@
-//! The second act: an operator adds a certificate, somebody breaks the listener, a chat hears of it, and a pass repairs it.
+//! The second act: an operator adds a certificate, a person breaks the listener, a chat is
+//! notified, and a pass repairs the listener.
 
 use std::time::Duration;
 
@@ -9,18 +10,22 @@ use crate::{browse, heading, tell};
 
 const NAME: &str = "orders.example.com";
 
-/// Who has to stay where the demo is kept.
+/// The parts that must live as long as the demo.
 pub(crate) struct Cast {
     pub(crate) operator: Operator,
     _chat: Receiver,
 }
 
-/// Plays it; returns whether all went as it should.
+/// Plays it. Returns whether everything went as expected.
 pub(crate) async fn play(cloud: &LocalCloud, site: &Installation) -> (bool, Cast) {
     let chat = Receiver::start().await;
     let operator = cloud.operator(site).await;
-    heading("The operator wants to be told: settings.json names a chat, whose address is a secret");
-    let secret = json!({"Name": "chat", "SecretString": chat.url("/hook"), "ClientRequestToken": "0".repeat(32)});
+    heading(
+        "The operator wants to be notified: settings.json names a chat, whose address is a secret",
+    );
+    let secret = json!({
+        "Name": "chat", "SecretString": chat.url("/hook"), "ClientRequestToken": "0".repeat(32),
+    });
     let secret = cloud
         .aws()
         .json("secretsmanager", "secretsmanager.CreateSecret", &secret);
@@ -84,7 +89,7 @@ pub(crate) async fn play(cloud: &LocalCloud, site: &Installation) -> (bool, Cast
     (good && heard >= 3, cast)
 }
 
-/// Shows a command and what it prints; returns whether it ended so.
+/// Shows a command and its output. Returns whether it ended with this status.
 async fn run(operator: &Operator, arguments: &[&str], expected: i32) -> bool {
     println!("   $ certloop {}", arguments.join(" "));
     let ran = operator.in_terminal(arguments, "").await;
@@ -95,7 +100,7 @@ async fn run(operator: &Operator, arguments: &[&str], expected: i32) -> bool {
     ran.status == expected
 }
 
-/// Shows what the chat heard since.
+/// Shows new messages in the chat.
 fn listen(chat: &Receiver, heard: &mut usize) {
     for post in chat.posts().iter().skip(*heard) {
         *heard += 1;

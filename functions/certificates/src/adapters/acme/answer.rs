@@ -1,4 +1,5 @@
-//! What an authority's answer says beside what was asked for: a refusal in words fit for a report, and when to ask again.
+//! The parts of an authority's answer beside the content: a refusal in words for a report, and when
+//! to ask again.
 //!
 //! Pure, apart from the clock in `retry_after`.
 
@@ -10,7 +11,7 @@ use time::OffsetDateTime;
 
 use crate::values::problem::{AcmeError, UNSPECIFIED};
 
-/// Reads a problem document (RFC 8555 section 6.7), or makes do with the status when there is none.
+/// Reads a problem document (RFC 8555 section 6.7). Without one, it uses the status.
 pub(super) fn refusal(
     status: StatusCode,
     retry_after: Option<OffsetDateTime>,
@@ -38,7 +39,8 @@ pub(super) fn refusal(
 
 /// Turns a problem document into words, subproblems included.
 ///
-/// An authority that got a wrong answer quotes the right one: that is a key authorization, and is left out.
+/// An authority that got a wrong answer quotes the right one. That is a key authorization, so we
+/// leave it out.
 pub(super) fn of_problem(problem: &instant_acme::Problem) -> AcmeError {
     let told = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
     let mut detail = told(&problem.detail).unwrap_or_else(|| "no detail given".to_owned());
@@ -59,8 +61,8 @@ fn fit_for_a_report(text: &str) -> String {
     shortened(&without_key_authorizations(text))
 }
 
-/// Replaces everything of a key authorization's shape: a token, a dot, a SHA-256 thumbprint in base64url. A link that somebody must
-/// open may hold a JWT, which has three parts, and stays.
+/// Replaces everything that has the form of a key authorization: a token, a dot, a SHA-256
+/// thumbprint in base64url. A link for a person may hold a JWT, which has three parts; it stays.
 fn without_key_authorizations(text: &str) -> String {
     let is_base64url = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
     let mut cleaned = String::with_capacity(text.len());
@@ -83,7 +85,7 @@ fn without_key_authorizations(text: &str) -> String {
     cleaned
 }
 
-/// Cuts what an authority says to what a person reads. A link that somebody must open stays whole.
+/// Cuts an authority's text to a length that a person reads. A link for a person stays whole.
 fn shortened(text: &str) -> String {
     let Some((end, _)) = text.char_indices().nth(LONGEST_DETAIL) else {
         return text.to_owned();
@@ -97,8 +99,8 @@ fn shortened(text: &str) -> String {
     }
 }
 
-/// Parses `Retry-After`, seconds or a date (RFC 9110 section 10.2.3). A date is read by the authority's own clock, which its
-/// answer tells, since ours may differ.
+/// Parses `Retry-After`, seconds or a date (RFC 9110 section 10.2.3). A date is compared with the
+/// authority's own clock from the same answer, because our clock may differ.
 pub(super) fn retry_after(headers: &HeaderMap) -> Option<OffsetDateTime> {
     let text = |name| {
         headers
@@ -120,13 +122,13 @@ pub(super) fn retry_after(headers: &HeaderMap) -> Option<OffsetDateTime> {
 
 /// The length of a SHA-256 digest in base64url.
 const THUMBPRINT: usize = 43;
-/// As many as an order has names at most (Let's Encrypt); more would be cut anyway.
+/// The most names of an order at Let's Encrypt; more would be cut anyway.
 const MOST_SUBPROBLEMS: usize = 100;
 /// In characters.
 const LONGEST_DETAIL: usize = 1_000;
 /// In bytes.
 const LONGEST_LINK: usize = 4_000;
-/// No authority's limit lasts longer; what is further ahead is a mistake.
+/// No authority's limit lasts longer; a later time is a mistake.
 const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(8 * 86_400);
 
 #[cfg(test)]
@@ -137,8 +139,10 @@ mod tests {
 
     #[test]
     fn a_quoted_key_authorization_is_left_out() {
-        let said = "The key authorization file from the server did not match this challenge \"evaGxfADs6pSRb2LAv9IZf17Dt3juxGJ-PCt92wr-oA.\
-                    9jg46WB3rR_AHD-EBXdN7cBkH1WOu0tA3M9fm21mqTI\" != \"hello.world\" at https://a.example.com/x.txt";
+        let said = "The key authorization file from the server did not match this challenge \
+            \"evaGxfADs6pSRb2LAv9IZf17Dt3juxGJ-PCt92wr-oA.\
+            9jg46WB3rR_AHD-EBXdN7cBkH1WOu0tA3M9fm21mqTI\" \
+            != \"hello.world\" at https://a.example.com/x.txt";
         let cleaned = without_key_authorizations(said);
         assert!(
             !cleaned.contains("9jg46WB3rR") && !cleaned.contains("evaGxf"),
@@ -182,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn of_many_subproblems_the_first_are_told() {
+    fn of_many_subproblems_the_first_are_quoted() {
         let subproblem = |at: usize| {
             serde_json::json!({
                 "type": "urn:ietf:params:acme:error:dns",

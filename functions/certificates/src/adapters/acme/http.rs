@@ -1,8 +1,8 @@
-//! The one way to the authority: an [`HttpClient`] that adds what instant-acme leaves out.
+//! The only way to the authority: an [`HttpClient`] that adds what instant-acme does not have.
 //!
-//! The platform's roots beside a configured one, a timeout on every call, the status and
-//! `Retry-After` of refusals (the library's `Problem` drops them), a pool of nonces that answers
-//! `HEAD newNonce`, our User-Agent (RFC 8555 section 6.1) and a count of requests.
+//! It adds: the platform's trust roots together with a configured one, a timeout for every call,
+//! the status and `Retry-After` of refusals (the library's `Problem` drops them), a pool of nonces
+//! that answers `HEAD newNonce`, our User-Agent (RFC 8555 section 6.1), and a count of requests.
 
 use std::error::Error as _;
 use std::future::Future;
@@ -37,7 +37,7 @@ pub(super) struct Wire {
     requests: AtomicU64,
     /// How many requests wait for their answer.
     under_way: AtomicU64,
-    /// Told when a nonce comes into the pool.
+    /// Notified when a nonce enters the pool.
     returned: Notify,
 }
 
@@ -62,13 +62,13 @@ impl Wire {
         })
     }
 
-    /// Returns how many requests went out.
+    /// Returns how many requests were sent.
     pub(super) fn requests(&self) -> u64 {
         self.requests.load(Ordering::Relaxed)
     }
 
-    /// Answers from memory what need not be asked: the directory, and a nonce that an earlier
-    /// answer brought.
+    /// Answers from memory where no request is needed: the directory, and a nonce from an earlier
+    /// answer.
     async fn remembered_answer(
         &self,
         request: &Request<BodyWrapper<Bytes>>,
@@ -92,8 +92,8 @@ impl Wire {
         Some(response)
     }
 
-    /// Takes a nonce out of the pool. While others are asking, each of their answers brings one:
-    /// that is worth a moment's wait.
+    /// Takes a nonce from the pool. While other requests are open, each of their answers brings
+    /// one: that is worth a short wait.
     async fn next_nonce(&self) -> Option<String> {
         let until = tokio::time::Instant::now() + NONCE_PATIENCE;
         loop {
@@ -108,7 +108,7 @@ impl Wire {
         }
     }
 
-    /// Keeps a nonce for later and takes it out of the answer, so that it has one owner only.
+    /// Keeps a nonce for later and removes it from the answer, so that only one owner has it.
     fn keep_nonce(&self, headers: &mut HeaderMap) {
         let nonce = headers.remove(REPLAY_NONCE);
         if let Some(nonce) = nonce.as_ref().and_then(|nonce| nonce.to_str().ok()) {
@@ -149,7 +149,7 @@ impl Wire {
                 let mut source = error.source();
                 while let Some(cause) = source {
                     words = format!("{words}: {cause}");
-                    // A connection that takes too long may come about another time.
+                    // A connection that takes too long now may work later.
                     unconnected &= cause
                         .downcast_ref::<std::io::Error>()
                         .is_none_or(|error| error.kind() != std::io::ErrorKind::TimedOut);
@@ -173,7 +173,7 @@ impl Wire {
         match tokio::time::timeout(CALL, answered).await {
             Ok(outcome) => outcome,
             Err(_) => Err(Unanswered {
-                reason: format!("no whole answer within {} s", CALL.as_secs()),
+                reason: format!("no complete answer within {} s", CALL.as_secs()),
                 unconnected: false,
             }),
         }
@@ -183,11 +183,11 @@ impl Wire {
 /// Why no answer came.
 struct Unanswered {
     reason: String,
-    /// Whether not even a connection came about.
+    /// Whether no connection was made at all.
     unconnected: bool,
 }
 
-/// The way to the authority for one order: remembers what the last answer said beside its body.
+/// The client for one order: it remembers the status and headers of the last answer.
 #[derive(Clone)]
 pub(super) struct Exchange {
     wire: Arc<Wire>,
@@ -219,7 +219,7 @@ impl Exchange {
         )
     }
 
-    /// Whether the last answer was no refusal.
+    /// Whether the last answer was a success.
     pub(super) fn was_accepted(&self) -> bool {
         lock(&self.last).accepted
     }
@@ -248,7 +248,7 @@ impl Exchange {
         }
         match error {
             Error::Api(problem) => of_problem(problem),
-            // Neither the answer's body nor anything of ours that may be secret is quoted.
+            // The text quotes neither the answer's body nor a secret of ours.
             Error::Json(error) => unreachable_because(format!(
                 "the answer is not what RFC 8555 describes (line {} column {})",
                 error.line(),
@@ -278,7 +278,7 @@ impl HttpClient for Exchange {
             }
             wire.requests.fetch_add(1, Ordering::Relaxed);
             let sent = {
-                let _under_way = InFlight::count(&wire);
+                let _in_flight = InFlight::count(&wire);
                 wire.send(request).await
             };
             let (mut parts, body) = match sent {
@@ -288,7 +288,8 @@ impl HttpClient for Exchange {
                     unconnected,
                 }) => {
                     let detail = format!(
-                        "{host} could not be asked: {reason}; is the authority's directory right, and can it be reached from here?"
+                        "{host} could not be asked: {reason}; is the authority's directory right, \
+                         and can it be reached from here?"
                     );
                     lock(&last).refusal = Some(AcmeError {
                         unconnected,
@@ -318,7 +319,7 @@ impl HttpClient for Exchange {
     }
 }
 
-/// One request under way, until it is answered or given up.
+/// One open request, until it is answered or given up.
 struct InFlight<'w>(&'w Wire);
 
 impl<'w> InFlight<'w> {
@@ -330,8 +331,7 @@ impl<'w> InFlight<'w> {
 
 impl Drop for InFlight<'_> {
     fn drop(&mut self) {
-        // Whoever waits for a nonce looks again, and asks for one where no answer can bring it any
-        // more.
+        // Tasks that wait for a nonce check again, and request one if no open answer can bring it.
         self.0.under_way.fetch_sub(1, Ordering::Relaxed);
         self.0.returned.notify_one();
     }
@@ -358,9 +358,9 @@ const AGENT: &str = concat!(
     " instant-acme/0.8.5"
 );
 const CALL: Duration = Duration::from_secs(20);
-/// A warm function asks for the directory again after this time.
+/// A warm function reads the directory again after this time.
 const DIRECTORY_AGE: Duration = Duration::from_secs(3600);
 const NONCES: usize = 64;
-/// The longest wait for a nonce that somebody else's answer may bring.
+/// The longest wait for a nonce from the answer to another request.
 const NONCE_PATIENCE: Duration = Duration::from_millis(150);
 const LARGEST_BODY: usize = 1 << 20;

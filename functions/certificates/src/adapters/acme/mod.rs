@@ -43,7 +43,7 @@ struct Endpoint {
 }
 
 impl Acme {
-    /// Returns how many requests went out to an authority since this process started.
+    /// Returns how many requests this process has sent to an authority.
     pub fn requests(&self, authority: &settings::Authority) -> u64 {
         self.wire(authority)
             .map(|wire| wire.requests())
@@ -71,7 +71,8 @@ impl Acme {
     }
 }
 
-/// Repeats a call whose nonce was refused: the library gives up after three, which under load is not enough.
+/// Repeats a call whose nonce was refused. The library gives up after three tries, which is not
+/// enough under load.
 macro_rules! with_fresh_nonces {
     ($exchange:expr, $call:expr) => {{
         let mut left = NONCE_ROUNDS;
@@ -128,12 +129,18 @@ impl Authorities for Acme {
         hmac: &str,
     ) -> Result<(AccountKey, String), AcmeError> {
         let exchange = self.exchange(authority)?;
-        // Some authorities hand the HMAC key out with padding, most without.
+        // Some authorities publish the HMAC key with padding, most without.
         let secret = Zeroizing::new(
             BASE64_URL_SAFE_NO_PAD
                 .decode(hmac.trim())
                 .or_else(|_| BASE64_URL_SAFE.decode(hmac.trim()))
-                .map_err(|_| ours("externalAccount", "the external account secret is not base64url; store the HMAC key as the authority shows it"))?,
+                .map_err(|_| {
+                    ours(
+                        "externalAccount",
+                        "the external account secret is not base64url; store the HMAC key as the \
+                         authority shows it",
+                    )
+                })?,
         );
         let contact: Vec<&str> = authority.contact.iter().map(String::as_str).collect();
         let (account, credentials) = with_fresh_nonces!(exchange, async {
@@ -218,7 +225,7 @@ struct Directory {
     renewal_info: Option<String>,
 }
 
-/// What a directory says of itself.
+/// What a directory says about itself.
 #[derive(Deserialize)]
 struct DescribedDirectory {
     meta: Option<Meta>,
@@ -298,7 +305,8 @@ impl Account for AcmeAccount {
         if let Some(profile) = profile {
             wish = wish.profile(profile);
         }
-        // A directory without renewal information knows no successors either; it was read when signing in.
+        // A directory without renewal information does not support `replaces` either. The directory
+        // was read at sign-in.
         let replaces = match replaces {
             Some(_) if !self.offers_renewal_information().await? => None,
             replaces => replaces,
@@ -313,7 +321,7 @@ impl Account for AcmeAccount {
         }
         let order = with_fresh_nonces!(self.exchange, self.account.new_order(&wish));
         let order = order.map_err(|refusal| match replaces {
-            // The authority took the order, but not as the successor of this certificate.
+            // The authority accepted the order, but not as the successor of this certificate.
             Some(certificate) if self.exchange.was_accepted() => AcmeError {
                 kind: REPLACES_NOT_ECHOED.to_owned(),
                 detail: format!("the authority made an order that does not replace {certificate}"),
@@ -346,7 +354,7 @@ impl Account for AcmeAccount {
     }
 }
 
-/// An order under way.
+/// A pending order.
 pub struct AcmeOrder {
     order: instant_acme::Order,
     status: OrderStatus,
@@ -386,7 +394,8 @@ impl AcmeOrder {
         let mut handles = self.order.authorizations();
         while let Some(handle) = handles.next().await {
             let mut handle = handle?;
-            // One that was read again stays so when a later one has to be repeated.
+            // An authorization that was read again is not read again when a later one must be
+            // repeated.
             if let Some(read_again) = &mut stale
                 && !read_again.contains(handle.url())
             {
@@ -402,7 +411,7 @@ impl AcmeOrder {
                 instant_acme::AuthorizationStatus::Valid => AuthorizationStatus::Valid,
                 _ => AuthorizationStatus::Final,
             };
-            // Challenge types we do not know are left alone (RFC 8555 section 7.1.4).
+            // Unknown challenge types are ignored (RFC 8555 section 7.1.4).
             let http01 = handle
                 .challenge(ChallengeType::Http01)
                 .map(|challenge| Http01 {
@@ -420,7 +429,8 @@ impl AcmeOrder {
         Ok(seen)
     }
 
-    /// Answers what is pending and was not answered; returns whether all of it is, or whether that has to be looked at again.
+    /// Answers the pending, unanswered challenges. Returns whether all are answered; if not, the
+    /// caller must read them again.
     async fn answer_pending(&mut self, done: &mut Answering) -> Result<bool, instant_acme::Error> {
         let mut handles = self.order.authorizations();
         while let Some(handle) = handles.next().await {
@@ -443,7 +453,8 @@ impl AcmeOrder {
             };
             match outcome {
                 Ok(()) => done.answered.insert(url),
-                // Perhaps an answer was lost, and the challenge is being validated already.
+                // Perhaps the answer to our request was lost, and the validation is already
+                // running.
                 Err(instant_acme::Error::Api(problem))
                     if problem.r#type.as_deref() == Some(MALFORMED)
                         && done.doubtful.insert(url) =>
@@ -457,12 +468,14 @@ impl AcmeOrder {
     }
 }
 
-/// How far the answering of an order's challenges is; what was answered stays so when a later one has to be repeated.
+/// The progress in answering an order's challenges. Answered challenges stay answered when a later
+/// one must be repeated.
 #[derive(Default)]
 struct Answering {
-    /// The authorizations whose challenge was answered.
+    /// The authorizations whose challenge is answered.
     answered: BTreeSet<String>,
-    /// Those whose challenge was refused as malformed: they are read again before that counts.
+    /// The authorizations whose challenge was refused as malformed: we read them again before that
+    /// counts.
     doubtful: BTreeSet<String>,
 }
 
@@ -520,6 +533,7 @@ impl Order for AcmeOrder {
 }
 
 const MALFORMED: &str = "urn:ietf:params:acme:error:malformed";
-/// How often a call is repeated whose nonces were refused, each time with three tries of the library's own. With half of all
-/// nonces refused, reading the authorizations of a hundred names takes some thirteen.
+/// How often we repeat a call whose nonces were refused, each time with three tries of the library.
+/// If half of all nonces are refused, reading the authorizations of a hundred names takes about
+/// thirteen repetitions.
 const NONCE_ROUNDS: u32 = 48;

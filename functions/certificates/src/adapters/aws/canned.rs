@@ -1,4 +1,4 @@
-//! A service for tests: gives the answers it was given, in order, and remembers what it was asked.
+//! A service for tests. It returns prepared answers in order and records the requests.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -33,13 +33,13 @@ impl CannedAnswer {
         Self::of("text/xml", status, body)
     }
 
-    /// An error as the JSON protocols tell it.
+    /// An error in the form of the JSON protocols.
     pub(super) fn refusal(status: u16, code: &str, message: &str) -> Self {
         let body = serde_json::json!({"__type": code, "message": message});
         Self::json(status, &body.to_string())
     }
 
-    /// Sets a header, in place of the one already there.
+    /// Sets a header, replacing an existing one.
     pub(super) fn with(mut self, name: &str, value: &str) -> Self {
         if let Self::Response { headers, .. } = &mut self {
             headers.retain(|(present, _)| present != name);
@@ -62,7 +62,7 @@ impl CannedAnswer {
     }
 }
 
-/// A request as it arrived.
+/// A request, as it arrived.
 #[derive(Clone, Debug)]
 pub(super) struct ReceivedRequest {
     pub(super) head: String,
@@ -101,7 +101,7 @@ impl ReceivedRequest {
     }
 }
 
-/// The service. It refuses what it has no answer for, in a way no client repeats.
+/// The service. Without a prepared answer it refuses in a way that no client retries.
 pub(super) struct Canned {
     endpoint: String,
     requests: Arc<Mutex<Vec<ReceivedRequest>>>,
@@ -135,7 +135,7 @@ impl Canned {
                             text += &format!("{name}: {value}\r\n");
                         }
                         text += &format!("\r\n{body}");
-                        // The client may have gone by now.
+                        // The client may have closed the connection by now.
                         let _ = stream.write_all(text.as_bytes());
                     }
                     CannedAnswer::Hangup => {}
@@ -150,7 +150,7 @@ impl Canned {
         config(&self.endpoint)
     }
 
-    /// Returns all requests so far, of which there must be `N`.
+    /// Returns all requests so far; there must be `N`.
     pub(super) fn requests<const N: usize>(&self) -> [ReceivedRequest; N] {
         let requests = self.requests.lock().unwrap().clone();
         requests.try_into().unwrap_or_else(|requests: Vec<_>| {

@@ -1,4 +1,4 @@
-//! AWS Certificate Manager of one region, which lets one certificate a second be imported.
+//! AWS Certificate Manager of one region. It accepts one import per second.
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -24,7 +24,8 @@ use crate::ports::certificate_manager::{
 use crate::values::arn::CertificateArn;
 use crate::values::problem::ServiceError;
 
-/// The certificate manager of one region. Clones take turns where the service allows one call a second.
+/// The certificate manager of one region. Clones take turns for the calls that the service allows
+/// once a second.
 #[derive(Clone)]
 pub struct CertificateManagerClient {
     client: Client,
@@ -43,7 +44,8 @@ impl CertificateManagerClient {
         }
     }
 
-    /// Imports once, with the SDK's own retries off: they cannot tell a lost answer from a refusal.
+    /// Imports once, with the SDK's retries off: they cannot distinguish a lost answer from a
+    /// refusal.
     async fn import(
         &self,
         over: Option<&CertificateArn>,
@@ -51,7 +53,7 @@ impl CertificateManagerClient {
         tags: &BTreeMap<String, String>,
         repeat: Repeat,
     ) -> Result<Option<String>, ServiceError> {
-        // Held through the waits: who comes next would only be throttled as well.
+        // Held during the waits: the next caller would only be throttled too.
         let _turn = self.imports.lock().await;
         let chain = Some(material.chain).filter(|chain| !chain.is_empty());
         let mut request = self
@@ -169,7 +171,7 @@ impl CertificateManager for CertificateManagerClient {
     async fn list(&self) -> Result<Vec<Listed>, ServiceError> {
         const OPERATION: &str = "ListCertificates";
         let _turn = self.listings.lock().await;
-        // Without the filter only RSA certificates of up to 2048 bits are listed.
+        // Without this filter, only RSA certificates of up to 2048 bits are listed.
         let key_types = KeyAlgorithm::values().iter().copied();
         let filters = Filters::builder()
             .set_key_types(Some(key_types.map(KeyAlgorithm::from).collect()))
@@ -236,8 +238,8 @@ impl CertificateManager for CertificateManagerClient {
     }
 }
 
-/// Returns a serial number as the hex of its DER content, which begins with a zero byte where the number would otherwise
-/// read as negative; `None` for what is no number.
+/// Returns a serial number as the hex of its DER content. A zero byte comes first where the number
+/// would otherwise be negative. `None` when the text is not a number.
 fn der_serial(text: &str) -> Option<String> {
     let digits: String = text
         .chars()
@@ -271,7 +273,7 @@ where
     }
 }
 
-/// Returns each name once, lower-case.
+/// Returns each name once, in lower case.
 fn names(domain_name: Option<String>, alternatives: Vec<String>) -> Vec<String> {
     let mut names: Vec<String> = Vec::new();
     for name in alternatives.into_iter().chain(domain_name) {
@@ -287,28 +289,29 @@ fn instant(moment: DateTime) -> Option<OffsetDateTime> {
     OffsetDateTime::from_unix_timestamp_nanos(moment.as_nanos()).ok()
 }
 
-/// Returns the override for calls that [`Pace`] repeats, or nobody.
+/// Returns the override that turns the SDK's retries off, for calls that [`Pace`] repeats or that
+/// must not be repeated.
 fn once() -> Builder {
     Builder::new().retry_config(RetryConfig::disabled())
 }
 
-/// Which failures a call is repeated after.
+/// The failures after which a call is repeated.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Repeat {
-    /// Only those that say that the call was not let in.
+    /// Only failures that say that the call was not accepted.
     WhenThrottled,
-    /// Those too where nobody knows whether it took effect.
+    /// Also failures after which it is unknown whether the call took effect.
     WhenTransient,
 }
 
-/// How a call that may be made once a second is repeated.
+/// How to repeat a call that is allowed once a second.
 #[derive(Clone, Copy)]
 struct Pace {
     /// The wait after the first refusal.
     first: Duration,
     /// The longest wait.
     longest: Duration,
-    /// No repetition begins later than this.
+    /// No repetition starts later than this.
     total: Duration,
 }
 
@@ -356,13 +359,13 @@ impl Pace {
     }
 }
 
-/// Whether another try may end otherwise.
+/// Whether another try may succeed.
 fn is_transient(error: &ServiceError) -> bool {
     error.may_have_happened() || error.code.as_deref() == Some("ConflictException")
 }
 
 const IMPORT: &str = "ImportCertificate";
-/// The most the service gives at once.
+/// The most entries that the service returns at once.
 const PAGE: i32 = 1000;
 const TRANSIENT_ATTEMPTS: u32 = 5;
 
@@ -496,7 +499,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_new_import_that_is_refused_is_told_at_once() {
+    async fn a_refused_new_import_is_returned_at_once() {
         for code in [
             "ValidationException",
             "LimitExceededException",
@@ -696,7 +699,8 @@ mod tests {
         assert_eq!(
             first,
             json!({"MaxItems": 1000, "Includes": {"keyTypes": [
-                "EC_prime256v1", "EC_secp384r1", "EC_secp521r1", "RSA_1024", "RSA_2048", "RSA_3072", "RSA_4096",
+                "EC_prime256v1", "EC_secp384r1", "EC_secp521r1",
+                "RSA_1024", "RSA_2048", "RSA_3072", "RSA_4096",
             ]}})
         );
         assert_eq!(second["NextToken"], "next");
@@ -744,7 +748,7 @@ mod tests {
     }
 
     #[test]
-    fn serials_are_told_as_der_content() {
+    fn serials_are_returned_as_der_content() {
         for (text, der) in [
             ("3:ab", "03ab"),
             ("c3", "00c3"),

@@ -1,4 +1,4 @@
-//! What went wrong at a service, in our words.
+//! The errors of services, in our words.
 
 use std::error::Error;
 use std::time::Duration;
@@ -7,8 +7,8 @@ use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 
 use crate::values::problem::ServiceError;
 
-/// Tells a failed call in our words. What got no answer, or one that cannot be understood although it is no refusal, has
-/// neither code nor status: it may have taken effect.
+/// Describes a failed call in our words. Without an answer, or with one that cannot be parsed and
+/// is no refusal, there is neither code nor status: the call may have taken effect.
 pub fn service_error<E>(operation: &'static str, error: &SdkError<E>) -> ServiceError
 where
     E: ProvideErrorMetadata + Error + 'static,
@@ -17,7 +17,7 @@ where
         .raw_response()
         .map(|response| response.status().as_u16());
     if let Some(status) = status {
-        // What the parser says about an answer may quote it, and it can hold a secret.
+        // The parser's message may quote the answer, which can hold a secret.
         let reason = match error.message() {
             Some(message) => message.to_owned(),
             None if error.code().is_some() => "the service gave no reason".to_owned(),
@@ -38,7 +38,8 @@ where
     unusable(operation, format!("{outcome}: {}", words(error)))
 }
 
-/// Returns the error of an answer that lacks what it should have, or of a request that cannot be made.
+/// Returns the error for an answer that lacks a required field, or for a request that cannot be
+/// made.
 pub(super) fn unusable(operation: &'static str, message: impl Into<String>) -> ServiceError {
     ServiceError {
         operation,
@@ -48,12 +49,14 @@ pub(super) fn unusable(operation: &'static str, message: impl Into<String>) -> S
     }
 }
 
-/// Returns a wait of about the given length, so that those who were refused together do not come back together.
+/// Returns a wait of about the given length, so that callers that were refused together do not all
+/// come back together.
 pub(super) fn about(wait: Duration) -> Duration {
     wait.mul_f64(0.8 + 0.4 * fastrand::f64())
 }
 
-/// Returns what the causes say, outermost first, each thing once. The error itself only names its class and is left out.
+/// Returns the messages of the causes, outermost first, without repetitions. The error itself only
+/// names its class and is left out.
 fn words(error: &(dyn Error + 'static)) -> String {
     let mut words: Vec<String> = Vec::new();
     let mut cause = error.source();

@@ -1,5 +1,5 @@
-//! Elastic Load Balancing (version 2) of one region, and what AWS WAF (version 2) has before it: the certificates and rules of
-//! listeners.
+//! Elastic Load Balancing (version 2) of one region, and AWS WAF (version 2) in front of it: the
+//! certificates and rules of listeners.
 
 use std::collections::BTreeMap;
 
@@ -18,7 +18,8 @@ use crate::ports::load_balancer::{
 use crate::values::arn::{ListenerArn, LoadBalancerArn, TargetGroupArn};
 use crate::values::problem::ServiceError;
 
-/// The load balancers of one region. Every call made here is safe to repeat, so the SDK's retries are on.
+/// The load balancers of one region. Every call here is safe to repeat, so the SDK's retries are
+/// on.
 #[derive(Clone)]
 pub struct LoadBalancerClient {
     client: Client,
@@ -66,7 +67,7 @@ impl LoadBalancer for LoadBalancerClient {
             .await;
         let output = match sent.map_err(|error| service_error(BALANCERS, &error)) {
             Ok(output) => output,
-            // Deleted since, and its listeners with it.
+            // The load balancer was deleted since, and its listeners with it.
             Err(error) if error.code.as_deref() == Some("LoadBalancerNotFound") => return Ok(None),
             Err(error) => return Err(error),
         };
@@ -182,7 +183,8 @@ impl LoadBalancer for LoadBalancerClient {
     }
 
     async fn set_default(&self, arn: &ListenerArn, certificate: &str) -> Result<(), AttachError> {
-        // What is not given stays as it is; whatever else were given would be replaced whole.
+        // A property that is not given stays unchanged. A property that is given is replaced as a
+        // whole.
         self.client
             .modify_listener()
             .listener_arn(arn.as_str())
@@ -203,7 +205,7 @@ impl LoadBalancer for LoadBalancerClient {
             .await;
         match sent.map_err(|error| service_error("RemoveListenerCertificates", &error)) {
             Ok(_) => Ok(()),
-            // What does not exist is on no list.
+            // A certificate that does not exist is on no list.
             Err(error) if error.code.as_deref() == Some("CertificateNotFound") => Ok(()),
             Err(error) => Err(error),
         }
@@ -355,7 +357,7 @@ fn rule(rule: types::Rule) -> Option<Rule> {
 }
 
 fn condition(condition: RuleCondition) -> RuleMatch {
-    // A single value stands at the top, several in an object of their own.
+    // A single value is at the top level, several are in an object of their own.
     let plain = condition.values.unwrap_or_default();
     let of = |values: Option<Vec<String>>| match values {
         Some(values) if !values.is_empty() => values,
@@ -429,7 +431,7 @@ fn action(action: Option<Action>) -> load_balancer::RuleAction {
     }
 }
 
-/// Returns where a redirect leads; what is not given stays as it was asked for.
+/// Returns the target of a redirect; parts that are not given come from the request.
 fn address(config: Option<RedirectActionConfig>) -> String {
     let Some(config) = config else {
         return "another address".to_owned();
@@ -461,7 +463,7 @@ fn attach_error(error: ServiceError) -> AttachError {
     }
 }
 
-/// The most the service gives at once.
+/// The most entries that the service returns at once.
 const PAGE: i32 = 400;
 
 #[cfg(test)]
@@ -469,7 +471,8 @@ mod tests {
     use super::super::canned::{Canned, CannedAnswer};
     use super::*;
 
-    const LISTENER: &str = "arn:aws:elasticloadbalancing:eu-central-1:123456789012:listener/app/web/50dc6c495c0c9188/f2f7dc8efc522ab2";
+    const LISTENER: &str = "arn:aws:elasticloadbalancing:eu-central-1:123456789012:\
+        listener/app/web/50dc6c495c0c9188/f2f7dc8efc522ab2";
     const CERTIFICATE: &str =
         "arn:aws:acm:eu-central-1:123456789012:certificate/12345678-1234-1234-1234-123456789012";
 
@@ -485,7 +488,8 @@ mod tests {
         CannedAnswer::xml(
             200,
             &format!(
-                "<{operation}Response><{operation}Result>{result}</{operation}Result></{operation}Response>"
+                "<{operation}Response><{operation}Result>{result}</{operation}Result>\
+                 </{operation}Response>"
             ),
         )
     }
@@ -494,7 +498,8 @@ mod tests {
         CannedAnswer::xml(
             status,
             &format!(
-                "<ErrorResponse><Error><Type>Sender</Type><Code>{code}</Code><Message>no</Message></Error></ErrorResponse>"
+                "<ErrorResponse><Error><Type>Sender</Type><Code>{code}</Code><Message>no</Message>\
+                 </Error></ErrorResponse>"
             ),
         )
     }
@@ -503,21 +508,23 @@ mod tests {
         done(
             "DescribeListeners",
             &format!(
-                "<Listeners><member><ListenerArn>{LISTENER}</ListenerArn><LoadBalancerArn>balancer</LoadBalancerArn>\
+                "<Listeners><member><ListenerArn>{LISTENER}</ListenerArn>\
+                 <LoadBalancerArn>balancer</LoadBalancerArn>\
                  <Protocol>HTTPS</Protocol>{port}</member></Listeners>"
             ),
         )
     }
 
     #[tokio::test]
-    async fn a_listener_is_told_with_its_load_balancer() {
+    async fn a_listener_is_returned_with_its_load_balancer() {
         for (scheme, internet_facing) in [("internet-facing", true), ("internal", false)] {
             let service = Canned::answering([
                 described("<Port>8443</Port>"),
                 done(
                     "DescribeLoadBalancers",
                     &format!(
-                        "<LoadBalancers><member><DNSName>web.elb.example</DNSName><Scheme>{scheme}</Scheme></member></LoadBalancers>"
+                        "<LoadBalancers><member><DNSName>web.elb.example</DNSName>\
+                         <Scheme>{scheme}</Scheme></member></LoadBalancers>"
                     ),
                 ),
             ]);
@@ -547,7 +554,8 @@ mod tests {
         }
     }
 
-    const BALANCER: &str = "arn:aws:elasticloadbalancing:eu-central-1:123456789012:loadbalancer/app/web/50dc6c495c0c9188";
+    const BALANCER: &str = "arn:aws:elasticloadbalancing:eu-central-1:123456789012:\
+        loadbalancer/app/web/50dc6c495c0c9188";
     const GROUP: &str =
         "arn:aws:elasticloadbalancing:eu-central-1:123456789012:targetgroup/site/73e2d6bc24d8a067";
 
@@ -605,9 +613,10 @@ mod tests {
         let tags = BTreeMap::from([("certloop:installation".to_owned(), "bucket".to_owned())]);
         let create = async || client.create(&new, CERTIFICATE, &tags).await;
         assert_eq!(create().await.unwrap(), listener());
-        assert!(
-            matches!(create().await, Err(AttachError::Service(error)) if error.code.as_deref() == Some("DuplicateListener"))
-        );
+        let Err(AttachError::Service(error)) = create().await else {
+            panic!("the port is free");
+        };
+        assert_eq!(error.code.as_deref(), Some("DuplicateListener"));
         assert!(matches!(create().await, Err(AttachError::NotYetKnown(_))));
         let [first, _, _] = service.requests();
         for (field, value) in [
@@ -656,7 +665,8 @@ mod tests {
     async fn the_certificates_are_read_to_the_last_page() {
         let entry = |arn: &str, default: bool| {
             format!(
-                "<member><CertificateArn>{arn}</CertificateArn><IsDefault>{default}</IsDefault></member>"
+                "<member><CertificateArn>{arn}</CertificateArn>\
+                 <IsDefault>{default}</IsDefault></member>"
             )
         };
         let page = |entries: &[String], more: &str| {
@@ -744,7 +754,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn refusals_to_attach_are_told_apart() {
+    async fn refusals_to_attach_are_distinguished() {
         for (code, kind) in [
             ("CertificateNotFound", "not yet known"),
             ("UnsupportedCertificate", "not yet known"),
@@ -795,11 +805,12 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_load_balancer_is_told_or_surely_not_there() {
+    async fn a_load_balancer_is_returned_or_surely_absent() {
         let service = Canned::answering([
             done(
                 "DescribeLoadBalancers",
-                "<LoadBalancers><member><DNSName>web.elb.example</DNSName><Scheme>internal</Scheme></member></LoadBalancers>",
+                "<LoadBalancers><member><DNSName>web.elb.example</DNSName>\
+                 <Scheme>internal</Scheme></member></LoadBalancers>",
             ),
             refusal(400, "LoadBalancerNotFound"),
             refusal(403, "AccessDenied"),
@@ -884,7 +895,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn no_listener_on_port_80_is_told_from_no_answer() {
+    async fn no_listener_on_port_80_is_not_no_answer() {
         let service = Canned::answering([
             done("DescribeListeners", "<Listeners/>"),
             refusal(400, "LoadBalancerNotFound"),
@@ -898,10 +909,11 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn only_target_groups_of_functions_are_told() {
+    async fn only_target_groups_of_functions_are_returned() {
         let group = |arn: &str, kind: &str| {
             format!(
-                "<member><TargetGroupArn>{arn}</TargetGroupArn><TargetType>{kind}</TargetType></member>"
+                "<member><TargetGroupArn>{arn}</TargetGroupArn>\
+                 <TargetType>{kind}</TargetType></member>"
             )
         };
         let service = Canned::answering([
@@ -922,7 +934,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_web_acl_is_told_by_name() {
+    async fn a_web_acl_is_returned_by_name() {
         let service = Canned::answering([
             CannedAnswer::json(200, include_str!("fixtures/web-acl.json")),
             CannedAnswer::json(200, "{}"),

@@ -1,4 +1,4 @@
-//! Messages to topics of SNS and event buses of EventBridge.
+//! Messages to SNS topics and EventBridge event buses.
 
 use std::time::SystemTime;
 
@@ -14,10 +14,11 @@ use crate::rules::wording::{email, subject};
 use crate::values::problem::ServiceError;
 
 impl Aws {
-    /// Publishes a message to a topic, in the region of its ARN: words for mails, JSON for everybody else.
+    /// Publishes a message to a topic, in the region of its ARN: words for mail, JSON for all other
+    /// protocols.
     ///
-    /// Attributes `kind` and `certificate` serve subscriptions as filters. On a FIFO topic the message's id keeps a repetition
-    /// within five minutes from being delivered twice.
+    /// The attributes `kind` and `certificate` are for the filters of subscriptions. On a FIFO
+    /// topic, the message's id prevents a second delivery within five minutes.
     pub async fn publish(&self, topic: &str, message: &Message) -> Result<(), ServiceError> {
         let json = json!(message).to_string();
         let by_protocol =
@@ -51,7 +52,7 @@ impl Aws {
         Ok(())
     }
 
-    /// Puts an event on a bus, named or by its ARN and then in its region.
+    /// Puts an event on a bus. A bus given by its ARN is called in the region of the ARN.
     pub async fn put_event(&self, bus: &str, message: &Message) -> Result<(), ServiceError> {
         const OPERATION: &str = "PutEvents";
         let config = match bus.starts_with("arn:") {

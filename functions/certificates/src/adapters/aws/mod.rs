@@ -2,8 +2,9 @@
 //! [`certificate_manager`](crate::ports::certificate_manager) and
 //! [`load_balancer`](crate::ports::load_balancer).
 //!
-//! The SDK repeats what may be repeated; where repeating could leave something behind, the adapter says so. Errors are
-//! told apart by their code, since several that matter are in no service's model.
+//! The SDK repeats the calls that are safe to repeat; where a repetition could leave something
+//! behind, the adapter says so. Errors are distinguished by their code, because several important
+//! ones are in no service's model.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -33,7 +34,7 @@ pub use s3::Bucket;
 
 use error::unusable;
 
-/// The way to AWS: one shared configuration, and clients made when a region is first asked for.
+/// The way to AWS: one shared configuration, with one client per region, made on first use.
 pub struct Aws {
     config: SdkConfig,
     certificate_managers: Mutex<HashMap<String, CertificateManagerClient>>,
@@ -46,8 +47,8 @@ impl Aws {
         Self::load_as(None, None).await
     }
 
-    /// Reads the standard environment as [`load`](Self::load) does, but with this profile and region where they are given. The profile
-    /// goes before keys in the environment, as with the AWS command line.
+    /// Reads the standard environment as [`load`](Self::load) does, with this profile and region if
+    /// given. The profile has priority over keys in the environment, as in the AWS command line.
     pub async fn load_as(profile: Option<&str>, region: Option<&str>) -> Self {
         let mut loader = aws_config::defaults(BehaviorVersion::v2026_01_12());
         let region = region.map(|region| Region::new(region.to_owned()));
@@ -99,12 +100,13 @@ impl Aws {
         self.config.region().map(AsRef::as_ref)
     }
 
-    /// Returns a bucket of the environment's region; what is secret in it is encrypted with the KMS key, if there is one.
+    /// Returns a bucket of the environment's region. Secret objects are encrypted with the KMS key,
+    /// if there is one.
     pub fn bucket(&self, bucket: String, kms_key_arn: Option<String>) -> Bucket {
         Bucket::new(&self.config, bucket, kms_key_arn)
     }
 
-    /// Returns the certificate manager of a region. All clones for a region import one at a time.
+    /// Returns the certificate manager of a region. All clones for one region import one at a time.
     pub fn certificate_manager(&self, region: &str) -> CertificateManagerClient {
         let mut clients = self
             .certificate_managers
@@ -128,7 +130,7 @@ impl Aws {
             .clone()
     }
 
-    /// Returns the string of a secret of Secrets Manager, read in the region its ARN names.
+    /// Returns the string of a secret in Secrets Manager, read in the region of its ARN.
     pub async fn secret(&self, arn: &str) -> Result<Zeroizing<String>, ServiceError> {
         const OPERATION: &str = "GetSecretValue";
         let mut parts = arn.split(':');
@@ -159,7 +161,7 @@ impl Aws {
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(10);
-/// Over all attempts of one call.
+/// For all attempts of one call.
 const OPERATION_TIMEOUT: Duration = Duration::from_secs(30);
 const ATTEMPTS: u32 = 5;
 

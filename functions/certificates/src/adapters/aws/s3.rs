@@ -1,4 +1,4 @@
-//! The store in S3: conditional writes, and encryption named per object.
+//! The store in S3: conditional writes, and encryption per object.
 
 use std::time::Duration;
 
@@ -14,8 +14,9 @@ use crate::values::problem::ServiceError;
 
 /// One bucket.
 ///
-/// A write whose answer was lost is repeated by the SDK and then meets its own work as a failed condition;
-/// [`write_record`](crate::ports::store::write_record) tells that from somebody else's.
+/// When the answer to a write is lost, the SDK repeats the write and then gets a failed condition
+/// because of its own work. [`write_record`](crate::ports::store::write_record) distinguishes that
+/// from another writer.
 #[derive(Clone)]
 pub struct Bucket {
     client: Client,
@@ -26,7 +27,7 @@ pub struct Bucket {
 
 impl Bucket {
     pub(super) fn new(config: &SdkConfig, name: String, kms_key_arn: Option<String>) -> Self {
-        // An endpoint of one's own rarely has a host name per bucket.
+        // A custom endpoint rarely has a host name per bucket.
         let config = Builder::from(config)
             .force_path_style(config.endpoint_url().is_some())
             .build();
@@ -38,7 +39,8 @@ impl Bucket {
         }
     }
 
-    /// Returns the KMS key for an object. The challenge function may use no key, so nothing else ever has one.
+    /// Returns the KMS key for an object. Only secret objects have one: the challenge function may
+    /// not use any key.
     fn kms_key(&self, key: &str) -> Option<String> {
         let secret = SECRET_PREFIXES.iter().any(|prefix| key.starts_with(prefix));
         self.kms_key_arn.clone().filter(|_| secret)
@@ -97,7 +99,7 @@ impl Bucket {
         }
     }
 
-    /// Repeats a conditional request that met another one (409), a few times and ever later.
+    /// Repeats a conditional request that met another one (409), a few times with growing waits.
     async fn despite_conflicts<T>(
         &self,
         request: impl AsyncFn() -> Result<T, ServiceError>,
@@ -171,7 +173,7 @@ impl Store for Bucket {
             Ok(etag) => return Ok(etag),
             Err(error) => error,
         };
-        // With If-Match a missing object is told as such: it was deleted in the meantime.
+        // With If-Match, a missing object means that it was deleted in the meantime.
         let failed = match error.code.as_deref() {
             Some("NoSuchKey") => matches!(condition, Condition::Matches(_)),
             _ => error.status == Some(412),
@@ -219,7 +221,8 @@ impl Store for Bucket {
 
 fn unavailable(verb: &'static str, key: &str, error: &ServiceError) -> StoreError {
     let code = error.code.as_deref().unwrap_or_default();
-    // 301: the bucket is in another region. 404: there is no such bucket, a missing object having been sorted out before.
+    // 301: the bucket is in another region. 404: the bucket does not exist; a missing object was
+    // handled before.
     let person = matches!(error.status, Some(301 | 401 | 403 | 404))
         || (code.starts_with("KMS.") && !error.is_throttling() && error.status < Some(500));
     StoreError::Unavailable {
@@ -232,13 +235,13 @@ fn unavailable(verb: &'static str, key: &str, error: &ServiceError) -> StoreErro
 
 const SECRET_PREFIXES: [&str; 2] = ["accounts/", "vault/"];
 const CHALLENGES: &str = "challenges/";
-/// Far above any document or record.
+/// Far larger than any document or record.
 const LARGEST: usize = 10_000_000;
 const CONFLICT_ATTEMPTS: u32 = 6;
 /// Before the second attempt; doubled each time.
 const CONFLICT_WAIT: Duration = Duration::from_millis(50);
 
-/// Two conditional requests for one object met: neither condition was judged.
+/// Two conditional requests met at one object: the service judged neither condition.
 fn is_conflict(error: &ServiceError) -> bool {
     matches!(
         error.code.as_deref(),
@@ -426,7 +429,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_condition_that_fails_is_told() {
+    async fn a_failed_condition_is_reported() {
         for (condition, answer) in [
             (Condition::Absent, refusal(412, "PreconditionFailed")),
             (
@@ -513,14 +516,16 @@ mod tests {
             CannedAnswer::xml(
                 200,
                 &format!(
-                    "<ListBucketResult>{more}<Contents><Key>{key}</Key><ETag>&quot;1&quot;</ETag></Contents></ListBucketResult>"
+                    "<ListBucketResult>{more}<Contents><Key>{key}</Key>\
+                     <ETag>&quot;1&quot;</ETag></Contents></ListBucketResult>"
                 ),
             )
         };
         let service = Canned::answering([
             page(
                 "state/a.json",
-                "<IsTruncated>true</IsTruncated><NextContinuationToken>next</NextContinuationToken>",
+                "<IsTruncated>true</IsTruncated>\
+                 <NextContinuationToken>next</NextContinuationToken>",
             ),
             page("state/b.json", "<IsTruncated>false</IsTruncated>"),
         ]);

@@ -17,7 +17,7 @@ use crate::values::arn;
 use crate::values::names::{self, quoted};
 use crate::values::trust;
 
-/// A certificate authority and what it must be told.
+/// A certificate authority and what we need to use it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Authority {
     /// The authority's key in `authorities`.
@@ -26,15 +26,17 @@ pub struct Authority {
     pub directory: String,
     /// Contact URLs of the account, each `mailto:`.
     pub contact: Vec<String>,
-    /// PEM text of trust roots beside the platform's; holds at least one certificate.
+    /// PEM text of trust roots in addition to the platform's; it holds at least one certificate.
     pub root_certificate: Option<String>,
     /// The account at the CA that the ACME account is bound to.
     pub external_account: Option<ExternalAccount>,
-    /// The domains by which CAA records name it, lower case; `None` where its directory may know better.
+    /// The domains by which CAA records name it, in lower case; `None` to use those of its
+    /// directory.
     pub caa_identities: Option<Vec<String>>,
     /// The rate limits to keep within.
     pub limits: rate_limit::RateLimits,
-    /// Whether its certificates are not meant for the public: their roots need not be known to anybody.
+    /// Whether its certificates are not meant for the public. If so, their roots need not be
+    /// publicly trusted.
     pub private: bool,
 }
 
@@ -51,8 +53,8 @@ impl Authority {
         if !document.terms_of_service_agreed {
             return Err(Invalid::at(
                 at("termsOfServiceAgreed"),
-                "is false, and no CA makes an account without agreement: read the terms that the directory names \
-                 (meta.termsOfService), then set it to true",
+                "is false, and no CA makes an account without agreement: read the terms that the \
+                 directory names (meta.termsOfService), then set it to true",
             ));
         }
         for (index, contact) in document.contact.iter().enumerate() {
@@ -79,7 +81,7 @@ impl Authority {
         Ok(Self {
             key: key.to_owned(),
             limits,
-            // A trust root of its own is what a private server is known by.
+            // A private server is known by its own trust root.
             private: document
                 .private
                 .unwrap_or(document.root_certificate.is_some()),
@@ -100,13 +102,13 @@ impl Authority {
 /// External account binding (RFC 8555 section 7.3.4).
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ExternalAccount {
-    /// Identifier of the key, as the CA gave it.
+    /// Identifier of the key, from the CA.
     pub key_id: String,
     /// ARN of the secret whose string is the base64url HMAC key.
     pub secret_arn: String,
 }
 
-/// Finds the authority that `field` names.
+/// Checks that `field` names an authority of the settings.
 pub(crate) fn find_authority<'s>(
     field: &str,
     key: &str,
@@ -117,7 +119,8 @@ pub(crate) fn find_authority<'s>(
         Invalid::at(
             field,
             format!(
-                "{} is not an authority: use one of {known}, or add it to authorities in settings.json",
+                "{} is not an authority: use one of {known}, or add it to authorities \
+                 in settings.json",
                 quoted(key)
             ),
         )
@@ -162,7 +165,7 @@ fn check_contact(field: &str, contact: &str) -> Result<(), Invalid> {
     let Some(address) = contact.strip_prefix("mailto:") else {
         return refuse("does not begin with mailto:");
     };
-    // RFC 8555 section 7.3 wants one address and no header fields.
+    // RFC 8555 section 7.3 requires one address and no header fields.
     let one_address = address
         .split_once('@')
         .is_some_and(|(local, host)| !local.is_empty() && !host.is_empty() && !host.contains('@'));
@@ -208,7 +211,7 @@ fn check_caa_identities(field: &str, identities: Vec<String>) -> Result<Vec<Stri
         .collect()
 }
 
-/// Checks PEM text for trust roots, without ever repeating any of it.
+/// Checks PEM text for trust roots. Messages never repeat any of it.
 fn check_roots(field: &str, pem: &str) -> Result<(), Invalid> {
     let remedy =
         "give the PEM text of the CA's root certificates (-----BEGIN CERTIFICATE-----), or null";
@@ -220,7 +223,8 @@ fn check_roots(field: &str, pem: &str) -> Result<(), Invalid> {
         if block.label.contains("PRIVATE KEY") {
             return Err(Invalid::at(
                 field,
-                "holds a private key, which must never be here: remove it, replace the key, and give certificates only",
+                "holds a private key, which must never be here: remove it, replace the key, and \
+                 give certificates only",
             ));
         }
         if block.label != "CERTIFICATE" || block.parse_x509().is_err() {
@@ -237,7 +241,7 @@ fn check_roots(field: &str, pem: &str) -> Result<(), Invalid> {
             format!("holds no certificate: {remedy}"),
         ));
     }
-    // As they are read when a server is judged: one that cannot be used then would be left out.
+    // Parse the certificates as the TLS client does: it would skip one that it cannot use.
     trust::roots_in(pem).map(drop).map_err(|reason| {
         Invalid::at(
             field,
@@ -246,14 +250,15 @@ fn check_roots(field: &str, pem: &str) -> Result<(), Invalid> {
     })
 }
 
-/// Checks that a secret is named, not given; the text is not repeated, since it may be the secret itself.
+/// Checks that the text is the ARN of a secret. Messages do not repeat the text: it may be the
+/// secret itself.
 pub(super) fn check_secret(field: &str, text: &str) -> Result<(), Invalid> {
     match arn::is_secret(text) {
         true => Ok(()),
         false => Err(Invalid::at(
             field,
-            "is not the ARN of a secret in AWS Secrets Manager: store the secret there and give its ARN, \
-             arn:aws:secretsmanager:<region>:<account>:secret:...",
+            "is not the ARN of a secret in AWS Secrets Manager: store the secret there and give \
+             its ARN, arn:aws:secretsmanager:<region>:<account>:secret:...",
         )),
     }
 }
@@ -270,26 +275,29 @@ pub(super) struct AuthorityDocument {
     #[serde(default)]
     #[schemars(inner(regex(pattern = r"^mailto:[^\s@,?]+@[^\s@,?]+$")))]
     contact: Vec<String>,
-    /// Whether the CA's terms of service were read and agreed to: no account is made without.
+    /// Whether you have read the CA's terms of service and agree to them. Without this, no account
+    /// is made.
     #[schemars(extend("const" = true))]
     terms_of_service_agreed: bool,
-    /// PEM text of trust roots beside the platform's, for a private ACME server.
+    /// PEM text of trust roots in addition to the platform's, for a private ACME server.
     #[serde(default)]
     root_certificate: Option<String>,
-    /// Account at the CA that the ACME account is bound to, for CAs that ask for it.
+    /// Account at the CA that the ACME account is bound to, for CAs that require one.
     #[serde(default)]
     external_account: Option<Object<ExternalAccountDocument>>,
-    /// The domains by which CAA records name this CA. Left out or null, those that its directory names (meta.caaIdentities);
-    /// for directories under letsencrypt.org that name none, "letsencrypt.org".
+    /// The domains by which CAA records name this CA. Left out or null: those of its directory
+    /// (meta.caaIdentities), and for directories under letsencrypt.org that name none,
+    /// "letsencrypt.org".
     #[serde(default)]
     #[schemars(inner(regex(pattern = r"^[A-Za-z0-9.-]+$")), extend("minItems" = 1))]
     caa_identities: Option<Vec<String>>,
-    /// Rate limits to keep within: the preset "letsencrypt", limits of your own, or null for none. Where it is left out, the
-    /// preset for directories under letsencrypt.org, none for others.
+    /// Rate limits to keep within: the preset "letsencrypt", limits of your own, or null for none.
+    /// Left out: the preset for directories under letsencrypt.org, none for others.
     #[serde(default)]
     limits: AuthorityLimitsDocument,
-    /// Whether its certificates are not meant for the public. One of another authority whose root the public does not know is a problem
-    /// on a listener. Left out: true where `rootCertificate` is set.
+    /// Whether its certificates are not meant for the public. If not set, a certificate on a
+    /// listener is a problem when the public does not trust its root. Left out: true where
+    /// `rootCertificate` is set.
     #[serde(default)]
     private: Option<bool>,
 }
@@ -313,8 +321,9 @@ impl AuthorityLimitsDocument {
             Self::Preset(other) => Err(Invalid::at(
                 field,
                 format!(
-                    "{} is not a preset: use \"{PRESET}\", write the limits themselves ({{\"ordersPerAccount\": \
-                     {{\"count\": 300, \"seconds\": 10800}}}}), or null for none",
+                    "{} is not a preset: use \"{PRESET}\", write the limits themselves \
+                     ({{\"ordersPerAccount\": {{\"count\": 300, \"seconds\": 10800}}}}), or \
+                     null for none",
                     quoted(other)
                 ),
             )),
@@ -367,7 +376,7 @@ impl JsonSchema for AuthorityLimitsDocument {
     }
 }
 
-/// Rate limits of an authority, each a token bucket; what is left out is not limited.
+/// Rate limits of an authority, each a token bucket. A limit that is left out does not apply.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 #[schemars(rename = "AuthorityLimits")]
@@ -413,10 +422,10 @@ impl OwnLimitsDocument {
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "Limit")]
 struct LimitDocument {
-    /// How many may be made at once.
+    /// How many are allowed at once.
     #[schemars(range(min = 1, max = 1_000_000))]
     count: u64,
-    /// In how many seconds as many more may be made; they come back evenly.
+    /// The seconds in which as many are allowed again; the bucket refills evenly.
     #[schemars(range(min = 1, max = 31_536_000))]
     seconds: u64,
 }
@@ -426,7 +435,7 @@ impl LimitDocument {
         check_range(&format!("{field}.count"), self.count, 1, MAX_COUNT)?;
         check_range(&format!("{field}.seconds"), self.seconds, 1, MAX_SECONDS)?;
         Ok(rate_limit::RateLimit {
-            // Checked to be at most a million.
+            // The check allows at most a million.
             count: u32::try_from(self.count).unwrap_or(u32::MAX),
             seconds: self.seconds,
         })
@@ -438,7 +447,7 @@ impl LimitDocument {
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 #[schemars(rename = "ExternalAccount")]
 struct ExternalAccountDocument {
-    /// Identifier of the key, as the CA gave it.
+    /// Identifier of the key, from the CA.
     #[schemars(length(min = 1))]
     key_id: String,
     /// ARN of the secret in AWS Secrets Manager whose string is the base64url HMAC key.
@@ -448,10 +457,10 @@ struct ExternalAccountDocument {
     secret_arn: String,
 }
 
-/// The name of the one preset of an authority's limits.
+/// The name of the only preset of rate limits.
 const PRESET: &str = "letsencrypt";
 
 pub(super) const MAX_COUNT: u64 = 1_000_000;
 
-/// A year.
+/// A year, in seconds.
 const MAX_SECONDS: u64 = 31_536_000;

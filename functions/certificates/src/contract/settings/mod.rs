@@ -1,8 +1,8 @@
 //! `settings.json`: authorities, defaults, checks and permissions of one installation.
 //!
-//! What people write is read strictly: an unknown field, a wrong type or a value out of range is an [`Invalid`] that
-//! names the field and says what to do. What is planned but not built is refused by name ("not yet"), never ignored.
-//! The JSON Schema ([`settings_schema`]) is generated from the types as written, so it cannot promise other fields.
+//! The JSON Schema ([`settings_schema`]) is generated from the types that people write, so it
+//! cannot promise other fields. What is planned but not built is refused by name ("not yet"), never
+//! ignored. [`super::strict`] has the reading.
 
 mod authority;
 mod notify;
@@ -29,32 +29,33 @@ pub use notify::{Channel, Notify, WebhookFormat};
 /// Checked content of `settings.json`.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Settings {
-    /// The certificate authorities, by the key documents call them.
+    /// The certificate authorities, by the key that documents use.
     pub authorities: BTreeMap<String, Authority>,
-    /// What holds for a certificate that does not say otherwise.
+    /// Defaults for certificates.
     pub defaults: Defaults,
-    /// Our own fetch of a challenge before the CA is asked to make it.
+    /// Our own fetch of a challenge, before the CA fetches it.
     pub self_check: SelfCheck,
-    /// The look at what a load balancer serves after a change.
+    /// The check of what a load balancer serves after a change.
     pub proof: Proof,
-    /// Which names and targets documents may ask for.
+    /// The names and targets that documents may ask for.
     pub permit: Permit,
-    /// Key of the authority at which names never issued before are ordered first, for nothing.
+    /// Key of the authority where a new set of names is first issued as a trial run.
     pub rehearse: Option<String>,
-    /// The next authority of a certificate's list is used below this share of the lifetime left, 0 to 1.
+    /// Below this share of the lifetime left, the next authority of a certificate's list is used; 0
+    /// to 1.
     pub fallback_share: f64,
-    /// How the checks resolve names.
+    /// How our checks resolve names.
     pub dns: Dns,
-    /// What becomes of certificates of ours whose document is gone.
+    /// What happens to our certificates whose document was deleted.
     pub orphans: Orphans,
-    /// Who is told.
+    /// Where notifications are sent.
     pub notify: Notify,
-    /// How much is done at once and in a year, and how long old and new overlap.
+    /// Limits: work at once, imports in a year, and the overlap of old and new certificates.
     pub limits: Bounds,
 }
 
 impl Settings {
-    /// Returns the settings of an authority, by the key that documents call it.
+    /// Returns the settings of an authority, by the key that documents use.
     pub fn authority(&self, key: &str) -> Result<&Authority, Problem> {
         self.authorities.get(key).ok_or_else(|| {
             Problem::ours(
@@ -177,10 +178,10 @@ impl Bounds {
             )?;
         }
         Ok(Self {
-            // Checked above to be at most 64.
+            // The check above allows at most 64.
             concurrency: usize::try_from(limits.concurrency).unwrap_or(1),
             overlap_seconds: limits.overlap_seconds,
-            // Checked above to be at most a million.
+            // The check above allows at most a million.
             imports_per_year: u32::try_from(limits.imports_per_year).unwrap_or(u32::MAX),
             certificates_per_load_balancer: (limits.certificates_per_load_balancer)
                 .map(|most| usize::try_from(most).unwrap_or(usize::MAX)),
@@ -188,10 +189,10 @@ impl Bounds {
     }
 }
 
-/// How the checks resolve names.
+/// How our checks resolve names.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Dns {
-    /// The servers to ask; `None` for the system's.
+    /// The DNS servers; `None` for the system's.
     pub servers: Option<Vec<SocketAddr>>,
 }
 
@@ -214,7 +215,8 @@ impl Dns {
                     Invalid::at(
                         format!("dns.servers[{index}]"),
                         format!(
-                            "{} is not the address of a server: write 192.0.2.53, 192.0.2.53:5353 or [2001:db8::53]:53",
+                            "{} is not the address of a server: write 192.0.2.53, 192.0.2.53:5353 \
+                             or [2001:db8::53]:53",
                             quoted(text)
                         ),
                     )
@@ -241,70 +243,70 @@ fn dns_server(text: &str) -> Option<SocketAddr> {
     Some(SocketAddr::new(address, DNS_PORT))
 }
 
-/// What holds for a certificate that does not say otherwise.
+/// Defaults for certificates.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Defaults {
     /// Key of the authority; always one of [`Settings::authorities`].
     pub authority: String,
-    /// Profile to order, or the CA's own choice.
+    /// Profile to order; `None` for the CA's default.
     pub profile: Option<String>,
-    /// Kind of key to make.
+    /// Kind of key to generate.
     pub key_type: KeyType,
 }
 
-/// What a check's result may stop.
+/// What a bad result of a check stops.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum CheckMode {
-    /// Not checked.
+    /// The check is not made.
     Off,
-    /// Checked and reported.
+    /// A bad result is reported.
     Warn,
-    /// Checked, and gone on with only if right.
+    /// A bad result is reported and stops the work.
     Require,
 }
 
-/// Our own fetch of a challenge before the CA is asked to make it.
+/// Our own fetch of a challenge, before the CA fetches it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct SelfCheck {
     /// What a bad result stops.
     pub mode: CheckMode,
-    /// `host:port` that every connection goes to in place of the name's own address.
+    /// `host:port` for every connection, in place of the name's own address.
     pub connect_to: Option<String>,
 }
 
-/// The look at what a load balancer serves after a change.
+/// The check of what a load balancer serves after a change.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Proof {
     /// What a bad result stops.
     pub mode: CheckMode,
-    /// `host:port` that every connection goes to in place of the load balancer's addresses.
+    /// `host:port` for every connection, in place of the load balancer's addresses.
     pub connect_to: Option<String>,
-    /// How long to wait for a change to show.
+    /// How long to wait until a change shows.
     pub seconds: u64,
 }
 
-/// What becomes of certificates of ours whose document is gone.
+/// What happens to our certificates whose document was deleted.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Orphans {
     /// They are reported and left alone.
     Report,
-    /// They are taken off their targets and deleted.
+    /// They are removed from their targets and deleted.
     Remove,
 }
 
-/// How much is done at once and in a year, and how long old and new overlap.
+/// Limits: work at once, imports in a year, and the overlap of old and new certificates.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Bounds {
-    /// Certificates worked on at once within one invocation, 1 to 64.
+    /// Certificates worked on at once in one invocation, 1 to 64.
     pub concurrency: usize,
     /// Seconds between detaching a superseded certificate and deleting it.
     pub overlap_seconds: u64,
     /// Imports into the certificate manager of each region in any 365 days, 1 to 1,000,000.
     pub imports_per_year: u32,
-    /// Certificates beside the defaults on one load balancer; `None` for AWS's 25 until a load
-    /// balancer is seen to hold more.
+    /// Certificates on one load balancer, not counting defaults. `None`: 25, AWS's default quota,
+    /// until a load balancer holds more.
     pub certificates_per_load_balancer: Option<usize>,
 }
 
@@ -321,7 +323,8 @@ pub(crate) fn check_profile(field: &str, profile: Option<&str>) -> Result<(), In
             Err(Invalid::at(
                 field,
                 format!(
-                    "{} is not the name of a profile: use one the CA's directory lists (meta.profiles), or null",
+                    "{} is not the name of a profile: use one the CA's directory lists \
+                     (meta.profiles), or null",
                     quoted(profile)
                 ),
             ))
@@ -330,7 +333,7 @@ pub(crate) fn check_profile(field: &str, profile: Option<&str>) -> Result<(), In
     }
 }
 
-/// Accepts `http-01`, the one way of validation that is built.
+/// Accepts `http-01`, the only validation method that is built.
 pub(crate) fn check_validation(field: &str, validation: &str) -> Result<(), Invalid> {
     match validation {
         "http-01" => Ok(()),
@@ -374,7 +377,8 @@ fn check_connect_to(field: &str, address: Option<&str>) -> Result<(), Invalid> {
         false => Err(Invalid::at(
             field,
             format!(
-                "{} is not host:port: write 192.0.2.1:443, [2001:db8::1]:443 or host.example:443, or null",
+                "{} is not host:port: write 192.0.2.1:443, [2001:db8::1]:443 or \
+                 host.example:443, or null",
                 quoted(address)
             ),
         )),
@@ -397,77 +401,83 @@ fn refuse_what_is_not_built(roles: &BTreeMap<String, serde_json::Value>) -> Resu
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 #[schemars(title = "certloop settings")]
 struct SettingsDocument {
-    /// Where the schema of this document is; for editors.
+    /// URL or path of this document's schema, for editors.
     #[serde(rename = "$schema", default)]
     _schema: Option<String>,
-    /// The certificate authorities, by the key that documents call them by.
+    /// The certificate authorities, by the key that documents use.
     #[serde(deserialize_with = "unique_keys")]
-    #[schemars(extend("minProperties" = 1, "propertyNames" = {"pattern": "^[a-z0-9][a-z0-9-]{0,62}$"}))]
+    #[schemars(extend(
+        "minProperties" = 1,
+        "propertyNames" = {"pattern": "^[a-z0-9][a-z0-9-]{0,62}$"}
+    ))]
     authorities: BTreeMap<String, Object<AuthorityDocument>>,
-    /// What holds for a certificate that does not say otherwise.
+    /// Defaults for certificates.
     defaults: Object<DefaultsDocument>,
-    /// Our own fetch of a challenge through port 80, before the CA is asked to make it.
+    /// Our own fetch of a challenge through port 80, before the CA fetches it.
     #[serde(default)]
     self_check: Object<SelfCheckDocument>,
     /// The TLS handshake with the load balancer after each change and once a day.
     #[serde(default)]
     proof: Object<ProofDocument>,
-    /// Who is told.
+    /// Where notifications are sent.
     #[serde(default)]
     notify: Object<NotifyDocument>,
-    /// Which names and targets documents may ask for.
+    /// The names and targets that documents may ask for.
     #[serde(default)]
     permit: Object<PermitDocument>,
-    /// Role ARNs with external ids that documents may refer to by key. Not yet supported: must be empty.
+    /// Role ARNs with external ids that documents may refer to by key. Not yet supported: must be
+    /// empty.
     #[serde(default, deserialize_with = "unique_keys")]
     #[schemars(extend("maxProperties" = 0))]
     roles: BTreeMap<String, serde_json::Value>,
-    /// How names are resolved by the checks.
+    /// How the checks resolve names.
     #[serde(default)]
     dns: Object<DnsDocument>,
-    /// When the next authority of a certificate's list is tried.
+    /// When to try the next authority of a certificate's list.
     #[serde(default)]
     fallback: Object<FallbackDocument>,
-    /// Key of an authority, such as a CA's staging environment. A set of names never issued before is first ordered there until that
-    /// succeeds, and nothing of it is deployed.
+    /// Key of an authority, such as a CA's staging environment. A new set of names is first issued
+    /// there as a trial run, and nothing of it is deployed. The real order follows after the trial
+    /// run succeeds.
     #[serde(default)]
     rehearse: Option<String>,
-    /// What becomes of certificates of ours whose document is gone: "report" leaves them alone and says so, "remove" takes them
-    /// off their targets and deletes them.
+    /// What happens to certificates of certloop whose document was deleted: "report" leaves them
+    /// alone and reports them, "remove" removes them from their targets and deletes them.
     #[serde(default = "default_orphans")]
     orphans: Orphans,
-    /// How much is done at once and in a year, and how long old and new overlap.
+    /// Limits: work at once, imports in a year, and the overlap of old and new certificates.
     #[serde(default)]
     limits: Object<LimitsDocument>,
 }
 
-/// What holds for a certificate that does not say otherwise.
+/// Defaults for certificates.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 #[schemars(rename = "Defaults")]
 struct DefaultsDocument {
     /// Key of the authority.
     authority: String,
-    /// Profile to order, one the CA's directory lists; null leaves it to the CA.
+    /// Profile to order; the CA's directory lists them. null leaves the choice to the CA.
     #[serde(default)]
     profile: Option<String>,
     /// Kind and size of key.
     #[serde(default = "default_key_type")]
     key_type: KeyType,
-    /// How control over the names is shown: "http-01"; the others are not yet supported.
+    /// How to prove control over the names: "http-01"; other methods are not yet supported.
     #[serde(default = "default_validation")]
     #[schemars(extend("enum" = ["http-01", "dns-01", "dns-persist-01"]))]
     validation: String,
 }
 
-/// Our own fetch of a challenge through port 80, before the CA is asked to make it.
+/// Our own fetch of a challenge through port 80, before the CA fetches it.
 #[derive(Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 #[schemars(rename = "SelfCheck")]
 struct SelfCheckDocument {
-    /// "off": not made. "warn": reported and gone on with. "require": a wrong answer stops the order until it is right.
+    /// "off": no fetch. "warn": a wrong answer is reported, and the order goes on. "require": a
+    /// wrong answer stops the order until it is right.
     mode: CheckMode,
-    /// "host:port" that replaces every connection's address, redirects included.
+    /// "host:port" that replaces the address of every connection, redirects included.
     #[schemars(regex(pattern = r"^(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):[0-9]{1,5}$"))]
     connect_to: Option<String>,
 }
@@ -486,13 +496,13 @@ impl Default for SelfCheckDocument {
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 #[schemars(rename = "Proof")]
 struct ProofDocument {
-    /// "off": not made. "warn": a wrong certificate is not proved, and what could not be told is gone on with. "require":
-    /// neither is proved.
+    /// "off": no handshake. "warn": a wrong certificate counts as not proved; a check without a
+    /// result is reported, and the work goes on. "require": neither counts as proved.
     mode: CheckMode,
-    /// "host:port" that replaces every connection's address.
+    /// "host:port" that replaces the address of every connection.
     #[schemars(regex(pattern = r"^(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):[0-9]{1,5}$"))]
     connect_to: Option<String>,
-    /// How long to wait for a change to show.
+    /// How long to wait until a change shows, in seconds.
     #[schemars(range(min = 1, max = 600))]
     seconds: u64,
 }
@@ -507,24 +517,25 @@ impl Default for ProofDocument {
     }
 }
 
-/// How names are resolved by the checks.
+/// How the checks resolve names.
 #[derive(Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 #[schemars(rename = "Dns")]
 struct DnsDocument {
-    /// DNS servers to ask in place of the system's, each an IP address, perhaps with a port: `192.0.2.53`, `192.0.2.53:5353`,
-    /// `[2001:db8::53]:53`. null asks those of the system. What certloop fetches and whom it connects to goes by the system's
-    /// all the same.
+    /// DNS servers in place of the system's. Each is an IP address, optionally with a port:
+    /// `192.0.2.53`, `192.0.2.53:5353`, `[2001:db8::53]:53`. null: the system's servers.
+    /// Connections that certloop makes itself always use the system's servers.
     #[schemars(inner(regex(pattern = r"^[0-9A-Fa-f.:\[\]]+$")), extend("minItems" = 1))]
     servers: Option<Vec<String>>,
 }
 
-/// When the next authority of a certificate's list is tried: the ones before are down or limiting, and so little is left.
+/// When to try the next authority of a certificate's list: the authorities before it are down or
+/// limit requests, and less than `share` is left.
 #[derive(Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 #[schemars(rename = "Fallback")]
 struct FallbackDocument {
-    /// Share of the certificate's lifetime.
+    /// Share of the certificate's lifetime, 0 to 1.
     #[schemars(range(min = 0, max = 1))]
     share: f64,
 }
@@ -535,12 +546,12 @@ impl Default for FallbackDocument {
     }
 }
 
-/// How much is done at once and in a year, and how long old and new overlap.
+/// Limits: work at once, imports in a year, and the overlap of old and new certificates.
 #[derive(Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 #[schemars(rename = "Limits")]
 struct LimitsDocument {
-    /// Certificates worked on at once within one invocation.
+    /// Certificates worked on at once in one invocation.
     #[schemars(range(min = 1, max = 64))]
     concurrency: u64,
     /// Seconds between detaching a superseded certificate and deleting it.
@@ -549,8 +560,8 @@ struct LimitsDocument {
     /// Imports into the certificate manager of each region in any 365 days: the account's quota.
     #[schemars(range(min = 1, max = 1_000_000))]
     imports_per_year: u64,
-    /// Certificates beside the defaults that one load balancer takes: the account's quota. Left out
-    /// or null: AWS's 25, until a load balancer is seen to hold more.
+    /// Certificates on one load balancer, not counting defaults: the account's quota. Left out or
+    /// null: 25, AWS's default, until a load balancer holds more.
     #[schemars(range(min = 1, max = 100_000))]
     certificates_per_load_balancer: Option<u64>,
 }
@@ -584,10 +595,10 @@ const MAX_PROOF_SECONDS: u64 = 600;
 
 const MAX_CERTIFICATES_PER_LOAD_BALANCER: u64 = 100_000;
 
-/// Thirty days.
+/// Thirty days, in seconds.
 const MAX_OVERLAP_SECONDS: u64 = 2_592_000;
 
-/// Where DNS servers listen unless another port is given.
+/// The port of DNS servers unless another is given.
 const DNS_PORT: u16 = 53;
 
 #[cfg(test)]
@@ -598,7 +609,7 @@ pub(crate) mod tests {
 
     use super::*;
 
-    /// The least that is required.
+    /// The smallest valid settings.
     pub(crate) fn minimal() -> Value {
         json!({
             "authorities": {
@@ -615,7 +626,7 @@ pub(crate) mod tests {
         Settings::parse(settings.to_string().as_bytes())
     }
 
-    /// Returns a message with its columns as N: where exactly they point is serde_json's affair.
+    /// Returns a message with its columns as N: serde_json decides where exactly they point.
     pub(crate) fn without_columns(message: &str) -> String {
         let (first, rest) = message.split_once("column ").unwrap_or((message, ""));
         match rest.trim_start_matches(|c: char| c.is_ascii_digit()) {
@@ -637,7 +648,8 @@ pub(crate) mod tests {
         let committed = std::fs::read_to_string(&path).unwrap_or_default();
         assert!(
             committed == generated,
-            "schemas/{file} is not what the types say: run the tests with UPDATE_SCHEMAS=1 and commit it"
+            "schemas/{file} differs from the types: run the tests with UPDATE_SCHEMAS=1 and \
+             commit it"
         );
     }
 
@@ -652,12 +664,14 @@ pub(crate) mod tests {
                     "rootCertificate": null,
                     "externalAccount": {
                         "keyId": "kid-1",
-                        "secretArn": "arn:aws:secretsmanager:eu-central-1:123456789012:secret:eab-AbCdEf"
+                        "secretArn":
+                            "arn:aws:secretsmanager:eu-central-1:123456789012:secret:eab-AbCdEf"
                     },
                     "limits": "letsencrypt"
                 }
             },
-            "defaults": {"authority": "letsencrypt", "profile": null, "keyType": "ecdsa-p256", "validation": "http-01"},
+            "defaults": {"authority": "letsencrypt", "profile": null, "keyType": "ecdsa-p256",
+                         "validation": "http-01"},
             "selfCheck": {"mode": "require", "connectTo": null},
             "proof": {"mode": "warn", "connectTo": null, "seconds": 120},
             "notify": {"topicArn": null, "eventBus": null, "webhooks": [], "renewals": false},
@@ -685,7 +699,7 @@ pub(crate) mod tests {
         parse(settings).unwrap_err()
     }
 
-    /// What reads certificates leniently takes it, and what judges servers does not.
+    /// A lenient reader of certificates accepts it; the TLS client does not.
     fn with_a_byte_more(pem: &str) -> String {
         use base64::Engine;
         let certificate = Pem::iter_from_buffer(pem.as_bytes()).next().unwrap();
@@ -866,9 +880,8 @@ pub(crate) mod tests {
             (
                 "what is left out or null is not limited",
                 letsencrypt,
-                Some(
-                    json!({"ordersPerAccount": null, "certificatesPerDomain": {"count": 7, "seconds": 8}}),
-                ),
+                Some(json!({"ordersPerAccount": null,
+                           "certificatesPerDomain": {"count": 7, "seconds": 8}})),
                 RateLimits {
                     certificates_per_domain: one(7, 8),
                     ..RateLimits::default()
@@ -914,8 +927,9 @@ pub(crate) mod tests {
             ),
             (
                 json!({"ordersPerHour": 3}),
-                ".ordersPerHour: is not a known field (line 1, column N): remove it or correct its name; known here: \
-                 ordersPerAccount, certificatesPerDomain, certificatesPerNameSet, failedValidationsPerName",
+                ".ordersPerHour: is not a known field (line 1, column N): remove it or correct its \
+                 name; known here: ordersPerAccount, certificatesPerDomain, \
+                 certificatesPerNameSet, failedValidationsPerName",
             ),
             (
                 json!({"ordersPerAccount": 3}),
@@ -931,7 +945,8 @@ pub(crate) mod tests {
             ),
             (
                 json!({"certificatesPerDomain": {"count": "3", "seconds": 1}}),
-                ".certificatesPerDomain.count: has the wrong type (line 1, column N): give a whole number, not negative",
+                ".certificatesPerDomain.count: has the wrong type (line 1, column N): give a whole \
+                 number, not negative",
             ),
             (
                 json!({"certificatesPerDomain": {"count": 0, "seconds": 1}}),
@@ -947,7 +962,8 @@ pub(crate) mod tests {
             ),
             (
                 json!({"failedValidationsPerName": {"count": 1, "seconds": 31_536_001}}),
-                ".failedValidationsPerName.seconds: is 31536001: give a whole number from 1 to 31536000",
+                ".failedValidationsPerName.seconds: is 31536001: give a whole number from 1 \
+                 to 31536000",
             ),
         ] {
             let refusal = refusal(&with("/authorities/letsencrypt/limits", value));
@@ -992,8 +1008,8 @@ pub(crate) mod tests {
             assert_eq!(
                 refusal.to_string(),
                 format!(
-                    "dns.servers[1]: {text:?} is not the address of a server: write 192.0.2.53, 192.0.2.53:5353 or \
-                     [2001:db8::53]:53"
+                    "dns.servers[1]: {text:?} is not the address of a server: write 192.0.2.53, \
+                     192.0.2.53:5353 or [2001:db8::53]:53"
                 )
             );
         }
@@ -1019,13 +1035,13 @@ pub(crate) mod tests {
         for (value, wanted) in [
             (
                 json!([]),
-                "authorities.letsencrypt.caaIdentities: is empty: list the domains that the CA names for CAA records, or leave \
-                 it out",
+                "authorities.letsencrypt.caaIdentities: is empty: list the domains that the CA \
+                 names for CAA records, or leave it out",
             ),
             (
                 json!(["ca.example", "https://ca.example"]),
-                "authorities.letsencrypt.caaIdentities[1]: \"https://ca.example\" is not a domain: write it as CAA records do, \
-                 such as letsencrypt.org",
+                "authorities.letsencrypt.caaIdentities[1]: \"https://ca.example\" is not a domain: \
+                 write it as CAA records do, such as letsencrypt.org",
             ),
         ] {
             assert_eq!(refusal(&with(at, value)).to_string(), wanted);
@@ -1106,7 +1122,9 @@ pub(crate) mod tests {
             (
                 format!("{le}/termsOfServiceAgreed"),
                 json!(false),
-                "termsOfServiceAgreed: is false, and no CA makes an account without agreement: read the terms that the directory names (meta.termsOfService), then set it to true",
+                "termsOfServiceAgreed: is false, and no CA makes an account without agreement: \
+                 read the terms that the directory names (meta.termsOfService), then set it \
+                 to true",
             ),
             (
                 format!("{le}/termsOfServiceAgreed"),
@@ -1116,7 +1134,8 @@ pub(crate) mod tests {
             (
                 format!("{le}/contact"),
                 json!(["mailto:a@b.example", "ops@example.com"]),
-                "authorities.letsencrypt.contact[1]: \"ops@example.com\" does not begin with mailto:: write mailto:ops@example.com",
+                "authorities.letsencrypt.contact[1]: \"ops@example.com\" does not begin with \
+                 mailto:: write mailto:ops@example.com",
             ),
             (
                 format!("{le}/contact"),
@@ -1176,7 +1195,8 @@ pub(crate) mod tests {
             (
                 format!("{le}/externalAccount/secretArn"),
                 json!("hunter2"),
-                "externalAccount.secretArn: is not the ARN of a secret in AWS Secrets Manager: store the secret there and give its ARN",
+                "externalAccount.secretArn: is not the ARN of a secret in AWS Secrets Manager: \
+                 store the secret there and give its ARN",
             ),
             (
                 format!("{le}/externalAccount"),
@@ -1186,12 +1206,14 @@ pub(crate) mod tests {
             (
                 format!("{le}/externalAccount/hmacKey"),
                 json!("hunter2"),
-                "authorities.letsencrypt.externalAccount.hmacKey: is not a known field (line 1, column",
+                "authorities.letsencrypt.externalAccount.hmacKey: is not a known field (line \
+                 1, column",
             ),
             (
                 "/defaults/authority".to_owned(),
                 json!("zerossl"),
-                "defaults.authority: \"zerossl\" is not an authority: use one of letsencrypt, or add it",
+                "defaults.authority: \"zerossl\" is not an authority: use one of letsencrypt, \
+                 or add it",
             ),
             (
                 "/defaults/profile".to_owned(),
@@ -1368,15 +1390,18 @@ pub(crate) mod tests {
         for (text, expected) in [
             (
                 "",
-                "document: is not valid JSON, EOF while parsing a value at line 1, column N: correct it there",
+                "document: is not valid JSON, EOF while parsing a value at line 1, column N: \
+                 correct it there",
             ),
             (
                 "\u{feff}{}",
-                "document: begins with a byte order mark, which is not JSON: save it as UTF-8 without one",
+                "document: begins with a byte order mark, which is not JSON: save it as \
+                 UTF-8 without one",
             ),
             (
                 "{} {}",
-                "document: is not valid JSON, trailing characters at line 1, column N: correct it there",
+                "document: is not valid JSON, trailing characters at line 1, column N: correct \
+                 it there",
             ),
             (
                 "7",
@@ -1392,21 +1417,24 @@ pub(crate) mod tests {
             ),
             (
                 "{\n \"authority\": {}\n}",
-                "authority: is not a known field (line 2, column N): remove it or correct its name; known here: $schema, \
-                 authorities, defaults, selfCheck, proof, notify, permit, roles, dns, fallback, rehearse, orphans, limits",
+                "authority: is not a known field (line 2, column N): remove it or correct its \
+                 name; known here: $schema, authorities, defaults, selfCheck, proof, notify, \
+                 permit, roles, dns, fallback, rehearse, orphans, limits",
             ),
             (
                 "{\"authorities\": {}, \"authorities\": {}}",
-                "authorities: stands twice (line 1, column N): remove one of the two",
+                "authorities: is given twice (line 1, column N): remove one of the two",
             ),
             (
-                "{\"authorities\": {\"x\": {\"directory\": \"https://a.example\", \"termsOfServiceAgreed\": true}, \
-                 \"x\": {\"directory\": \"https://b.example\", \"termsOfServiceAgreed\": true}}}",
-                "authorities.x: stands twice (line 1, column N): remove one of the two",
+                "{\"authorities\": {\"x\": {\"directory\": \"https://a.example\", \
+                 \"termsOfServiceAgreed\": true}, \"x\": {\"directory\": \"https://b.example\", \
+                 \"termsOfServiceAgreed\": true}}}",
+                "authorities.x: is given twice (line 1, column N): remove one of the two",
             ),
             (
                 "{\"orphans\": \"\\ud800\"}",
-                "document: is not valid JSON, unexpected end of hex escape at line 1, column N: correct it there",
+                "document: is not valid JSON, unexpected end of hex escape at line 1, column N: \
+                 correct it there",
             ),
             (
                 "{\"a\\nb\": 1}",
@@ -1454,7 +1482,8 @@ pub(crate) mod tests {
             ("Limits", &samples["limits"]),
             (
                 "AuthorityLimits",
-                &json!({"ordersPerAccount": 0, "certificatesPerDomain": 0, "certificatesPerNameSet": 0, "failedValidationsPerName": 0}),
+                &json!({"ordersPerAccount": 0, "certificatesPerDomain": 0,
+                        "certificatesPerNameSet": 0, "failedValidationsPerName": 0}),
             ),
             ("Limit", &json!({"count": 0, "seconds": 0})),
         ] {

@@ -1,4 +1,4 @@
-//! Who is told (`notify`), checked.
+//! Where notifications are sent (`notify`), checked.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -9,29 +9,29 @@ use serde::{Deserialize, Serialize};
 use super::authority::check_secret;
 use crate::contract::strict::{Invalid, Object};
 
-/// Who is told.
+/// Where notifications are sent.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Notify {
-    /// Where messages go.
+    /// The channels.
     pub channels: Vec<Channel>,
-    /// Whether each renewal is told as well.
+    /// Whether each successful renewal is announced too.
     pub renewals: bool,
 }
 
 /// A place that messages go to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Channel {
-    /// A topic of SNS.
+    /// An SNS topic.
     Topic {
         /// Its ARN.
         arn: String,
     },
-    /// An event bus of EventBridge.
+    /// An EventBridge event bus.
     EventBus {
         /// Its name, or its ARN.
         bus: String,
     },
-    /// A chat room or a program.
+    /// A webhook of a chat room or a program.
     Webhook {
         /// ARN of the secret whose string is the URL.
         secret_arn: String,
@@ -53,7 +53,7 @@ impl fmt::Display for Channel {
 }
 
 impl Channel {
-    /// Returns what it is known by in records.
+    /// Returns the text that identifies it in records.
     pub fn key(&self) -> String {
         match self {
             Self::Topic { arn } => format!("topic:{arn}"),
@@ -62,8 +62,8 @@ impl Channel {
         }
     }
 
-    /// Returns how many messages it takes in one pass: a chat room is no log, and answers a flood with 429. The rest waits for the
-    /// next pass.
+    /// Returns how many messages it accepts in one pass: a chat room is not a log, and answers a
+    /// flood with 429. The rest waits for the next pass.
     pub(crate) fn most_at_once(&self) -> usize {
         match self {
             Self::Webhook { format, .. } if *format != WebhookFormat::Json => 20,
@@ -76,7 +76,7 @@ impl Notify {
     pub(super) fn check(document: NotifyDocument) -> Result<Self, Invalid> {
         let mut channels = Vec::new();
         if let Some(arn) = document.topic_arn {
-            check_arn("notify.topicArn", &arn, "sns", "a topic of SNS")?;
+            check_arn("notify.topicArn", &arn, "sns", "an SNS topic")?;
             channels.push(Channel::Topic { arn });
         }
         if let Some(bus) = document.event_bus {
@@ -93,7 +93,7 @@ impl Notify {
             if !seen.insert(webhook.secret_arn.clone()) {
                 return Err(Invalid::at(
                     field,
-                    "is there twice: every message would be told twice",
+                    "is there twice: every message would be sent twice",
                 ));
             }
             channels.push(Channel::Webhook {
@@ -135,12 +135,14 @@ fn check_bus_name(name: &str) -> Result<(), Invalid> {
         true => Ok(()),
         false => Err(Invalid::at(
             "notify.eventBus",
-            "is neither the name nor the ARN of an event bus: names have letters, digits and . _ - /",
+            "is neither the name nor the ARN of an event bus: names have letters, digits and . _ \
+             - /",
         )),
     }
 }
 
-/// Who is told when a certificate was first issued, when a problem starts, changes or ends, and when little of a lifetime is left.
+/// Where notifications are sent: a first certificate is issued, a problem starts, changes or ends,
+/// or little of a lifetime is left.
 #[derive(Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 #[schemars(rename = "Notify")]
@@ -149,9 +151,9 @@ pub(super) struct NotifyDocument {
     topic_arn: Option<String>,
     /// Name or ARN of the event bus to put events on.
     event_bus: Option<String>,
-    /// Chat rooms and programs to post to.
+    /// Webhooks of chat rooms and programs.
     webhooks: Vec<Object<WebhookDocument>>,
-    /// Whether each renewal is told as well.
+    /// Whether to notify on each successful renewal too.
     renewals: bool,
 }
 
@@ -176,7 +178,7 @@ pub enum WebhookFormat {
     Teams,
     /// For Mattermost and Rocket.Chat.
     Mattermost,
-    /// The message itself.
+    /// The message itself, as JSON.
     Json,
 }
 
