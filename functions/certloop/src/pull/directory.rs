@@ -12,8 +12,9 @@ use certificates::values::chain::Chain;
 use time::OffsetDateTime;
 use zeroize::Zeroizing;
 
-use super::wanted::{BUNDLE, CERT, FULLCHAIN, Facts, NAMES, Pems};
-use super::{PullError, PullOptions};
+use super::error::PullError;
+use super::files::{BUNDLE, CERT, FULLCHAIN, Facts, NAMES, Pems};
+use super::options::PullOptions;
 
 /// The directory, for as long as nobody else may work on it.
 pub(super) struct Directory {

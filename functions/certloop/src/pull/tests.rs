@@ -3,6 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::fs;
+use std::io;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -14,6 +15,7 @@ use certificates::ports::store::{
 use certificates::records::vault::VaultEntry;
 use certificates::values::chain::{Chain, check_issued};
 use certificates::values::key::{KeyType, PrivateKey};
+use certificates::values::names::CertificateName;
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType, IsCa, KeyPair,
     SerialNumber,
@@ -22,11 +24,20 @@ use serde_json::json;
 use tempfile::TempDir;
 use time::OffsetDateTime;
 use time::ext::NumericalDuration;
+use time::format_description::well_known::Rfc3339;
 use tokio::time::Instant;
 
-use super::wanted::NAMES;
+use super::command::CommandFailure;
+use super::directory::Directory;
+use super::error::{After, PullError};
+use super::files::NAMES;
+use super::options::PullOptions;
+use super::outcome::{Chosen, Done};
+use super::owner::{Mode, Owner};
+use super::round::{pull, take_up};
+use super::wanted;
 use super::watch::Failures;
-use super::*;
+use crate::cli_error::Ends;
 
 thread_local! {
     /// How many more things may be done to the disk.

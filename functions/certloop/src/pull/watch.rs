@@ -8,7 +8,11 @@ use certificates::ports::store::Store;
 use time::OffsetDateTime;
 use tokio::time::Instant;
 
-use super::{Outcome, PullError, PullOptions, take_up, wanted};
+use super::error::PullError;
+use super::options::PullOptions;
+use super::outcome::Outcome;
+use super::round::take_up;
+use super::wanted;
 
 /// Pulls every so often, up to a fifth later, and tells what came of each run.
 ///
