@@ -8,13 +8,13 @@ use std::os::unix::fs::{
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use certificates::values::chain::Chain;
 use time::OffsetDateTime;
 use zeroize::Zeroizing;
 
 use super::error::PullError;
-use super::files::{BUNDLE, CERT, FULLCHAIN, Facts, NAMES, Pems};
+use super::files::{Facts, NAMES, Pems};
 use super::options::PullOptions;
+use super::standing::Standing;
 
 /// The directory, for as long as nobody else may work on it.
 pub(super) struct Directory {
@@ -152,11 +152,19 @@ impl Directory {
         if self.current().ok()?.as_deref() == Some(version) {
             return None;
         }
-        let set = self.inner.join(version);
-        let texts = [FULLCHAIN, CERT, BUNDLE].map(|name| fs::read_to_string(set.join(name)));
-        let text = Zeroizing::new(texts.into_iter().find_map(Result::ok)?);
-        let chain = Chain::parse(&text).ok()?;
-        (now <= chain.leaf().not_after).then(|| (version, Facts::of(&chain)))
+        let standing = Standing::read(&self.inner.join(version))?;
+        let leaf = standing.leaf();
+        (now <= leaf.not_after).then(|| (version, Facts::of(leaf)))
+    }
+
+    /// Returns what the set that counts holds; `None` where certloop wrote none, or where no
+    /// certificate can be read.
+    pub(super) fn standing(&self) -> Option<Standing> {
+        let version = self.current().ok()??;
+        if version.starts_with(BEFORE) {
+            return None;
+        }
+        Standing::read(&self.inner.join(version))
     }
 
     /// Returns the set that counts.
@@ -284,10 +292,16 @@ impl Directory {
         {
             return Ok(());
         }
-        let (new, path) = (self.inner.join("owed.new"), self.inner.join(OWED));
+        self.write_note(OWED, before.unwrap_or_default())
+    }
+
+    /// Writes a small file that is there whole, or as it was before.
+    fn write_note(&self, called: &str, text: &str) -> Result<(), PullError> {
+        let new = self.inner.join(format!("{called}.new"));
+        let path = self.inner.join(called);
         act("write", &new, || {
             let mut file = File::create(&new)?;
-            file.write_all(before.unwrap_or_default().as_bytes())?;
+            file.write_all(text.as_bytes())?;
             file.sync_all()
         })?;
         act("write", &path, || fs::rename(&new, &path))?;

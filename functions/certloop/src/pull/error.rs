@@ -21,7 +21,8 @@ pub(super) enum PullError {
     Store(#[from] StoreError),
     /// The bucket lets us see neither of the two places that tell which certificate it is.
     #[error(
-        "{state}, and {vault}. Give this host's role or user the policy of the module's output pull_policy_arns, and name it in the variable pull"
+        "{state}, and {vault}. Give this host's role or user the policy of the module's output \
+         pull_policy_arns, and name it in the variable pull"
     )]
     Denied {
         /// Why the state could not be read.
@@ -31,7 +32,8 @@ pub(super) enum PullError {
     },
     /// There is nothing to pull yet, or any more.
     #[error(
-        "{name} has no certificate in this bucket: either it is called otherwise, or `certloop status {name}`, where the fleet is operated, says why"
+        "{name} has no certificate in this bucket: either it is called otherwise, or `certloop \
+         status {name}`, where the fleet is operated, says why"
     )]
     NoCertificate {
         /// The certificate's name.
@@ -39,13 +41,37 @@ pub(super) enum PullError {
     },
     /// The vault lacks what the state names.
     #[error(
-        "{key} is not there, and it is what should be served. If it is still missing in an hour: `certloop renew {name}`"
+        "{key} is not there: the key of the certificate to serve is nowhere in the bucket. The \
+         files stay as they are, and the next renewal brings new ones. Where the fleet is \
+         operated, `certloop renew {name} --force --reissue` orders at once"
     )]
     Lost {
         /// The vault entry.
         key: String,
         /// The certificate's name.
         name: CertificateName,
+    },
+    /// The directory holds a newer certificate that the bucket does not know.
+    #[error(
+        "{} holds {held}, valid until {}. It begins later than {wanted}, valid until {}, and the \
+         bucket does not know it: the bucket may have been restored from an older copy. The files \
+         stay as they are. certloop orders a new certificate in time, and a later pull brings it; \
+         `--replace` brings {wanted} now",
+        path.display(),
+        instant(.held_until),
+        instant(.wanted_until)
+    )]
+    Newer {
+        /// The directory.
+        path: PathBuf,
+        /// The serial that it holds.
+        held: String,
+        /// The end of that one's validity.
+        held_until: OffsetDateTime,
+        /// The serial that the bucket names.
+        wanted: String,
+        /// The end of that one's validity.
+        wanted_until: OffsetDateTime,
     },
     /// What the vault holds must not be served.
     #[error("{key} cannot be served: {reason}. `certloop renew {name}` makes another one")]
@@ -58,7 +84,11 @@ pub(super) enum PullError {
         name: CertificateName,
     },
     /// It is valid only later.
-    #[error("{key} is valid only from {} on, and this host's clock shows {}: set the clock", instant(.from), instant(.now))]
+    #[error(
+        "{key} is valid only from {} on, and this host's clock shows {}: set the clock",
+        instant(.from),
+        instant(.now)
+    )]
     NotYetValid {
         /// The vault entry.
         key: String,
@@ -78,7 +108,10 @@ pub(super) enum PullError {
         source: io::Error,
     },
     /// Something else has the place of one of our files.
-    #[error("{} is {what}, and no file of certloop's: remove it, or pull into another directory", path.display())]
+    #[error(
+        "{} is {what}, and no file of certloop's: remove it, or pull into another directory",
+        path.display()
+    )]
     Foreign {
         /// Where it is.
         path: PathBuf,
@@ -86,7 +119,10 @@ pub(super) enum PullError {
         what: String,
     },
     /// Anybody could put another key in the place of ours.
-    #[error("everybody may write into {}: `chmod o-w` it, or pull into another directory", path.display())]
+    #[error(
+        "everybody may write into {}: `chmod o-w` it, or pull into another directory",
+        path.display()
+    )]
     Open {
         /// The directory.
         path: PathBuf,
@@ -112,7 +148,7 @@ pub(super) enum PullError {
 /// What was done after the command had failed.
 #[derive(Debug)]
 pub(super) enum After {
-    /// The files of this serial came back, and the command was run on them: how that failed, if it did.
+    /// The files of this serial came back, and the command ran on them: how that failed, if it did.
     Back(String, Option<CommandFailure>),
     /// The new files stay: there are no others, or these are no longer valid.
     Stays,
@@ -126,17 +162,19 @@ impl fmt::Display for After {
             }
             Self::Back(serial, Some(failure)) => write!(
                 f,
-                "; the files of {serial} are back, and with them it {failure} too: look at what it does, not at the certificate"
+                "; the files of {serial} are back, and with them it {failure} too: look at what it \
+                 does, not at the certificate"
             ),
             Self::Stays => f.write_str(
-                "; the new files stay, since no valid ones were there before. It is run again by the next pull",
+                "; the new files stay, since no valid ones were there before. It is run again by the \
+                 next pull",
             ),
         }
     }
 }
 
 impl PullError {
-    /// Returns how the command ends: whether somebody has to act, or it could not be told what should be here.
+    /// Returns how the command ends: a person has to act, or nothing says what should be here.
     pub(super) fn ends(&self) -> Ends {
         match self {
             Self::Store(_) | Self::Files { .. } | Self::Busy { .. } => Ends::Unknown,

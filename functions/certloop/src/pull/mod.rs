@@ -6,11 +6,23 @@
 //!  DIR/.certloop/4f62cdb6d4bcdd4c/{cert,chain,fullchain,privkey,bundle}.pem
 //! ```
 //!
-//! A set of files is written in a directory of its own, synced, and then taken by renaming one link over another: at every
-//! instant the five names under `DIR` are of one certificate. A program that opens two of them may do so on both sides of that
-//! rename; its command, which runs afterwards, has it read again, and `bundle.pem` alone holds everything.
+//! A run writes a set of files in a directory of its own, syncs it, and then renames one link over
+//! another: at every instant the five names under `DIR` are of one certificate. A program that opens
+//! two of them may do so on both sides of that rename; its command, which runs afterwards, has it
+//! read again, and `bundle.pem` alone holds everything.
 //!
-//! An error at any step is left as it stands, like a death there: the next run begins by looking at what there is.
+//! After an error at any step, as after a death there, the next run begins by looking at what there
+//! is.
+//!
+//! The state says which certificate to bring, so a rollback is followed. A bucket restored from an
+//! older copy names an older certificate. The set on the disk stays where it is valid, begins and
+//! ends later, serves every name of the wanted one, and neither state nor vault knows its serial. A
+//! run then ends with an error, until the wanted one begins later. `--replace` brings the bucket's
+//! certificate all the same. Files of before certloop (the set `before`) keep nothing out.
+//!
+//! After such a restore certloop adopts what the certificate manager holds: the state names it and
+//! the vault has no key of it. A directory that holds it is as wanted. Elsewhere a run ends with an
+//! error, and the next renewal brings files.
 
 mod command;
 mod directory;
@@ -20,6 +32,7 @@ mod options;
 mod outcome;
 pub(crate) mod owner;
 mod round;
+mod standing;
 #[cfg(test)]
 mod tests;
 mod wanted;
@@ -51,6 +64,7 @@ pub(crate) async fn run(
         timeout: asked.exec_timeout,
         owner: asked.owner,
         mode: asked.mode,
+        replace: asked.replace,
     };
     let bucket = here.bucket().await?;
     if asked.watch {

@@ -12,14 +12,17 @@ use super::owner::{Mode, Owner};
 pub(super) struct PullOptions {
     /// Which certificate.
     pub(super) name: CertificateName,
-    /// Where its files are to be; made where it is missing.
+    /// Where its files belong; made where it is missing.
     pub(super) directory: PathBuf,
     /// Run by `sh -c` when something changed.
     pub(super) command: Option<String>,
     /// How long that may take before it is ended and counts as failed.
     pub(super) timeout: Duration,
-    /// Whose the files are to be; whoever runs this where it is not said.
+    /// Who owns the files; where it is not said, who runs this.
     pub(super) owner: Option<Owner>,
     /// Of the files that hold the key; the others may be read by everybody.
     pub(super) mode: Mode,
+    /// Whether the bucket's certificate also takes the place of a newer one that the bucket does not
+    /// know.
+    pub(super) replace: bool,
 }

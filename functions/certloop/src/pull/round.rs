@@ -1,39 +1,87 @@
 //! One run: what is wanted, brought into the directory.
 
-use certificates::ports::store::Store;
+use certificates::ports::store::{Store, vault_key};
 use time::OffsetDateTime;
 
 use super::command;
 use super::directory::Directory;
 use super::error::{After, PullError};
+use super::files::{Facts, Pair};
 use super::options::PullOptions;
-use super::outcome::{Done, Outcome};
+use super::outcome::{Chosen, Done, Outcome};
 use super::wanted::{self, Wanted};
 
 /// Brings the files of a certificate up to date and, if that changed anything, runs the command.
 pub(super) async fn pull(store: &impl Store, options: &PullOptions) -> Result<Outcome, PullError> {
     let now = OffsetDateTime::now_utc();
     let wanted = wanted::find(store, &options.name, now).await?;
-    take_up(options, &wanted, now).await
+    take_up(store, options, &wanted, now).await
 }
 
+/// Brings a certificate into the directory, unless what the directory holds keeps it out.
 pub(super) async fn take_up(
+    store: &impl Store,
     options: &PullOptions,
     wanted: &Wanted,
     now: OffsetDateTime,
 ) -> Result<Outcome, PullError> {
+    if wanted.pair.is_none() && !options.directory.is_dir() {
+        return Err(lost(options, wanted));
+    }
     let directory = Directory::open(&options.directory)?;
+    let standing = directory.standing();
+    let standing = standing.as_ref().and_then(|set| set.servable(now));
+    let Some(offered) = &wanted.pair else {
+        let is_wanted = |held: &&Pair| held.leaf().serial == wanted.serial;
+        let held = standing.filter(is_wanted);
+        let held = held.ok_or_else(|| lost(options, wanted))?;
+        return bring(&directory, options, held, wanted.chosen, now).await;
+    };
+    let stays = standing.filter(|held| !options.replace && held.is_successor_of(offered.leaf()));
+    if let Some(held) = stays
+        && !(wanted.is_known(store, &options.name, &held.leaf().serial)).await?
+    {
+        // Its own files may have to be put right, and their command may have to run.
+        bring(&directory, options, held, wanted.chosen, now).await?;
+        let (held, wanted) = (held.leaf(), offered.leaf());
+        return Err(PullError::Newer {
+            path: directory.path().to_owned(),
+            held: held.serial.clone(),
+            held_until: held.not_after,
+            wanted: wanted.serial.clone(),
+            wanted_until: wanted.not_after,
+        });
+    }
+    bring(&directory, options, offered, wanted.chosen, now).await
+}
+
+fn lost(options: &PullOptions, wanted: &Wanted) -> PullError {
+    PullError::Lost {
+        key: vault_key(&options.name, &wanted.serial),
+        name: options.name.clone(),
+    }
+}
+
+/// Has the files hold a certificate, and runs the command where it has to succeed.
+async fn bring(
+    directory: &Directory,
+    options: &PullOptions,
+    pair: &Pair,
+    chosen: Chosen,
+    now: OffsetDateTime,
+) -> Result<Outcome, PullError> {
+    let facts = Facts::of(pair.leaf());
     let outcome = |done, command_ran| Outcome {
         outcome: done,
         name: options.name.to_string(),
-        serial: wanted.facts.serial.clone(),
-        domains: wanted.facts.domains.clone(),
-        not_after: wanted.facts.not_after,
+        serial: facts.serial.clone(),
+        domains: facts.domains.clone(),
+        not_after: facts.not_after,
         directory: directory.path().to_owned(),
         command_ran,
-        chosen: wanted.chosen,
+        chosen,
     };
-    let changed = directory.put(&wanted.pems, options)?;
+    let changed = directory.put(&pair.pems(), options)?;
     let owed = directory.owed()?;
     let Some(command) = &options.command else {
         return Ok(outcome(done(changed, Done::Unchanged), false));
@@ -43,7 +91,7 @@ pub(super) async fn take_up(
     };
 
     let run = async |facts| command::run(command, facts, options, directory.path()).await;
-    let Err(failure) = run(&wanted.facts).await else {
+    let Err(failure) = run(&facts).await else {
         directory.settle()?;
         return Ok(outcome(done(changed, Done::CommandRepeated), true));
     };
@@ -51,7 +99,8 @@ pub(super) async fn take_up(
         None => After::Stays,
         Some((version, facts)) => {
             directory.go_to(version)?;
-            // Once more, on what worked before: a restart may have ended the service, and a reload costs nothing.
+            // Once more, on what worked before: a restart may have ended the service, and a reload
+            // costs nothing.
             let again = run(&facts).await.err();
             if again.is_none() {
                 directory.settle()?;
@@ -61,7 +110,7 @@ pub(super) async fn take_up(
     };
     Err(PullError::Command {
         failure,
-        serial: wanted.facts.serial.clone(),
+        serial: facts.serial,
         after,
     })
 }

@@ -28,8 +28,8 @@ pub(super) async fn watch(
     loop {
         let now = OffsetDateTime::now_utc();
         let round = match wanted::find(store, &options.name, now).await {
-            Ok(wanted) if failures.waits(&wanted.facts.serial, Instant::now()) => None,
-            Ok(wanted) => Some(take_up(options, &wanted, now).await),
+            Ok(wanted) if failures.waits(&wanted.serial, Instant::now()) => None,
+            Ok(wanted) => Some(take_up(store, options, &wanted, now).await),
             Err(error) => Some(Err(error)),
         };
         let wait = failures.after(round.as_ref(), every, Instant::now());
