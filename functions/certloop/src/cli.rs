@@ -92,9 +92,9 @@ pub(crate) enum Command {
     /// DIR gets cert.pem, chain.pem, fullchain.pem, privkey.pem and bundle.pem (key, certificate,
     /// chain), which change all at one instant. Needs the bucket and its region alone, no function.
     ///
-    /// The files stay where they are newer than the bucket's certificate and the bucket does not know
-    /// them, as after a restore of the bucket from an older copy: the command ends with 1 until
-    /// certloop has ordered again.
+    /// A directory is for one certificate: another one is refused. The files stay where they are
+    /// newer than the bucket's certificate and the bucket does not know them, as after a restore of
+    /// the bucket from an older copy: the command ends with 1 until certloop has ordered again.
     Pull(Pull),
     /// Write the whole fleet as one HTML page
     Page(Page),
@@ -327,7 +327,8 @@ pub(crate) struct Pull {
     /// Mode of the files that hold the key, octal; the others are 0644
     #[arg(long, default_value = "0600")]
     pub(crate) mode: Mode,
-    /// Bring the bucket's certificate also where DIR holds a newer one that the bucket does not know
+    /// Bring the bucket's certificate also where DIR holds another certificate, or a newer one that
+    /// the bucket does not know
     #[arg(long, conflicts_with = "watch")]
     pub(crate) replace: bool,
 }

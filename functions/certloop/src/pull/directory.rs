@@ -8,6 +8,7 @@ use std::os::unix::fs::{
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use certificates::values::names::CertificateName;
 use time::OffsetDateTime;
 use zeroize::Zeroizing;
 
@@ -165,6 +166,24 @@ impl Directory {
             return None;
         }
         Standing::read(&self.inner.join(version))
+    }
+
+    /// Returns the name of the certificate that the directory is for; `None` where no run noted it.
+    pub(super) fn noted_name(&self) -> Result<Option<CertificateName>, PullError> {
+        let path = self.inner.join(NAME);
+        match fs::read_to_string(&path) {
+            Ok(name) => Ok(name.trim().parse().ok()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(source) => Err(PullError::files("read", &path, source)),
+        }
+    }
+
+    /// Notes the name of the certificate that the directory is for, before a set of it counts.
+    pub(super) fn note_name(&self, name: &CertificateName) -> Result<(), PullError> {
+        match self.noted_name()?.as_ref() == Some(name) {
+            true => Ok(()),
+            false => self.write_note(NAME, name.as_str()),
+        }
     }
 
     /// Returns the set that counts.
@@ -359,7 +378,7 @@ fn is_plain(name: &str) -> bool {
     name.bytes()
         .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
         && !name.is_empty()
-        && ![CURRENT, OWED].contains(&name)
+        && ![CURRENT, OWED, NAME].contains(&name)
 }
 
 fn mode(secret: bool, options: &PullOptions) -> u32 {
@@ -434,5 +453,7 @@ const INNER: &str = ".certloop";
 const CURRENT: &str = "current";
 /// There while a command has to succeed; holds the set to go back to.
 const OWED: &str = "owed";
+/// Holds the name of the certificate that the directory is for.
+const NAME: &str = "name";
 /// What was there before us.
 const BEFORE: &str = "before";

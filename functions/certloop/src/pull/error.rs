@@ -73,6 +73,20 @@ pub(super) enum PullError {
         /// The end of that one's validity.
         wanted_until: OffsetDateTime,
     },
+    /// The directory is for another certificate.
+    #[error(
+        "{} holds {held}, not {name}: pull {name} into another directory, or take this one over \
+         with `--replace`",
+        path.display()
+    )]
+    AnotherCertificate {
+        /// The directory.
+        path: PathBuf,
+        /// The name of the certificate it is for, or the names in its leaf.
+        held: String,
+        /// The name of the certificate that was asked for.
+        name: CertificateName,
+    },
     /// What the vault holds must not be served.
     #[error("{key} cannot be served: {reason}. `certloop renew {name}` makes another one")]
     Unservable {

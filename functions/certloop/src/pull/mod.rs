@@ -14,11 +14,17 @@
 //! After an error at any step, as after a death there, the next run begins by looking at what there
 //! is.
 //!
-//! The state says which certificate to bring, so a rollback is followed. A bucket restored from an
-//! older copy names an older certificate. The set on the disk stays where it is valid, begins and
-//! ends later, serves every name of the wanted one, and neither state nor vault knows its serial. A
-//! run then ends with an error, until the wanted one begins later. `--replace` brings the bucket's
-//! certificate all the same. Files of before certloop (the set `before`) keep nothing out.
+//! The state says which certificate to bring, so a rollback is followed. Two things keep it out:
+//!
+//! - `DIR/.certloop/name` says which certificate the directory is for. Another one is refused. A
+//!   directory without that file is another certificate's if its leaf has no name in common with the
+//!   wanted one. The file is written before a set counts.
+//! - A bucket restored from an older copy names an older certificate. The set on the disk stays where
+//!   it is valid, begins and ends later, serves every name of the wanted one, and neither state nor
+//!   vault knows its serial. A run then ends with an error, until the wanted one begins later.
+//!
+//! `--replace` brings the bucket's certificate in both cases. Files of before certloop (the set
+//! `before`) keep nothing out.
 //!
 //! After such a restore certloop adopts what the certificate manager holds: the state names it and
 //! the vault has no key of it. A directory that holds it is as wanted. Elsewhere a run ends with an

@@ -22,7 +22,7 @@ pub(super) struct PullOptions {
     pub(super) owner: Option<Owner>,
     /// Of the files that hold the key; the others may be read by everybody.
     pub(super) mode: Mode,
-    /// Whether the bucket's certificate also takes the place of a newer one that the bucket does not
-    /// know.
+    /// Whether the bucket's certificate also takes the place of another certificate, or of a newer
+    /// one that the bucket does not know.
     pub(super) replace: bool,
 }

@@ -9,6 +9,7 @@ use super::error::{After, PullError};
 use super::files::{Facts, Pair};
 use super::options::PullOptions;
 use super::outcome::{Chosen, Done, Outcome};
+use super::standing::Standing;
 use super::wanted::{self, Wanted};
 
 /// Brings the files of a certificate up to date and, if that changed anything, runs the command.
@@ -30,6 +31,7 @@ pub(super) async fn take_up(
     }
     let directory = Directory::open(&options.directory)?;
     let standing = directory.standing();
+    refuse_another(&directory, options, wanted, standing.as_ref())?;
     let standing = standing.as_ref().and_then(|set| set.servable(now));
     let Some(offered) = &wanted.pair else {
         let is_wanted = |held: &&Pair| held.leaf().serial == wanted.serial;
@@ -52,7 +54,34 @@ pub(super) async fn take_up(
             wanted_until: wanted.not_after,
         });
     }
+    directory.note_name(&options.name)?;
     bring(&directory, options, offered, wanted.chosen, now).await
+}
+
+/// Refuses a directory that is for another certificate.
+fn refuse_another(
+    directory: &Directory,
+    options: &PullOptions,
+    wanted: &Wanted,
+    standing: Option<&Standing>,
+) -> Result<(), PullError> {
+    if options.replace {
+        return Ok(());
+    }
+    let held = match (directory.noted_name()?, standing, &wanted.pair) {
+        (Some(noted), ..) if noted == options.name => return Ok(()),
+        (Some(noted), ..) => format!("the certificate {noted}"),
+        (None, Some(standing), Some(pair)) if !standing.shares_a_name_with(pair.leaf()) => {
+            let domains = Facts::of(standing.leaf()).domains;
+            format!("a certificate for {}", domains.join(", "))
+        }
+        (None, ..) => return Ok(()),
+    };
+    Err(PullError::AnotherCertificate {
+        path: directory.path().to_owned(),
+        held,
+        name: options.name.clone(),
+    })
 }
 
 fn lost(options: &PullOptions, wanted: &Wanted) -> PullError {

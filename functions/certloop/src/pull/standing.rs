@@ -46,4 +46,13 @@ impl Standing {
     pub(super) fn servable(&self, at: OffsetDateTime) -> Option<&Pair> {
         self.pair.as_ref().filter(|pair| pair.is_valid(at))
     }
+
+    /// Whether it has a name in common with another certificate.
+    pub(super) fn shares_a_name_with(&self, other: &Leaf) -> bool {
+        let is_shared = |ours: &_| {
+            let mut others = other.names.iter();
+            others.any(|name| name.covers(ours) || ours.covers(name))
+        };
+        self.leaf.names.iter().any(is_shared)
+    }
 }

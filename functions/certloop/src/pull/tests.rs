@@ -86,14 +86,22 @@ impl Memory {
 
     /// Has a certificate served, of those in the vault.
     fn serve(&self, issued: &Issued) {
-        self.say(&name(), &issued.serial, json!({}));
-        self.keep(issued);
+        self.serve_as(&name(), issued);
+    }
+
+    fn serve_as(&self, name: &CertificateName, issued: &Issued) {
+        self.say(name, &issued.serial, json!({}));
+        self.keep_as(name, issued);
     }
 
     fn keep(&self, issued: &Issued) {
+        self.keep_as(&name(), issued);
+    }
+
+    fn keep_as(&self, name: &CertificateName, issued: &Issued) {
         let chain = Chain::parse(&issued.chain).unwrap();
         let entry = VaultEntry::new(chain.leaf(), issued.chain.clone(), issued.key.to_pem());
-        let key = vault_key(&name(), &issued.serial);
+        let key = vault_key(name, &issued.serial);
         self.put(key, serde_json::to_vec(&entry).unwrap());
     }
 
@@ -195,6 +203,10 @@ fn name() -> CertificateName {
     "shop".parse().unwrap()
 }
 
+fn blog() -> CertificateName {
+    "blog".parse().unwrap()
+}
+
 /// A directory that is not there yet, in one that goes with the test.
 fn options(host: &TempDir, command: Option<&str>) -> PullOptions {
     PullOptions {
@@ -247,6 +259,12 @@ const NOTE: &str = "echo $CERTLOOP_SERIAL >> $CERTLOOP_DIRECTORY/../runs";
 
 fn mode_of(path: &Path) -> u32 {
     fs::metadata(path).unwrap().mode() & 0o7777
+}
+
+/// Returns the name of the certificate that a directory is for.
+#[track_caller]
+fn noted(directory: &Path) -> String {
+    fs::read_to_string(directory.join(".certloop/name")).unwrap()
 }
 
 fn sets(directory: &Path) -> Vec<String> {
@@ -915,6 +933,89 @@ async fn what_was_adopted_stays_where_it_is_held_and_is_waited_for_elsewhere() {
 }
 
 #[tokio::test]
+async fn a_directory_is_for_one_certificate_until_it_is_taken_over() {
+    let host = host();
+    let store = Memory::default();
+    let shop = options(&host, Some(NOTE));
+    let blog = PullOptions {
+        name: blog(),
+        ..shop.clone()
+    };
+    store.serve(&issue(1));
+    // The same names: it is the document that counts.
+    store.serve_as(&blog.name, &issue(2));
+    pull(&store, &shop).await.unwrap();
+    assert_eq!(noted(&shop.directory), "shop");
+
+    let error = pull(&store, &blog).await.unwrap_err();
+    let is_refused = matches!(error, PullError::AnotherCertificate { .. });
+    assert!(is_refused, "{error}");
+    assert_eq!(error.ends(), Ends::NeedsPerson);
+    let told = error.to_string();
+    for word in ["shop", "blog", "--replace"] {
+        assert!(told.contains(word), "{told}");
+    }
+    assert_eq!(held(&shop.directory), "01");
+    assert_eq!(noted(&shop.directory), "shop");
+
+    let replacing = PullOptions {
+        replace: true,
+        ..blog.clone()
+    };
+    pull(&store, &replacing).await.unwrap();
+    assert_eq!(held(&shop.directory), "02");
+    assert_eq!(noted(&shop.directory), "blog");
+    let outcome = pull(&store, &blog).await.unwrap();
+    assert_eq!(outcome.outcome, Done::Unchanged);
+    let error = pull(&store, &shop).await.unwrap_err();
+    let is_refused = matches!(error, PullError::AnotherCertificate { .. });
+    assert!(is_refused, "{error}");
+    assert_eq!(runs(&host), "01 02");
+}
+
+#[tokio::test]
+async fn a_directory_without_a_name_is_judged_by_its_certificate() {
+    let host = host();
+    let store = Memory::default();
+    let shop = options(&host, None);
+    let blog = PullOptions {
+        name: blog(),
+        ..shop.clone()
+    };
+    let note = shop.directory.join(".certloop/name");
+    store.serve(&issue(1));
+    store.serve_as(&blog.name, &issue_to(&["blog.example.org"], 2, 0, 60));
+    pull(&store, &shop).await.unwrap();
+
+    for text in [None, Some("no name, but two words")] {
+        match text {
+            None => fs::remove_file(&note).unwrap(),
+            Some(text) => fs::write(&note, text).unwrap(),
+        }
+        let error = pull(&store, &blog).await.unwrap_err();
+        let told = error.to_string();
+        let is_refused = matches!(error, PullError::AnotherCertificate { .. });
+        assert!(is_refused && told.contains("shop.example.com"), "{told}");
+        assert_eq!(held(&shop.directory), "01");
+        // Its own certificate has the name written down.
+        let outcome = pull(&store, &shop).await.unwrap();
+        assert_eq!(outcome.outcome, Done::Unchanged);
+        assert_eq!(noted(&shop.directory), "shop");
+    }
+
+    fs::remove_file(&note).unwrap();
+    let names = ["*.example.com", "example.com"];
+    store.serve(&issue_to(&names, 3, 0, 60));
+    pull(&store, &shop).await.unwrap();
+    assert_eq!(held(&shop.directory), "03");
+
+    // With its name written down all its names may change.
+    store.serve(&issue_to(&["example.net"], 4, 0, 60));
+    pull(&store, &shop).await.unwrap();
+    assert_eq!(held(&shop.directory), "04");
+}
+
+#[tokio::test]
 async fn files_of_before_are_nobodys_and_keep_nothing_out() {
     let host = host();
     let store = Memory::default();
@@ -930,6 +1031,8 @@ async fn files_of_before_are_nobodys_and_keep_nothing_out() {
             // The files of before come back.
             let error = pull(&store, &options).await.unwrap_err();
             assert!(matches!(error, PullError::Command { .. }), "{error}");
+            // As an older build left it.
+            fs::remove_file(directory.join(".certloop/name")).unwrap();
         }
         let working = PullOptions {
             command: None,
@@ -956,10 +1059,15 @@ async fn a_death_at_any_step_leaves_one_set_and_the_next_run_repairs() {
             false,
             Some("test $CERTLOOP_SERIAL = 01"),
         ),
+        ("another certificate's directory", false, Some(NOTE)),
+        ("a directory without a name", false, Some(NOTE)),
     ] {
         for life in 0.. {
             let (host, store) = (host(), Memory::default());
-            let options = options(&host, command);
+            let options = PullOptions {
+                replace: case == "another certificate's directory",
+                ..options(&host, command)
+            };
             let directory = &options.directory;
             let begun = case != "a first time";
             if adopted {
@@ -967,12 +1075,16 @@ async fn a_death_at_any_step_leaves_one_set_and_the_next_run_repairs() {
                 fs::write(directory.join("fullchain.pem"), &first.chain).unwrap();
                 fs::write(directory.join("privkey.pem"), &*first.key.to_pem()).unwrap();
             } else if begun {
-                store.serve(&first);
                 let quiet = PullOptions {
+                    name: if options.replace { blog() } else { name() },
                     command: None,
                     ..options.clone()
                 };
+                store.serve_as(&quiet.name, &first);
                 pull(&store, &quiet).await.unwrap();
+            }
+            if case == "a directory without a name" {
+                fs::remove_file(directory.join(".certloop/name")).unwrap();
             }
             store.serve(&second);
 
@@ -1000,6 +1112,10 @@ async fn a_death_at_any_step_leaves_one_set_and_the_next_run_repairs() {
                 for name in NAMES {
                     assert!(there(name).is_ok() || died, "{told}: {name}");
                 }
+            }
+            let counts = fs::read_link(directory.join(".certloop/current"));
+            if counts.is_ok_and(|set| set == Path::new("02")) {
+                assert_eq!(noted(directory), "shop", "{told}");
             }
             for entry in fs::read_dir(directory).into_iter().flatten() {
                 let path = entry.unwrap().path();
