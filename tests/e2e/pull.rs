@@ -351,6 +351,34 @@ async fn a_host_that_may_read_its_vault_alone_takes_the_newest() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_bucket_restored_from_an_older_copy_takes_no_newer_certificate_from_a_host() {
+    let cloud = LocalCloud::start().await;
+    let site = issued(&cloud).await;
+    let one = serial(&site).await;
+    let copy = site.read("state/shop.json").await.unwrap();
+    // The authority tells whole seconds, and the second certificate has to begin later.
+    tokio::time::sleep(Duration::from_millis(1_100)).await;
+    let two = renewed(&site).await;
+    let host = Host::new(&cloud, &site);
+    assert_eq!(host.pull(&[]).status, Some(0));
+    site.put("state/shop.json", copy).await;
+    site.delete(&format!("vault/shop/{two}.json")).await;
+
+    let ran = host.pull(&[]);
+    assert_eq!(ran.status, Some(1), "{ran:?}");
+    for word in [&*one, &*two, "restored", "--replace"] {
+        assert!(ran.err.contains(word), "{ran:?}");
+    }
+    assert_eq!(host.held(), two);
+
+    // The next order brings a later one.
+    tokio::time::sleep(Duration::from_millis(1_100)).await;
+    let three = renewed(&site).await;
+    assert_eq!(host.pull(&[]).status, Some(0));
+    assert_eq!(host.held(), three);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_host_that_watches_follows_until_it_is_ended() {
     let cloud = LocalCloud::start().await;
     let site = issued(&cloud).await;

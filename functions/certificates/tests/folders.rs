@@ -71,14 +71,10 @@ fn no_arrow_runs_back_up() {
 
 #[test]
 fn no_circle_of_files_stands() {
-    for (source, known) in [("src", None), ("../certloop/src", Some("pull/"))] {
+    for source in ["src", "../certloop/src"] {
         let house = House::read(source);
-        let is_known = |file: &&str| known.is_some_and(|known| file.starts_with(known));
         let mut wrong = String::new();
         for circle in &house.circles() {
-            if circle.iter().all(is_known) {
-                continue;
-            }
             wrong += &format!("\n{circle:?}\n");
             for arrow in house.shortest_way_round(circle) {
                 wrong += &format!("    {arrow}\n");

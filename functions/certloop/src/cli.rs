@@ -89,8 +89,12 @@ pub(crate) enum Command {
     History(OneName),
     /// Fetch a certificate with its private key to this host
     ///
-    /// DIR gets cert.pem, chain.pem, fullchain.pem, privkey.pem and bundle.pem (key, certificate, chain), which change all at
-    /// one instant. Needs the bucket and its region alone, no function.
+    /// DIR gets cert.pem, chain.pem, fullchain.pem, privkey.pem and bundle.pem (key, certificate,
+    /// chain), which change all at one instant. Needs the bucket and its region alone, no function.
+    ///
+    /// A directory is for one certificate: another one is refused. The files stay where they are
+    /// newer than the bucket's certificate and the bucket does not know them, as after a restore of
+    /// the bucket from an older copy: the command ends with 1 until certloop has ordered again.
     Pull(Pull),
     /// Write the whole fleet as one HTML page
     Page(Page),
@@ -298,9 +302,6 @@ impl Reason {
 }
 
 /// Fetch a certificate with its private key to this host.
-///
-/// DIR gets cert.pem, chain.pem, fullchain.pem, privkey.pem and bundle.pem (key, certificate, chain), which change all at one instant.
-/// Needs the bucket and its region alone.
 #[derive(Debug, Args)]
 pub(crate) struct Pull {
     /// Name of the document
@@ -326,6 +327,10 @@ pub(crate) struct Pull {
     /// Mode of the files that hold the key, octal; the others are 0644
     #[arg(long, default_value = "0600")]
     pub(crate) mode: Mode,
+    /// Bring the bucket's certificate also where DIR holds another certificate, or a newer one that
+    /// the bucket does not know
+    #[arg(long, conflicts_with = "watch")]
+    pub(crate) replace: bool,
 }
 
 /// Parses a time such as `90s`, `2m`, `1h` or `1d`; without a unit, seconds. At least a second, at most 30 days.
@@ -370,12 +375,24 @@ pub(crate) enum SchemaOf {
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory;
+    use clap::error::ErrorKind;
 
     use super::*;
 
     #[test]
     fn the_definition_holds_together() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn replacing_is_no_habit() {
+        let pull = |more: &[&str]| {
+            let words = ["certloop", "pull", "shop", "--to", "tls", "--replace"];
+            Cli::try_parse_from(words.iter().chain(more))
+        };
+        assert!(pull(&[]).is_ok());
+        let refused = pull(&["--watch"]).unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::ArgumentConflict);
     }
 
     #[test]

@@ -11,8 +11,8 @@ use nix::unistd::Pid;
 use thiserror::Error;
 use tokio::time::Instant;
 
-use super::wanted::Facts;
-use super::{PullOptions, instant};
+use super::files::{Facts, instant};
+use super::options::PullOptions;
 
 /// How a command failed.
 #[derive(Debug, Error)]

@@ -8,12 +8,14 @@ use std::os::unix::fs::{
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use certificates::values::chain::Chain;
+use certificates::values::names::CertificateName;
 use time::OffsetDateTime;
 use zeroize::Zeroizing;
 
-use super::wanted::{BUNDLE, CERT, FULLCHAIN, Facts, NAMES, Pems};
-use super::{PullError, PullOptions};
+use super::error::PullError;
+use super::files::{Facts, NAMES, Pems};
+use super::options::PullOptions;
+use super::standing::Standing;
 
 /// The directory, for as long as nobody else may work on it.
 pub(super) struct Directory {
@@ -151,11 +153,37 @@ impl Directory {
         if self.current().ok()?.as_deref() == Some(version) {
             return None;
         }
-        let set = self.inner.join(version);
-        let texts = [FULLCHAIN, CERT, BUNDLE].map(|name| fs::read_to_string(set.join(name)));
-        let text = Zeroizing::new(texts.into_iter().find_map(Result::ok)?);
-        let chain = Chain::parse(&text).ok()?;
-        (now <= chain.leaf().not_after).then(|| (version, Facts::of(&chain)))
+        let standing = Standing::read(&self.inner.join(version))?;
+        let leaf = standing.leaf();
+        (now <= leaf.not_after).then(|| (version, Facts::of(leaf)))
+    }
+
+    /// Returns what the set that counts holds; `None` where certloop wrote none, or where no
+    /// certificate can be read.
+    pub(super) fn standing(&self) -> Option<Standing> {
+        let version = self.current().ok()??;
+        if version.starts_with(BEFORE) {
+            return None;
+        }
+        Standing::read(&self.inner.join(version))
+    }
+
+    /// Returns the name of the certificate that the directory is for; `None` where no run noted it.
+    pub(super) fn noted_name(&self) -> Result<Option<CertificateName>, PullError> {
+        let path = self.inner.join(NAME);
+        match fs::read_to_string(&path) {
+            Ok(name) => Ok(name.trim().parse().ok()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(source) => Err(PullError::files("read", &path, source)),
+        }
+    }
+
+    /// Notes the name of the certificate that the directory is for, before a set of it counts.
+    pub(super) fn note_name(&self, name: &CertificateName) -> Result<(), PullError> {
+        match self.noted_name()?.as_ref() == Some(name) {
+            true => Ok(()),
+            false => self.write_note(NAME, name.as_str()),
+        }
     }
 
     /// Returns the set that counts.
@@ -283,10 +311,16 @@ impl Directory {
         {
             return Ok(());
         }
-        let (new, path) = (self.inner.join("owed.new"), self.inner.join(OWED));
+        self.write_note(OWED, before.unwrap_or_default())
+    }
+
+    /// Writes a small file that is there whole, or as it was before.
+    fn write_note(&self, called: &str, text: &str) -> Result<(), PullError> {
+        let new = self.inner.join(format!("{called}.new"));
+        let path = self.inner.join(called);
         act("write", &new, || {
             let mut file = File::create(&new)?;
-            file.write_all(before.unwrap_or_default().as_bytes())?;
+            file.write_all(text.as_bytes())?;
             file.sync_all()
         })?;
         act("write", &path, || fs::rename(&new, &path))?;
@@ -344,7 +378,7 @@ fn is_plain(name: &str) -> bool {
     name.bytes()
         .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
         && !name.is_empty()
-        && ![CURRENT, OWED].contains(&name)
+        && ![CURRENT, OWED, NAME].contains(&name)
 }
 
 fn mode(secret: bool, options: &PullOptions) -> u32 {
@@ -419,5 +453,7 @@ const INNER: &str = ".certloop";
 const CURRENT: &str = "current";
 /// There while a command has to succeed; holds the set to go back to.
 const OWED: &str = "owed";
+/// Holds the name of the certificate that the directory is for.
+const NAME: &str = "name";
 /// What was there before us.
 const BEFORE: &str = "before";

@@ -3,6 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::fs;
+use std::io;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -14,19 +15,29 @@ use certificates::ports::store::{
 use certificates::records::vault::VaultEntry;
 use certificates::values::chain::{Chain, check_issued};
 use certificates::values::key::{KeyType, PrivateKey};
+use certificates::values::names::CertificateName;
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType, IsCa, KeyPair,
     SerialNumber,
 };
-use serde_json::json;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 use time::OffsetDateTime;
 use time::ext::NumericalDuration;
+use time::format_description::well_known::Rfc3339;
 use tokio::time::Instant;
 
-use super::wanted::NAMES;
+use super::command::CommandFailure;
+use super::directory::Directory;
+use super::error::{After, PullError};
+use super::files::NAMES;
+use super::options::PullOptions;
+use super::outcome::{Chosen, Done};
+use super::owner::{Mode, Owner};
+use super::round::{pull, take_up};
+use super::wanted;
 use super::watch::Failures;
-use super::*;
+use crate::cli_error::Ends;
 
 thread_local! {
     /// How many more things may be done to the disk.
@@ -75,19 +86,39 @@ impl Memory {
 
     /// Has a certificate served, of those in the vault.
     fn serve(&self, issued: &Issued) {
-        let state = json!({
-            "version": 1, "writeId": "0",
-            "certificate": {"serial": issued.serial, "fromALaterBuild": true},
-        });
-        self.put(state_key(&name()), state.to_string().into_bytes());
-        self.keep(issued);
+        self.serve_as(&name(), issued);
+    }
+
+    fn serve_as(&self, name: &CertificateName, issued: &Issued) {
+        self.say(name, &issued.serial, json!({}));
+        self.keep_as(name, issued);
     }
 
     fn keep(&self, issued: &Issued) {
+        self.keep_as(&name(), issued);
+    }
+
+    fn keep_as(&self, name: &CertificateName, issued: &Issued) {
         let chain = Chain::parse(&issued.chain).unwrap();
         let entry = VaultEntry::new(chain.leaf(), issued.chain.clone(), issued.key.to_pem());
-        let key = vault_key(&name(), &issued.serial);
+        let key = vault_key(name, &issued.serial);
         self.put(key, serde_json::to_vec(&entry).unwrap());
+    }
+
+    /// Has the state name a serial, beside other things.
+    fn say(&self, name: &CertificateName, serial: &str, more: Value) {
+        let mut state = json!({
+            "version": 1, "writeId": "0",
+            "certificate": {"serial": serial, "fromALaterBuild": true},
+        });
+        for (field, value) in more.as_object().unwrap() {
+            state[field] = value.clone();
+        }
+        self.put(state_key(name), state.to_string().into_bytes());
+    }
+
+    fn lose(&self, key: &str) {
+        assert!(self.objects.borrow_mut().remove(key).is_some(), "{key}");
     }
 }
 
@@ -113,6 +144,7 @@ impl Store for Memory {
 
     async fn list(&self, prefix: &str) -> Result<Vec<ListedObject>, StoreError> {
         self.refuse("list", prefix)?;
+        self.refuse("list", &format!("list {prefix}"))?;
         let objects = self.objects.borrow();
         let keys = objects.keys().filter(|key| key.starts_with(prefix));
         let entry = |key: &String| ListedObject {
@@ -131,6 +163,15 @@ struct Issued {
 
 /// Issues a certificate that is valid between two instants, in days from now.
 fn issue_for(serial: u8, from: i64, until: i64) -> Issued {
+    issue_to(
+        &["www.example.com", "shop.example.com"],
+        serial,
+        from,
+        until,
+    )
+}
+
+fn issue_to(names: &[&str], serial: u8, from: i64, until: i64) -> Issued {
     let mut params = CertificateParams::default();
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let mut called = DistinguishedName::new();
@@ -139,7 +180,7 @@ fn issue_for(serial: u8, from: i64, until: i64) -> Issued {
     let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
 
     let key = PrivateKey::generate(KeyType::EcdsaP256).unwrap();
-    let names = ["www.example.com".to_owned(), "shop.example.com".to_owned()];
+    let names: Vec<_> = names.iter().map(|name| (*name).to_owned()).collect();
     let mut params = CertificateParams::new(names).unwrap();
     params.serial_number = Some(SerialNumber::from_slice(&[serial]));
     params.not_before = OffsetDateTime::now_utc() + from.days();
@@ -162,6 +203,10 @@ fn name() -> CertificateName {
     "shop".parse().unwrap()
 }
 
+fn blog() -> CertificateName {
+    "blog".parse().unwrap()
+}
+
 /// A directory that is not there yet, in one that goes with the test.
 fn options(host: &TempDir, command: Option<&str>) -> PullOptions {
     PullOptions {
@@ -171,6 +216,7 @@ fn options(host: &TempDir, command: Option<&str>) -> PullOptions {
         timeout: Duration::from_secs(20),
         owner: None,
         mode: "0600".parse().unwrap(),
+        replace: false,
     }
 }
 
@@ -213,6 +259,12 @@ const NOTE: &str = "echo $CERTLOOP_SERIAL >> $CERTLOOP_DIRECTORY/../runs";
 
 fn mode_of(path: &Path) -> u32 {
     fs::metadata(path).unwrap().mode() & 0o7777
+}
+
+/// Returns the name of the certificate that a directory is for.
+#[track_caller]
+fn noted(directory: &Path) -> String {
+    fs::read_to_string(directory.join(".certloop/name")).unwrap()
 }
 
 fn sets(directory: &Path) -> Vec<String> {
@@ -336,8 +388,7 @@ async fn what_cannot_be_served_changes_nothing() {
         assert_eq!(held(&options.directory), "01");
         assert_eq!(sets(&options.directory), ["01"]);
     }
-    let removed = store.objects.borrow_mut().remove("vault/shop/aa.json");
-    assert!(removed.is_some());
+    store.lose("vault/shop/aa.json");
     let error = pull(&store, &options).await.unwrap_err();
     assert!(matches!(error, PullError::Lost { .. }), "{error}");
     for state in [
@@ -426,11 +477,12 @@ async fn an_expired_set_does_not_come_back() {
     let now = OffsetDateTime::now_utc();
     let pulled = wanted::find(&store, &name(), now).await.unwrap();
     let working = options(&host, None);
-    take_up(&working, &pulled, now).await.unwrap();
+    take_up(&store, &working, &pulled, now).await.unwrap();
     store.serve(&issue_for(2, -1, 90));
     let later = now + 61.days();
     let pulled = wanted::find(&store, &name(), later).await.unwrap();
-    let error = take_up(&failing, &pulled, later).await.unwrap_err();
+    let pulled = take_up(&store, &failing, &pulled, later).await;
+    let error = pulled.unwrap_err();
     assert!(error.to_string().contains("stay"), "{error}");
     assert_eq!(held(&failing.directory), "02");
 }
@@ -564,6 +616,434 @@ async fn only_one_works_on_a_directory() {
     pull(&store, &options).await.unwrap();
 }
 
+/// A host that follows a bucket to the certificate 02, which is then restored as it was with 01.
+async fn restored(host: &TempDir, newer: &Issued) -> (Memory, PullOptions) {
+    let (store, options) = (Memory::default(), options(host, Some(NOTE)));
+    store.serve(&issue_for(1, -9, 30));
+    let backup = store.objects.borrow().clone();
+    store.serve(newer);
+    pull(&store, &options).await.unwrap();
+    assert_eq!(held(&options.directory), "02");
+    store.objects.replace(backup);
+    (store, options)
+}
+
+/// Returns what there is in a directory: names, and when each was changed last.
+fn traces(directory: &Path) -> BTreeMap<String, (i64, i64)> {
+    let mut traces = BTreeMap::new();
+    for place in [".", ".certloop", ".certloop/02"] {
+        for entry in fs::read_dir(directory.join(place)).unwrap() {
+            let entry = entry.unwrap();
+            let at = entry.path().symlink_metadata().unwrap();
+            let path = entry.path().display().to_string();
+            traces.insert(path, (at.ctime(), at.ctime_nsec()));
+        }
+    }
+    traces
+}
+
+#[tokio::test]
+async fn a_restored_bucket_takes_no_newer_certificate_away() {
+    let host = host();
+    let newer = issue_for(2, -1, 60);
+    let (store, options) = restored(&host, &newer).await;
+    let before = traces(&options.directory);
+    for _ in 0..2 {
+        let error = pull(&store, &options).await.unwrap_err();
+        assert!(matches!(error, PullError::Newer { .. }), "{error}");
+        assert_eq!(error.ends(), Ends::NeedsPerson);
+        let told = error.to_string();
+        let ends =
+            [30, 60].map(|days| (OffsetDateTime::now_utc() + days.days()).date().to_string());
+        for word in ["01", "02", &*ends[0], &*ends[1], "restored", "--replace"] {
+            assert!(told.contains(word), "{word}: {told}");
+        }
+        assert_eq!(held(&options.directory), "02");
+        assert_eq!(runs(&host), "02");
+    }
+    assert_eq!(traces(&options.directory), before);
+
+    store.serve(&issue_for(3, 0, 60));
+    let outcome = pull(&store, &options).await.unwrap();
+    assert_eq!(outcome.outcome, Done::Changed);
+    assert_eq!(held(&options.directory), "03");
+    assert_eq!(runs(&host), "02 03");
+}
+
+#[tokio::test]
+async fn a_certificate_that_stays_still_gets_its_command() {
+    let host = host();
+    let (store, working) = restored(&host, &issue_for(2, -1, 60)).await;
+    fs::remove_dir_all(&working.directory).unwrap();
+    let backup = store.objects.borrow().clone();
+    store.serve(&issue_for(2, -1, 60));
+    let failing = PullOptions {
+        command: Some("false".to_owned()),
+        ..working.clone()
+    };
+    pull(&store, &failing).await.unwrap_err();
+    store.objects.replace(backup);
+
+    fs::remove_file(host.path().join("runs")).unwrap();
+    let error = pull(&store, &failing).await.unwrap_err();
+    assert!(
+        matches!(&error, PullError::Command { serial, after: After::Stays, .. } if serial == "02"),
+        "{error}"
+    );
+    for _ in 0..2 {
+        let error = pull(&store, &working).await.unwrap_err();
+        assert!(matches!(error, PullError::Newer { .. }), "{error}");
+        assert_eq!(runs(&host), "02");
+        assert_eq!(held(&working.directory), "02");
+    }
+}
+
+#[tokio::test]
+async fn an_older_certificate_is_taken_where_the_bucket_knows_the_newer_one() {
+    let newer = issue_for(2, -1, 60);
+    let knows = [
+        json!({"previous": "02"}),
+        json!({"previousHeld": {"serial": "02"}}),
+        json!({"rolledBack": {"from": "02", "at": "2026-01-01T00:00:00Z"}}),
+        json!({"revoked": {"02": {"at": "2026-01-01T00:00:00Z"}}}),
+        json!({"revoking": [{"serial": "02"}]}),
+        json!({"leftovers": {"serials": ["02"]}}),
+        // As the certificate manager writes it.
+        json!({"previous": "2"}),
+    ];
+    for state in knows {
+        let host = host();
+        let (store, options) = restored(&host, &newer).await;
+        store.say(&name(), "01", state.clone());
+        let outcome = pull(&store, &options).await.unwrap();
+        assert_eq!(outcome.outcome, Done::Changed, "{state}");
+        assert_eq!(held(&options.directory), "01", "{state}");
+        assert_eq!(runs(&host), "02 01");
+    }
+    // The vault knows it, and the state says nothing of it.
+    let host = host();
+    let (store, options) = restored(&host, &newer).await;
+    store.keep(&newer);
+    pull(&store, &options).await.unwrap();
+    assert_eq!(held(&options.directory), "01");
+}
+
+#[tokio::test]
+async fn what_was_only_seen_elsewhere_or_is_not_understood_makes_nothing_known() {
+    let states = [
+        json!({"served": {"serial": "02"}, "targets": [{"serial": "02"}]}),
+        json!({"imports": {"eu-central-1": {"serial": "02"}}, "history": [{"detail": "02"}]}),
+        json!({"previous": null, "revoked": [], "revoking": {}, "leftovers": 2, "rolledBack": 7}),
+        json!({"previous": "020", "revoking": [{}, 2, {"serial": 2}]}),
+    ];
+    for state in states {
+        let host = host();
+        let (store, options) = restored(&host, &issue_for(2, -1, 60)).await;
+        store.say(&name(), "01", state.clone());
+        let error = pull(&store, &options).await.unwrap_err();
+        assert!(matches!(error, PullError::Newer { .. }), "{state}: {error}");
+        assert_eq!(held(&options.directory), "02");
+    }
+}
+
+#[tokio::test]
+async fn where_the_vault_cannot_be_listed_the_files_stay_until_it_can() {
+    let host = host();
+    let (mut store, options) = restored(&host, &issue_for(2, -1, 60)).await;
+    // Its entries may be read, the list may not.
+    store.denied = vec!["list vault/"];
+    let error = pull(&store, &options).await.unwrap_err();
+    assert!(matches!(error, PullError::Store(_)), "{error}");
+    assert_eq!(error.ends(), Ends::Unknown);
+    assert_eq!(held(&options.directory), "02");
+    // What the state knows needs no list.
+    store.say(&name(), "01", json!({"previous": "02"}));
+    pull(&store, &options).await.unwrap();
+    assert_eq!(held(&options.directory), "01");
+}
+
+#[tokio::test]
+async fn a_host_with_the_vault_alone_goes_by_the_vault() {
+    let host = host();
+    let newer = issue_for(2, -1, 60);
+    let (mut store, options) = restored(&host, &newer).await;
+    store.say(&name(), "01", json!({"previous": "02"}));
+    store.denied = vec!["state/"];
+    let error = pull(&store, &options).await.unwrap_err();
+    assert!(matches!(error, PullError::Newer { .. }), "{error}");
+    assert_eq!(held(&options.directory), "02");
+
+    store.keep(&newer);
+    let outcome = pull(&store, &options).await.unwrap();
+    assert_eq!(
+        (outcome.outcome, outcome.chosen),
+        (Done::Unchanged, Chosen::Newest)
+    );
+    store.lose("vault/shop/02.json");
+    store.keep(&issue_for(3, 0, 60));
+    pull(&store, &options).await.unwrap();
+    assert_eq!(held(&options.directory), "03");
+}
+
+#[tokio::test]
+async fn a_set_stays_only_where_it_serves_all_that_the_wanted_one_does() {
+    let both = ["www.example.com", "shop.example.com"];
+    let cases: [(&str, Issued, bool); 6] = [
+        ("it lacks a name", issue_to(&both[..1], 2, -1, 60), false),
+        ("it has ended", issue_to(&both, 2, -5, -1), false),
+        ("it ends before", issue_to(&both, 2, -1, 20), false),
+        ("it begins before", issue_to(&both, 2, -10, 60), false),
+        (
+            "it has more names",
+            issue_to(&[both[0], both[1], "example.org"], 2, -1, 60),
+            true,
+        ),
+        (
+            "a wildcard serves both",
+            issue_to(&["*.example.com"], 2, -1, 60),
+            true,
+        ),
+    ];
+    for (case, newer, stays) in cases {
+        let host = host();
+        let store = Memory::default();
+        let options = options(&host, None);
+        store.serve(&newer);
+        // The clock of then: what has ended was pulled before that.
+        let now = OffsetDateTime::now_utc();
+        let then = now - 1.days() - 1.hours();
+        let then = if case == "it has ended" { then } else { now };
+        let wanted = wanted::find(&store, &name(), then).await.unwrap();
+        take_up(&store, &options, &wanted, then).await.unwrap();
+        store.lose("vault/shop/02.json");
+        store.serve(&issue_for(1, -9, 30));
+        let pulled = pull(&store, &options).await;
+        match stays {
+            true => assert!(
+                matches!(pulled, Err(PullError::Newer { .. })),
+                "{case}: {pulled:?}"
+            ),
+            false => assert_eq!(pulled.unwrap().outcome, Done::Changed, "{case}"),
+        }
+        let serial = if stays { "02" } else { "01" };
+        assert_eq!(held(&options.directory), serial, "{case}");
+    }
+}
+
+#[tokio::test]
+async fn a_set_that_no_server_could_serve_keeps_nothing_out() {
+    type Harm<'h> = (&'h str, &'h dyn Fn(&Path));
+    let harms: [Harm<'_>; 4] = [
+        ("no set", &|inner| {
+            fs::remove_dir_all(inner.join("02")).unwrap()
+        }),
+        ("no link", &|inner| {
+            fs::remove_file(inner.join("current")).unwrap()
+        }),
+        ("no certificate", &|inner| {
+            for name in NAMES {
+                fs::write(inner.join("02").join(name), "nothing").unwrap();
+            }
+        }),
+        ("another key", &|inner| {
+            let key = issue(9).key.to_pem();
+            fs::write(inner.join("02/privkey.pem"), &*key).unwrap();
+            fs::write(inner.join("02/bundle.pem"), &*key).unwrap();
+        }),
+    ];
+    for (case, harm) in harms {
+        let host = host();
+        let (store, options) = restored(&host, &issue_for(2, -1, 60)).await;
+        harm(&options.directory.join(".certloop"));
+        let outcome = pull(&store, &options).await.unwrap();
+        assert_eq!(outcome.outcome, Done::Changed, "{case}");
+        assert_eq!(held(&options.directory), "01", "{case}");
+    }
+    // What is left of it is enough.
+    let host = host();
+    let (store, options) = restored(&host, &issue_for(2, -1, 60)).await;
+    fs::write(options.directory.join("privkey.pem"), "nothing").unwrap();
+    let error = pull(&store, &options).await.unwrap_err();
+    assert!(matches!(error, PullError::Newer { .. }), "{error}");
+    assert_eq!(held(&options.directory), "02");
+    assert_eq!(runs(&host), "02 02");
+}
+
+#[tokio::test]
+async fn replace_takes_the_certificate_of_the_bucket() {
+    let host = host();
+    let (store, options) = restored(&host, &issue_for(2, -1, 60)).await;
+    let replacing = PullOptions {
+        replace: true,
+        ..options.clone()
+    };
+    let outcome = pull(&store, &replacing).await.unwrap();
+    assert_eq!(outcome.outcome, Done::Changed);
+    assert_eq!(held(&options.directory), "01");
+    let outcome = pull(&store, &options).await.unwrap();
+    assert_eq!(outcome.outcome, Done::Unchanged);
+    assert_eq!(runs(&host), "02 01");
+}
+
+#[tokio::test]
+async fn what_was_adopted_stays_where_it_is_held_and_is_waited_for_elsewhere() {
+    let host = host();
+    let (store, options) = restored(&host, &issue_for(2, -1, 60)).await;
+    store.say(&name(), "02", json!({"previous": "01"}));
+    let outcome = pull(&store, &options).await.unwrap();
+    assert_eq!(outcome.outcome, Done::Unchanged);
+    assert_eq!((&*outcome.serial, outcome.chosen), ("02", Chosen::State));
+    assert_eq!(runs(&host), "02");
+    // What somebody changed is put right from what is left.
+    fs::remove_file(options.directory.join("privkey.pem")).unwrap();
+    let outcome = pull(&store, &options).await.unwrap();
+    assert_eq!(outcome.outcome, Done::Changed);
+    assert_eq!(held(&options.directory), "02");
+
+    let elsewhere = PullOptions {
+        directory: host.path().join("elsewhere"),
+        ..options.clone()
+    };
+    let lost = async |options: &PullOptions| {
+        let error = pull(&store, options).await.unwrap_err();
+        assert!(matches!(error, PullError::Lost { .. }), "{error}");
+        assert_eq!(error.ends(), Ends::NeedsPerson);
+        let told = error.to_string();
+        for words in [
+            "vault/shop/02.json",
+            "nowhere in the bucket",
+            "next renewal",
+        ] {
+            assert!(told.contains(words), "{told}");
+        }
+    };
+    lost(&elsewhere).await;
+    assert!(!elsewhere.directory.exists());
+
+    store.say(&name(), "01", json!({"previous": "02"}));
+    pull(&store, &elsewhere).await.unwrap();
+    store.say(&name(), "02", json!({"previous": "01"}));
+    lost(&elsewhere).await;
+    assert_eq!(held(&elsewhere.directory), "01");
+
+    let wanted = wanted::find(&store, &name(), OffsetDateTime::now_utc()).await;
+    let later = OffsetDateTime::now_utc() + 61.days();
+    let pulled = take_up(&store, &options, &wanted.unwrap(), later).await;
+    assert!(matches!(pulled, Err(PullError::Lost { .. })), "{pulled:?}");
+}
+
+#[tokio::test]
+async fn a_directory_is_for_one_certificate_until_it_is_taken_over() {
+    let host = host();
+    let store = Memory::default();
+    let shop = options(&host, Some(NOTE));
+    let blog = PullOptions {
+        name: blog(),
+        ..shop.clone()
+    };
+    store.serve(&issue(1));
+    // The same names: it is the document that counts.
+    store.serve_as(&blog.name, &issue(2));
+    pull(&store, &shop).await.unwrap();
+    assert_eq!(noted(&shop.directory), "shop");
+
+    let error = pull(&store, &blog).await.unwrap_err();
+    let is_refused = matches!(error, PullError::AnotherCertificate { .. });
+    assert!(is_refused, "{error}");
+    assert_eq!(error.ends(), Ends::NeedsPerson);
+    let told = error.to_string();
+    for word in ["shop", "blog", "--replace"] {
+        assert!(told.contains(word), "{told}");
+    }
+    assert_eq!(held(&shop.directory), "01");
+    assert_eq!(noted(&shop.directory), "shop");
+
+    let replacing = PullOptions {
+        replace: true,
+        ..blog.clone()
+    };
+    pull(&store, &replacing).await.unwrap();
+    assert_eq!(held(&shop.directory), "02");
+    assert_eq!(noted(&shop.directory), "blog");
+    let outcome = pull(&store, &blog).await.unwrap();
+    assert_eq!(outcome.outcome, Done::Unchanged);
+    let error = pull(&store, &shop).await.unwrap_err();
+    let is_refused = matches!(error, PullError::AnotherCertificate { .. });
+    assert!(is_refused, "{error}");
+    assert_eq!(runs(&host), "01 02");
+}
+
+#[tokio::test]
+async fn a_directory_without_a_name_is_judged_by_its_certificate() {
+    let host = host();
+    let store = Memory::default();
+    let shop = options(&host, None);
+    let blog = PullOptions {
+        name: blog(),
+        ..shop.clone()
+    };
+    let note = shop.directory.join(".certloop/name");
+    store.serve(&issue(1));
+    store.serve_as(&blog.name, &issue_to(&["blog.example.org"], 2, 0, 60));
+    pull(&store, &shop).await.unwrap();
+
+    for text in [None, Some("no name, but two words")] {
+        match text {
+            None => fs::remove_file(&note).unwrap(),
+            Some(text) => fs::write(&note, text).unwrap(),
+        }
+        let error = pull(&store, &blog).await.unwrap_err();
+        let told = error.to_string();
+        let is_refused = matches!(error, PullError::AnotherCertificate { .. });
+        assert!(is_refused && told.contains("shop.example.com"), "{told}");
+        assert_eq!(held(&shop.directory), "01");
+        // Its own certificate has the name written down.
+        let outcome = pull(&store, &shop).await.unwrap();
+        assert_eq!(outcome.outcome, Done::Unchanged);
+        assert_eq!(noted(&shop.directory), "shop");
+    }
+
+    fs::remove_file(&note).unwrap();
+    let names = ["*.example.com", "example.com"];
+    store.serve(&issue_to(&names, 3, 0, 60));
+    pull(&store, &shop).await.unwrap();
+    assert_eq!(held(&shop.directory), "03");
+
+    // With its name written down all its names may change.
+    store.serve(&issue_to(&["example.net"], 4, 0, 60));
+    pull(&store, &shop).await.unwrap();
+    assert_eq!(held(&shop.directory), "04");
+}
+
+#[tokio::test]
+async fn files_of_before_are_nobodys_and_keep_nothing_out() {
+    let host = host();
+    let store = Memory::default();
+    let options = options(&host, Some("test $CERTLOOP_SERIAL = 01"));
+    let directory = &options.directory;
+    for names in [&["mail.example.org"][..], &["*.example.com"]] {
+        let before = issue_to(names, 1, 0, 90);
+        fs::create_dir(directory).unwrap();
+        fs::write(directory.join("fullchain.pem"), &before.chain).unwrap();
+        fs::write(directory.join("privkey.pem"), &*before.key.to_pem()).unwrap();
+        store.serve(&issue(2));
+        for _ in 0..2 {
+            // The files of before come back.
+            let error = pull(&store, &options).await.unwrap_err();
+            assert!(matches!(error, PullError::Command { .. }), "{error}");
+            // As an older build left it.
+            fs::remove_file(directory.join(".certloop/name")).unwrap();
+        }
+        let working = PullOptions {
+            command: None,
+            ..options.clone()
+        };
+        pull(&store, &working).await.unwrap();
+        assert_eq!(held(directory), "02");
+        fs::remove_dir_all(directory).unwrap();
+    }
+}
+
 /// Dies at every single thing that is done to the disk; what readers see is one set, whole, and the next run ends where the first would have.
 #[tokio::test]
 async fn a_death_at_any_step_leaves_one_set_and_the_next_run_repairs() {
@@ -579,10 +1059,15 @@ async fn a_death_at_any_step_leaves_one_set_and_the_next_run_repairs() {
             false,
             Some("test $CERTLOOP_SERIAL = 01"),
         ),
+        ("another certificate's directory", false, Some(NOTE)),
+        ("a directory without a name", false, Some(NOTE)),
     ] {
         for life in 0.. {
             let (host, store) = (host(), Memory::default());
-            let options = options(&host, command);
+            let options = PullOptions {
+                replace: case == "another certificate's directory",
+                ..options(&host, command)
+            };
             let directory = &options.directory;
             let begun = case != "a first time";
             if adopted {
@@ -590,12 +1075,16 @@ async fn a_death_at_any_step_leaves_one_set_and_the_next_run_repairs() {
                 fs::write(directory.join("fullchain.pem"), &first.chain).unwrap();
                 fs::write(directory.join("privkey.pem"), &*first.key.to_pem()).unwrap();
             } else if begun {
-                store.serve(&first);
                 let quiet = PullOptions {
+                    name: if options.replace { blog() } else { name() },
                     command: None,
                     ..options.clone()
                 };
+                store.serve_as(&quiet.name, &first);
                 pull(&store, &quiet).await.unwrap();
+            }
+            if case == "a directory without a name" {
+                fs::remove_file(directory.join(".certloop/name")).unwrap();
             }
             store.serve(&second);
 
@@ -623,6 +1112,10 @@ async fn a_death_at_any_step_leaves_one_set_and_the_next_run_repairs() {
                 for name in NAMES {
                     assert!(there(name).is_ok() || died, "{told}: {name}");
                 }
+            }
+            let counts = fs::read_link(directory.join(".certloop/current"));
+            if counts.is_ok_and(|set| set == Path::new("02")) {
+                assert_eq!(noted(directory), "shop", "{told}");
             }
             for entry in fs::read_dir(directory).into_iter().flatten() {
                 let path = entry.unwrap().path();

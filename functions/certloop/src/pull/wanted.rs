@@ -1,108 +1,89 @@
-//! Which certificate a host is to hold, and whether that can be served.
+//! Which certificate a host should hold, and whether a server can serve it.
 
 use certificates::ports::store::{
     Store, StoreError, read_record, serial_of_vault_key, state_key, vault_key, vault_prefix,
 };
 use certificates::records::vault::VaultEntry;
-use certificates::values::chain::{self, Chain};
+use certificates::values::chain::{Chain, same_serial};
 use certificates::values::key::PrivateKey;
 use certificates::values::names::CertificateName;
 use serde::Deserialize;
+use serde_json::Value;
 use time::OffsetDateTime;
-use zeroize::Zeroizing;
 
-use super::{Chosen, PullError, instant};
+use super::error::PullError;
+use super::files::{Pair, instant};
+use super::outcome::Chosen;
 
-/// The certificate a host is to hold.
+/// The certificate a host should hold.
 pub(super) struct Wanted {
-    pub(super) facts: Facts,
-    pub(super) pems: Pems,
-    pub(super) chosen: Chosen,
-}
-
-/// What a command is told of a certificate.
-pub(super) struct Facts {
     /// Lower-case hex.
     pub(super) serial: String,
-    /// Its names, sorted.
-    pub(super) domains: Vec<String>,
-    /// The end of its validity.
-    pub(super) not_after: OffsetDateTime,
+    /// The certificate with its key; `None` where the vault does not hold it.
+    pub(super) pair: Option<Pair>,
+    pub(super) chosen: Chosen,
+    /// Serials that the bucket knows: those of the state, or else those of the vault.
+    known: Vec<String>,
 }
 
-impl Facts {
-    /// Returns the facts of the first certificate in a PEM text.
-    pub(super) fn of(chain: &Chain) -> Self {
-        let leaf = chain.leaf();
-        let names = leaf.names.iter().map(ToString::to_string);
-        Self {
-            serial: leaf.serial.clone(),
-            domains: names.collect(),
-            not_after: leaf.not_after,
-        }
+impl Wanted {
+    /// Whether the bucket knows a certificate: by the state, or by the vault.
+    ///
+    /// The state alone is enough. The vault is looked at where the state knows nothing of it.
+    pub(super) async fn is_known(
+        &self,
+        store: &impl Store,
+        name: &CertificateName,
+        serial: &str,
+    ) -> Result<bool, StoreError> {
+        let is_it = |known: &String| same_serial(known, serial);
+        Ok(self.known.iter().any(is_it)
+            || match self.chosen {
+                Chosen::State => in_vault(store, name).await?.iter().any(is_it),
+                Chosen::Newest => false,
+            })
     }
 }
 
-/// The contents of the five files.
-pub(super) struct Pems {
-    /// Of the leaf, lower-case hex.
-    pub(super) serial: String,
-    leaf: String,
-    intermediates: String,
-    key: Zeroizing<String>,
-}
-
-impl Pems {
-    /// Returns the files' names and contents, and whether there is the key in them.
-    pub(super) fn files(&self) -> [(&'static str, Zeroizing<String>, bool); 5] {
-        let (leaf, rest, key) = (&*self.leaf, &*self.intermediates, &**self.key);
-        let joined = |parts: [&str; 3]| Zeroizing::new(parts.concat());
-        [
-            (CERT, joined([leaf, "", ""]), false),
-            (CHAIN, joined([rest, "", ""]), false),
-            (FULLCHAIN, joined([leaf, rest, ""]), false),
-            (PRIVKEY, joined([key, "", ""]), true),
-            (BUNDLE, joined([key, leaf, rest]), true),
-        ]
-    }
-}
-
-/// The leaf alone.
-pub(super) const CERT: &str = "cert.pem";
-/// What certifies the leaf.
-pub(super) const CHAIN: &str = "chain.pem";
-/// Both: what most servers want.
-pub(super) const FULLCHAIN: &str = "fullchain.pem";
-/// The private key, PKCS#8.
-pub(super) const PRIVKEY: &str = "privkey.pem";
-/// Key, leaf and chain in one file.
-pub(super) const BUNDLE: &str = "bundle.pem";
-/// All of them.
-pub(super) const NAMES: [&str; 5] = [CERT, CHAIN, FULLCHAIN, PRIVKEY, BUNDLE];
-
-/// Reads the certificate that is to be served and checks that it can be.
+/// Reads the certificate that a host should serve, and checks that a server can serve it.
 ///
-/// The state says which: it follows rollbacks. A host that may read the vault only takes what begins last there.
+/// The state says which: it follows rollbacks. A host that may read the vault only takes what
+/// begins last there.
 pub(super) async fn find(
     store: &impl Store,
     name: &CertificateName,
     now: OffsetDateTime,
 ) -> Result<Wanted, PullError> {
+    let none = || PullError::NoCertificate { name: name.clone() };
     match by_state(store, name).await {
-        Ok(Some(serial)) => {
+        Ok(Some((serial, known))) => {
             let key = vault_key(name, &serial);
             let read = read_record::<VaultEntry>(store, &key).await?;
-            let (entry, _) = read.ok_or_else(|| PullError::Lost {
-                key: key.clone(),
-                name: name.clone(),
-            })?;
-            servable(name, key, &entry, now, Chosen::State)
+            let pair = read.map(|(entry, _)| servable(name, key, &entry, now));
+            Ok(Wanted {
+                serial,
+                pair: pair.transpose()?,
+                chosen: Chosen::State,
+                known,
+            })
         }
-        Ok(None) => Err(PullError::NoCertificate { name: name.clone() }),
+        Ok(None) => Err(none()),
         Err(state @ StoreError::Unavailable { person: true, .. }) => {
-            match newest(store, name).await {
-                Ok(Some((key, entry))) => servable(name, key, &entry, now, Chosen::Newest),
-                Ok(None) => Err(PullError::NoCertificate { name: name.clone() }),
+            let known = match in_vault(store, name).await {
+                Ok(known) => known,
+                Err(vault) => return Err(PullError::Denied { state, vault }),
+            };
+            match newest(store, name, &known).await {
+                Ok(Some((serial, entry))) => {
+                    let pair = servable(name, vault_key(name, &serial), &entry, now)?;
+                    Ok(Wanted {
+                        serial,
+                        pair: Some(pair),
+                        chosen: Chosen::Newest,
+                        known,
+                    })
+                }
+                Ok(None) => Err(none()),
                 Err(vault) => Err(PullError::Denied { state, vault }),
             }
         }
@@ -110,13 +91,13 @@ pub(super) async fn find(
     }
 }
 
-/// Returns the serial that the state says is to be served.
+/// Returns the serial that a host should serve by the state, and all serials that it knows.
 ///
 /// Nothing else of the state is looked at, so that a host need not be of the functions' very build.
 async fn by_state(
     store: &impl Store,
     name: &CertificateName,
-) -> Result<Option<String>, StoreError> {
+) -> Result<Option<(String, Vec<String>)>, StoreError> {
     #[derive(Deserialize)]
     struct State {
         version: u32,
@@ -134,35 +115,68 @@ async fn by_state(
         key: key.clone(),
         reason,
     };
-    let state: State = serde_json::from_slice(&object.body).map_err(|error| {
+    let place = |error: serde_json::Error| {
         let (line, column) = (error.line(), error.column());
         unusable(format!("line {line} column {column} is not as expected"))
-    })?;
+    };
+    let state: State = serde_json::from_slice(&object.body).map_err(place)?;
     if state.version > VERSION {
         return Err(unusable(format!(
             "it has version {} and this build knows {VERSION} at most; install the newer certloop here",
             state.version
         )));
     }
-    Ok(state.certificate.map(|held| held.serial))
+    let known = serials_in(&serde_json::from_slice(&object.body).map_err(place)?);
+    Ok(state.certificate.map(|held| (held.serial, known)))
+}
+
+/// Returns the serials of the certificates that certloop issued, by a state: the one to serve, those
+/// before it, the one that a rollback left, and those that are revoked or deleted.
+///
+/// What it saw on targets or in the certificate manager does not count: after a restore, a newer
+/// certificate can be seen there that the bucket knows nothing else of.
+fn serials_in(state: &Value) -> Vec<String> {
+    let one = |pointer| state.pointer(pointer).into_iter();
+    let all = |pointer| one(pointer).filter_map(Value::as_array).flatten();
+    let revoked = one("/revoked").filter_map(Value::as_object);
+    let revoked = revoked.flat_map(|revoked| revoked.keys().map(String::as_str));
+    let revoking = all("/revoking").filter_map(|revocation| revocation.get("serial"));
+    one("/certificate/serial")
+        .chain(one("/previous"))
+        .chain(one("/previousHeld/serial"))
+        .chain(one("/rolledBack/from"))
+        .chain(revoking)
+        .chain(all("/leftovers/serials"))
+        .filter_map(Value::as_str)
+        .chain(revoked)
+        .map(str::to_owned)
+        .collect()
 }
 
 /// Of the state's schema.
 const VERSION: u32 =
     <certificates::records::state::State as certificates::records::record::Record>::VERSION;
 
-/// Returns the entry of the vault whose certificate begins last.
+/// Returns the serials of the vault's entries.
+async fn in_vault(store: &impl Store, name: &CertificateName) -> Result<Vec<String>, StoreError> {
+    let listed = store.list(&vault_prefix(name)).await?;
+    let serials = listed
+        .iter()
+        .filter_map(|entry| serial_of_vault_key(name, &entry.key));
+    Ok(serials.map(str::to_owned).collect())
+}
+
+/// Returns the serial and the entry of the vault whose certificate begins last.
 async fn newest(
     store: &impl Store,
     name: &CertificateName,
+    serials: &[String],
 ) -> Result<Option<(String, VaultEntry)>, StoreError> {
     let mut newest = None;
-    for listed in store.list(&vault_prefix(name)).await? {
-        if serial_of_vault_key(name, &listed.key).is_none() {
-            continue;
-        }
+    for serial in serials {
         // Deleted since it was listed, or no certificate at all.
-        let Some((entry, _)) = read_record::<VaultEntry>(store, &listed.key).await? else {
+        let read = read_record::<VaultEntry>(store, &vault_key(name, serial)).await?;
+        let Some((entry, _)) = read else {
             continue;
         };
         let Ok(chain) = Chain::parse(&entry.chain) else {
@@ -170,20 +184,20 @@ async fn newest(
         };
         let begins = chain.leaf().not_before;
         if (newest.as_ref()).is_none_or(|(latest, _, _)| begins > *latest) {
-            newest = Some((begins, listed.key, entry));
+            newest = Some((begins, serial.clone(), entry));
         }
     }
-    Ok(newest.map(|(_, key, entry)| (key, entry)))
+    Ok(newest.map(|(_, serial, entry)| (serial, entry)))
 }
 
-/// Checks that what the vault holds can be served: the key is the certificate's, the chain in order, and it is valid now.
+/// Checks that a server can serve what the vault holds: the key is the certificate's, the chain in
+/// order, and it is valid now.
 fn servable(
     name: &CertificateName,
     key: String,
     entry: &VaultEntry,
     now: OffsetDateTime,
-    chosen: Chosen,
-) -> Result<Wanted, PullError> {
+) -> Result<Pair, PullError> {
     let checked = (|| {
         let chain = Chain::parse(&entry.chain).map_err(|error| error.to_string())?;
         let private_key =
@@ -197,29 +211,16 @@ fn servable(
             return Err(format!("it was valid until {until} only"));
         }
         chain.check_order().map_err(|error| error.to_string())?;
-        // The names are its own, so what is left of this is the key; when it begins is told apart below.
-        let then = now.max(leaf.not_before);
-        chain::check_issued(&chain, &private_key, &leaf.names, then)
-            .map_err(|error| error.to_string())?;
-        Ok((chain, private_key))
+        Pair::of(chain, private_key).map_err(|error| error.to_string())
     })();
-    let (chain, private_key) = checked.map_err(|reason| PullError::Unservable {
+    let pair = checked.map_err(|reason| PullError::Unservable {
         key: key.clone(),
         reason,
         name: name.clone(),
     })?;
-    let from = chain.leaf().not_before;
+    let from = pair.leaf().not_before;
     if now < from {
         return Err(PullError::NotYetValid { key, from, now });
     }
-    Ok(Wanted {
-        facts: Facts::of(&chain),
-        pems: Pems {
-            serial: chain.leaf().serial.clone(),
-            leaf: chain.leaf_pem().to_owned(),
-            intermediates: chain.intermediates_pem(),
-            key: private_key.to_pem(),
-        },
-        chosen,
-    })
+    Ok(pair)
 }

@@ -8,7 +8,11 @@ use certificates::ports::store::Store;
 use time::OffsetDateTime;
 use tokio::time::Instant;
 
-use super::{Outcome, PullError, PullOptions, take_up, wanted};
+use super::error::PullError;
+use super::options::PullOptions;
+use super::outcome::Outcome;
+use super::round::take_up;
+use super::wanted;
 
 /// Pulls every so often, up to a fifth later, and tells what came of each run.
 ///
@@ -24,8 +28,8 @@ pub(super) async fn watch(
     loop {
         let now = OffsetDateTime::now_utc();
         let round = match wanted::find(store, &options.name, now).await {
-            Ok(wanted) if failures.waits(&wanted.facts.serial, Instant::now()) => None,
-            Ok(wanted) => Some(take_up(options, &wanted, now).await),
+            Ok(wanted) if failures.waits(&wanted.serial, Instant::now()) => None,
+            Ok(wanted) => Some(take_up(store, options, &wanted, now).await),
             Err(error) => Some(Err(error)),
         };
         let wait = failures.after(round.as_ref(), every, Instant::now());

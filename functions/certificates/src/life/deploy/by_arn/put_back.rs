@@ -180,7 +180,7 @@ impl<P: Ports> Work<'_, '_, P> {
         let manager = self.cycle.ports.certificate_manager(listener.region());
         let record = self.state.target(listener.as_str());
         let mut deleted = BTreeSet::new();
-        for stood in record.into_iter().flat_map(|it| it.standby.all()) {
+        for stood in record.into_iter().flat_map(|it| it.to_restore.all()) {
             // Another kind of ARN, or another account's: the listener will tell.
             let Ok(certificate) = stood.parse::<CertificateArn>() else {
                 continue;
@@ -201,7 +201,7 @@ impl<P: Ports> Work<'_, '_, P> {
         let record = self
             .state
             .target_mut(TargetKind::Listener, listener.as_str());
-        record.standby.list.retain(|stood| !deleted.contains(stood));
-        (record.standby.default).take_if(|default| deleted.contains(default));
+        record.to_restore.list.retain(|stood| !deleted.contains(stood));
+        (record.to_restore.default).take_if(|default| deleted.contains(default));
     }
 }
