@@ -203,13 +203,10 @@ async fn ask_for_revocation<P: Ports>(
     reason: Reason,
     now: OffsetDateTime,
 ) -> Result<(), Problem> {
-    let serial = serial
-        .map(str::to_owned)
-        .or_else(|| state.serial_to_revoke());
-    let serial = serial.ok_or_else(|| {
-        let detail = "there is no certificate to revoke";
-        Problem::ours(ProblemType::NoCertificate, detail)
-    })?;
+    let serial = match serial {
+        Some(serial) => serial.to_owned(),
+        None => state.serial_to_revoke()?,
+    };
     let found = held_by_serial(cycle, name, state, &serial).await?;
     state.ask_for_revocation(&serial, found.as_ref(), reason, now)
 }

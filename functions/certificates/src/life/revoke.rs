@@ -16,13 +16,34 @@ use crate::values::problem_types::{ProblemType, Retry};
 use crate::values::revocation_reason::Reason;
 
 impl State {
-    /// Returns the serial that a revocation without one means: what is served, or where that is
-    /// not known what is to be served.
-    pub(crate) fn serial_to_revoke(&self) -> Option<String> {
-        let served = self.deployment.served.as_ref().map(|served| &served.serial);
-        served
-            .or(self.certificate.as_ref().map(|held| &held.serial))
-            .cloned()
+    /// Returns the serial that a revocation without one means: of what is served, or where that is
+    /// not known of what should be served.
+    ///
+    /// # Errors
+    ///
+    /// There is no certificate. Or nobody can know which one is served, because one that may still
+    /// be on a listener lost our tags: revoking the wrong one would leave a leaked key in use.
+    pub(crate) fn serial_to_revoke(&self) -> Result<String, Problem> {
+        if let Some(served) = &self.deployment.served {
+            return Ok(served.serial.clone());
+        }
+        let held = self.certificate.as_ref().ok_or_else(|| {
+            let detail = "there is no certificate to revoke";
+            Problem::ours(ProblemType::NoCertificate, detail)
+        })?;
+        let imports = self.deployment.imports.values();
+        let untagged = imports.flat_map(|import| &import.untagged);
+        let lost: Vec<&str> = untagged.map(|lost| lost.serial.as_str()).collect();
+        if lost.is_empty() {
+            return Ok(held.serial.clone());
+        }
+        let detail = format!(
+            "certloop does not know which certificate is served: {} should be, and {} lost our \
+             tags and may be served; name the serial",
+            held.serial,
+            lost.join(", ")
+        );
+        Err(Problem::ours(ProblemType::TagsLost, detail))
     }
 
     /// Writes down that a certificate is to be revoked. `found`: what is known of it where the
@@ -178,3 +199,48 @@ impl<P: Ports> Work<'_, '_, P> {
 }
 
 const LEAST: std::time::Duration = std::time::Duration::from_secs(2);
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    /// A record of the certificate `01`, with what else it says.
+    fn record(served: serde_json::Value, untagged: serde_json::Value) -> State {
+        let arn = "arn:aws:acm:eu-central-1:123456789012:certificate/new";
+        serde_json::from_value(json!({
+            "version": 1, "writeId": "0", "served": served,
+            "certificate": {
+                "serial": "01", "fingerprint": "", "notBefore": "2026-11-01T00:00:00Z",
+                "notAfter": "2027-01-30T00:00:00Z", "domains": ["a.example.com"],
+                "keyType": "ecdsa-p256", "authority": "a", "directory": "https://a.example/",
+                "renewal": {"at": "2027-01-01T00:00:00Z"},
+            },
+            "imports": {"eu-central-1": {"arn": arn, "serial": "01", "untagged": untagged}},
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn what_is_served_is_meant_and_never_guessed() {
+        let old = "arn:aws:acm:eu-central-1:123456789012:certificate/old";
+        let lost = json!([{"arn": old, "serial": "02"}]);
+        let served = json!({
+            "serial": "02", "notAfter": "2027-01-01T00:00:00Z", "by": "held",
+            "at": "2026-11-02T00:00:00Z",
+        });
+
+        let known = record(served, lost.clone()).serial_to_revoke();
+        assert_eq!(known.unwrap(), "02");
+        let alone = record(json!(null), json!([])).serial_to_revoke();
+        assert_eq!(alone.unwrap(), "01");
+        let guess = record(json!(null), lost).serial_to_revoke().unwrap_err();
+        assert_eq!(guess.kind, "certloop:tagsLost");
+        assert!(
+            guess.detail.contains("01") && guess.detail.contains("02"),
+            "{guess:?}"
+        );
+        assert!(State::default().serial_to_revoke().is_err());
+    }
+}

@@ -178,7 +178,7 @@ impl<P: Ports> Work<'_, '_, P> {
     /// Takes from what stands by what its owner has deleted since: it can never come back.
     async fn forget_deleted(&mut self, listener: &ListenerArn) {
         let manager = self.cycle.ports.certificate_manager(listener.region());
-        let record = self.state.target(listener.as_str());
+        let record = self.state.deployment.target(listener.as_str());
         let mut deleted = BTreeSet::new();
         for stood in record.into_iter().flat_map(|it| it.to_restore.all()) {
             // Another kind of ARN, or another account's: the listener will tell.
@@ -200,8 +200,12 @@ impl<P: Ports> Work<'_, '_, P> {
         }
         let record = self
             .state
+            .deployment
             .target_mut(TargetKind::Listener, listener.as_str());
-        record.to_restore.list.retain(|stood| !deleted.contains(stood));
+        record
+            .to_restore
+            .list
+            .retain(|stood| !deleted.contains(stood));
         (record.to_restore.default).take_if(|default| deleted.contains(default));
     }
 }
