@@ -206,7 +206,7 @@ pub(crate) fn went_back(world: &World, name: &str, left: &Leaf) -> bool {
 /// Whether somebody asked for this one to be revoked: the authority may not have done it yet.
 pub(crate) fn is_to_be_revoked(world: &World, name: &str, serial: &str) -> bool {
     let state = world.states.get(name);
-    state.is_some_and(|state| state.is_to_be_revoked(serial))
+    state.is_some_and(|state| state.revocations.is_pending(serial))
 }
 
 /// Whether what is imported is what stood under the ARN before, after a proof that failed.
