@@ -77,8 +77,8 @@
 //! - an outside service: a port in [`ports`], its rules in [`rules`], its adapter in [`adapters`],
 //!   and the step that uses it in [`life`].
 //!
-//! The challenge function needs only [`challenge`], [`log`] and [`metrics`]. It compiles these three
-//! files in and depends on nothing else, because it must be small and start fast.
+//! The challenge function needs only [`challenge`], [`log`] and [`metrics`]. It compiles these
+//! three files in and depends on nothing else, because it must be small and start fast.
 
 pub mod challenge;
 pub mod log;
