@@ -34,7 +34,7 @@ fn the_documented_members_are_those_of_the_schemas() {
     );
 }
 
-/// Replaces what is between the two marks of a part.
+/// Replaces the text between the two marks of a part.
 fn with_part(page: &str, name: &str, part: &str) -> String {
     let begin = format!("<!-- {name}: begin -->\n");
     let end = format!("<!-- {name}: end -->");
@@ -46,7 +46,7 @@ fn with_part(page: &str, name: &str, part: &str) -> String {
 /// A table for the document, and one for each kind of object in it.
 struct Tables<'s> {
     schema: &'s Value,
-    /// The kinds of objects in the order in which they were met, with their places.
+    /// The kinds of objects, in the order of their first appearance, with their places.
     kinds: Vec<(String, Vec<String>)>,
 }
 
@@ -62,7 +62,8 @@ impl<'s> Tables<'s> {
             let definition = &schema["$defs"][&kind];
             let first = places.first().expect("a place").clone();
             let table = tables.table(definition, &format!("{first}."));
-            // Its members may have added places: of this kind all are known once its turn comes.
+            // Members of earlier kinds may have added places. When a kind has its turn, all its
+            // places are known.
             let places: Vec<String> = places.iter().map(|place| format!("`{place}`")).collect();
             text += &format!("\n{}:\n\n{table}", places.join(", "));
             next += 1;
@@ -151,7 +152,7 @@ impl<'s> Tables<'s> {
     }
 }
 
-/// The members of an object, but for the one that is for editors.
+/// The members of an object, except the one for editors.
 fn properties(object: &Value) -> impl Iterator<Item = (&String, &Value)> {
     let members = object["properties"].as_object().into_iter();
     members

@@ -1,11 +1,11 @@
-//! The library's folders stand in an order, and its source keeps to it: what a file names (`use`
-//! and paths) and which inherent methods it calls stand in its own folder or in one above. No
-//! circle of files stands either. Code for tests is left out.
+//! The library's folders have an order, and its source keeps to it. Everything that a file names
+//! (`use` and paths), and each inherent method that it calls, is in its own folder or in one above.
+//! No files depend on each other in a circle. Code for tests does not count.
 //!
-//! A call counts where it is known whose method it is: `self.it()` within an `impl` block,
-//! `cycle.it()` for a type `Cycle` of ours; else where inherent `impl` blocks of one file alone
-//! (for the order: of one folder) define a method of that name, and no trait and nothing outside
-//! does ([`ALSO_OUTSIDE`]).
+//! A call counts if it is known which type has the method: `self.it()` in an `impl` block, or
+//! `cycle.it()` for a type `Cycle` of ours. Other calls count if the inherent `impl` blocks of only
+//! one file (for the order: of only one folder) define a method of that name, and no trait and
+//! nothing outside does ([`ALSO_OUTSIDE`]).
 
 #![allow(
     clippy::expect_used,
@@ -18,7 +18,7 @@ use std::fs;
 use std::ops::Range;
 use std::path::Path;
 
-/// The folders, from what all may name to what nobody may name.
+/// The folders. The first may be named by all others, the last by none.
 const FOLDERS: [&str; 10] = [
     "values",
     "contract",
@@ -32,11 +32,11 @@ const FOLDERS: [&str; 10] = [
     "adapters",
 ];
 
-/// What may name something below it all the same: an invocation opens the ports as they are.
+/// What may name something below it all the same: an invocation opens the real ports.
 const MAY: [(&str, &str); 1] = [("invocation/", "adapters/live.rs")];
 
-/// Methods of ours that others have as well under the same name: of the standard library or of a
-/// crate. A call says nothing of whom it calls.
+/// Methods of ours whose names the standard library or a crate has as well. A call does not show
+/// which one it means.
 const ALSO_OUTSIDE: [&str; 12] = [
     "all",
     "authority",
@@ -97,10 +97,7 @@ fn a_type_keeps_its_methods_together() {
         assert!(methods.len() <= most, "{of} has {} methods", methods.len());
         for place in methods {
             let is_there = place.file.starts_with(folder);
-            assert!(
-                is_there,
-                "{place}: a method of {of} stands in another folder"
-            );
+            assert!(is_there, "{place}: a method of {of} is in another folder");
         }
     }
 }
@@ -119,7 +116,8 @@ fn both_are_found() {
         ),
         (
             "life/later.rs",
-            "// use crate::adapters::live;\nstruct Later;\nimpl<'a> Later {\n    pub(crate) fn later(&self) {}\n}\n",
+            "// use crate::adapters::live;\nstruct Later;\n\
+             impl<'a> Later {\n    pub(crate) fn later(&self) {}\n}\n",
         ),
     ]);
     let arrows = house.arrows.iter().filter(|arrow| arrow.runs_up());
@@ -145,7 +143,7 @@ struct Place {
 }
 
 impl Place {
-    /// The folder's place in the order; what stands at the top is above all folders.
+    /// The folder's place in the order. A file at the top is above all folders.
     fn floor(&self) -> usize {
         let folder = self.file.split_once('/').map(|(folder, _)| folder);
         let floor = folder.and_then(|folder| FOLDERS.iter().position(|known| *known == folder));
@@ -167,7 +165,7 @@ struct Arrow {
     /// What is called or named.
     what: String,
     is_call: bool,
-    /// Whether the other file is certain: the method is defined in that one alone.
+    /// Whether the other file is certain: only that one defines the method.
     is_certain: bool,
 }
 
@@ -190,7 +188,7 @@ impl Display for Arrow {
 struct House {
     files: Vec<String>,
     arrows: Vec<Arrow>,
-    /// The inherent methods, with the type that each is of.
+    /// The inherent methods, each with its type.
     methods: Vec<(String, Place)>,
 }
 
@@ -376,7 +374,7 @@ impl House {
     }
 }
 
-/// Finds the file that a path leads to, through what files hand on with `pub use`.
+/// Finds the file that a path leads to, also through `pub use` in other files.
 fn find(
     by_module: &BTreeMap<&[String], &File>,
     path: &[String],
@@ -422,13 +420,13 @@ struct File {
     test_modules: Vec<Vec<String>>,
     /// Paths within the crate that it names, in full, and where.
     paths: Vec<(Vec<String>, usize)>,
-    /// What it hands on, by its name.
+    /// What it re-exports, by its name.
     handed_on: BTreeMap<String, Vec<String>>,
     /// What it defines, and where.
     items: BTreeMap<String, usize>,
     /// Functions in inherent `impl` blocks.
     methods: Vec<Method>,
-    /// Where the `impl` blocks stand among the tokens, and of which type each is.
+    /// Where the `impl` blocks are among the tokens, and the type of each.
     blocks: Vec<(Range<usize>, String)>,
     /// Functions of traits, where they are declared or implemented.
     of_traits: BTreeSet<String>,
@@ -443,7 +441,7 @@ struct Method {
     line: usize,
     /// Of which type.
     of: String,
-    /// The module that may call it, with all in it.
+    /// The module that may call it, with all modules in it.
     seen_by: Vec<String>,
 }
 
@@ -452,7 +450,7 @@ struct Method {
 struct Call {
     name: String,
     line: usize,
-    /// The type it is called on, where the text says it.
+    /// The type it is called on, if the text says it.
     of: Option<String>,
 }
 
@@ -494,7 +492,7 @@ impl File {
         file
     }
 
-    /// Returns the type that a method is called on, where the word before the dot says it.
+    /// Returns the type that a method is called on, if the word before the dot says it.
     fn called_on(&self, tokens: &[Token], dot: usize) -> Option<String> {
         let before = tokens.get(dot.checked_sub(1)?)?;
         let is_field = dot > 1 && tokens[dot - 2].text == ".";
@@ -565,7 +563,7 @@ impl File {
         }
     }
 
-    /// Reads the paths in other places that begin at the crate or above.
+    /// Reads the paths outside of `use` that begin at the crate or above.
     fn inline_paths(&mut self, tokens: &[Token]) {
         let mut in_use = false;
         for at in 0..tokens.len() {
@@ -591,7 +589,7 @@ impl File {
         }
     }
 
-    /// Returns a path from the crate on, or `None` where it leads out of it.
+    /// Returns a path from the crate on, or `None` if it leads out of the crate.
     fn in_full(&self, path: &[String]) -> Option<Vec<String>> {
         let mut full = self.module.clone();
         let mut rest = path;
@@ -607,7 +605,7 @@ impl File {
                     rest = &rest[1..];
                 }
             }
-            // A module below this one, where there is one: `find` does not find another crate.
+            // A module below this one, if there is one: `find` does not find another crate.
             _ => {}
         }
         full.extend(rest.iter().cloned());
@@ -634,7 +632,7 @@ impl File {
                     self.item(tokens, at);
                     at += 1;
                 }
-                // What a macro writes stands in braces within braces.
+                // The code that a macro writes is in braces within braces.
                 "macro_rules" => {
                     let end = after_group(tokens, (at + 3).min(tokens.len()));
                     let mut inside = at + 3;
@@ -646,7 +644,7 @@ impl File {
                     }
                     at = end;
                 }
-                // What stands in a function is nobody's business.
+                // The items in a function do not matter to other files.
                 "{" => at = after_group(tokens, at),
                 _ => at += 1,
             }
@@ -699,7 +697,7 @@ impl File {
     }
 }
 
-/// Returns the type that an `impl` block is of, from what stands before its brace.
+/// Returns the type of an `impl` block, from the tokens before its brace.
 fn implemented(tokens: &[Token]) -> String {
     let mut angles = 0;
     let mut of = String::new();
@@ -723,16 +721,16 @@ fn camel_case(word: &str) -> String {
     words.map(capital).collect()
 }
 
-/// Who may call a function.
+/// Which modules may call a function.
 enum SeenBy {
     All,
-    /// The module above, and what stands in it.
+    /// The module above, and everything in it.
     Above,
-    /// The module itself, and what stands in it.
+    /// The module itself, and everything in it.
     Here,
 }
 
-/// Returns the functions that stand directly in a block.
+/// Returns the functions that are directly in a block.
 fn functions(tokens: &[Token]) -> Vec<(String, usize, SeenBy)> {
     let mut found = Vec::new();
     let mut at = 0;

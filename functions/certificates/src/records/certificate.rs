@@ -1,4 +1,4 @@
-//! An issued certificate, as it is kept: what it is, and when it is to be renewed.
+//! The record of an issued certificate: what it is, and when it will be renewed.
 
 use serde::{Deserialize, Serialize};
 use time::{Duration, OffsetDateTime};
@@ -31,22 +31,23 @@ pub struct IssuedCertificate {
     pub directory: String,
     /// The profile asked for.
     pub profile: Option<String>,
-    /// Its unique identifier (RFC 9773 section 4.1), where the leaf names its authority's key.
+    /// Its unique identifier (RFC 9773 section 4.1); `None` if the leaf does not name its
+    /// authority's key.
     #[serde(default)]
     pub identifier: Option<String>,
-    /// When it is to be renewed.
+    /// When it will be renewed.
     pub renewal: Renewal,
-    /// Whether the platform's trust roots know its chain; `None` where that was not looked at.
+    /// Whether its chain leads to a trust root of the platform; `None` if that was not checked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub public: Option<bool>,
-    /// Whether it was taken over as the certificate manager held it under our tags: the vault does
-    /// not hold its key.
+    /// Whether we took it over from the certificate manager, where it carries our tags. The vault
+    /// does not hold its key.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub adopted: bool,
-    /// Whether a target of ours ever held it; `None` in records of before this was kept.
+    /// Whether a target of ours ever held it; `None` in older records.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub was_served: Option<bool>,
-    /// When we had it revoked.
+    /// When the authority revoked it for us.
     #[serde(
         default,
         with = "time::serde::rfc3339::option",
@@ -56,7 +57,7 @@ pub struct IssuedCertificate {
 }
 
 impl IssuedCertificate {
-    /// Returns its validity.
+    /// From when until when it is valid.
     pub fn validity(&self) -> Validity {
         Validity {
             not_before: self.not_before,
@@ -69,17 +70,18 @@ impl IssuedCertificate {
         urgent(self.not_before, self.not_after, now)
     }
 
-    /// Whether whatever stands in the way of another one does more harm than it prevents.
+    /// Whether the next certificate must not wait: this one ends soon or is revoked. An obstacle
+    /// to the next one then does more harm than it prevents.
     pub fn cannot_wait(&self, now: OffsetDateTime) -> bool {
         self.is_urgent(now) || self.revoked_at.is_some()
     }
 
-    /// Returns the length of its validity.
+    /// How long it is valid in all.
     pub fn lifetime(&self) -> Duration {
         self.not_after - self.not_before
     }
 
-    /// Returns the share of its lifetime that is left, 0 when it has ended.
+    /// Which share of its lifetime is left, from 1 (all) to 0 (it has ended).
     pub fn share_left(&self, now: OffsetDateTime) -> f64 {
         ((self.not_after - now).as_seconds_f64() / self.lifetime().as_seconds_f64().max(1.0))
             .clamp(0.0, 1.0)
@@ -98,38 +100,40 @@ pub struct Validity {
     pub not_after: OffsetDateTime,
 }
 
-/// When a certificate is to be renewed.
+/// When a certificate will be renewed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Renewal {
-    /// By its lifetime: drawn once and kept. It holds while the authority suggests nothing.
+    /// A random instant from its lifetime: drawn once and kept. It counts while the authority
+    /// suggests nothing.
     #[serde(with = "time::serde::rfc3339")]
     pub at: OffsetDateTime,
-    /// The authority's renewal information (RFC 9773), once it was asked for.
+    /// The authority's renewal information (RFC 9773); `None` until we have asked for it.
     #[serde(default)]
     pub information: Option<RenewalInformation>,
     /// How many certificates in a row were replaced early because of their window.
     #[serde(default, rename = "hasty")]
     pub early_windows: u32,
-    /// Before this instant no window makes it due: one that is wrong must not have it replaced again and again.
+    /// Before this instant no window makes it due. A wrong window must not cause one replacement
+    /// after the other.
     #[serde(default, with = "time::serde::rfc3339::option")]
     pub window_counts_from: Option<OffsetDateTime>,
-    /// Whether the authority did not take a successor of it for one.
+    /// Whether the authority refused an order that named this certificate as replaced.
     #[serde(default)]
     pub replaces_refused: bool,
 }
 
-/// What came of asking an authority for renewal information (RFC 9773 section 4.2), and the next time to ask.
+/// An authority's renewal information (RFC 9773 section 4.2), and when to ask for it again.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RenewalInformation {
-    /// The last valid window told.
+    /// The last valid window that the authority suggested.
     #[serde(default)]
     pub window: Option<Window>,
-    /// The stored Retry-After, or a wait of ours.
+    /// When to ask again: from Retry-After, or from a wait of our own.
     #[serde(with = "time::serde::rfc3339")]
     pub ask_again: OffsetDateTime,
-    /// How often in a row no answer came that may yet come.
+    /// How many times in a row there was no answer, although one may come later.
     #[serde(default)]
     pub unanswered: u32,
 }
@@ -144,10 +148,10 @@ pub struct Window {
     /// Its end.
     #[serde(with = "time::serde::rfc3339")]
     pub end: OffsetDateTime,
-    /// Drawn once; kept for as long as it lies in the window told.
+    /// Drawn once; kept while it lies in the suggested window.
     #[serde(with = "time::serde::rfc3339")]
     pub at: OffsetDateTime,
-    /// A page for people that says why.
+    /// A web page that explains the window to people.
     #[serde(
         default,
         rename = "explanationURL",

@@ -1,4 +1,4 @@
-//! Where a certificate stands, as it is kept: in certificate managers and on targets.
+//! The record of where a certificate is: in certificate managers and on targets.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,37 +12,37 @@ use crate::values::arn::{CertificateArn, ListenerArn};
 use crate::values::problem::{Failure, Problem};
 use crate::values::problem_types::ProblemType;
 
-/// Where a certificate is, and what is served of it.
+/// Where a certificate is, and which one is served.
 #[derive(Clone, Debug, Default)]
 pub struct DeploymentRecord {
     /// What the certificate managers hold, by region.
     pub imports: BTreeMap<String, Import>,
     /// What is known of each target.
     pub targets: Vec<TargetRecord>,
-    /// The listeners that the document names by load balancer and port, once they were found or
-    /// made.
+    /// The listeners that the document names by load balancer and port, once we found or created
+    /// them.
     pub listeners: BTreeMap<String, ListenerArn>,
-    /// The listeners on which another document holds the place that this one wants, by target id.
+    /// The listeners on which another document holds what this one wants, by target id.
     pub contended: BTreeMap<String, Contended>,
     /// What failed last.
     pub failure: Option<Failure>,
-    /// What is served, as far as that was looked at; `None` where it is not known.
+    /// What was last seen to be served; `None` if that is not known.
     pub served: Option<Served>,
-    /// Since when it is wanted and nothing of it is served.
+    /// Since when a certificate is wanted and none is served.
     pub unserved_since: Option<OffsetDateTime>,
-    /// The validity of the one before, while it may still be what is served.
+    /// The validity of the previous certificate, while it may still be served.
     pub still_served: Option<Validity>,
 }
 
 impl DeploymentRecord {
-    /// Whether a target holds the certificate of this serial, by what is known of it.
+    /// Whether a target holds the certificate of this serial, as far as we know.
     fn is_held_somewhere(&self, serial: &str) -> bool {
         let mut holding = self.holding();
         holding.any(|target| target.serial.as_deref() == Some(serial))
     }
 
-    /// Whether the certificate of this serial is served, or is what those follow who read the
-    /// vault.
+    /// Whether the certificate of this serial is in use: it is served, or a target holds it, or
+    /// there are no targets and programs read it from the vault.
     pub fn is_in_use(&self, serial: &str) -> bool {
         let served = self.served.as_ref();
         let is_served = served.is_some_and(|served| served.serial == serial);
@@ -54,7 +54,8 @@ impl DeploymentRecord {
         self.targets.iter().filter(|target| target.holds_ours())
     }
 
-    /// Returns what a target serves: what its ARN holds by now, also where a look at it failed.
+    /// Returns the serial that a target serves: the one that its ARN holds now, even if the last
+    /// check of the target failed.
     pub(super) fn serial_on<'s>(&'s self, target: &'s TargetRecord) -> Option<&'s str> {
         let follows = |import: &&Import| {
             import.arn.is_some() && import.arn == target.certificate_arn && import.serial.is_some()
@@ -75,7 +76,7 @@ impl DeploymentRecord {
         ours.map(ToString::to_string).collect()
     }
 
-    /// Notes that a superseded certificate has just been taken off: the overlap begins now.
+    /// Notes that a superseded certificate was just taken off: the overlap begins now.
     pub fn note_removal(&mut self, region: &str, certificate: &str) {
         let import = self.imports.get_mut(region);
         for old in import.into_iter().flat_map(|import| &mut import.superseded) {
@@ -85,7 +86,7 @@ impl DeploymentRecord {
         }
     }
 
-    /// Returns the ARN of a listener, once it has one.
+    /// Returns the ARN of a listener; `None` until it is found or created.
     pub fn listener<'s>(&'s self, at: &'s ListenerAt) -> Option<&'s ListenerArn> {
         match at {
             ListenerAt::Arn(arn) => Some(arn),
@@ -93,12 +94,12 @@ impl DeploymentRecord {
         }
     }
 
-    /// Returns what is known of a target.
+    /// What is known of a target, if anything.
     pub fn target(&self, id: &str) -> Option<&TargetRecord> {
         self.targets.iter().find(|target| target.id == id)
     }
 
-    /// Returns the record of a target, made when it is new.
+    /// The record of a target; a new target gets one.
     pub fn target_mut(&mut self, kind: TargetKind, id: &str) -> &mut TargetRecord {
         let known = self.targets.iter().position(|target| target.id == id);
         let index = known.unwrap_or_else(|| {
@@ -119,36 +120,37 @@ pub struct Import {
     /// The serial that was imported there last.
     #[serde(default)]
     pub serial: Option<String>,
-    /// The serial that stood under this ARN before, until its successor is proved: what an undoing puts back.
+    /// The serial that this ARN held before. It is kept until its successor is proved, and it is
+    /// imported again if the proof fails.
     #[serde(default)]
     pub replaced: Option<String>,
-    /// Written before a first import, so that a lost ARN can be found again.
+    /// Stored before a first import, so that a lost ARN can be found again.
     #[serde(default)]
     pub importing: Option<Importing>,
-    /// Our certificates that this one took over from.
+    /// Our certificates that this one replaces.
     #[serde(default)]
     pub superseded: Vec<Superseded>,
-    /// The serial for which the one before was imported back: once is enough.
+    /// The serial after which the previous one was imported again: this is done only once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub undone: Option<String>,
-    /// Certificates that we imported and that carry our tags no more.
+    /// Certificates that we imported and that no longer carry our tags.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub untagged: Vec<Untagged>,
 }
 
-/// A certificate that we imported and that carries our tags no more: it is not ours to change.
+/// A certificate that we imported and that no longer carries our tags. We do not change it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Untagged {
     /// Its ARN.
     pub arn: CertificateArn,
-    /// What we imported there last.
+    /// The serial that we imported there last.
     pub serial: String,
 }
 
 /// The intent of a first import.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Importing {
-    /// What is being imported.
+    /// The serial that is being imported.
     pub serial: String,
     /// Since when.
     #[serde(with = "time::serde::rfc3339")]
@@ -167,7 +169,8 @@ pub struct Superseded {
 }
 
 impl Superseded {
-    /// Returns since when no target of ours holds it. An instant to come was written by a clock that was wrong.
+    /// Since when no target of ours holds it. An instant far in the future comes from a wrong
+    /// clock and does not count.
     pub fn detached_since(&self, now: OffsetDateTime) -> Option<OffsetDateTime> {
         self.detached_at.filter(|at| *at <= now + Duration::HOUR)
     }
@@ -179,66 +182,68 @@ impl Superseded {
 pub struct TargetRecord {
     /// What kind it is.
     pub kind: TargetKind,
-    /// A listener's ARN, or `<load balancer's ARN>:<port>` before it has one; or `certificateManager:<region>`.
+    /// A listener's ARN, or `<load balancer's ARN>:<port>` before it has one; or
+    /// `certificateManager:<region>`.
     pub id: String,
-    /// What it holds of ours.
+    /// Our certificate that it holds.
     pub certificate_arn: Option<CertificateArn>,
-    /// The serial it was last seen to get.
+    /// The serial that it last received.
     pub serial: Option<String>,
-    /// Where it stands.
+    /// Its state.
     pub state: TargetState,
-    /// Whether the served leaf is ours; `None` for off or could not tell.
+    /// Whether the served leaf is ours; `None` if the proof is off or was not possible.
     pub proved: Option<bool>,
-    /// When that was looked at last.
+    /// When the served leaf was last checked.
     #[serde(default, with = "time::serde::rfc3339::option")]
     pub checked_at: Option<OffsetDateTime>,
     /// Whether the served chain leads to a known root.
     #[serde(default)]
     pub trusted: Option<bool>,
-    /// What could not be taken off because it is the default, or the default as well.
+    /// Certificates that could not be taken off because each is, or is also, the default.
     #[serde(default, rename = "stuck")]
     pub undetachable: BTreeSet<String>,
-    /// What the last look said, where it did not succeed.
+    /// What the last check said, if it failed.
     #[serde(default)]
     pub detail: Option<String>,
-    /// What was taken off for ours and comes back if ours is not proved.
+    /// Certificates that were taken off for ours. They come back if ours is not proved.
     #[serde(
         default,
         rename = "standby",
         skip_serializing_if = "ToRestore::is_empty"
     )]
     pub to_restore: ToRestore,
-    /// Since when it holds ours without a break.
+    /// Since when it holds our certificate without a break.
     #[serde(
         default,
         with = "time::serde::rfc3339::option",
         skip_serializing_if = "Option::is_none"
     )]
     pub since: Option<OffsetDateTime>,
-    /// Since when ours was seen to be the default there without a break.
+    /// Since when our certificate is the default there without a break.
     #[serde(
         default,
         with = "time::serde::rfc3339::option",
         skip_serializing_if = "Option::is_none"
     )]
     pub default_since: Option<OffsetDateTime>,
-    /// What the document supersedes and yet stays here, by ARN, each with why (rule 12).
+    /// Certificates that the document supersedes and that stay here all the same, by ARN, each
+    /// with the reason (rule 12).
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub stays: BTreeMap<String, Problem>,
-    /// When that was looked at last.
+    /// When `stays` was last checked.
     #[serde(
         default,
         with = "time::serde::rfc3339::option",
         skip_serializing_if = "Option::is_none"
     )]
     pub stays_seen_at: Option<OffsetDateTime>,
-    /// The serial for which what was there before was put back: once is enough.
+    /// The serial after which the previous certificates were put back: this is done only once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub undone: Option<String>,
 }
 
 impl TargetRecord {
-    /// Makes the record of a target of which nothing is known yet.
+    /// The record of a new target: nothing is known of it yet.
     fn new(kind: TargetKind, id: &str) -> Self {
         Self {
             kind,
@@ -260,7 +265,7 @@ impl TargetRecord {
         }
     }
 
-    /// Notes that somebody took ours off it.
+    /// Notes that somebody took our certificate off.
     pub(crate) fn took_off(&mut self) {
         (self.certificate_arn, self.serial) = (None, None);
         (self.since, self.default_since) = (None, None);
@@ -268,25 +273,27 @@ impl TargetRecord {
 
     /// Whether it holds a certificate of ours.
     pub fn holds_ours(&self) -> bool {
-        // One on which another could not be put goes on holding what it held.
+        // A target that failed to take another certificate still holds the one it held.
         !matches!(self.state, TargetState::Detached | TargetState::Pending)
             && self.certificate_arn.is_some()
     }
 
-    /// Whether what stays there is to be looked at again: it may be readable by now, or have ended.
+    /// Whether the certificates that stay there should be checked again: one may be readable now,
+    /// or have ended.
     pub fn stays_are_old(&self, now: OffsetDateTime) -> bool {
         let is_old = |at: OffsetDateTime| (now - at).abs() >= Duration::HOUR;
         !self.stays.is_empty() && self.stays_seen_at.is_none_or(is_old)
     }
 }
 
-/// Certificates that ours took over from on a listener, until ours is proved; written down before they are taken off.
+/// The certificates that ours replaces on a listener. They are stored before they are taken off,
+/// and kept until ours is proved.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ToRestore {
-    /// The default before.
+    /// The previous default.
     #[serde(default)]
     pub default: Option<String>,
-    /// Those of the certificate list.
+    /// Those from the certificate list.
     #[serde(default)]
     pub list: BTreeSet<String>,
 }
@@ -308,7 +315,7 @@ impl ToRestore {
     }
 }
 
-/// What is served, as far as that was looked at.
+/// What was last seen to be served.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Served {
@@ -324,35 +331,35 @@ pub struct Served {
     pub at: OffsetDateTime,
 }
 
-/// How it is known what is served.
+/// How we know what is served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum SeenBy {
-    /// A TLS handshake was answered with it.
+    /// A TLS handshake showed it.
     Handshake,
     /// The targets hold it.
     Held,
 }
 
-/// A place that another document holds.
+/// A place on a listener that another document holds.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Contended {
     /// The document that holds it.
     pub holder: String,
-    /// What both want, for a person.
+    /// What both documents want, in words for people.
     pub what: String,
 }
 
 impl Contended {
-    /// What both want, where that is to be the default of a listener.
+    /// The value of `what` if both want to be the default of a listener.
     pub const DEFAULT: &'static str = "the default";
 
-    /// Whether both want to be the default, and no name of theirs is in the way.
+    /// Whether both want to be the default. If not, they conflict over a name.
     pub fn is_about_default(&self) -> bool {
         self.what == Self::DEFAULT
     }
 
-    /// Returns the problem of a document that does not get what it wants of a listener.
+    /// The problem of a document that does not get what it wants on a listener.
     pub fn problem(&self, ours: &str, listener: &str) -> Problem {
         let Self { holder, what } = self;
         let detail = format!(

@@ -1,4 +1,4 @@
-//! What was taken of limits, as it is kept.
+//! The record of what was taken from rate limits.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use time::OffsetDateTime;
 
 use crate::values::problem::Problem;
 
-/// Which limit, by its name in the settings.
+/// A kind of limit, by its name in the settings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum LimitKind {
@@ -21,19 +21,19 @@ pub enum LimitKind {
     FailedValidationsPerName,
 }
 
-/// A token bucket that is not full, as the one instant at which it will be.
+/// A token bucket that is not full. One instant describes it: when it will be full again.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct TokenBucket {
-    /// Each token taken moves it ahead.
+    /// Each token taken moves this instant ahead.
     #[serde(with = "time::serde::rfc3339")]
     pub(crate) full_at: OffsetDateTime,
-    /// What its key stands for, where that does not say it.
+    /// What its key stands for, if the key does not say it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) about: Option<String>,
 }
 
-/// A token taken: the part of its bucket's filling that it stands for.
+/// A token taken: the part of its bucket's refill time that it stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct TakenToken {
     #[serde(with = "time::serde::rfc3339")]
@@ -42,17 +42,18 @@ pub(crate) struct TakenToken {
     pub(crate) until: OffsetDateTime,
 }
 
-/// What was taken for one order; kept with the order until it is settled.
+/// The tokens taken for one order; kept with the order until they are settled.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reserved {
-    /// The certificate's name: it has one order at a time.
+    /// The certificate's name. A certificate has one order at a time.
     pub(crate) owner: String,
     /// A random word.
     pub(crate) id: String,
     pub(crate) tokens: BTreeMap<LimitKind, BTreeMap<String, TakenToken>>,
 }
 
-/// What an authority wants left alone: all new orders, those with a name, or those under a registered domain.
+/// Orders that an authority does not accept for now: all new orders, those with a certain name, or
+/// those under a registered domain.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Hold {
     /// Until when.
@@ -63,7 +64,7 @@ pub struct Hold {
 }
 
 impl Reserved {
-    /// Whether nothing was taken: there is nothing to settle.
+    /// Whether nothing was taken, so that there is nothing to settle.
     pub fn is_empty(&self) -> bool {
         self.tokens.is_empty()
     }

@@ -1,4 +1,4 @@
-//! What we store for ourselves, versioned: no decisions. Imports `contract` and above.
+//! What we store for our own use, with versions. No decisions. Imports `contract` and above.
 
 pub mod certificate;
 pub mod deployment;

@@ -1,24 +1,24 @@
-//! What people were told of a certificate, and what is on its way to them.
+//! The notifications of a certificate: what people know, and what is on its way to them.
 
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
 use crate::contract::message::{Message, ProblemSummary};
 
-/// What people were told of a certificate, and what they are still to be told.
+/// What people know of a certificate from our messages, and the messages still on their way.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct Notified {
-    /// The serial that was last told of, or that there was nothing to tell of.
+    /// The serial of the last message, or the last serial that needed no message.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub serial: Option<String>,
-    /// The problem that people know of.
+    /// The problem that the last message reported.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub problem: Option<ProblemSummary>,
-    /// Others that they know of and that stand: of several a pass tells one.
+    /// Other reported problems that still exist. A pass reports one problem of several.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub others: Vec<ProblemSummary>,
-    /// The end of validity of which they know that it comes near.
+    /// The end of validity that a message has warned of.
     #[serde(
         with = "time::serde::rfc3339::option",
         skip_serializing_if = "Option::is_none"
@@ -33,17 +33,17 @@ pub struct Notified {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Outgoing {
-    /// What is to be told.
+    /// What it says.
     pub message: Message,
-    /// The channels that have not taken it yet, by the key of each.
+    /// The channels that have not accepted it yet, by key.
     pub to: Vec<String>,
-    /// How often in a row one of them did not.
+    /// How many times in a row a channel did not accept it.
     #[serde(default)]
     pub attempts: u32,
-    /// It is not sent before this instant.
+    /// The message is not sent before this instant.
     #[serde(with = "time::serde::rfc3339")]
     pub next_attempt: OffsetDateTime,
-    /// Why it was not taken last.
+    /// Why the last attempt failed.
     #[serde(default)]
     pub failure: Option<String>,
 }

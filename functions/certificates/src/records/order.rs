@@ -1,4 +1,4 @@
-//! An order in progress, as it is kept, and what earlier ones left to remember.
+//! The record of an order in progress, and what is remembered of earlier ones.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,28 +10,27 @@ use crate::values::key::KeyType;
 use crate::values::names::DnsName;
 use crate::values::problem::{Failure, LONGEST_RETRY_AFTER, LONGEST_WAIT, Problem};
 
-/// What is known of a certificate's orders: the one in progress, and what stands in the way of the
-/// next.
+/// What is known of a certificate's orders: the one in progress, and what prevents the next.
 #[derive(Clone, Debug, Default)]
 pub struct Orders {
     /// The order in progress.
     pub current: Option<OrderRecord>,
     /// What failed last.
     pub failure: Option<Failure>,
-    /// What failed last at other authorities than that one.
+    /// What failed last at each of the other authorities.
     pub failures_elsewhere: Vec<Failure>,
-    /// Names that stood in the way of an order and are left out of it until their next attempt.
+    /// Names that made an order fail. Orders leave them out until their next attempt.
     pub missing: BTreeMap<DnsName, Missing>,
-    /// The last set of names that was ordered for nothing, and passed.
+    /// The last set of names whose rehearsal succeeded.
     pub rehearsed: Option<Rehearsed>,
-    /// What the last look ahead found: whether the next order would succeed.
+    /// The last preflight: whether the next order would succeed.
     pub preflight: Option<Preflight>,
 }
 
 impl Orders {
-    /// Returns what failed last when ordering at a directory.
+    /// The last failed order at a directory.
     pub fn failure_at(&self, directory: &str) -> Option<&Failure> {
-        // Older records do not say where it was.
+        // Older records do not say at which directory.
         let last = self.failure.as_ref();
         last.filter(|failure| failure.directory.is_empty() || failure.directory == directory)
             .or_else(|| {
@@ -40,7 +39,7 @@ impl Orders {
             })
     }
 
-    /// Remembers what failed when ordering, beside what failed at other directories.
+    /// Remembers a failed order, and keeps the failures at other directories.
     pub fn remember(&mut self, failure: Failure) {
         self.failures_elsewhere
             .retain(|other| other.directory != failure.directory);
@@ -55,8 +54,8 @@ impl Orders {
         }
     }
 
-    /// Forgets what failed, after an order at this directory: what other authorities asked for
-    /// stays.
+    /// Forgets the failures after an order at this directory. Waits that other authorities asked
+    /// for stay.
     pub fn has_ordered_at(&mut self, directory: &str, now: OffsetDateTime) {
         let stays = |failure: &Failure| {
             failure.binding && failure.directory != directory && failure.next_attempt > now
@@ -78,97 +77,100 @@ pub struct OrderRecord {
     pub profile: Option<String>,
     /// The names, sorted.
     pub domains: Vec<DnsName>,
-    /// The key to be certified.
+    /// The key type of the certificate.
     pub key_type: KeyType,
     /// The order's URL (RFC 8555 section 7.1.3).
     pub url: String,
     /// How far it is.
     pub stage: Stage,
-    /// Why it was made, in words.
+    /// Why it was placed, in words.
     pub reason: String,
-    /// When it was made.
+    /// When it was placed.
     #[serde(default, with = "time::serde::rfc3339::option")]
     pub ordered_at: Option<OffsetDateTime>,
-    /// Whether our own fetch of a challenge could not connect at the last attempt (rule 9: it blocks one step only).
+    /// Whether our own fetch of a challenge could not connect at the last attempt. This blocks one
+    /// step only (rule 9).
     #[serde(default)]
     pub unreachable_once: bool,
-    /// When the authority wants to be looked at again.
+    /// Before this instant the authority wants no further request about the order.
     #[serde(default, with = "time::serde::rfc3339::option")]
     pub not_before: Option<OffsetDateTime>,
     /// What was taken from the authority's limits for it.
     #[serde(default, skip_serializing_if = "Reserved::is_empty")]
     pub reserved: Reserved,
-    /// Whether nothing of it is to be deployed.
+    /// Whether it is a rehearsal: its certificate is not deployed.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub rehearsal: bool,
 }
 
-/// How far an order is, in our words; the authority's status is asked for anew at each visit.
+/// How far an order is, in our words. We ask for the authority's status again at each visit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Stage {
-    /// Made at the authority; its authorizations are being dealt with.
+    /// The authority has the order; its authorizations are in progress.
     Ordered,
-    /// The key is stored; the CSR may have been handed in.
+    /// The key is stored; the authority may have the CSR.
     Finalizing,
 }
 
-/// A name that stood in the way of an order.
+/// A name that made an order fail.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Missing {
     /// Why.
     pub problem: Problem,
-    /// How often in a row.
+    /// How many times in a row.
     pub attempts: u32,
-    /// It is not ordered before this instant.
+    /// The name is not ordered before this instant.
     #[serde(with = "time::serde::rfc3339")]
     pub next_attempt: OffsetDateTime,
-    /// Whether the authority named the instant.
+    /// Whether the authority named that instant.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub binding: bool,
 }
 
-/// A set of names that was ordered for nothing, and passed.
+/// A set of names whose rehearsal succeeded.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rehearsed {
     /// The names, sorted.
     pub domains: Vec<DnsName>,
-    /// Where.
+    /// At which directory URL.
     pub directory: String,
     /// When.
     #[serde(with = "time::serde::rfc3339")]
     pub at: OffsetDateTime,
 }
 
-/// What a look ahead found: whether authorities could validate the names now, and may issue for them.
+/// What a preflight found: whether authorities could validate the names now, and may issue for
+/// them.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Preflight {
-    /// When all of it was looked at.
+    /// When everything was checked.
     #[serde(with = "time::serde::rfc3339")]
     pub at: OffsetDateTime,
-    /// When to do so again, unless the rules change before.
+    /// When to check again, unless the rules change earlier.
     #[serde(with = "time::serde::rfc3339")]
     pub next: OffsetDateTime,
-    /// What stands in the way.
+    /// What prevents the next order.
     #[serde(default)]
     pub problem: Option<Problem>,
-    /// What was last found about the rules on port 80, where they are not right.
+    /// What is wrong with the rules on port 80, as last found.
     #[serde(default)]
     pub rule: Option<String>,
-    /// The target groups that the challenge path led to where they were.
+    /// The target groups that the correct rules for the challenge path led to.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub leads_to: BTreeSet<String>,
 }
 
 impl Missing {
-    /// Whether the name is left out of orders. An instant too far ahead was written by a clock that was wrong.
+    /// Whether orders leave the name out. An instant too far ahead comes from a wrong clock and
+    /// does not count.
     pub fn waits(&self, now: OffsetDateTime) -> bool {
         self.next_attempt > now && !self.is_too_far_ahead(now)
     }
 
-    /// Whether the next attempt is so far ahead that a clock that was wrong wrote it down.
+    /// Whether the next attempt is so far ahead that it must come from a wrong clock.
     pub fn is_too_far_ahead(&self, now: OffsetDateTime) -> bool {
         let longest = match self.binding {
             true => LONGEST_RETRY_AFTER,

@@ -3,13 +3,13 @@
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-/// A record of ours in the store: versioned, and stamped with a new `writeId` at each write.
+/// A record in the store. It has a version, and each write stamps it with a new `writeId`.
 pub trait Record: Serialize + DeserializeOwned {
-    /// The schema version this build writes.
+    /// The schema version that this build writes.
     const VERSION: u32 = 1;
-    /// Whether it is written for people's eyes.
+    /// Whether its JSON is indented, for people to read.
     const PRETTY: bool = true;
 
-    /// Sets the stamp of the write about to happen.
+    /// Sets the `writeId` for the next write.
     fn stamp(&mut self, write_id: String);
 }

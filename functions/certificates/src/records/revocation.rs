@@ -1,4 +1,4 @@
-//! What was revoked and what is still to be revoked, as it is kept.
+//! The record of revocations: those done, and those still pending.
 
 use std::collections::BTreeMap;
 
@@ -11,22 +11,22 @@ use crate::values::revocation_reason::Reason;
 /// The revocations of one certificate's leaves.
 #[derive(Clone, Debug, Default)]
 pub struct Revocations {
-    /// What we had revoked and has not ended yet, by serial.
+    /// Leaves that the authority revoked for us and that have not ended yet, by serial.
     pub revoked: BTreeMap<String, Revoked>,
-    /// What was asked for and is not done yet.
+    /// Revocations that were requested and are not done yet.
     pub pending: Vec<Revocation>,
 }
 
 impl Revocations {
-    /// Whether a certificate is still to be revoked.
+    /// Whether the revocation of a certificate is pending.
     pub fn is_pending(&self, serial: &str) -> bool {
         let mut pending = self.pending.iter();
         pending.any(|revocation| revocation.serial == serial)
     }
 
-    /// Notes that a certificate was revoked, and forgets those that have ended since.
+    /// Notes that a certificate is revoked, and forgets those that have ended since.
     pub(super) fn note(&mut self, serial: &str, not_after: OffsetDateTime, at: OffsetDateTime) {
-        // One that ended may stand somewhere for a while, and clocks differ.
+        // A target may hold an ended one for a while, and clocks differ.
         self.revoked
             .retain(|_, known| at < known.not_after + Duration::days(7));
         self.revoked
@@ -34,7 +34,7 @@ impl Revocations {
     }
 }
 
-/// That we had a certificate revoked.
+/// A certificate that the authority revoked for us.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Revoked {
@@ -46,19 +46,19 @@ pub struct Revoked {
     pub not_after: OffsetDateTime,
 }
 
-/// A revocation (RFC 8555 section 7.6) that was asked for.
+/// A requested revocation (RFC 8555 section 7.6).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Revocation {
-    /// Of which certificate. The vault keeps it until this is done.
+    /// The certificate's serial. The vault keeps the certificate until this is done.
     pub serial: String,
     /// The directory URL of the authority that issued it.
     pub directory: String,
-    /// When it ends, and there is nothing to revoke any more.
+    /// When the certificate ends. After that there is nothing to revoke.
     #[serde(with = "time::serde::rfc3339")]
     pub not_after: OffsetDateTime,
     /// Why.
     pub reason: Reason,
-    /// Since when.
+    /// When it was requested.
     #[serde(with = "time::serde::rfc3339")]
     pub at: OffsetDateTime,
     /// What failed last.
@@ -67,7 +67,8 @@ pub struct Revocation {
 }
 
 impl Revocation {
-    /// Returns what failed last and until when that is waited out; `None` where it may be tried now.
+    /// Returns the last failure and until when to wait after it; `None` if an attempt is possible
+    /// now.
     pub fn waits(&self, now: OffsetDateTime) -> Option<(&Failure, OffsetDateTime)> {
         let failure = self.failure.as_ref()?;
         let until = failure.holds(now, false, &failure.document, &failure.directory, &[])?;

@@ -1,15 +1,16 @@
-//! `state/<name>.json`: what is true of a certificate, what is in progress, who works on it, and
-//! what happened.
+//! `state/<name>.json`, the record of one certificate: what is true, what is in progress, which
+//! invocation works on it, and what happened.
 //!
 //! ```text
 //!  absent ─▶ ordered ─▶ finalizing ─▶ held (in the vault) ─▶ imported ─▶ attached ─▶ proved
 //!               │ url       │ key stored   │ serial             │ ARN        │ targets
 //! ```
 //!
-//! Every arrow is saved before the next is begun; each step can be repeated after a stop.
+//! The record is saved after each arrow, before the next begins. Each step can be repeated after a
+//! stop.
 //!
-//! Each part owns its data: [`Orders`], [`DeploymentRecord`], [`Previous`], [`Revocations`]. In JSON all
-//! members are at one level ([`Stored`]).
+//! Each part owns its data: [`Orders`], [`DeploymentRecord`], [`Previous`], [`Revocations`]. In
+//! JSON all members are at one level ([`Stored`]).
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
@@ -40,29 +41,29 @@ use crate::values::problem::Failure;
 pub struct State {
     version: u32,
     write_id: String,
-    /// Who works on it now.
+    /// Which invocation works on it now.
     pub lease: Option<Lease>,
-    /// The certificate in the vault that is to be served.
+    /// The certificate in the vault that should be served.
     pub certificate: Option<IssuedCertificate>,
-    /// The certificate before.
+    /// The previous certificate.
     pub previous: Previous,
-    /// What was revoked and what is still to be.
+    /// Revocations, done and pending.
     pub revocations: Revocations,
-    /// That everything of ours is to go.
+    /// The removal in progress, if there is one.
     pub removing: Option<Removal>,
-    /// What the document said when a leaf for it was issued last: that is in force.
+    /// What the document said when its last leaf was issued. This is in force.
     pub in_force: Option<Box<Word>>,
     /// What is known of its orders.
     pub orders: Orders,
-    /// Where it is, and what is served of it.
+    /// Where the certificate is, and which one is served.
     pub deployment: DeploymentRecord,
     /// The ETag of the document as it was last read; not stored.
     pub document: Option<String>,
-    /// What the document said as it was last read, where it was valid; not stored.
+    /// What the document said when it was last read, if it was valid; not stored.
     pub says: Option<Box<Word>>,
     /// What still has to be deleted from the bucket.
     pub leftovers: Leftovers,
-    /// What people were told of it; `None` in records from before they were told anything.
+    /// What people know from our messages; `None` in records that are older than messages.
     pub told: Option<Notified>,
     /// The last steps, oldest first.
     pub history: Vec<HistoryStep>,
@@ -98,7 +99,7 @@ impl Default for State {
 }
 
 impl State {
-    /// Adds a step to the history, dropping the oldest beyond [`HISTORY`].
+    /// Adds a step to the history, and drops the oldest beyond [`HISTORY`].
     pub fn note(&mut self, at: OffsetDateTime, step: &str, detail: impl Into<String>) {
         let detail: String = detail.into();
         let detail = detail.chars().take(LONGEST_DETAIL).collect();
@@ -111,8 +112,8 @@ impl State {
         self.history.drain(..surplus);
     }
 
-    /// Sets right what a clock wrote that was far ahead: no attempt of ours lies further ahead than
-    /// a day. Returns whether there was any.
+    /// Corrects instants that come from a clock far ahead: none of our attempts is more than a day
+    /// in the future. Returns whether it corrected any.
     pub fn set_right(&mut self, now: OffsetDateTime) -> bool {
         let revocations = self.revocations.pending.iter_mut();
         let failures = (self.orders.failure.iter_mut())
@@ -132,16 +133,16 @@ impl State {
         any
     }
 
-    /// Returns the lease that keeps others away now. One that ends too far ahead is void: the clock
-    /// that wrote it was wrong.
+    /// Returns the lease that keeps other invocations away now. A lease that ends too far ahead is
+    /// void: it comes from a wrong clock.
     pub fn lease_in_force(&self, now: OffsetDateTime) -> Option<&Lease> {
         self.lease
             .as_ref()
             .filter(|lease| lease.until > now && lease.until <= now + LONGEST_LEASE + CLOCKS_DIFFER)
     }
 
-    /// Makes a certificate the one before. One that was never served takes nobody's place: a
-    /// rollback goes to what was served last.
+    /// Makes a certificate the previous one. One that was never served does not replace one that
+    /// was: a rollback goes to the certificate that was served last.
     pub fn supersede(&mut self, before: IssuedCertificate) {
         let was_served = |held: &IssuedCertificate| {
             held.was_served == Some(true) || self.deployment.is_in_use(&held.serial)
@@ -156,32 +157,33 @@ impl State {
                 oldest
             }
         };
-        // What targets hold besides, the certificate manager holds as well.
+        // A serial that only targets still hold can go from the vault: the certificate manager has
+        // it as well.
         let is_needed =
             |serial: &String| self.held(serial).is_some() || self.revocations.is_pending(serial);
         let goes = goes.filter(|serial| !is_needed(serial));
         self.leftovers.serials.extend(goes);
     }
 
-    /// Notes the document as it was read now: its ETag, and what it says where it is valid.
+    /// Notes the document as read now: its ETag, and what it says if it is valid.
     pub fn note_document(&mut self, etag: &str, wanted: Option<&Wanted>) {
         self.document = Some(etag.to_owned());
         self.says = wanted.map(|wanted| Box::new(Word::from(wanted)));
     }
 
-    /// Returns the rollback that holds as far as the document goes: only another word of the
-    /// document ends it.
+    /// Returns the rollback that is in force by the document. It ends only when the document says
+    /// something else.
     pub fn held_back(&self) -> Option<&RolledBack> {
         let back = self.previous.rolled_back.as_ref();
         back.filter(|back| match (&back.word, &self.says) {
             (Some(word), Some(says)) => word == says,
-            // Nobody acts on a document that cannot be read.
+            // An invalid document changes nothing.
             (Some(_), None) => true,
             (None, _) => self.document.as_ref() == Some(&back.document),
         })
     }
 
-    /// Returns the certificate of this serial, the one to be served or the one before.
+    /// Returns the certificate of this serial: the current one or the previous one.
     pub fn held(&self, serial: &str) -> Option<&IssuedCertificate> {
         let previous = self.previous.certificate.as_deref();
         (self.certificate.iter())
@@ -189,7 +191,7 @@ impl State {
             .find(|held| held.serial == serial)
     }
 
-    /// Returns when we had the certificate of a serial revoked.
+    /// When the authority revoked the certificate of a serial for us.
     pub fn revoked_at(&self, serial: &str) -> Option<OffsetDateTime> {
         let known = self.revocations.revoked.iter();
         let mut known = known.filter(|(known, _)| same_serial(known, serial));
@@ -197,7 +199,7 @@ impl State {
             .or(known.next().map(|(_, revoked)| revoked.at))
     }
 
-    /// Notes that a certificate was revoked, and forgets those that have ended since.
+    /// Notes that a certificate is revoked, and forgets those that have ended since.
     pub fn note_revoked(&mut self, serial: &str, not_after: OffsetDateTime, at: OffsetDateTime) {
         let previous = self.previous.certificate.as_deref_mut();
         let both = self.certificate.iter_mut().chain(previous);
@@ -207,7 +209,8 @@ impl State {
         self.revocations.note(serial, not_after, at);
     }
 
-    /// Ends what was asked for, done or not. What only this kept in the vault goes.
+    /// Ends a requested revocation, done or not. If the vault kept the certificate only for this,
+    /// the certificate can go.
     pub fn end_revocation(&mut self, serial: &str) {
         self.revocations
             .pending
@@ -217,13 +220,14 @@ impl State {
         }
     }
 
-    /// Returns what is served; in a record that does not say, what its targets were found to hold.
+    /// Returns what is served. If the record does not say, this is what its targets hold.
     pub fn known_served(&self, now: OffsetDateTime) -> Option<Served> {
         let known = self.deployment.served.clone();
         known.or_else(|| self.served_by_targets(now))
     }
 
-    /// Notes what is served, as the targets were found now: of several the one that ends first.
+    /// Notes what is served, from what the targets hold now: of several certificates the one that
+    /// ends first.
     pub fn note_served(&mut self, now: OffsetDateTime) {
         let served = self.served_by_targets(now);
         self.deployment.served = served;
@@ -239,13 +243,13 @@ impl State {
         self.note_unserved(now);
     }
 
-    /// Notes since when it is wanted and nothing of it is served.
+    /// Notes since when a certificate is wanted and none is served.
     pub fn note_unserved(&mut self, now: OffsetDateTime) {
         let since = self.deployment.unserved_since.filter(|since| *since <= now);
         self.deployment.unserved_since = self.lacks_service().then(|| since.unwrap_or(now));
     }
 
-    /// Whether nothing of it is served; where it has no targets, whether there is none.
+    /// Whether no certificate is served. Without targets: whether there is no certificate.
     fn lacks_service(&self) -> bool {
         if self.deployment.targets.is_empty() {
             self.certificate.is_none()
@@ -263,7 +267,7 @@ impl State {
                 .or(known.map(|served| served.not_after))?;
             let (by, at) = match (target.proved, target.checked_at, known) {
                 (Some(true), Some(at), _) => (SeenBy::Handshake, at),
-                // It was not looked at now.
+                // This time the target could not be checked.
                 (_, _, Some(known)) if target.state == TargetState::Failed => (known.by, known.at),
                 _ => (SeenBy::Held, now),
             };
@@ -290,13 +294,13 @@ pub struct Lease {
     pub until: OffsetDateTime,
 }
 
-/// That everything of ours is to go.
+/// A removal in progress: we take everything of ours away.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Removal {
     /// Since when.
     #[serde(with = "time::serde::rfc3339")]
     pub at: OffsetDateTime,
-    /// The ETag of the document that is still to be deleted; another document ends the removal.
+    /// The ETag of the document that will be deleted. Another document ends the removal.
     #[serde(default)]
     pub document: Option<String>,
 }
@@ -305,13 +309,14 @@ pub struct Removal {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Leftovers {
-    /// Tokens under `challenges/`; recorded before they are put.
+    /// Tokens under `challenges/`. They are recorded here before they are stored there.
     #[serde(default)]
     pub tokens: BTreeSet<String>,
-    /// Tokens of an order that died while others of its challenges were being validated: they stay until then.
+    /// Tokens of a failed order of which other challenges were still being validated. Each stays
+    /// until its instant.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub asked_for: BTreeMap<String, AskedFor>,
-    /// Whether `vault/<name>/pending.json` has served its purpose.
+    /// Whether `vault/<name>/pending.json` is no longer needed.
     #[serde(default)]
     pub pending_key: bool,
     /// Serials in the vault that are older than the previous one.
@@ -320,7 +325,8 @@ pub struct Leftovers {
 }
 
 impl AskedFor {
-    /// Whether nobody asks any more. An instant too far ahead was written by a clock that was wrong.
+    /// Whether the authority no longer asks. An instant too far ahead comes from a wrong clock and
+    /// does not count.
     pub fn is_over(self, now: OffsetDateTime) -> bool {
         self.0 <= now || self.0 > now + Duration::HOUR
     }
@@ -351,14 +357,14 @@ pub struct HistoryStep {
     /// When.
     #[serde(with = "time::serde::rfc3339")]
     pub at: OffsetDateTime,
-    /// What, in one word.
+    /// What happened, in a word or two.
     pub step: String,
-    /// More about it.
+    /// Details, in words.
     pub detail: String,
 }
 
-/// The members of `state/<name>.json` in their order, at one level: other builds read them so, and
-/// people. What is written is borrowed from the record.
+/// The members of `state/<name>.json` in their order, at one level. Other builds and people read
+/// them in this form. To write, it borrows from the record.
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Stored<'s> {
@@ -508,13 +514,13 @@ impl Serialize for State {
     }
 }
 
-/// In characters.
+/// How long a detail of the history may be, in characters.
 const LONGEST_DETAIL: usize = 2_000;
 /// How many steps of the history are kept.
 pub const HISTORY: usize = 100;
-/// The longest an invocation can last; a lease beyond that is void.
+/// How long an invocation can last. A longer lease is void.
 pub(crate) const LONGEST_LEASE: Duration = Duration::minutes(15);
-/// Two functions' clocks may differ by this much.
+/// How much the clocks of two functions may differ.
 const CLOCKS_DIFFER: Duration = Duration::seconds(5);
 
 #[cfg(test)]
@@ -526,8 +532,8 @@ mod tests {
 
     use super::State;
 
-    /// Records of every build so far, each with the bytes that are written for it, or why it is
-    /// refused: `<name>.written` beside `<name>.json`.
+    /// Records of every build so far: `<name>.json`. Beside each, `<name>.written` has the text
+    /// that we write for it, or why we refuse it.
     #[test]
     fn records_of_all_builds_are_written_as_before() {
         let here = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -547,7 +553,7 @@ mod tests {
         }
     }
 
-    /// What is written is whole: the record with all members is written as it was read.
+    /// A record with all members is written as it was read.
     #[test]
     fn nothing_of_a_full_record_is_lost() {
         let full = include_str!("fixtures/full.json");

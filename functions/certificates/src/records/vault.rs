@@ -20,7 +20,7 @@ pub struct VaultEntry {
 }
 
 impl VaultEntry {
-    /// Makes the entry of an issued certificate.
+    /// The entry of an issued certificate.
     pub fn new(leaf: &Leaf, chain: String, private_key: zeroize::Zeroizing<String>) -> Self {
         Self {
             version: Self::VERSION,
@@ -38,7 +38,8 @@ impl Record for VaultEntry {
     }
 }
 
-/// `vault/<name>/pending.json`: the key of the order under way, stored before its CSR is handed in.
+/// `vault/<name>/pending.json`: the key of the order in progress, stored before the authority gets
+/// its CSR.
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PendingKey {
@@ -51,7 +52,7 @@ pub struct PendingKey {
 }
 
 impl PendingKey {
-    /// Makes the record of a key made for an order.
+    /// The record of a key that was made for an order.
     pub fn new(order: String, private_key: zeroize::Zeroizing<String>) -> Self {
         Self {
             version: Self::VERSION,

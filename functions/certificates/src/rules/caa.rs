@@ -1,19 +1,21 @@
-//! Pure: what CAA records say about an authority (RFC 8659), its account and the way of validation (RFC 8657).
+//! Pure: what CAA records say about an authority (RFC 8659), about its account and about the way of
+//! validation (RFC 8657).
 //!
-//! Judged as Let's Encrypt's validator does (Boulder's `va/caa.go`): the records of the closest name that has any; a property
-//! that cannot be read allows nobody. Where that validator and the RFCs differ, it cannot be told.
+//! The judgement is that of Let's Encrypt's validator (Boulder's `va/caa.go`): the records of the
+//! closest name with any records count, and an unreadable property allows no authority. Where that
+//! validator and the RFCs differ, the ruling is [`Ruling::Unknown`].
 
 use std::fmt;
 
 use crate::ports::dns::{Caa, CaaRecords};
 use crate::values::names::DnsName;
 
-/// Who asks for a certificate.
+/// The authority and the account for which we ask.
 #[derive(Clone, Copy, Debug)]
 pub struct Asking<'a> {
-    /// The domains by which CAA records name the authority; empty when nobody knows them.
+    /// The domains by which CAA records name the authority; empty if they are not known.
     pub identities: &'a [String],
-    /// URL of the account, where it is known.
+    /// The URL of the account; `None` if it is not known yet.
     pub account: Option<&'a str>,
 }
 
@@ -22,14 +24,14 @@ pub struct Asking<'a> {
 pub enum Ruling {
     /// The authority may issue.
     Allowed,
-    /// It may not; why, and what to change.
+    /// The authority may not issue: the reason, and what to change.
     Forbidden(String),
-    /// That cannot be told from here; why.
+    /// The records do not decide it for certain: the reason.
     Unknown(String),
 }
 
-/// Returns the names whose records are looked at, the closest first: the name without its `*.`, then its parents, down to the
-/// one below the root.
+/// Returns the names to ask for records, the closest first: the name without its `*.`, then its
+/// parents, up to the one below the root.
 pub fn levels(name: &DnsName) -> Vec<&str> {
     let text = name.as_str();
     let mut rest = Some(text.strip_prefix("*.").unwrap_or(text));
@@ -41,7 +43,8 @@ pub fn levels(name: &DnsName) -> Vec<&str> {
     levels
 }
 
-/// Judges the closest set of records, found by asking about `level`. None at all allows anybody.
+/// Judges the closest set of records, found by asking about `level`. No records allow every
+/// authority.
 pub fn judge(found: &CaaRecords, level: &str, name: &DnsName, asking: Asking<'_>) -> Ruling {
     let place = Place {
         owner: &found.owner,
@@ -53,23 +56,24 @@ pub fn judge(found: &CaaRecords, level: &str, name: &DnsName, asking: Asking<'_>
     };
     if let Some(record) = strange(CRITICAL) {
         return Ruling::Forbidden(format!(
-            "{place} has a critical CAA record of the unknown tag {:?}, with which no authority may issue: remove it",
+            "{place} has a critical CAA record with the unknown tag {:?}, so no authority may \
+             issue: remove it",
             shown(&record.tag)
         ));
     }
     let ruling = judge_issuers(&found.records, place, name, asking);
     match (strange(MISREAD), ruling) {
         (Some(record), Ruling::Allowed) => Ruling::Unknown(format!(
-            "{place} has a CAA record of the unknown tag {:?} with the flag 1, which Let's Encrypt takes for the critical one (128): \
-             remove it",
+            "{place} has a CAA record with the unknown tag {:?} and the flag 1, which Let's \
+             Encrypt reads as critical (128): remove it",
             shown(&record.tag)
         )),
         (_, ruling) => ruling,
     }
 }
 
-/// Returns the records that say who may issue for a name, and their tag: those for wildcards count
-/// for a wildcard alone, and there instead of the others.
+/// Returns the records that say which authorities may issue for a name, and their tag. Records for
+/// wildcards count only for a wildcard, and there they replace the others.
 fn properties_for<'r>(records: &'r [Caa], name: &DnsName) -> (&'static str, Vec<&'r Caa>) {
     let of = |tag: &str| -> Vec<&'r Caa> {
         let wanted = |record: &&'r Caa| record.tag.eq_ignore_ascii_case(tag);
@@ -99,8 +103,8 @@ fn judge_issuers(records: &[Caa], place: Place<'_>, name: &DnsName, asking: Aski
     }
     if asking.identities.is_empty() {
         return Ruling::Unknown(format!(
-            "the CAA records of {place} ({said}) name authorities, and it is not known by which name they mean this one: set \
-             caaIdentities at the authority in the settings"
+            "the CAA records of {place} ({said}) name authorities, but the name of this one in CAA \
+             records is not known: set caaIdentities at the authority in the settings"
         ));
     }
     let mut verdicts = Vec::new();
@@ -115,8 +119,8 @@ fn judge_issuers(records: &[Caa], place: Place<'_>, name: &DnsName, asking: Aski
             verdicts.push(match issuer.judge(place, tag, asking) {
                 forbidden @ Ruling::Forbidden(_) => forbidden,
                 _ => Ruling::Unknown(format!(
-                    "the CAA records of {place} ({said}) name {:?}, which some authorities, Let's Encrypt among them, take for \
-                     somebody else: {}",
+                    "the CAA records of {place} ({said}) name {:?}, which some authorities, such \
+                     as Let's Encrypt, read as a different authority: {}",
                     issuer.domain,
                     add(place, tag, asking)
                 )),
@@ -125,7 +129,7 @@ fn judge_issuers(records: &[Caa], place: Place<'_>, name: &DnsName, asking: Aski
     }
     if verdicts.is_empty() {
         return Ruling::Forbidden(format!(
-            "the CAA records of {place} ({said}) allow others only: {}",
+            "the CAA records of {place} ({said}) allow only other authorities: {}",
             add(place, tag, asking)
         ));
     }
@@ -137,7 +141,7 @@ fn judge_issuers(records: &[Caa], place: Place<'_>, name: &DnsName, asking: Aski
     said.cloned().unwrap_or(Ruling::Allowed)
 }
 
-/// Where records stand, and how they were come upon.
+/// The name that has the records, and the name that we asked for.
 #[derive(Clone, Copy)]
 struct Place<'a> {
     owner: &'a str,
@@ -154,17 +158,18 @@ impl fmt::Display for Place<'_> {
     }
 }
 
-/// An issuer of an `issue` or `issuewild` property that can be read and names somebody.
+/// The issuer in a readable `issue` or `issuewild` property that names an authority.
 struct Issuer {
     domain: String,
-    /// Tags as they are written.
+    /// Tags, in the letter case of the record, with their values.
     parameters: Vec<(String, String)>,
-    /// Whether RFC 8659 and Let's Encrypt's validator differ on whether it can be read.
+    /// Whether it is readable to only one of RFC 8659 and Let's Encrypt's validator.
     is_doubtful: bool,
 }
 
 impl Issuer {
-    /// Reads a property's value (RFC 8659 section 4.2); `None` when it names nobody, or is malformed, which is the same.
+    /// Reads a property's value (RFC 8659 section 4.2); `None` if it names no authority or is
+    /// malformed, which means the same.
     fn parse(value: &str) -> Option<Self> {
         let trimmed = |text: &str| text.trim_matches([' ', '\t']).to_owned();
         let mut parts = value.split(';').map(trimmed);
@@ -185,7 +190,7 @@ impl Issuer {
             parameters: Vec::new(),
             is_doubtful: false,
         };
-        // One semicolon may end the domain; any other is between two parameters.
+        // One semicolon may end the domain. Any other separates two parameters.
         if matches!(parts.as_slice(), [only] if only.is_empty()) {
             return Some(issuer);
         }
@@ -195,22 +200,24 @@ impl Issuer {
             if !tag.is_empty() && !is_label(&tag) || !value.bytes().all(|b| b.is_ascii_graphic()) {
                 return None;
             }
-            // The RFC allows hyphens within a tag and no empty one, the validator the other way round.
+            // The RFC allows hyphens in a tag but no empty tag. The validator allows an empty tag
+            // but no hyphens.
             issuer.is_doubtful |= tag.is_empty() || tag.contains('-');
             issuer.parameters.push((tag, value));
         }
         Some(issuer)
     }
 
-    /// Judges a property that names the authority. Let's Encrypt's validator ignores parameters in other letters than those of
-    /// RFC 8657, others may not.
+    /// Judges a property that names the authority. If a parameter differs from RFC 8657 in letter
+    /// case, Let's Encrypt's validator ignores it; other authorities may not.
     fn judge(&self, place: Place<'_>, tag: &str, asking: Asking<'_>) -> Ruling {
         let to_the_letter = self.judge_by(|one, other| one == other, place, tag, asking);
         let in_any_case = self.judge_by(str::eq_ignore_ascii_case, place, tag, asking);
         match (to_the_letter, in_any_case) {
             (Ruling::Forbidden(why), Ruling::Forbidden(_)) => Ruling::Forbidden(why),
             (Ruling::Allowed, Ruling::Allowed) if self.is_doubtful => Ruling::Unknown(format!(
-                "the CAA records of {place} allow {} with parameters that some authorities cannot read",
+                "the CAA records of {place} allow {} with parameters that some authorities cannot \
+                 read",
                 self.domain
             )),
             (Ruling::Allowed, Ruling::Allowed) => Ruling::Allowed,
@@ -236,7 +243,8 @@ impl Issuer {
         let domain = &self.domain;
         if by_method == Some(false) {
             return Ruling::Forbidden(format!(
-                "the CAA records of {place} allow {domain} with validationmethods={} only: add {METHOD} to them, or another record: {}",
+                "the CAA records of {place} allow {domain} only with validationmethods={}: add \
+                 {METHOD} to them, or {}",
                 of("validationmethods").join(" and "),
                 add(place, tag, asking)
             ));
@@ -245,19 +253,22 @@ impl Issuer {
             ([], _) => Ruling::Allowed,
             ([wanted], Some(account)) if *wanted == account => Ruling::Allowed,
             ([wanted], None) => Ruling::Unknown(format!(
-                "the CAA records of {place} allow {domain} for the account {wanted} only, and ours has no URL yet"
+                "the CAA records of {place} allow {domain} only for the account {wanted}, and ours \
+                 has no URL yet"
             )),
             ([wanted], Some(account)) if last(wanted) == last(account) => {
                 // Some authorities know an account by several URLs.
                 Ruling::Unknown(format!(
-                    "the CAA records of {place} allow {domain} for the account {wanted} only, and ours is {account}"
+                    "the CAA records of {place} allow {domain} only for the account {wanted}, and \
+                     ours is {account}"
                 ))
             }
             (wanted, account) => {
                 let ours = account.unwrap_or("not known yet");
                 Ruling::Forbidden(format!(
-                    "the CAA records of {place} allow {domain} for the account {} only, and ours is {ours}: add another {tag} record \
-                     for it, {} CAA 0 {tag} \"{domain}; accounturi={ours}\"",
+                    "the CAA records of {place} allow {domain} only for the account {}, and ours \
+                     is {ours}: add another {tag} record for it, \
+                     {} CAA 0 {tag} \"{domain}; accounturi={ours}\"",
                     wanted.join(" and "),
                     place.owner
                 ))
@@ -265,8 +276,8 @@ impl Issuer {
         };
         match (by_account, by_method) {
             (Ruling::Allowed, None) => Ruling::Unknown(format!(
-                "the CAA records of {place} allow {domain} with validationmethods={}, which not every authority reads so: write \
-                 {METHOD} and nothing malformed",
+                "the CAA records of {place} allow {domain} with validationmethods={}, which some \
+                 authorities may not accept: write {METHOD}, and no malformed method",
                 of("validationmethods").join(" and ")
             )),
             (by_account, _) => by_account,
@@ -274,12 +285,13 @@ impl Issuer {
     }
 }
 
-/// Whether `validationmethods` allow how certloop validates; `None` where authorities may read it so or so.
+/// Whether `validationmethods` allow certloop's way of validation; `None` if authorities may read
+/// the value in different ways.
 fn by_method(values: &[&str]) -> Option<bool> {
     let methods: Vec<&str> = match values {
         [] => return Some(true),
         [value] => value.split(',').collect(),
-        // No property can be satisfied that has it twice.
+        // A property that has the parameter twice cannot be satisfied.
         _ => return Some(false),
     };
     let is_label = |method: &&str| {
@@ -301,11 +313,11 @@ fn by_method(values: &[&str]) -> Option<bool> {
 fn add(place: Place<'_>, tag: &str, asking: Asking<'_>) -> String {
     match asking.identities.first() {
         Some(identity) => format!("add the record {} CAA 0 {tag} \"{identity}\"", place.owner),
-        None => format!("add one for the authority's own domain (CAA 0 {tag} \"...\")"),
+        None => format!("add a record for the authority's own domain (CAA 0 {tag} \"...\")"),
     }
 }
 
-/// Returns the records as they stand in a zone, cut to what a report can bear.
+/// Returns the records as a zone file shows them, shortened for a report.
 fn told(records: &[&Caa]) -> String {
     let mut texts: Vec<String> = (records.iter().take(MOST_SHOWN))
         .map(|record| format!("{} {:?}", shown(&record.tag), shown(&record.value)))
@@ -329,15 +341,16 @@ fn same_domain(one: &str, other: &str) -> bool {
         .eq_ignore_ascii_case(other.trim_end_matches('.'))
 }
 
-/// Whether a tag is one that authorities know, although it may not concern what is asked (RFC 8659 section 4, RFC 9495).
+/// Whether authorities know a tag (RFC 8659 section 4, RFC 9495). It may still not be about TLS
+/// certificates.
 fn is_known(tag: &str) -> bool {
     let known = ["issue", "issuewild", "iodef", "issuemail", "issuevmc"];
     known.iter().any(|known| tag.eq_ignore_ascii_case(known))
 }
 
-/// The flag by which whoever does not know the tag must not issue.
+/// The flag of a critical record: an authority that does not know the tag must not issue.
 const CRITICAL: u8 = 128;
-/// What many take for it.
+/// A flag that many read as the critical one.
 const MISREAD: u8 = 1;
 /// How certloop validates.
 const METHOD: &str = "http-01";
@@ -414,7 +427,7 @@ mod tests {
             (&[][..], false, None, YES),
             (&["issue letsencrypt.org"], false, None, YES),
             (&["ISSUE letsencrypt.org"], false, None, YES),
-            // The same domain to the DNS, another to Let's Encrypt.
+            // The same domain for the DNS, a different one for Let's Encrypt.
             (&["issue LetsEncrypt.org"], false, None, MAYBE),
             (&["issue letsencrypt.org."], false, None, MAYBE),
             (
@@ -457,7 +470,7 @@ mod tests {
             (&["issue letsencrypt.org; =c"], false, None, MAYBE),
             (&["issue letsencrypt.org; key=a b"], false, None, NO),
             (&["issue letsencrypt.org; anything=else"], false, None, YES),
-            // Only what concerns TLS certificates counts, unless it is critical and unknown.
+            // Only tags about TLS certificates count, and unknown critical ones.
             (&["iodef mailto:ca@example.com"], false, None, YES),
             (&["!iodef mailto:ca@example.com"], false, None, YES),
             (&["issuemail other.example"], false, None, YES),
@@ -469,7 +482,8 @@ mod tests {
             (&["!future x"], false, None, NO),
             (&["!future x", "issue letsencrypt.org"], false, None, NO),
             (&["!issue letsencrypt.org"], false, None, YES),
-            // Wildcards go by issuewild where there is one, others never.
+            // For wildcards, issuewild counts instead if there is one. For other names it never
+            // counts.
             (&["issuewild ;"], false, None, YES),
             (&["issuewild ;"], true, None, NO),
             (&["issue ;", "issuewild letsencrypt.org"], true, None, YES),
@@ -574,9 +588,8 @@ mod tests {
                 NO,
             ),
             (
-                &[
-                    "issue letsencrypt.org; validationmethods=dns-01; accounturi=https://acme.example/acct/7",
-                ],
+                &["issue letsencrypt.org; validationmethods=dns-01; \
+                     accounturi=https://acme.example/acct/7"],
                 false,
                 account,
                 NO,
@@ -622,8 +635,8 @@ mod tests {
         };
         assert_eq!(
             why,
-            "the CAA records of example.com (issue \"other.example\") allow others only: add the record example.com CAA 0 issue \
-             \"letsencrypt.org\""
+            "the CAA records of example.com (issue \"other.example\") allow only other \
+             authorities: add the record example.com CAA 0 issue \"letsencrypt.org\""
         );
     }
 

@@ -1,9 +1,9 @@
 //! Pure: whether the rules on a load balancer's port 80 let an authority reach the challenge
-//! function, and the command that repairs them where they do not.
+//! function, and the command that repairs them if they do not.
 //!
-//! What is asked is `GET http://<name>/.well-known/acme-challenge/<token>` from anywhere. Rules are
-//! tried by priority, the default one last; the first whose conditions all hold acts. Path patterns
-//! go by letter case, host names do not.
+//! An authority sends `GET http://<name>/.well-known/acme-challenge/<token>` from any address. The
+//! load balancer tries its rules by priority, the default rule last. The first rule whose
+//! conditions all hold acts. Path patterns are case-sensitive, host names are not.
 
 use crate::challenge::WELL_KNOWN_PREFIX;
 use crate::ports::load_balancer::{Rule, RuleAction, RuleMatch, RuledListener};
@@ -19,35 +19,35 @@ pub enum Finding {
     Right {
         /// Its target group.
         group: String,
-        /// The priority of a rule before it that takes some of the requests, by where they come
-        /// from or what headers they have.
+        /// The priority of an earlier rule that takes some of the requests, because of their
+        /// source address or their headers.
         some_taken_by: Option<u32>,
     },
     /// The load balancer does not exist.
     NoBalancer,
     /// The load balancer has no listener on port 80.
     NoListener(Repair),
-    /// The listener on port 80 speaks something else than HTTP.
+    /// The listener on port 80 does not speak HTTP.
     NotHttp {
-        /// What it speaks.
+        /// What it speaks instead.
         protocol: String,
-        /// What helps.
+        /// How to repair it.
         repair: Repair,
     },
-    /// No rule for the challenge path.
+    /// There is no rule for the challenge path.
     Missing {
         /// What happens to such requests.
         instead: String,
-        /// What helps.
+        /// How to repair it.
         repair: Repair,
     },
-    /// A rule for the path in other letters.
+    /// There is a rule for the path, but in the wrong letter case.
     WrongCase {
         /// Its priority.
         priority: u32,
         /// Its pattern.
         pattern: String,
-        /// What helps.
+        /// How to repair it.
         repair: Repair,
     },
     /// Another rule takes the requests before the right one.
@@ -56,7 +56,7 @@ pub enum Finding {
         priority: u32,
         /// What it does.
         does: String,
-        /// What helps.
+        /// How to repair it.
         repair: Repair,
     },
     /// There is a rule, but it leaves this name or some requests out.
@@ -65,12 +65,12 @@ pub enum Finding {
         priority: u32,
         /// What it leaves out.
         left_out: String,
-        /// What helps.
+        /// How to repair it.
         repair: Repair,
     },
 }
 
-/// A command line that repairs what was found; what is not known stands in angle brackets.
+/// A command line that repairs what was found. Unknown parts are in angle brackets.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Repair(pub String);
 
@@ -80,7 +80,7 @@ impl Finding {
         matches!(self, Self::Right { .. })
     }
 
-    /// Returns what was found and the command that repairs it, in words; `None` where all is right.
+    /// Says what is wrong, and the command that repairs it; `None` if nothing is wrong.
     pub fn words(&self) -> Option<String> {
         let (found, Repair(repair)) = match self {
             Self::Right { .. } => return None,
@@ -96,7 +96,8 @@ impl Finding {
             ),
             Self::NotHttp { protocol, repair } => (
                 format!(
-                    "the load balancer's listener on port 80 speaks {protocol}, and authorities ask by HTTP there"
+                    "the load balancer's listener on port 80 speaks {protocol}, but authorities \
+                     ask by HTTP there"
                 ),
                 repair,
             ),
@@ -110,8 +111,8 @@ impl Finding {
                 repair,
             } => (
                 format!(
-                    "the rule of priority {priority} on port 80 is for {pattern}, and paths go by letter case: {PATTERN} is what \
-                     authorities ask for"
+                    "the rule of priority {priority} on port 80 is for {pattern}, but paths are \
+                     case-sensitive: authorities ask for {PATTERN}"
                 ),
                 repair,
             ),
@@ -121,7 +122,8 @@ impl Finding {
                 repair,
             } => (
                 format!(
-                    "the rule of priority {priority} on port 80 comes before the one for {PATTERN} and {does}"
+                    "the rule of priority {priority} on port 80 comes before the one for \
+                     {PATTERN} and {does}"
                 ),
                 repair,
             ),
@@ -141,7 +143,8 @@ impl Finding {
 }
 
 /// Judges what the rules on port 80 mean for a name. `functions` are the target groups of
-/// functions: where one of them alone is named like a challenge function's, no other counts.
+/// functions. If exactly one of them is named like that of a challenge function, only this one
+/// counts.
 pub fn judge(
     balancer: &LoadBalancerArn,
     listener: Option<&RuledListener>,
@@ -150,8 +153,10 @@ pub fn judge(
 ) -> Finding {
     let Some(listener) = listener else {
         return Finding::NoListener(Repair(format!(
-            "aws elbv2 create-listener --region {} --load-balancer-arn {balancer} --protocol HTTP --port 80 --default-actions \
-             'Type=redirect,RedirectConfig={{Protocol=HTTPS,Port=443,StatusCode=HTTP_301}}', and then a rule for {PATTERN}",
+            "aws elbv2 create-listener --region {} --load-balancer-arn {balancer} \
+             --protocol HTTP --port 80 --default-actions \
+             'Type=redirect,RedirectConfig={{Protocol=HTTPS,Port=443,StatusCode=HTTP_301}}', \
+             and then a rule for {PATTERN}",
             balancer.region()
         )));
     };
@@ -159,7 +164,8 @@ pub fn judge(
         return Finding::NotHttp {
             protocol: listener.protocol.clone(),
             repair: Repair(format!(
-                "aws elbv2 modify-listener --region {} --listener-arn {} --port 80 --protocol HTTP, and then a rule for {PATTERN}",
+                "aws elbv2 modify-listener --region {} --listener-arn {} --port 80 \
+                 --protocol HTTP, and then a rule for {PATTERN}",
                 balancer.region(),
                 listener.arn
             )),
@@ -168,8 +174,9 @@ pub fn judge(
     judge_rules(listener, functions, name)
 }
 
-/// Returns the function's target group that the challenge path leads to, where port 80 redirects it
-/// for this name to HTTPS with these rules: authorities follow, whatever certificate is there.
+/// Returns the function's target group behind a redirect: port 80 redirects the challenge path for
+/// this name to HTTPS, and the rules there lead to the group. Authorities follow the redirect and
+/// accept any certificate there.
 pub fn behind_redirect(
     http: &RuledListener,
     https: &RuledListener,
@@ -181,7 +188,7 @@ pub fn behind_redirect(
         .then_some(right)
 }
 
-/// Whether the challenge path is redirected for this name to the same path on port 443.
+/// Whether port 80 redirects the challenge path for this name to the same path on port 443.
 pub fn redirects_to_https(http: &RuledListener, name: &DnsName) -> bool {
     let rules = Rules::new(http, &[]);
     let mut sorted = rules.sorted.iter();
@@ -205,7 +212,8 @@ fn judge_rules(listener: &RuledListener, functions: &[TargetGroupArn], name: &Dn
         let leads_there = rules.leads_to_a_function(rule);
         match fits {
             Fits::Never(why) => {
-                // A rule for the path that forgets this name, unless another one remembers it.
+                // A rule for the path that leaves this name out. It matters unless another rule
+                // includes the name.
                 if leads_there && rules.is_for_the_path(rule) && only_some.is_none() {
                     only_some = why.map(|why| (*rule, why));
                 }
@@ -225,19 +233,19 @@ fn judge_rules(listener: &RuledListener, functions: &[TargetGroupArn], name: &Dn
             Fits::Always => return rules.not_reached(rule, only_some, name),
         }
     }
-    // A listener always has a default rule; without one nothing is known to answer.
+    // A listener always has a default rule. Without one we do not know what answers.
     Finding::Missing {
         instead: "no rule takes them".to_owned(),
         repair: rules.new_rule(None, None),
     }
 }
 
-/// Whether a rule holds for an authority's request.
+/// Whether a rule applies to an authority's request.
 enum Fits {
     Always,
-    /// For some of the requests; for which not.
+    /// To some of the requests; to which not.
     Sometimes(String),
-    /// Why, where it is for this path but not for this name.
+    /// Not at all; why, if the rule is for this path but not for this name.
     Never(Option<String>),
 }
 
@@ -262,7 +270,7 @@ impl<'r> Rules<'r> {
         self.group_of(rule).is_some()
     }
 
-    /// Returns the function's target group that a rule forwards to, with all its requests.
+    /// Returns the function's target group that a rule forwards all its requests to.
     fn group_of(&self, rule: &'r Rule) -> Option<&'r str> {
         let RuleAction::Forward(groups) = &rule.action else {
             return None;
@@ -276,11 +284,13 @@ impl<'r> Rules<'r> {
         all.then(|| groups.first().map(String::as_str)).flatten()
     }
 
-    /// Whether a rule was made for the challenge path, in whatever letters.
+    /// Whether a rule was made for the challenge path, in any letter case.
     fn is_for_the_path(&self, rule: &Rule) -> bool {
+        let is_for_it =
+            |pattern: &String| of_path(std::slice::from_ref(pattern), true) == Some(true);
         rule.conditions.iter().any(|condition| {
             matches!(condition, RuleMatch::Path(patterns)
-                if patterns.iter().any(|pattern| of_path(std::slice::from_ref(pattern), true) == Some(true)))
+                if patterns.iter().any(is_for_it))
         })
     }
 
@@ -335,8 +345,8 @@ impl<'r> Rules<'r> {
         }
     }
 
-    /// Returns a rule that would be right in other letters: its priority, its pattern, and how to
-    /// correct it.
+    /// Returns the repair of a rule that would be right in another letter case, with its priority
+    /// and its pattern.
     fn other_letters(&self, rule: &Rule, name: &DnsName) -> Option<(u32, String, Repair)> {
         let priority = rule.priority?;
         self.group_of(rule)?;
@@ -382,14 +392,14 @@ impl<'r> Rules<'r> {
         Some((priority, pattern, repair))
     }
 
-    /// Returns the command that makes a rule before another one.
+    /// Returns the command that creates a rule before another one.
     fn new_rule(&self, before: Option<&Rule>, group: Option<&str>) -> Repair {
         let region = self.listener.arn.region();
         let (shift, priority) = self.room_before(before);
         let group = group.map_or_else(|| self.likely_group(), str::to_owned);
         let create = format!(
-            "aws elbv2 create-rule --region {region} --listener-arn {} --priority {priority} --conditions \
-             'Field=path-pattern,Values={PATTERN}' --actions {}",
+            "aws elbv2 create-rule --region {region} --listener-arn {} --priority {priority} \
+             --conditions 'Field=path-pattern,Values={PATTERN}' --actions {}",
             self.listener.arn,
             shell_word(&format!("Type=forward,TargetGroupArn={group}"))
         );
@@ -402,14 +412,14 @@ impl<'r> Rules<'r> {
     /// Returns the command that moves a rule before another one.
     fn moved_ahead(&self, ours: &Rule, before: &Rule) -> Repair {
         let (mut shift, priority) = self.room_before(Some(before));
-        // Its own place becomes free: nothing behind it has to move.
+        // The rule's own priority becomes free: no rule behind it has to move.
         shift.retain(|(arn, to)| *arn != ours.arn && ours.priority.is_some_and(|own| *to <= own));
         shift.insert(0, (ours.arn.clone(), priority));
         Repair(set_priorities(self.listener.arn.region(), &shift))
     }
 
-    /// Returns a free priority before a rule and what has to move for it: nothing, unless all
-    /// before it are taken.
+    /// Returns a free priority before a rule, and the rules that have to move for it. None has to
+    /// move unless all priorities before the rule are taken.
     fn room_before(&self, rule: Option<&Rule>) -> (Vec<(String, u32)>, u32) {
         let taken = |priority: u32| {
             let mut rules = self.sorted.iter();
@@ -417,7 +427,7 @@ impl<'r> Rules<'r> {
         };
         let limit = rule.and_then(|rule| rule.priority);
         let limit = limit.unwrap_or(HIGHEST_PRIORITY + 1);
-        // The first free one is before everything that could come between.
+        // The first free priority is before any rule that could take the requests.
         if let Some(free) = (1..limit.min(HIGHEST_PRIORITY + 1)).find(|at| taken(*at).is_none()) {
             return (Vec::new(), free);
         }
@@ -425,7 +435,7 @@ impl<'r> Rules<'r> {
         (block.collect(), 1)
     }
 
-    /// Returns the target groups that are named like the challenge function's.
+    /// Returns the target groups whose names look like that of the challenge function.
     fn named(&self) -> Vec<&'r TargetGroupArn> {
         let named = |group: &&TargetGroupArn| {
             let name = short(group.as_str()).to_ascii_lowercase();
@@ -434,8 +444,7 @@ impl<'r> Rules<'r> {
         self.functions.iter().filter(named).collect()
     }
 
-    /// Returns the one target group that can be the challenge function's, or what to put in its
-    /// place.
+    /// Returns the one target group that can be the challenge function's, or a placeholder for it.
     fn likely_group(&self) -> String {
         match (self.named().as_slice(), self.functions) {
             ([one], _) => one.to_string(),
@@ -492,7 +501,7 @@ fn does(rule: &Rule) -> String {
     }
 }
 
-/// Returns the part of a target group's ARN that people know it by.
+/// Returns the name in a target group's ARN.
 fn short(arn: &str) -> &str {
     arn.rsplit_once(":targetgroup/").map_or(arn, |(_, name)| {
         name.split_once('/').map_or(name, |(name, _)| name)
@@ -500,7 +509,10 @@ fn short(arn: &str) -> &str {
 }
 
 fn fits(rule: &Rule, name: &DnsName) -> Fits {
-    let for_the_path = |condition: &RuleMatch| matches!(condition, RuleMatch::Path(patterns) if of_path(patterns, false).is_none_or(|fits| fits));
+    let for_the_path = |condition: &RuleMatch| {
+        matches!(condition, RuleMatch::Path(patterns)
+            if of_path(patterns, false).is_none_or(|fits| fits))
+    };
     let is_for_the_path = rule.conditions.iter().any(for_the_path);
     let mut sometimes = Vec::new();
     for condition in &rule.conditions {
@@ -526,7 +538,7 @@ fn holds(condition: &RuleMatch, name: &DnsName) -> Fits {
             Some(true) => Fits::Always,
             Some(false) => Fits::Never(None),
             None => Fits::Sometimes(format!(
-                "tokens that do not fit its path ({})",
+                "tokens that do not match its path ({})",
                 patterns.join(", ")
             )),
         },
@@ -543,7 +555,7 @@ fn holds(condition: &RuleMatch, name: &DnsName) -> Fits {
         RuleMatch::SourceIp(blocks) => match blocks.iter().any(|block| block == "0.0.0.0/0") {
             true => Fits::Always,
             false => Fits::Sometimes(format!(
-                "whoever does not come from {}: authorities ask from everywhere",
+                "requests that do not come from {}: authorities ask from everywhere",
                 blocks.join(", ")
             )),
         },
@@ -562,18 +574,19 @@ fn holds(condition: &RuleMatch, name: &DnsName) -> Fits {
             let is_sent = sent.iter().any(|known| is(known));
             match is_sent {
                 true if values.iter().any(|value| value == "*") => Fits::Always,
-                true => Fits::Sometimes(format!("requests without such a header {header}")),
+                true => Fits::Sometimes(format!("requests with another {header} header")),
                 false => by(false, format!("requests without the header {header}")),
             }
         }
         RuleMatch::Query => by(false, "requests without a query".to_owned()),
         RuleMatch::Other(kind) => {
-            Fits::Sometimes(format!("what does not fit its condition ({kind})"))
+            Fits::Sometimes(format!("requests that do not match its condition ({kind})"))
         }
     }
 }
 
-/// Returns whether patterns fit the challenge path: all tokens, none, or `None` for some.
+/// Whether patterns match the challenge path with all tokens (true) or with none (false); `None`:
+/// with some.
 fn of_path(patterns: &[String], any_case: bool) -> Option<bool> {
     let fits = |token: &&&str| {
         let path = format!("{WELL_KNOWN_PREFIX}{token}");
@@ -596,7 +609,7 @@ fn fits_any_case(pattern: &str, text: &str) -> bool {
 /// The path pattern that leads to the challenge function.
 pub const PATTERN: &str = "/.well-known/acme-challenge/*";
 const HIGHEST_PRIORITY: u32 = 50_000;
-/// Tokens as unlike each other as tokens can be: what fits all of them fits any.
+/// Tokens that differ as much as tokens can: a pattern that matches all of them matches any.
 const TOKENS: &[&str] = &[
     "evaGxfADs6pSRb2LAv9IZf17Dt3juxGJ-PCt92wr-oA",
     "-_0Zy4Hq7TBnU3kMdOcW8XLrEhYiQj5oKgF61Sl2VwzI",
@@ -608,9 +621,14 @@ const TOKENS: &[&str] = &[
 mod tests {
     use super::*;
 
-    const BALANCER: &str = "arn:aws:elasticloadbalancing:eu-central-1:123456789012:loadbalancer/app/web/50dc6c495c0c9188";
-    const LISTENER: &str = "arn:aws:elasticloadbalancing:eu-central-1:123456789012:listener/app/web/50dc6c495c0c9188/0467ef3c8400ae65";
-    const CHALLENGE: &str = "arn:aws:elasticloadbalancing:eu-central-1:123456789012:targetgroup/certloop-challenge/73e2d6bc24d8a067";
+    const BALANCER: &str = "arn:aws:elasticloadbalancing:eu-central-1:123456789012:loadbalancer/\
+                            app/web/50dc6c495c0c9188";
+    const LISTENER: &str = "arn:aws:elasticloadbalancing:eu-central-1:123456789012:listener/\
+                            app/web/50dc6c495c0c9188/0467ef3c8400ae65";
+    const CHALLENGE: &str = "arn:aws:elasticloadbalancing:eu-central-1:123456789012:targetgroup/\
+                             certloop-challenge/73e2d6bc24d8a067";
+    const CHALLENGES: &str = "arn:aws:elasticloadbalancing:eu-central-1:123456789012:targetgroup/\
+                              challenges/a3e2d6bc24d8a067";
     const API: &str =
         "arn:aws:elasticloadbalancing:eu-central-1:123456789012:targetgroup/api/83e2d6bc24d8a067";
     const SITE: &str =
@@ -670,7 +688,7 @@ mod tests {
     }
 
     fn judged_with(mut rules: Vec<Rule>, functions: &[&str]) -> Finding {
-        // The service's order says nothing.
+        // The order in which the service lists rules has no meaning.
         rules.insert(0, rule(0, vec![], redirect()));
         let listener = RuledListener {
             arn: LISTENER.parse().unwrap(),
@@ -724,7 +742,7 @@ mod tests {
             (vec![right(1)], "right"),
             (vec![right(50_000)], "right"),
             (vec![], "missing"),
-            // Any pattern that takes all tokens will do, and several values are one of them.
+            // Any pattern that takes all tokens is enough. Of several values, one has to match.
             (
                 vec![rule(7, vec![path("/.well-known/*")], to(CHALLENGE))],
                 "right",
@@ -793,7 +811,7 @@ mod tests {
                 )],
                 "missing",
             ),
-            // What comes before.
+            // Earlier rules.
             (vec![rule(1, vec![], redirect()), right(2)], "shadowed by 1"),
             (vec![right(1), rule(2, vec![], redirect())], "right"),
             (
@@ -879,7 +897,7 @@ mod tests {
                 ],
                 "right, some taken by 5",
             ),
-            // Somebody else's function in its place.
+            // Another function in its place.
             (vec![rule(1, vec![], to(API))], "missing"),
             (vec![rule(1, vec![], to(API)), right(2)], "shadowed by 1"),
             (vec![rule(1, vec![path(PATTERN)], to(SITE))], "missing"),
@@ -896,7 +914,7 @@ mod tests {
                 vec![rule(1, vec![path(PATTERN)], RuleAction::Forward(vec![]))],
                 "missing",
             ),
-            // What it leaves out.
+            // What a rule leaves out.
             (
                 vec![rule(
                     4,
@@ -961,8 +979,7 @@ mod tests {
 
     #[test]
     fn where_nobody_knows_which_is_ours_any_function_counts() {
-        let other = "arn:aws:elasticloadbalancing:eu-central-1:123456789012:targetgroup/challenges/a3e2d6bc24d8a067";
-        for functions in [&[API][..], &[API, CHALLENGE, other]] {
+        for functions in [&[API][..], &[API, CHALLENGE, CHALLENGES]] {
             let found = judged_with(vec![rule(1, vec![], to(API))], functions);
             let group = match &found {
                 Finding::Right { group, .. } => group,
@@ -1035,11 +1052,14 @@ mod tests {
         assert_eq!(
             missing.words().unwrap(),
             format!(
-                "no rule on port 80 leads /.well-known/acme-challenge/* to the challenge function: the rule of priority 3 redirects to \
-                 https://#{{host}}:443/#{{path}}; to repair it: aws elbv2 set-rule-priorities --region eu-central-1 \
-                 --rule-priorities RuleArn={},Priority=2 RuleArn={},Priority=3 RuleArn={},Priority=4 && aws elbv2 create-rule \
+                "no rule on port 80 leads /.well-known/acme-challenge/* to the challenge \
+                 function: the rule of priority 3 redirects to https://#{{host}}:443/#{{path}}; \
+                 to repair it: aws elbv2 set-rule-priorities --region eu-central-1 \
+                 --rule-priorities RuleArn={},Priority=2 RuleArn={},Priority=3 \
+                 RuleArn={},Priority=4 && aws elbv2 create-rule \
                  --region eu-central-1 --listener-arn {LISTENER} --priority 1 --conditions \
-                 'Field=path-pattern,Values=/.well-known/acme-challenge/*' --actions 'Type=forward,TargetGroupArn={CHALLENGE}'",
+                 'Field=path-pattern,Values=/.well-known/acme-challenge/*' \
+                 --actions 'Type=forward,TargetGroupArn={CHALLENGE}'",
                 rule_arn(1),
                 rule_arn(2),
                 rule_arn(3)
@@ -1049,8 +1069,10 @@ mod tests {
         assert_eq!(
             command(&with_room),
             format!(
-                "aws elbv2 create-rule --region eu-central-1 --listener-arn {LISTENER} --priority 2 --conditions \
-                 'Field=path-pattern,Values=/.well-known/acme-challenge/*' --actions 'Type=forward,TargetGroupArn={CHALLENGE}'"
+                "aws elbv2 create-rule --region eu-central-1 --listener-arn {LISTENER} \
+                 --priority 2 --conditions \
+                 'Field=path-pattern,Values=/.well-known/acme-challenge/*' \
+                 --actions 'Type=forward,TargetGroupArn={CHALLENGE}'"
             )
         );
         let words = judged(vec![]).words().unwrap();
@@ -1070,13 +1092,7 @@ mod tests {
             (&[API, CHALLENGE], Some(CHALLENGE)),
             (&[], None),
             (&[API, SITE], None),
-            (
-                &[
-                    CHALLENGE,
-                    "arn:aws:elasticloadbalancing:eu-central-1:123456789012:targetgroup/challenges/a3e2d6bc24d8a067",
-                ],
-                None,
-            ),
+            (&[CHALLENGE, CHALLENGES], None),
         ] {
             let command = command(&judged_with(vec![], functions));
             let named = named.unwrap_or("<ARN of the challenge function's target group>");
@@ -1095,7 +1111,8 @@ mod tests {
         assert_eq!(
             command(&with_room),
             format!(
-                "aws elbv2 set-rule-priorities --region eu-central-1 --rule-priorities RuleArn={},Priority=1",
+                "aws elbv2 set-rule-priorities --region eu-central-1 \
+                 --rule-priorities RuleArn={},Priority=1",
                 rule_arn(9)
             )
         );
@@ -1108,7 +1125,8 @@ mod tests {
         assert_eq!(
             command(&without),
             format!(
-                "aws elbv2 set-rule-priorities --region eu-central-1 --rule-priorities RuleArn={},Priority=1 RuleArn={},Priority=2 \
+                "aws elbv2 set-rule-priorities --region eu-central-1 \
+                 --rule-priorities RuleArn={},Priority=1 RuleArn={},Priority=2 \
                  RuleArn={},Priority=3",
                 rule_arn(3),
                 rule_arn(1),
@@ -1136,8 +1154,10 @@ mod tests {
             command(&found),
             format!(
                 "aws elbv2 modify-rule --region eu-central-1 --rule-arn {} --conditions \
-                 '[{{\"Field\":\"path-pattern\",\"PathPatternConfig\":{{\"Values\":[\"/.well-known/acme-challenge/*\"]}}}},\
-                 {{\"Field\":\"host-header\",\"HostHeaderConfig\":{{\"Values\":[\"*.example.com\"]}}}}]'",
+                 '[{{\"Field\":\"path-pattern\",\"PathPatternConfig\":\
+                 {{\"Values\":[\"/.well-known/acme-challenge/*\"]}}}},\
+                 {{\"Field\":\"host-header\",\"HostHeaderConfig\":\
+                 {{\"Values\":[\"*.example.com\"]}}}}]'",
                 rule_arn(3)
             )
         );

@@ -1,9 +1,10 @@
-//! Pure: what documents of one installation want of each other (rule 12): nobody takes from a
-//! neighbour.
+//! Pure: conflicts between documents of one installation (rule 12). No document takes a place from
+//! another.
 //!
-//! Two documents that want one default, or a name with the same key type on one listener, would
-//! take it from each other at each pass. The one that was deployed there first holds it, ties by
-//! name; the other changes nothing there and says so.
+//! Two documents may want the same default, or the same name with the same key type on one
+//! listener. Without a decision, each would take it from the other at each pass. So the document
+//! that was deployed there first holds it; on a tie, the one whose name sorts first. The other one
+//! changes nothing there and says so.
 
 use std::collections::BTreeMap;
 
@@ -15,7 +16,7 @@ use crate::records::state::State;
 use crate::values::key::KeyType;
 use crate::values::names::DnsName;
 
-/// What one document wants of one listener.
+/// What one document wants on one listener.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Claim {
     /// The document.
@@ -26,25 +27,25 @@ pub(crate) struct Claim {
     pub(crate) wants_default: bool,
     /// The names that it wants.
     pub(crate) names: Vec<DnsName>,
-    /// The kind of key that it wants.
+    /// The key type that it wants.
     pub(crate) key_type: KeyType,
-    /// The names and the kind of key of its certificate that stands there.
+    /// The names and the key type of its certificate on the listener.
     pub(crate) stands: Option<(Vec<DnsName>, KeyType)>,
     /// Whether a certificate was issued for it.
     pub(crate) is_issued: bool,
-    /// Since when it stands there; `None` where it does not.
+    /// Since when its certificate is there; `None` if it is not.
     pub(crate) since: Option<OffsetDateTime>,
-    /// Since when it stands there as the default; `None` where it does not.
+    /// Since when its certificate is the default there; `None` if it is not.
     pub(crate) default_since: Option<OffsetDateTime>,
 }
 
-/// What documents want of listeners, and what their records say of that, by name.
+/// What documents want on listeners, and what their records say of it, by name.
 pub(crate) type Claims = BTreeMap<String, (Vec<Claim>, BTreeMap<String, Contended>)>;
 
 /// What a document does not get, by its name and the id of the target.
 pub(crate) type Lost = BTreeMap<String, BTreeMap<String, Contended>>;
 
-/// Decides who holds which place.
+/// Decides which document holds which place.
 pub(crate) fn resolve(claims: &[Claim]) -> Lost {
     let mut by_listener = BTreeMap::<&str, Vec<&Claim>>::new();
     for claim in claims {
@@ -61,7 +62,7 @@ pub(crate) fn resolve(claims: &[Claim]) -> Lost {
         }
         let mut held = BTreeMap::<(&DnsName, String), &Claim>::new();
         let claims = by_age(&claims, |claim| claim.since);
-        // What stands there comes before what is wished.
+        // A certificate that is there comes before one that is only wanted.
         for claim in &claims {
             let (names, key_type) = match &claim.stands {
                 Some((names, key_type)) => (names.as_slice(), key_type.to_string()),
@@ -90,7 +91,8 @@ pub(crate) fn resolve(claims: &[Claim]) -> Lost {
     lost
 }
 
-/// Who stands there comes first, the longest first; then who has a certificate; then by name.
+/// First the documents with a certificate there, the longest first. Then those with any
+/// certificate. Then the others. Ties go by name.
 fn by_age<'c>(
     claims: &[&'c Claim],
     since: impl Fn(&Claim) -> Option<OffsetDateTime>,
@@ -116,10 +118,10 @@ fn lose(lost: &mut Lost, loser: &Claim, holder: &Claim, what: &str, listener: &s
         });
 }
 
-/// Returns what a document wants of its listeners, and what it has on them as long as its word does
-/// not count yet.
+/// Returns what a document wants on its listeners, and what it already has there while its new text
+/// does not count yet.
 pub(crate) fn claims(wanted: &Wanted, in_force: &Wanted, state: &State, home: &str) -> Vec<Claim> {
-    // One that is paused before it had a certificate is in nobody's way.
+    // A document that was paused before its first certificate conflicts with no other.
     let is_idle = wanted.paused && state.certificate.is_none();
     let mut claims = Vec::<Claim>::new();
     let targets = wanted.targets.iter().chain(&in_force.targets);
@@ -141,9 +143,9 @@ pub(crate) fn claims(wanted: &Wanted, in_force: &Wanted, state: &State, home: &s
         let standing = serial.and_then(|serial| state.held(serial));
         let standing = standing.or(state.certificate.as_ref());
         let stands = (record.and(standing)).map(|held| (held.domains.clone(), held.key_type));
-        // Records of older builds do not say since when: they come first.
+        // Records of older builds do not say since when: their documents come first.
         let since = record.map(|record| record.since.unwrap_or(OffsetDateTime::UNIX_EPOCH));
-        // What it says is a wish: what counts is what was seen there.
+        // The document only says what it wants. What was seen there counts.
         let default_since = match record {
             Some(record) if record.since.is_some() => record.default_since,
             _ => since.filter(|_| wants_default),

@@ -1,8 +1,8 @@
-//! Pure: what is asked of one destination, by what its document and the record say of it; nothing
-//! outside is read or changed. A new one answers here, and the compiler names each question that it
-//! has not answered yet.
+//! Pure: the questions about one destination, answered from its document and its record. Nothing
+//! outside is read or changed. A new destination gives its answers here, and the compiler lists
+//! each missing answer.
 //!
-//! What is done at destinations is in `life::deploy::destination`, by family.
+//! `life::deploy::destination` does the work at destinations, by kind.
 
 use crate::contract::report::TargetKind;
 use crate::contract::target::{ListenerAt, Placement, Target};
@@ -10,7 +10,7 @@ use crate::records::state::State;
 use crate::values::arn::{ListenerArn, LoadBalancerArn};
 
 impl Target {
-    /// Returns what kind of place it is.
+    /// The kind of target.
     pub(crate) fn kind(&self) -> TargetKind {
         match self {
             Self::Listener { .. } => TargetKind::Listener,
@@ -18,7 +18,7 @@ impl Target {
         }
     }
 
-    /// Returns the id under which the state keeps it.
+    /// The id of its record in the state.
     pub(crate) fn id(&self, state: &State, home: &str) -> String {
         match self {
             Self::Listener { at, .. } => match (state.deployment.listener(at), at) {
@@ -31,7 +31,7 @@ impl Target {
         }
     }
 
-    /// Returns the region it is in.
+    /// Its region.
     pub(crate) fn region<'t>(&'t self, home: &'t str) -> &'t str {
         match self {
             Self::Listener { at, .. } => at.region(),
@@ -39,7 +39,7 @@ impl Target {
         }
     }
 
-    /// Whether others that certloop does not know follow the ARN, so that it must not change.
+    /// Whether the ARN must not change, because services that certloop does not know may use it.
     pub(crate) fn is_followed_by_others(&self) -> bool {
         match self {
             Self::Listener { .. } => false,
@@ -47,8 +47,8 @@ impl Target {
         }
     }
 
-    /// Returns which listener holds the certificate, where the place is one. Others may hold
-    /// certificates there as well: in its list, or as its default.
+    /// The listener that holds the certificate; `None` if it is another kind of target. A listener
+    /// may hold certificates of others as well: in its list, or as its default.
     pub(crate) fn listener_at(&self) -> Option<&ListenerAt> {
         match self {
             Self::Listener { at, .. } => Some(at),
@@ -56,7 +56,7 @@ impl Target {
         }
     }
 
-    /// Whether the certificate is to be the one for visitors who say no name.
+    /// Whether the certificate should be the default: the one for clients that send no name.
     pub(crate) fn wants_default(&self) -> bool {
         match self {
             Self::Listener { placement, .. } => *placement == Placement::Default,
@@ -64,7 +64,7 @@ impl Target {
         }
     }
 
-    /// Returns the load balancer that it belongs to, where it belongs to one.
+    /// Its load balancer, if it belongs to one.
     pub(crate) fn balancer(&self) -> Option<LoadBalancerArn> {
         match self.listener_at()? {
             ListenerAt::Arn(arn) => arn.load_balancer(),
@@ -72,7 +72,7 @@ impl Target {
         }
     }
 
-    /// Returns the same place, with no wish to be its default.
+    /// Returns the same target, without the wish to be its default.
     pub(crate) fn beside_others(&self) -> Self {
         match self {
             Self::Listener { at, .. } => Self::Listener {
@@ -83,7 +83,7 @@ impl Target {
         }
     }
 
-    /// Returns the place of a record that no document names, by what the state keeps of it.
+    /// Returns the target of a record that no document names, from its kind and id in the state.
     pub(crate) fn of_record(kind: TargetKind, id: &str) -> Option<Self> {
         Some(match kind {
             TargetKind::Listener => Self::Listener {
@@ -97,14 +97,14 @@ impl Target {
     }
 }
 
-/// Returns the ARN of a place; `certificate`: of what it holds.
+/// Returns the ARN of a target. `certificate` is the ARN of the certificate that it holds.
 pub(crate) fn arn_of_place(
     kind: TargetKind,
     id: &str,
     certificate: Option<&str>,
 ) -> Option<String> {
     match kind {
-        // A listener that is yet to be made has none.
+        // A listener that does not exist yet has none.
         TargetKind::Listener => id.parse::<ListenerArn>().is_ok().then(|| id.to_owned()),
         TargetKind::CertificateManager => certificate.map(str::to_owned),
     }

@@ -1,7 +1,7 @@
 //! What a full pass counts of its certificates for the alarms.
 //!
-//! What a pass had no time to look at is not known: then a number is told only where what was seen
-//! makes it more than none.
+//! If a pass had no time for some certificates, a count of zero would be a guess. It then reports a
+//! number only if it is above zero.
 
 use time::{Duration, OffsetDateTime};
 
@@ -9,39 +9,38 @@ use crate::contract::report::{Entry, Outcome};
 use crate::records::state::State;
 use crate::values::problem_types::Retry;
 
-/// Whether what was tried last for a certificate failed and has not succeeded since, whether or not
-/// it is tried now. `needs_order` says whether an order is still needed: a failure of one that is
-/// not is over.
+/// Whether the last attempt for a certificate failed and none has succeeded since. An attempt in
+/// this pass is not necessary. `needs_order` says whether an order is still needed: if not, a
+/// failed order no longer counts.
 pub(crate) fn is_failing(
     outcome: Outcome,
     paused: bool,
     state: &State,
     needs_order: impl FnOnce() -> bool,
 ) -> bool {
-    // Where nothing had to be done, nothing that failed is left to do.
+    // If nothing had to be done, no failed work is left.
     outcome != Outcome::Kept
         && (state.deployment.failure.is_some()
             || (state.revocations.pending.iter()).any(|revocation| revocation.failure.is_some())
             || state.orders.failure.is_some() && !paused && needs_order())
 }
 
-/// Returns how many certificates fail, in this pass or since an earlier one; `None` where that
-/// cannot be told.
+/// Counts the certificates that fail, in this pass or since an earlier one; `None` if unknown.
 pub(crate) fn failing(entries: &[Entry]) -> Option<usize> {
     told(entries, |entry| {
         entry.is_failing || entry.outcome == Outcome::Failed
     })
 }
 
-/// Returns how many certificates have been wanted for a day with nothing of them served; `None`
-/// where that cannot be told.
+/// Counts the certificates that have been wanted for a day and are not served at all; `None` if
+/// unknown.
 pub(crate) fn unserved(entries: &[Entry], now: OffsetDateTime) -> Option<usize> {
     told(entries, |entry| {
         (entry.unserved_since).is_some_and(|since| since <= now - PATIENCE)
     })
 }
 
-/// Returns how many certificates wait for somebody to act.
+/// Counts the certificates that wait for a person to act.
 pub(crate) fn needing_a_person(entries: &[Entry]) -> usize {
     let needs_person = |entry: &&Entry| {
         entry
@@ -52,7 +51,7 @@ pub(crate) fn needing_a_person(entries: &[Entry]) -> usize {
     entries.iter().filter(needs_person).count()
 }
 
-/// Returns on how many targets something else was seen than what is to be served there.
+/// Counts the targets that were seen to serve another certificate than they should.
 pub(crate) fn unproved(entries: &[Entry]) -> usize {
     let targets = entries.iter().flat_map(|entry| &entry.targets);
     targets
@@ -66,7 +65,7 @@ fn told(entries: &[Entry], counts: impl Fn(&Entry) -> bool) -> Option<usize> {
     is_known.then_some(count)
 }
 
-/// A first certificate that is not served after so long is not on its way any more.
+/// A first certificate that is not served after this time counts as unserved.
 const PATIENCE: Duration = Duration::DAY;
 
 #[cfg(test)]
@@ -78,7 +77,7 @@ mod tests {
     use crate::values::problem_types::ProblemType;
 
     const NOW: OffsetDateTime = datetime!(2026-11-22 12:00 UTC);
-    /// Between two passes.
+    /// The time between two passes.
     const EVERY: Duration = Duration::minutes(10);
 
     fn failure(attempts: u32, at: OffsetDateTime, jitter: f64) -> Failure {
@@ -120,7 +119,7 @@ mod tests {
         entry
     }
 
-    /// The alarm as infra/alarms.tf has it: in each of the last two hours every pass counted one.
+    /// The alarm of infra/alarms.tf: every pass of the last two hours counted one.
     fn rings(counts: &[(OffsetDateTime, usize)], at: OffsetDateTime) -> bool {
         (0..2).all(|hour| {
             let to = at - Duration::hours(hour);
@@ -148,7 +147,8 @@ mod tests {
                 let rang = rings(&failing_at, now);
                 assert_eq!(rang, now >= begun + Duration::hours(2) - EVERY, "{now}");
             }
-            // What fails in this very pass is no measure: the ladder soon tries once a day.
+            // Failures in this pass alone would not be enough: after some failures there is only
+            // one attempt a day.
             let tries = failed_at.iter().filter(|(_, count)| *count > 0).count();
             assert!((6..=10).contains(&tries), "{tries} tries in five days");
             let sums = |hour: i32| -> usize {
@@ -165,7 +165,7 @@ mod tests {
 
     #[test]
     fn what_comes_right_in_time_does_not_ring_and_clears() {
-        // The fourth try is two hours after the first: then it rings for as long as that takes.
+        // The fourth attempt is two hours after the first: the alarm rings until that attempt.
         for (mended, passes) in [(5, 0), (15, 0), (30, 1)] {
             let (mut state, mut counts, mut rang) = (State::default(), Vec::new(), 0);
             let mended = NOW + Duration::minutes(mended);
@@ -196,9 +196,9 @@ mod tests {
         for outcome in [Outcome::Waiting, Outcome::Failed, Outcome::Queued] {
             assert!(of(outcome, false, &failed(true, false), true));
             assert!(of(outcome, false, &failed(false, true), false));
-            // The authority's word on an order that is not needed any more is kept, and over.
+            // The failure of an order that is no longer needed is kept, but does not count.
             assert!(!of(outcome, false, &failed(true, false), false));
-            // Nothing is ordered while it is paused, but what is there is deployed.
+            // While a certificate is paused, nothing is ordered, but it is still deployed.
             assert!(!of(outcome, true, &failed(true, false), true));
             assert!(of(outcome, true, &failed(false, true), true));
             assert!(!of(outcome, false, &failed(false, false), true));
@@ -218,7 +218,7 @@ mod tests {
             (Some(NOW - Duration::hours(23)), 0),
             (Some(NOW - Duration::DAY), 1),
             (Some(NOW - Duration::days(90)), 1),
-            // A clock that was wrong.
+            // From a wrong clock.
             (Some(NOW + Duration::days(90)), 0),
         ] {
             assert_eq!(unserved(&[entry(since)], NOW), Some(counts), "{since:?}");

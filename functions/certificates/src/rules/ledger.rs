@@ -1,10 +1,14 @@
-//! Pure: what the authorities' and the certificate manager's published limits leave us.
+//! Pure: what is left of the published limits of the authorities and of the certificate manager.
 //!
-//! Let's Encrypt counts in token buckets (<https://letsencrypt.org/docs/rate-limits/>): a bucket holds some tokens and fills again
-//! evenly. The [`Ledger`] of an authority keeps the same buckets on our side, in `limits/`, for all invocations. A token is taken
-//! before a new order is asked for ([`Ledger::reserve`]) and comes back, where the authority will not have counted, when it is known
-//! what came of it ([`Ledger::settle`]); whatever is not known stays counted. [`Imports`] keeps the certificate manager's yearly
-//! quota (<https://docs.aws.amazon.com/acm/latest/userguide/acm-limits.html>), which is per account and region.
+//! Let's Encrypt counts in token buckets (<https://letsencrypt.org/docs/rate-limits/>): a bucket
+//! holds some tokens and fills again evenly. The [`Ledger`] of an authority keeps the same buckets
+//! on our side, in `limits/`, for all invocations. [`Ledger::reserve`] takes tokens before each new
+//! order. [`Ledger::settle`] gives back the tokens that the authority did not count, once the
+//! result of the order is known. An unknown result stays counted.
+//!
+//! [`Imports`] keeps the certificate manager's yearly quota
+//! (<https://docs.aws.amazon.com/acm/latest/userguide/acm-limits.html>), which is per account and
+//! region.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -22,7 +26,7 @@ use crate::values::problem_types::ProblemType;
 use crate::values::text::abridged;
 
 impl RateLimit {
-    /// Returns how long an empty bucket takes to fill.
+    /// How long an empty bucket takes to fill.
     fn span(self) -> Duration {
         Duration::seconds(
             i64::try_from(self.seconds)
@@ -31,29 +35,29 @@ impl RateLimit {
         )
     }
 
-    /// Returns how long one token takes to come back.
+    /// How long one token takes to come back.
     fn each(self) -> Duration {
         self.span() / self.count.max(1)
     }
 
-    /// Returns when a bucket is full, as far as that can be believed: what lies further ahead than an empty bucket takes to fill was
-    /// written by a wrong clock and means an empty one.
+    /// Returns when a bucket is full. An instant further ahead than an empty bucket takes to fill
+    /// comes from a wrong clock and means an empty bucket.
     fn full_at(self, bucket: Option<&TokenBucket>, now: OffsetDateTime) -> OffsetDateTime {
         let full_at = bucket.map_or(now, |bucket| bucket.full_at);
         if full_at > now + self.span() + CLOCKS_DIFFER {
-            // One token is believed in: who takes it sets the instant right.
+            // Assume one token: the invocation that takes it also corrects the instant.
             now + self.span() - self.each()
         } else {
             full_at.max(now)
         }
     }
 
-    /// Returns when a token is there, `now` at the earliest.
+    /// Returns when a token is available, `now` at the earliest.
     fn next(self, bucket: Option<&TokenBucket>, now: OffsetDateTime) -> OffsetDateTime {
         (self.full_at(bucket, now) + self.each() - self.span()).max(now)
     }
 
-    /// Returns how many tokens are there.
+    /// Returns how many tokens are available.
     fn left(self, bucket: Option<&TokenBucket>, now: OffsetDateTime) -> u32 {
         let there = now + self.span() - self.full_at(bucket, now);
         let each = self.each().whole_nanoseconds().max(1);
@@ -73,10 +77,11 @@ impl RateLimits {
         }
     }
 
-    /// Returns which buckets an order draws on.
+    /// Returns the buckets from which an order takes tokens.
     ///
-    /// Let's Encrypt asks an order within its certificate's window for nothing, but what is issued and what fails is counted all the
-    /// same; a set of names issued before counts for no registered domain.
+    /// At Let's Encrypt, an order in the window of the certificate that it replaces needs no
+    /// tokens. Issued certificates and failed validations are counted all the same. A set of names
+    /// that was issued before does not count for its registered domains.
     fn demands(&self, names: &[DnsName], purpose: Purpose) -> Vec<Demand> {
         let replacement = matches!(purpose, Purpose::Replacement { .. });
         let same_set = matches!(
@@ -113,15 +118,17 @@ impl RateLimits {
     }
 }
 
-/// What an order is for: some are exempt from some limits (<https://letsencrypt.org/docs/rate-limits/#limit-exemptions-for-renewals>).
+/// What an order is for. Some purposes are exempt from some limits
+/// (<https://letsencrypt.org/docs/rate-limits/#limit-exemptions-for-renewals>).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Purpose {
-    /// None of the others: every limit holds.
+    /// None of the others: every limit applies.
     New,
-    /// Exactly these names got a certificate there in the last 120 days: exempt from orders per account and certificates per
-    /// registered domain.
+    /// Exactly these names got a certificate there in the last 120 days. The order is exempt from
+    /// orders per account and certificates per registered domain.
     SameSet,
-    /// `replaces` is sent, and now lies in the window of the certificate to be replaced: exempt from all.
+    /// The order sends `replaces`, and now is in the window of the replaced certificate. The order
+    /// is exempt from all limits.
     Replacement {
         /// Whether it is for exactly the same names as a certificate of the last 120 days.
         same_set: bool,
@@ -129,8 +136,9 @@ pub enum Purpose {
 }
 
 impl Purpose {
-    /// Returns the purpose of an order for `names` at `directory`, by the certificate held so far. `in_window`: `replaces` is sent, and
-    /// now lies in that certificate's window, start included and end not.
+    /// Returns the purpose of an order for `names` at `directory`, from the present certificate.
+    /// `in_window`: the order sends `replaces`, and now is in that certificate's window, start
+    /// included and end not.
     pub fn of(
         held: Option<&IssuedCertificate>,
         names: &[DnsName],
@@ -151,13 +159,13 @@ impl Purpose {
     }
 }
 
-/// One bucket that an order draws on.
+/// One bucket from which an order takes a token.
 struct Demand {
     kind: LimitKind,
     subject: String,
     about: Option<String>,
     limit: RateLimit,
-    /// Whether the order has to wait for a token; else one is only counted.
+    /// Whether the order has to wait for a token. If not, the token is only counted.
     blocks: bool,
 }
 
@@ -173,12 +181,12 @@ impl Demand {
                 "no certificate is left for exactly these names".to_owned()
             }
             LimitKind::FailedValidationsPerName => {
-                format!("no validation that may fail is left for {}", self.subject)
+                format!("no failed validation is left for {}", self.subject)
             }
         };
         let RateLimit { count, seconds } = self.limit;
         format!(
-            "{of_what}: {count} per {}, the next is there at {}",
+            "{of_what}: {count} per {}, the next is available at {}",
             period(seconds),
             rfc3339(next)
         )
@@ -186,74 +194,75 @@ impl Demand {
 }
 
 impl TakenToken {
-    /// Returns what has not come back by itself yet.
+    /// Returns the part that has not come back with time yet.
     fn outstanding(&self, now: OffsetDateTime) -> Duration {
         (self.until - self.from.max(now)).max(Duration::ZERO)
     }
 }
 
 impl Reserved {
-    /// Returns when all of it has come back by itself.
+    /// Returns when all of it has come back with time.
     fn until(&self) -> Option<OffsetDateTime> {
         let tokens = self.tokens.values().flat_map(BTreeMap::values);
         tokens.map(|token| token.until).max()
     }
 }
 
-/// What came of an order.
+/// The result of an order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OrderFate<'n> {
-    /// It was not made, or nobody knows its URL: no certificate, no validation.
+    /// The order was not placed, or its URL is not known: no certificate, no validation.
     NeverMade {
         /// Whether the authority may have counted it.
         counted: bool,
     },
-    /// There is a certificate, counted from now on.
+    /// There is a certificate. It counts from now on.
     Issued,
-    /// It ended without one; the validations of these names failed.
+    /// The order ended without a certificate; the validations of these names failed.
     Ended {
-        /// As the authority names them, wildcards by their base.
+        /// The names as the authority writes them: a wildcard without its `*.`.
         failed: &'n [String],
     },
-    /// It cannot be told: everything stays counted.
+    /// The result is unknown: everything stays counted.
     Unknown,
 }
 
 impl Hold {
-    /// Whether it holds now. One that lasts longer than any authority asks for was written by a clock that was wrong.
+    /// Whether it is in force now. A hold that is longer than any authority asks for comes from a
+    /// wrong clock and does not count.
     fn is_in_force(&self, now: OffsetDateTime) -> bool {
         self.until > now && self.until <= now + LONGEST_RETRY_AFTER
     }
 }
 
-/// Why no order can be made now.
+/// Why no order is possible now.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Blocked {
-    /// The instant at which none of it stands in the way any more.
+    /// From when on an order is possible again.
     pub until: OffsetDateTime,
-    /// Which limit, for what, how many, and when the next is there, for a person.
+    /// Which limit, for what, how many, and when the next is available, in words.
     pub what: String,
-    /// The authority's own words, where it spoke.
+    /// The problem that the authority reported, if it did.
     pub problem: Option<Problem>,
-    /// The names it is about, where an order without them could be made.
+    /// The names that are blocked, if an order without them is possible.
     pub names: Vec<DnsName>,
 }
 
 impl Blocked {
-    /// Returns the problem this is for a certificate: what the authority said, or our own count.
+    /// Returns the problem to report: the one from the authority, or else one from our own count.
     pub fn problem(&self) -> Problem {
         let ours = || Problem::ours(ProblemType::Limit, self.what.clone());
         self.problem.clone().unwrap_or_else(ours)
     }
 }
 
-/// What is left of a limit, for a person and for machines alike.
+/// What is left of a limit, for people and programs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Left {
     /// Its name in the settings.
     pub limit: LimitKind,
-    /// For what: `account`, a registered domain, some names, one name.
+    /// What it is counted for: `account`, a registered domain, some names, one name.
     pub subject: String,
     /// How many are left.
     pub left: u32,
@@ -261,13 +270,13 @@ pub struct Left {
     pub of: u32,
     /// Per how many seconds.
     pub seconds: u64,
-    /// When the next is there, where none is left.
+    /// When the next is available, if none is left.
     #[serde(with = "time::serde::rfc3339::option")]
     pub next_at: Option<OffsetDateTime>,
 }
 
 impl Left {
-    /// Says what one more takes, for a person.
+    /// Says what one more order or validation costs.
     pub fn in_words(&self) -> String {
         let of_what = match self.limit {
             LimitKind::OrdersPerAccount => "a new order of the account".to_owned(),
@@ -283,31 +292,32 @@ impl Left {
     }
 }
 
-/// `limits/<authority>-<digest>.json`: what an authority will have counted of ours, and what it told us to leave alone.
+/// `limits/<authority>-<digest>.json`: what an authority probably counted of our orders, and the
+/// orders that it told us not to place for now.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Ledger {
     version: u32,
     write_id: String,
-    /// The buckets that are not full. A set of names goes by [`set_key`].
+    /// The buckets that are not full. The key of a set of names is [`set_key`].
     #[serde(default)]
     buckets: BTreeMap<LimitKind, BTreeMap<String, TokenBucket>>,
-    /// What was taken and is not settled, by certificate.
+    /// Tokens that were taken and are not settled, by certificate.
     #[serde(default)]
     open: BTreeMap<String, Reserved>,
-    /// On all new orders.
+    /// A hold on all new orders.
     #[serde(default)]
     hold: Option<Hold>,
-    /// What the authority said about one name.
+    /// Holds on one name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     names: BTreeMap<String, Hold>,
-    /// What it said about a registered domain: that holds every name under it.
+    /// Holds on a registered domain and every name under it.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     domains: BTreeMap<String, Hold>,
 }
 
 impl Record for Ledger {
-    /// It may be large.
+    // The record may be large.
     const PRETTY: bool = false;
 
     fn stamp(&mut self, write_id: String) {
@@ -336,8 +346,8 @@ impl Ledger {
         &self.write_id
     }
 
-    /// Returns why no order for `names` can be made now. What an order of `owner` took that was never heard of again is left out, as
-    /// [`Self::reserve`] will.
+    /// Returns why no order for `names` is possible now. Tokens that `owner` took for an earlier
+    /// order and never settled do not count, because [`Self::reserve`] gives them back.
     pub fn what_blocks(
         &self,
         limits: &RateLimits,
@@ -368,7 +378,7 @@ impl Ledger {
         for (about, name, hold) in self.holds(names, purpose) {
             if hold.is_in_force(now) {
                 let until = rfc3339(hold.until);
-                let what = format!("the authority wants no order{about} before {until}");
+                let what = format!("the authority accepts no order{about} before {until}");
                 found.push((hold.until, what, Some(hold.problem.clone())));
                 stand_in_the_way.push(name);
             }
@@ -382,7 +392,7 @@ impl Ledger {
                 stand_in_the_way.push(names.find(|name| name.as_str() == demand.subject));
             }
         }
-        // What lasts longest is told first, and the authority's words before our own count.
+        // The longest wait first; on a tie, what the authority said before what we counted.
         found.sort_by_key(|(until, _, problem)| (std::cmp::Reverse(*until), problem.is_none()));
         let until = found.first()?.0;
         let problem = found.iter_mut().find_map(|(.., problem)| problem.take());
@@ -395,7 +405,7 @@ impl Ledger {
         if more > 0 {
             what.push_str(&format!("; and {more} more"));
         }
-        // Only where each of them is about one name an order without these names could be made.
+        // An order without some names is possible only if each obstacle is about one name.
         let about_names: Option<BTreeSet<&DnsName>> = stand_in_the_way.into_iter().collect();
         let names = about_names.into_iter().flatten().cloned().collect();
         Some(Blocked {
@@ -419,7 +429,7 @@ impl Ledger {
             }
         }
         for (domain, hold) in &self.domains {
-            // Renewals are free of the limit on a domain's certificates.
+            // Renewals are exempt from the limit on certificates per domain.
             if purpose == Purpose::New
                 && names.iter().any(|name| registered_domain(name) == *domain)
             {
@@ -433,9 +443,11 @@ impl Ledger {
         self.buckets.get(&demand.kind)?.get(&demand.subject)
     }
 
-    /// Takes what an order for `names` needs, without asking whether it is there ([`Self::what_blocks`] does). `id` is a random word.
+    /// Takes the tokens for an order for `names`. It does not check whether they are available:
+    /// [`Self::what_blocks`] does. `id` is a random word.
     ///
-    /// What `owner` took before and never settled comes back: its order was not heard of again, so nothing came of it.
+    /// Tokens that `owner` took before and never settled come back: that order left no trace, so it
+    /// had no result.
     pub fn reserve(
         &mut self,
         limits: &RateLimits,
@@ -455,7 +467,8 @@ impl Ledger {
         for demand in limits.demands(names, purpose) {
             let limit = demand.limit;
             let bucket = self.bucket(&demand);
-            // What is only counted is not counted below nothing, neither here nor there.
+            // A bucket that is only counted never goes below zero, neither here nor at the
+            // authority.
             if limit.next(bucket, now) > now {
                 continue;
             }
@@ -479,16 +492,20 @@ impl Ledger {
         reserved
     }
 
-    /// Whether this is among what was taken and is not settled.
+    /// Whether these tokens are taken and not settled.
     pub fn is_open(&self, reserved: &Reserved) -> bool {
         let open = self.open.get(&reserved.owner);
         open.is_some_and(|open| open.id == reserved.id)
     }
 
-    /// Books what came of an order. Once is enough and twice is harmless.
+    /// Books the result of an order. To book it twice is harmless.
     ///
-    /// Certificates come back where there is none, the order itself only where the authority surely did not count it, validations for
-    /// the names that did not fail. What has come back by itself meanwhile does not come back again.
+    /// Which tokens come back:
+    /// - those for certificates, if there is no certificate;
+    /// - the one for the order, only if the authority surely did not count it;
+    /// - those for validations, for names that did not fail.
+    ///
+    /// What has already come back with time does not come back again.
     pub fn settle(&mut self, reserved: &Reserved, outcome: OrderFate<'_>, now: OffsetDateTime) {
         let open = self.is_open(reserved);
         if open {
@@ -541,7 +558,7 @@ impl Ledger {
         }
     }
 
-    /// Returns what stands of all holds in force: on everything, or on a name or registered domain.
+    /// Returns all holds in force, each with its name or registered domain; `None`: on everything.
     pub fn holds_in_force(&self, now: OffsetDateTime) -> Vec<(Option<&str>, &Hold)> {
         let of_all = self.hold.iter().map(|hold| (None, hold));
         let of_some = self.names.iter().chain(&self.domains);
@@ -566,7 +583,8 @@ impl Ledger {
         left
     }
 
-    /// Returns what is left of each bucket that an order would draw on, before it does. Validations cost nothing unless they fail.
+    /// Returns what is left of each bucket from which an order would take a token. Validations are
+    /// left out: they cost nothing unless they fail.
     pub fn costs(
         &self,
         limits: &RateLimits,
@@ -589,8 +607,9 @@ impl Ledger {
         left.collect()
     }
 
-    /// Drops what is full again, without a limit or past. Returns whether a wrong clock's instant was set right: until that is written,
-    /// such a bucket stays empty.
+    /// Drops buckets that are full again or have no limit, and holds that are over. Returns whether
+    /// it corrected an instant from a wrong clock: such a bucket stays empty until the ledger is
+    /// written.
     pub fn tidy(&mut self, limits: &RateLimits, now: OffsetDateTime) -> bool {
         let mut set_right = false;
         self.buckets.retain(|kind, buckets| {
@@ -620,7 +639,8 @@ impl Ledger {
         set_right
     }
 
-    /// Settles what `owner` took and nobody heard of again: there is no certificate, and no validation was asked for.
+    /// Settles what `owner` took for an order that left no trace: there is no certificate, and no
+    /// validation was requested.
     fn give_up(&mut self, owner: &str, now: OffsetDateTime) {
         if let Some(reserved) = self.open.get(owner).cloned() {
             self.settle(&reserved, OrderFate::NeverMade { counted: true }, now);
@@ -640,7 +660,7 @@ impl Ledger {
         }
     }
 
-    /// Counts a certificate from its issuance on, as the authority does, in place of the order.
+    /// Counts a certificate from its issuance instead of from its order, as the authority does.
     fn count_from(
         &mut self,
         kind: LimitKind,
@@ -660,15 +680,17 @@ impl Ledger {
                 .saturating_sub(token.outstanding(now))
                 .max(now)
                 .saturating_add(each),
-            // Settled before, or forgotten since all of it had come back: at least this one is counted.
+            // It was settled before, or forgotten because all of it had come back. At least this
+            // one is counted.
             false => bucket.full_at.max(now.saturating_add(each)),
         };
     }
 }
 
-/// `limits/certificate-manager-<region>.json`: imports into the certificate manager of a region, by day.
+/// `limits/certificate-manager-<region>.json`: imports into the certificate manager of a region, by
+/// day.
 ///
-/// The quota is of the last 365 days and counts every import; what was deleted does not come back.
+/// The quota is for the last 365 days and counts every import. A deletion gives nothing back.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Imports {
@@ -705,7 +727,7 @@ impl Imports {
     /// Counts an import, and forgets what is older than a year.
     pub fn count(&mut self, now: OffsetDateTime) {
         let today = date(now);
-        // A day to come was written by a wrong clock.
+        // A day in the future comes from a wrong clock.
         let to_come: Vec<String> = self
             .days
             .keys()
@@ -722,7 +744,7 @@ impl Imports {
         self.days.retain(|day, count| *day >= oldest && *count > 0);
     }
 
-    /// Takes one import back that was counted and refused.
+    /// Takes back one import that was counted and then refused.
     pub fn refund(&mut self, now: OffsetDateTime) {
         let today = key(date(now));
         let mut days = self.days.range_mut(..=today).rev();
@@ -731,7 +753,7 @@ impl Imports {
         }
     }
 
-    /// Returns how many were made in the last 365 days; the day a year ago counts whole.
+    /// Counts the imports of the last 365 days. The day a year ago counts in full.
     pub fn of_a_year(&self, now: OffsetDateTime) -> u32 {
         let days = self.days.range(oldest(now)..);
         days.filter(|(day, _)| parsed(day).is_some())
@@ -739,12 +761,12 @@ impl Imports {
             .fold(0, u32::saturating_add)
     }
 
-    /// Returns how many more can be made now.
+    /// Returns how many more imports are possible now.
     pub fn left(&self, limit: u32, now: OffsetDateTime) -> u32 {
         limit.saturating_sub(self.of_a_year(now))
     }
 
-    /// Returns when the next can be made, `now` at the earliest.
+    /// Returns when the next import is possible, `now` at the earliest.
     pub fn next(&self, limit: u32, now: OffsetDateTime) -> OffsetDateTime {
         let made = self.of_a_year(now);
         let mut to_go = made.saturating_add(1).saturating_sub(limit.max(1));
@@ -766,14 +788,15 @@ impl Imports {
         now + YEAR
     }
 
-    /// Returns why no import can be made now.
+    /// Returns why no import is possible now.
     pub fn what_blocks(&self, limit: u32, region: &str, now: OffsetDateTime) -> Option<Blocked> {
         let until = self.next(limit, now);
         (until > now).then(|| Blocked {
             until,
             what: format!(
-                "no import into the certificate manager of {region} is left: {limit} per 365 days, the next is there at {}; \
-                 ask AWS for a higher quota and raise limits.importsPerYear in settings.json",
+                "no import into the certificate manager of {region} is left: {limit} per 365 \
+                 days, the next is available at {}; ask AWS for a higher quota and raise \
+                 limits.importsPerYear in settings.json",
                 rfc3339(until)
             ),
             problem: None,
@@ -782,14 +805,14 @@ impl Imports {
     }
 }
 
-/// Returns the domain that somebody registered, under which a name lies, by the public suffix list, private part included
+/// Returns the registered domain of a name, by the public suffix list with its private part
 /// (<https://publicsuffix.org/>). A public suffix stands for itself, a wildcard for its base.
 pub fn registered_domain(name: &DnsName) -> String {
     let base = base(name.as_str());
     psl::domain_str(base).unwrap_or(base).to_owned()
 }
 
-/// Returns the key of a set of names: 12 hex digits of the SHA-256 of the names, sorted, a line each.
+/// Returns the key of a set of names: 12 hex digits of the SHA-256 of the sorted names, one a line.
 pub fn set_key(names: &[DnsName]) -> String {
     let mut names: Vec<&str> = names.iter().map(DnsName::as_str).collect();
     names.sort_unstable();
@@ -815,7 +838,7 @@ fn remainder(
     }
 }
 
-/// Keeps the hold that lasts longer.
+/// Keeps the longer hold.
 fn keep_longer(kept: &mut Option<Hold>, hold: Hold) {
     if kept.as_ref().is_none_or(|kept| kept.until < hold.until) {
         *kept = Some(hold);
@@ -826,7 +849,7 @@ fn base(name: &str) -> &str {
     name.strip_prefix("*.").unwrap_or(name)
 }
 
-/// Says a span of time in words that follow "per".
+/// Says a span of time in words that can follow "per".
 fn period(seconds: u64) -> String {
     let (unit, word) = [(DAY, "day"), (HOUR, "hour"), (60, "minute")]
         .into_iter()
@@ -851,7 +874,7 @@ fn key(day: Date) -> String {
     )
 }
 
-/// Returns the day that a key stands for; what we never wrote so is none.
+/// Returns the day of a key; `None` if it is not in the form that we write.
 fn parsed(text: &str) -> Option<Date> {
     let mut parts = text.split('-');
     let year = parts.next()?.parse().ok()?;
@@ -861,7 +884,7 @@ fn parsed(text: &str) -> Option<Date> {
     (key(day) == text).then_some(day)
 }
 
-/// Returns the day before which nothing counts any more.
+/// Returns the key of the oldest day that still counts.
 fn oldest(now: OffsetDateTime) -> String {
     key(date(now).saturating_sub(YEAR))
 }
@@ -869,15 +892,15 @@ fn oldest(now: OffsetDateTime) -> String {
 /// The subject of the one bucket of orders.
 const ACCOUNT: &str = "account";
 const YEAR: Duration = Duration::days(365);
-/// In seconds; more cannot be set.
+/// The longest span of a limit, in seconds.
 const LONGEST_SPAN: i64 = 366 * 86_400;
 /// How long Let's Encrypt remembers a set of names as issued before.
 const REMEMBERED: Duration = Duration::days(120);
-/// Clocks that differ by more are wrong.
+/// How much clocks may differ. A clock that differs more is wrong.
 const CLOCKS_DIFFER: Duration = Duration::HOUR;
-/// How many of the limits in the way are told.
+/// How many of the limits that block an order are reported.
 const MOST_TOLD: usize = 3;
-/// By how many names a set is called.
+/// How many names describe a set.
 const FIRST_NAMES: usize = 2;
 
 #[cfg(test)]
@@ -900,7 +923,7 @@ mod tests {
         RateLimits::letsencrypt()
     }
 
-    /// Reserves where nothing blocks, as a pass does.
+    /// Reserves if nothing blocks, as a pass does.
     fn order(
         ledger: &mut Ledger,
         owner: &str,
@@ -918,7 +941,7 @@ mod tests {
         }
     }
 
-    /// Returns what is left of a bucket; a full one is not told.
+    /// Returns what is left of a bucket that is not full.
     fn left(ledger: &Ledger, kind: LimitKind, now: OffsetDateTime) -> Option<u32> {
         let told = ledger.left(&limits(), now);
         let of_kind = told.iter().find(|left| left.limit == kind);
@@ -980,7 +1003,8 @@ mod tests {
         let blocked = order(&mut ledger, "shop", &["a.example"], Purpose::New, now).unwrap_err();
         assert_eq!(
             blocked.what,
-            "no certificate is left for exactly these names: 5 per 7 days, the next is there at 2026-11-23T21:36:00Z"
+            "no certificate is left for exactly these names: 5 per 7 days, the next is available \
+             at 2026-11-23T21:36:00Z"
         );
         assert_eq!(blocked.problem, None);
         assert_eq!(blocked.until, datetime!(2026-11-23 21:36 UTC));
@@ -1087,7 +1111,8 @@ mod tests {
         use LimitKind::*;
         let failed = ["b.example".to_owned()];
         let wanted = &["a.example", "b.example"][..];
-        // What is left of: orders (of 300), a registered domain (of 50), the set (of 5), a.example and b.example (of 5).
+        // What is left of: orders (of 300), a registered domain (of 50), the set (of 5), a.example
+        // and b.example (of 5).
         for (why, outcome, expected) in [
             (
                 "refused before it was counted",
@@ -1137,7 +1162,7 @@ mod tests {
     fn what_came_back_by_itself_does_not_come_back_twice() {
         let mut ledger = Ledger::default();
         let first = order(&mut ledger, "one", &["a.example"], Purpose::New, START).unwrap();
-        // The first one's token is back after 12 minutes; then the second takes another.
+        // The token of the first is back after 12 minutes. Then the second takes another.
         let later = START + MINUTE * 12;
         let second = order(&mut ledger, "two", &["a.example"], Purpose::New, later).unwrap();
         ledger.settle(&first, OrderFate::Ended { failed: &[] }, later);
@@ -1170,7 +1195,7 @@ mod tests {
             Some(4)
         );
         assert_eq!(left(&ledger, LimitKind::OrdersPerAccount, START), Some(280));
-        // One that comes to life again has no say in what its successor took.
+        // An order that reappears does not change what its successor took.
         let mut dead = order(&mut ledger, "shop", &["a.example"], Purpose::New, START).unwrap();
         dead.id = "dead".to_owned();
         ledger.settle(&dead, OrderFate::NeverMade { counted: false }, START);
@@ -1185,7 +1210,7 @@ mod tests {
         let mut ledger = Ledger::default();
         let ahead = START + Duration::days(3_650);
         order(&mut ledger, "shop", &["a.example"], Purpose::New, ahead).unwrap();
-        // The one token that is believed in sets the instants right.
+        // The one assumed token corrects the instants.
         order(&mut ledger, "blog", &["a.example"], Purpose::New, START).unwrap();
         assert!(!ledger.tidy(&limits(), START));
         let blocked = order(&mut ledger, "news", &["a.example"], Purpose::New, START);
@@ -1222,12 +1247,12 @@ mod tests {
             for limits in [RateLimits::default(), limits()] {
                 let mut ledger = Ledger::default();
                 set(&mut ledger, &about, hold(until));
-                // What came later but lasts less long changes nothing.
+                // A later but shorter hold changes nothing.
                 set(&mut ledger, &about, hold(until - MINUTE));
                 let wanted = names(&[wanted]);
                 let blocked = ledger.what_blocks(&limits, "shop", &wanted, Purpose::New, START);
                 let expected = words.map(|about| {
-                    format!("the authority wants no order{about} before 2026-11-22T13:00:00Z")
+                    format!("the authority accepts no order{about} before 2026-11-22T13:00:00Z")
                 });
                 let what = blocked.as_ref().map(|blocked| blocked.what.clone());
                 assert_eq!(what, expected, "{why}");
@@ -1237,7 +1262,8 @@ mod tests {
                 }
                 let past = ledger.what_blocks(&limits, "shop", &wanted, Purpose::New, until);
                 assert_eq!(past, None, "{why}");
-                // Renewals are free of what is said of a domain's certificates, not of what is said of a name or of all orders.
+                // A hold on a domain does not block renewals. A hold on a name or on all orders
+                // does.
                 let renewal = ledger.what_blocks(&limits, "shop", &wanted, Purpose::SameSet, START);
                 let is_held = words.is_some_and(|about| !about.starts_with(" under"));
                 assert_eq!(renewal.is_some(), is_held, "{why}");
@@ -1261,9 +1287,12 @@ mod tests {
         let blocked = order(&mut ledger, "shop", &many, Purpose::New, START).unwrap_err();
         assert_eq!(
             blocked.what,
-            "no certificate is left for exactly these names: 5 per 7 days, the next is there at 2026-11-23T21:36:00Z; \
-             no validation that may fail is left for n0.example: 5 per hour, the next is there at 2026-11-22T12:12:00Z; \
-             no validation that may fail is left for n1.example: 5 per hour, the next is there at 2026-11-22T12:12:00Z; \
+            "no certificate is left for exactly these names: 5 per 7 days, \
+             the next is available at 2026-11-23T21:36:00Z; \
+             no failed validation is left for n0.example: 5 per hour, \
+             the next is available at 2026-11-22T12:12:00Z; \
+             no failed validation is left for n1.example: 5 per hour, \
+             the next is available at 2026-11-22T12:12:00Z; \
              and 4 more"
         );
         assert_eq!(blocked.until, START + Duration::days(7) / 5);
@@ -1311,7 +1340,14 @@ mod tests {
         let json = serde_json::to_value(&ledger.left(&limits(), START)[0]).unwrap();
         assert_eq!(
             json,
-            serde_json::json!({"limit": "ordersPerAccount", "subject": "account", "left": 299, "of": 300, "seconds": 10_800, "nextAt": null})
+            serde_json::json!({
+                "limit": "ordersPerAccount",
+                "subject": "account",
+                "left": 299,
+                "of": 300,
+                "seconds": 10_800,
+                "nextAt": null
+            })
         );
         let week = START + Duration::days(7);
         assert_eq!(ledger.left(&limits(), week), []);
@@ -1437,8 +1473,9 @@ mod tests {
         assert!(imports.what_blocks(6, "eu-central-1", at).is_none());
         assert_eq!(
             imports.what_blocks(5, "eu-central-1", at).unwrap().what,
-            "no import into the certificate manager of eu-central-1 is left: 5 per 365 days, the next is there at \
-             2027-11-23T00:00:00Z; ask AWS for a higher quota and raise limits.importsPerYear in settings.json"
+            "no import into the certificate manager of eu-central-1 is left: 5 per 365 days, the \
+             next is available at 2027-11-23T00:00:00Z; ask AWS for a higher quota and raise \
+             limits.importsPerYear in settings.json"
         );
         imports.refund(at);
         assert_eq!(imports.of_a_year(at), 4);

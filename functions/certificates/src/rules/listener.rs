@@ -1,4 +1,5 @@
-//! Pure: how a listener should look, and the changes that lead there without ever leaving it bare (rule 3).
+//! Pure: how a listener should look, and the changes that lead there. In between, the listener is
+//! never without a certificate (rule 3).
 
 use crate::contract::target::{NewListener, Placement};
 use crate::ports::load_balancer::{Holding, Listener};
@@ -6,16 +7,16 @@ use crate::values::arn::ListenerArn;
 use crate::values::problem::{Problem, ServiceError};
 use crate::values::problem_types::ProblemType;
 
-/// What we want of one listener.
+/// What we want on one listener.
 #[derive(Clone, Debug)]
 pub(crate) struct Wish<'a> {
-    /// The ARN that is to be there.
+    /// The ARN of the certificate that should be there.
     pub ours: &'a str,
-    /// Where.
+    /// Its place on the listener.
     pub placement: Placement,
-    /// ARNs of ours that it takes over from.
+    /// ARNs of our certificates that it replaces.
     pub old: &'a [String],
-    /// ARNs of others that the document says it takes over from.
+    /// ARNs of other certificates that it replaces because the document says so.
     pub supersedes: &'a [String],
 }
 
@@ -30,20 +31,23 @@ pub(crate) enum Change {
     Remove(String),
 }
 
-/// Returns the changes that put ours in place, in order: everything is added before anything is removed.
+/// Returns the changes that put ours in place, in order: all additions come before all removals.
 ///
-/// `keep_default` says whether the present default, which is not ours, must go on being served and so moves to the list.
+/// `keep_default`: whether the present default, which is not ours, must still be served and so
+/// moves to the list.
 pub(crate) fn establish(holding: &Holding, wish: &Wish<'_>, keep_default: bool) -> Vec<Change> {
     let mut changes = Vec::new();
     let default = holding.default.as_deref();
     let listed = |arn: &str| holding.list.iter().any(|held| held == arn);
     match wish.placement {
         Placement::Sni => {
-            // A default is not always chosen by SNI, so ours stands in the list even where it is the default as well.
+            // SNI does not always choose the default, so ours is in the list even if it is the
+            // default as well.
             if !listed(wish.ours) {
                 changes.push(Change::Add(wish.ours.to_owned()));
             }
-            // A default of ours goes on being ours: left behind, it would not be renewed any more.
+            // If the default is one of ours, the new one replaces it: otherwise nobody would renew
+            // it any more.
             if default.is_some_and(|arn| wish.old.iter().any(|old| old == arn)) {
                 changes.push(Change::SetDefault(wish.ours.to_owned()));
             }
@@ -60,9 +64,11 @@ pub(crate) fn establish(holding: &Holding, wish: &Wish<'_>, keep_default: bool) 
     changes
 }
 
-/// Returns the removals of what ours takes over from, once ours is in place: our old ones and what the document supersedes.
+/// Returns the removals once ours is in place: of our old certificates, and of those that the
+/// document supersedes.
 ///
-/// They go before the proof, not after it: a listener that holds two certificates for a name chooses by rules of its own.
+/// They go before the proof, not after it: a listener with two certificates for a name chooses one
+/// by its own rules.
 pub(crate) fn clear(holding: &Holding, wish: &Wish<'_>) -> Vec<Change> {
     let gives_way = |held: &String| {
         held != wish.ours && (wish.old.contains(held) || wish.supersedes.contains(held))
@@ -76,7 +82,8 @@ pub(crate) fn is_as_wanted(holding: &Holding, wish: &Wish<'_>) -> bool {
     establish(holding, wish, false).is_empty() && clear(holding, wish).is_empty()
 }
 
-/// Returns a superseded certificate that stays because it is the default, which only somebody else may replace.
+/// Returns a superseded certificate that stays because it is the default and we may not replace
+/// the default.
 pub(crate) fn stays_as_default<'h>(holding: &'h Holding, wish: &Wish<'_>) -> Option<&'h str> {
     holding
         .default
@@ -84,17 +91,19 @@ pub(crate) fn stays_as_default<'h>(holding: &'h Holding, wish: &Wish<'_>) -> Opt
         .filter(|arn| *arn != wish.ours && wish.supersedes.iter().any(|held| held == arn))
 }
 
-/// Returns the problem of a listener that holds no certificates.
+/// The problem of a listener that holds no certificates.
 pub(crate) fn not_https(arn: &ListenerArn, listener: &Listener) -> Problem {
     let detail = format!(
-        "{arn} on port {} speaks {} and holds no certificates; name an HTTPS listener or another port in targets, or delete it \
-         there to have one made by loadBalancer and port",
+        "{arn} on port {} speaks {} and holds no certificates; name an HTTPS listener or another \
+         port in targets, or delete this listener so that certloop creates one by loadBalancer \
+         and port",
         listener.port, listener.protocol
     );
     Problem::ours(ProblemType::ListenerNotHttps, detail)
 }
 
-/// Returns the problem of a listener that could not be found or made: what the document asks for, or else what any call meets.
+/// The problem of a listener that could not be found or created: a mistake in the document, or a
+/// failure that any call can have.
 pub(crate) fn not_made(new: &NewListener, error: &ServiceError) -> Problem {
     let remedy = match error.code.as_deref() {
         Some("LoadBalancerNotFound") => "name an existing load balancer in loadBalancer",
@@ -121,14 +130,14 @@ pub(crate) fn not_made(new: &NewListener, error: &ServiceError) -> Problem {
     Problem::ours(ProblemType::ListenerNotMade, detail)
 }
 
-/// Returns the problem of a listener that is not there.
+/// The problem of a listener that does not exist.
 pub(crate) fn listener_gone(arn: &ListenerArn) -> Problem {
     let detail =
         format!("{arn} does not exist; name an existing listener in targets or remove it there");
     Problem::ours(ProblemType::ListenerGone, detail)
 }
 
-/// Returns the text by which the listeners of one load balancer are known to belong together.
+/// Returns a text that is the same for all listeners of one load balancer.
 pub(crate) fn balancer_of(listener: &ListenerArn) -> String {
     balancer_of_text(listener.as_str())
 }

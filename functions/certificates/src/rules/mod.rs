@@ -1,4 +1,4 @@
-//! Pure decisions with their reasons: `now` and jitter are arguments. Imports `ports` and above.
+//! Pure decisions with their reasons. `now` and jitter are arguments. Imports `ports` and above.
 
 pub mod caa;
 pub mod challenge_path;

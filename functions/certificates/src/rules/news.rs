@@ -1,10 +1,11 @@
-//! Pure: what people and programs are told of a certificate. They hear when it was first issued,
-//! when a problem starts, changes or ends, when little of its lifetime is left and nothing has
-//! worked, and of renewals where the settings ask for it.
+//! Pure: which messages people and programs get about a certificate. There is one for the first
+//! issuance, one when a problem starts, changes or ends, and one when little of the lifetime is
+//! left and no renewal has worked. Renewals get one if the settings ask for it.
 //!
-//! What is told follows from what was told before ([`Notified`], in the certificate's record) and from
-//! what a pass found. `life::notify` sends it under the lease: stored first, then sent, then
-//! marked. So one state is told once. [`wording`] puts it into the forms that channels take.
+//! The messages follow from earlier ones ([`Notified`], in the certificate's record) and from what
+//! a pass found. `life::notify` sends them under the lease: it first stores a message, then sends
+//! it, then marks it. So each news is sent once. [`wording`] brings it into the form of each
+//! channel.
 
 use time::{Duration, OffsetDateTime};
 
@@ -22,7 +23,7 @@ use crate::records::notified::{Notified, Outgoing};
 use std::collections::BTreeSet;
 
 impl ProblemSummary {
-    /// Whether people have to hear of this after having heard of that.
+    /// Whether this problem needs a message although people know that one.
     fn is_other_than(&self, told: &Self) -> bool {
         self.retry != told.retry || (self.needs_person() && self.kind != told.kind)
     }
@@ -36,7 +37,8 @@ pub(crate) struct Sendable {
 }
 
 impl Notified {
-    /// Returns what may be sent now: to no channel a message before one that it has not taken yet.
+    /// Returns the messages that may be sent now. A channel gets no message before it has accepted
+    /// all earlier ones.
     pub(crate) fn sendable(&self, now: OffsetDateTime) -> Vec<Sendable> {
         let mut waiting = BTreeSet::new();
         let mut sendable = Vec::new();
@@ -63,7 +65,7 @@ impl Outgoing {
 
 /// What a pass found about a certificate.
 pub struct Found<'f> {
-    /// What became of it.
+    /// What the pass did with it.
     pub entry: &'f Entry,
     /// Its record.
     pub state: &'f State,
@@ -76,7 +78,7 @@ pub struct Found<'f> {
 }
 
 impl Found<'_> {
-    /// Whether it was looked at to the end: only then is no problem none.
+    /// Whether it was checked completely. Only then does no problem mean that all is well.
     fn is_settled(&self) -> bool {
         matches!(
             self.entry.outcome,
@@ -84,12 +86,12 @@ impl Found<'_> {
         )
     }
 
-    /// Whether what was wrong is over, one way or the other.
+    /// Whether an earlier problem is over: it is solved, or the certificate is removed.
     fn is_over(&self) -> bool {
         self.is_settled() || self.entry.outcome == Outcome::Removed
     }
 
-    /// Returns what is wrong. Where it only has to wait for a limit, nothing is.
+    /// Returns what is wrong. To wait for a limit is no problem.
     fn problem(&self) -> Option<ProblemSummary> {
         let problem = self.entry.problem.as_ref();
         let problem =
@@ -97,7 +99,7 @@ impl Found<'_> {
         problem.map(ProblemSummary::from)
     }
 
-    /// Whether what people know of is still in the way, whatever else is told of.
+    /// Whether a problem that people know still exists, even if another one is reported.
     fn stands(&self, known: &ProblemSummary) -> bool {
         let state = self.state;
         let revoking = state.revocations.pending.iter();
@@ -109,7 +111,8 @@ impl Found<'_> {
         problems.any(|problem| !problem.is_other_than(known))
     }
 
-    /// Returns the end of validity and the share left of what is served: until a new certificate is deployed, the one before it may be.
+    /// Returns the end of validity and the share left of the served certificate. That may be the
+    /// previous one, until the new one is deployed.
     fn served(&self) -> Option<(OffsetDateTime, f64)> {
         let held = self.state.certificate.as_ref()?.validity();
         let valid = self.state.deployment.still_served.unwrap_or(held);
@@ -151,12 +154,13 @@ impl Found<'_> {
         message
     }
 
-    /// Returns what there is to tell after what was told, and what will have been told then.
+    /// Returns the new messages after those in `told`, and what people know after them.
     pub(crate) fn news(&self, told: &Notified, notify: &Notify) -> (Notified, Vec<Message>) {
         let mut told = told.clone();
         let mut messages = Vec::new();
         let held = self.state.certificate.as_ref();
-        // What is gone back to is no news, and what is gone back from none either once it is served again.
+        // A rollback is no news. Neither is the certificate from before the rollback when it is
+        // served again.
         if let Some(held) = held.filter(|held| {
             self.is_settled()
                 && self.state.previous.rolled_back.is_none()
@@ -171,7 +175,8 @@ impl Found<'_> {
                 Some(_) => {}
             }
         }
-        // What was said to run out has a successor that does not: that is told whether or not renewals are.
+        // A certificate we warned about was replaced: announce that even if renewals are not
+        // announced.
         let is_clear = told.running_out.is_some_and(|known| {
             (self.served()).is_some_and(|(not_after, share)| not_after != known && share >= LITTLE)
         });
@@ -182,7 +187,7 @@ impl Found<'_> {
             }
         }
         if notify.channels.is_empty() {
-            // Nobody is told, so nobody knows of a problem.
+            // There are no channels, so nobody knows of a problem.
             let serial = told.serial;
             return (
                 Notified {
@@ -197,7 +202,7 @@ impl Found<'_> {
         (told, messages)
     }
 
-    /// Takes in what is wrong now; returns what there is to tell of it.
+    /// Notes what is wrong now; returns the message about it, if it needs one.
     fn news_of_problem(&self, told: &mut Notified) -> Option<Message> {
         told.others.retain(|other| self.stands(other));
         match (told.problem.take(), self.problem()) {
@@ -229,8 +234,8 @@ impl Found<'_> {
         }
     }
 
-    /// Takes in that little of the lifetime is left and nothing has worked; returns that, unless it
-    /// was told.
+    /// Notes that little of the lifetime is left and no renewal has worked; returns the message
+    /// about it, unless it was sent before.
     fn news_of_little_left(&self, told: &mut Notified) -> Option<Message> {
         let (not_after, _) = self.served().filter(|(_, share)| *share < LITTLE)?;
         let is_due = self.entry.renew_at.is_none_or(|at| at <= self.now);
@@ -245,7 +250,8 @@ impl Found<'_> {
 }
 
 impl State {
-    /// Returns what was told. A record from before there were messages has had its certificate for long.
+    /// Returns what people know. In a record that is older than messages, the certificate is no
+    /// news.
     pub(crate) fn told(&self) -> Notified {
         self.told.clone().unwrap_or_else(|| Notified {
             serial: self.certificate.as_ref().map(|held| held.serial.clone()),
@@ -253,7 +259,7 @@ impl State {
         })
     }
 
-    /// Takes in what is to be told of what a pass found; returns how many old messages were dropped for it.
+    /// Puts new messages into the outbox; returns how many old messages it dropped for them.
     pub(crate) fn take_in(
         &mut self,
         messages: Vec<Message>,
@@ -276,7 +282,8 @@ impl State {
     }
 }
 
-/// Whether there is something to tell of a certificate now: something new, or something that did not reach everybody.
+/// Whether there is a message about a certificate to send now: a new one, or one that has not
+/// reached every channel.
 pub(crate) fn is_news(found: &Found<'_>, notify: &Notify) -> bool {
     if notify.channels.is_empty() {
         return false;
@@ -285,13 +292,14 @@ pub(crate) fn is_news(found: &Found<'_>, notify: &Notify) -> bool {
     !told.sendable(found.now).is_empty() || !found.news(&told, notify).1.is_empty()
 }
 
-/// Less than this share of the lifetime is little.
+/// Below this share of the lifetime, little is left.
 const LITTLE: f64 = 0.25;
-/// A message that is larger than a channel takes would never arrive: chats take a few thousand characters.
+/// How many names a message holds. Chats accept a few thousand characters, and a larger message
+/// would never arrive.
 const MOST_DOMAINS: usize = 100;
-/// Of more messages than this that one certificate has waiting, the oldest are dropped.
+/// How many messages of one certificate may wait. The oldest beyond that are dropped.
 const LONGEST_OUTBOX: usize = 20;
-/// A next attempt further ahead than this was written by a clock that was wrong.
+/// How long the wait for the next attempt can be. A longer one comes from a wrong clock.
 pub(crate) const LONGEST_WAIT: Duration = Duration::hours(2);
 
 #[cfg(test)]

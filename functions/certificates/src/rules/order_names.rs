@@ -1,4 +1,4 @@
-//! Pure: what is asked of the authorities: which names now, and whether an order under way is still for them.
+//! Pure: which names an order should have now, and whether an order in progress still fits.
 
 use std::collections::BTreeMap;
 
@@ -12,20 +12,22 @@ use crate::values::names::DnsName;
 use crate::values::problem::{Problem, backoff};
 use crate::values::problem_types::{ProblemType, Retry};
 
-/// A name that stands in the way of an order, and why.
+/// A name that makes an order fail, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FailedName {
     /// The name.
     pub name: DnsName,
-    /// Why it cannot be had.
+    /// Why no certificate is possible for it.
     pub problem: Problem,
-    /// The instant the other side named.
+    /// The instant that the authority named for the next attempt.
     pub not_before: Option<OffsetDateTime>,
 }
 
-/// Returns the names that an order made now is for: all that are wanted, but for those that stood in the way and wait.
+/// Returns the names for an order now: all wanted names, except those that made an order fail and
+/// still wait.
 ///
-/// A name that the present certificate serves is given up only when a tenth of its lifetime is left, or it was revoked (rule 12).
+/// A name in the present certificate is left out only if a tenth of its lifetime is left or it is
+/// revoked (rule 12).
 pub fn names_now(wanted: &Wanted, state: &State, now: OffsetDateTime) -> Vec<DnsName> {
     let names: Vec<DnsName> = (wanted.domains.iter())
         .filter(|name| !is_left_out(name, wanted, state, now))
@@ -53,7 +55,7 @@ fn may_be_given_up(name: &DnsName, wanted: &Wanted, state: &State, now: OffsetDa
         && held.is_none_or(|held| held.revoked_at.is_some() || held.share_left(now) <= A_TENTH)
 }
 
-/// Whether an order can be made without these names when they stand in the way once more.
+/// Whether an order is possible without these names if they make it fail once more.
 pub fn can_go_without(
     names: &[DnsName],
     ordered: &[DnsName],
@@ -65,7 +67,8 @@ pub fn can_go_without(
     !names.is_empty() && names.len() < ordered.len() && names.iter().all(may)
 }
 
-/// Whether an order is for what is wanted at this directory. Names that are missing need not be in it, and must not while they wait.
+/// Whether an order is for what is wanted at this directory. Missing names need not be in it; while
+/// they wait, they must not be in it.
 pub fn fits(
     order: &OrderRecord,
     wanted: &Wanted,
@@ -89,9 +92,11 @@ pub fn fits(
         && order.profile == wanted.profile
 }
 
-/// Leaves these names out of orders until their next attempt, where the document allows that and others remain. Returns whether
-/// an order without all of them can be made now. `jitter` in 0..1 shortens the waits, see [`backoff`]; an attempt by hand does not
-/// climb the ladder.
+/// Leaves these names out of orders until their next attempt, if the document allows that and other
+/// names remain. Returns whether an order without all of them is possible now.
+///
+/// `jitter` in 0..1 shortens the waits, see [`backoff`]. An attempt by hand does not lengthen the
+/// next wait.
 pub fn leave_out(
     state: &mut State,
     wanted: &Wanted,
@@ -130,7 +135,8 @@ pub fn leave_out(
     (failed_names.iter()).all(|failed_name| is_left_out(&failed_name.name, wanted, state, now))
 }
 
-/// Returns what is to be told of the names that a certificate goes without, and when the first of them is tried again.
+/// Returns the problem of a certificate that does not cover all names, and when the first of these
+/// names is tried again.
 pub fn missing_problem(wanted: &Wanted, state: &State) -> Option<(Problem, OffsetDateTime)> {
     let held = state.certificate.as_ref();
     let is_missing = |name: &DnsName| {
@@ -155,7 +161,7 @@ pub fn missing_problem(wanted: &Wanted, state: &State) -> Option<(Problem, Offse
         |missing: &&Missing| matches!(missing.problem.retry, Retry::Person | Retry::Never);
     let mut problem = Problem::ours(
         ProblemType::NamesMissing,
-        format!("the certificate goes without {}", words.join("; ")),
+        format!("the certificate does not cover {}", words.join("; ")),
     );
     if missing
         .values()
@@ -167,15 +173,15 @@ pub fn missing_problem(wanted: &Wanted, state: &State) -> Option<(Problem, Offse
     Some((problem, next))
 }
 
-/// Whether so little of the lifetime is left that another authority than the preferred one may be used. Without a certificate,
-/// or with a revoked one, nothing is left.
+/// Whether so little of the lifetime is left that another authority than the preferred one may be
+/// used. Without a certificate, or with a revoked one, nothing is left.
 pub fn little_is_left(state: &State, share: f64, now: OffsetDateTime) -> bool {
     let held = state.certificate.as_ref();
     let held = held.filter(|held| held.revoked_at.is_none());
     held.map_or(0.0, |held| held.share_left(now)) < share
 }
 
-/// A name that is served is given up below this share of the lifetime.
+/// Below this share of the lifetime, an order may leave out a name that is served.
 const A_TENTH: f64 = 0.1;
 
 #[cfg(test)]
@@ -232,7 +238,7 @@ mod tests {
         let (problem, next) = missing_problem(&wanted, &state).unwrap();
         assert!(problem.detail.contains("b.example.com: 404"), "{problem:?}");
         assert_eq!(next, NOW + Duration::seconds(61));
-        // Again: the next step of the ladder.
+        // Once more: the next, longer wait.
         assert!(leave_out(
             &mut state,
             &wanted,

@@ -1,11 +1,12 @@
-//! Pure: the next command to try, for somebody who reads of a problem.
+//! Pure: the next command to try, for a person who reads of a problem.
 
 use crate::values::names::CertificateName;
 use crate::values::problem::Problem;
 use crate::values::problem_types::{ProblemType, Retry};
 
-/// Returns the command that helps most with a problem of a certificate; `None` where nothing has to be typed, or where it would hold a
-/// name that is none: what people copy must not be of somebody else's making.
+/// Returns the command that helps most with a problem of a certificate; `None` if no command is
+/// needed. Also `None` for an invalid name: people copy the command, and such a name could add text
+/// of an attacker to it.
 pub fn command(problem: &Problem, name: &str) -> Option<String> {
     let is = |problem_type: ProblemType| problem.kind == Problem::kind_of(problem_type);
     let any = |of: &[ProblemType]| of.iter().any(|problem_type| is(*problem_type));
@@ -34,7 +35,7 @@ pub fn command(problem: &Problem, name: &str) -> Option<String> {
     }
 }
 
-/// What the way from the authority to the challenge function has to do with.
+/// Problems on the way from the authority to the challenge function.
 const PATH: [ProblemType; 5] = [
     ProblemType::CaaForbids,
     ProblemType::ChallengePath,
@@ -42,7 +43,7 @@ const PATH: [ProblemType; 5] = [
     ProblemType::SelfCheck,
     ProblemType::SelfCheckUnreachable,
 ];
-/// What another document ends.
+/// Problems that a change of the document solves.
 const DOCUMENT: [ProblemType; 9] = [
     ProblemType::ArnWouldChange,
     ProblemType::Contended,
@@ -54,7 +55,7 @@ const DOCUMENT: [ProblemType; 9] = [
     ProblemType::Supersedes,
     ProblemType::Untrusted,
 ];
-/// What is wrong with more than one certificate.
+/// Problems of more than one certificate.
 const INSTALLATION: [ProblemType; 8] = [
     ProblemType::AccountKey,
     ProblemType::ExternalAccount,
@@ -65,7 +66,7 @@ const INSTALLATION: [ProblemType; 8] = [
     ProblemType::Store,
     ProblemType::StoreDenied,
 ];
-/// What became of it on its targets is told by its history.
+/// Problems on the targets: the certificate's history has the details.
 const DEPLOYMENT: [ProblemType; 6] = [
     ProblemType::CertificateManager,
     ProblemType::Import,

@@ -1,4 +1,5 @@
-//! Pure: is an order due, and when will the next one be (rule 8)? What an authority suggests (RFC 9773) and what that means.
+//! Pure: whether an order is due, and when the next one will be (rule 8). This includes what an
+//! authority suggests (RFC 9773) and what that means.
 
 use time::{Duration, OffsetDateTime, UtcOffset};
 
@@ -13,15 +14,15 @@ use crate::values::names::DnsName;
 use crate::values::problem::{AcmeError, backoff};
 use crate::values::text::listed;
 
-/// What is to be done about a certificate's order, and why.
+/// Whether a certificate needs an order, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Decision {
-    /// A new certificate has to be ordered.
+    /// Order a new certificate.
     Order {
-        /// Why, for a person.
+        /// Why, in words.
         reason: String,
     },
-    /// The one in the vault is right for now.
+    /// The certificate in the vault is right for now.
     Keep,
 }
 
@@ -30,15 +31,15 @@ pub enum Decision {
 pub struct Situation<'a> {
     /// The document.
     pub wanted: &'a Wanted,
-    /// What is true.
+    /// The certificate's record.
     pub state: &'a State,
     /// The directories of the document's authorities.
     pub directories: &'a [&'a str],
-    /// The instant.
+    /// The present instant.
     pub now: OffsetDateTime,
 }
 
-/// Decides whether to order: the first of these checks that speaks.
+/// Decides whether to order. The first check with an answer decides.
 pub fn decide(situation: &Situation<'_>, force: bool) -> Decision {
     let Situation {
         wanted,
@@ -104,8 +105,8 @@ pub fn decide(situation: &Situation<'_>, force: bool) -> Decision {
 }
 
 impl State {
-    /// Whether somebody went back to an earlier certificate, and that still holds: the document is the same, the certificate need not
-    /// be replaced at once, and it does not near its end.
+    /// Whether a rollback is in force: the document is the same, the certificate does not end soon,
+    /// and it does not have to be replaced at once.
     pub fn is_held_back(&self, now: OffsetDateTime) -> bool {
         let (Some(_), Some(held)) = (self.held_back(), &self.certificate) else {
             return false;
@@ -113,7 +114,7 @@ impl State {
         !held.is_urgent(now) && !held.is_to_be_replaced_at_once(now)
     }
 
-    /// Returns when the certificate is to be renewed.
+    /// Returns when the certificate will be renewed.
     pub fn renew_at(&self) -> Option<OffsetDateTime> {
         let held = self.certificate.as_ref()?;
         Some(match self.held_back() {
@@ -129,7 +130,7 @@ fn due_reason(held: &IssuedCertificate) -> String {
         None => format!("renewal is due since {since}"),
         Some(window) => {
             let why = window.explanation_url.as_ref();
-            let why = why.map_or(String::new(), |url| format!("; it says why: {url}"));
+            let why = why.map_or(String::new(), |url| format!("; it explains why: {url}"));
             format!(
                 "renewal is due since {since}: the authority suggests {} to {}{why}",
                 rfc3339(window.start),
@@ -139,9 +140,9 @@ fn due_reason(held: &IssuedCertificate) -> String {
     }
 }
 
-/// Plans the renewal of a certificate that was issued now. Without renewal information it is due when 1/3 of its lifetime is
-/// left (1/2 below 10 days), spread over the tenth of the lifetime before that. `jitter` in 0..1 is drawn by the caller, once;
-/// the result is stored.
+/// Plans the renewal of a certificate that was issued now. Without renewal information it is due
+/// when 1/3 of its lifetime is left (1/2 if the lifetime is below 10 days), spread over the tenth
+/// of the lifetime before that. The caller draws `jitter` in 0..1 once, and the result is stored.
 pub fn draw(
     not_before: OffsetDateTime,
     not_after: OffsetDateTime,
@@ -156,7 +157,8 @@ pub fn draw(
         lifetime / 3
     };
     let latest = not_after - left;
-    // Replaced before its lifetime said so, because of its window: if that is wrong, so may be the next one's.
+    // Whether the previous one was replaced early because of its window. That window may have been
+    // wrong, and then the next one may be wrong as well.
     let early = |held: &&IssuedCertificate| {
         held.window().is_some() && held.renew_at() <= now && now < held.renewal.at
     };
@@ -172,20 +174,21 @@ pub fn draw(
     }
 }
 
-/// Returns how long a new certificate is kept whatever window it has, after so many that were replaced early: as after failures,
-/// and beyond the first day ever longer.
+/// Returns how long a new certificate is kept even if its window says otherwise, after this many
+/// early replacements. The waits are those after failures; beyond one day they double.
 fn patience(early_windows: u32) -> Duration {
     let doubled = early_windows.saturating_sub(HASTE_OF_A_DAY).min(5);
     backoff(early_windows, false, 0.0) * 2_i32.pow(doubled)
 }
 
 impl IssuedCertificate {
-    /// Returns the window that the authority suggests, if it has told a valid one.
+    /// The window that the authority suggests, if it sent a valid one.
     pub fn window(&self) -> Option<&Window> {
         self.renewal.information.as_ref()?.window.as_ref()
     }
 
-    /// Returns when it is to be renewed: in the suggested window, but not so late that little is left; else by its lifetime.
+    /// Returns when it will be renewed: in the suggested window, but not so late that little
+    /// lifetime is left. Without a window its lifetime decides.
     pub fn renew_at(&self) -> OffsetDateTime {
         let Some(window) = self.window() else {
             return self.renewal.at;
@@ -199,8 +202,9 @@ impl IssuedCertificate {
             .min(latest)
     }
 
-    /// Returns its unique identifier where a new order at this directory may say that it replaces it: the authority issued it, a
-    /// name stays, and it has not ended (RFC 9773 section 5).
+    /// Returns its unique identifier if a new order at this directory may send it as `replaces`:
+    /// the authority issued the certificate, one of its names stays, and it has not ended (RFC 9773
+    /// section 5).
     pub fn replaceable(
         &self,
         wanted: &Wanted,
@@ -217,19 +221,22 @@ impl IssuedCertificate {
         self.identifier.as_deref().filter(|_| fits)
     }
 
-    /// Whether now lies in the suggested window: an order that replaces it is then free of the authority's limits.
+    /// Whether now is in the suggested window. An order that replaces the certificate is then
+    /// exempt from the authority's limits.
     pub fn is_in_window(&self, now: OffsetDateTime) -> bool {
         self.window()
             .is_some_and(|window| window.start <= now && now < window.end)
     }
 
-    /// Whether the authority wants it replaced at once: its window is over, as after a revocation (RFC 9773 section 4.2).
+    /// Whether the authority wants it replaced at once: its window is over, as after a revocation
+    /// (RFC 9773 section 4.2).
     pub fn is_to_be_replaced_at_once(&self, now: OffsetDateTime) -> bool {
         let is_over = self.window().is_some_and(|window| window.end <= now);
         is_over && now < self.renewal.at || self.revoked_at.is_some()
     }
 
-    /// Whether the authority is to be asked for renewal information now. One that has ended is not asked about.
+    /// Whether to ask the authority for renewal information now. We do not ask for a certificate
+    /// that has ended.
     pub fn is_to_be_asked_about(&self, now: OffsetDateTime) -> bool {
         let due = |information: &RenewalInformation| {
             information.ask_again <= now || information.ask_again > now + LONGEST_PAUSE + SLACK
@@ -240,12 +247,13 @@ impl IssuedCertificate {
     }
 }
 
-/// Returns what is known after the authority was asked about a certificate; `None` for an answer is a directory without renewal
-/// information. `jitter` in 0..1 chooses the instant in a window that is new.
+/// Returns what is known after a request for renewal information. An `answer` of `None` is a
+/// directory without renewal information. `jitter` in 0..1 chooses the instant in a new window.
 ///
-/// Retry-After is kept to between a minute and a day. An answer that takes too long, or a fault on the authority's side, is
-/// followed by waits that double from a minute to six hours; everything else that is no answer by six hours: no connection, a
-/// refusal, something that is not understood, no Retry-After (RFC 9773 section 4.3).
+/// The wait until the next request (RFC 9773 section 4.3):
+/// - after an answer: its Retry-After, at least a minute and at most a day;
+/// - after a timeout or a fault of the authority: from a minute to six hours, doubled each time;
+/// - else six hours: no connection, a refusal, an answer that is not valid, no Retry-After.
 pub fn information_after(
     held: &IssuedCertificate,
     answer: Result<Option<Suggested>, AcmeError>,
@@ -290,8 +298,9 @@ pub fn information_after(
     }
 }
 
-/// Returns the window with our instant in it, unless it is none: one that ends before it starts, or that was over before this
-/// certificate was valid and so belongs to an older one.
+/// Returns the window with our instant in it; `None` if the window is not valid. A window is not
+/// valid if it ends before it starts, or if it was over before this certificate became valid: then
+/// it belongs to an older one.
 fn window_of(suggested: Suggested, held: &IssuedCertificate, jitter: f64) -> Option<Window> {
     let Suggested {
         start,
@@ -299,7 +308,7 @@ fn window_of(suggested: Suggested, held: &IssuedCertificate, jitter: f64) -> Opt
         explanation_url,
         ..
     } = suggested;
-    // Told by a clock far from Greenwich, an instant may lie in a year that UTC has no number for.
+    // With its offset, an instant may be in a year that UTC cannot express.
     let written = |at: OffsetDateTime| {
         at.checked_to_offset(UtcOffset::UTC)
             .filter(|at| at.year() >= 0)
@@ -313,7 +322,7 @@ fn window_of(suggested: Suggested, held: &IssuedCertificate, jitter: f64) -> Opt
     let at = kept
         .filter(|at| (start..=end).contains(at))
         .unwrap_or_else(|| {
-            // So early that the next pass still lies in the window: it may be a few minutes away.
+            // Early enough that the next pass, some minutes later, is still in the window.
             let width = end - start;
             let drawn_from = width - Duration::min(width / 4, Duration::HOUR);
             whole_seconds(start + drawn_from * jitter.clamp(0.0, 1.0))
@@ -334,17 +343,17 @@ fn listed_or_none(names: &[&str]) -> String {
     }
 }
 
-/// In bytes.
+/// The longest URL that is kept, in bytes.
 const LONGEST_URL: usize = 1_000;
-/// After so many early replacements in a row the next waits for a day.
+/// After this many early replacements in a row, the next one waits for a day.
 const HASTE_OF_A_DAY: u32 = 4;
-/// An authority is asked about a certificate at most once in this time,
+/// The shortest time between two requests for the renewal information of a certificate.
 const SHORTEST_PAUSE: Duration = Duration::minutes(1);
-/// and at least once in this one.
+/// The longest time between two such requests.
 const LONGEST_PAUSE: Duration = Duration::days(1);
-/// The pause after an error that does not pass by itself.
+/// The pause after an error that does not end by itself.
 const LASTING: Duration = Duration::hours(6);
-/// An instant further ahead than the longest pause and this was written by a clock that was wrong.
+/// How far an instant may be beyond the longest pause. One further ahead comes from a wrong clock.
 const SLACK: Duration = Duration::hours(1);
 
 #[cfg(test)]
@@ -497,7 +506,8 @@ mod tests {
         let mut before = held(None, START);
         for _ in 0..6 {
             told(&mut before, suggested(0, 1), now, 0.5);
-            // Every new one is told a window in the past as well, though not one before its own beginning.
+            // The authority suggests a past window for every new certificate as well, but none from
+            // before the certificate's beginning.
             let mut next = held(Some(&before), now);
             let past = Suggested {
                 start: now - Duration::hours(1),

@@ -1,4 +1,4 @@
-//! Pure: how a certificate stands, from its record.
+//! Pure: what a certificate's record says about its condition.
 
 use time::OffsetDateTime;
 
@@ -17,7 +17,8 @@ use crate::values::names::CertificateName;
 use crate::values::problem::{Problem, backoff};
 use crate::values::problem_types::ProblemType;
 
-/// Judges how certificates stand, by the settings and what a pass knows of its installation.
+/// Judges the condition of certificates, from the settings and from what a pass knows of its
+/// installation.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Judge<'a> {
     /// The settings.
@@ -26,16 +27,17 @@ pub(crate) struct Judge<'a> {
     pub(crate) installation: &'a str,
     /// The function's region.
     pub(crate) home: &'a str,
-    /// Whether nothing is removed because its document is gone.
+    /// Whether so many documents are gone that no certificate is removed for it.
     pub(crate) mass_deletion_suspected: bool,
-    /// Whether what is forced is ordered also where the certificate is not on its targets yet.
+    /// Whether a forced renewal orders even if the certificate is not on its targets yet.
     pub(crate) reissue: bool,
     /// The present instant.
     pub(crate) now: OffsetDateTime,
 }
 
 impl<'a> Judge<'a> {
-    /// Returns the directories of the authorities that a certificate may come from, in order of preference.
+    /// Returns the directories of the authorities that may issue a certificate, in order of
+    /// preference.
     pub(crate) fn directories(&self, wanted: &Wanted) -> Vec<&'a str> {
         let known = |key| self.settings.authorities.get(key);
         let authorities = wanted.authorities.iter().filter_map(known);
@@ -44,8 +46,9 @@ impl<'a> Judge<'a> {
             .collect()
     }
 
-    /// Decides whether a certificate is to be ordered. Issued is not deployed (rule 1): what is not on its targets yet is no
-    /// reason for another order, also where one is forced, unless it is to be reissued.
+    /// Decides whether to order a certificate. Issued is not deployed (rule 1): a certificate that
+    /// is not on its targets yet is no reason for another order. This includes a forced one, unless
+    /// `reissue` is set.
     pub(crate) fn decide(&self, wanted: &Wanted, state: &State, force: bool) -> Decision {
         let force = force && (self.reissue || is_deployed(wanted, state, self.home));
         let situation = Situation {
@@ -57,7 +60,7 @@ impl<'a> Judge<'a> {
         renewal::decide(&situation, force)
     }
 
-    /// Whether what has no document any more is taken away by itself.
+    /// Whether a certificate without a document is removed automatically.
     pub(crate) fn removes_orphans(&self) -> bool {
         self.settings.orphans == Orphans::Remove && !self.mass_deletion_suspected
     }
@@ -69,12 +72,13 @@ impl<'a> Judge<'a> {
             .map(|held| rfc3339(held.not_after));
         let until = until.map_or(String::new(), |until| format!(", valid until {until},"));
         let kept = match self.mass_deletion_suspected && self.settings.orphans == Orphans::Remove {
-            true => " (more documents are gone than there are, so nothing is removed by itself)",
+            true => " (more documents are gone than are left, so nothing is removed automatically)",
             false => "",
         };
         let detail = format!(
-            "certificates/{name}.json is gone{kept}; its certificate{until} stays where it is and is not renewed: put the document back, or \
-             invoke {{\"action\":\"remove\",\"name\":\"{name}\"}}"
+            "certificates/{name}.json is gone{kept}; its certificate{until} stays where it is and \
+             is not renewed: put the document back, or invoke \
+             {{\"action\":\"remove\",\"name\":\"{name}\"}}"
         );
         Problem::ours(ProblemType::Orphan, detail)
     }
@@ -90,11 +94,11 @@ impl<'a> Judge<'a> {
                     || self.decide(wanted, state, false) != Decision::Keep
             })
         });
-        // Nothing is worse than what is served and revoked.
+        // Nothing is worse than a revoked certificate that is served.
         if let Some(problem) = revoked(wanted, state, entry.problem.as_ref()) {
             entry.problem = Some(problem);
         }
-        // One of ours without its tags takes the room that is missing.
+        // The listener is full because one of ours is there that lost its tags.
         let full = Problem::kind_of(ProblemType::ListenerFull);
         if let (Some(full), Some(wanted)) = (
             entry
@@ -114,7 +118,8 @@ impl<'a> Judge<'a> {
         entry
     }
 
-    /// Returns what is wrong with a certificate although nothing has just failed, and when that is looked at again.
+    /// Returns what is wrong with a certificate although nothing failed just now, and when it is
+    /// checked again.
     pub(crate) fn problem(
         &self,
         wanted: &Wanted,
@@ -139,22 +144,23 @@ impl<'a> Judge<'a> {
         })
     }
 
-    /// Returns the problem of a certificate that we imported and that lost its tags.
+    /// The problem of a certificate that we imported and that lost its tags.
     fn tags_lost(&self, name: &CertificateName, state: &State) -> Option<Problem> {
         let (region, lost) = (state.deployment.imports.iter())
             .find_map(|(region, import)| Some((region, import.untagged.first()?)))?;
         let (arn, serial, installation) = (&lost.arn, &lost.serial, self.installation);
         let detail = format!(
-            "{arn} holds {serial}, which we imported there, and does not carry our tags any more: it is not renewed, and \
-             another one takes its place; put the tags back (aws acm add-tags-to-certificate --region {region} \
-             --certificate-arn {arn} --tags Key=certloop:installation,Value={installation} \
-             Key=certloop:certificate,Value={name}) or delete it there"
+            "{arn} holds {serial}, which we imported there, but it no longer carries our tags: it \
+             is not renewed, and another one takes its place; put the tags back (aws acm \
+             add-tags-to-certificate --region {region} --certificate-arn {arn} --tags \
+             Key=certloop:installation,Value={installation} Key=certloop:certificate,Value={name}) \
+             or delete it there"
         );
         Some(Problem::ours(ProblemType::TagsLost, detail))
     }
 
-    /// Returns why the certificate that is to be served takes nobody's place: the public does not trust it, and trusts what is
-    /// served (rule 12).
+    /// Returns why the new certificate does not replace the served one: the public trusts the
+    /// served one, but not the new one (rule 12).
     pub(crate) fn distrusts(&self, wanted: &Wanted, state: &State) -> Option<Problem> {
         let new = state.certificate.as_ref()?;
         let served = state.held(&state.deployment.served.as_ref()?.serial)?;
@@ -166,8 +172,9 @@ impl<'a> Judge<'a> {
             && !self.is_private(new)
             && !wanted.targets.is_empty();
         let detail = format!(
-            "{} of {} is trusted by no public root, and {}, which is served, is: it stays until {}; name another authority in \
-             the document, or set authorities.{}.private to true if only machines of your own are to trust it",
+            "no public root trusts {} of {}, but the public trusts {}, which is served: that one \
+             stays until {}; name another authority in the document, or set authorities.{}.private \
+             to true if only machines of your own should trust it",
             new.serial,
             new.directory,
             served.serial,
@@ -177,14 +184,14 @@ impl<'a> Judge<'a> {
         is_worse.then(|| Problem::ours(ProblemType::Untrusted, detail))
     }
 
-    /// Whether the public may trust a certificate. One that was not looked at is as the new one is
-    /// where both are of one authority.
+    /// Whether the public may trust a certificate. One that was not checked counts like the new one
+    /// if both are from the same authority.
     fn may_be_trusted(&self, served: &IssuedCertificate, new: &IssuedCertificate) -> bool {
         let unknown = served.directory != new.directory && !self.is_private(served);
         served.public.unwrap_or(unknown)
     }
 
-    /// Whether the public does not trust a certificate that it is to trust.
+    /// Whether the public does not trust a certificate that it should trust.
     pub(crate) fn is_distrusted(&self, held: &IssuedCertificate) -> bool {
         held.public == Some(false) && !self.is_private(held)
     }
@@ -194,9 +201,10 @@ impl<'a> Judge<'a> {
         authorities.any(|authority| authority.directory == held.directory && authority.private)
     }
 
-    /// Returns the problem of a certificate that is served and that the public does not trust, unless its authority is private.
+    /// The problem of a served certificate that the public does not trust; `None` if its authority
+    /// is private.
     fn untrusted(&self, state: &State) -> Option<Problem> {
-        // What is served may still be the one before.
+        // The previous certificate may still be served.
         let served = |target: &TargetRecord| {
             let held = state.held(target.serial.as_deref()?)?.clone();
             let is_untrusted = held.public == Some(false) && !self.is_private(&held);
@@ -206,8 +214,9 @@ impl<'a> Judge<'a> {
         let (served, held) =
             (state.deployment.targets.iter()).find_map(|target| Some((target, served(target)?)))?;
         let detail = format!(
-            "{} serves a certificate of {} that no public root knows, as those of a staging environment: name another authority in the \
-             document, or set authorities.{}.private to true if only machines of your own are to trust it",
+            "{} serves a certificate of {} that no public root trusts (those of a staging \
+             environment are like that): name another authority in the document, or set \
+             authorities.{}.private to true if only machines of your own should trust it",
             served.id, held.directory, held.authority
         );
         Some(Problem::ours(ProblemType::Untrusted, detail))
@@ -215,12 +224,12 @@ impl<'a> Judge<'a> {
 }
 
 impl State {
-    /// Whether a certificate before does not end before the next attempt but one.
+    /// Whether an earlier certificate is valid for longer than the next two attempts take.
     pub(crate) fn lasts_long_enough(&self, serial: &str, now: OffsetDateTime) -> bool {
         (self.held(serial)).is_some_and(|held| self.outlasts_attempts(held.not_after, now))
     }
 
-    /// Whether this is after the next attempt but one, when a person has had time to look.
+    /// Whether `not_after` is after the next two attempts, so that a person has time to act.
     pub(crate) fn outlasts_attempts(&self, not_after: OffsetDateTime, now: OffsetDateTime) -> bool {
         let attempts = (self.deployment.failure.as_ref()).map_or(0, |failure| failure.attempts);
         let two_more = backoff(attempts + 1, false, 0.0) + backoff(attempts + 2, false, 0.0);
@@ -257,7 +266,8 @@ impl Entry {
     }
 }
 
-/// Returns what is wrong where a revoked certificate is served, or one is not to be replaced.
+/// Returns what is wrong if a revoked certificate is served, or is not replaced because it is
+/// paused.
 pub(crate) fn revoked(
     wanted: Option<&Wanted>,
     state: &State,
@@ -268,7 +278,8 @@ pub(crate) fn revoked(
     if let Some((held, at)) = paused.and_then(|held| Some((held, held.revoked_at?))) {
         let name = wanted.map_or("NAME", |wanted| wanted.name.as_str());
         let detail = format!(
-            "{} was revoked at {} and is not replaced while it is paused: set paused to false in certificates/{name}.json",
+            "{} was revoked at {} and is not replaced while it is paused: set paused to false in \
+             certificates/{name}.json",
             held.serial,
             rfc3339(at),
         );
@@ -293,13 +304,13 @@ pub(crate) fn revoked(
     Some(Problem::ours(ProblemType::Revoked, detail))
 }
 
-/// Returns the problem of a place that another document holds.
+/// The problem of a place that another document holds.
 fn contended(wanted: &Wanted, state: &State) -> Option<Problem> {
     let (listener, contended) = state.deployment.contended.iter().next()?;
     Some(contended.problem(wanted.name.as_str(), listener))
 }
 
-/// Returns why something that is superseded stays on a listener.
+/// Returns why a superseded certificate stays on a listener.
 fn stays(state: &State) -> Option<Problem> {
     let mut stays = state
         .deployment
@@ -309,7 +320,7 @@ fn stays(state: &State) -> Option<Problem> {
     stays.next().cloned()
 }
 
-/// Returns why nothing is done about a certificate.
+/// Says why a certificate needs no work.
 pub(crate) fn kept_reason(state: &State, now: OffsetDateTime) -> String {
     let (Some(held), Some(renew_at)) = (&state.certificate, state.renew_at()) else {
         return "nothing to do".to_owned();
@@ -317,7 +328,8 @@ pub(crate) fn kept_reason(state: &State, now: OffsetDateTime) -> String {
     let (until, renew_at) = (rfc3339(held.not_after), rfc3339(renew_at));
     match &state.previous.rolled_back {
         Some(back) if state.is_held_back(now) => format!(
-            "held since the rollback from {} at {}, valid until {until}, to be renewed at {renew_at}",
+            "held since the rollback from {} at {}, valid until {until}, to be renewed at \
+             {renew_at}",
             back.from,
             rfc3339(back.at)
         ),

@@ -1,5 +1,5 @@
-//! Pure: what may leave a place, and what may be written over (rule 12). Judged by leaves that
-//! were looked at, never by what a document wishes.
+//! Pure: which certificates may leave a target, and which may be replaced (rule 12). The leaves
+//! that were read decide, never the wishes of a document.
 
 use time::OffsetDateTime;
 
@@ -7,11 +7,11 @@ use crate::values::chain::Leaf;
 use crate::values::key::KeyType;
 use crate::values::names::DnsName;
 
-/// Returns what visitors would lose if this leaf of others left the place where ours stands: its
-/// names, or what else it is valid for; empty where it may leave.
+/// Returns what clients would lose if this leaf of others left the place where ours is: its names,
+/// or other subjects that it is valid for. Empty if the leaf may leave.
 ///
-/// A leaf serves a name validly while it holds it, is neither expired nor self-signed, and the
-/// visitor speaks its kind of key: one that knows RSA alone gets nothing from an ECDSA leaf.
+/// A leaf validly serves a name if it holds the name, is neither expired nor self-signed, and the
+/// client supports its kind of key. A client that supports only RSA cannot use an ECDSA leaf.
 pub(crate) fn lost(theirs: &Leaf, ours: &Leaf, now: OffsetDateTime) -> Vec<String> {
     let serves = |leaf: &Leaf| leaf.not_before <= now && leaf.not_after > now;
     if theirs.self_signed || !serves(theirs) {
@@ -29,8 +29,8 @@ pub(crate) fn lost(theirs: &Leaf, ours: &Leaf, now: OffsetDateTime) -> Vec<Strin
         .collect()
 }
 
-/// Returns the names that a document wants, that one of ours holds, and that the one which is to
-/// take its place does not hold, or not with the kind of key that the document wants.
+/// Returns the names that would be lost if `new` replaced `old`, both ours: names that the document
+/// wants and `old` holds, but `new` does not hold with the kind of key that the document wants.
 pub(crate) fn lost_of_ours(
     old: &Leaf,
     new: &Leaf,
@@ -46,7 +46,8 @@ pub(crate) fn lost_of_ours(
     lost.map(ToString::to_string).collect()
 }
 
-/// Returns a name that a leaf validly serves, and that ours holds with the same kind of key.
+/// Returns a name that a leaf of others validly serves and that ours holds with the same kind of
+/// key.
 pub(crate) fn shared_name<'l>(
     theirs: &'l Leaf,
     ours: &Leaf,
@@ -60,14 +61,14 @@ pub(crate) fn shared_name<'l>(
     })
 }
 
-/// Whether visitors that speak one kind of key can use both leaves. A kind that is not known is
-/// like no other.
+/// Whether both leaves have the same kind of key, so that the same clients can use them. An unknown
+/// kind equals no other.
 pub(crate) fn same_kind(one: &Leaf, other: &Leaf) -> bool {
     let is_ecdsa = |leaf: &Leaf| leaf.key_type.map(crate::values::key::KeyType::is_ecdsa);
     is_ecdsa(one).is_some() && is_ecdsa(one) == is_ecdsa(other)
 }
 
-/// Returns the kind of a leaf's key, as people call it.
+/// The kind of a leaf's key, in words.
 pub(crate) fn kind(leaf: &Leaf) -> Option<&'static str> {
     leaf.key_type.map(|key| match key.is_ecdsa() {
         true => "ECDSA",
@@ -75,8 +76,8 @@ pub(crate) fn kind(leaf: &Leaf) -> Option<&'static str> {
     })
 }
 
-/// Whether a leaf of ours may take the place of another one of ours: it ends later, or it begins
-/// later and has half of its lifetime left, or the other one serves nobody any more.
+/// Whether a leaf of ours may replace another one of ours: it ends later, or it begins later and
+/// has half of its lifetime left, or the old one is of no use any more (ended or self-signed).
 pub(crate) fn may_follow(new: &Leaf, old: &Leaf, now: OffsetDateTime) -> bool {
     let half = new.not_before + (new.not_after - new.not_before) / 2;
     old.not_after <= now

@@ -1,5 +1,5 @@
-//! Pure: a document's targets together, and what dealing with them came to. What is asked of a
-//! single one stands in [`destination`](super::destination).
+//! Pure: all targets of a document, and the result of a deployment to them. Questions about a
+//! single target are in [`destination`](super::destination).
 
 use crate::contract::certificate::Wanted;
 use crate::contract::report::{TargetEntry, TargetKind, TargetState};
@@ -15,14 +15,16 @@ pub(crate) struct Deployed {
     pub(crate) changed: bool,
     /// What a person should know although nothing failed.
     pub(crate) remarks: Vec<String>,
-    /// What could not be taken off a listener or deleted because it is in use there.
+    /// Certificates that could not be taken off a listener or deleted, because they are in use
+    /// there.
     pub(crate) still_default: Vec<String>,
-    /// The first thing that went wrong; the other targets were dealt with all the same.
+    /// The first failure. The work on the other targets went on.
     pub(crate) problem: Option<Problem>,
 }
 
 impl Deployed {
-    /// Notes that an unproved certificate stays all the same: only a person can tell what is right.
+    /// Notes that an unproved certificate stays all the same: only a person can decide what is
+    /// right.
     pub(crate) fn stays_unproved(&mut self) {
         let unproved = Problem::kind_of(ProblemType::Unproved);
         let problem = self
@@ -37,16 +39,17 @@ impl Deployed {
         }
     }
 
-    /// Remembers the first thing that went wrong.
+    /// Remembers a failure, if it is the first.
     pub(crate) fn note(&mut self, problem: Problem) {
         self.problem.get_or_insert(problem);
     }
 }
 
-const STAYS: &str = "; what was there before was put back once, or ends too soon to come back, so this one stays: look \
-                     at what else answers there, or set proof.mode to off";
+const STAYS: &str = "; the previous certificate was put back once before, or ends too soon for \
+                     that, so this one stays: check what else answers there, or set proof.mode to \
+                     off";
 
-/// Whether all targets hold the certificate that is to be served.
+/// Whether all targets hold the certificate that should be served.
 pub(crate) fn is_deployed(wanted: &Wanted, state: &State, home: &str) -> bool {
     let serial = state.certificate.as_ref().map(|held| &held.serial);
     wanted.targets.iter().all(|target| {
@@ -75,7 +78,7 @@ pub(crate) fn regions(wanted: &Wanted, home: &str) -> Vec<String> {
     regions
 }
 
-/// Returns the ids of targets that hold ours although the document does not name them any more.
+/// Returns the ids of targets that hold ours although the document no longer names them.
 pub(crate) fn stray_targets(wanted: &Wanted, state: &State, home: &str) -> Vec<String> {
     let named: Vec<String> = wanted
         .targets
@@ -91,8 +94,8 @@ pub(crate) fn stray_targets(wanted: &Wanted, state: &State, home: &str) -> Vec<S
         .collect()
 }
 
-/// Returns a certificate's targets with the ids under which the state keeps them: those of the document in its order, then
-/// those that were just taken off, which are told once.
+/// Returns a certificate's targets with the ids of their records: first those of the document, in
+/// its order. Then those that were just taken off, which are reported once.
 pub(crate) fn target_entries(
     state: &State,
     wanted: &Wanted,

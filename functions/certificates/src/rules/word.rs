@@ -1,7 +1,7 @@
-//! Pure: whether a document's word counts yet (rule 12).
+//! Pure: whether a document's word (what it says) counts yet (rule 12).
 //!
-//! A word counts once a leaf for that very document is issued. Until then the leaf that is there
-//! stays as it was placed, with what it took over from.
+//! A word counts once a leaf for exactly this document is issued. Until then the present leaf stays
+//! where it is, and so do the certificates that it replaced.
 
 use std::borrow::Cow;
 
@@ -13,7 +13,7 @@ use crate::records::state::State;
 use crate::values::names::DnsName;
 
 impl State {
-    /// Whether the certificate that is to be served is one for this very document.
+    /// Whether the current certificate is one for exactly this document.
     ///
     /// `directories` are those of the document's authorities. A changed profile waits for the next
     /// renewal, so it does not count here.
@@ -25,8 +25,8 @@ impl State {
         })
     }
 
-    /// A certificate that lacks names is for the document where it was issued for these very names
-    /// and the others stood in the way.
+    /// Whether the names are those of the document. If the document allows that, names that made
+    /// the order fail may be missing.
     fn names_fit(&self, held: &IssuedCertificate, wanted: &Wanted) -> bool {
         let stood_in_the_way = |name: &&DnsName| self.orders.missing.contains_key(*name);
         let mut lacking = (wanted.domains.iter()).filter(|name| !held.domains.contains(name));
@@ -45,14 +45,14 @@ impl State {
         }
     }
 
-    /// Returns the names that are in force for a document.
+    /// The names that are in force for a document.
     pub(crate) fn names_in_force<'s>(&'s self, wanted: &'s Wanted) -> &'s [DnsName] {
         let word = self.in_force.as_ref();
         word.map_or(&wanted.domains, |word| &word.domains)
     }
 
-    /// Returns what is in force for a document: what it says itself where its word counts, else
-    /// what it said when a leaf for it was issued last.
+    /// Returns what is in force for a document: what it says now if its word counts, else what it
+    /// said when its last leaf was issued.
     pub(crate) fn in_force<'w>(
         &self,
         wanted: &'w Wanted,
@@ -64,10 +64,10 @@ impl State {
         }
         let (targets, mut supersedes) = match &self.in_force {
             Some(word) => (word.targets.clone(), word.supersedes.clone()),
-            // A record from before this was kept: what it is known to stand on goes on standing.
+            // An older record does not say it: the certificate stays on the targets that hold it.
             None => (self.targets_held(wanted, home), Vec::new()),
         };
-        // What it does not say any more takes nobody off.
+        // A certificate that the document no longer supersedes is not taken off.
         supersedes.retain(|arn| wanted.supersedes.contains(arn));
         Cow::Owned(Wanted {
             targets,
@@ -76,7 +76,8 @@ impl State {
         })
     }
 
-    /// Returns the targets that hold ours, of a record that does not say how they were asked for.
+    /// Returns the targets that hold ours, for a record that does not say what the document wanted
+    /// there.
     fn targets_held(&self, wanted: &Wanted, home: &str) -> Vec<Target> {
         let held = self.deployment.targets.iter().filter(|target| {
             target.certificate_arn.is_some() && target.state != TargetState::Detached
@@ -94,7 +95,7 @@ impl State {
         .collect()
     }
 
-    /// Returns what ended a rollback, in words, where it was the document.
+    /// Says what ended a rollback; `None` if it was not the document.
     pub(crate) fn rollback_ended_by(&self) -> Option<String> {
         let back = self.previous.rolled_back.as_ref()?;
         if self.held_back().is_some() {
@@ -103,11 +104,11 @@ impl State {
         let says = self.says.as_ref()?;
         let changed = match &back.word {
             Some(word) => word.changed(says).join(", "),
-            None => "something".to_owned(),
+            None => "its text".to_owned(),
         };
         let from = &back.from;
         Some(format!(
-            "the document says another {changed} now, which ends the rollback from {from}"
+            "the document changed ({changed}), which ends the rollback from {from}"
         ))
     }
 }

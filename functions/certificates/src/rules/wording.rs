@@ -1,4 +1,4 @@
-//! Pure: messages in words, and in the forms that channels take.
+//! Pure: messages in words, and in the form of each channel.
 
 use schemars::Schema;
 use serde_json::{Value, json};
@@ -9,7 +9,7 @@ use crate::contract::strict::schema_generator;
 use crate::values::instant::{day, rfc3339};
 use crate::values::text::cut;
 
-/// Returns a message in one paragraph.
+/// Writes a message as one paragraph.
 pub(super) fn text(message: &Message) -> String {
     let about = &message.certificate;
     let name = &about.name;
@@ -45,7 +45,8 @@ pub(super) fn text(message: &Message) -> String {
             };
             let end = until.unwrap_or_default();
             format!(
-                "{name}: {share:.0} % of the lifetime is left, it ends {end}, and nothing has renewed it{why}"
+                "{name}: {share:.0} % of the lifetime is left, it ends {end}, and nothing has \
+                 renewed it{why}"
             )
         }
     };
@@ -59,7 +60,7 @@ pub(super) fn text(message: &Message) -> String {
     text
 }
 
-/// Returns the message that ends what was told of a certificate that goes, in one paragraph.
+/// Writes the last message about a removed certificate as one paragraph: its problem is over.
 pub(super) fn removed(message: &Message) -> String {
     let before = message.before.as_ref();
     let before = before.map_or("", |said| said.detail.as_str());
@@ -70,7 +71,7 @@ pub(super) fn removed(message: &Message) -> String {
     )
 }
 
-/// Returns a message's first line, as a mail's subject (SNS takes 100 ASCII characters).
+/// Returns a message's headline, which is a mail's subject (SNS accepts 100 ASCII characters).
 pub fn subject(message: &Message) -> String {
     let name = &message.certificate.name;
     let needs_person = message
@@ -86,7 +87,7 @@ pub fn subject(message: &Message) -> String {
         Kind::ProblemStarted => "has a problem",
         Kind::ProblemChanged => "has another problem",
     };
-    // A name is at most 63 letters, digits and hyphens.
+    // A name has at most 63 letters, digits and hyphens.
     let name: String = name
         .chars()
         .filter(char::is_ascii_graphic)
@@ -118,8 +119,10 @@ pub fn email(message: &Message) -> String {
 /// Returns the body of a webhook.
 ///
 /// Slack: incoming webhooks, whose text escapes `&`, `<` and `>`
-/// (<https://docs.slack.dev/messaging/formatting-message-text>). Teams: an adaptive card, as workflows take it
-/// (<https://learn.microsoft.com/power-automate/teams/send-a-message-in-teams>). Mattermost and Rocket.Chat: incoming webhooks with Markdown.
+/// (<https://docs.slack.dev/messaging/formatting-message-text>). Teams: an adaptive card, the form
+/// that workflows accept
+/// (<https://learn.microsoft.com/power-automate/teams/send-a-message-in-teams>). Mattermost and
+/// Rocket.Chat: incoming webhooks with Markdown.
 pub fn body(message: &Message, format: WebhookFormat) -> Value {
     let headline = subject(message);
     let mark = mark(message);
@@ -132,17 +135,20 @@ pub fn body(message: &Message, format: WebhookFormat) -> Value {
                 in_slack(&message.text)
             );
             let context = in_slack(&context(message));
+            let section = json!({"type": "mrkdwn", "text": cut(&text, SLACK_SECTION)});
+            let context = json!({"type": "mrkdwn", "text": cut(&context, SLACK_CONTEXT)});
             json!({
                 "text": text,
                 "blocks": [
-                    {"type": "section", "text": {"type": "mrkdwn", "text": cut(&text, SLACK_SECTION)}},
-                    {"type": "context", "elements": [{"type": "mrkdwn", "text": cut(&context, SLACK_CONTEXT)}]},
+                    {"type": "section", "text": section},
+                    {"type": "context", "elements": [context]},
                 ],
             })
         }
         WebhookFormat::Mattermost => {
             let (headline, words) = (in_markdown(&headline), in_markdown(&message.text));
-            json!({"text": format!("{mark} **{headline}**\n{words}\n_{}_", in_markdown(&context(message)))})
+            let context = in_markdown(&context(message));
+            json!({"text": format!("{mark} **{headline}**\n{words}\n_{context}_")})
         }
         WebhookFormat::Teams => {
             let block = |text: String, rest: Value| {
@@ -152,6 +158,8 @@ pub fn body(message: &Message, format: WebhookFormat) -> Value {
                 }
                 block
             };
+            let headline = format!("{mark} {}", in_markdown(&headline));
+            let context = in_markdown(&context(message));
             json!({
                 "type": "message",
                 "attachments": [{
@@ -162,9 +170,9 @@ pub fn body(message: &Message, format: WebhookFormat) -> Value {
                         "type": "AdaptiveCard",
                         "version": "1.4",
                         "body": [
-                            block(format!("{mark} {}", in_markdown(&headline)), json!({"weight": "Bolder", "size": "Medium"})),
+                            block(headline, json!({"weight": "Bolder", "size": "Medium"})),
                             block(in_markdown(&message.text), json!({})),
-                            block(in_markdown(&context(message)), json!({"isSubtle": true, "size": "Small"})),
+                            block(context, json!({"isSubtle": true, "size": "Small"})),
                         ],
                     },
                 }],
@@ -241,7 +249,8 @@ fn in_slack(text: &str) -> String {
         .replace('>', "&gt;")
 }
 
-/// Escapes what Markdown or a chat takes for something else than text: also `@`, which would call everybody.
+/// Escapes characters that have a meaning in Markdown or in a chat. One of them is `@`, which could
+/// notify everybody.
 fn in_markdown(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for c in text.chars() {
@@ -249,7 +258,7 @@ fn in_markdown(text: &str) -> String {
             '\\' | '`' | '*' | '_' | '[' | ']' | '#' | '|' | '~' | '!' => escaped.extend(['\\', c]),
             '<' => escaped.push_str("&lt;"),
             '>' => escaped.push_str("&gt;"),
-            // A zero-width space keeps it from being a mention.
+            // With a zero-width space it is not a mention.
             '@' => escaped.push_str("@\u{200b}"),
             c => escaped.push(c),
         }
@@ -257,8 +266,9 @@ fn in_markdown(text: &str) -> String {
     escaped
 }
 
-/// Of what was wrong before.
+/// How much of the earlier problem a message shows, in characters.
 const LONGEST_BEFORE: usize = 300;
-/// Slack refuses sections of more than 3,000 characters and context elements of more than 2,000.
+/// In characters. Slack refuses sections of more than 3,000 and context elements of more than
+/// 2,000.
 const SLACK_SECTION: usize = 2_900;
 const SLACK_CONTEXT: usize = 1_900;

@@ -42,7 +42,7 @@ fn notify(renewals: bool) -> Notify {
     }
 }
 
-/// One certificate, pass after pass; everything is taken by its channels.
+/// One certificate, pass after pass. Its channels accept every message.
 struct Story {
     state: State,
     notify: Notify,
@@ -195,7 +195,7 @@ fn little_left_is_told_once_for_each_certificate_if_nothing_has_worked() {
     assert_eq!(story.kinds(entry(Outcome::Waiting)), []);
     story.now = end;
     assert_eq!(story.kinds(entry(Outcome::Waiting)), []);
-    // A window of the authority's that lies late is no failure, and no all-clear either.
+    // A late window from the authority is no failure, and no all-clear either.
     let mut late = held("02", Duration::days(31));
     late.renewal.at = end - Duration::days(5);
     story.state.certificate = Some(late);
@@ -203,7 +203,7 @@ fn little_left_is_told_once_for_each_certificate_if_nothing_has_worked() {
     assert_eq!(story.kinds(entry(Outcome::Kept)), []);
     story.now = end - Duration::days(4);
     assert_eq!(story.kinds(entry(Outcome::Waiting)), [Kind::RunningOut]);
-    // Whoever goes back to what ends even earlier knows.
+    // A rollback to a certificate that ends even earlier needs no warning.
     story.state.certificate = Some(held("01", Duration::days(30)));
     assert_eq!(story.kinds(entry(Outcome::Deployed)), []);
     story.state.certificate = Some(held("03", Duration::days(110)));
