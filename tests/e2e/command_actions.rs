@@ -26,13 +26,13 @@ async fn a_certificate_lives_its_life_by_command() {
     let renewed = operator.run(&["renew", "shop", "--force"]).await;
     assert!(renewed.out.starts_with("shop  renewed"), "{renewed:?}");
 
-    let back = operator.run(&["rollback", "shop"]).await;
+    let back = operator.run(&["rollback", "shop", "--yes"]).await;
     assert_eq!(back.status, 0, "{back:?}");
     let served = shop.browser_trusts("shop.example.com").await.unwrap();
     assert_eq!(served.serial, first.serial);
 
     let unasked = operator.run(&["revoke", "shop"]).await;
-    assert_eq!(unasked.status, 1, "{unasked:?}");
+    assert_eq!(unasked.status, 2, "{unasked:?}");
     assert!(unasked.err.contains("--yes"), "{}", unasked.err);
     assert_eq!(cloud.pebble().revoked(&first.serial).await, None);
     let revoked = operator
@@ -126,7 +126,7 @@ async fn what_is_served_is_revoked_and_nothing_is_said_of_it_that_is_of_another(
     let operator = cloud.operator(&shop).await;
     refuse_to_add(&cloud, "TooManyCertificates").await;
     let edited = operator
-        .run(&["edit", "shop", "--set", "keyType=rsa-2048"])
+        .run(&["edit", "shop", "--set", "keyType=rsa-2048", "--yes"])
         .await;
     let lost = format!("names lost to visitors that understand ECDSA alone: {domain}\n");
     assert!(edited.out.contains(&lost), "{edited:?}");
@@ -165,7 +165,7 @@ async fn what_is_served_is_revoked_and_nothing_is_said_of_it_that_is_of_another(
         ", which is to be served: kept".to_owned(),
     ];
     let unasked = operator.run(&["revoke", "shop"]).await;
-    assert_eq!(unasked.status, 1, "{unasked:?}");
+    assert_eq!(unasked.status, 2, "{unasked:?}");
     assert_eq!(cloud.pebble().revoked(&served.serial).await, None);
     let revoked = operator
         .run(&["revoke", "shop", "--yes", "--reason", "keyCompromise"])
@@ -217,7 +217,14 @@ async fn going_back_and_what_ends_it_are_said_before() {
     assert_eq!(renewed.status, 0, "{renewed:?}");
     let second = shop.browser_trusts(&domain).await.unwrap();
 
-    let back = operator.run(&["rollback", "shop"]).await;
+    let unasked = operator.run(&["rollback", "shop"]).await;
+    assert_eq!(unasked.status, 2, "{unasked:?}");
+    assert!(unasked.err.contains("--yes"), "{}", unasked.err);
+    let refused = operator.in_terminal(&["rollback", "shop"], "n\n").await;
+    assert_eq!(refused.status, 1, "{}", refused.out);
+    let served = shop.browser_trusts(&domain).await.unwrap();
+    assert_eq!(served.serial, second.serial);
+    let back = operator.run(&["rollback", "shop", "--yes"]).await;
     let said = format!(
         "shop: {} is to be served in the place of {}\n",
         first.serial, second.serial
@@ -227,7 +234,7 @@ async fn going_back_and_what_ends_it_are_said_before() {
     assert_eq!(served.serial, first.serial);
 
     for calm in ["pause", "resume"] {
-        let ran = operator.run(&[calm, "shop"]).await;
+        let ran = operator.run(&[calm, "shop", "--yes"]).await;
         assert_eq!(ran.status, 0, "{ran:?}");
         assert!(!ran.out.contains("rollback"), "{calm}: {}", ran.out);
     }
@@ -246,7 +253,7 @@ async fn going_back_and_what_ends_it_are_said_before() {
     }
 
     let unasked = operator.run(&["remove", "shop"]).await;
-    assert_eq!(unasked.status, 1, "{unasked:?}");
+    assert_eq!(unasked.status, 2, "{unasked:?}");
     let lost = format!("shop: names lost: {domain}; ");
     assert!(unasked.err.contains(&lost), "{}", unasked.err);
     shop.browser_trusts(&domain).await.unwrap();

@@ -119,6 +119,7 @@ async fn a_refusal_through_the_alias_ends_the_command_as_an_error_does() {
     let called = operator.run(&past).await;
     assert_eq!(viewed.status, 2, "{viewed:?}");
     assert!(viewed.err.contains("at: 2020-01-01"), "{viewed:?}");
+    assert_eq!(viewed.err.lines().count(), 1, "{viewed:?}");
     assert_eq!(
         (viewed.status, &viewed.out, &viewed.err),
         (called.status, &called.out, &called.err)
@@ -135,7 +136,7 @@ async fn what_could_not_be_told_is_said_with_what_to_try() {
     let missing = operator.run(&["status"]).await;
     assert_eq!(
         (missing.status, missing.out.as_str()),
-        (2, ""),
+        (1, ""),
         "{missing:?}"
     );
     assert!(
@@ -161,7 +162,7 @@ async fn what_could_not_be_told_is_said_with_what_to_try() {
             .run(&["status", "--function", "other"])
             .await
             .status,
-        2
+        1
     );
     operator.write("certloop.toml", "funktion = \"x\"\n");
     let typo = operator.run(&["status"]).await;
@@ -193,7 +194,7 @@ async fn what_could_not_be_told_is_said_with_what_to_try() {
     // The function is there and cannot run.
     shop.delete("settings.json").await;
     let cannot = operator.run(&["status"]).await;
-    assert_eq!(cannot.status, 2);
+    assert_eq!(cannot.status, 1);
     assert!(
         cannot.err.contains("settings.json") && cannot.err.contains("certloop doctor"),
         "{}",

@@ -1,9 +1,9 @@
 //! What is asked of the function by name: issue, renew, plan, check, rollback, revoke, remove.
 
 use certificates::invocation::status::Standing;
+use certificates::values::instant::rfc3339;
 use serde_json::{Value, json};
 use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
 
 use crate::check::Check;
 use crate::cli;
@@ -71,6 +71,11 @@ impl Asking {
     /// Does what is due.
     pub(crate) async fn renew(&self, asked: &cli::Renew) -> Result<Ends, CliError> {
         names_of(&asked.names)?;
+        if asked.names.is_empty() && !asked.all {
+            return Err(CliError::misused("renew which certificates? None is named")
+                .try_next("certloop renew NAME")
+                .try_next("certloop renew --all, for all of them"));
+        }
         let mut event = json!({"action": "reconcile"});
         if !asked.all {
             event["certificates"] = json!(asked.names);
@@ -94,11 +99,7 @@ impl Asking {
             event["certificates"] = json!(asked.names);
         }
         if let Some(at) = &asked.at {
-            OffsetDateTime::parse(at, &Rfc3339).map_err(|error| {
-                CliError::refused(format!("--at {at} is no instant of RFC 3339: {error}"))
-                    .try_next("--at 2026-12-24T18:00:00Z")
-            })?;
-            event["at"] = json!(at);
+            event["at"] = json!(rfc3339(*at));
         }
         let answer = self.ask(&event, "planning").await?;
         let forecast: Forecast = read(answer.clone())?;
@@ -122,6 +123,13 @@ impl Asking {
         let serial = asked.serial.as_deref();
         if let Some(standing) = self.standing(&asked.name).await {
             said(&asked.name, &of_rollback(&standing, serial));
+        }
+        if !asked.yes {
+            let question = match serial {
+                Some(serial) => format!("Serve {serial} of {} again?", asked.name),
+                None => format!("Serve the certificate before of {} again?", asked.name),
+            };
+            confirm(&question, "--yes")?;
         }
         let mut event = json!({"action": "rollback", "name": asked.name});
         if let Some(serial) = &asked.serial {

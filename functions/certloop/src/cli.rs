@@ -6,16 +6,18 @@ use std::time::Duration;
 use certificates::values::names::CertificateName;
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 use clap_complete::Shell;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 
+use crate::cli_error::EXIT_CODES;
 use crate::pull::owner::{Mode, Owner};
 
-/// See and steer the certificates that certloop keeps on AWS load balancers.
-///
-/// Exit status: 0 all is fine or done, 1 something needs a person or was refused, 2 could not tell or could not run.
+/// Show and steer the certificates that certloop keeps on AWS load balancers.
 #[derive(Debug, Parser)]
 #[command(
     name = "certloop",
     version,
+    after_help = EXIT_CODES,
     max_term_width = 100,
     propagate_version = true
 )]
@@ -68,9 +70,9 @@ pub(crate) enum Command {
     /// Change a certificate's document, in an editor or by --set
     Edit(Edit),
     /// Keep serving a certificate, but order nothing for it
-    Pause(OneName),
+    Pause(Pause),
     /// Order again for a certificate that was paused
-    Resume(OneName),
+    Resume(Pause),
     /// Take a certificate off everywhere and forget it
     Remove(Remove),
     /// Write a document through the function and wait for its certificate
@@ -201,6 +203,15 @@ pub(crate) struct Edit {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct Pause {
+    /// Name of the document
+    pub(crate) name: String,
+    /// Do not ask
+    #[arg(long, short)]
+    pub(crate) yes: bool,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct Remove {
     /// Name of the document
     pub(crate) name: String,
@@ -225,8 +236,8 @@ pub(crate) struct Issue {
 
 #[derive(Debug, Args)]
 pub(crate) struct Renew {
-    /// The certificates; for all of them, --all
-    #[arg(value_name = "NAME", required_unless_present = "all")]
+    /// These certificates; for all of them, --all
+    #[arg(value_name = "NAME")]
     pub(crate) names: Vec<String>,
     /// All certificates: one pass, as the schedule makes it
     #[arg(long, conflicts_with_all = ["names", "force"])]
@@ -244,9 +255,9 @@ pub(crate) struct Plan {
     /// Only these certificates
     #[arg(value_name = "NAME")]
     pub(crate) names: Vec<String>,
-    /// For an instant to come, as RFC 3339 writes it
-    #[arg(long, value_name = "INSTANT")]
-    pub(crate) at: Option<String>,
+    /// As it would be later: a date (2027-02-01) or an instant (2027-02-01T09:20:00Z)
+    #[arg(long, value_name = "INSTANT", value_parser = instant)]
+    pub(crate) at: Option<OffsetDateTime>,
 }
 
 #[derive(Debug, Args)]
@@ -256,6 +267,9 @@ pub(crate) struct Rollback {
     /// Serial to go back to; left out, the last that was served
     #[arg(long)]
     pub(crate) serial: Option<String>,
+    /// Do not ask
+    #[arg(long, short)]
+    pub(crate) yes: bool,
 }
 
 #[derive(Debug, Args)]
@@ -345,6 +359,23 @@ fn time_span(text: &str) -> Result<Duration, String> {
     }
 }
 
+/// Parses an instant of RFC 3339, or a date alone: its first moment, or now if that is today.
+fn instant(text: &str) -> Result<OffsetDateTime, String> {
+    instant_seen_from(OffsetDateTime::now_utc(), text)
+}
+
+fn instant_seen_from(now: OffsetDateTime, text: &str) -> Result<OffsetDateTime, String> {
+    let midnight = OffsetDateTime::parse(&format!("{text}T00:00:00Z"), &Rfc3339);
+    match midnight {
+        Ok(midnight) if midnight.date() == now.date() => Ok(now),
+        Ok(midnight) => Ok(midnight),
+        Err(_) => OffsetDateTime::parse(text, &Rfc3339).map_err(|_| {
+            "use a date such as 2027-02-01 or an instant of RFC 3339 such as 2027-02-01T09:20:00Z"
+                .to_owned()
+        }),
+    }
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct Page {
     /// Open it in the browser instead of printing it
@@ -370,6 +401,7 @@ pub(crate) enum SchemaOf {
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory;
+    use time::macros::datetime;
 
     use super::*;
 
@@ -402,6 +434,26 @@ mod tests {
         ] {
             assert!(time_span(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_date_alone_is_its_first_moment_and_today_is_now() {
+        let now = datetime!(2027-01-31 12:00 UTC);
+        let of = |text| instant_seen_from(now, text);
+        assert_eq!(of("2027-02-01"), Ok(datetime!(2027-02-01 00:00 UTC)));
+        assert_eq!(of("2027-01-31"), Ok(now));
+        let later = datetime!(2027-02-01 08:20 UTC);
+        assert_eq!(of("2027-02-01T09:20:00+01:00"), Ok(later));
+        for bad in ["tomorrow", "2027-02-30", "2027-02", "9:20", ""] {
+            assert!(of(bad).unwrap_err().contains("2027-02-01"), "{bad}");
+        }
+    }
+
+    #[test]
+    fn the_exit_codes_are_in_the_help_once() {
+        let help = Cli::command().render_long_help().to_string();
+        assert_eq!(help.matches("Exit").count(), 1, "{help}");
+        assert!(help.contains("2  the command was not understood"), "{help}");
     }
 
     #[test]

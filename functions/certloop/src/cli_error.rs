@@ -16,32 +16,45 @@ pub(crate) struct CliError {
     pub(crate) ends: Ends,
 }
 
-/// How a command ends: its exit status.
+/// How a command ends: its exit status. [`EXIT_CODES`] has the table for people.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Ends {
-    /// All is fine, or done.
+    /// It is done, and nothing needs a person.
     Well = 0,
-    /// Something needs a person, or was refused.
+    /// Something needs a person, was refused, or failed.
     NeedsPerson = 1,
-    /// It could not be told or done.
-    Unknown = 2,
+    /// The command was not understood, or lacks something: nothing was done.
+    Misused = 2,
+}
+
+/// The table of exit codes, as `certloop --help` ends with it.
+pub(crate) const EXIT_CODES: &str = "\
+Exit codes:
+  0  done, and nothing needs a person
+  1  something needs a person, was refused, or failed
+  2  the command was not understood or lacks something; nothing was done";
+
+#[allow(non_upper_case_globals, reason = "`pull` still has the former name")]
+impl Ends {
+    /// What could not be read or written failed.
+    pub(crate) const Unknown: Self = Self::NeedsPerson;
 }
 
 impl CliError {
-    /// Makes the error of something that could not be told or done.
-    pub(crate) fn unknown(what: impl Into<String>) -> Self {
+    /// Makes the error of something that was refused or that failed.
+    pub(crate) fn failed(what: impl Into<String>) -> Self {
         Self {
             what: what.into(),
             next: Vec::new(),
-            ends: Ends::Unknown,
+            ends: Ends::NeedsPerson,
         }
     }
 
-    /// Makes the error of something that was refused, or that somebody has to decide.
-    pub(crate) fn refused(what: impl Into<String>) -> Self {
+    /// Makes the error of a command that cannot be carried out as it was typed.
+    pub(crate) fn misused(what: impl Into<String>) -> Self {
         Self {
-            ends: Ends::NeedsPerson,
-            ..Self::unknown(what)
+            ends: Ends::Misused,
+            ..Self::failed(what)
         }
     }
 
@@ -54,13 +67,11 @@ impl CliError {
 
     /// Makes the error of an object of the bucket that cannot be read or written.
     pub(crate) fn of_store(error: &StoreError, bucket: &str) -> Self {
-        let cli_error = Self::unknown(format!("bucket {bucket}: {error}"));
+        let cli_error = Self::failed(format!("bucket {bucket}: {error}"));
         match error {
-            StoreError::ConditionFailed { .. } => Self {
-                ends: Ends::NeedsPerson,
-                ..cli_error
+            StoreError::ConditionFailed { .. } => {
+                cli_error.try_next("look at it as it is now and repeat the command")
             }
-            .try_next("look at it as it is now and repeat the command"),
             StoreError::Unavailable { person: true, .. } => cli_error
                 .try_next("certloop doctor")
                 .try_next("check that your credentials may use the bucket: --profile, AWS_PROFILE"),
@@ -70,7 +81,7 @@ impl CliError {
 
     /// Makes the error of a problem that stands in the way of everything.
     pub(crate) fn of_problem(problem: &Problem, bucket: &str) -> Self {
-        Self::unknown(format!(
+        Self::failed(format!(
             "bucket {bucket}: {} ({})",
             problem.detail, problem.kind
         ))

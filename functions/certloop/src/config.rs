@@ -50,7 +50,7 @@ impl Config {
     /// Reads what the working directory has; the stack is asked only when something is missing.
     pub(crate) fn load(options: Options) -> Result<Self, CliError> {
         let directory = env::current_dir()
-            .map_err(|error| CliError::unknown(format!("the working directory: {error}")))?;
+            .map_err(|error| CliError::failed(format!("the working directory: {error}")))?;
         let home = env::var_os("XDG_CONFIG_HOME").filter(|value| !value.is_empty());
         let home = home.map(PathBuf::from).or_else(|| {
             let home = env::var_os("HOME").filter(|value| !value.is_empty())?;
@@ -149,7 +149,7 @@ impl Config {
     }
 
     fn missing(&self, what: &str, flag: &str, variable: &str) -> CliError {
-        let cli_error = CliError::unknown(format!("which {what}? It is named nowhere"))
+        let cli_error = CliError::misused(format!("which {what}? It is named nowhere"))
             .try_next(format!("{flag}, or the environment variable {variable}"))
             .try_next(format!(
                 "{what} = \"...\" in {NAME} here, in a directory above, or in ~/.config"
@@ -171,7 +171,7 @@ fn half_named(what: &str, name: &str, other: &str) -> CliError {
         format!("--{other}"),
         format!("CERTLOOP_{}", other.to_uppercase()),
     );
-    CliError::unknown(format!(
+    CliError::misused(format!(
         "which {other}? The {what} {name} is named, and what is found elsewhere may be of another installation"
     ))
     .try_next(format!("{flag} NAME, or the environment variable {variable}"))
@@ -195,11 +195,11 @@ fn read_file(directory: &Path, home: Option<&Path>) -> Result<File, CliError> {
         let text = match fs::read_to_string(&path) {
             Ok(text) => text,
             Err(error) if is_absence(&error) => continue,
-            Err(error) => return Err(CliError::unknown(format!("{}: {error}", path.display()))),
+            Err(error) => return Err(CliError::failed(format!("{}: {error}", path.display()))),
         };
         return toml::from_str(&text).map_err(|error| {
             let reason = error.to_string();
-            CliError::unknown(format!("{}: {}", path.display(), reason.trim_end()))
+            CliError::misused(format!("{}: {}", path.display(), reason.trim_end()))
                 .try_next("understood are bucket, function, profile, region and kms_key_arn")
         });
     }

@@ -66,20 +66,20 @@ pub(crate) async fn edit(
     document.put(here, change).await
 }
 
-/// Has nothing ordered for a certificate, or has it ordered for again.
+/// Pauses the orders for a certificate, or resumes them.
 pub(crate) async fn pause(
     here: &Installation,
-    name: &str,
+    asked: &cli::Pause,
     paused: bool,
     screen: Screen,
     as_json: bool,
 ) -> Result<Ends, CliError> {
-    let document = OpenDocument::open(here, name, screen, as_json).await?;
+    let document = OpenDocument::open(here, &asked.name, screen, as_json).await?;
     let set = if paused { "paused=true" } else { "paused=null" };
     let change = Change {
         after: document.text_with(&[set.to_owned()])?,
         draft: None,
-        yes: true,
+        yes: asked.yes,
         wait: false,
     };
     document.put(here, change).await
@@ -142,7 +142,7 @@ impl OpenDocument {
         };
         let text = written(&document);
         match &self.there {
-            Some(there) if !is_same(&text_of(there), &text) => Err(CliError::refused(format!(
+            Some(there) if !is_same(&text_of(there), &text) => Err(CliError::failed(format!(
                 "{} is there already, and says something else",
                 self.key
             ))
@@ -154,7 +154,7 @@ impl OpenDocument {
     /// Returns the document that is there with these fields set.
     fn text_with(&self, set: &[String]) -> Result<String, CliError> {
         let before = serde_json::from_slice(&self.there()?.body).map_err(|error| {
-            CliError::refused(format!("{} is no JSON: {error}", self.key))
+            CliError::failed(format!("{} is no JSON: {error}", self.key))
                 .try_next(format!("certloop edit {}", self.name))
         })?;
         Ok(written(&changed(&before, set)?))
@@ -189,7 +189,7 @@ impl OpenDocument {
         if changes {
             self.show(here, before.as_deref(), &after).await?;
             let put = async {
-                if !yes && can_ask() {
+                if !yes {
                     confirm("Write it?", "--yes")?;
                 }
                 self.write(after).await
@@ -303,7 +303,7 @@ impl OpenDocument {
 
     fn there(&self) -> Result<&StoredObject, CliError> {
         self.there.as_ref().ok_or_else(|| {
-            CliError::refused(format!(
+            CliError::failed(format!(
                 "{} is not in bucket {}",
                 self.key, self.bucket_name
             ))
@@ -315,7 +315,7 @@ impl OpenDocument {
     fn check(&self, text: &str) -> Result<(), CliError> {
         let checked = Wanted::parse(&self.name, text.as_bytes(), &self.settings, None);
         checked.map(drop).map_err(|invalid| {
-            CliError::refused(format!("{}: {invalid}", self.key))
+            CliError::failed(format!("{}: {invalid}", self.key))
                 .try_next("certloop schema certificate, for all that a document can say")
         })
     }
@@ -385,7 +385,7 @@ fn editor() -> Result<String, CliError> {
         Some(editor) => Ok(editor),
         None if can_ask() => Ok("vi".to_owned()),
         None => Err(
-            CliError::refused("nobody can type here, and no editor is named")
+            CliError::misused("nobody can type here, and no editor is named")
                 .try_next("--set FIELD=JSON, or EDITOR"),
         ),
     }
@@ -408,7 +408,7 @@ impl Draft {
             Ok(file)
         });
         let file =
-            written.map_err(|error| CliError::unknown(format!("a temporary file: {error}")))?;
+            written.map_err(|error| CliError::failed(format!("a temporary file: {error}")))?;
         Ok(Self { file })
     }
 
@@ -423,7 +423,7 @@ impl Draft {
             let typed = self.open(editor).and_then(|()| {
                 let path = self.file.path();
                 fs::read_to_string(path)
-                    .map_err(|error| CliError::unknown(format!("{}: {error}", path.display())))
+                    .map_err(|error| CliError::failed(format!("{}: {error}", path.display())))
             });
             let cli_error = match typed {
                 Ok(text) => match check(&text) {
@@ -450,9 +450,9 @@ impl Draft {
             .status();
         match ran {
             Ok(status) if status.success() => Ok(()),
-            Ok(status) => Err(CliError::unknown(format!("the editor {editor}: {status}"))
+            Ok(status) => Err(CliError::failed(format!("the editor {editor}: {status}"))
                 .try_next("another one in EDITOR, or --set FIELD=JSON")),
-            Err(error) => Err(CliError::unknown(format!("the editor {editor}: {error}"))),
+            Err(error) => Err(CliError::failed(format!("the editor {editor}: {error}"))),
         }
     }
 

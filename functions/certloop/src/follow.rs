@@ -192,7 +192,7 @@ impl<'a> Following<'a> {
 
 /// Watching goes on for ever: it is ended by the work that it watches.
 fn watching_ended<T>() -> Result<T, CliError> {
-    Err(CliError::unknown("watching came to an end"))
+    Err(CliError::failed("watching came to an end"))
 }
 
 fn is_same(one: &HistoryStep, other: &HistoryStep) -> bool {

@@ -47,7 +47,7 @@ impl Installation {
         let (bucket, kms_key_arn) = (self.config.bucket()?, self.config.kms_key_arn());
         let aws = self.load().await;
         let region = aws.region().map(str::to_owned).ok_or_else(|| {
-            CliError::unknown("which region? It is named nowhere")
+            CliError::misused("which region? It is named nowhere")
                 .try_next("--region REGION, or the environment variable AWS_REGION")
         })?;
         Ok(Function::local(aws, bucket, region, kms_key_arn))

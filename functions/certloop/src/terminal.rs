@@ -67,7 +67,7 @@ pub(crate) fn say(text: &str) -> Result<(), CliError> {
     let written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
     match written {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            Err(CliError::unknown(format!("standard output: {error}")))
+            Err(CliError::failed(format!("standard output: {error}")))
         }
         _ => Ok(()),
     }
@@ -86,7 +86,7 @@ pub(crate) fn can_ask() -> bool {
 
 /// Asks for a line; `None` at the end of input.
 pub(crate) fn ask(question: &str) -> Result<Option<String>, CliError> {
-    let cli_error = |error: io::Error| CliError::unknown(format!("the terminal: {error}"));
+    let cli_error = |error: io::Error| CliError::failed(format!("the terminal: {error}"));
     let mut err = io::stderr().lock();
     write!(err, "{question} ")
         .and_then(|()| err.flush())
@@ -102,14 +102,14 @@ pub(crate) fn ask(question: &str) -> Result<Option<String>, CliError> {
 pub(crate) fn confirm(question: &str, flag: &str) -> Result<(), CliError> {
     if !can_ask() {
         return Err(
-            CliError::refused(format!("{question} Nobody can be asked here"))
-                .try_next(format!("the same with {flag}")),
+            CliError::misused(format!("{question} Nobody can be asked here"))
+                .try_next(format!("the same command with {flag}")),
         );
     }
     let answer = ask(&format!("{question} [y/N]"))?.unwrap_or_default();
     match answer.to_ascii_lowercase().as_str() {
         "y" | "yes" => Ok(()),
-        _ => Err(CliError::refused("nothing was changed")),
+        _ => Err(CliError::failed("nothing was changed")),
     }
 }
 

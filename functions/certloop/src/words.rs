@@ -121,7 +121,7 @@ pub(crate) fn cut(text: &str, columns: usize) -> String {
 /// Reads a document's name as it was typed.
 pub(crate) fn parsed(name: &str) -> Result<CertificateName, CliError> {
     name.parse()
-        .map_err(|error| CliError::unknown(format!("the name {name:?}: {error}")))
+        .map_err(|error| CliError::misused(format!("the name {name:?}: {error}")))
 }
 
 #[cfg(test)]

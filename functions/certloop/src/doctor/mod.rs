@@ -53,8 +53,7 @@ pub(crate) async fn doctor(
 
 fn ends(findings: &[Finding]) -> Ends {
     match findings.iter().map(|found| found.verdict).max() {
-        Some(Verdict::Wrong) => Ends::NeedsPerson,
-        Some(Verdict::CouldNotTell) => Ends::Unknown,
+        Some(Verdict::Wrong | Verdict::CouldNotTell) => Ends::NeedsPerson,
         _ => Ends::Well,
     }
 }
@@ -370,7 +369,8 @@ mod tests {
         let (ok, warning) = (finding::ok("a", ""), finding::warning("a", ""));
         let (unknown, wrong) = (finding::unknown("a", ""), finding::wrong("a", ""));
         assert_eq!(of(&[ok.clone(), warning.clone()]), Ends::Well);
-        assert_eq!(of(&[ok.clone(), unknown.clone(), warning]), Ends::Unknown);
+        let blind = of(&[ok.clone(), unknown.clone(), warning]);
+        assert_eq!(blind, Ends::NeedsPerson);
         assert_eq!(of(&[ok, unknown, wrong]), Ends::NeedsPerson);
     }
 
@@ -398,19 +398,19 @@ mod tests {
 
     #[test]
     fn a_function_that_does_not_answer_is_wrong_and_one_that_may_not_be_asked_is_unknown() {
-        let denied = CliError::unknown(
+        let denied = CliError::failed(
             "the function f could not be asked: Invoke: AccessDeniedException: no",
         )
         .try_next("other credentials");
         assert_eq!(no_inventory(&denied).verdict, Verdict::CouldNotTell);
-        let nobody = CliError::unknown("the function f could not be asked: Invoke: no answer");
+        let nobody = CliError::failed("the function f could not be asked: Invoke: no answer");
         assert_eq!(no_inventory(&nobody).verdict, Verdict::CouldNotTell);
-        let gone = CliError::unknown(
+        let gone = CliError::failed(
             "the function f could not be asked: Invoke: ResourceNotFoundException: f",
         );
         assert_eq!(no_inventory(&gone).verdict, Verdict::Wrong);
         let broken =
-            CliError::unknown("the function f cannot run: settings.json is not in the bucket")
+            CliError::failed("the function f cannot run: settings.json is not in the bucket")
                 .try_next("certloop doctor");
         let found = no_inventory(&broken);
         assert_eq!(found.verdict, Verdict::Wrong);

@@ -46,7 +46,7 @@ fn open(page: &str) -> Result<(), CliError> {
             Ok(file.keep()?.1)
         });
     let path = written.map_err(|error| {
-        CliError::unknown(format!("a file in {}: {error}", folder.display()))
+        CliError::failed(format!("a file in {}: {error}", folder.display()))
             .try_next("certloop page > fleet.html")
     })?;
     tell(&format!("The page is {}", path.display()));
@@ -65,7 +65,7 @@ fn opened(opener: &str, path: &Path) -> Result<(), CliError> {
         Err(error) => error.to_string(),
     };
     Err(
-        CliError::unknown(format!("{opener} did not open it ({why})")).try_next(format!(
+        CliError::failed(format!("{opener} did not open it ({why})")).try_next(format!(
             "open {} yourself; on a host without a browser: certloop page > fleet.html",
             path.display()
         )),

@@ -54,11 +54,11 @@ pub(crate) async fn status(
     };
     let is_blind =
         inventory.limits.problem.is_some() || inventory.certificates.iter().any(is_unread);
-    Ok(match worst {
-        Some(Health::NeedsPerson) => Ends::NeedsPerson,
-        _ if !inventory.orphans.is_empty() => Ends::NeedsPerson,
-        _ if is_blind => Ends::Unknown,
-        _ => Ends::Well,
+    let is_fine = worst != Some(Health::NeedsPerson) && inventory.orphans.is_empty() && !is_blind;
+    Ok(if is_fine {
+        Ends::Well
+    } else {
+        Ends::NeedsPerson
     })
 }
 
@@ -99,7 +99,7 @@ async fn whole(function: &Function, names: &[String], unmanaged: bool) -> Result
         };
         // A page that leads to itself would never end.
         if event["after"].as_str().is_some_and(|before| before >= next) {
-            return Err(CliError::unknown(format!(
+            return Err(CliError::failed(format!(
                 "the inventory does not get past {next:?}: the function's answer is not understood"
             )));
         }
