@@ -5,6 +5,7 @@ use certificates::values::problem::Problem;
 use serde::Deserialize;
 
 use crate::cli_error::Ends;
+use crate::status::is_unknown;
 use crate::terminal::{Ink, Screen};
 use crate::words::{cut, detailed};
 
@@ -60,7 +61,12 @@ impl Check {
         }
     }
 
-    /// Renders it: what is not as it should be in full, what is in one line.
+    /// Whether nobody knows the name.
+    pub(crate) fn is_unknown(&self) -> bool {
+        is_unknown(self.problem.as_ref())
+    }
+
+    /// Renders it: in full what is not as it should be, in one line what is.
     pub(crate) fn rendered(&self, screen: Screen) -> String {
         let name = screen.ink(Ink::Strong, &cut(&self.name, usize::MAX));
         let mut text = format!("{name}  {}\n", self.verdict.shown(screen));

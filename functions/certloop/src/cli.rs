@@ -29,32 +29,30 @@ pub(crate) struct Cli {
 }
 
 /// What every command understands.
+///
+/// `Config` reads the variables of the environment: a variable that clap reads is in every usage
+/// line as if somebody had typed it.
 #[derive(Clone, Debug, Default, Args)]
 #[command(next_help_heading = "Installation")]
 pub(crate) struct Options {
-    /// Bucket with settings, documents and states
-    #[arg(long, global = true, env = "CERTLOOP_BUCKET", hide_env_values = true)]
+    /// Bucket with settings, documents and states [env: CERTLOOP_BUCKET]
+    #[arg(long, global = true)]
     pub(crate) bucket: Option<String>,
-    /// Name or ARN of the renewing function
-    #[arg(long, global = true, env = "CERTLOOP_FUNCTION", hide_env_values = true)]
+    /// Name or ARN of the renewing function [env: CERTLOOP_FUNCTION]
+    #[arg(long, global = true)]
     pub(crate) function: Option<String>,
-    /// Profile of ~/.aws/config to sign in with
-    #[arg(long, global = true, env = "AWS_PROFILE", hide_env_values = true)]
+    /// Profile of ~/.aws/config to sign in with [env: AWS_PROFILE]
+    #[arg(long, global = true)]
     pub(crate) profile: Option<String>,
-    /// Region of bucket and function
-    #[arg(long, global = true, env = "AWS_REGION", hide_env_values = true)]
+    /// Region of bucket and function [env: AWS_REGION]
+    #[arg(long, global = true)]
     pub(crate) region: Option<String>,
-    /// Do it in this process with your own credentials instead of asking the function
+    /// Do the work in this process with your own credentials, without the function
     #[arg(long, global = true)]
     pub(crate) local: bool,
     /// With --local: the KMS key that encrypts accounts and private keys in the bucket
-    #[arg(
-        long,
-        global = true,
-        value_name = "ARN",
-        env = "CERTLOOP_KMS_KEY_ARN",
-        hide_env_values = true
-    )]
+    /// [env: CERTLOOP_KMS_KEY_ARN]
+    #[arg(long, global = true, value_name = "ARN")]
     pub(crate) kms_key_arn: Option<String>,
     /// Print the answer as JSON
     #[arg(long, global = true, help_heading = "Output")]

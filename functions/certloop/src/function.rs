@@ -18,9 +18,9 @@ use certificates::values::problem::ServiceError;
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::cli_error::CliError;
+use crate::cli_error::{CliError, NO_BUCKET};
 
-/// Whoever answers events.
+/// What answers events.
 pub(crate) enum Function {
     /// The function on AWS Lambda.
     Remote(Remote),
@@ -104,7 +104,8 @@ impl Function {
 pub(crate) fn read<T: for<'de> Deserialize<'de>>(answer: Value) -> Result<T, CliError> {
     serde_json::from_value(answer).map_err(|error| {
         CliError::failed(format!(
-            "the function's answer is not understood ({error}): is it of another version than this command, {}?",
+            "the function's answer is not understood ({error}): is the function of another version \
+             than this command, {}?",
             env!("CARGO_PKG_VERSION")
         ))
     })
@@ -193,6 +194,10 @@ fn error_of_function(who: &str, error: &FunctionError) -> CliError {
         error_message,
     } = error;
     match error_type.as_str() {
+        "certloop.CannotRun" if error_message.contains(NO_BUCKET) => {
+            CliError::failed(format!("{who} cannot run: its bucket does not exist"))
+                .try_next("certloop doctor")
+        }
         "certloop.CannotRun" => CliError::failed(format!("{who} cannot run: {error_message}"))
             .try_next("certloop doctor"),
         "certloop.NotPermitted" => CliError::failed(format!("{who} refused: {error_message}")),
@@ -230,16 +235,16 @@ fn not_understood(who: &str, sentence: &str) -> CliError {
 fn error_of_service(cli_error: CliError, error: &ServiceError, looks: bool) -> CliError {
     match error.code.as_deref() {
         Some("ResourceNotFoundException") => cli_error
-            .try_next("another --function, --region or --profile: there is none of this name"),
+            .try_next("another --function, --region or --profile: no function has this name"),
         Some(
             "AccessDeniedException"
             | "UnrecognizedClientException"
             | "InvalidSignatureException"
             | "ExpiredTokenException",
         ) => cli_error
-            .try_next("other credentials: --profile, AWS_PROFILE; they need lambda:InvokeFunction")
+            .try_next("other credentials (--profile, AWS_PROFILE): they need lambda:InvokeFunction")
             .try_next("aws sso login, if you sign in that way"),
-        Some(_) if error.is_throttling() => cli_error.try_next("it again in a minute"),
+        Some(_) if error.is_throttling() => cli_error.try_next("the command again in a minute"),
         Some(_) => cli_error.try_next("certloop doctor"),
         None if error.message.contains("redential") => cli_error
             .try_next("aws sso login, or a profile that has credentials: --profile, AWS_PROFILE"),
@@ -247,10 +252,10 @@ fn error_of_service(cli_error: CliError, error: &ServiceError, looks: bool) -> C
             cli_error.try_next("--region REGION, or the environment variable AWS_REGION")
         }
         None if looks => cli_error
-            .try_next("it again, if --region is right: the network may have failed")
+            .try_next("the command again, if --region is right: the network may have failed")
             .try_next("--local, which does the same in this process"),
         None => cli_error
-            .try_next("certloop status, before you repeat it: it may have been done")
+            .try_next("certloop status, before you repeat the command: it may have been done")
             .try_next("--local, which does the same in this process"),
     }
 }
