@@ -116,7 +116,7 @@ async fn the_same_is_done_in_its_own_process() {
 
 /// It depends on the machine whether a look was now or seconds ago.
 fn settled(seen: &str) -> String {
-    seen.replace("by a handshake now", "by a handshake 31 seconds ago")
+    seen.replace("by a handshake just now", "by a handshake 31 seconds ago")
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -136,7 +136,7 @@ async fn what_is_served_is_revoked_and_nothing_is_said_of_it_that_is_of_another(
         .as_str()
         .unwrap()
         .to_owned();
-    let told = format!("to be served: serial {ready}");
+    let told = format!("next: serial {ready}");
     assert!(stuck.out.contains(&told), "{}", stuck.out);
 
     let status = operator.in_terminal(&["status"], "").await;
@@ -145,7 +145,7 @@ async fn what_is_served_is_revoked_and_nothing_is_said_of_it_that_is_of_another(
     let history = operator.run(&["history", "shop"]).await;
     for words in [
         format!("Served: {}, valid until", served.serial),
-        format!("To be served: {ready}, "),
+        format!("Next: {ready}, "),
     ] {
         assert!(history.out.contains(&words), "{words}: {}", history.out);
     }
@@ -160,9 +160,9 @@ async fn what_is_served_is_revoked_and_nothing_is_said_of_it_that_is_of_another(
 
     let fates = [
         format!("shop: {}, which is served until ", served.serial),
-        ": revoked; the one that is to be served takes its place".to_owned(),
+        ": revoked; the next one takes its place".to_owned(),
         format!("shop: {ready}, valid until "),
-        ", which is to be served: kept".to_owned(),
+        ", which is next: kept".to_owned(),
     ];
     let unasked = operator.run(&["revoke", "shop"]).await;
     assert_eq!(unasked.status, 2, "{unasked:?}");
@@ -176,7 +176,7 @@ async fn what_is_served_is_revoked_and_nothing_is_said_of_it_that_is_of_another(
     }
     for said in [
         format!("{} is served and was revoked at ", served.serial),
-        format!("to be served: serial {ready}, "),
+        format!("next: serial {ready}, "),
     ] {
         assert!(revoked.out.contains(&said), "{said}: {}", revoked.out);
     }
@@ -225,10 +225,7 @@ async fn going_back_and_what_ends_it_are_said_before() {
     let served = shop.browser_trusts(&domain).await.unwrap();
     assert_eq!(served.serial, second.serial);
     let back = operator.run(&["rollback", "shop", "--yes"]).await;
-    let said = format!(
-        "shop: {} is to be served in the place of {}\n",
-        first.serial, second.serial
-    );
+    let said = format!("shop: {} replaces {}\n", first.serial, second.serial);
     assert_eq!(back.err, said, "{back:?}");
     let served = shop.browser_trusts(&domain).await.unwrap();
     assert_eq!(served.serial, first.serial);

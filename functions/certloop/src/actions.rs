@@ -63,7 +63,8 @@ impl Asking {
             confirm(&question, "--yes")?;
         }
         let event = json!({
-            "action": "issue", "name": asked.name, "certificate": document, "replace": asked.replace,
+            "action": "issue", "name": asked.name, "certificate": document,
+             "replace": asked.replace,
         });
         let doing = format!("issuing {}", asked.name);
         self.report(&event, &doing).await

@@ -146,8 +146,11 @@ mod tests {
 
     #[test]
     fn what_cannot_be_checked_is_said_with_what_to_try() {
-        let problem = serde_json::json!({"type": "certloop:invalidDocument", "detail": "domains: is empty", "retry": "never"});
-        let check = serde_json::json!({"name": "shop", "verdict": "blocked", "domains": [], "problem": problem});
+        let problem = serde_json::json!({
+            "type": "certloop:invalidDocument", "detail": "domains: is empty", "retry": "never",
+        });
+        let check = serde_json::json!({"name": "shop", "verdict": "blocked", "domains": [],
+            "problem": problem});
         let check: Check = serde_json::from_value(check).unwrap();
         let plain = Screen {
             colours: false,

@@ -63,15 +63,15 @@ pub(crate) struct Options {
 pub(crate) enum Command {
     /// Show whether everything is fine, and what to do where it is not
     Status(Status),
-    /// Ask for a certificate: write its document
+    /// Add a certificate: write its document
     Add(Add),
     /// Change a certificate's document, in an editor or by --set
     Edit(Edit),
-    /// Keep serving a certificate, but order nothing for it
+    /// Order nothing for a certificate, and serve what it has
     Pause(Pause),
-    /// Order again for a certificate that was paused
+    /// Order again for a paused certificate
     Resume(Pause),
-    /// Take a certificate off everywhere and forget it
+    /// Take a certificate off all its targets and delete it
     Remove(Remove),
     /// Write a document through the function and wait for its certificate
     Issue(Issue),
@@ -81,7 +81,7 @@ pub(crate) enum Command {
     Plan(Plan),
     /// Check whether authorities could validate a certificate's names now
     Check(OneName),
-    /// Serve the last certificate again that was served before
+    /// Serve the previous certificate again
     Rollback(Rollback),
     /// Revoke a certificate and replace it
     Revoke(Revoke),
@@ -89,12 +89,12 @@ pub(crate) enum Command {
     History(OneName),
     /// Fetch a certificate with its private key to this host
     ///
-    /// DIR gets cert.pem, chain.pem, fullchain.pem, privkey.pem and bundle.pem (key, certificate, chain), which change all at
-    /// one instant. Needs the bucket and its region alone, no function.
+    /// DIR gets cert.pem, chain.pem, fullchain.pem, privkey.pem and bundle.pem (key, certificate,
+    /// chain), which change all at one instant. Needs the bucket and its region alone, no function.
     Pull(Pull),
     /// Write the whole fleet as one HTML page
     Page(Page),
-    /// Look at the whole installation
+    /// Check the whole installation
     Doctor,
     /// Print the JSON Schema of documents or settings
     Schema(Schema),
@@ -116,10 +116,10 @@ pub(crate) struct Status {
     /// Only these certificates
     #[arg(value_name = "NAME")]
     pub(crate) names: Vec<String>,
-    /// Also show the certificates in the certificate manager and on the listeners that are not ours
+    /// Also show the certificates there that certloop does not manage
     #[arg(long)]
     pub(crate) unmanaged: bool,
-    /// Show all that are fine, however many they are
+    /// Leave nothing out, however many certificates there are
     #[arg(long)]
     pub(crate) all: bool,
 }
@@ -134,10 +134,10 @@ pub(crate) struct OneName {
 #[derive(Clone, Debug, Default, Args)]
 #[command(next_help_heading = "Document")]
 pub(crate) struct Document {
-    /// A name the certificate is to hold
+    /// A name for the certificate
     #[arg(long = "domain", short = 'd', value_name = "DOMAIN")]
     pub(crate) domains: Vec<String>,
-    /// ARN of an HTTPS listener that is to serve it
+    /// ARN of an HTTPS listener that will serve it
     #[arg(long = "listener", short = 'l', value_name = "ARN")]
     pub(crate) listeners: Vec<String>,
     /// Make it the default certificate of these listeners instead of one chosen by name
@@ -155,7 +155,7 @@ pub(crate) struct Document {
     /// Kind of key: ecdsa-p256, ecdsa-p384, rsa-2048, ...
     #[arg(long)]
     pub(crate) key_type: Option<String>,
-    /// Go on with the names that can be validated when others cannot
+    /// Go on with the names that can be validated where others cannot
     #[arg(long)]
     pub(crate) partial: bool,
     /// ARN of a certificate that this one takes over from
@@ -166,7 +166,8 @@ pub(crate) struct Document {
     pub(crate) tags: Vec<String>,
     /// The whole document from a file instead, - for standard input
     #[arg(long, value_hint = ValueHint::FilePath, conflicts_with_all = [
-        "domains", "listeners", "certificate_manager", "authorities", "acme_profile", "key_type", "partial", "supersedes", "tags",
+        "domains", "listeners", "certificate_manager", "authorities", "acme_profile", "key_type",
+         "partial", "supersedes", "tags",
     ])]
     pub(crate) file: Option<PathBuf>,
 }
@@ -189,10 +190,10 @@ pub(crate) struct Add {
 pub(crate) struct Edit {
     /// Name of the document
     pub(crate) name: String,
-    /// Set a field of the document to a JSON value, without an editor: keyType='"rsa-2048"'; null takes the field out
+    /// Set a field of the document without an editor: keyType=rsa-2048; null takes the field out
     #[arg(long, value_name = "FIELD=JSON")]
     pub(crate) set: Vec<String>,
-    /// Follow what comes of it
+    /// Follow the work until the certificate is served
     #[arg(long, short)]
     pub(crate) wait: bool,
     /// Do not ask
@@ -224,7 +225,7 @@ pub(crate) struct Issue {
     pub(crate) name: String,
     #[command(flatten)]
     pub(crate) document: Document,
-    /// Replace a document that is there and different
+    /// Replace a different document of this name
     #[arg(long)]
     pub(crate) replace: bool,
     /// Do not ask whether to replace it
@@ -240,10 +241,10 @@ pub(crate) struct Renew {
     /// All certificates: one pass, as the schedule makes it
     #[arg(long, conflicts_with_all = ["names", "force"])]
     pub(crate) all: bool,
-    /// Renew now, due or not, and do not wait after failures of ours
+    /// Renew now, even if it is not due or waits after a failure
     #[arg(long)]
     pub(crate) force: bool,
-    /// With --force: order in any case; without it --force deploys again what is issued and not deployed
+    /// With --force: order a new certificate even if the last one is not deployed yet
     #[arg(long, requires = "force")]
     pub(crate) reissue: bool,
 }
@@ -262,7 +263,7 @@ pub(crate) struct Plan {
 pub(crate) struct Rollback {
     /// Name of the document
     pub(crate) name: String,
-    /// Serial to go back to; left out, the last that was served
+    /// Serial of the certificate to serve; default: the last one that was served
     #[arg(long)]
     pub(crate) serial: Option<String>,
     /// Do not ask
@@ -277,7 +278,7 @@ pub(crate) struct Revoke {
     /// Why
     #[arg(long, default_value = "unspecified")]
     pub(crate) reason: Reason,
-    /// Serial to revoke, of any certificate that is still held; left out, the one that is served
+    /// Serial of the certificate to revoke; default: the one that is served
     #[arg(long)]
     pub(crate) serial: Option<String>,
     /// Do not ask
@@ -311,8 +312,8 @@ impl Reason {
 
 /// Fetch a certificate with its private key to this host.
 ///
-/// DIR gets cert.pem, chain.pem, fullchain.pem, privkey.pem and bundle.pem (key, certificate, chain), which change all at one instant.
-/// Needs the bucket and its region alone.
+/// DIR gets cert.pem, chain.pem, fullchain.pem, privkey.pem and bundle.pem (key, certificate,
+/// chain), which change all at one instant. Needs the bucket and its region alone.
 #[derive(Debug, Args)]
 pub(crate) struct Pull {
     /// Name of the document
@@ -324,13 +325,15 @@ pub(crate) struct Pull {
     #[arg(long, value_name = "COMMAND", value_hint = ValueHint::CommandString)]
     pub(crate) exec: Option<String>,
     /// How long the command may take: 90s, 2m, 1h
-    #[arg(long, value_name = "TIME", default_value = "2m", value_parser = time_span, requires = "exec")]
+    #[arg(long, value_name = "TIME", default_value = "2m", value_parser = time_span,
+    requires = "exec")]
     pub(crate) exec_timeout: Duration,
     /// Go on looking for a new certificate
     #[arg(long)]
     pub(crate) watch: bool,
     /// How often to look with --watch: 30m, 1h, 1d
-    #[arg(long, value_name = "TIME", default_value = "1h", value_parser = time_span, requires = "watch")]
+    #[arg(long, value_name = "TIME", default_value = "1h", value_parser = time_span,
+    requires = "watch")]
     pub(crate) every: Duration,
     /// Owner of the files: user, user:group or :group
     #[arg(long)]
@@ -340,7 +343,8 @@ pub(crate) struct Pull {
     pub(crate) mode: Mode,
 }
 
-/// Parses a time such as `90s`, `2m`, `1h` or `1d`; without a unit, seconds. At least a second, at most 30 days.
+/// Parses a time such as `90s`, `2m`, `1h` or `1d`; without a unit, seconds. At least a second, at
+/// most 30 days.
 fn time_span(text: &str) -> Result<Duration, String> {
     let digits = text.trim_end_matches(|letter: char| !letter.is_ascii_digit());
     let unit = match text.strip_prefix(digits) {

@@ -107,7 +107,8 @@ impl Config {
     pub(crate) fn bucket(&self) -> Result<String, CliError> {
         let named = |bucket: &Option<String>, function: &Option<String>| match (bucket, function) {
             (Some(bucket), _) => Some(Ok(bucket.clone())),
-            // Half of one installation and half of another would be written here and followed there.
+            // Half of one installation and half of another would be written here and followed
+            // there.
             (None, Some(function)) => Some(Err(half_named("function", function, "bucket"))),
             (None, None) => None,
         };
@@ -324,7 +325,8 @@ fn ask_terraform(directory: &Path) -> Stack {
     }
 }
 
-/// Reads the outputs of our module: those of the stack itself, or of the one output that holds them all.
+/// Reads the outputs of our module: those of the stack itself, or of the one output that holds them
+/// all.
 fn read_outputs(outputs: &Value) -> Stack {
     let all: serde_json::Map<String, Value> = (outputs.as_object().into_iter().flatten())
         .filter_map(|(name, output)| Some((name.clone(), output.get("value")?.clone())))

@@ -1,4 +1,4 @@
-//! Documents as they are typed: from flags, files and `--set`.
+//! Documents as people type them: from flags, files and `--set`.
 
 use std::fs;
 use std::io::{self, Read};
@@ -33,10 +33,10 @@ pub(crate) fn completed(flags: &Document) -> Result<Document, CliError> {
         return Ok(flags);
     }
     if flags.domains.is_empty() {
-        flags.domains = ask_for("Which names is it to hold? (separated by blanks)")?;
+        flags.domains = ask_for("Which names? (separated by blanks)")?;
     }
     if flags.listeners.is_empty() && flags.certificate_manager.is_empty() {
-        flags.listeners = ask_for("ARN of the HTTPS listener that is to serve it?")?;
+        flags.listeners = ask_for("ARN of the HTTPS listener that will serve it?")?;
     }
     Ok(flags)
 }
@@ -55,14 +55,11 @@ fn composed(name: &str, flags: &Document) -> Result<Value, CliError> {
         CliError::misused(format!("certificates/{name}.json: {what}")).try_next(flag)
     };
     if flags.domains.is_empty() {
-        return Err(missing(
-            "which names is it to hold?",
-            "--domain DOMAIN, once for each",
-        ));
+        return Err(missing("which names?", "--domain DOMAIN, once for each"));
     }
     if flags.listeners.is_empty() && flags.certificate_manager.is_empty() {
         return Err(missing(
-            "where is it to go?",
+            "which targets?",
             "--listener ARN, --certificate-manager [REGION], or a whole document by --file",
         ));
     }
@@ -118,7 +115,8 @@ fn tags(all: &[String]) -> Result<Value, CliError> {
     Ok(Value::Object(tags))
 }
 
-/// Returns the document with these fields set, each `field=json`; `null` takes a field out. What is no JSON is a text.
+/// Returns the document with these fields set, each `field=json`; `null` takes a field out. What is
+/// no JSON is a text.
 pub(crate) fn changed(document: &Value, set: &[String]) -> Result<Value, CliError> {
     let mut document = document.clone();
     let fields = document.as_object_mut();

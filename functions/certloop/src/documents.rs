@@ -1,4 +1,5 @@
-//! Writing documents: shown, checked against the settings before they leave the machine, and never over somebody else's change.
+//! Writing documents: shown and checked against the settings before they leave the machine, and
+//! never over somebody else's change.
 
 use std::env;
 use std::fs;
@@ -85,7 +86,7 @@ pub(crate) async fn pause(
     document.put(here, change).await
 }
 
-/// What is to become of a document.
+/// A change of a document.
 struct Change {
     after: String,
     /// Where it was typed.
@@ -143,7 +144,7 @@ impl OpenDocument {
         let text = written(&document);
         match &self.there {
             Some(there) if !is_same(&text_of(there), &text) => Err(CliError::failed(format!(
-                "{} is there already, and says something else",
+                "{} exists already, and is different",
                 self.key
             ))
             .try_next(format!("certloop edit {}", self.name))),
@@ -216,18 +217,21 @@ impl OpenDocument {
             }
             (None, true) => {
                 let bucket = &self.bucket_name;
-                say(&format!("{} is written to bucket {bucket}\n", self.key))?;
-                say(&format!("  see what comes of it: certloop status {name}\n"))?;
+                say(&format!("{} is now in the bucket {bucket}\n", self.key))?;
+                say(&format!("  what follows: certloop status {name}\n"))?;
                 Ok(Ends::Well)
             }
             (None, false) => {
-                say(&format!("{} says so already\n", self.key))?;
+                say(&format!(
+                    "{} already says so: nothing was written\n",
+                    self.key
+                ))?;
                 Ok(Ends::Well)
             }
         }
     }
 
-    /// Shows a change that is to be written, with what visitors lose by it.
+    /// Shows a change before it is written, with what visitors lose by it.
     async fn show(
         &self,
         here: &Installation,
@@ -274,7 +278,8 @@ impl OpenDocument {
         of_edit(&before, &after, rollback)
     }
 
-    /// Asks the function whether a rollback is in force, or reads it in the state where there is none to ask.
+    /// Asks the function whether a rollback is in force, or reads it in the state where there is
+    /// none to ask.
     async fn rollback(&self, here: &Installation, etag: &str, before: &Wanted) -> GoneBack {
         let _spinner = Spinner::start("asking whether a rollback is in force");
         let told = async {
@@ -346,7 +351,8 @@ impl OpenDocument {
                 cli_error.try_next(format!("certloop edit {}", self.name))
             }
             StoreError::Unavailable { person: true, .. } => cli_error.try_next(format!(
-                "certloop issue {}, which writes through the function and needs no right to the bucket",
+                "certloop issue {}, which writes through the function and needs no right to the \
+                 bucket",
                 self.name
             )),
             _ => cli_error,
@@ -385,13 +391,13 @@ fn editor() -> Result<String, CliError> {
         Some(editor) => Ok(editor),
         None if can_ask() => Ok("vi".to_owned()),
         None => Err(
-            CliError::misused("nobody can type here, and no editor is named")
+            CliError::misused("no editor is named, and this is no terminal")
                 .try_next("--set FIELD=JSON, or EDITOR"),
         ),
     }
 }
 
-/// What is being typed in an editor: it stays until it is written, whatever goes wrong.
+/// What somebody types in an editor: it stays until it is written, even if something goes wrong.
 struct Draft {
     file: tempfile::NamedTempFile,
 }

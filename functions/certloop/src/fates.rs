@@ -167,7 +167,8 @@ mod tests {
             revocation.fates,
             [
                 "01, which is served until 2026-04-08: kept",
-                "02, valid until 2026-04-08, which is next: revoked, and its replacement is ordered at once",
+                "02, valid until 2026-04-08, which is next: revoked, and its replacement is \
+                 ordered at once",
             ]
         );
         let revocation = Revocation::of(&stuck("01", "02"), Some("00"));
@@ -180,7 +181,8 @@ mod tests {
         assert_eq!(
             Revocation::of(&one, None).fates,
             [
-                "01, which is served until 2026-04-08: revoked, and its replacement is ordered at once"
+                "01, which is served until 2026-04-08: revoked, and its replacement is ordered at \
+                 once"
             ]
         );
         one.paused = true;
@@ -197,14 +199,16 @@ mod tests {
             revocation.fates,
             [
                 "what is served is unknown; --serial names the one that you mean",
-                "02, valid until 2026-04-08, which is next: revoked, and its replacement is ordered at once",
+                "02, valid until 2026-04-08, which is next: revoked, and its replacement is \
+                 ordered at once",
             ]
         );
         one.targets.clear();
         assert_eq!(
             Revocation::of(&one, None).fates,
             [
-                "02, valid until 2026-04-08, which is held ready: revoked, and its replacement is ordered at once"
+                "02, valid until 2026-04-08, which is held ready: revoked, and its replacement is \
+                 ordered at once"
             ]
         );
     }
@@ -217,7 +221,7 @@ mod tests {
             of_rollback(&one, None),
             [
                 "01, which is served, goes on being served, and is held",
-                "03, which was to be served and is not known to be served: put aside",
+                "03, which was next and is not known to be served: put aside",
             ]
         );
         let mut one = stuck("02", "02");

@@ -1,4 +1,5 @@
-//! `--wait`: starts the work on one certificate and follows it, a line per step, to the leaf that is served.
+//! `--wait`: starts the work on one certificate and follows it, a line per step, to the leaf that
+//! is served.
 
 use std::time::Duration;
 

@@ -203,8 +203,8 @@ fn error_of_function(who: &str, error: &FunctionError) -> CliError {
         "certloop.NotPermitted" => CliError::failed(format!("{who} refused: {error_message}")),
         "certloop.NotUnderstood" => not_understood(who, error_message),
         _ if error_message.contains("Task timed out") => CliError::failed(format!(
-            "{who} ran out of time ({error_message}); what it began is recorded, and the next \
-             pass continues it"
+            "{who} ran out of time ({error_message}); what it began is recorded, and the next pass \
+             continues it"
         ))
         .try_next("certloop status"),
         _ => {
@@ -231,7 +231,7 @@ fn not_understood(who: &str, sentence: &str) -> CliError {
     }
 }
 
-/// `looks`: nothing was asked to be done.
+/// `looks`: the request changes nothing.
 fn error_of_service(cli_error: CliError, error: &ServiceError, looks: bool) -> CliError {
     match error.code.as_deref() {
         Some("ResourceNotFoundException") => cli_error
@@ -260,7 +260,8 @@ fn error_of_service(cli_error: CliError, error: &ServiceError, looks: bool) -> C
     }
 }
 
-/// Whether answering the event changes nothing, so that it may be asked through the alias, and again.
+/// Whether answering the event changes nothing, so that it may be asked through the alias, and
+/// again.
 fn only_looks(event: &Value) -> bool {
     let action = event.get("action").and_then(Value::as_str);
     matches!(action, Some("status" | "plan" | "check"))

@@ -107,14 +107,14 @@ fn losses_by_place(before: &Wanted, after: &Wanted) -> Vec<String> {
         .filter(|(place, was)| *was && new.contains(&(place.clone(), false)))
     {
         losses.push(format!(
-            "not the default of {place} any more: visitors who send no name, or one that it holds no certificate for, get \
-             another one"
+            "not the default of {place} any more: visitors who send no name, or one that it holds \
+             no certificate for, get another one"
         ));
     }
     for (place, _) in new.iter().filter(|place| place.1 && !old.contains(place)) {
         losses.push(format!(
-            "default of {place}: visitors who send no name, or one that it holds no certificate for, get this one \
-             instead of what they get now"
+            "default of {place}: visitors who send no name, or one that it holds no certificate \
+             for, get this one instead of what they get now"
         ));
     }
     losses

@@ -185,7 +185,8 @@ mod tests {
             forecast.rendered(plain),
             "A pass at 2026-03-09 09:20 UTC would do this:\n\
              shop  renewed\n    \
-             renewal is due since 2026-03-09T09:12:44Z: the authority suggests 2026-03-08T18:00:00Z to\n    \
+             renewal is due since 2026-03-09T09:12:44Z: the authority suggests \
+             2026-03-08T18:00:00Z to\n    \
              2026-03-10T13:00:00Z\n    \
              acme  newOrder           shop.example.com, www.shop.example.com\n    \
              acme  challenge          shop.example.com\n    \

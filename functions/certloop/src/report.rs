@@ -183,8 +183,9 @@ mod tests {
         let report: Report = serde_json::from_str(sample).unwrap();
         assert_eq!(
             report.rendered(NOW, PLAIN),
-            "shop  issued\n    no certificate yet\n    serial 03ab6d0ecf831eec9f09, valid until 2026-04-08 (in 89 days), renews \
-             2026-03-04\n    listener of app/web (eu-west-1): proved\n"
+            "shop  issued\n    no certificate yet\n    serial 03ab6d0ecf831eec9f09, valid until \
+             2026-04-08 (in 89 days), renews 2026-03-04\n    listener of app/web (eu-west-1): \
+             proved\n"
         );
         assert_eq!(report.ends(), Ends::Well);
     }
@@ -192,8 +193,10 @@ mod tests {
     #[test]
     fn a_failure_is_shown_with_the_command_that_helps_and_ends_so() {
         let entry = |outcome: &str, retry: &str| {
-            let problem = serde_json::json!({"type": "certloop:challengePath", "detail": "a rule is missing", "retry": retry});
-            let entry = serde_json::json!({"name": "shop", "outcome": outcome, "reason": "x", "problem": problem});
+            let problem = serde_json::json!({"type": "certloop:challengePath", "detail": "a rule \
+                is missing", "retry": retry});
+            let entry = serde_json::json!({"name": "shop", "outcome": outcome, "reason": "x",
+                "problem": problem});
             let report = serde_json::json!({"certificates": [entry], "summary": {}, "omitted": 0});
             serde_json::from_value::<Report>(report).unwrap()
         };

@@ -109,10 +109,10 @@ pub(crate) fn ask(question: &str) -> Result<Option<String>, CliError> {
 /// Asks whether to go on; `flag` is what answers it beforehand where nobody can be asked.
 pub(crate) fn confirm(question: &str, flag: &str) -> Result<(), CliError> {
     if !can_ask() {
-        return Err(
-            CliError::misused(format!("{question} Nobody can be asked here"))
-                .try_next(format!("the same command with {flag}")),
-        );
+        return Err(CliError::misused(format!(
+            "{question} This is no terminal, so nobody can answer"
+        ))
+        .try_next(format!("the same command with {flag}")));
     }
     let answer = ask(&format!("{question} [y/N]"))?.unwrap_or_default();
     match answer.to_ascii_lowercase().as_str() {

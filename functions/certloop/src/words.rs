@@ -187,7 +187,10 @@ fn beginning(id: &str) -> String {
 /// Whether a character can be shown as it is: controls move the cursor, and marks of direction
 /// turn what others read.
 pub(crate) fn is_plain(c: char) -> bool {
-    let turns = matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let turns = matches!(
+        c,
+        '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}'
+    );
     !c.is_control() && !turns
 }
 
@@ -259,10 +262,12 @@ mod tests {
 
     #[test]
     fn a_command_at_the_end_can_be_copied() {
-        let detail = "the rule of priority 5 redirects; to repair it: aws elbv2 set-rule-priorities --region eu-central-1";
+        let detail = "the rule of priority 5 redirects; to repair it: aws elbv2 \
+                      set-rule-priorities --region eu-central-1";
         assert_eq!(
             detailed(detail, 30, "  "),
-            "  the rule of priority 5\n  redirects\n  repair: aws elbv2 set-rule-priorities --region eu-central-1\n"
+            "  the rule of priority 5\n  redirects\n  repair: aws elbv2 set-rule-priorities \
+                --region eu-central-1\n"
         );
     }
 

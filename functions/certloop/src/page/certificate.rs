@@ -112,7 +112,7 @@ fn domains(out: &mut String, standing: &Standing) {
     }
 }
 
-/// Writes what is served and until when, what is to be served where that is another one, and when
+/// Writes what is served and until when, what comes next where that is another one, and when
 /// it will be renewed.
 fn life(out: &mut String, standing: &Standing, now: OffsetDateTime) {
     let serving = Serving::of(standing);
@@ -133,11 +133,7 @@ fn life(out: &mut String, standing: &Standing, now: OffsetDateTime) {
     if !serving.is_wanted(standing)
         && let Some(wanted) = to_be_served(standing)
     {
-        let _ = writeln!(
-            out,
-            "<p class=\"quiet\">To be served: {}</p>",
-            Text(&wanted)
-        );
+        let _ = writeln!(out, "<p class=\"quiet\">Next: {}</p>", Text(&wanted));
     }
     if let Some(at) = standing.renew_at {
         let words = match (standing.paused, at <= now) {
@@ -330,8 +326,8 @@ fn urgency_in_words(standing: &Standing, now: OffsetDateTime) -> Option<&'static
         Some("Less than a quarter of the lifetime is left, and it is paused.")
     } else if standing.problem.is_none() {
         Some(
-            "Less than a quarter of the lifetime is left, and no pass has said why: \
-             does the schedule run?",
+            "Less than a quarter of the lifetime is left, and no pass has said why: does the \
+             schedule run?",
         )
     } else {
         Some("Less than a quarter of the lifetime is left.")
@@ -446,7 +442,7 @@ fn facts(out: &mut String, standing: &Standing, now: OffsetDateTime) {
         ("Authority", &standing.authority),
         ("Profile", &standing.profile),
         ("Key", &standing.key_type),
-        ("To be served", &standing.serial),
+        ("Next", &standing.serial),
         ("Serial before", &standing.previous),
     ] {
         if let Some(text) = text {

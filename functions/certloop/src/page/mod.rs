@@ -218,7 +218,8 @@ fn head(out: &mut String, installation: &str, verdict: &str) {
          <meta http-equiv=\"Content-Security-Policy\" content=\"{}\">\n\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
          <meta name=\"color-scheme\" content=\"light dark\">\n\
-         <meta name=\"referrer\" content=\"no-referrer\">\n<meta name=\"robots\" content=\"noindex\">\n\
+         <meta name=\"referrer\" content=\"no-referrer\">\n<meta name=\"robots\" \
+         content=\"noindex\">\n\
          <title>{verdict} · {}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n",
         policy(),
         Text(installation),
@@ -265,8 +266,8 @@ fn summary(
     }
     if inventory.certificates.is_empty() && inventory.total == 0 {
         out.push_str(
-            "<p class=\"note\">To add the first: <code>certloop add NAME \
-             --domain shop.example.com --listener ARN</code></p>\n",
+            "<p class=\"note\">To add the first: <code>certloop add NAME --domain shop.example.com \
+             --listener ARN</code></p>\n",
         );
     }
 }
@@ -364,7 +365,8 @@ fn section<T>(
     let _ = write!(
         out,
         "<section id=\"{id}\" aria-labelledby=\"{id}-heading\">\n\
-         <h2 id=\"{id}-heading\">{heading} <span class=\"count\">{}</span></h2>\n<ul class=\"list\">\n",
+         <h2 id=\"{id}-heading\">{heading} <span class=\"count\">{}</span></h2>\n<ul \
+         class=\"list\">\n",
         counted(count)
     );
     for each in entries {
@@ -384,9 +386,9 @@ fn orphans(out: &mut String, inventory: &Inventory) {
             let problem = Problem::ours(ProblemType::Orphan, "");
             let _ = write!(
                 out,
-                "<li class=\"c person\"><h3 class=\"f\">{}</h3>\n<p class=\"f\">It has a certificate \
-                 and no document any more: nothing renews it. Put its document back, or remove \
-                 it.</p>\n",
+                "<li class=\"c person\"><h3 class=\"f\">{}</h3>\n<p class=\"f\">It has a \
+                 certificate and no document any more: nothing renews it. Put its document back, \
+                 or remove it.</p>\n",
                 Text(name)
             );
             what_helps(out, remedy::command(&problem, name));
@@ -469,7 +471,8 @@ fn strained(limits: &LimitsLeft, now: OffsetDateTime) -> Vec<String> {
     for (region, left) in &limits.imports {
         if is_strained(left.left, left.of) {
             entries.push(format!(
-                "<p class=\"f\"><b>Certificate manager in {}</b>: {} of {} imports of a year left{}</p>",
+                "<p class=\"f\"><b>Certificate manager in {}</b>: {} of {} imports of a year \
+                 left{}</p>",
                 Text(region),
                 Figure(left.left.into()),
                 Figure(left.of.into()),
@@ -584,7 +587,8 @@ mod tests {
 
     #[test]
     fn a_problem_comes_with_what_helps_and_the_next_attempt() {
-        let problem = json!({"type": "certloop:caaForbids", "detail": "CAA records forbid it", "retry": "person"});
+        let problem = json!({"type": "certloop:caaForbids", "detail": "CAA records forbid \
+            it", "retry": "person"});
         let page = page(&with(problem), "certloop-renew");
         assert!(page.contains("<title>1 needs a person · "), "{page}");
         let trouble = within(&page, "<div class=\"trouble\">", "</div>");
@@ -706,15 +710,20 @@ mod tests {
     #[test]
     fn limits_are_told_when_little_is_left() {
         let mut inventory = sample();
-        let limit = |left| json!({ "limit": "certificatesPerDomain", "subject": "example.com", "left": left, "of": 50, "seconds": 604800, "nextAt": "2026-01-08T18:54:20Z" });
+        let limit = |left| {
+            json!({ "limit": "certificatesPerDomain", "subject": "example.com",
+            "left": left, "of": 50, "seconds": 604800, "nextAt": "2026-01-08T18:54:20Z" })
+        };
         let problem = json!({"type": "certloop:limit", "detail": "too many", "retry": "at"});
         inventory["limits"] = json!({
             "authorities": {"letsencrypt": {
                 "limits": [limit(11), limit(10)],
                 "holds": [{"subject": null, "until": "2026-01-08T17:54:20Z", "problem": problem}],
             }},
-            "imports": {"eu-west-1": {"left": 1001, "of": 5000, "nextAt": null}, "us-east-1": {"left": 0, "of": 5000, "nextAt": null}},
-            "problem": {"type": "certloop:storeDenied", "detail": "AccessDenied", "retry": "person"},
+            "imports": {"eu-west-1": {"left": 1001, "of": 5000, "nextAt": null},
+             "us-east-1": {"left": 0, "of": 5000, "nextAt": null}},
+            "problem": {"type": "certloop:storeDenied", "detail": "AccessDenied",
+             "retry": "person"},
         });
         let page = page(&of(inventory), "x");
         for told in [
@@ -738,7 +747,8 @@ mod tests {
             fill(&mut inventory["certificates"], hostile);
             let certificate = &mut inventory["certificates"][0];
             certificate["problem"] = json!({"type": hostile, "detail": hostile, "retry": "person"});
-            certificate["missing"] = json!([{ "domain": hostile, "problem": certificate["problem"], "nextAttempt": "2026-01-08T17:04:20Z" }]);
+            certificate["missing"] = json!([{ "domain": hostile,
+                "problem": certificate["problem"], "nextAttempt": "2026-01-08T17:04:20Z" }]);
             certificate["rolledBack"] =
                 json!({"from": hostile, "at": "2026-01-08T17:04:20Z", "document": hostile});
             certificate["revoking"] = json!([hostile]);
@@ -748,11 +758,13 @@ mod tests {
             inventory["orphans"] = json!([hostile]);
             inventory["removing"] = json!([hostile]);
             let limits = inventory["limits"]["authorities"]["letsencrypt"].take();
-            inventory["limits"] = json!({"authorities": {hostile: limits}, "imports": {hostile: {"left": 0, "of": 1, "nextAt": null}}});
+            inventory["limits"] = json!({"authorities": {hostile: limits},
+                "imports": {hostile: {"left": 0, "of": 1, "nextAt": null}}});
             let left = &mut inventory["limits"]["authorities"][hostile];
             left["limits"][0]["left"] = json!(0);
             left["limits"][0]["subject"] = json!(hostile);
-            left["holds"] = json!([{ "subject": hostile, "until": "2026-01-08T17:04:20Z", "problem": {"type": hostile, "detail": hostile, "retry": "at"} }]);
+            left["holds"] = json!([{ "subject": hostile, "until": "2026-01-08T17:04:20Z",
+                "problem": {"type": hostile, "detail": hostile, "retry": "at"} }]);
 
             let harmless = page(&of(inventory.clone()), hostile);
 

@@ -153,7 +153,8 @@ mod tests {
         assert_eq!(
             Sentence(&sentence).to_string(),
             format!(
-                "&lt;b&gt;<abbr title=\"{arn}\">certificate 6d0ecf83 (eu-west-1)</abbr>&quot;&gt; is full"
+                "&lt;b&gt;<abbr title=\"{arn}\">certificate 6d0ecf83 (eu-west-1)</abbr>&quot;&gt; \
+                 is full"
             )
         );
     }

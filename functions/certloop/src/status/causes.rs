@@ -1,4 +1,4 @@
-//! Pure: certificates that say the same but for their names, put together: one cause is told once.
+//! Pure: certificates that say the same but for their names, put together: one cause is said once.
 
 use std::collections::HashMap;
 
@@ -9,7 +9,7 @@ use super::health::Health;
 use super::table::{command, lines};
 use crate::words::arns_apart;
 
-/// Certificates of which the same has to be said.
+/// Certificates with the same cause.
 #[derive(Debug)]
 pub(crate) struct Cause<'s> {
     /// How they are.
@@ -172,7 +172,8 @@ pub(crate) mod tests {
                 let arn = format!(
                     "arn:aws:acm:eu-west-1:123456789012:certificate/6d0ecf83-1eec-4f09-8a4b-{index:012}"
                 );
-                let detail = format!("{LISTENER} has no room for {arn}; nothing was taken off for it");
+                let detail = format!("{LISTENER} has no room for {arn}; nothing was taken off for \
+                                      it");
                 let minutes = i64::try_from(index).unwrap();
                 Standing {
                     name: format!("site-{index:02}"),
@@ -209,8 +210,8 @@ pub(crate) mod tests {
         for one in &mut inventory.certificates {
             let (name, domain) = (&one.name, &one.domains[0]);
             let detail = format!(
-                "{domain}: Get \"http://{domain}/.well-known/acme-challenge/{name}0abc\": no answer at \
-                 2026-01-08T16:5{}:00Z; edit {name}, or certificates/{name}.json",
+                "{domain}: Get \"http://{domain}/.well-known/acme-challenge/{name}0abc\": no \
+                 answer at 2026-01-08T16:5{}:00Z; edit {name}, or certificates/{name}.json",
                 &name[name.len() - 1..]
             );
             one.problem = Some(Problem::ours(ProblemType::SelfCheck, detail));
@@ -220,8 +221,8 @@ pub(crate) mod tests {
         let cause = &causes(&sorted, NOW)[0];
         assert_eq!(
             cause.of_all(&cause.first().problem.as_ref().unwrap().detail),
-            "DOMAIN: Get \"http://DOMAIN/.well-known/acme-challenge/TOKEN\": no answer at TIME; edit NAME, \
-             or certificates/NAME.json"
+            "DOMAIN: Get \"http://DOMAIN/.well-known/acme-challenge/TOKEN\": no answer at TIME; \
+             edit NAME, or certificates/NAME.json"
         );
         assert_eq!(cause.command().as_deref(), Some("certloop check NAME"));
         assert_eq!(cause.next_attempt(), Some(NOW + time::Duration::minutes(5)));

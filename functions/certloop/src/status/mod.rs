@@ -1,4 +1,4 @@
-//! `certloop status`: is everything fine, and if not, what is to be done?
+//! `certloop status`: is everything fine, and if not, what helps?
 
 mod causes;
 mod health;

@@ -1,5 +1,5 @@
-//! Pure: the inventory as a table, the most urgent first. Below what is not fine is what to do, once
-//! for all certificates with the same cause.
+//! Pure: the inventory as a table, the most urgent first. Below what is not fine is what to do,
+//! once for all certificates with the same cause.
 
 use certificates::contract::report::{TargetEntry, TargetKind, TargetState};
 use certificates::invocation::status::{Inventory, Standing, TargetStanding};
@@ -82,7 +82,7 @@ impl Row {
             (_, Some(end)) => format!("{} ({})", day(end), left_of(end, now)),
             (_, None) => nothing(),
         };
-        // The share is that of the certificate that is to be served.
+        // The share is that of the latest certificate.
         let is_share_of_served = serving.is_wanted(standing) && !serving.is_revoked(standing);
         let renews = match standing.renew_at {
             _ if standing.paused => "paused".to_owned(),
@@ -136,7 +136,7 @@ fn bar(share: f64) -> String {
     format!("{filled}{empty} {:3.0}%", share * 100.0)
 }
 
-/// Says in what words the targets stand, counted where there are several.
+/// Says in a word how the targets are, counted where there are several.
 fn targets(all: &[TargetStanding]) -> String {
     let mut counts: Vec<(&str, usize)> = Vec::new();
     for target in all {
@@ -156,7 +156,7 @@ fn targets(all: &[TargetStanding]) -> String {
     }
 }
 
-/// Says in a word how a target stands; what is wrong is loud.
+/// Says in a word how a target is; what is wrong is loud.
 pub(crate) fn word_of(target: &TargetStanding) -> &'static str {
     match (target.entry.state, target.entry.proved, target.trusted) {
         (_, Some(false), _) => "NOT PROVED",
@@ -591,8 +591,10 @@ mod tests {
         for words in [
             "\n! site-02  site-02.example.com",
             "\n  and 25 more: site-03, site-04, ",
-            "\n    all 28:\n    listenerFull: listener app/web/f2f7dc8e (eu-west-1) has no room for the",
-            "\n    next attempt in 5 minutes (2026-01-08 16:59 UTC)\n    try: certloop status --unmanaged\n",
+            "\n    all 28:\n    listenerFull: listener app/web/f2f7dc8e (eu-west-1) has no room \
+             for the",
+            "\n    next attempt in 5 minutes (2026-01-08 16:59 UTC)\n    try: certloop status \
+             --unmanaged\n",
             "28 certificates: 28 need a person;",
         ] {
             assert!(text.contains(words), "{words}: {text}");
@@ -628,7 +630,8 @@ mod tests {
         let mut inventory = sample();
         let problem = serde_json::json!({
             "type": "certloop:challengePath",
-            "detail": "the rule of priority 5 redirects\u{1b}[2J; to repair it: aws elbv2 set-rule-priorities --rule-priorities x=1",
+            "detail": "the rule of priority 5 redirects\u{1b}[2J; to repair it: aws elbv2 \
+                       set-rule-priorities --rule-priorities x=1",
             "retry": "person",
         });
         inventory.certificates[0].problem = Some(serde_json::from_value(problem).unwrap());
@@ -637,7 +640,8 @@ mod tests {
         assert!(text.contains("! shop"), "{text}");
         assert!(
             text.contains(
-                "    challengePath: the rule of priority 5 redirects[2J\n    repair: aws elbv2 set-rule-priorities --rule-priorities x=1\n    \
+                "    challengePath: the rule of priority 5 redirects[2J\n    repair: aws elbv2 \
+                    set-rule-priorities --rule-priorities x=1\n    \
                  next attempt in 9 minutes (2026-01-08 17:03 UTC)\n    try: certloop check shop\n"
             ),
             "{text}"
@@ -692,7 +696,7 @@ mod tests {
         let unknown = row(&one);
         assert!(
             unknown.contains("? shop  shop.example.com +1  unknown")
-                && unknown.contains("    What is served is unknown.\n    To be served: 03ab"),
+                && unknown.contains("    What is served is unknown.\n    Next: 03ab"),
             "{unknown}"
         );
         assert!(
@@ -719,7 +723,7 @@ mod tests {
         let words = words.join(" ");
         for told in [
             "Served: 02ff, valid until 2026-02-07, seen by a handshake ",
-            "To be served: 03ab6d0ecf831eec9f09, valid until 2026-04-08, not on all its targets",
+            "Next: 03ab6d0ecf831eec9f09, valid until 2026-04-08, not on all its targets",
         ] {
             assert!(words.contains(told), "{told}: {another}");
         }

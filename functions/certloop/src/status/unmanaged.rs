@@ -23,8 +23,14 @@ pub(super) fn rendered(
     sorted.sort_by(|a, b| (a.not_after, &a.arn).cmp(&(b.not_after, &b.arn)));
     let heading = screen.ink(Ink::Strong, "Not managed by certloop");
     let mut text = format!("\n{heading}\n");
-    for one in sorted.iter().take(most) {
-        text += &entry(one, now, screen);
+    let shown = &sorted[..sorted.len().min(most)];
+    let widest = shown.iter().map(|one| names_of(one).chars().count()).max();
+    let widest = widest.unwrap_or_default();
+    for place in places(shown) {
+        text += &wrapped(&place, screen.width, "  ");
+        for one in shown.iter().filter(|one| place_of(one) == place) {
+            text += &entry(one, widest, now, screen);
+        }
     }
     let more = sorted.len().saturating_sub(most);
     if more > 0 {
@@ -56,13 +62,38 @@ fn takeover(commands: &[String], is_all: bool) -> String {
     text
 }
 
-/// Says in a line or two what it is, until when, and where it is used.
-fn entry(one: &Unmanaged, now: OffsetDateTime, screen: Screen) -> String {
-    let names = match one.domains.as_slice() {
+/// Returns the places where certificates are used, each once.
+fn places(all: &[&Unmanaged]) -> Vec<String> {
+    let mut places: Vec<String> = Vec::new();
+    for place in all.iter().map(|one| place_of(one)) {
+        if !places.contains(&place) {
+            places.push(place);
+        }
+    }
+    places
+}
+
+/// Says where a certificate is used.
+fn place_of(one: &Unmanaged) -> String {
+    match one.in_use_by.as_slice() {
+        [] => "in use by nothing:".to_owned(),
+        users => {
+            let users = users.iter().map(|arn| short_arn(arn));
+            format!("on {}:", abridged(users, MOST_USERS))
+        }
+    }
+}
+
+fn names_of(one: &Unmanaged) -> String {
+    match one.domains.as_slice() {
         [] => "no names".to_owned(),
-        [first] => first.clone(),
-        [first, others @ ..] => format!("{first} +{}", others.len()),
-    };
+        [first] => cut(first, LONGEST),
+        [first, others @ ..] => format!("{} +{}", cut(first, LONGEST), others.len()),
+    }
+}
+
+/// Says in a line what it is, until when and who issued it.
+fn entry(one: &Unmanaged, widest: usize, now: OffsetDateTime, screen: Screen) -> String {
     let (ends, is_soon) = match one.not_after {
         Some(end) => {
             let words = format!("ends {} ({})", day(end), relative(end, now));
@@ -70,27 +101,28 @@ fn entry(one: &Unmanaged, now: OffsetDateTime, screen: Screen) -> String {
         }
         None => ("end unknown".to_owned(), false),
     };
+    let names = names_of(one);
     let issuer = one.issuer.as_deref().unwrap_or("unknown issuer");
-    let users = match one.in_use_by.as_slice() {
-        [] => "in use by nothing".to_owned(),
-        users => {
-            let users = users.iter().map(|arn| short_arn(arn));
-            format!("on {}", abridged(users, MOST_USERS))
-        }
+    let before = format!("{INDENT}{names:widest$}  {ends}  ");
+    let room = screen.width.saturating_sub(before.chars().count());
+    // Where there is no room for it, the issuer is what people miss least.
+    let line = if room < 8 {
+        before.trim_end().to_owned()
+    } else {
+        format!("{before}{}", cut(issuer, room))
     };
-    let told = format!("{}, {ends}, {issuer}, {users}", cut(&names, LONGEST));
-    let mut text = wrapped(&told, screen.width, INDENT);
-    // The first line begins further left than what follows.
-    text.replace_range(..2, "");
-    if is_soon {
-        text = text.replacen(&ends, &screen.ink(Ink::Bad, &ends), 1);
-    }
+    let line = if is_soon {
+        line.replacen(&ends, &screen.ink(Ink::Bad, &ends), 1)
+    } else {
+        line
+    };
+    let mut text = format!("{line}\n");
     if let Some(name) = &one.stray {
         let words = format!(
             "once {name:?} of this installation: nothing in the bucket knows it, and nothing \
              renews it"
         );
-        let lines = wrapped(&words, screen.width, INDENT);
+        let lines = wrapped(&words, screen.width, FURTHER);
         text += &format!("{}\n", screen.ink(Ink::Bad, lines.trim_end()));
     }
     text
@@ -124,8 +156,8 @@ fn command(one: &Unmanaged) -> Option<String> {
     ))
 }
 
-/// Whether an authority may issue for the name: the DNS keeps some endings for other uses (RFC 6761,
-/// RFC 6762, and `internal`).
+/// Whether an authority may issue for the name: the DNS keeps some endings for other uses (RFC
+/// 6761, RFC 6762, and `internal`).
 fn is_public(domain: &str) -> bool {
     let ending = domain.rsplit('.').next().unwrap_or_default();
     !["internal", "invalid", "local", "localhost", "test"].contains(&ending)
@@ -133,8 +165,9 @@ fn is_public(domain: &str) -> bool {
 
 const FEW: usize = 3;
 const MOST_USERS: usize = 3;
-const LONGEST: usize = 60;
+const LONGEST: usize = 30;
 const INDENT: &str = "    ";
+const FURTHER: &str = "      ";
 
 #[cfg(test)]
 mod tests {
@@ -154,22 +187,27 @@ mod tests {
         let listener = "arn:aws:elasticloadbalancing:eu-west-1:123456789012:listener/app/web/1/2";
         let arn = "arn:aws:acm:eu-west-1:123456789012:certificate/1";
         let listed = json!([
-            {"arn": "arn:later", "domains": ["later.example.com"], "notAfter": "2027-01-01T00:00:00Z", "inUseBy": []},
-            {"arn": arn, "domains": ["old.example.com", "www.old.example.com"], "notAfter": "2026-03-14T09:20:00Z",
+            {"arn": "arn:later", "domains": ["later.example.com"],
+             "notAfter": "2027-01-01T00:00:00Z", "inUseBy": []},
+            {"arn": arn, "domains": ["old.example.com", "www.old.example.com"],
+             "notAfter": "2026-03-14T09:20:00Z",
              "inUseBy": [listener], "issuer": "Some CA"},
-            {"arn": "arn:stray", "domains": ["lost.example.com"], "notAfter": "2028-01-01T00:00:00Z", "inUseBy": [listener],
+            {"arn": "arn:stray", "domains": ["lost.example.com"],
+             "notAfter": "2028-01-01T00:00:00Z", "inUseBy": [listener],
              "stray": "lost"},
         ]);
         let listed: Vec<Unmanaged> = serde_json::from_value(listed).unwrap();
         let text = rendered(&listed, NOW, PLAIN, 40);
         let command = format!(
-            "\n  take over: certloop add old-example-com --domain old.example.com \
-             --domain www.old.example.com --listener {listener} --supersedes {arn}\n"
+            "\n  take over: certloop add old-example-com --domain old.example.com --domain \
+             www.old.example.com --listener {listener} --supersedes {arn}\n"
         );
         for words in [
-            "\n  old.example.com +1, ends 2026-03-14 (in 10 days), Some CA, on listener app/web/2 (eu-west-1)\n",
-            "\n  later.example.com, ends 2027-01-01 (in 302 days), unknown issuer, in use by nothing\n",
-            "\n    once \"lost\" of this installation: nothing in the bucket knows it",
+            "\n  on listener app/web/2 (eu-west-1):\n    old.example.com +1  ends 2026-03-14 (in \
+             10 days)  Some CA\n    lost.example.com ",
+            "\n  in use by nothing:\n    later.example.com   ends 2027-01-01 (in 302 days)  \
+             unknown issuer\n",
+            "\n      once \"lost\" of this installation: nothing in the bucket knows it",
             &command,
         ] {
             assert!(text.contains(words), "{words}: {text}");
