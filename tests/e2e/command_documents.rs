@@ -102,7 +102,7 @@ async fn an_edit_shows_the_difference_and_never_overwrites_another_change() {
     let mut operator = cloud.operator(&shop).await;
 
     let set = operator
-        .run(&["edit", "shop", "--set", "keyType=rsa-2048"])
+        .run(&["edit", "shop", "--set", "keyType=rsa-2048", "--yes"])
         .await;
     assert_eq!(set.status, 0, "{set:?}");
     assert!(
@@ -117,12 +117,32 @@ async fn an_edit_shows_the_difference_and_never_overwrites_another_change() {
     assert_eq!(wrong.status, 1, "{wrong:?}");
     assert!(wrong.err.contains("keyType"), "{}", wrong.err);
 
-    let paused = operator.run(&["pause", "shop"]).await;
+    for asks in [
+        &["pause", "shop"][..],
+        &["edit", "shop", "--set", "partial=true"],
+        &[
+            "add",
+            "blog",
+            "-d",
+            "blog.example.com",
+            "-l",
+            &shop.listener,
+        ],
+    ] {
+        let unasked = operator.run(asks).await;
+        assert_eq!(unasked.status, 2, "{unasked:?}");
+        assert!(unasked.err.contains("--yes"), "{}", unasked.err);
+        let refused = operator.in_terminal(asks, "n\n").await;
+        assert_eq!(refused.status, 1, "{}", refused.out);
+    }
+    assert_eq!(shop.read_json(DOCUMENT).await.get("paused"), None);
+    assert_eq!(shop.read("certificates/blog.json").await, None);
+    let paused = operator.in_terminal(&["pause", "shop"], "y\n").await;
     assert_eq!(paused.status, 0, "{paused:?}");
     assert_eq!(shop.read_json(DOCUMENT).await["paused"], true);
     let again = operator.run(&["pause", "shop"]).await;
     assert!(again.out.contains("already"), "{again:?}");
-    operator.run(&["resume", "shop"]).await;
+    operator.run(&["resume", "shop", "--yes"]).await;
     assert_eq!(shop.read_json(DOCUMENT).await.get("paused"), None);
 
     // An editor that leaves something wrong first is opened again, on what was typed.
@@ -142,7 +162,7 @@ async fn an_edit_shows_the_difference_and_never_overwrites_another_change() {
         operator.directory().display()
     );
     operator.write("editor", &slow);
-    let edits = operator.run(&["edit", "shop"]);
+    let edits = operator.run(&["edit", "shop", "--yes"]);
     let other = async {
         while !operator.directory().join("open").exists() {
             tokio::time::sleep(std::time::Duration::from_millis(20)).await;
@@ -178,12 +198,15 @@ async fn nothing_is_done_with_other_credentials_or_in_an_editor_that_nobody_sees
     assert!(other.err.contains("--profile"), "{}", other.err);
 
     let typed = operator.run(&["edit", "shop"]).await;
-    assert_eq!(typed.status, 1, "{typed:?}");
+    assert_eq!(typed.status, 2, "{typed:?}");
     assert!(typed.err.contains("--set FIELD=JSON"), "{}", typed.err);
 
     let late = operator.run(&["plan", "--at", "tomorrow"]).await;
-    assert_eq!(late.status, 1, "{late:?}");
+    assert_eq!(late.status, 2, "{late:?}");
     assert!(late.err.contains("RFC 3339"), "{}", late.err);
+    let which = operator.run(&["renew"]).await;
+    assert_eq!(which.status, 2, "{which:?}");
+    assert!(which.err.contains("certloop renew --all"), "{}", which.err);
 }
 
 async fn put_pretty(shop: &Installation, document: &Value) {

@@ -45,8 +45,24 @@ async fn status_tells_at_a_glance_who_has_to_act() {
         one.out
     );
     let unknown = operator.run(&["status", "shopp"]).await;
-    assert_eq!(unknown.status, 1, "{unknown:?}");
-    assert!(unknown.out.contains("shopp"), "{}", unknown.out);
+    assert_eq!(
+        (unknown.status, unknown.out.as_str()),
+        (2, ""),
+        "{unknown:?}"
+    );
+    let meant = "the certificate shopp is unknown; did you mean shop?";
+    for command in ["status", "history", "check", "renew", "plan", "rollback"] {
+        let unknown = operator.run(&[command, "shopp"]).await;
+        assert_eq!(unknown.status, 2, "{unknown:?}");
+        assert!(unknown.err.contains(meant), "{command}: {unknown:?}");
+    }
+
+    // A pipe is as wide as COLUMNS says.
+    let mut narrow = cloud.operator(&shop).await;
+    narrow.set("COLUMNS", "60");
+    let piped = narrow.run(&["status"]).await;
+    let is_wide = |line: &&str| line.chars().count() > 60 && line.trim().contains(' ');
+    assert_eq!(piped.out.lines().find(is_wide), None, "{}", piped.out);
 
     let json = operator.run(&["status", "--json"]).await;
     assert_eq!(json.status, 1);
@@ -65,11 +81,54 @@ async fn what_is_not_ours_is_shown_with_the_command_that_takes_it_over() {
     let shown = shown.await;
     assert_eq!(shown.status, 0, "{}", shown.out);
     assert!(!shown.out.contains("\u{1b}[0m"), "colours: {:?}", shown.out);
+    // No authority issues for a placeholder.
+    let seen = shown.seen();
+    assert!(seen.contains("placeholder.invalid"), "{seen}");
+    assert!(!seen.contains("take over"), "{seen}");
+
+    let foreign = shop.add_foreign("old.example.com").await;
+    let shown = operator.run(&["status", "--unmanaged", "--local"]).await;
     let command = format!(
-        "take over: certloop add placeholder-invalid --domain placeholder.invalid --listener {} --supersedes {}",
-        shop.listener, shop.placeholder
+        "take over: certloop add old-example-com --domain old.example.com --listener {} \
+         --supersedes {foreign}",
+        shop.listener
     );
-    assert!(shown.seen().contains(&command), "{}", shown.seen());
+    assert!(shown.out.contains(&command), "{}", shown.out);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_doctor_names_what_a_local_installation_does_not_have() {
+    let cloud = LocalCloud::start().await;
+    let shop = cloud.install("shop").await;
+    shop.want("shop", &["shop.example.com"]).await;
+    shop.pass().await;
+    let mut operator = cloud.operator(&shop).await;
+
+    let fine = operator.run(&["doctor"]).await;
+    assert_eq!(fine.status, 0, "{fine:?}");
+    let first = "absent  local installation: a stand-in for AWS, which has no schedule, no metrics";
+    assert!(fine.out.starts_with(first), "{}", fine.out);
+    for bad in ["wrong", "unknown", "warning", "understood"] {
+        assert!(!fine.out.contains(bad), "{bad}: {}", fine.out);
+    }
+    shop.unroute(1).await;
+    let broken = operator.run(&["doctor"]).await;
+    assert_eq!(broken.status, 1, "{broken:?}");
+    assert!(broken.out.starts_with("wrong   port 80"), "{}", broken.out);
+
+    // A bucket that is missing, a profile that is, and no right to the bucket.
+    operator.set("CERTLOOP_BUCKET", "no-such-bucket");
+    let edit = ["edit", "shop", "--set", "partial=true", "--yes"];
+    let missing = operator.run(&edit).await;
+    assert_eq!(missing.status, 1, "{missing:?}");
+    let says = "there is no bucket no-such-bucket";
+    assert!(missing.err.contains(says), "{}", missing.err);
+    assert!(!missing.err.contains("permission"), "{}", missing.err);
+    operator.set("AWS_PROFILE", "nosuch");
+    let missing = operator.run(&edit).await;
+    assert_eq!(missing.status, 2, "{missing:?}");
+    let says = "there is no AWS profile nosuch in ";
+    assert!(missing.err.contains(says), "{}", missing.err);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -119,6 +178,7 @@ async fn a_refusal_through_the_alias_ends_the_command_as_an_error_does() {
     let called = operator.run(&past).await;
     assert_eq!(viewed.status, 2, "{viewed:?}");
     assert!(viewed.err.contains("at: 2020-01-01"), "{viewed:?}");
+    assert_eq!(viewed.err.lines().count(), 1, "{viewed:?}");
     assert_eq!(
         (viewed.status, &viewed.out, &viewed.err),
         (called.status, &called.out, &called.err)
@@ -135,7 +195,7 @@ async fn what_could_not_be_told_is_said_with_what_to_try() {
     let missing = operator.run(&["status"]).await;
     assert_eq!(
         (missing.status, missing.out.as_str()),
-        (2, ""),
+        (1, ""),
         "{missing:?}"
     );
     assert!(
@@ -161,7 +221,7 @@ async fn what_could_not_be_told_is_said_with_what_to_try() {
             .run(&["status", "--function", "other"])
             .await
             .status,
-        2
+        1
     );
     operator.write("certloop.toml", "funktion = \"x\"\n");
     let typo = operator.run(&["status"]).await;
@@ -193,7 +253,7 @@ async fn what_could_not_be_told_is_said_with_what_to_try() {
     // The function is there and cannot run.
     shop.delete("settings.json").await;
     let cannot = operator.run(&["status"]).await;
-    assert_eq!(cannot.status, 2);
+    assert_eq!(cannot.status, 1);
     assert!(
         cannot.err.contains("settings.json") && cannot.err.contains("certloop doctor"),
         "{}",

@@ -263,17 +263,17 @@ async fn what_is_served_what_is_to_be_served_and_what_is_unknown_are_three_words
         (
             "stuck",
             None,
-            "To be served: 03ab6d0ecf831eec9f09, valid until 2026-04-08",
+            "Next: 03ab6d0ecf831eec9f09, valid until 2026-04-08",
         ),
         (
             "unseen",
             None,
-            "What is served is unknown\n\nTo be served: 03ab6d0ecf831eec9f09, valid until 2026-04-08",
+            "What is served is unknown\n\nNext: 03ab6d0ecf831eec9f09, valid until 2026-04-08",
         ),
         (
             "waits",
             None,
-            "Nothing is served yet\n\nTo be served: 03ab6d0ecf831eec9f09, valid until 2026-04-08",
+            "Nothing is served yet\n\nNext: 03ab6d0ecf831eec9f09, valid until 2026-04-08",
         ),
     ] {
         let card = format!("document.getElementById('certificate-{name}')");

@@ -94,7 +94,8 @@ impl SharedApi {
         let path = request.path().strip_prefix("/2015-03-31/functions/");
         let name = path.and_then(|path| path.strip_suffix("/invocations"));
         let (Some(name), "POST") = (name, request.method.as_str()) else {
-            return refusal(400, "InvalidRequestContentException", "no Invoke");
+            let message = "this stand-in for AWS Lambda knows Invoke alone";
+            return refusal(404, "UnknownOperationException", message);
         };
         let name = name.rsplit_once("%3A").map_or(name, |(_, name)| name);
         let event = serde_json::from_slice(&request.body).unwrap_or_default();

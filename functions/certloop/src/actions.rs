@@ -1,9 +1,10 @@
-//! What is asked of the function by name: issue, renew, plan, check, rollback, revoke, remove.
+//! The commands that ask the function: issue, renew, plan, check, rollback, revoke, remove.
 
 use certificates::invocation::status::Standing;
+use certificates::values::instant::rfc3339;
+use certificates::values::text::abridged;
 use serde_json::{Value, json};
 use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
 
 use crate::check::Check;
 use crate::cli;
@@ -14,7 +15,7 @@ use crate::function::{Function, read};
 use crate::installation::Installation;
 use crate::plan::Forecast;
 use crate::report::Report;
-use crate::status::inventory;
+use crate::status::{inventory, is_unknown, no_such_certificate, no_such_certificates};
 use crate::terminal::{Screen, Spinner, confirm, say, tell};
 use crate::words::parsed;
 
@@ -22,7 +23,7 @@ fn names_of(all: &[String]) -> Result<(), CliError> {
     all.iter().try_for_each(|name| parsed(name).map(drop))
 }
 
-/// Says what becomes of what, before it is done. Standard output is for the answer.
+/// Says what happens to what, before it is done. Standard output is for the answer.
 fn said(name: &str, fates: &[String]) {
     fates
         .iter()
@@ -56,13 +57,14 @@ impl Asking {
         let document = document::given(&asked.name, &asked.document)?;
         if asked.replace && !asked.yes {
             let question = format!(
-                "Replace the document of {}, whatever it says now? (certloop edit {} shows the difference.)",
-                asked.name, asked.name
+                "Replace the document of {0}? (certloop edit {0} shows the difference.)",
+                asked.name
             );
             confirm(&question, "--yes")?;
         }
         let event = json!({
-            "action": "issue", "name": asked.name, "certificate": document, "replace": asked.replace,
+            "action": "issue", "name": asked.name, "certificate": document,
+             "replace": asked.replace,
         });
         let doing = format!("issuing {}", asked.name);
         self.report(&event, &doing).await
@@ -71,6 +73,11 @@ impl Asking {
     /// Does what is due.
     pub(crate) async fn renew(&self, asked: &cli::Renew) -> Result<Ends, CliError> {
         names_of(&asked.names)?;
+        if asked.names.is_empty() && !asked.all {
+            return Err(CliError::misused("renew which certificates? None is named")
+                .try_next("certloop renew NAME")
+                .try_next("certloop renew --all, for all of them"));
+        }
         let mut event = json!({"action": "reconcile"});
         if !asked.all {
             event["certificates"] = json!(asked.names);
@@ -79,9 +86,10 @@ impl Asking {
                 event["reissue"] = json!(true);
             }
         }
-        let doing = match asked.all {
-            true => "a pass over all certificates".to_owned(),
-            false => format!("a pass over {}", asked.names.join(", ")),
+        let doing = if asked.all {
+            "a pass over all certificates".to_owned()
+        } else {
+            format!("a pass over {}", abridged(asked.names.iter(), 3))
         };
         self.report(&event, &doing).await
     }
@@ -94,16 +102,15 @@ impl Asking {
             event["certificates"] = json!(asked.names);
         }
         if let Some(at) = &asked.at {
-            OffsetDateTime::parse(at, &Rfc3339).map_err(|error| {
-                CliError::refused(format!("--at {at} is no instant of RFC 3339: {error}"))
-                    .try_next("--at 2026-12-24T18:00:00Z")
-            })?;
-            event["at"] = json!(at);
+            event["at"] = json!(rfc3339(*at));
         }
         let answer = self.ask(&event, "planning").await?;
         let forecast: Forecast = read(answer.clone())?;
         self.show(&answer, || forecast.rendered(self.screen))?;
-        Ok(forecast.ends())
+        Ok(self
+            .hinted(&forecast.unknown())
+            .await
+            .unwrap_or(forecast.ends()))
     }
 
     /// Checks whether authorities could validate the names.
@@ -112,6 +119,9 @@ impl Asking {
         let event = json!({"action": "check", "name": name});
         let answer = self.ask(&event, &format!("checking {name}")).await?;
         let check: Check = read(answer.clone())?;
+        if check.is_unknown() {
+            return Err(no_such_certificate(&self.function, name).await);
+        }
         self.show(&answer, || check.rendered(self.screen))?;
         Ok(check.ends())
     }
@@ -120,14 +130,21 @@ impl Asking {
     pub(crate) async fn roll_back(&self, asked: &cli::Rollback) -> Result<Ends, CliError> {
         parsed(&asked.name)?;
         let serial = asked.serial.as_deref();
-        if let Some(standing) = self.standing(&asked.name).await {
+        if let Some(standing) = self.standing(&asked.name).await? {
             said(&asked.name, &of_rollback(&standing, serial));
+        }
+        if !asked.yes {
+            let question = match serial {
+                Some(serial) => format!("Serve {serial} of {} again?", asked.name),
+                None => format!("Serve the previous certificate of {} again?", asked.name),
+            };
+            confirm(&question, "--yes")?;
         }
         let mut event = json!({"action": "rollback", "name": asked.name});
         if let Some(serial) = &asked.serial {
             event["serial"] = json!(serial);
         }
-        let doing = format!("going back to the certificate before of {}", asked.name);
+        let doing = format!("rolling {} back", asked.name);
         self.report(&event, &doing).await
     }
 
@@ -140,7 +157,7 @@ impl Asking {
             yes,
         } = asked;
         parsed(name)?;
-        let standing = self.standing(name).await;
+        let standing = self.standing(name).await?;
         let revocation = (standing.as_ref()).map(|one| Revocation::of(one, serial.as_deref()));
         if let Some(revocation) = &revocation {
             said(name, &revocation.fates);
@@ -163,17 +180,17 @@ impl Asking {
         self.report(&event, &format!("revoking {name}")).await
     }
 
-    /// Takes a certificate off everywhere.
+    /// Takes a certificate off all its targets.
     pub(crate) async fn remove(&self, asked: &cli::Remove) -> Result<Ends, CliError> {
         let cli::Remove { name, yes } = asked;
         parsed(name)?;
-        if let Some(standing) = self.standing(name).await {
+        if let Some(standing) = self.standing(name).await? {
             said(name, &of_removal(&standing));
         }
         if !yes {
             let question = format!(
-                "Take {name} off its listeners and out of the certificate manager, and delete its document? (Whatever writes \
-                 documents, such as Terraform, must not write this one any more.)"
+                "Take {name} off its listeners and out of the certificate manager, and delete its \
+                 document? (If Terraform writes the document, take it out there as well.)"
             );
             confirm(&question, "--yes")?;
         }
@@ -181,23 +198,38 @@ impl Asking {
         self.report(&event, &format!("removing {name}")).await
     }
 
-    /// Returns how it stands with a certificate.
+    /// Returns what is known of a certificate; a name that nobody knows is an error.
     ///
-    /// `None` where that cannot be told: it keeps nobody from acting.
-    async fn standing(&self, name: &str) -> Option<Standing> {
+    /// `None` where that cannot be read: the command goes on without it.
+    async fn standing(&self, name: &str) -> Result<Option<Standing>, CliError> {
         let spinner = Spinner::start("asking what is served");
-        let told = inventory(&self.function, &[name.to_owned()]).await;
+        let asked = inventory(&self.function, &[name.to_owned()]).await;
         drop(spinner);
-        match told {
-            Ok(told) => told.certificates.into_iter().find(|one| one.name == name),
+        let mut all = match asked {
+            Ok(inventory) => inventory.certificates.into_iter(),
             Err(cli_error) => {
-                tell(&format!(
-                    "{name}: what is served could not be told: {}",
-                    cli_error.what
-                ));
-                None
+                let why = cli_error.what;
+                tell(&format!("{name}: what is served is unknown: {why}"));
+                return Ok(None);
             }
+        };
+        let standing = all.find(|one| one.name == name);
+        let problem = standing.as_ref().and_then(|one| one.problem.as_ref());
+        if is_unknown(problem) {
+            return Err(no_such_certificate(&self.function, name).await);
         }
+        Ok(standing)
+    }
+
+    /// Says which names nobody knows, with those that may be meant; `None` where there are none.
+    async fn hinted(&self, unknown: &[String]) -> Option<Ends> {
+        if unknown.is_empty() {
+            return None;
+        }
+        for cli_error in no_such_certificates(&self.function, unknown).await {
+            tell(&cli_error.to_string());
+        }
+        Some(Ends::Misused)
     }
 
     /// Asks for what answers with a report, and shows that.
@@ -206,7 +238,10 @@ impl Asking {
         let report: Report = read(answer.clone())?;
         let now = OffsetDateTime::now_utc();
         self.show(&answer, || report.rendered(now, self.screen))?;
-        Ok(report.ends())
+        Ok(self
+            .hinted(&report.unknown())
+            .await
+            .unwrap_or(report.ends()))
     }
 
     async fn ask(&self, event: &Value, doing: &str) -> Result<Value, CliError> {
@@ -215,9 +250,10 @@ impl Asking {
     }
 
     fn show(&self, answer: &Value, rendered: impl FnOnce() -> String) -> Result<(), CliError> {
-        match self.as_json {
-            true => say(&format!("{answer:#}\n")),
-            false => say(&rendered()),
+        if self.as_json {
+            say(&format!("{answer:#}\n"))
+        } else {
+            say(&rendered())
         }
     }
 }

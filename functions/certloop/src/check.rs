@@ -5,6 +5,7 @@ use certificates::values::problem::Problem;
 use serde::Deserialize;
 
 use crate::cli_error::Ends;
+use crate::status::is_unknown;
 use crate::terminal::{Ink, Screen};
 use crate::words::{cut, detailed};
 
@@ -60,7 +61,12 @@ impl Check {
         }
     }
 
-    /// Renders it: what is not as it should be in full, what is in one line.
+    /// Whether nobody knows the name.
+    pub(crate) fn is_unknown(&self) -> bool {
+        is_unknown(self.problem.as_ref())
+    }
+
+    /// Renders it: in full what is not as it should be, in one line what is.
     pub(crate) fn rendered(&self, screen: Screen) -> String {
         let name = screen.ink(Ink::Strong, &cut(&self.name, usize::MAX));
         let mut text = format!("{name}  {}\n", self.verdict.shown(screen));
@@ -140,8 +146,11 @@ mod tests {
 
     #[test]
     fn what_cannot_be_checked_is_said_with_what_to_try() {
-        let problem = serde_json::json!({"type": "certloop:invalidDocument", "detail": "domains: is empty", "retry": "never"});
-        let check = serde_json::json!({"name": "shop", "verdict": "blocked", "domains": [], "problem": problem});
+        let problem = serde_json::json!({
+            "type": "certloop:invalidDocument", "detail": "domains: is empty", "retry": "never",
+        });
+        let check = serde_json::json!({"name": "shop", "verdict": "blocked", "domains": [],
+            "problem": problem});
         let check: Check = serde_json::from_value(check).unwrap();
         let plain = Screen {
             colours: false,

@@ -6,16 +6,18 @@ use std::time::Duration;
 use certificates::values::names::CertificateName;
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 use clap_complete::Shell;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 
+use crate::cli_error::EXIT_CODES;
 use crate::pull::owner::{Mode, Owner};
 
-/// See and steer the certificates that certloop keeps on AWS load balancers.
-///
-/// Exit status: 0 all is fine or done, 1 something needs a person or was refused, 2 could not tell or could not run.
+/// Show and steer the certificates that certloop keeps on AWS load balancers.
 #[derive(Debug, Parser)]
 #[command(
     name = "certloop",
     version,
+    after_help = EXIT_CODES,
     max_term_width = 100,
     propagate_version = true
 )]
@@ -27,32 +29,30 @@ pub(crate) struct Cli {
 }
 
 /// What every command understands.
+///
+/// `Config` reads the variables of the environment: a variable that clap reads is in every usage
+/// line as if somebody had typed it.
 #[derive(Clone, Debug, Default, Args)]
 #[command(next_help_heading = "Installation")]
 pub(crate) struct Options {
-    /// Bucket with settings, documents and states
-    #[arg(long, global = true, env = "CERTLOOP_BUCKET", hide_env_values = true)]
+    /// Bucket with settings, documents and states [env: CERTLOOP_BUCKET]
+    #[arg(long, global = true)]
     pub(crate) bucket: Option<String>,
-    /// Name or ARN of the renewing function
-    #[arg(long, global = true, env = "CERTLOOP_FUNCTION", hide_env_values = true)]
+    /// Name or ARN of the renewing function [env: CERTLOOP_FUNCTION]
+    #[arg(long, global = true)]
     pub(crate) function: Option<String>,
-    /// Profile of ~/.aws/config to sign in with
-    #[arg(long, global = true, env = "AWS_PROFILE", hide_env_values = true)]
+    /// Profile of ~/.aws/config to sign in with [env: AWS_PROFILE]
+    #[arg(long, global = true)]
     pub(crate) profile: Option<String>,
-    /// Region of bucket and function
-    #[arg(long, global = true, env = "AWS_REGION", hide_env_values = true)]
+    /// Region of bucket and function [env: AWS_REGION]
+    #[arg(long, global = true)]
     pub(crate) region: Option<String>,
-    /// Do it in this process with your own credentials instead of asking the function
+    /// Do the work in this process with your own credentials, without the function
     #[arg(long, global = true)]
     pub(crate) local: bool,
     /// With --local: the KMS key that encrypts accounts and private keys in the bucket
-    #[arg(
-        long,
-        global = true,
-        value_name = "ARN",
-        env = "CERTLOOP_KMS_KEY_ARN",
-        hide_env_values = true
-    )]
+    /// [env: CERTLOOP_KMS_KEY_ARN]
+    #[arg(long, global = true, value_name = "ARN")]
     pub(crate) kms_key_arn: Option<String>,
     /// Print the answer as JSON
     #[arg(long, global = true, help_heading = "Output")]
@@ -63,15 +63,15 @@ pub(crate) struct Options {
 pub(crate) enum Command {
     /// Show whether everything is fine, and what to do where it is not
     Status(Status),
-    /// Ask for a certificate: write its document
+    /// Add a certificate: write its document
     Add(Add),
     /// Change a certificate's document, in an editor or by --set
     Edit(Edit),
-    /// Keep serving a certificate, but order nothing for it
-    Pause(OneName),
-    /// Order again for a certificate that was paused
-    Resume(OneName),
-    /// Take a certificate off everywhere and forget it
+    /// Order nothing for a certificate, and serve what it has
+    Pause(Pause),
+    /// Order again for a paused certificate
+    Resume(Pause),
+    /// Take a certificate off all its targets and delete it
     Remove(Remove),
     /// Write a document through the function and wait for its certificate
     Issue(Issue),
@@ -81,7 +81,7 @@ pub(crate) enum Command {
     Plan(Plan),
     /// Check whether authorities could validate a certificate's names now
     Check(OneName),
-    /// Serve the last certificate again that was served before
+    /// Serve the previous certificate again
     Rollback(Rollback),
     /// Revoke a certificate and replace it
     Revoke(Revoke),
@@ -98,7 +98,7 @@ pub(crate) enum Command {
     Pull(Pull),
     /// Write the whole fleet as one HTML page
     Page(Page),
-    /// Look at the whole installation
+    /// Check the whole installation
     Doctor,
     /// Print the JSON Schema of documents or settings
     Schema(Schema),
@@ -120,10 +120,10 @@ pub(crate) struct Status {
     /// Only these certificates
     #[arg(value_name = "NAME")]
     pub(crate) names: Vec<String>,
-    /// Also show the certificates in the certificate manager and on the listeners that are not ours
+    /// Also show the certificates there that certloop does not manage
     #[arg(long)]
     pub(crate) unmanaged: bool,
-    /// Show all that are fine, however many they are
+    /// Leave nothing out, however many certificates there are
     #[arg(long)]
     pub(crate) all: bool,
 }
@@ -138,10 +138,10 @@ pub(crate) struct OneName {
 #[derive(Clone, Debug, Default, Args)]
 #[command(next_help_heading = "Document")]
 pub(crate) struct Document {
-    /// A name the certificate is to hold
+    /// A name for the certificate
     #[arg(long = "domain", short = 'd', value_name = "DOMAIN")]
     pub(crate) domains: Vec<String>,
-    /// ARN of an HTTPS listener that is to serve it
+    /// ARN of an HTTPS listener that will serve it
     #[arg(long = "listener", short = 'l', value_name = "ARN")]
     pub(crate) listeners: Vec<String>,
     /// Make it the default certificate of these listeners instead of one chosen by name
@@ -159,7 +159,7 @@ pub(crate) struct Document {
     /// Kind of key: ecdsa-p256, ecdsa-p384, rsa-2048, ...
     #[arg(long)]
     pub(crate) key_type: Option<String>,
-    /// Go on with the names that can be validated when others cannot
+    /// Go on with the names that can be validated where others cannot
     #[arg(long)]
     pub(crate) partial: bool,
     /// ARN of a certificate that this one takes over from
@@ -170,7 +170,8 @@ pub(crate) struct Document {
     pub(crate) tags: Vec<String>,
     /// The whole document from a file instead, - for standard input
     #[arg(long, value_hint = ValueHint::FilePath, conflicts_with_all = [
-        "domains", "listeners", "certificate_manager", "authorities", "acme_profile", "key_type", "partial", "supersedes", "tags",
+        "domains", "listeners", "certificate_manager", "authorities", "acme_profile", "key_type",
+         "partial", "supersedes", "tags",
     ])]
     pub(crate) file: Option<PathBuf>,
 }
@@ -193,12 +194,21 @@ pub(crate) struct Add {
 pub(crate) struct Edit {
     /// Name of the document
     pub(crate) name: String,
-    /// Set a field of the document to a JSON value, without an editor: keyType='"rsa-2048"'; null takes the field out
+    /// Set a field of the document without an editor: keyType=rsa-2048; null takes the field out
     #[arg(long, value_name = "FIELD=JSON")]
     pub(crate) set: Vec<String>,
-    /// Follow what comes of it
+    /// Follow the work until the certificate is served
     #[arg(long, short)]
     pub(crate) wait: bool,
+    /// Do not ask
+    #[arg(long, short)]
+    pub(crate) yes: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Pause {
+    /// Name of the document
+    pub(crate) name: String,
     /// Do not ask
     #[arg(long, short)]
     pub(crate) yes: bool,
@@ -219,7 +229,7 @@ pub(crate) struct Issue {
     pub(crate) name: String,
     #[command(flatten)]
     pub(crate) document: Document,
-    /// Replace a document that is there and different
+    /// Replace a different document of this name
     #[arg(long)]
     pub(crate) replace: bool,
     /// Do not ask whether to replace it
@@ -229,16 +239,16 @@ pub(crate) struct Issue {
 
 #[derive(Debug, Args)]
 pub(crate) struct Renew {
-    /// The certificates; for all of them, --all
-    #[arg(value_name = "NAME", required_unless_present = "all")]
+    /// These certificates; for all of them, --all
+    #[arg(value_name = "NAME")]
     pub(crate) names: Vec<String>,
     /// All certificates: one pass, as the schedule makes it
     #[arg(long, conflicts_with_all = ["names", "force"])]
     pub(crate) all: bool,
-    /// Renew now, due or not, and do not wait after failures of ours
+    /// Renew now, even if it is not due or waits after a failure
     #[arg(long)]
     pub(crate) force: bool,
-    /// With --force: order in any case; without it --force deploys again what is issued and not deployed
+    /// With --force: order a new certificate even if the last one is not deployed yet
     #[arg(long, requires = "force")]
     pub(crate) reissue: bool,
 }
@@ -248,18 +258,21 @@ pub(crate) struct Plan {
     /// Only these certificates
     #[arg(value_name = "NAME")]
     pub(crate) names: Vec<String>,
-    /// For an instant to come, as RFC 3339 writes it
-    #[arg(long, value_name = "INSTANT")]
-    pub(crate) at: Option<String>,
+    /// As it would be later: a date (2027-02-01) or an instant (2027-02-01T09:20:00Z)
+    #[arg(long, value_name = "INSTANT", value_parser = instant)]
+    pub(crate) at: Option<OffsetDateTime>,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct Rollback {
     /// Name of the document
     pub(crate) name: String,
-    /// Serial to go back to; left out, the last that was served
+    /// Serial of the certificate to serve; default: the last one that was served
     #[arg(long)]
     pub(crate) serial: Option<String>,
+    /// Do not ask
+    #[arg(long, short)]
+    pub(crate) yes: bool,
 }
 
 #[derive(Debug, Args)]
@@ -269,7 +282,7 @@ pub(crate) struct Revoke {
     /// Why
     #[arg(long, default_value = "unspecified")]
     pub(crate) reason: Reason,
-    /// Serial to revoke, of any certificate that is still held; left out, the one that is served
+    /// Serial of the certificate to revoke; default: the one that is served
     #[arg(long)]
     pub(crate) serial: Option<String>,
     /// Do not ask
@@ -313,13 +326,15 @@ pub(crate) struct Pull {
     #[arg(long, value_name = "COMMAND", value_hint = ValueHint::CommandString)]
     pub(crate) exec: Option<String>,
     /// How long the command may take: 90s, 2m, 1h
-    #[arg(long, value_name = "TIME", default_value = "2m", value_parser = time_span, requires = "exec")]
+    #[arg(long, value_name = "TIME", default_value = "2m", value_parser = time_span,
+    requires = "exec")]
     pub(crate) exec_timeout: Duration,
     /// Go on looking for a new certificate
     #[arg(long)]
     pub(crate) watch: bool,
     /// How often to look with --watch: 30m, 1h, 1d
-    #[arg(long, value_name = "TIME", default_value = "1h", value_parser = time_span, requires = "watch")]
+    #[arg(long, value_name = "TIME", default_value = "1h", value_parser = time_span,
+    requires = "watch")]
     pub(crate) every: Duration,
     /// Owner of the files: user, user:group or :group
     #[arg(long)]
@@ -333,7 +348,8 @@ pub(crate) struct Pull {
     pub(crate) replace: bool,
 }
 
-/// Parses a time such as `90s`, `2m`, `1h` or `1d`; without a unit, seconds. At least a second, at most 30 days.
+/// Parses a time such as `90s`, `2m`, `1h` or `1d`; without a unit, seconds. At least a second, at
+/// most 30 days.
 fn time_span(text: &str) -> Result<Duration, String> {
     let digits = text.trim_end_matches(|letter: char| !letter.is_ascii_digit());
     let unit = match text.strip_prefix(digits) {
@@ -347,6 +363,23 @@ fn time_span(text: &str) -> Result<Duration, String> {
     match number.saturating_mul(unit) {
         seconds @ 1..=2_592_000 => Ok(Duration::from_secs(seconds)),
         _ => Err("use a time such as 90s, 30m, 1h or 1d, of a second to 30 days".to_owned()),
+    }
+}
+
+/// Parses an instant of RFC 3339, or a date alone: its first moment, or now if that is today.
+fn instant(text: &str) -> Result<OffsetDateTime, String> {
+    instant_seen_from(OffsetDateTime::now_utc(), text)
+}
+
+fn instant_seen_from(now: OffsetDateTime, text: &str) -> Result<OffsetDateTime, String> {
+    let midnight = OffsetDateTime::parse(&format!("{text}T00:00:00Z"), &Rfc3339);
+    match midnight {
+        Ok(midnight) if midnight.date() == now.date() => Ok(now),
+        Ok(midnight) => Ok(midnight),
+        Err(_) => OffsetDateTime::parse(text, &Rfc3339).map_err(|_| {
+            "use a date such as 2027-02-01 or an instant of RFC 3339 such as 2027-02-01T09:20:00Z"
+                .to_owned()
+        }),
     }
 }
 
@@ -376,6 +409,7 @@ pub(crate) enum SchemaOf {
 mod tests {
     use clap::CommandFactory;
     use clap::error::ErrorKind;
+    use time::macros::datetime;
 
     use super::*;
 
@@ -419,6 +453,26 @@ mod tests {
         ] {
             assert!(time_span(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_date_alone_is_its_first_moment_and_today_is_now() {
+        let now = datetime!(2027-01-31 12:00 UTC);
+        let of = |text| instant_seen_from(now, text);
+        assert_eq!(of("2027-02-01"), Ok(datetime!(2027-02-01 00:00 UTC)));
+        assert_eq!(of("2027-01-31"), Ok(now));
+        let later = datetime!(2027-02-01 08:20 UTC);
+        assert_eq!(of("2027-02-01T09:20:00+01:00"), Ok(later));
+        for bad in ["tomorrow", "2027-02-30", "2027-02", "9:20", ""] {
+            assert!(of(bad).unwrap_err().contains("2027-02-01"), "{bad}");
+        }
+    }
+
+    #[test]
+    fn the_exit_codes_are_in_the_help_once() {
+        let help = Cli::command().render_long_help().to_string();
+        assert_eq!(help.matches("Exit").count(), 1, "{help}");
+        assert!(help.contains("2  the command was not understood"), "{help}");
     }
 
     #[test]

@@ -16,32 +16,45 @@ pub(crate) struct CliError {
     pub(crate) ends: Ends,
 }
 
-/// How a command ends: its exit status.
+/// How a command ends: its exit status. [`EXIT_CODES`] has the table for people.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Ends {
-    /// All is fine, or done.
+    /// It is done, and nothing needs a person.
     Well = 0,
-    /// Something needs a person, or was refused.
+    /// Something needs a person, was refused, or failed.
     NeedsPerson = 1,
-    /// It could not be told or done.
-    Unknown = 2,
+    /// The command was not understood, or lacks something: nothing was done.
+    Misused = 2,
+}
+
+/// The table of exit codes, as `certloop --help` ends with it.
+pub(crate) const EXIT_CODES: &str = "\
+Exit codes:
+  0  done, and nothing needs a person
+  1  something needs a person, was refused, or failed
+  2  the command was not understood or lacks something; nothing was done";
+
+#[allow(non_upper_case_globals, reason = "`pull` still has the former name")]
+impl Ends {
+    /// What could not be read or written failed.
+    pub(crate) const Unknown: Self = Self::NeedsPerson;
 }
 
 impl CliError {
-    /// Makes the error of something that could not be told or done.
-    pub(crate) fn unknown(what: impl Into<String>) -> Self {
+    /// Makes the error of something that was refused or that failed.
+    pub(crate) fn failed(what: impl Into<String>) -> Self {
         Self {
             what: what.into(),
             next: Vec::new(),
-            ends: Ends::Unknown,
+            ends: Ends::NeedsPerson,
         }
     }
 
-    /// Makes the error of something that was refused, or that somebody has to decide.
-    pub(crate) fn refused(what: impl Into<String>) -> Self {
+    /// Makes the error of a command that cannot be carried out as it was typed.
+    pub(crate) fn misused(what: impl Into<String>) -> Self {
         Self {
-            ends: Ends::NeedsPerson,
-            ..Self::unknown(what)
+            ends: Ends::Misused,
+            ..Self::failed(what)
         }
     }
 
@@ -54,29 +67,48 @@ impl CliError {
 
     /// Makes the error of an object of the bucket that cannot be read or written.
     pub(crate) fn of_store(error: &StoreError, bucket: &str) -> Self {
-        let cli_error = Self::unknown(format!("bucket {bucket}: {error}"));
         match error {
-            StoreError::ConditionFailed { .. } => Self {
-                ends: Ends::NeedsPerson,
-                ..cli_error
-            }
-            .try_next("look at it as it is now and repeat the command"),
-            StoreError::Unavailable { person: true, .. } => cli_error
-                .try_next("certloop doctor")
-                .try_next("check that your credentials may use the bucket: --profile, AWS_PROFILE"),
-            _ => cli_error,
+            StoreError::ConditionFailed { .. } => Self::failed(format!("bucket {bucket}: {error}"))
+                .try_next("look at it as it is now and repeat the command"),
+            error => Self::of_bucket(&error.to_string(), bucket),
         }
     }
 
-    /// Makes the error of a problem that stands in the way of everything.
+    /// Makes the error of a problem that keeps every command from its work.
     pub(crate) fn of_problem(problem: &Problem, bucket: &str) -> Self {
-        Self::unknown(format!(
-            "bucket {bucket}: {} ({})",
-            problem.detail, problem.kind
-        ))
-        .try_next("certloop doctor")
+        let detail = problem.detail.as_str();
+        Self::of_bucket(detail.strip_suffix(PERMISSIONS).unwrap_or(detail), bucket)
+    }
+
+    /// Tells a bucket that is missing from one that may not be used.
+    fn of_bucket(reason: &str, bucket: &str) -> Self {
+        if reason.contains(NO_BUCKET) {
+            return Self::failed(format!("there is no bucket {bucket}"))
+                .try_next("another --bucket, --region or --profile");
+        }
+        if REFUSALS.iter().any(|code| reason.contains(code)) {
+            return Self::failed(format!(
+                "your credentials may not do this in the bucket {bucket}: {reason}"
+            ))
+            .try_next("other credentials: --profile, AWS_PROFILE")
+            .try_next("certloop doctor, which names the permissions that are missing");
+        }
+        Self::failed(format!("bucket {bucket}: {reason}")).try_next("certloop doctor")
     }
 }
+
+/// The code of S3 for a bucket that does not exist.
+pub(crate) const NO_BUCKET: &str = "NoSuchBucket";
+/// What the function adds to a refusal of the bucket.
+pub(crate) const PERMISSIONS: &str = "; check the bucket and the function's permissions";
+/// The codes of AWS for credentials that may not, or that are not valid.
+const REFUSALS: [&str; 5] = [
+    "AccessDenied",
+    "ExpiredToken",
+    "InvalidAccessKeyId",
+    "InvalidToken",
+    "SignatureDoesNotMatch",
+];
 
 impl fmt::Display for CliError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -89,3 +121,30 @@ impl fmt::Display for CliError {
 }
 
 impl std::error::Error for CliError {}
+
+#[cfg(test)]
+mod tests {
+    use certificates::values::problem_types::ProblemType;
+
+    use super::*;
+
+    #[test]
+    fn a_missing_bucket_and_missing_rights_are_two_messages() {
+        let of = |code: &str| {
+            let problem = Problem::ours(
+                ProblemType::StoreDenied,
+                format!("could not read settings.json: GetObject: {code}: x{PERMISSIONS}"),
+            );
+            CliError::of_problem(&problem, "b").to_string()
+        };
+        let missing = of("NoSuchBucket");
+        assert!(
+            missing.starts_with("certloop: there is no bucket b\n"),
+            "{missing}"
+        );
+        assert!(!missing.contains("permission"), "{missing}");
+        let denied = of("AccessDenied");
+        assert!(denied.contains("your credentials may not"), "{denied}");
+        assert!(!denied.contains(PERMISSIONS), "{denied}");
+    }
+}

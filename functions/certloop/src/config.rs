@@ -1,4 +1,5 @@
-//! Which installation is meant: flags before the environment before `certloop.toml` before the Terraform stack at hand.
+//! Which installation is meant: flags before the environment before `certloop.toml` before the
+//! Terraform stack at hand.
 
 use std::cell::OnceCell;
 use std::env;
@@ -17,7 +18,7 @@ use crate::cli_error::CliError;
 /// Where what is asked for is found, once it is asked for.
 #[derive(Debug)]
 pub(crate) struct Config {
-    /// Flags and environment, which clap has put together.
+    /// Flags, and variables of the environment where there is no flag.
     options: Options,
     file: File,
     directory: PathBuf,
@@ -50,14 +51,14 @@ impl Config {
     /// Reads what the working directory has; the stack is asked only when something is missing.
     pub(crate) fn load(options: Options) -> Result<Self, CliError> {
         let directory = env::current_dir()
-            .map_err(|error| CliError::unknown(format!("the working directory: {error}")))?;
+            .map_err(|error| CliError::failed(format!("the working directory: {error}")))?;
         let home = env::var_os("XDG_CONFIG_HOME").filter(|value| !value.is_empty());
         let home = home.map(PathBuf::from).or_else(|| {
             let home = env::var_os("HOME").filter(|value| !value.is_empty())?;
             Some(PathBuf::from(home).join(".config"))
         });
         let file = read_file(&directory, home.as_deref())?;
-        Ok(Self::of(options, file, directory))
+        Ok(Self::of(with_environment(options), file, directory))
     }
 
     fn of(options: Options, file: File, directory: PathBuf) -> Self {
@@ -77,11 +78,37 @@ impl Config {
         }
     }
 
+    /// Refuses a profile that the files of AWS do not have.
+    ///
+    /// The SDK would say no more than that there are no credentials.
+    pub(crate) fn check_profile(&self) -> Result<(), CliError> {
+        let Some(profile) = self.profile().filter(|profile| *profile != "default") else {
+            return Ok(());
+        };
+        let files = profile_files();
+        let texts = files
+            .iter()
+            .filter_map(|file| fs::read_to_string(file).ok());
+        if texts.into_iter().any(|text| has_profile(&text, profile)) {
+            return Ok(());
+        }
+        let files: Vec<String> = files
+            .iter()
+            .map(|file| file.display().to_string())
+            .collect();
+        Err(CliError::misused(format!(
+            "there is no AWS profile {profile} in {}",
+            files.join(" or ")
+        ))
+        .try_next("another --profile or AWS_PROFILE; aws configure list-profiles names yours"))
+    }
+
     /// Returns the bucket.
     pub(crate) fn bucket(&self) -> Result<String, CliError> {
         let named = |bucket: &Option<String>, function: &Option<String>| match (bucket, function) {
             (Some(bucket), _) => Some(Ok(bucket.clone())),
-            // Half of one installation and half of another would be written here and followed there.
+            // Half of one installation and half of another would be written here and followed
+            // there.
             (None, Some(function)) => Some(Err(half_named("function", function, "bucket"))),
             (None, None) => None,
         };
@@ -105,7 +132,7 @@ impl Config {
                 Err(self.missing("function", "--function NAME", "CERTLOOP_FUNCTION"))
             });
         found.map_err(|cli_error| match self.local() {
-            // Only what must have the function asks for it all the same.
+            // Only a command that cannot do without the function asks for it here.
             true => cli_error,
             false => cli_error
                 .try_next("--local, which does it in this process with your own credentials"),
@@ -118,7 +145,8 @@ impl Config {
         profile.or(self.file.profile.as_ref()).map(String::as_str)
     }
 
-    /// Returns the region, or none for the SDK's own choice. An ARN that was already found has the last word before that.
+    /// Returns the region, or none for the SDK's own choice: that of an ARN that was already found
+    /// where none is named.
     pub(crate) fn region(&self) -> Option<String> {
         let known = self.options.region.clone().or(self.file.region.clone());
         known.or_else(|| {
@@ -139,7 +167,7 @@ impl Config {
         known.or_else(|| self.stack().kms_key_arn.clone())
     }
 
-    /// Whether passes are to be made in this process.
+    /// Whether this process does the work of the function.
     pub(crate) fn local(&self) -> bool {
         self.options.local
     }
@@ -149,7 +177,7 @@ impl Config {
     }
 
     fn missing(&self, what: &str, flag: &str, variable: &str) -> CliError {
-        let cli_error = CliError::unknown(format!("which {what}? It is named nowhere"))
+        let cli_error = CliError::misused(format!("which {what}? None is named"))
             .try_next(format!("{flag}, or the environment variable {variable}"))
             .try_next(format!(
                 "{what} = \"...\" in {NAME} here, in a directory above, or in ~/.config"
@@ -165,16 +193,60 @@ impl Config {
     }
 }
 
+/// Returns the options, with the environment's where none was typed.
+fn with_environment(options: Options) -> Options {
+    let or = |typed: Option<String>, name: &str| typed.or_else(|| env::var(name).ok());
+    Options {
+        bucket: or(options.bucket, "CERTLOOP_BUCKET"),
+        function: or(options.function, "CERTLOOP_FUNCTION"),
+        profile: or(options.profile, "AWS_PROFILE"),
+        region: or(options.region, "AWS_REGION"),
+        kms_key_arn: or(options.kms_key_arn, "CERTLOOP_KMS_KEY_ARN"),
+        ..options
+    }
+}
+
+/// Returns the files in which profiles are, as the SDK finds them.
+fn profile_files() -> Vec<PathBuf> {
+    let of = |variable: &str, usual: &str| {
+        let named = env::var_os(variable).filter(|value| !value.is_empty());
+        named.map(PathBuf::from).or_else(|| {
+            let home = env::var_os("HOME").filter(|value| !value.is_empty())?;
+            Some(PathBuf::from(home).join(usual))
+        })
+    };
+    let files = [
+        of("AWS_CONFIG_FILE", ".aws/config"),
+        of("AWS_SHARED_CREDENTIALS_FILE", ".aws/credentials"),
+    ];
+    files.into_iter().flatten().collect()
+}
+
+/// Whether a file of profiles has this one: `[profile name]`, in the credentials file `[name]`.
+fn has_profile(text: &str, profile: &str) -> bool {
+    let headings = text.lines().filter_map(|line| {
+        let (heading, _) = line.trim().strip_prefix('[')?.split_once(']')?;
+        Some(heading.trim())
+    });
+    headings.into_iter().any(|heading| {
+        let named = heading.strip_prefix("profile").map_or(heading, str::trim);
+        heading == profile || named == profile
+    })
+}
+
 /// Makes the error of an installation of which one half is named, and the other is needed.
 fn half_named(what: &str, name: &str, other: &str) -> CliError {
     let (flag, variable) = (
         format!("--{other}"),
         format!("CERTLOOP_{}", other.to_uppercase()),
     );
-    CliError::unknown(format!(
-        "which {other}? The {what} {name} is named, and what is found elsewhere may be of another installation"
+    CliError::misused(format!(
+        "which {other}? The {what} {name} is named, and a {other} that is found elsewhere may be \
+         of another installation"
     ))
-    .try_next(format!("{flag} NAME, or the environment variable {variable}"))
+    .try_next(format!(
+        "{flag} NAME, or the environment variable {variable}"
+    ))
     .try_next(format!("{other} = \"...\" beside it in {NAME}"))
 }
 
@@ -195,18 +267,19 @@ fn read_file(directory: &Path, home: Option<&Path>) -> Result<File, CliError> {
         let text = match fs::read_to_string(&path) {
             Ok(text) => text,
             Err(error) if is_absence(&error) => continue,
-            Err(error) => return Err(CliError::unknown(format!("{}: {error}", path.display()))),
+            Err(error) => return Err(CliError::failed(format!("{}: {error}", path.display()))),
         };
         return toml::from_str(&text).map_err(|error| {
             let reason = error.to_string();
-            CliError::unknown(format!("{}: {}", path.display(), reason.trim_end()))
+            CliError::misused(format!("{}: {}", path.display(), reason.trim_end()))
                 .try_next("understood are bucket, function, profile, region and kms_key_arn")
         });
     }
     Ok(File::default())
 }
 
-/// Whether somebody else than root and us may have written a file: one in a directory that all may write to says nothing.
+/// Whether somebody else than root and us may have written a file: one in a directory that
+/// everybody may write to says nothing.
 fn is_anybodys(path: &Path) -> bool {
     let Ok(file) = fs::metadata(path) else {
         return false;
@@ -252,7 +325,8 @@ fn ask_terraform(directory: &Path) -> Stack {
     }
 }
 
-/// Reads the outputs of our module: those of the stack itself, or of the one output that holds them all.
+/// Reads the outputs of our module: those of the stack itself, or of the one output that holds them
+/// all.
 fn read_outputs(outputs: &Value) -> Stack {
     let all: serde_json::Map<String, Value> = (outputs.as_object().into_iter().flatten())
         .filter_map(|(name, output)| Some((name.clone(), output.get("value")?.clone())))
@@ -319,6 +393,22 @@ mod tests {
         assert_eq!(of(Some("typed")).unwrap(), "typed");
         assert_eq!(of(None).unwrap(), "of-the-file");
         assert_eq!(of(Some("")).unwrap(), "of-the-file");
+    }
+
+    #[test]
+    fn a_profile_is_found_by_its_heading() {
+        let config =
+            "[default]\nregion = x\n[profile shop] # ours\n [ profile  blog ]\n[sso-session ops]\n";
+        for (profile, is_there) in [
+            ("shop", true),
+            ("blog", true),
+            ("default", true),
+            ("ops", false),
+            ("sho", false),
+        ] {
+            assert_eq!(has_profile(config, profile), is_there, "{profile}");
+        }
+        assert!(has_profile("[shop]\naws_access_key_id = x\n", "shop"));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Documents as they are typed: from flags, files and `--set`.
+//! Documents as people type them: from flags, files and `--set`.
 
 use std::fs;
 use std::io::{self, Read};
@@ -22,8 +22,8 @@ pub(crate) fn given(name: &str, flags: &Document) -> Result<Value, CliError> {
         }
         false => fs::read_to_string(file),
     };
-    let text = text.map_err(|error| CliError::unknown(format!("{shown}: {error}")))?;
-    serde_json::from_str(&text).map_err(|error| CliError::unknown(format!("{shown}: {error}")))
+    let text = text.map_err(|error| CliError::misused(format!("{shown}: {error}")))?;
+    serde_json::from_str(&text).map_err(|error| CliError::misused(format!("{shown}: {error}")))
 }
 
 /// Returns the flags with what is missing asked for, where somebody is there.
@@ -33,10 +33,10 @@ pub(crate) fn completed(flags: &Document) -> Result<Document, CliError> {
         return Ok(flags);
     }
     if flags.domains.is_empty() {
-        flags.domains = ask_for("Which names is it to hold? (separated by blanks)")?;
+        flags.domains = ask_for("Which names? (separated by blanks)")?;
     }
     if flags.listeners.is_empty() && flags.certificate_manager.is_empty() {
-        flags.listeners = ask_for("ARN of the HTTPS listener that is to serve it?")?;
+        flags.listeners = ask_for("ARN of the HTTPS listener that will serve it?")?;
     }
     Ok(flags)
 }
@@ -52,17 +52,14 @@ fn ask_for(question: &str) -> Result<Vec<String>, CliError> {
 /// Puts the flags together as a document.
 fn composed(name: &str, flags: &Document) -> Result<Value, CliError> {
     let missing = |what: &str, flag: &str| {
-        CliError::unknown(format!("certificates/{name}.json: {what}")).try_next(flag)
+        CliError::misused(format!("certificates/{name}.json: {what}")).try_next(flag)
     };
     if flags.domains.is_empty() {
-        return Err(missing(
-            "which names is it to hold?",
-            "--domain DOMAIN, once for each",
-        ));
+        return Err(missing("which names?", "--domain DOMAIN, once for each"));
     }
     if flags.listeners.is_empty() && flags.certificate_manager.is_empty() {
         return Err(missing(
-            "where is it to go?",
+            "which targets?",
             "--listener ARN, --certificate-manager [REGION], or a whole document by --file",
         ));
     }
@@ -107,10 +104,10 @@ fn tags(all: &[String]) -> Result<Value, CliError> {
     let mut tags = Map::new();
     for tag in all {
         let (key, value) = tag.split_once('=').ok_or_else(|| {
-            CliError::unknown(format!("--tag {tag}: has no =")).try_next("--tag KEY=VALUE")
+            CliError::misused(format!("--tag {tag}: has no =")).try_next("--tag KEY=VALUE")
         })?;
         if tags.insert(key.to_owned(), json!(value)).is_some() {
-            return Err(CliError::unknown(format!(
+            return Err(CliError::misused(format!(
                 "--tag {tag}: the key is there twice"
             )));
         }
@@ -118,14 +115,15 @@ fn tags(all: &[String]) -> Result<Value, CliError> {
     Ok(Value::Object(tags))
 }
 
-/// Returns the document with these fields set, each `field=json`; `null` takes a field out. What is no JSON is a text.
+/// Returns the document with these fields set, each `field=json`; `null` takes a field out. What is
+/// no JSON is a text.
 pub(crate) fn changed(document: &Value, set: &[String]) -> Result<Value, CliError> {
     let mut document = document.clone();
     let fields = document.as_object_mut();
-    let fields = fields.ok_or_else(|| CliError::refused("the document is no JSON object"))?;
+    let fields = fields.ok_or_else(|| CliError::failed("the document is no JSON object"))?;
     for one in set {
         let (field, text) = one.split_once('=').ok_or_else(|| {
-            CliError::unknown(format!("--set {one}: has no =")).try_next("--set FIELD=JSON")
+            CliError::misused(format!("--set {one}: has no =")).try_next("--set FIELD=JSON")
         })?;
         match serde_json::from_str(text).unwrap_or_else(|_| json!(text)) {
             Value::Null => drop(fields.shift_remove(field)),

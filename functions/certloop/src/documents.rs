@@ -1,4 +1,5 @@
-//! Writing documents: shown, checked against the settings before they leave the machine, and never over somebody else's change.
+//! Writing documents: shown and checked against the settings before they leave the machine, and
+//! never over somebody else's change.
 
 use std::env;
 use std::fs;
@@ -66,26 +67,26 @@ pub(crate) async fn edit(
     document.put(here, change).await
 }
 
-/// Has nothing ordered for a certificate, or has it ordered for again.
+/// Pauses the orders for a certificate, or resumes them.
 pub(crate) async fn pause(
     here: &Installation,
-    name: &str,
+    asked: &cli::Pause,
     paused: bool,
     screen: Screen,
     as_json: bool,
 ) -> Result<Ends, CliError> {
-    let document = OpenDocument::open(here, name, screen, as_json).await?;
+    let document = OpenDocument::open(here, &asked.name, screen, as_json).await?;
     let set = if paused { "paused=true" } else { "paused=null" };
     let change = Change {
         after: document.text_with(&[set.to_owned()])?,
         draft: None,
-        yes: true,
+        yes: asked.yes,
         wait: false,
     };
     document.put(here, change).await
 }
 
-/// What is to become of a document.
+/// A change of a document.
 struct Change {
     after: String,
     /// Where it was typed.
@@ -142,8 +143,8 @@ impl OpenDocument {
         };
         let text = written(&document);
         match &self.there {
-            Some(there) if !is_same(&text_of(there), &text) => Err(CliError::refused(format!(
-                "{} is there already, and says something else",
+            Some(there) if !is_same(&text_of(there), &text) => Err(CliError::failed(format!(
+                "{} exists already, and is different",
                 self.key
             ))
             .try_next(format!("certloop edit {}", self.name))),
@@ -154,7 +155,7 @@ impl OpenDocument {
     /// Returns the document that is there with these fields set.
     fn text_with(&self, set: &[String]) -> Result<String, CliError> {
         let before = serde_json::from_slice(&self.there()?.body).map_err(|error| {
-            CliError::refused(format!("{} is no JSON: {error}", self.key))
+            CliError::failed(format!("{} is no JSON: {error}", self.key))
                 .try_next(format!("certloop edit {}", self.name))
         })?;
         Ok(written(&changed(&before, set)?))
@@ -189,7 +190,7 @@ impl OpenDocument {
         if changes {
             self.show(here, before.as_deref(), &after).await?;
             let put = async {
-                if !yes && can_ask() {
+                if !yes {
                     confirm("Write it?", "--yes")?;
                 }
                 self.write(after).await
@@ -216,18 +217,21 @@ impl OpenDocument {
             }
             (None, true) => {
                 let bucket = &self.bucket_name;
-                say(&format!("{} is written to bucket {bucket}\n", self.key))?;
-                say(&format!("  see what comes of it: certloop status {name}\n"))?;
+                say(&format!("{} is now in the bucket {bucket}\n", self.key))?;
+                say(&format!("  what follows: certloop status {name}\n"))?;
                 Ok(Ends::Well)
             }
             (None, false) => {
-                say(&format!("{} says so already\n", self.key))?;
+                say(&format!(
+                    "{} already says so: nothing was written\n",
+                    self.key
+                ))?;
                 Ok(Ends::Well)
             }
         }
     }
 
-    /// Shows a change that is to be written, with what visitors lose by it.
+    /// Shows a change before it is written, with what visitors lose by it.
     async fn show(
         &self,
         here: &Installation,
@@ -274,7 +278,8 @@ impl OpenDocument {
         of_edit(&before, &after, rollback)
     }
 
-    /// Asks the function whether a rollback is in force, or reads it in the state where there is none to ask.
+    /// Asks the function whether a rollback is in force, or reads it in the state where there is
+    /// none to ask.
     async fn rollback(&self, here: &Installation, etag: &str, before: &Wanted) -> GoneBack {
         let _spinner = Spinner::start("asking whether a rollback is in force");
         let told = async {
@@ -303,7 +308,7 @@ impl OpenDocument {
 
     fn there(&self) -> Result<&StoredObject, CliError> {
         self.there.as_ref().ok_or_else(|| {
-            CliError::refused(format!(
+            CliError::failed(format!(
                 "{} is not in bucket {}",
                 self.key, self.bucket_name
             ))
@@ -315,7 +320,7 @@ impl OpenDocument {
     fn check(&self, text: &str) -> Result<(), CliError> {
         let checked = Wanted::parse(&self.name, text.as_bytes(), &self.settings, None);
         checked.map(drop).map_err(|invalid| {
-            CliError::refused(format!("{}: {invalid}", self.key))
+            CliError::failed(format!("{}: {invalid}", self.key))
                 .try_next("certloop schema certificate, for all that a document can say")
         })
     }
@@ -346,7 +351,8 @@ impl OpenDocument {
                 cli_error.try_next(format!("certloop edit {}", self.name))
             }
             StoreError::Unavailable { person: true, .. } => cli_error.try_next(format!(
-                "certloop issue {}, which writes through the function and needs no right to the bucket",
+                "certloop issue {}, which writes through the function and needs no right to the \
+                 bucket",
                 self.name
             )),
             _ => cli_error,
@@ -385,13 +391,13 @@ fn editor() -> Result<String, CliError> {
         Some(editor) => Ok(editor),
         None if can_ask() => Ok("vi".to_owned()),
         None => Err(
-            CliError::refused("nobody can type here, and no editor is named")
+            CliError::misused("no editor is named, and this is no terminal")
                 .try_next("--set FIELD=JSON, or EDITOR"),
         ),
     }
 }
 
-/// What is being typed in an editor: it stays until it is written, whatever goes wrong.
+/// What somebody types in an editor: it stays until it is written, even if something goes wrong.
 struct Draft {
     file: tempfile::NamedTempFile,
 }
@@ -408,7 +414,7 @@ impl Draft {
             Ok(file)
         });
         let file =
-            written.map_err(|error| CliError::unknown(format!("a temporary file: {error}")))?;
+            written.map_err(|error| CliError::failed(format!("a temporary file: {error}")))?;
         Ok(Self { file })
     }
 
@@ -423,7 +429,7 @@ impl Draft {
             let typed = self.open(editor).and_then(|()| {
                 let path = self.file.path();
                 fs::read_to_string(path)
-                    .map_err(|error| CliError::unknown(format!("{}: {error}", path.display())))
+                    .map_err(|error| CliError::failed(format!("{}: {error}", path.display())))
             });
             let cli_error = match typed {
                 Ok(text) => match check(&text) {
@@ -450,9 +456,9 @@ impl Draft {
             .status();
         match ran {
             Ok(status) if status.success() => Ok(()),
-            Ok(status) => Err(CliError::unknown(format!("the editor {editor}: {status}"))
+            Ok(status) => Err(CliError::failed(format!("the editor {editor}: {status}"))
                 .try_next("another one in EDITOR, or --set FIELD=JSON")),
-            Err(error) => Err(CliError::unknown(format!("the editor {editor}: {error}"))),
+            Err(error) => Err(CliError::failed(format!("the editor {editor}: {error}"))),
         }
     }
 

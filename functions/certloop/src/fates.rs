@@ -1,23 +1,23 @@
-//! Pure: what becomes of which certificate and name, said before it is done.
+//! Pure: what happens to which certificate and name, said before it is done.
 
 use certificates::invocation::status::Standing;
 
 use crate::status::{Serving, to_be_served};
 use crate::words::day;
 
-/// A revocation, as it is asked for once it is known what is served.
+/// A revocation, as the function gets it once it is known what is served.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Revocation {
     /// The serial to name, so that what was said is what is done.
     ///
     /// `None` where only the function can tell.
     pub(crate) serial: Option<String>,
-    /// What becomes of each certificate, a line each.
+    /// What happens to each certificate, a line each.
     pub(crate) fates: Vec<String>,
 }
 
 impl Revocation {
-    /// Says what becomes of each certificate where this serial is revoked, or what is served.
+    /// Says what happens to each certificate where this serial is revoked, or what is served.
     pub(crate) fn of(standing: &Standing, asked: Option<&str>) -> Self {
         let serving = Serving::of(standing);
         let served = match serving {
@@ -26,32 +26,35 @@ impl Revocation {
         };
         let wanted = standing.serial.as_deref();
         let serial = asked.or(served.map(|(serial, _)| serial)).or(wanted);
-        let replaced = match standing.paused {
-            true => "revoked, and not replaced while it is paused",
-            false => "revoked, and another is ordered at once",
+        let replaced = if standing.paused {
+            "revoked, and not replaced while it is paused"
+        } else {
+            "revoked, and its replacement is ordered at once"
         };
         let mut fates = Vec::new();
         if let Some((this, end)) = served {
             let fate = match (serial == Some(this), wanted == Some(this)) {
                 (true, true) => replaced,
-                (true, false) => "revoked; the one that is to be served takes its place",
+                (true, false) => "revoked; the next one takes its place",
                 (false, _) => "kept",
             };
             let end = day(end);
             fates.push(format!("{this}, which is served until {end}: {fate}"));
         } else if matches!(serving, Serving::Unknown | Serving::NotYet) {
-            fates.push("what is served is unknown: --serial names another one".to_owned());
+            fates
+                .push("what is served is unknown; --serial names the one that you mean".to_owned());
         }
         if let Some((this, words)) = wanted.zip(to_be_served(standing))
             && served.is_none_or(|(served, _)| served != this)
         {
-            let fate = match serial == Some(this) {
-                true => replaced,
-                false => "kept",
+            let fate = if serial == Some(this) {
+                replaced
+            } else {
+                "kept"
             };
             let what = match serving {
                 Serving::Ready(_) => "is held ready",
-                _ => "is to be served",
+                _ => "is next",
             };
             fates.push(format!("{words}, which {what}: {fate}"));
         }
@@ -59,14 +62,14 @@ impl Revocation {
             |serial: &str| wanted == Some(serial) || served.is_some_and(|(one, _)| one == serial);
         if let Some(other) = serial.filter(|serial| !is_known(serial)) {
             fates.push(format!(
-                "{other}, which is neither served nor to be served: revoked"
+                "{other}, which is neither served nor next: revoked"
             ));
         }
         if serial.is_none() {
             fates.push("there is no certificate to revoke".to_owned());
         }
         Self {
-            // What is not known to be served is the function's to tell.
+            // Where it is not known here what is served, the function decides.
             serial: asked
                 .map(str::to_owned)
                 .or(served.map(|(serial, _)| serial.to_owned())),
@@ -87,7 +90,7 @@ pub(crate) fn of_rollback(standing: &Standing, asked: Option<&str>) -> Vec<Strin
         (None, Some(back)) => {
             let stays = wanted.unwrap_or("unknown");
             return vec![format!(
-                "somebody went back from {} before: {stays} stays, as it is",
+                "rolled back from {} already: {stays} stays",
                 back.from
             )];
         }
@@ -97,17 +100,17 @@ pub(crate) fn of_rollback(standing: &Standing, asked: Option<&str>) -> Vec<Strin
         return vec!["there is no certificate before this one".to_owned()];
     };
     let mut fates = match (served, wanted) {
-        (Some(served), _) if served == to => vec![format!(
-            "{to}, which is served, goes on being served, and is held"
-        )],
-        (Some(served), _) => vec![format!("{to} is to be served in the place of {served}")],
+        (Some(served), _) if served == to => {
+            vec![format!("{to}, which is served, stays and is held")]
+        }
+        (Some(served), _) => vec![format!("{to} replaces {served}")],
         (None, _) => vec![format!(
-            "{to} is to be served; what is served now is unknown"
+            "{to} is served again; what is served now is unknown"
         )],
     };
     let put_aside = wanted.filter(|wanted| *wanted != to && served != Some(*wanted));
     fates.extend(put_aside.map(|wanted| {
-        format!("{wanted}, which was to be served and is not known to be served: put aside")
+        format!("{wanted}, which was next and is not known to be served: put aside")
     }));
     fates
 }
@@ -129,7 +132,7 @@ pub(crate) fn of_removal(standing: &Standing) -> Vec<String> {
 
 /// What visitors of a lost name get.
 pub(crate) const ELSE: &str =
-    "their visitors get whatever else the listener holds for them, or its default";
+    "their visitors get another certificate that the listener holds, or its default";
 
 #[cfg(test)]
 mod tests {
@@ -149,14 +152,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_served_is_revoked_and_what_is_to_be_served_is_kept() {
+    fn what_is_served_is_revoked_and_what_is_next_is_kept() {
         let revocation = Revocation::of(&stuck("01", "02"), None);
         assert_eq!(revocation.serial.as_deref(), Some("01"));
         assert_eq!(
             revocation.fates,
             [
-                "01, which is served until 2026-04-08: revoked; the one that is to be served takes its place",
-                "02, valid until 2026-04-08, which is to be served: kept",
+                "01, which is served until 2026-04-08: revoked; the next one takes its place",
+                "02, valid until 2026-04-08, which is next: kept",
             ]
         );
         let revocation = Revocation::of(&stuck("01", "02"), Some("02"));
@@ -164,19 +167,23 @@ mod tests {
             revocation.fates,
             [
                 "01, which is served until 2026-04-08: kept",
-                "02, valid until 2026-04-08, which is to be served: revoked, and another is ordered at once",
+                "02, valid until 2026-04-08, which is next: revoked, and its replacement is \
+                 ordered at once",
             ]
         );
         let revocation = Revocation::of(&stuck("01", "02"), Some("00"));
         assert_eq!(revocation.serial.as_deref(), Some("00"));
         assert_eq!(
             revocation.fates[2],
-            "00, which is neither served nor to be served: revoked"
+            "00, which is neither served nor next: revoked"
         );
         let mut one = stuck("01", "01");
         assert_eq!(
             Revocation::of(&one, None).fates,
-            ["01, which is served until 2026-04-08: revoked, and another is ordered at once"]
+            [
+                "01, which is served until 2026-04-08: revoked, and its replacement is ordered at \
+                 once"
+            ]
         );
         one.paused = true;
         assert!(Revocation::of(&one, None).fates[0].ends_with("not replaced while it is paused"));
@@ -191,15 +198,17 @@ mod tests {
         assert_eq!(
             revocation.fates,
             [
-                "what is served is unknown: --serial names another one",
-                "02, valid until 2026-04-08, which is to be served: revoked, and another is ordered at once",
+                "what is served is unknown; --serial names the one that you mean",
+                "02, valid until 2026-04-08, which is next: revoked, and its replacement is \
+                 ordered at once",
             ]
         );
         one.targets.clear();
         assert_eq!(
             Revocation::of(&one, None).fates,
             [
-                "02, valid until 2026-04-08, which is held ready: revoked, and another is ordered at once"
+                "02, valid until 2026-04-08, which is held ready: revoked, and its replacement is \
+                 ordered at once"
             ]
         );
     }
@@ -212,15 +221,12 @@ mod tests {
             of_rollback(&one, None),
             [
                 "01, which is served, goes on being served, and is held",
-                "03, which was to be served and is not known to be served: put aside",
+                "03, which was next and is not known to be served: put aside",
             ]
         );
         let mut one = stuck("02", "02");
         one.previous = Some("01".to_owned());
-        assert_eq!(
-            of_rollback(&one, None),
-            ["01 is to be served in the place of 02"]
-        );
+        assert_eq!(of_rollback(&one, None), ["01 replaces 02"]);
         one.previous = None;
         assert_eq!(
             of_rollback(&one, None),

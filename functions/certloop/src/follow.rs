@@ -1,9 +1,11 @@
-//! `--wait`: starts the work on one certificate and follows it, a line per step, to the leaf that is served.
+//! `--wait`: starts the work on one certificate and follows it, a line per step, to the leaf that
+//! is served.
 
 use std::time::Duration;
 
 use certificates::contract::report::TargetState;
 use certificates::invocation::status::{Inventory, Standing};
+use certificates::records::order::Stage;
 use certificates::records::state::HistoryStep;
 use serde_json::json;
 use time::OffsetDateTime;
@@ -15,7 +17,7 @@ use crate::history::line;
 use crate::report::Report;
 use crate::status::{Serving, inventory, name_of, rendered};
 use crate::terminal::{Ink, Screen, Spinner, say, tell};
-use crate::words::{cut, relative, second};
+use crate::words::{behind, cut, relative, second};
 
 /// Follows one certificate.
 pub(crate) struct Following<'a> {
@@ -25,6 +27,7 @@ pub(crate) struct Following<'a> {
     as_json: bool,
     /// Steps that were there before, or have been shown.
     seen: Vec<HistoryStep>,
+    begun: Instant,
 }
 
 impl<'a> Following<'a> {
@@ -36,13 +39,14 @@ impl<'a> Following<'a> {
             screen,
             as_json,
             seen: Vec::new(),
+            begun: Instant::now(),
         }
     }
 
-    /// Has what is due done, and tells what happens until the certificate is served or somebody has to act.
+    /// Starts what is due, and shows each step until the certificate is served or needs a person.
     pub(crate) async fn follow(mut self) -> Result<Ends, CliError> {
-        let until = Instant::now() + LONGEST;
-        // What happened long before is no news; what the bucket's own event has begun meanwhile is.
+        let until = self.begun + LONGEST;
+        // Only what happened since then is news: the event of the bucket may have begun it.
         let before = self.inventory().await?;
         let just_now = before.at.unwrap_or_else(OffsetDateTime::now_utc) - JUST_NOW;
         let steps = before.certificates.into_iter().flat_map(|one| one.history);
@@ -60,14 +64,14 @@ impl<'a> Following<'a> {
             };
             let report: Report = read(answer?)?;
             let standing = self.look().await?;
-            // Whoever is at work on it may have begun with the document before.
+            // Another invocation may still be at work by the document before.
             if !report.only_waits() || standing.paused || Instant::now() >= until {
                 break (report, standing);
             }
             self.spin(&standing).await;
         };
-        // Somebody else may be at work on it: the bucket's own event, for one. What is served is written down last; a function of
-        // an older build never does it.
+        // Another invocation may be at work on it, by the event of the bucket. What is served is
+        // recorded last; a function of an older build never records it.
         let mut more = SETTLES;
         while report.ends() == Ends::Well && Instant::now() < until {
             match is_under_way(&standing) {
@@ -88,7 +92,7 @@ impl<'a> Following<'a> {
             self.spin(&standing).await;
             match self.look().await {
                 Ok(seen) => standing = seen,
-                // The work itself tells what is wrong.
+                // The report of the work says what is wrong.
                 Err(_) => sleep(SECOND).await,
             }
         }
@@ -96,11 +100,14 @@ impl<'a> Following<'a> {
 
     async fn spin(&self, standing: &Standing) {
         let stage = standing.under_way.as_ref().map(|order| order.stage);
-        let doing = match stage {
-            Some(stage) => format!("{}: the authority works ({stage:?})", self.name).to_lowercase(),
-            None => format!("{}: at work", self.name),
+        let step = match (stage, standing.history.last()) {
+            (Some(Stage::Ordered), _) => "the authority checks the names".to_owned(),
+            (Some(Stage::Finalizing), _) => "the authority issues the certificate".to_owned(),
+            (None, Some(last)) => format!("working, last step: {}", cut(&last.step, 40)),
+            (None, None) => "working".to_owned(),
         };
-        let _spinner = Spinner::start(&doing);
+        let name = &self.name;
+        let _spinner = Spinner::since(self.begun.into_std(), &format!("{name}: {step}"));
         sleep(SECOND).await;
     }
 
@@ -156,12 +163,14 @@ impl<'a> Following<'a> {
             Serving::Ready(_) => self
                 .screen
                 .ink(Ink::Good, "Held ready for hosts that pull it:"),
-            // A function of an older build does not tell.
+            // A function of an older build does not say what is served.
             _ => "On its targets; what is served is unknown:".to_owned(),
         };
         let mut text = format!("{heading}\n");
-        let mut add =
-            |what: &str, words: &str| text += &format!("  {what:12}{}\n", cut(words, usize::MAX));
+        let width = self.screen.width;
+        let mut add = |what: &str, words: &str| {
+            text += &behind(&format!("  {what:12}"), words, width, INDENT)
+        };
         add("names", &standing.domains.join(", "));
         add("issuer", standing.authority.as_deref().unwrap_or("unknown"));
         add("serial", standing.serial.as_deref().unwrap_or("unknown"));
@@ -172,15 +181,12 @@ impl<'a> Following<'a> {
             );
         }
         if let Some(at) = standing.renew_at {
-            add(
-                "renewed",
-                &format!("{} ({})", second(at), relative(at, now)),
-            );
+            add("renews", &format!("{} ({})", second(at), relative(at, now)));
         }
         for target in &standing.targets {
             let at = target.checked_at.map(second).unwrap_or_default();
             let proof = match (target.entry.proved, target.entry.state) {
-                (Some(true), _) => format!("a TLS handshake was answered with it, {at}"),
+                (Some(true), _) => format!("served in a TLS handshake, {at}"),
                 (_, TargetState::Imported) => "imported".to_owned(),
                 _ => "attached; no handshake was made".to_owned(),
             };
@@ -190,9 +196,9 @@ impl<'a> Following<'a> {
     }
 }
 
-/// Watching goes on for ever: it is ended by the work that it watches.
+/// Watching never ends: the work that it watches does.
 fn watching_ended<T>() -> Result<T, CliError> {
-    Err(CliError::unknown("watching came to an end"))
+    Err(CliError::failed("watching ended before the work did"))
 }
 
 fn is_same(one: &HistoryStep, other: &HistoryStep) -> bool {
@@ -220,9 +226,10 @@ fn is_under_way(standing: &Standing) -> bool {
     !is_on_targets(standing) && standing.problem.is_none() && !standing.paused
 }
 
+const INDENT: &str = "    ";
 const SECOND: Duration = Duration::from_secs(1);
 const JUST_NOW: Duration = Duration::from_secs(30);
-/// So many more looks are taken at what is served.
+/// So many more looks at what is served.
 const SETTLES: u32 = 5;
 /// No invocation takes longer.
 const LONGEST: Duration = Duration::from_secs(15 * 60);

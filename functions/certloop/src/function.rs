@@ -18,9 +18,9 @@ use certificates::values::problem::ServiceError;
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::cli_error::CliError;
+use crate::cli_error::{CliError, NO_BUCKET};
 
-/// Whoever answers events.
+/// What answers events.
 pub(crate) enum Function {
     /// The function on AWS Lambda.
     Remote(Remote),
@@ -87,11 +87,12 @@ impl Function {
                 };
                 let answer = installation.answer_compiled(event, clock, invoked).await;
                 let answer = answer.map_err(|failure| {
-                    CliError::unknown(format!(
-                        "in this process, bucket {}: {failure}",
-                        installation.bucket
-                    ))
-                    .try_next("certloop doctor")
+                    let error = FunctionError {
+                        error_type: failure.kind().to_owned(),
+                        error_message: failure.to_string(),
+                    };
+                    let bucket = &installation.bucket;
+                    error_of_function(&format!("this process (bucket {bucket})"), &error)
                 })?;
                 Ok(answer.result)
             }
@@ -102,8 +103,9 @@ impl Function {
 /// Reads an answer of the function as what it is.
 pub(crate) fn read<T: for<'de> Deserialize<'de>>(answer: Value) -> Result<T, CliError> {
     serde_json::from_value(answer).map_err(|error| {
-        CliError::unknown(format!(
-            "the function's answer is not understood ({error}): is it of another version than this command, {}?",
+        CliError::failed(format!(
+            "the function's answer is not understood ({error}): is the function of another version \
+             than this command, {}?",
             env!("CARGO_PKG_VERSION")
         ))
     })
@@ -152,10 +154,10 @@ impl Remote {
         match refusal {
             Refusal::Service(error) => {
                 let cli_error =
-                    CliError::unknown(format!("the function {name} could not be asked: {error}"));
+                    CliError::failed(format!("the function {name} could not be asked: {error}"));
                 error_of_service(cli_error, &error, looks)
             }
-            Refusal::Function(error) => error_of_function(name, &error),
+            Refusal::Function(error) => error_of_function(&format!("the function {name}"), &error),
         }
     }
 }
@@ -185,54 +187,64 @@ impl FunctionError {
     }
 }
 
-fn error_of_function(name: &str, error: &FunctionError) -> CliError {
+/// `who` answers events: the function, or this process.
+fn error_of_function(who: &str, error: &FunctionError) -> CliError {
     let FunctionError {
         error_type,
         error_message,
     } = error;
     match error_type.as_str() {
-        "certloop.CannotRun" => {
-            CliError::unknown(format!("the function {name} cannot run: {error_message}"))
+        "certloop.CannotRun" if error_message.contains(NO_BUCKET) => {
+            CliError::failed(format!("{who} cannot run: its bucket does not exist"))
                 .try_next("certloop doctor")
         }
-        "certloop.NotPermitted" => {
-            CliError::refused(format!("the function {name} refused: {error_message}"))
-        }
-        "certloop.NotUnderstood" => CliError::unknown(format!(
-            "the function {name} does not understand this command: {error_message}"
-        ))
-        .try_next(format!(
-            "deploy the function again in the version of this command, {}",
-            env!("CARGO_PKG_VERSION")
-        )),
-        _ if error_message.contains("Task timed out") => CliError::unknown(format!(
-            "the function {name} ran out of time ({error_message}); what it began is in the states, and the next pass goes on"
+        "certloop.CannotRun" => CliError::failed(format!("{who} cannot run: {error_message}"))
+            .try_next("certloop doctor"),
+        "certloop.NotPermitted" => CliError::failed(format!("{who} refused: {error_message}")),
+        "certloop.NotUnderstood" => not_understood(who, error_message),
+        _ if error_message.contains("Task timed out") => CliError::failed(format!(
+            "{who} ran out of time ({error_message}); what it began is recorded, and the next pass \
+             continues it"
         ))
         .try_next("certloop status"),
         _ => {
             let said = [error_type.as_str(), error_message.as_str()];
             let said: Vec<_> = said.into_iter().filter(|text| !text.is_empty()).collect();
-            CliError::unknown(format!("the function {name} failed: {}", said.join(": ")))
+            CliError::failed(format!("{who} failed: {}", said.join(": ")))
                 .try_next("certloop doctor")
                 .try_next("its log in CloudWatch, or the same command with --local")
         }
     }
 }
 
-/// `looks`: nothing was asked to be done.
+/// Makes the error of a request that renew does not take: a wrong value, which the sentence names,
+/// or a request that an older build does not know.
+fn not_understood(who: &str, sentence: &str) -> CliError {
+    match sentence.split_once(". Understood are: ") {
+        None => CliError::misused(sentence),
+        Some((reason, _)) => {
+            let version = env!("CARGO_PKG_VERSION");
+            CliError::misused(format!("{who} does not know this command: {reason}")).try_next(
+                format!("to deploy the function in the version of this command, {version}"),
+            )
+        }
+    }
+}
+
+/// `looks`: the request changes nothing.
 fn error_of_service(cli_error: CliError, error: &ServiceError, looks: bool) -> CliError {
     match error.code.as_deref() {
         Some("ResourceNotFoundException") => cli_error
-            .try_next("another --function, --region or --profile: there is none of this name"),
+            .try_next("another --function, --region or --profile: no function has this name"),
         Some(
             "AccessDeniedException"
             | "UnrecognizedClientException"
             | "InvalidSignatureException"
             | "ExpiredTokenException",
         ) => cli_error
-            .try_next("other credentials: --profile, AWS_PROFILE; they need lambda:InvokeFunction")
+            .try_next("other credentials (--profile, AWS_PROFILE): they need lambda:InvokeFunction")
             .try_next("aws sso login, if you sign in that way"),
-        Some(_) if error.is_throttling() => cli_error.try_next("it again in a minute"),
+        Some(_) if error.is_throttling() => cli_error.try_next("the command again in a minute"),
         Some(_) => cli_error.try_next("certloop doctor"),
         None if error.message.contains("redential") => cli_error
             .try_next("aws sso login, or a profile that has credentials: --profile, AWS_PROFILE"),
@@ -240,15 +252,16 @@ fn error_of_service(cli_error: CliError, error: &ServiceError, looks: bool) -> C
             cli_error.try_next("--region REGION, or the environment variable AWS_REGION")
         }
         None if looks => cli_error
-            .try_next("it again, if --region is right: the network may have failed")
+            .try_next("the command again, if --region is right: the network may have failed")
             .try_next("--local, which does the same in this process"),
         None => cli_error
-            .try_next("certloop status, before you repeat it: it may have been done")
+            .try_next("certloop status, before you repeat the command: it may have been done")
             .try_next("--local, which does the same in this process"),
     }
 }
 
-/// Whether answering the event changes nothing, so that it may be asked through the alias, and again.
+/// Whether answering the event changes nothing, so that it may be asked through the alias, and
+/// again.
 fn only_looks(event: &Value) -> bool {
     let action = event.get("action").and_then(Value::as_str);
     matches!(action, Some("status" | "plan" | "check"))
@@ -278,6 +291,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::cli_error::Ends;
 
     fn service(code: Option<&str>, message: &str) -> ServiceError {
         ServiceError {
@@ -302,7 +316,7 @@ mod tests {
     fn each_failure_of_the_function_is_told_with_what_to_try() {
         let of = |kind: &str, message: &str| {
             let error = json!({"errorType": kind, "errorMessage": message});
-            error_of_function("f", &serde_json::from_value(error).unwrap())
+            error_of_function("the function f", &serde_json::from_value(error).unwrap())
         };
         let cannot = of("certloop.CannotRun", "settings.json is not in the bucket");
         assert!(cannot.what.contains("settings.json"), "{cannot}");
@@ -312,6 +326,17 @@ mod tests {
             "RequestId: 1 Error: Task timed out after 3.00 seconds",
         );
         assert!(late.what.contains("ran out of time"), "{late}");
+        let value = of("certloop.NotUnderstood", "at: 2020-01-01T00:00:00Z is past");
+        assert_eq!(
+            value.to_string(),
+            "certloop: at: 2020-01-01T00:00:00Z is past"
+        );
+        assert_eq!(value.ends, Ends::Misused);
+        let older = of(
+            "certloop.NotUnderstood",
+            "the action \"x\" is unknown. Understood are: y",
+        );
+        assert!(!older.to_string().contains("Understood"), "{older}");
         let died = of("Runtime.ExitError", "signal: killed");
         assert!(
             died.what.contains("Runtime.ExitError: signal: killed"),
@@ -336,7 +361,7 @@ mod tests {
     #[test]
     fn each_refusal_of_the_service_is_told_with_what_to_try() {
         let of = |error: &ServiceError| {
-            let cli_error = error_of_service(CliError::unknown("x"), error, false);
+            let cli_error = error_of_service(CliError::failed("x"), error, false);
             cli_error.next.join(" ")
         };
         let missing = service(Some("ResourceNotFoundException"), "Function not found");
@@ -347,7 +372,7 @@ mod tests {
         assert!(of(&service(None, "no answer")).contains("certloop status"));
         assert!(of(&nobody).contains("aws sso login"));
         let unanswered = service(None, "no answer");
-        let looking = error_of_service(CliError::unknown("x"), &unanswered, true);
+        let looking = error_of_service(CliError::failed("x"), &unanswered, true);
         assert!(!looking.next.join(" ").contains("certloop status"));
     }
 }

@@ -26,13 +26,13 @@ pub(crate) fn man(directory: Option<&Path>) -> Result<Ends, CliError> {
     let Some(directory) = directory else {
         let mut page = Vec::new();
         let rendered = Man::new(Cli::command()).render(&mut page);
-        rendered.map_err(|error| CliError::unknown(format!("the manual page: {error}")))?;
+        rendered.map_err(|error| CliError::failed(format!("the manual page: {error}")))?;
         say(&String::from_utf8_lossy(&page))?;
         return Ok(Ends::Well);
     };
     let written = fs::create_dir_all(directory)
         .and_then(|()| clap_mangen::generate_to(Cli::command(), directory));
-    written.map_err(|error| CliError::unknown(format!("{}: {error}", directory.display())))?;
+    written.map_err(|error| CliError::failed(format!("{}: {error}", directory.display())))?;
     Ok(Ends::Well)
 }
 

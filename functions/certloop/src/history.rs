@@ -7,10 +7,9 @@ use time::OffsetDateTime;
 
 use crate::cli_error::{CliError, Ends};
 use crate::installation::Installation;
-use crate::status::{Serving, helps, inventory};
+use crate::status::{Serving, helps, inventory, is_unknown, no_such_certificate};
 use crate::terminal::{Ink, Screen, say};
-use crate::words::parsed;
-use crate::words::{cut, relative, second, wrapped};
+use crate::words::{behind, cut, detailed, parsed, relative, second, wrapped};
 
 /// Shows all steps that are remembered.
 pub(crate) async fn history(
@@ -20,13 +19,17 @@ pub(crate) async fn history(
     as_json: bool,
 ) -> Result<Ends, CliError> {
     parsed(name)?;
-    let inventory = inventory(&here.function().await?, &[name.to_owned()]).await?;
+    let function = here.function().await?;
+    let inventory = inventory(&function, &[name.to_owned()]).await?;
     let now = inventory.at.unwrap_or_else(OffsetDateTime::now_utc);
     let standing = inventory
         .certificates
         .into_iter()
         .find(|one| one.name == name);
     let standing = standing.unwrap_or_default();
+    if is_unknown(standing.problem.as_ref()) {
+        return Err(no_such_certificate(&function, name).await);
+    }
     let steps = &standing.history;
     match as_json {
         true => say(&format!("{:#}\n", json!({"name": name, "history": steps})))?,
@@ -36,10 +39,12 @@ pub(crate) async fn history(
             say(&rendered(steps, problem, &serving, name, now, screen))?;
         }
     }
-    // A name that nobody knows has a problem and no steps.
-    Ok(match steps.is_empty() && standing.problem.is_some() {
-        true => Ends::NeedsPerson,
-        false => Ends::Well,
+    // Of a document that cannot be read there is nothing to tell.
+    let is_blind = steps.is_empty() && standing.problem.is_some();
+    Ok(if is_blind {
+        Ends::NeedsPerson
+    } else {
+        Ends::Well
     })
 }
 
@@ -58,7 +63,7 @@ fn rendered(
         text += &line(step, widest, screen);
     }
     if steps.is_empty() {
-        text += &format!("nothing has happened to {name} yet\n");
+        text += &format!("Nothing has happened to {name} yet.\n");
     }
     if let Some(last) = steps.last() {
         text += &format!("The last step was {}.\n", relative(last.at, now));
@@ -67,7 +72,7 @@ fn rendered(
         }
     }
     if let Some(problem) = problem {
-        text += &wrapped(&format!("Now: {}", problem.detail), screen.width, "");
+        text += &detailed(&format!("Now: {}", problem.detail), screen.width, "");
         let command = helps(problem, name);
         if let Some(command) = command.filter(|command| !command.starts_with("certloop history")) {
             text += &format!("  try: {}\n", screen.ink(Ink::Strong, &command));
@@ -76,7 +81,7 @@ fn rendered(
     text
 }
 
-/// Renders one step: one line, however long its detail is.
+/// Renders one step; a detail that is too long for its line is below it.
 pub(crate) fn line(step: &HistoryStep, widest: usize, screen: Screen) -> String {
     let at = screen.ink(Ink::Faint, &second(step.at));
     let ink = match step.step.as_str() {
@@ -86,9 +91,14 @@ pub(crate) fn line(step: &HistoryStep, widest: usize, screen: Screen) -> String 
     };
     let word = screen.ink(ink, &cut(&step.step, usize::MAX));
     let padding = " ".repeat(widest.saturating_sub(step.step.chars().count()));
-    let line = format!("{at}  {word}{padding}  {}", cut(&step.detail, usize::MAX));
-    format!("{}\n", line.trim_end())
+    let before = format!("{at}  {word}{padding}  ");
+    // Colours have no columns.
+    let columns = second(step.at).chars().count() + widest.max(step.step.chars().count()) + 4;
+    let colours = before.chars().count().saturating_sub(columns);
+    behind(&before, &step.detail, screen.width + colours, INDENT)
 }
+
+const INDENT: &str = "    ";
 
 #[cfg(test)]
 mod tests {
@@ -102,7 +112,7 @@ mod tests {
     };
 
     #[test]
-    fn each_step_is_a_line() {
+    fn each_step_is_a_line_or_two() {
         let at = datetime!(2026-01-08 16:53:04 UTC);
         let step = |step: &str, detail: &str| HistoryStep {
             at,
@@ -123,7 +133,7 @@ mod tests {
                 PLAIN
             ),
             "2026-01-08 16:53:04 UTC  ordered\n\
-             2026-01-08 16:53:04 UTC  issued   serial 03ab, valid until 2026-04-08T15:53:05Z\n\
+             2026-01-08 16:53:04 UTC  issued\n    serial 03ab, valid until 2026-04-08T15:53:05Z\n\
              The last step was 5 minutes ago.\nWhat is served is unknown.\n"
         );
     }

@@ -30,10 +30,12 @@ impl Installation {
     /// Returns the bucket.
     pub(crate) async fn bucket(&self) -> Result<Bucket, CliError> {
         let name = self.config.bucket()?;
-        let kms_key_arn = match self.config.local() {
-            true => self.config.kms_key_arn(),
-            // Documents are not encrypted with it.
-            false => None,
+        self.config.check_profile()?;
+        // Documents are not encrypted with it.
+        let kms_key_arn = if self.config.local() {
+            self.config.kms_key_arn()
+        } else {
+            None
         };
         Ok(self.aws().await.bucket(name, kms_key_arn))
     }
@@ -42,12 +44,14 @@ impl Installation {
     pub(crate) async fn function(&self) -> Result<Function, CliError> {
         if !self.config.local() {
             let name = self.config.function()?;
+            self.config.check_profile()?;
             return Ok(Function::remote(self.aws().await.config(), name));
         }
         let (bucket, kms_key_arn) = (self.config.bucket()?, self.config.kms_key_arn());
+        self.config.check_profile()?;
         let aws = self.load().await;
         let region = aws.region().map(str::to_owned).ok_or_else(|| {
-            CliError::unknown("which region? It is named nowhere")
+            CliError::misused("which region? None is named")
                 .try_next("--region REGION, or the environment variable AWS_REGION")
         })?;
         Ok(Function::local(aws, bucket, region, kms_key_arn))

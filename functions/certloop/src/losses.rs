@@ -14,7 +14,7 @@ use crate::fates::ELSE;
 /// What is known of a rollback when a document is edited.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum GoneBack {
-    /// Somebody went back, and that holds.
+    /// A rollback holds.
     InForce,
     /// What is served is what was issued last.
     None,
@@ -36,7 +36,8 @@ pub(crate) fn of_edit(before: &Wanted, after: &Wanted, rollback: GoneBack) -> Ve
     losses.extend(losses_by_place(before, after));
     for arn in (after.supersedes.iter()).filter(|arn| !before.supersedes.contains(arn)) {
         losses.push(format!(
-            "supersedes {arn}: visitors of its names get this one; it stays while it serves a name that this one lacks"
+            "supersedes {arn}: visitors of its names get this one; it stays while it serves a name \
+             that this one lacks"
         ));
     }
     losses
@@ -48,7 +49,8 @@ fn end_of_rollback(before: &Wanted, after: &Wanted, rollback: GoneBack) -> Optio
     let changed = Word::from(before).changed(&Word::from(after));
     match rollback {
         GoneBack::InForce if !changed.is_empty() => Some(format!(
-            "this ends the rollback that is in force (changed: {}): another certificate is served then",
+            "this ends the rollback that is in force (changed: {}): then another certificate is \
+             served",
             changed.join(", ")
         )),
         GoneBack::Unknown if !changed.is_empty() => Some(format!(
@@ -105,14 +107,14 @@ fn losses_by_place(before: &Wanted, after: &Wanted) -> Vec<String> {
         .filter(|(place, was)| *was && new.contains(&(place.clone(), false)))
     {
         losses.push(format!(
-            "not the default of {place} any more: visitors who send no name, or one that it holds no certificate for, get \
-             another one"
+            "not the default of {place} any more: visitors who send no name, or one that it holds \
+             no certificate for, get another one"
         ));
     }
     for (place, _) in new.iter().filter(|place| place.1 && !old.contains(place)) {
         losses.push(format!(
-            "default of {place}: visitors who send no name, or one that it holds no certificate for, get this one \
-             instead of what they get now"
+            "default of {place}: visitors who send no name, or one that it holds no certificate \
+             for, get this one instead of what they get now"
         ));
     }
     losses

@@ -65,10 +65,8 @@ async fn run(Cli { options, command }: Cli) -> Result<Ends, CliError> {
         }
         Command::Add(asked) => documents::add(&here()?, asked, screen, json).await,
         Command::Edit(asked) => documents::edit(&here()?, asked, screen, json).await,
-        Command::Pause(asked) => documents::pause(&here()?, &asked.name, true, screen, json).await,
-        Command::Resume(asked) => {
-            documents::pause(&here()?, &asked.name, false, screen, json).await
-        }
+        Command::Pause(asked) => documents::pause(&here()?, asked, true, screen, json).await,
+        Command::Resume(asked) => documents::pause(&here()?, asked, false, screen, json).await,
         Command::Remove(asked) => asking().await?.remove(asked).await,
         Command::Issue(asked) => asking().await?.issue(asked).await,
         Command::Renew(asked) => asking().await?.renew(asked).await,

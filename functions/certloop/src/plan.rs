@@ -7,8 +7,9 @@ use time::OffsetDateTime;
 
 use crate::cli_error::Ends;
 use crate::report::{ink_of, needs_person};
+use crate::status::is_unknown;
 use crate::terminal::{Ink, Screen};
-use crate::words::{counted, cut, detailed, minute, relative};
+use crate::words::{behind, counted, cut, detailed, minute, relative, wrapped};
 
 /// The answer to `plan`.
 #[derive(Debug, Deserialize)]
@@ -54,14 +55,19 @@ struct Total {
 impl Forecast {
     /// Returns how the command ends that brought it.
     pub(crate) fn ends(&self) -> Ends {
-        match self
-            .certificates
-            .iter()
-            .any(|one| needs_person(&one.problem))
-        {
-            true => Ends::NeedsPerson,
-            false => Ends::Well,
+        let mut certificates = self.certificates.iter();
+        if certificates.any(|one| needs_person(&one.problem)) {
+            Ends::NeedsPerson
+        } else {
+            Ends::Well
         }
+    }
+
+    /// Returns the names in it that nobody knows.
+    pub(crate) fn unknown(&self) -> Vec<String> {
+        let unknown = self.certificates.iter();
+        let unknown = unknown.filter(|one| is_unknown(one.problem.as_ref()));
+        unknown.map(|one| one.name.clone()).collect()
     }
 
     /// Renders it; certificates with nothing to do are counted where there are several.
@@ -78,10 +84,14 @@ impl Forecast {
             }
         }
         if counts_idle && idle > 0 {
-            text += &format!("{} kept as they are\n", counted(count(idle), "certificate"));
+            let verb = if idle == 1 { "needs" } else { "need" };
+            text += &format!("{} {verb} nothing\n", counted(count(idle), "certificate"));
         }
         if self.omitted > 0 {
-            text += &format!("... and {} more than an answer holds\n", self.omitted);
+            text += &format!(
+                "... and {} more, which the answer leaves out\n",
+                self.omitted
+            );
         }
         let Total {
             orders,
@@ -89,13 +99,16 @@ impl Forecast {
             orders_per_year,
             imports_per_year,
         } = &self.total;
-        let (orders, imports) = (count(*orders), count(*imports));
-        text += &format!(
-            "In all {} and {}; over a year {orders_per_year:.0} and {imports_per_year:.0}\n",
-            counted(orders, "order"),
-            counted(imports, "import")
+        // A year has fewer than 2^63 of them.
+        let of_a_year = |number: &f64| number.round() as i64;
+        let summary = format!(
+            "In all {} and {}; in a year about {} and {}",
+            counted(count(*orders), "order"),
+            counted(count(*imports), "import"),
+            counted(of_a_year(orders_per_year), "order"),
+            counted(of_a_year(imports_per_year), "import"),
         );
-        text
+        text + &wrapped(&summary, screen.width, "")
     }
 }
 
@@ -133,8 +146,8 @@ impl Foreseen {
                 operation,
                 resource,
             } = call;
-            let resource = cut(resource, usize::MAX);
-            text += &format!("{INDENT}{service:services$}  {operation:operations$}  {resource}\n");
+            let before = format!("{INDENT}{service:services$}  {operation:operations$}  ");
+            text += &behind(&before, resource, screen.width, FURTHER);
         }
         if to_bucket > 0 {
             let writes = counted(to_bucket, "write");
@@ -154,13 +167,14 @@ fn count(of: usize) -> i64 {
 }
 
 const INDENT: &str = "    ";
+const FURTHER: &str = "        ";
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn the_sample_shows_what_is_called_and_counts_what_is_written() {
+    fn the_sample_shows_each_call_and_counts_what_is_written() {
         let sample = include_str!("../../../events/plan.sample.json");
         let forecast: Forecast = serde_json::from_str(sample).unwrap();
         let plain = Screen {
@@ -171,15 +185,17 @@ mod tests {
             forecast.rendered(plain),
             "A pass at 2026-03-09 09:20 UTC would do this:\n\
              shop  renewed\n    \
-             renewal is due since 2026-03-09T09:12:44Z: the authority suggests 2026-03-08T18:00:00Z to\n    \
+             renewal is due since 2026-03-09T09:12:44Z: the authority suggests \
+             2026-03-08T18:00:00Z to\n    \
              2026-03-10T13:00:00Z\n    \
              acme  newOrder           shop.example.com, www.shop.example.com\n    \
              acme  challenge          shop.example.com\n    \
              acme  challenge          www.shop.example.com\n    \
              acme  finalize           shop.example.com, www.shop.example.com\n    \
-             acm   ImportCertificate  arn:aws:acm:eu-west-1:123456789012:certificate/6d0ecf83-1eec-4f09-8a4b-1f0a5b0f8c11\n    \
+             acm   ImportCertificate\n        \
+             arn:aws:acm:eu-west-1:123456789012:certificate/6d0ecf83-1eec-4f09-8a4b-1f0a5b0f8c11\n    \
              and 18 writes to the bucket\n\
-             In all 1 order and 1 import; over a year 7 and 7\n"
+             In all 1 order and 1 import; in a year about 7 orders and 7 imports\n"
         );
         assert_eq!(forecast.ends(), Ends::Well);
     }

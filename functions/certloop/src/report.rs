@@ -1,4 +1,4 @@
-//! Pure: what became of certificates, as reports of the function tell it.
+//! Pure: what a pass did with each certificate, as the reports of the function say it.
 
 use std::collections::BTreeMap;
 
@@ -10,11 +10,11 @@ use serde::Deserialize;
 use time::OffsetDateTime;
 
 use crate::cli_error::Ends;
-use crate::status::{helps, name_of, word_of};
+use crate::status::{helps, is_unknown, name_of, word_of};
 use crate::terminal::{Ink, Screen};
 use crate::words::{counted, cut, day, detailed, minute, relative};
 
-/// The answer to whatever does something.
+/// The answer to a request that does something.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub(crate) struct Report {
@@ -23,7 +23,7 @@ pub(crate) struct Report {
     pub(crate) omitted: usize,
 }
 
-/// What became of one certificate.
+/// What a pass did with one certificate.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub(crate) struct Entry {
@@ -45,13 +45,21 @@ impl Report {
     /// Returns how the command ends that brought it.
     pub(crate) fn ends(&self) -> Ends {
         let mut entries = self.certificates.iter();
-        match entries.any(|entry| entry.outcome == "failed" || needs_person(&entry.problem)) {
-            true => Ends::NeedsPerson,
-            false => Ends::Well,
+        if entries.any(|entry| entry.outcome == "failed" || needs_person(&entry.problem)) {
+            Ends::NeedsPerson
+        } else {
+            Ends::Well
         }
     }
 
-    /// Whether nothing was done and nothing is wrong: somebody else is at work, or the authority is.
+    /// Returns the names in it that nobody knows.
+    pub(crate) fn unknown(&self) -> Vec<String> {
+        let unknown = self.certificates.iter();
+        let unknown = unknown.filter(|entry| is_unknown(entry.problem.as_ref()));
+        unknown.map(|entry| entry.name.clone()).collect()
+    }
+
+    /// Whether nothing was done and nothing is wrong: another invocation works, or the authority.
     pub(crate) fn only_waits(&self) -> bool {
         let mut entries = self.certificates.iter();
         entries.any(|entry| entry.outcome == "waiting" && entry.problem.is_none())
@@ -90,11 +98,11 @@ impl Entry {
             add(&self.reason);
         }
         if let (Some(serial), Some(end)) = (&self.serial, self.not_after) {
-            // What is not on all its targets is not told as served.
+            // What is not on all its targets may not be served.
             let is_on = |state| matches!(state, TargetState::Attached | TargetState::Imported);
             let what = match self.targets.iter().all(|target| is_on(target.state)) {
                 true if self.outcome != "failed" => "serial",
-                _ => "to be served: serial",
+                _ => "next: serial",
             };
             let mut words = format!(
                 "{what} {serial}, valid until {} ({})",
@@ -102,18 +110,22 @@ impl Entry {
                 relative(end, now)
             );
             if let Some(at) = self.renew_at {
-                words += &format!(", renewed {}", day(at));
+                words += &format!(", renews {}", day(at));
             }
             add(&words);
         }
         for target in &self.targets {
-            let standing = TargetStanding {
+            let target_standing = TargetStanding {
                 entry: target.clone(),
                 checked_at: None,
                 trusted: None,
                 detail: None,
             };
-            add(&format!("{}: {}", name_of(target), word_of(&standing)));
+            add(&format!(
+                "{}: {}",
+                name_of(target),
+                word_of(&target_standing)
+            ));
         }
         if let Some(said) = said {
             add(said);
@@ -133,7 +145,7 @@ impl Entry {
     }
 }
 
-/// Whether only somebody can help.
+/// Whether only a person can help.
 pub(crate) fn needs_person(problem: &Option<Problem>) -> bool {
     let retry = problem.as_ref().map(|problem| problem.retry);
     matches!(retry, Some(Retry::Person | Retry::Never))
@@ -149,7 +161,7 @@ pub(crate) fn ink_of(outcome: &str, problem: &Option<Problem>) -> Ink {
     }
 }
 
-/// So many are listed one by one, whatever became of them.
+/// So many are listed one by one, those that were kept as well.
 const FEW: usize = 20;
 const INDENT: &str = "    ";
 
@@ -166,22 +178,25 @@ mod tests {
     };
 
     #[test]
-    fn the_sample_is_told_in_full() {
+    fn the_sample_is_shown_in_full() {
         let sample = include_str!("../../../events/report.sample.json");
         let report: Report = serde_json::from_str(sample).unwrap();
         assert_eq!(
             report.rendered(NOW, PLAIN),
-            "shop  issued\n    no certificate yet\n    serial 03ab6d0ecf831eec9f09, valid until 2026-04-08 (in 89 days), renewed \
-             2026-03-04\n    listener of app/web (eu-west-1): proved\n"
+            "shop  issued\n    no certificate yet\n    serial 03ab6d0ecf831eec9f09, valid until \
+             2026-04-08 (in 89 days), renews 2026-03-04\n    listener of app/web (eu-west-1): \
+             proved\n"
         );
         assert_eq!(report.ends(), Ends::Well);
     }
 
     #[test]
-    fn a_failure_is_told_with_the_command_that_helps_and_ends_so() {
+    fn a_failure_is_shown_with_the_command_that_helps_and_ends_so() {
         let entry = |outcome: &str, retry: &str| {
-            let problem = serde_json::json!({"type": "certloop:challengePath", "detail": "a rule is missing", "retry": retry});
-            let entry = serde_json::json!({"name": "shop", "outcome": outcome, "reason": "x", "problem": problem});
+            let problem = serde_json::json!({"type": "certloop:challengePath", "detail": "a rule \
+                is missing", "retry": retry});
+            let entry = serde_json::json!({"name": "shop", "outcome": outcome, "reason": "x",
+                "problem": problem});
             let report = serde_json::json!({"certificates": [entry], "summary": {}, "omitted": 0});
             serde_json::from_value::<Report>(report).unwrap()
         };

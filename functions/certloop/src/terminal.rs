@@ -1,10 +1,11 @@
-//! What goes to the terminal: colours where they are wanted, questions, and a sign of life while something takes long.
+//! What goes to the terminal: colours where they are wanted, questions, and a sign of life while
+//! something takes long.
 
 use std::env;
 use std::io::{self, BufRead, IsTerminal, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use clap::builder::styling::{AnsiColor, Style};
 use tokio::task::JoinHandle;
@@ -12,7 +13,7 @@ use tokio::task::JoinHandle;
 use crate::cli_error::CliError;
 use crate::words::clean;
 
-/// How to write for whoever reads standard output.
+/// How to write to standard output.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Screen {
     /// Whether colours are understood and wanted.
@@ -32,13 +33,13 @@ pub(crate) enum Ink {
 }
 
 impl Screen {
-    /// Looks at standard output and the environment.
+    /// Looks at standard output and the environment: a pipe has the width that COLUMNS says.
     pub(crate) fn of_stdout() -> Self {
         let is_terminal = io::stdout().is_terminal();
         let unwanted = env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
         let dumb = env::var_os("TERM").is_some_and(|term| term == "dumb");
         let measured = terminal_size::terminal_size().filter(|_| is_terminal);
-        let width = measured.map_or(WIDTH, |(width, _)| usize::from(width.0));
+        let width = measured.map_or_else(columns, |(width, _)| usize::from(width.0));
         Self {
             colours: is_terminal && !unwanted && !dumb,
             width: width.clamp(NARROWEST, WIDEST),
@@ -61,13 +62,20 @@ impl Screen {
     }
 }
 
+/// Returns the width that the environment names, or the usual one.
+fn columns() -> usize {
+    let named = env::var("COLUMNS").ok();
+    let named = named.and_then(|text| text.trim().parse().ok());
+    named.filter(|width| *width > 0).unwrap_or(WIDTH)
+}
+
 /// Writes to standard output. A reader that has gone away (`| head`) is no error.
 pub(crate) fn say(text: &str) -> Result<(), CliError> {
     let mut out = io::stdout().lock();
     let written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
     match written {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            Err(CliError::unknown(format!("standard output: {error}")))
+            Err(CliError::failed(format!("standard output: {error}")))
         }
         _ => Ok(()),
     }
@@ -75,7 +83,7 @@ pub(crate) fn say(text: &str) -> Result<(), CliError> {
 
 /// Writes what is no result to standard error.
 pub(crate) fn tell(text: &str) {
-    // Nobody is left to be told where this fails.
+    // Where this fails, nobody is left to hear of it.
     let _ = writeln!(io::stderr(), "{}", clean(text));
 }
 
@@ -86,7 +94,7 @@ pub(crate) fn can_ask() -> bool {
 
 /// Asks for a line; `None` at the end of input.
 pub(crate) fn ask(question: &str) -> Result<Option<String>, CliError> {
-    let cli_error = |error: io::Error| CliError::unknown(format!("the terminal: {error}"));
+    let cli_error = |error: io::Error| CliError::failed(format!("the terminal: {error}"));
     let mut err = io::stderr().lock();
     write!(err, "{question} ")
         .and_then(|()| err.flush())
@@ -101,27 +109,32 @@ pub(crate) fn ask(question: &str) -> Result<Option<String>, CliError> {
 /// Asks whether to go on; `flag` is what answers it beforehand where nobody can be asked.
 pub(crate) fn confirm(question: &str, flag: &str) -> Result<(), CliError> {
     if !can_ask() {
-        return Err(
-            CliError::refused(format!("{question} Nobody can be asked here"))
-                .try_next(format!("the same with {flag}")),
-        );
+        return Err(CliError::misused(format!(
+            "{question} This is no terminal, so nobody can answer"
+        ))
+        .try_next(format!("the same command with {flag}")));
     }
     let answer = ask(&format!("{question} [y/N]"))?.unwrap_or_default();
     match answer.to_ascii_lowercase().as_str() {
         "y" | "yes" => Ok(()),
-        _ => Err(CliError::refused("nothing was changed")),
+        _ => Err(CliError::failed("nothing was changed")),
     }
 }
 
-/// A line on standard error that turns while something takes long; only on a terminal.
+/// A line on standard error that names a step and how long it takes; only on a terminal.
 pub(crate) struct Spinner {
     turning: Option<JoinHandle<()>>,
     drawn: Arc<AtomicBool>,
 }
 
 impl Spinner {
-    /// Begins to turn after a moment.
-    pub(crate) fn start(text: &str) -> Self {
+    /// Names a step that begins now.
+    pub(crate) fn start(step: &str) -> Self {
+        Self::since(Instant::now(), step)
+    }
+
+    /// Names a step of what began before.
+    pub(crate) fn since(begun: Instant, step: &str) -> Self {
         let drawn = Arc::new(AtomicBool::new(false));
         if !io::stderr().is_terminal() {
             return Self {
@@ -129,12 +142,13 @@ impl Spinner {
                 drawn,
             };
         }
-        let (text, mark) = (text.to_owned(), drawn.clone());
+        let (step, mark) = (step.to_owned(), drawn.clone());
         let turning = tokio::spawn(async move {
             tokio::time::sleep(QUIET).await;
             for sign in ["|", "/", "-", "\\"].iter().cycle() {
                 mark.store(true, Ordering::Relaxed);
-                draw(&format!("\r{sign} {text}\u{1b}[K"));
+                let took = elapsed(begun.elapsed());
+                draw(&format!("\r{sign} {step}{took}\u{1b}[K"));
                 tokio::time::sleep(TURN).await;
             }
         });
@@ -156,12 +170,21 @@ impl Drop for Spinner {
     }
 }
 
+/// Says how long something has taken: nothing before the first second is over.
+fn elapsed(time: Duration) -> String {
+    match time.as_secs() {
+        0 => String::new(),
+        seconds @ ..60 => format!(", {seconds} s"),
+        seconds => format!(", {} min {} s", seconds / 60, seconds % 60),
+    }
+}
+
 fn draw(text: &str) {
     let mut err = io::stderr().lock();
     let _ = write!(err, "{text}").and_then(|()| err.flush());
 }
 
-/// Of a file or pipe.
+/// Of a file or pipe, where COLUMNS says nothing.
 const WIDTH: usize = 100;
 const NARROWEST: usize = 40;
 const WIDEST: usize = 160;
@@ -171,6 +194,13 @@ const TURN: Duration = Duration::from_millis(120);
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_time_that_something_takes_is_told_in_seconds_and_minutes() {
+        for (seconds, words) in [(0, ""), (1, ", 1 s"), (59, ", 59 s"), (75, ", 1 min 15 s")] {
+            assert_eq!(elapsed(Duration::from_secs(seconds)), words);
+        }
+    }
 
     #[test]
     fn without_colours_a_text_is_itself() {

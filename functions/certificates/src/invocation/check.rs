@@ -158,13 +158,14 @@ async fn check_wanted<P: Ports>(cycle: &Cycle<'_, P>, wanted: &Wanted) -> Check 
         .collect::<Vec<_>>();
     let (fetched, ruled, web_acl, looked) = future::join4(fetched, ruled, web_acl, looked).await;
     let domains = wanted.domains.iter().zip(looked);
+    let connect_to = cycle.settings.self_check.connect_to.as_deref();
     let domains: Vec<Domain> = domains
         .enumerate()
         .map(|(index, (domain, looked))| {
             let fetched = fetched.as_ref().and_then(|all| all.get(index));
             let mut checks = looked.told(fetched.map(|(_, fetched)| fetched));
             checks.extend(web_acl.clone());
-            checks.extend(fetched.map(|(_, fetched)| told_of_fetch(fetched)));
+            checks.extend(fetched.map(|(_, fetched)| fetch_check(fetched, connect_to)));
             checks.extend(told_of_authorities(&ruled, index));
             Domain {
                 domain: domain.clone(),
@@ -450,24 +451,30 @@ fn told_of_rule(rule: &Result<Finding, String>, is_right: bool) -> Checked {
     Checked::new("rule", verdict, detail)
 }
 
-fn told_of_fetch(fetched: &Fetched) -> Checked {
+/// Says what our own fetch met, and by which way: through `connectTo` it takes another than
+/// authorities do.
+fn fetch_check(fetched: &Fetched, connect_to: Option<&str>) -> Checked {
+    let own = match connect_to {
+        None => "our own fetch, by the way authorities take,".to_owned(),
+        Some(address) => format!(
+            "our own fetch, by another way than authorities take (selfCheck.connectTo {address}),"
+        ),
+    };
     match fetched {
         Fetched::Right => Checked::new(
             "fetch",
             Verdict::Ok,
-            "our own fetch, by the way authorities take, was answered to the letter",
+            format!("{own} was answered to the letter"),
         ),
         Fetched::Wrong(why) => Checked::new(
             "fetch",
             Verdict::Blocked,
-            format!(
-                "our own fetch, by the way authorities take, met something else than the challenge function: {why}"
-            ),
+            format!("{own} met something else than the challenge function: {why}"),
         ),
         Fetched::Unreachable(why) => Checked::new(
             "fetch",
             Verdict::Warning,
-            format!("our own fetch did not get through, which may be so for us only: {why}"),
+            format!("{own} did not get through, which may be so for us only: {why}"),
         ),
     }
 }

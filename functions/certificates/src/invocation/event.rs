@@ -68,18 +68,27 @@ impl Event {
 
 /// An event that is not understood. Nothing was changed.
 #[derive(Debug, Error, PartialEq)]
-#[error(
-    "{}. Understood are: an EventBridge event of detail-type \"Scheduled Event\" (source aws.events or aws.scheduler); an \
-         EventBridge event of detail-type \"Object Created\" (source aws.s3) for certificates/<name>.json; \
-         {{\"action\":\"reconcile\"}} with optional \"certificates\", \"force\" and \"reissue\"; \
-         {{\"action\":\"issue\",\"name\":...,\"certificate\":{{...}}}} with optional \"replace\"; {{\"action\":\"plan\"}} with optional \
-         \"certificates\" and \"at\"; {{\"action\":\"status\"}} with optional \
-         \"certificates\", \"limit\", \"after\" and \"unmanaged\"; {{\"action\":\"rollback\",\"name\":...}} with optional \"serial\"; \
-         {{\"action\":\"revoke\",\"name\":...}} with optional \"reason\" and \"serial\"; {{\"action\":\"remove\",\"name\":...}}; \
-         {{\"action\":\"check\",\"name\":...}}",
-    in_one_line(.0)
-)]
-pub struct NotUnderstood(pub String);
+pub enum NotUnderstood {
+    /// It has no shape that renew knows: the answer lists those it knows.
+    #[error("{}. {UNDERSTOOD}", in_one_line(.0))]
+    Event(String),
+    /// A value in it cannot be used: the sentence says which, and which can.
+    #[error("{}", in_one_line(.0))]
+    Value(String),
+}
+
+const UNDERSTOOD: &str = concat!(
+    r#"Understood are: "#,
+    r#"an EventBridge event of detail-type "Scheduled Event" (source aws.events or aws.scheduler); "#,
+    r#"an EventBridge event of detail-type "Object Created" (source aws.s3) for certificates/<name>.json; "#,
+    r#"{"action":"reconcile"} with optional "certificates", "force" and "reissue"; "#,
+    r#"{"action":"issue","name":...,"certificate":{...}} with optional "replace"; "#,
+    r#"{"action":"plan"} with optional "certificates" and "at"; "#,
+    r#"{"action":"status"} with optional "certificates", "limit", "after" and "unmanaged"; "#,
+    r#"{"action":"rollback","name":...} with optional "serial"; "#,
+    r#"{"action":"revoke","name":...} with optional "reason" and "serial"; "#,
+    r#"{"action":"remove","name":...}; {"action":"check","name":...}"#,
+);
 
 /// Returns what repeats some of an event, fit for one line of a message: escaped, and cut when it is long.
 fn in_one_line(reason: &str) -> String {
@@ -162,12 +171,12 @@ impl Event {
             ("Object Created", "aws.s3") => {
                 let (named, key) = (text("/detail/bucket/name"), text("/detail/object/key"));
                 if named != bucket {
-                    return Err(NotUnderstood(format!(
+                    return Err(NotUnderstood::Event(format!(
                         "the object was created in the bucket {named:?}, not in {bucket:?}"
                     )));
                 }
                 let name = store::name_of_certificate_key(key).ok_or_else(|| {
-                    NotUnderstood(format!(
+                    NotUnderstood::Event(format!(
                         "the object {key:?} is not certificates/<name>.json"
                     ))
                 })?;
@@ -177,13 +186,13 @@ impl Event {
                     reissue: false,
                 })
             }
-            ("", "") if event.get("Records").is_some() => Err(NotUnderstood(
+            ("", "") if event.get("Records").is_some() => Err(NotUnderstood::Event(
                 "batches of a queue are not yet understood".to_owned(),
             )),
-            ("", "") => Err(NotUnderstood(
+            ("", "") => Err(NotUnderstood::Event(
                 "the event has neither \"action\" nor \"detail-type\"".to_owned(),
             )),
-            (kind, source) => Err(NotUnderstood(format!(
+            (kind, source) => Err(NotUnderstood::Event(format!(
                 "detail-type {kind:?} of source {source:?} is not understood"
             ))),
         }
@@ -195,10 +204,15 @@ impl Event {
                 "reconcile" | "issue" | "plan" | "status" | "rollback" | "revoke" | "remove"
                 | "check",
             ) => {}
-            _ => return Err(NotUnderstood(format!("the action {action} is unknown"))),
+            _ => {
+                return Err(NotUnderstood::Event(format!(
+                    "the action {action} is unknown"
+                )));
+            }
         }
-        let request = Request::deserialize(event)
-            .map_err(|error| NotUnderstood(format!("the request {action} is wrong: {error}")))?;
+        let request = Request::deserialize(event).map_err(|error| {
+            NotUnderstood::Event(format!("the request {action} is wrong: {error}"))
+        })?;
         Self::of_request(request)
     }
 
@@ -209,7 +223,7 @@ impl Event {
                 force: false,
                 ..
             } => {
-                return Err(NotUnderstood(
+                return Err(NotUnderstood::Value(
                     "reissue: goes with \"force\": true; add that, or leave reissue out".to_owned(),
                 ));
             }
@@ -259,7 +273,7 @@ impl Event {
 
 fn instant(text: &str) -> Result<OffsetDateTime, NotUnderstood> {
     OffsetDateTime::parse(text, &Rfc3339).map_err(|_| {
-        NotUnderstood(format!(
+        NotUnderstood::Value(format!(
             "at: {text:?} is no instant as RFC 3339 writes it, such as \"2026-03-04T09:20:00Z\""
         ))
     })

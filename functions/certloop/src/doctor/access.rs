@@ -212,7 +212,8 @@ mod tests {
     fn what_a_condition_asks_for_and_nobody_knows_is_left_open() {
         let policy = json!({"Statement": {
             "Effect": "Deny", "Principal": {"AWS": "*"}, "Action": ["s3:*"], "Resource": "*",
-            "Condition": {"StringEquals": {"aws:SourceVpc": "vpc-1"}, "Bool": {"aws:SecureTransport": false}},
+            "Condition": {"StringEquals": {"aws:SourceVpc": "vpc-1"},
+             "Bool": {"aws:SecureTransport": false}},
         }});
         let over = |tls| {
             says(
@@ -232,7 +233,8 @@ mod tests {
     #[test]
     fn a_service_is_let_in_by_its_name_and_the_source() {
         let policy = json!({"Statement": [{
-            "Effect": "Allow", "Principal": {"Service": "events.amazonaws.com"}, "Action": "lambda:InvokeFunction",
+            "Effect": "Allow", "Principal": {"Service": "events.amazonaws.com"},
+             "Action": "lambda:InvokeFunction",
             "Condition": {"ArnLike": {"AWS:SourceArn": "arn:aws:events:*:rule/certloop-document"}},
         }]});
         let of = |service, source| {

@@ -189,7 +189,7 @@ impl<'a> Look<'a> {
         }
     }
 
-    /// Returns the version that an alias stands for.
+    /// Returns the version that an alias names.
     pub(crate) async fn alias(&self, function: &str, name: &str) -> Seen<Option<String>> {
         let sent = self
             .lambda

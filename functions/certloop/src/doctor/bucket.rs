@@ -23,7 +23,7 @@ pub(crate) struct Bucket {
     pub(crate) ownership: Seen<Option<String>>,
     /// What is deleted by age.
     pub(crate) expiries: Seen<Vec<Expiry>>,
-    /// Whether EventBridge is told of new objects.
+    /// Whether EventBridge gets events of new objects.
     pub(crate) tells_event_bridge: Seen<bool>,
     pub(crate) policy: Seen<Option<String>>,
 }
@@ -71,14 +71,21 @@ fn blocked(bucket: &Bucket) -> Finding {
         Ok(true) => finding::ok(ABOUT, "public access is blocked"),
         Ok(false) => finding::wrong(
             ABOUT,
-            "public access is not blocked: one careless policy or access list shows private keys to everybody",
+            "public access is not blocked: one careless policy or access list shows private keys \
+             to everybody",
         )
         .with(format!(
             "aws s3api put-public-access-block --bucket {} --public-access-block-configuration \
-             BlockPublicAcls=true,IgnorePublicAcls=true,BlockPublicPolicy=true,RestrictPublicBuckets=true",
+             BlockPublicAcls=true,IgnorePublicAcls=true,BlockPublicPolicy=true,\
+             RestrictPublicBuckets=true",
             bucket.name
         )),
-        Err(error) => finding::could_not_tell(ABOUT, "whether public access is blocked", "s3:GetBucketPublicAccessBlock", error),
+        Err(error) => finding::could_not_tell(
+            ABOUT,
+            "whether public access is blocked",
+            "s3:GetBucketPublicAccessBlock",
+            error,
+        ),
     }
 }
 
@@ -90,7 +97,7 @@ fn owned(ownership: &Seen<Option<String>>) -> Finding {
         ),
         Ok(_) => finding::warning(
             ABOUT,
-            "access control lists count: whoever may write them can show an object to others",
+            "access control lists count: anybody who may write them can show an object to others",
         )
         .with(APPLY),
         Err(error) => finding::could_not_tell(
@@ -105,24 +112,42 @@ fn owned(ownership: &Seen<Option<String>>) -> Finding {
 fn encrypted(encryption: &Seen<Option<(String, Option<String>)>>) -> Finding {
     match encryption {
         // S3 does so itself where nothing is said.
-        Ok(None) => finding::ok(ABOUT, "objects are encrypted by S3's own key unless said otherwise"),
-        Ok(Some((algorithm, _))) if algorithm == "AES256" => {
-            finding::ok(ABOUT, "objects are encrypted by S3's own key unless said otherwise")
-        }
+        Ok(None) => finding::ok(
+            ABOUT,
+            "objects are encrypted by S3's own key unless said otherwise",
+        ),
+        Ok(Some((algorithm, _))) if algorithm == "AES256" => finding::ok(
+            ABOUT,
+            "objects are encrypted by S3's own key unless said otherwise",
+        ),
         Ok(Some((algorithm, Some(key)))) => finding::wrong(
             ABOUT,
             format!(
-                "all objects are encrypted by {algorithm} with {key}, challenges too, and the challenge function may use no key: authorities \
-                 are answered 503"
+                "all objects are encrypted by {algorithm} with {key}, challenges too, and the \
+                 challenge function may use no key: authorities are answered 503"
             ),
         )
-        .with("SSE-S3 (AES256) as the bucket's default; private keys have a key of their own all the same"),
+        .with(
+            "SSE-S3 (AES256) as the bucket's default; private keys have a key of their own all the \
+             same",
+        ),
         Ok(Some((algorithm, None))) => finding::warning(
             ABOUT,
-            format!("all objects are encrypted by {algorithm} with AWS's key, challenges too: each read of a token asks KMS"),
+            format!(
+                "all objects are encrypted by {algorithm} with AWS's key, challenges too: each \
+                 read of a token asks KMS"
+            ),
         )
-        .with("SSE-S3 (AES256) as the bucket's default; private keys have a key of their own all the same"),
-        Err(error) => finding::could_not_tell(ABOUT, "how it encrypts", "s3:GetEncryptionConfiguration", error),
+        .with(
+            "SSE-S3 (AES256) as the bucket's default; private keys have a key of their own all the \
+             same",
+        ),
+        Err(error) => finding::could_not_tell(
+            ABOUT,
+            "how it encrypts",
+            "s3:GetEncryptionConfiguration",
+            error,
+        ),
     }
 }
 
@@ -166,13 +191,19 @@ fn versioned(bucket: &Bucket) -> Finding {
 
 fn told(tells: &Seen<bool>) -> Finding {
     match tells {
-        Ok(true) => finding::ok(ABOUT, "EventBridge is told of new documents"),
+        Ok(true) => finding::ok(ABOUT, "EventBridge gets events of new documents"),
         Ok(false) => finding::warning(
             ABOUT,
-            "EventBridge is not told of new documents: they are worked on by the next scheduled pass, not within seconds",
+            "EventBridge gets no events of new documents: the next scheduled pass works on them, \
+             not one within seconds",
         )
         .with(APPLY),
-        Err(error) => finding::could_not_tell(ABOUT, "whether EventBridge is told of documents", "s3:GetBucketNotification", error),
+        Err(error) => finding::could_not_tell(
+            ABOUT,
+            "whether EventBridge gets events of documents",
+            "s3:GetBucketNotification",
+            error,
+        ),
     }
 }
 
@@ -210,9 +241,15 @@ fn expiring(expiries: &Seen<Vec<Expiry>>) -> Vec<Finding> {
         findings.push(
             finding::wrong(
                 ABOUT,
-                format!("a lifecycle rule deletes private keys after {}, perhaps while they are served", days_of(days)),
+                format!(
+                    "a lifecycle rule deletes private keys after {}, perhaps while they are served",
+                    days_of(days)
+                ),
             )
-            .with("vault_days of the module: more than the longest lifetime that your authorities sign for"),
+            .with(
+                "vault_days of the module: more than the longest lifetime that your authorities \
+                 sign for",
+            ),
         );
     }
     findings.push(match shortest_for_all(expiries, "challenges/") {
@@ -256,7 +293,8 @@ fn guarded(bucket: &Bucket, roles: [Option<&str>; 2]) -> Vec<Finding> {
             return vec![
                 finding::wrong(
                     POLICY,
-                    "there is none: whoever IAM lets use S3 reads private keys, and has any name validated by a token of theirs",
+                    "there is none: everybody whom IAM lets use S3 can read private keys, and can \
+                     have any name validated by a token of their own",
                 )
                 .with(APPLY),
             ];
@@ -333,7 +371,7 @@ impl Trial<'_> {
                 &["vault/", "accounts/", "state/", "limits/"][..],
             ),
             (
-                "have any name validated, by a token of theirs",
+                "have any name validated, by a token of their own",
                 &["s3:PutObject"],
                 &["challenges/"],
             ),
@@ -345,12 +383,22 @@ impl Trial<'_> {
         ] {
             match self.left_open(&stranger, actions, prefixes) {
                 Some((Match::No, open)) => findings.push(
-                    finding::wrong(POLICY, format!("whoever IAM lets may {what}: nothing forbids it in {}", open.join(", ")))
-                        .with(APPLY),
+                    finding::wrong(
+                        POLICY,
+                        format!(
+                            "everybody whom IAM lets use S3 may {what}: nothing forbids it in {}",
+                            open.join(", ")
+                        ),
+                    )
+                    .with(APPLY),
                 ),
                 Some((_, open)) => findings.push(finding::unknown(
                     POLICY,
-                    format!("whether others may {what} hangs on conditions that are not understood here, for {}", open.join(", ")),
+                    format!(
+                        "whether others may {what} hangs on conditions that are not understood \
+                         here, for {}",
+                        open.join(", ")
+                    ),
                 )),
                 None => {}
             }
@@ -454,13 +502,18 @@ mod tests {
         let arn = |key: &str| format!("arn:aws:s3:::b{key}");
         let but = |who: &[&str]| json!({"StringNotEquals": {"aws:PrincipalArn": who}});
         json!({"Version": "2012-10-17", "Statement": [
-            {"Sid": "TlsOnly", "Effect": "Deny", "Principal": "*", "Action": "s3:*", "Resource": [arn(""), arn("/*")],
+            {"Sid": "TlsOnly", "Effect": "Deny", "Principal": "*", "Action": "s3:*",
+             "Resource": [arn(""), arn("/*")],
              "Condition": {"Bool": {"aws:SecureTransport": "false"}}},
-            {"Sid": "OnlyRenewWrites", "Effect": "Deny", "Principal": "*", "NotAction": "s3:GetObject",
-             "NotResource": [arn(""), arn("/settings.json"), arn("/certificates/*")], "Condition": but(&[RENEW])},
+            {"Sid": "OnlyRenewWrites", "Effect": "Deny", "Principal": "*",
+             "NotAction": "s3:GetObject",
+             "NotResource": [arn(""), arn("/settings.json"), arn("/certificates/*")],
+              "Condition": but(&[RENEW])},
             {"Sid": "OnlyRenewReads", "Effect": "Deny", "Principal": "*", "Action": "s3:GetObject",
-             "NotResource": [arn("/settings.json"), arn("/certificates/*"), arn("/challenges/*")], "Condition": but(&[RENEW])},
-            {"Sid": "ChallengeReadsTokens", "Effect": "Deny", "Principal": "*", "Action": "s3:GetObject",
+             "NotResource": [arn("/settings.json"), arn("/certificates/*"), arn("/challenges/*")],
+              "Condition": but(&[RENEW])},
+            {"Sid": "ChallengeReadsTokens", "Effect": "Deny", "Principal": "*",
+             "Action": "s3:GetObject",
              "Resource": arn("/challenges/*"), "Condition": but(&[RENEW, CHALLENGE])},
         ]})
     }
@@ -567,7 +620,8 @@ mod tests {
     #[test]
     fn a_policy_that_is_open_to_everybody_is_wrong() {
         let mut open = policy();
-        let statement = json!({"Effect": "Allow", "Principal": "*", "Action": "s3:GetObject", "Resource": "arn:aws:s3:::b/*"});
+        let statement = json!({"Effect": "Allow", "Principal": "*", "Action": "s3:GetObject",
+            "Resource": "arn:aws:s3:::b/*"});
         open["Statement"].as_array_mut().unwrap().push(statement);
         assert_eq!(
             one(&with_policy(&open)),

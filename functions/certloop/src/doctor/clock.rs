@@ -1,4 +1,5 @@
-//! Pure: whether the clock here, the function's and AWS's agree. Signatures of requests are refused when they are five minutes apart.
+//! Pure: whether the clock here, the function's and AWS's agree. Signatures of requests are refused
+//! when they are five minutes apart.
 
 use time::{Duration, OffsetDateTime};
 
@@ -16,9 +17,10 @@ pub(crate) struct Reading {
 }
 
 impl Reading {
-    /// Returns how far this machine's clock is ahead, at least: what lies between asking and answering excuses it.
+    /// Returns how far this machine's clock is ahead, at least: what lies between asking and
+    /// answering excuses it.
     fn ahead(&self) -> Duration {
-        // Clocks elsewhere are told in whole seconds.
+        // Clocks elsewhere show whole seconds.
         let (earliest, latest) = (
             self.sent - Duration::SECOND,
             self.answered + Duration::SECOND,
@@ -50,7 +52,8 @@ pub(crate) fn judge(aws: Option<Reading>, function: Option<Reading>) -> Vec<Find
         )),
     }
     if let Some(reading) = function {
-        // The function's clock against AWS's, if that is known; an error of ours is none of the function's.
+        // The function's clock against AWS's, if that is known; an error of ours is none of the
+        // function's.
         let ahead = here.unwrap_or_default() - reading.ahead();
         findings.push(of(
             ahead,
@@ -72,10 +75,16 @@ fn of(ahead: Duration, whose: &str, others: &str, remedy: &str) -> Finding {
     match by {
         by if by > REFUSED => finding::wrong(
             ABOUT,
-            format!("{whose} is {} {side} {others}: AWS refuses what is signed by it, and nothing said here of time holds", span(by)),
+            format!(
+                "{whose} is {} {side} {others}: AWS refuses what is signed by it, and no time here \
+                 is right",
+                span(by)
+            ),
         )
         .with(remedy),
-        by if by > NOTABLE => finding::warning(ABOUT, format!("{whose} is {} {side} {others}", span(by))).with(remedy),
+        by if by > NOTABLE => {
+            finding::warning(ABOUT, format!("{whose} is {} {side} {others}", span(by))).with(remedy)
+        }
         _ => finding::ok(ABOUT, format!("{whose} agrees with {others}")),
     }
 }

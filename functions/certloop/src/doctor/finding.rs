@@ -26,6 +26,8 @@ pub(crate) struct Finding {
 pub(crate) enum Verdict {
     /// As it has to be.
     Ok,
+    /// This installation does not have it, and need not: it is a local one.
+    Absent,
     /// It works, but not for ever or not as well as it could.
     Warning,
     /// It could not be read.
@@ -59,22 +61,28 @@ pub(crate) fn ok(about: &str, found: impl Into<String>) -> Finding {
     of(Verdict::Ok, about, found)
 }
 
+/// Says what a local installation does not have.
+pub(crate) fn absent(about: &str, found: impl Into<String>) -> Finding {
+    of(Verdict::Absent, about, found)
+}
+
 /// Says what should be better.
 pub(crate) fn warning(about: &str, found: impl Into<String>) -> Finding {
     of(Verdict::Warning, about, found)
 }
 
-/// Says what has to be put right.
+/// Says what has to be corrected.
 pub(crate) fn wrong(about: &str, found: impl Into<String>) -> Finding {
     of(Verdict::Wrong, about, found)
 }
 
-/// Says what could not be told.
+/// Says what could not be read.
 pub(crate) fn unknown(about: &str, found: impl Into<String>) -> Finding {
     of(Verdict::CouldNotTell, about, found)
 }
 
-/// Says what could not be told since AWS did not answer, and which permission it takes where that is why.
+/// Says what could not be read since AWS did not answer, and which permission it takes where that
+/// is why.
 pub(crate) fn could_not_tell(
     about: &str,
     what: &str,
@@ -84,7 +92,8 @@ pub(crate) fn could_not_tell(
     let found = unknown(about, format!("{what}: {error}"));
     match is_denied(error) {
         true => found.with(format!(
-            "needs {permission}, which the policy doctor of the module has: attach it, or use other credentials (--profile)"
+            "needs {permission}, which the module's policy `doctor` has: attach it, or use other \
+             credentials (--profile)"
         )),
         false => found,
     }
@@ -98,5 +107,5 @@ pub(crate) fn is_denied(error: &ServiceError) -> bool {
         || error.status == Some(403) && code.is_empty()
 }
 
-/// What most often puts something right.
-pub(crate) const APPLY: &str = "terraform apply, which puts it back as the module has it";
+/// What most often corrects something.
+pub(crate) const APPLY: &str = "terraform apply, which restores what the module has";

@@ -1,4 +1,5 @@
-//! Pure: whether both functions are configured to work together, and may be invoked by whom they must be.
+//! Pure: whether both functions are configured to work together, and may be invoked by whom they
+//! must be.
 
 use serde_json::Value;
 
@@ -78,7 +79,7 @@ const CHALLENGE: Needs = Needs {
     otherwise: "no name can be validated",
 };
 
-/// Judges both, and the alias by which renew only looks: the version that it stands for.
+/// Judges both, and the alias by which renew only looks: the version that it names.
 pub(crate) fn judge(
     renew: &FoundFunction,
     challenge: Option<&FoundFunction>,
@@ -233,48 +234,93 @@ fn reserved(function: &FoundFunction, needs: &Needs) -> Option<Finding> {
     }
 }
 
+/// Whether the functions run on this machine: a stand-in for AWS Lambda invokes them and knows
+/// nothing else of them.
+pub(crate) fn are_local(renew: &FoundFunction) -> bool {
+    let error = renew.configuration.as_ref().err();
+    error.is_some_and(|error| error.code.as_deref() == Some("UnknownOperationException"))
+}
+
 /// Whether EventBridge may invoke renew for documents that are put.
 fn documents(renew: &FoundFunction, names: &Names) -> Option<Finding> {
     const ABOUT: &str = "permissions";
     let arn = &renew.known()?.arn;
     let source = names.document_rule(arn)?;
-    Some(match may_invoke(&renew.policy, "events.amazonaws.com", &source, arn) {
-        Ok(Match::Yes) => finding::ok(ABOUT, "EventBridge may invoke renew for new documents"),
-        Ok(Match::Perhaps) => finding::unknown(ABOUT, "whether EventBridge may invoke renew hangs on conditions that are not understood here"),
-        Ok(Match::No) => finding::warning(
-            ABOUT,
-            format!("EventBridge may not invoke renew for {source}: new documents wait for the next scheduled pass"),
-        )
-        .with(APPLY),
-        Err(error) => finding::could_not_tell(ABOUT, "who may invoke renew", "lambda:GetPolicy", error),
-    })
+    Some(
+        match may_invoke(&renew.policy, "events.amazonaws.com", &source, arn) {
+            Ok(Match::Yes) => finding::ok(ABOUT, "EventBridge may invoke renew for new documents"),
+            Ok(Match::Perhaps) => finding::unknown(
+                ABOUT,
+                "whether EventBridge may invoke renew hangs on conditions that are not understood \
+                 here",
+            ),
+            Ok(Match::No) => finding::warning(
+                ABOUT,
+                format!(
+                    "EventBridge may not invoke renew for {source}: new documents wait for the \
+                     next scheduled pass"
+                ),
+            )
+            .with(APPLY),
+            Err(error) => {
+                finding::could_not_tell(ABOUT, "who may invoke renew", "lambda:GetPolicy", error)
+            }
+        },
+    )
 }
 
 /// Whether load balancers may invoke challenge for a target group.
 pub(crate) fn challenged(challenge: &FoundFunction, group: &str) -> Option<Finding> {
     const ABOUT: &str = "permissions";
     let arn = &challenge.known()?.arn;
-    Some(match may_invoke(&challenge.policy, "elasticloadbalancing.amazonaws.com", group, arn) {
-        Ok(Match::Yes) => finding::ok(ABOUT, format!("the load balancer may invoke challenge for {}", group_name(group))),
-        Ok(Match::Perhaps) => finding::unknown(
-            ABOUT,
-            format!("whether the load balancer may invoke challenge for {} hangs on conditions that are not understood here", group_name(group)),
-        ),
-        Ok(Match::No) => finding::wrong(
-            ABOUT,
-            format!("the load balancer may not invoke challenge for {group}, and answers authorities 502; or that group's function is another"),
-        )
-        .with(format!(
-            "terraform apply; or aws lambda add-permission --function-name {} --statement-id load-balancer-{} --action lambda:InvokeFunction \
-             --principal elasticloadbalancing.amazonaws.com --source-arn {group}",
-            challenge.name,
-            group_name(group).replace('/', "-"),
-        )),
-        Err(error) => finding::could_not_tell(ABOUT, "who may invoke challenge", "lambda:GetPolicy", error),
-    })
+    Some(
+        match may_invoke(
+            &challenge.policy,
+            "elasticloadbalancing.amazonaws.com",
+            group,
+            arn,
+        ) {
+            Ok(Match::Yes) => finding::ok(
+                ABOUT,
+                format!(
+                    "the load balancer may invoke challenge for {}",
+                    group_name(group)
+                ),
+            ),
+            Ok(Match::Perhaps) => finding::unknown(
+                ABOUT,
+                format!(
+                    "whether the load balancer may invoke challenge for {} hangs on conditions \
+                     that are not understood here",
+                    group_name(group)
+                ),
+            ),
+            Ok(Match::No) => finding::wrong(
+                ABOUT,
+                format!(
+                    "the load balancer may not invoke challenge for {group}, and answers \
+                     authorities 502; or that group's function is another"
+                ),
+            )
+            .with(format!(
+                "terraform apply; or aws lambda add-permission --function-name {} --statement-id \
+                 load-balancer-{} --action lambda:InvokeFunction --principal \
+                 elasticloadbalancing.amazonaws.com --source-arn {group}",
+                challenge.name,
+                group_name(group).replace('/', "-"),
+            )),
+            Err(error) => finding::could_not_tell(
+                ABOUT,
+                "who may invoke challenge",
+                "lambda:GetPolicy",
+                error,
+            ),
+        },
+    )
 }
 
-/// Whether load balancers may surely invoke challenge for a target group: then it is challenge's, and not that of another function.
+/// Whether load balancers may surely invoke challenge for a target group: then it is challenge's,
+/// and not that of another function.
 pub(crate) fn is_of_challenge(challenge: &FoundFunction, group: &str) -> bool {
     let arn = challenge
         .known()
@@ -327,19 +373,17 @@ fn may_invoke<'e>(
 fn viewed(view: &Seen<Option<String>>) -> Finding {
     const ABOUT: &str = "alias view";
     match view {
-        Ok(Some(version)) if version == "$LATEST" => {
-            finding::ok(ABOUT, "stands for what is deployed")
-        }
+        Ok(Some(version)) if version == "$LATEST" => finding::ok(ABOUT, "names what is deployed"),
         Ok(Some(version)) => finding::warning(
             ABOUT,
-            format!("stands for version {version}: status, plan and check are of another build"),
+            format!("names version {version}: status, plan and check are of another build"),
         )
         .with(APPLY),
         Ok(None) => {
-            finding::warning(ABOUT, "is not there: whoever may only look cannot").with(APPLY)
+            finding::warning(ABOUT, "is missing: people who may only look cannot").with(APPLY)
         }
         Err(error) if is_denied(error) => {
-            finding::could_not_tell(ABOUT, "what it stands for", "lambda:GetAlias", error)
+            finding::could_not_tell(ABOUT, "which version it names", "lambda:GetAlias", error)
         }
         Err(error) => finding::unknown(ABOUT, error.to_string()),
     }
@@ -379,7 +423,8 @@ mod tests {
 
     fn renew() -> FoundFunction {
         function(json!([{
-            "Effect": "Allow", "Principal": {"Service": "events.amazonaws.com"}, "Action": "lambda:InvokeFunction", "Resource": ARN,
+            "Effect": "Allow", "Principal": {"Service": "events.amazonaws.com"},
+             "Action": "lambda:InvokeFunction", "Resource": ARN,
             "Condition": {
                 "ArnLike": {"AWS:SourceArn": "arn:aws:events:us-east-1:123456789012:rule/certloop-document"},
                 "StringEquals": {"AWS:SourceAccount": "123456789012"},
@@ -494,7 +539,8 @@ mod tests {
     fn a_load_balancer_without_permission_is_found() {
         let let_in = |group: &str| {
             function(json!([{
-                "Effect": "Allow", "Principal": {"Service": "elasticloadbalancing.amazonaws.com"}, "Action": "lambda:InvokeFunction",
+                "Effect": "Allow", "Principal": {"Service": "elasticloadbalancing.amazonaws.com"},
+                 "Action": "lambda:InvokeFunction",
                 "Resource": ARN, "Condition": {"ArnLike": {"AWS:SourceArn": group}},
             }]))
         };

@@ -1,7 +1,7 @@
 //! `certloop doctor`: is the whole installation as it has to be?
 //!
-//! What AWS says is fetched (`aws`), and each thing judged by itself, purely. What may not be read is told with the permission that it
-//! takes, and is no error.
+//! `aws` fetches what AWS says; everything else is pure and judges one thing each. What may not be
+//! read is shown with the permission that it takes, and is no error.
 
 mod access;
 mod aws;
@@ -27,34 +27,34 @@ use time::{Duration, OffsetDateTime};
 use self::aws::Look;
 pub(crate) use self::finding::{APPLY, Finding, Seen, Verdict};
 use self::names::Names;
-use crate::cli_error::{CliError, Ends};
+use crate::cli_error::{CliError, Ends, NO_BUCKET};
 use crate::installation::Installation;
 use crate::status::{Health, command, inventory, revoked};
 use crate::terminal::{Ink, Screen, Spinner, say};
 use crate::words::wrapped;
 
-/// Looks at the installation and tells what was found, the worst first.
+/// Looks at the installation and shows what was found, the worst first.
 pub(crate) async fn doctor(
     here: &Installation,
     screen: Screen,
     as_json: bool,
 ) -> Result<Ends, CliError> {
     let (bucket, function) = (here.config().bucket()?, here.config().function()?);
-    let spinner = Spinner::start("looking at the installation");
+    let spinner = Spinner::start("looking at bucket, functions, schedule and load balancers");
     let mut findings = examine(here, &bucket, &function).await?;
     drop(spinner);
     findings.sort_by_key(|found| std::cmp::Reverse(found.verdict));
-    match as_json {
-        true => say(&format!("{:#}\n", json!({"findings": findings})))?,
-        false => say(&rendered(&findings, screen))?,
+    if as_json {
+        say(&format!("{:#}\n", json!({"findings": findings})))?;
+    } else {
+        say(&rendered(&findings, screen))?;
     }
     Ok(ends(&findings))
 }
 
 fn ends(findings: &[Finding]) -> Ends {
     match findings.iter().map(|found| found.verdict).max() {
-        Some(Verdict::Wrong) => Ends::NeedsPerson,
-        Some(Verdict::CouldNotTell) => Ends::Unknown,
+        Some(Verdict::Wrong | Verdict::CouldNotTell) => Ends::NeedsPerson,
         _ => Ends::Well,
     }
 }
@@ -82,6 +82,10 @@ async fn examine(
         asked,
     );
     let now = OffsetDateTime::now_utc();
+    if functions::are_local(&renew) {
+        let told = told.as_ref().map(|(told, _)| told);
+        return Ok(local_findings(&look, &settings, told).await);
+    }
     let role =
         |function: &functions::FoundFunction| function.known().map(|known| known.role.clone());
     let (renew_role, challenge_role) = (role(&renew), challenge.as_ref().and_then(role));
@@ -119,13 +123,34 @@ async fn examine(
     Ok(findings)
 }
 
-/// Looks at the challenge function, where it is known what it is called.
+/// Judges a local installation, such as the demo: it has settings, functions and load balancers,
+/// and nothing around them.
+async fn local_findings(
+    look: &Look<'_>,
+    settings: &Result<Settings, Problem>,
+    told: Result<&Inventory, &CliError>,
+) -> Vec<Finding> {
+    let missing = "a stand-in for AWS, which has no schedule, no metrics, no bucket policy, no \
+                   versions, no alias and no configuration of functions: only what it has is \
+                   looked at";
+    let mut findings = vec![
+        finding::absent("local installation", missing),
+        settings_found(settings),
+    ];
+    match told {
+        Ok(told) => findings.extend(inventoried(look, told, None).await),
+        Err(cli_error) => findings.push(no_inventory(cli_error)),
+    }
+    findings
+}
+
+/// Looks at the challenge function, where its name is known.
 async fn challenge_of(names: &Names, look: &Look<'_>) -> Option<functions::FoundFunction> {
     let name = names.challenge()?;
     Some(look.function(&name).await)
 }
 
-/// What follows from what the function tells of its certificates.
+/// Judges what the function says of its certificates.
 async fn inventoried(
     look: &Look<'_>,
     told: &Inventory,
@@ -159,11 +184,15 @@ fn settings_found(settings: &Result<Settings, Problem>) -> Finding {
             let authorities: Vec<&str> = settings.authorities.keys().map(String::as_str).collect();
             finding::ok(
                 ABOUT,
-                format!("is understood; authorities: {}", authorities.join(", ")),
+                format!("is valid; authorities: {}", authorities.join(", ")),
             )
         }
+        Err(problem) if problem.detail.contains(NO_BUCKET) => {
+            finding::wrong(ABOUT, "cannot be read: there is no such bucket")
+                .with("another --bucket, --region or --profile")
+        }
         Err(problem) if problem.kind == Problem::kind_of(ProblemType::StoreDenied) => {
-            finding::unknown(ABOUT, format!("what it says: {}", problem.detail))
+            finding::unknown(ABOUT, format!("its content: {}", problem.detail))
                 .with("needs s3:GetObject of settings.json, and s3:ListBucket")
         }
         Err(problem)
@@ -172,7 +201,7 @@ fn settings_found(settings: &Result<Settings, Problem>) -> Finding {
                 .contains(&problem.kind) =>
         {
             finding::wrong(ABOUT, format!("{}: no pass can be made", problem.detail))
-                .with("correct it where it is written, in Terraform or in the bucket")
+                .with("correct it where it comes from, in Terraform or in the bucket")
         }
         Err(problem) => finding::unknown(ABOUT, problem.detail.clone()),
     }
@@ -186,25 +215,19 @@ fn no_inventory(cli_error: &CliError) -> Finding {
     let has = |words| cli_error.what.contains(words);
     let is_unasked =
         has("AccessDenied") || has("could not be asked") && !has("ResourceNotFoundException");
-    let found = match is_unasked {
-        true => finding::unknown(
-            ABOUT,
-            format!(
-                "{}; so neither the rules on port 80 nor quotas were looked at",
-                cli_error.what
-            ),
-        ),
-        false => finding::wrong(
-            ABOUT,
-            format!(
-                "{}; so neither the rules on port 80 nor quotas were looked at",
-                cli_error.what
-            ),
-        ),
+    let words = format!(
+        "{}; so neither the rules on port 80 nor quotas were looked at",
+        cli_error.what
+    );
+    let found = if is_unasked {
+        finding::unknown(ABOUT, words)
+    } else {
+        finding::wrong(ABOUT, words)
     };
-    match next.is_empty() {
-        true => found.with("its log in CloudWatch"),
-        false => found.with(next.join("; or ")),
+    if next.is_empty() {
+        found.with("its log in CloudWatch")
+    } else {
+        found.with(next.join("; or "))
     }
 }
 
@@ -311,15 +334,20 @@ fn rendered(findings: &[Finding], screen: Screen) -> String {
         count(Verdict::Warning),
     );
     let summary = match (wrong, unknown) {
+        (0, 0) if warnings == 0 && count(Verdict::Absent) > 0 => {
+            screen.ink(Ink::Good, "What this installation has is as it should be.")
+        }
         (0, 0) if warnings == 0 => screen.ink(Ink::Good, "The installation is as it should be."),
         (0, 0) => screen.ink(
             Ink::Good,
             &format!("The installation works; {warnings} could be better."),
         ),
-        (0, unknown) => format!("Nothing is wrong as far as could be told; {unknown} could not."),
+        (0, unknown) => {
+            format!("Nothing that could be read is wrong; {unknown} could not be read.")
+        }
         (wrong, unknown) => screen.ink(
             Ink::Bad,
-            &format!("{wrong} wrong, {unknown} could not be told, {warnings} could be better."),
+            &format!("{wrong} wrong, {unknown} could not be read, {warnings} could be better."),
         ),
     };
     text + "\n" + &summary + "\n"
@@ -328,6 +356,7 @@ fn rendered(findings: &[Finding], screen: Screen) -> String {
 fn mark(verdict: Verdict) -> (&'static str, Ink) {
     match verdict {
         Verdict::Ok => ("ok", Ink::Good),
+        Verdict::Absent => ("absent", Ink::Faint),
         Verdict::Warning => ("warning", Ink::Warning),
         Verdict::CouldNotTell => ("unknown", Ink::Warning),
         Verdict::Wrong => ("wrong", Ink::Bad),
@@ -370,12 +399,35 @@ mod tests {
         let (ok, warning) = (finding::ok("a", ""), finding::warning("a", ""));
         let (unknown, wrong) = (finding::unknown("a", ""), finding::wrong("a", ""));
         assert_eq!(of(&[ok.clone(), warning.clone()]), Ends::Well);
-        assert_eq!(of(&[ok.clone(), unknown.clone(), warning]), Ends::Unknown);
+        let blind = of(&[ok.clone(), unknown.clone(), warning]);
+        assert_eq!(blind, Ends::NeedsPerson);
         assert_eq!(of(&[ok, unknown, wrong]), Ends::NeedsPerson);
     }
 
     #[test]
-    fn findings_are_told_in_lines_with_what_to_do() {
+    fn what_a_local_installation_does_not_have_is_named_and_ends_well() {
+        let findings = [
+            finding::absent("local installation", "no schedule"),
+            finding::ok("a", "b"),
+        ];
+        assert_eq!(ends(&findings), Ends::Well);
+        let screen = Screen {
+            colours: false,
+            width: 80,
+        };
+        let text = rendered(&findings, screen);
+        assert!(
+            text.starts_with("absent  local installation: no schedule\n"),
+            "{text}"
+        );
+        assert!(
+            text.ends_with("\nWhat this installation has is as it should be.\n"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn findings_are_shown_in_lines_with_what_to_do() {
         let screen = Screen {
             colours: false,
             width: 60,
@@ -390,27 +442,29 @@ mod tests {
         ];
         assert_eq!(
             rendered(&findings, screen),
-            "wrong   schedule: certloop-reconcile is switched off:\n        nothing is renewed\n        \
-             try: terraform apply, which puts it back as the\n        module has it\n\
-             ok      bucket: public access is blocked\n\n1 wrong, 0 could not be told, 0 could be better.\n"
+            "wrong   schedule: certloop-reconcile is switched off:\n        nothing is \
+                renewed\n        \
+             try: terraform apply, which restores what the module\n        has\n\
+             ok      bucket: public access is blocked\n\n\
+             1 wrong, 0 could not be read, 0 could be better.\n"
         );
     }
 
     #[test]
     fn a_function_that_does_not_answer_is_wrong_and_one_that_may_not_be_asked_is_unknown() {
-        let denied = CliError::unknown(
+        let denied = CliError::failed(
             "the function f could not be asked: Invoke: AccessDeniedException: no",
         )
         .try_next("other credentials");
         assert_eq!(no_inventory(&denied).verdict, Verdict::CouldNotTell);
-        let nobody = CliError::unknown("the function f could not be asked: Invoke: no answer");
+        let nobody = CliError::failed("the function f could not be asked: Invoke: no answer");
         assert_eq!(no_inventory(&nobody).verdict, Verdict::CouldNotTell);
-        let gone = CliError::unknown(
+        let gone = CliError::failed(
             "the function f could not be asked: Invoke: ResourceNotFoundException: f",
         );
         assert_eq!(no_inventory(&gone).verdict, Verdict::Wrong);
         let broken =
-            CliError::unknown("the function f cannot run: settings.json is not in the bucket")
+            CliError::failed("the function f cannot run: settings.json is not in the bucket")
                 .try_next("certloop doctor");
         let found = no_inventory(&broken);
         assert_eq!(found.verdict, Verdict::Wrong);

@@ -38,7 +38,7 @@ impl Names {
             .map(|base| format!("{base}-dead-letters"))
     }
 
-    /// Returns the ARN of the rule that is told of new documents; `function` is renew's ARN.
+    /// Returns the ARN of the rule for new documents; `function` is renew's ARN.
     pub(super) fn document_rule(&self, function: &str) -> Option<String> {
         let base = self.base.as_ref()?;
         let (before, _) = function.split_once(":function:")?;

@@ -6,7 +6,7 @@ use super::aws::Look;
 use super::names::Names;
 use super::schedule::Count;
 
-/// A number that is still to be read.
+/// A number that is not read yet.
 pub(super) struct Number {
     about: &'static str,
     what: &'static str,
@@ -86,7 +86,7 @@ pub(super) fn of_the_last_hour(names: &Names, now: OffsetDateTime) -> [Number; 3
         },
         Number {
             about: "messages",
-            what: "channels could not be told in the last hour",
+            what: "messages reached no channel in the last hour",
             metric: ("certloop", "MessagesFailed"),
             dimension: ("Function", Some(renew.clone())),
             since,
@@ -94,11 +94,13 @@ pub(super) fn of_the_last_hour(names: &Names, now: OffsetDateTime) -> [Number; 3
         },
         Number {
             about: "strays",
-            what: "certificates carry the tag of this installation, and nothing in the bucket knows them",
+            what: "certificates carry the tag of this installation, and nothing in the bucket \
+                   knows them",
             metric: ("certloop", "Strays"),
             dimension: ("Function", Some(renew.clone())),
             since,
-            remedy: "certloop status --unmanaged: which; was the bucket emptied, or put back from another day?"
+            remedy: "certloop status --unmanaged: which; was the bucket emptied, or put back from \
+                     another day?"
                 .to_owned(),
         },
     ]

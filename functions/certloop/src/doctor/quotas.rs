@@ -22,7 +22,8 @@ pub(crate) fn judge(left: &LimitsLeft) -> Vec<Finding> {
         let (left, of) = (imports.left, imports.of);
         let used = of.saturating_sub(left);
         let words = format!("{used} of {of} imports within 365 days are used in {region}");
-        let remedy = "Service Quotas, ACM, imported certificates in the last year: ask for more, then raise limits.importsPerYear in settings.json";
+        let remedy = "Service Quotas, ACM, imported certificates in the last year: ask for more, \
+                      then raise limits.importsPerYear in settings.json";
         findings.push(match left {
             0 => finding::wrong(
                 ABOUT,
@@ -38,7 +39,7 @@ pub(crate) fn judge(left: &LimitsLeft) -> Vec<Finding> {
         for hold in &left.holds {
             let subject = hold.subject.as_deref().unwrap_or("everything");
             scarce.push(format!(
-                "{authority} wants to be left alone with {subject} until {}: {}",
+                "{authority} takes nothing for {subject} until {}: {}",
                 minute(hold.until),
                 hold.problem.detail
             ));
@@ -93,12 +94,16 @@ pub(crate) fn certificates(balancer: &Balancer) -> Finding {
     });
     let count = besides.sum::<usize>();
     let words = format!(
-        "{name} holds {} beside the defaults on listeners of ours, of {QUOTA} that AWS gives by default",
+        "{name} holds {} beside the defaults on listeners of ours, of {QUOTA} that AWS gives by \
+         default",
         counted(i64::try_from(count).unwrap_or(i64::MAX), "certificate")
     );
     let left = u32::try_from(QUOTA.saturating_sub(count)).unwrap_or_default();
     match is_scarce(left, QUOTA as u32) {
-        true => finding::warning(ABOUT, words).with("more names on a certificate, more load balancers, or Service Quotas, ELB, certificates per load balancer"),
+        true => finding::warning(ABOUT, words).with(
+            "more names on a certificate, more load balancers, or Service Quotas, ELB, \
+             certificates per load balancer",
+        ),
         false => finding::ok(ABOUT, words),
     }
 }
@@ -110,7 +115,7 @@ fn is_scarce(left: u32, of: u32) -> bool {
 
 /// Certificates per load balancer, its listeners' defaults not counted.
 const QUOTA: usize = 25;
-/// So many limits are told one by one.
+/// So many limits are listed one by one.
 const MOST: usize = 10;
 
 #[cfg(test)]

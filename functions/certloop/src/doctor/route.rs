@@ -1,4 +1,5 @@
-//! Pure: whether authorities' requests to port 80 of each load balancer reach the challenge function, by its rules.
+//! Pure: whether authorities' requests to port 80 of each load balancer reach the challenge
+//! function, by its rules.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -50,7 +51,7 @@ pub(crate) fn served(inventory: &Inventory) -> BTreeMap<LoadBalancerArn, Served>
         {
             let listener: Option<ListenerArn> = arn.parse().ok();
             let balancer = listener.as_ref().and_then(ListenerArn::load_balancer);
-            // One that is yet to be made is known by its load balancer.
+            // One that is not made yet is known by its load balancer.
             let Some(balancer) = balancer.or_else(|| arn.parse().ok()) else {
                 continue;
             };
@@ -62,7 +63,8 @@ pub(crate) fn served(inventory: &Inventory) -> BTreeMap<LoadBalancerArn, Served>
     all
 }
 
-/// Judges one load balancer for the names that are served there; returns the target groups that challenges lead to, too.
+/// Judges one load balancer for the names that are served there; returns the target groups that
+/// challenges lead to, too.
 pub(crate) fn judge(
     balancer: &Balancer,
     names: &BTreeSet<String>,
@@ -108,7 +110,10 @@ pub(crate) fn judge(
     for priority in taken {
         findings.push(finding::warning(
             ABOUT,
-            format!("{name}: the rule of priority {priority} takes some requests before the challenge rule, by where they come from or what they say"),
+            format!(
+                "{name}: the rule of priority {priority} takes some requests before the challenge \
+                 rule, by where they come from or what they say"
+            ),
         ));
     }
     if findings.is_empty() && right > 0 {
@@ -125,7 +130,8 @@ pub(crate) fn judge(
 
 fn blind(balancer: &str, error: &ServiceError) -> Finding {
     let what = format!("where challenges lead on {balancer}");
-    let permission = "elasticloadbalancing:DescribeLoadBalancers, DescribeListeners, DescribeRules and DescribeTargetGroups";
+    let permission = "elasticloadbalancing:DescribeLoadBalancers, DescribeListeners, DescribeRules \
+                      and DescribeTargetGroups";
     finding::could_not_tell(ABOUT, &what, permission, error)
 }
 
@@ -133,7 +139,8 @@ fn gone(balancer: &str, names: &BTreeSet<String>) -> Finding {
     finding::wrong(
         ABOUT,
         format!(
-            "the load balancer {balancer} does not exist any more, and {} are to be served there",
+            "the load balancer {balancer} does not exist any more, and certificates for {} belong \
+             there",
             abridged(names.iter(), 3)
         ),
     )
@@ -308,7 +315,8 @@ mod tests {
                 {"type": "listener", "arn": listener, "state": "attached"},
                 {"type": "certificateManager", "arn": null, "state": "imported"},
             ]},
-            {"name": "b", "domains": ["b.example.com"], "targets": [{"type": "listener", "arn": BALANCER, "state": "pending"}]},
+            {"name": "b", "domains": ["b.example.com"], "targets": [{"type": "listener",
+             "arn": BALANCER, "state": "pending"}]},
         ]}))
         .unwrap();
         let all = served(&inventory);

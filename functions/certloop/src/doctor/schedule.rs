@@ -51,7 +51,16 @@ pub(crate) fn judge(
     let schedule = match schedule {
         Ok(Some(schedule)) => schedule,
         Ok(None) => {
-            return vec![finding::wrong(ABOUT, format!("there is none called {name} in the group {group}: no pass is made by itself")).with(APPLY)];
+            return vec![
+                finding::wrong(
+                    ABOUT,
+                    format!(
+                        "there is none called {name} in the group {group}: no pass is made by \
+                         itself"
+                    ),
+                )
+                .with(APPLY),
+            ];
         }
         Err(error) => {
             return vec![finding::could_not_tell(
@@ -118,7 +127,8 @@ pub(crate) fn last_pass(
     now: OffsetDateTime,
 ) -> Finding {
     const ABOUT: &str = "last pass";
-    let remedy = "certloop renew --all, and what it says; then the log of the function, and the queue of what could not be delivered";
+    let remedy = "certloop renew --all, and what it says; then the log of the function, and the \
+                  queue of what could not be delivered";
     match seen {
         Ok(Some(at)) if now - *at > patience(interval) => finding::wrong(
             ABOUT,
@@ -188,7 +198,8 @@ pub(crate) fn counts(counts: &[Count]) -> Vec<Finding> {
     if findings.is_empty() {
         findings.push(finding::ok(
             "machinery",
-            "no errors, throttles, undelivered invocations, channels that could not be told or certificates that nothing knows",
+            "no errors, throttles, undelivered invocations or messages, or certificates that \
+             nothing knows",
         ));
     }
     findings

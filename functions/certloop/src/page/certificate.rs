@@ -10,33 +10,75 @@ use certificates::values::problem::Problem;
 use certificates::values::problem_types::Retry;
 use time::{Duration, OffsetDateTime};
 
-use crate::status::{Health, Serving, command, is_running_out, name_of, to_be_served};
-use crate::words::{minute, span};
+use crate::status::{Cause, Health, Serving, is_running_out, name_of, to_be_served};
+use crate::words::{minute, span, split_repair};
 
-use super::words::{Figure, Instant, Relative, Text, what_helps};
+use super::words::{Arn, Figure, Instant, Relative, Sentence, Text, what_helps};
 
 /// So many domains are shown; the rest is folded.
 const DOMAINS: usize = 4;
 
-/// Writes the entry of a certificate.
-pub(super) fn card(out: &mut String, standing: &Standing, health: Health, now: OffsetDateTime) {
-    let class = match health {
+/// Writes the entry of a cause: a certificate with its problem, or one problem with all the
+/// certificates that have it.
+pub(super) fn entry(out: &mut String, cause: &Cause<'_>, now: OffsetDateTime) {
+    let is_wrong = is_wrong(cause.health);
+    if !is_wrong || !cause.is_shared() {
+        for standing in &cause.members {
+            let wrong = Some(cause).filter(|_| is_wrong);
+            card(out, standing, wrong, cause.health, now);
+        }
+        return;
+    }
+    let count = Figure(cause.members.len() as u64);
+    let class = class_of(cause.health);
+    let _ = write!(
+        out,
+        "<li class=\"cause {class}\">\n<h3>{count} certificates, one cause</h3>\n"
+    );
+    trouble(out, cause, now);
+    out.push_str("<ul class=\"list\">\n");
+    for standing in &cause.members {
+        card(out, standing, None, cause.health, now);
+    }
+    out.push_str("</ul>\n</li>\n");
+}
+
+fn is_wrong(health: Health) -> bool {
+    matches!(health, Health::NeedsPerson | Health::Troubled)
+}
+
+fn class_of(health: Health) -> &'static str {
+    match health {
         Health::NeedsPerson => "person",
         Health::Troubled | Health::Unserved => "problem",
         Health::Working => "working",
         Health::Fine => "fine",
-    };
+    }
+}
+
+/// Writes a certificate, with what is wrong where no other entry says so.
+fn card(
+    out: &mut String,
+    standing: &Standing,
+    wrong: Option<&Cause<'_>>,
+    health: Health,
+    now: OffsetDateTime,
+) {
+    let class = class_of(health);
     let _ = write!(
         out,
-        "<li class=\"c {class}\" id=\"certificate-{0}\">\n<div class=\"who\"><h3 class=\"f\">{0}</h3>\n",
+        "<li class=\"c {class}\" id=\"certificate-{0}\">\n\
+         <div class=\"who\"><h3 class=\"f\">{0}</h3>\n",
         Text(&standing.name)
     );
     domains(out, standing);
     out.push_str("</div>\n<div class=\"life\">");
     life(out, standing, now);
     out.push_str("</div>\n");
-    if matches!(health, Health::NeedsPerson | Health::Troubled) {
-        trouble(out, standing, health, now);
+    match wrong {
+        Some(cause) => trouble(out, cause, now),
+        None if is_wrong(health) => urgency(out, standing, now),
+        None => {}
     }
     notes(out, standing, health);
     more(out, standing, now);
@@ -70,7 +112,7 @@ fn domains(out: &mut String, standing: &Standing) {
     }
 }
 
-/// Writes what is served and until when, what is to be served where that is another one, and when
+/// Writes what is served and until when, what comes next where that is another one, and when
 /// it will be renewed.
 fn life(out: &mut String, standing: &Standing, now: OffsetDateTime) {
     let serving = Serving::of(standing);
@@ -91,11 +133,7 @@ fn life(out: &mut String, standing: &Standing, now: OffsetDateTime) {
     if !serving.is_wanted(standing)
         && let Some(wanted) = to_be_served(standing)
     {
-        let _ = writeln!(
-            out,
-            "<p class=\"quiet\">To be served: {}</p>",
-            Text(&wanted)
-        );
+        let _ = writeln!(out, "<p class=\"quiet\">Next: {}</p>", Text(&wanted));
     }
     if let Some(at) = standing.renew_at {
         let words = match (standing.paused, at <= now) {
@@ -113,7 +151,8 @@ fn life(out: &mut String, standing: &Standing, now: OffsetDateTime) {
 
 /// Writes how much is left of what is served or held ready, as a bar and in words.
 ///
-/// Of one that is replaced the whole is not known: it has a bar only if it has ended or was revoked.
+/// Of one that is replaced the whole lifetime is unknown: it has a bar only if it has ended or was
+/// revoked.
 fn lifetime(
     out: &mut String,
     standing: &Standing,
@@ -190,8 +229,9 @@ fn time_left(out: &mut String, left: Duration, whole: Option<Duration>, share: O
 fn bar(out: &mut String, class: &str, share: f64, mark: Option<f64>) {
     let _ = write!(
         out,
-        "<svg class=\"bar {class}\" viewBox=\"0 0 100 10\" preserveAspectRatio=\"none\" aria-hidden=\"true\">\
-         <rect width=\"100\" height=\"10\"/><rect class=\"left\" width=\"{:.1}\" height=\"10\"/>",
+        "<svg class=\"bar {class}\" viewBox=\"0 0 100 10\" preserveAspectRatio=\"none\" \
+         aria-hidden=\"true\"><rect width=\"100\" height=\"10\"/>\
+         <rect class=\"left\" width=\"{:.1}\" height=\"10\"/>",
         share * 100.0
     );
     if let Some(mark) = mark {
@@ -203,38 +243,38 @@ fn bar(out: &mut String, class: &str, share: f64, mark: Option<f64>) {
     out.push_str("</svg>\n");
 }
 
-/// Writes what is wrong, what helps and when it is tried again.
-fn trouble(out: &mut String, standing: &Standing, health: Health, now: OffsetDateTime) {
+/// Writes what is wrong, what helps and when it is tried again: once for all of a cause.
+fn trouble(out: &mut String, cause: &Cause<'_>, now: OffsetDateTime) {
     out.push_str("<div class=\"trouble\">\n");
+    let standing = cause.first();
     let problem = standing.problem.as_ref();
-    let silent = problem.is_none();
-    let serving = Serving::of(standing);
-    let words = if serving.is_revoked(standing) {
-        Some("What is served was revoked.")
-    } else if serving.end().is_some_and(|end| end <= now) {
-        Some("What is served is not valid any more.")
-    } else if !is_running_out(standing, now) {
-        None
-    } else if !serving.is_wanted(standing) {
-        Some("What is served ends soon, and the one that is to be served has not taken its place.")
-    } else if standing.paused {
-        Some("Less than a quarter of the lifetime is left, and it is paused.")
-    } else if silent {
-        Some(
-            "Less than a quarter of the lifetime is left, and no pass has said why: does the schedule run?",
-        )
-    } else {
-        Some("Less than a quarter of the lifetime is left.")
-    };
-    if let Some(words) = words {
-        let _ = writeln!(out, "<p><b class=\"f\">{words}</b></p>");
+    if !cause.is_shared() {
+        urgency(out, standing, now);
     }
     if let Some(problem) = problem {
-        let _ = writeln!(out, "<p class=\"why f\">{}</p>", Text(&problem.detail));
+        let detail = cause.of_all(&problem.detail);
+        let (detail, repair) = split_repair(&detail);
+        let _ = writeln!(out, "<p class=\"why f\">{}</p>", Sentence(detail));
+        if let Some(repair) = repair {
+            let _ = writeln!(
+                out,
+                "<p class=\"do\">Repair: <code>{}</code></p>",
+                Text(repair)
+            );
+        }
     }
     for target in (standing.targets.iter()).filter(|target| is_not_as_wanted(target)) {
         out.push_str("<p>");
         target_in_words(out, target, now);
+        // What the problem says already is not said again.
+        let said = problem.map_or("", |problem| problem.detail.as_str());
+        if let Some(detail) = target
+            .detail
+            .as_ref()
+            .filter(|detail| !said.contains(detail.as_str()))
+        {
+            let _ = write!(out, ": {}", Sentence(detail));
+        }
         out.push_str("</p>\n");
     }
     for missing in &standing.missing {
@@ -242,8 +282,8 @@ fn trouble(out: &mut String, standing: &Standing, health: Health, now: OffsetDat
         let _ = writeln!(
             out,
             "<p>Without <b class=\"f\">{}</b>: {} (next attempt {})</p>",
-            Text(&missing.domain),
-            Text(&missing.problem.detail),
+            Text(&cause.of_all(&missing.domain)),
+            Sentence(&cause.of_all(&missing.problem.detail)),
             Relative { at: next, now }
         );
     }
@@ -252,12 +292,12 @@ fn trouble(out: &mut String, standing: &Standing, health: Health, now: OffsetDat
         let serials: Vec<String> = serials
             .map(|serial| format!("<code>{}</code>", Text(serial)))
             .collect();
-        let _ = writeln!(out, "<p>Still to be revoked: {}</p>", serials.join(", "));
+        let _ = writeln!(out, "<p>Not revoked yet: {}</p>", serials.join(", "));
     }
-    what_helps(out, command(health, standing));
+    what_helps(out, cause.command());
     if let Some(problem) = problem {
         let _ = write!(out, "<p class=\"quiet\">{}", what_follows(problem));
-        if let Some(at) = standing.next_attempt {
+        if let Some(at) = cause.next_attempt() {
             let _ = write!(out, " Next attempt: {}.", Relative { at, now });
         }
         let _ = writeln!(out, " <code class=\"f\">{}</code></p>", Text(&problem.kind));
@@ -265,12 +305,41 @@ fn trouble(out: &mut String, standing: &Standing, health: Health, now: OffsetDat
     out.push_str("</div>\n");
 }
 
+/// Writes what is urgent besides the problem.
+fn urgency(out: &mut String, standing: &Standing, now: OffsetDateTime) {
+    if let Some(words) = urgency_in_words(standing, now) {
+        let _ = writeln!(out, "<p><b class=\"f\">{words}</b></p>");
+    }
+}
+
+fn urgency_in_words(standing: &Standing, now: OffsetDateTime) -> Option<&'static str> {
+    let serving = Serving::of(standing);
+    if serving.is_revoked(standing) {
+        Some("The certificate that is served was revoked.")
+    } else if serving.end().is_some_and(|end| end <= now) {
+        Some("The certificate that is served has ended.")
+    } else if !is_running_out(standing, now) {
+        None
+    } else if !serving.is_wanted(standing) {
+        Some("The certificate that is served ends soon, and the next one has not replaced it.")
+    } else if standing.paused {
+        Some("Less than a quarter of the lifetime is left, and it is paused.")
+    } else if standing.problem.is_none() {
+        Some(
+            "Less than a quarter of the lifetime is left, and no pass has said why: does the \
+             schedule run?",
+        )
+    } else {
+        Some("Less than a quarter of the lifetime is left.")
+    }
+}
+
 fn what_follows(problem: &Problem) -> &'static str {
     match problem.retry {
-        Retry::Soon => "It is tried again by itself.",
-        Retry::At => "It is tried again when the other side allows it.",
+        Retry::Soon => "certloop tries it again by itself.",
+        Retry::At => "certloop tries it again when the other side allows it.",
         Retry::Person => "Somebody has to act.",
-        Retry::Never => "Nothing is tried until something is changed.",
+        Retry::Never => "certloop tries nothing until something is changed.",
     }
 }
 
@@ -280,13 +349,11 @@ fn notes(out: &mut String, standing: &Standing, health: Health) {
         let _ = writeln!(out, "<p class=\"note\">{text}</p>");
     };
     if standing.paused {
-        note(&"Paused: nothing is ordered for it.");
+        note(&"Paused: certloop orders nothing for it.");
     }
     match (health, Serving::of(standing)) {
         (Health::Unserved, Serving::Unknown) => {
-            note(
-                &"No pass has looked what is served since this was written: they look once a day.",
-            );
+            note(&"No pass has looked at what is served since then: they look once a day.");
         }
         (Health::Working, Serving::NotYet) if standing.under_way.is_none() => {
             note(&"The next pass puts it on its targets.");
@@ -295,17 +362,18 @@ fn notes(out: &mut String, standing: &Standing, health: Health) {
     }
     if let Some(under_way) = &standing.under_way {
         let stage = match under_way.stage {
-            Stage::Ordered => "the authority looks at the names",
+            Stage::Ordered => "the authority checks the names",
             Stage::Finalizing => "the authority is issuing",
         };
         note(&format_args!(
-            "Order under way ({}): {stage}.",
+            "Order in progress ({}): {stage}.",
             Text(&under_way.reason)
         ));
     }
     if let Some(back) = &standing.rolled_back {
         note(&format_args!(
-            "Rolled back from <code>{}</code> on {}: held until the document changes or its end is near.",
+            "Rolled back from <code>{}</code> on {}: it stays until the document changes or its \
+             end is near.",
             Text(&back.from),
             Instant(back.at)
         ));
@@ -331,8 +399,11 @@ fn more(out: &mut String, standing: &Standing, now: OffsetDateTime) {
         for target in &standing.targets {
             out.push_str("<li>");
             target_in_words(out, target, now);
+            if let Some(detail) = target.detail.as_ref().filter(|_| !is_not_as_wanted(target)) {
+                let _ = write!(out, ": {}", Sentence(detail));
+            }
             for arn in (target.entry.arn.iter()).chain(&target.entry.certificate_arn) {
-                let _ = write!(out, "<br><code>{}</code>", Text(arn));
+                let _ = write!(out, "<br><code>{}</code>", Arn(arn));
             }
             out.push_str("</li>\n");
         }
@@ -343,14 +414,20 @@ fn more(out: &mut String, standing: &Standing, now: OffsetDateTime) {
     out.push_str("</dl>\n");
     if !standing.history.is_empty() {
         out.push_str("<h4>Last steps</h4>\n<ol class=\"steps\">\n");
+        let said = standing.problem.as_ref();
+        let said = said.map(|problem| problem.detail.as_str());
         for step in standing.history.iter().rev() {
-            let _ = writeln!(
+            let _ = write!(
                 out,
-                "<li><span>{}</span> <b>{}</b> {}</li>",
+                "<li><span>{}</span> <b>{}</b>",
                 minute(step.at),
-                Text(&step.step),
-                Text(&step.detail)
+                Text(&step.step)
             );
+            // The problem is above, once.
+            if said != Some(step.detail.as_str()) {
+                let _ = write!(out, " {}", Sentence(&step.detail));
+            }
+            out.push_str("</li>\n");
         }
         out.push_str("</ol>\n");
     }
@@ -365,7 +442,7 @@ fn facts(out: &mut String, standing: &Standing, now: OffsetDateTime) {
         ("Authority", &standing.authority),
         ("Profile", &standing.profile),
         ("Key", &standing.key_type),
-        ("To be served", &standing.serial),
+        ("Next", &standing.serial),
         ("Serial before", &standing.previous),
     ] {
         if let Some(text) = text {
@@ -467,8 +544,5 @@ fn target_in_words(out: &mut String, target: &TargetStanding, now: OffsetDateTim
     let _ = write!(out, ": {}", in_a_word(target));
     if let Some(checked) = target.checked_at {
         let _ = write!(out, " (looked at {})", Relative { at: checked, now });
-    }
-    if let Some(detail) = &target.detail {
-        let _ = write!(out, ": {}", Text(detail));
     }
 }

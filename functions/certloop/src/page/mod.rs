@@ -1,7 +1,8 @@
-//! Pure: the fleet as one page that needs nothing else: no script, style, font or picture from elsewhere.
+//! Pure: the fleet as one page that needs nothing else: no script, style, font or picture from
+//! elsewhere.
 //!
-//! All that is there to read is there without scripts; the script adds the search. What others wrote goes through [`Text`], and the
-//! page's policy lets nothing run but that script.
+//! All text is there without scripts; the script adds the search and the page's age. What others
+//! wrote goes through [`Text`], and the page's policy lets nothing run but that script.
 
 mod certificate;
 pub(crate) mod show;
@@ -12,7 +13,7 @@ use std::fmt::Write as _;
 use aws_lc_rs::digest;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use certificates::invocation::status::{Inventory, Standing};
+use certificates::invocation::status::Inventory;
 use certificates::pass::ledgers::LimitsLeft;
 use certificates::records::ledger::LimitKind;
 use certificates::rules::ledger::Left;
@@ -21,33 +22,45 @@ use certificates::values::problem::Problem;
 use certificates::values::problem_types::ProblemType;
 use time::{Duration, OffsetDateTime};
 
-use crate::status::{Health, Serving, by_urgency};
+use crate::status::{Cause, Health, Serving, by_urgency, causes};
 use crate::words::span;
 
-use self::certificate::card;
-use self::words::{Figure, Instant, Relative, Text, what_helps};
+use self::certificate::entry;
+use self::words::{Figure, Instant, Relative, Sentence, Text, what_helps};
 
 const STYLE: &str = include_str!("page.css");
 const SCRIPT: &str = include_str!("page.js");
 
-/// Returns an inventory as HTML. `installation` is what its reader calls it, such as the function's name.
-pub(crate) fn page(inventory: &Inventory, installation: &str) -> String {
+/// Which installation a page is about.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Place {
+    /// What its reader calls it: the function's name, or the bucket's.
+    pub(crate) name: String,
+    /// The AWS account, where it is known.
+    pub(crate) account: Option<String>,
+    /// The region of function and bucket, where it is known.
+    pub(crate) region: Option<String>,
+}
+
+/// Returns an inventory as HTML.
+pub(crate) fn page_of(inventory: &Inventory, place: &Place) -> String {
     let now = inventory.at.unwrap_or(OffsetDateTime::UNIX_EPOCH);
     let sorted = by_urgency(inventory, now);
-    let of = |health| -> Vec<&Standing> {
-        let found = sorted.iter().filter(|(other, _)| *other == health);
-        found.map(|(_, standing)| *standing).collect()
+    let causes = causes(&sorted, now);
+    let of = |health| -> Vec<&Cause<'_>> {
+        let found = causes.iter().filter(|cause| cause.health == health);
+        found.collect()
     };
     let groups = GROUPS.map(|group| (group, of(group.health)));
     let count = |health| -> usize {
-        let found = groups.iter().filter(|(group, _)| group.health == health);
-        found.map(|(_, standings)| standings.len()).sum()
+        let found = sorted.iter().filter(|(other, _)| *other == health);
+        found.count()
     };
     let verdict = verdict(inventory, count);
 
     let mut out = String::with_capacity(8192 + 4096 * sorted.len());
-    head(&mut out, installation, &verdict);
-    header(&mut out, inventory, installation, &verdict);
+    head(&mut out, &place.name, &verdict);
+    header(&mut out, inventory, place, &verdict);
     let limits = limits(&inventory.limits, now);
     summary(&mut out, inventory, now, limits.len(), count);
     out.push_str(SEARCH);
@@ -58,7 +71,7 @@ pub(crate) fn page(inventory: &Inventory, installation: &str) -> String {
             id,
             heading,
         },
-        standings,
+        causes,
     ) in &groups
     {
         if *health == Health::Working {
@@ -66,6 +79,7 @@ pub(crate) fn page(inventory: &Inventory, installation: &str) -> String {
                 &mut out,
                 "limits",
                 "Limits nearly used up",
+                limits.len(),
                 &limits,
                 |out, limit| {
                     let _ = writeln!(out, "<li class=\"c problem\">{limit}</li>");
@@ -73,22 +87,30 @@ pub(crate) fn page(inventory: &Inventory, installation: &str) -> String {
             );
             removing(&mut out, inventory);
         }
-        section(&mut out, id, heading, standings, |out, standing| {
-            card(out, standing, *health, now)
-        });
+        section(
+            &mut out,
+            id,
+            heading,
+            count(*health),
+            causes,
+            |out, cause| {
+                entry(out, cause, now);
+            },
+        );
         if *health == Health::NeedsPerson {
             orphans(&mut out, inventory);
         }
     }
     let _ = write!(
         out,
-        "</main>\n<footer><p>The mark on a bar is where the certificate is renewed. Made by <code>certloop page</code>; it does not change by itself.</p></footer>\n\
+        "</main>\n<footer><p>The mark on a bar is where the certificate is renewed. \
+         <code>certloop page</code> made this page; it does not change by itself.</p></footer>\n\
          <script>{SCRIPT}</script>\n</body>\n</html>\n"
     );
     out
 }
 
-/// Certificates with which it stands alike, in the order of the page.
+/// Certificates of one health, in the order of the page.
 #[derive(Clone, Copy)]
 struct Group {
     health: Health,
@@ -114,8 +136,8 @@ const GROUPS: [Group; 5] = [
     },
     Group {
         health: Health::Working,
-        id: "under-way",
-        heading: "Under way",
+        id: "in-progress",
+        heading: "In progress",
     },
     Group {
         health: Health::Fine,
@@ -124,12 +146,14 @@ const GROUPS: [Group; 5] = [
     },
 ];
 
-/// The form is shown by the script: without one nothing would come of it.
+/// The script shows the form: without a script it would do nothing.
 const SEARCH: &str = "<form role=\"search\" id=\"search\" hidden>\n\
      <label for=\"q\">Search names, domains, problems</label>\n\
-     <input id=\"q\" type=\"search\" autocomplete=\"off\" autocapitalize=\"none\" spellcheck=\"false\">\n\
+     <input id=\"q\" type=\"search\" autocomplete=\"off\" autocapitalize=\"none\" \
+     spellcheck=\"false\">\n\
      <p id=\"found\" role=\"status\" aria-live=\"polite\"></p>\n</form>\n\
-     <noscript><p class=\"note\">Scripts are off: search with your browser, which finds folded text too.</p></noscript>\n";
+     <noscript><p class=\"note\">Scripts are off: search with your browser, which finds folded \
+     text too.</p></noscript>\n";
 
 /// Lets this page's own style and script work and nothing else.
 fn policy() -> String {
@@ -146,7 +170,7 @@ fn source(text: &str) -> String {
     format!("sha256-{}", BASE64_STANDARD.encode(digest))
 }
 
-/// Says in one line how things stand.
+/// Says in one line how the fleet is.
 fn verdict(inventory: &Inventory, count: impl Fn(Health) -> usize) -> String {
     let needs = count(Health::NeedsPerson) + inventory.orphans.len();
     let [problem, unserved, working] =
@@ -194,19 +218,25 @@ fn head(out: &mut String, installation: &str, verdict: &str) {
          <meta http-equiv=\"Content-Security-Policy\" content=\"{}\">\n\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
          <meta name=\"color-scheme\" content=\"light dark\">\n\
-         <meta name=\"referrer\" content=\"no-referrer\">\n<meta name=\"robots\" content=\"noindex\">\n\
+         <meta name=\"referrer\" content=\"no-referrer\">\n<meta name=\"robots\" \
+         content=\"noindex\">\n\
          <title>{verdict} · {}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n",
         policy(),
         Text(installation),
     );
 }
 
-fn header(out: &mut String, inventory: &Inventory, installation: &str, verdict: &str) {
+fn header(out: &mut String, inventory: &Inventory, place: &Place, verdict: &str) {
     let _ = write!(
         out,
         "<header>\n<h1><span>certloop</span> {}</h1>\n<p id=\"verdict\">{verdict}</p>\n",
-        Text(installation)
+        Text(&place.name)
     );
+    let account = place.account.as_ref().map(|id| format!("account {id}"));
+    let known: Vec<String> = account.into_iter().chain(place.region.clone()).collect();
+    if !known.is_empty() {
+        let _ = writeln!(out, "<p id=\"place\">AWS {}</p>", Text(&known.join(", ")));
+    }
     if let Some(at) = inventory.at {
         let _ = writeln!(
             out,
@@ -236,7 +266,8 @@ fn summary(
     }
     if inventory.certificates.is_empty() && inventory.total == 0 {
         out.push_str(
-            "<p class=\"note\">To add the first: <code>certloop add NAME --domain shop.example.com --listener ARN</code></p>\n",
+            "<p class=\"note\">To add the first: <code>certloop add NAME --domain shop.example.com \
+             --listener ARN</code></p>\n",
         );
     }
 }
@@ -281,7 +312,12 @@ fn how_many_of_each(
             "not known to be served",
             count(Health::Unserved),
         ),
-        ("under-way", "quiet", "under way", count(Health::Working)),
+        (
+            "in-progress",
+            "quiet",
+            "in progress",
+            count(Health::Working),
+        ),
         ("fine", "fine", "fine", count(Health::Fine)),
     ] {
         let always = ["needs-person", "problems", "fine"].contains(&id);
@@ -314,11 +350,12 @@ fn first_to_end(out: &mut String, inventory: &Inventory, now: OffsetDateTime) {
     }
 }
 
-/// Writes a section with a heading that counts its entries; nothing where there are none.
+/// Writes a section with `count` in its heading; nothing where there are no entries.
 fn section<T>(
     out: &mut String,
     id: &str,
     heading: &str,
+    count: usize,
     entries: &[T],
     mut entry: impl FnMut(&mut String, &T),
 ) {
@@ -328,8 +365,9 @@ fn section<T>(
     let _ = write!(
         out,
         "<section id=\"{id}\" aria-labelledby=\"{id}-heading\">\n\
-         <h2 id=\"{id}-heading\">{heading} <span class=\"count\">{}</span></h2>\n<ul class=\"list\">\n",
-        counted(entries.len())
+         <h2 id=\"{id}-heading\">{heading} <span class=\"count\">{}</span></h2>\n<ul \
+         class=\"list\">\n",
+        counted(count)
     );
     for each in entries {
         entry(out, each);
@@ -342,13 +380,15 @@ fn orphans(out: &mut String, inventory: &Inventory) {
         out,
         "orphans",
         "Without a document",
+        inventory.orphans.len(),
         &inventory.orphans,
         |out, name| {
             let problem = Problem::ours(ProblemType::Orphan, "");
             let _ = write!(
                 out,
-                "<li class=\"c person\"><h3 class=\"f\">{}</h3>\n<p class=\"f\">It has a certificate and no document any more: \
-                 nothing renews it. Put its document back, or have it removed.</p>\n",
+                "<li class=\"c person\"><h3 class=\"f\">{}</h3>\n<p class=\"f\">It has a \
+                 certificate and no document any more: nothing renews it. Put its document back, \
+                 or remove it.</p>\n",
                 Text(name)
             );
             what_helps(out, remedy::command(&problem, name));
@@ -362,24 +402,26 @@ fn removing(out: &mut String, inventory: &Inventory) {
         out,
         "removing",
         "Being removed",
+        inventory.removing.len(),
         &inventory.removing,
         |out, name| {
             let _ = writeln!(
                 out,
-                "<li class=\"c\"><h3 class=\"f\">{}</h3>\n<p>It is taken off its targets, deleted, and forgotten a week later.</p></li>",
+                "<li class=\"c\"><h3 class=\"f\">{}</h3>\n<p>certloop takes it off its targets, \
+                 deletes it, and forgets it a week later.</p></li>",
                 Text(name)
             );
         },
     );
 }
 
-/// Returns what is to be said of the authorities' limits and of the certificate manager's quota.
+/// Returns an entry for each limit of an authority, and for each quota, that is worth a note.
 fn limits(limits: &LimitsLeft, now: OffsetDateTime) -> Vec<String> {
     let mut entries = Vec::new();
     if let Some(problem) = &limits.problem {
         let mut told = format!(
             "<p class=\"f\">What is left could not be read: {}</p>\n",
-            Text(&problem.detail)
+            Sentence(&problem.detail)
         );
         what_helps(&mut told, remedy::command(problem, ""));
         entries.push(told);
@@ -388,7 +430,7 @@ fn limits(limits: &LimitsLeft, now: OffsetDateTime) -> Vec<String> {
         for hold in &left.holds {
             let subject = hold.subject.as_deref().unwrap_or("everything");
             entries.push(format!(
-                "<p class=\"f\"><b>{}</b> wants <b>{}</b> left alone; that ends {}: {}</p>",
+                "<p class=\"f\"><b>{}</b> takes nothing for <b>{}</b> until {}: {}</p>",
                 Text(authority),
                 Text(subject),
                 Relative {
@@ -403,7 +445,7 @@ fn limits(limits: &LimitsLeft, now: OffsetDateTime) -> Vec<String> {
     entries
 }
 
-/// Returns what is said of each limit of which a fifth or less is left.
+/// Returns an entry for each limit of which a fifth or less is left.
 fn strained(limits: &LimitsLeft, now: OffsetDateTime) -> Vec<String> {
     let mut entries = Vec::new();
     let is_strained = |left: u32, of: u32| u64::from(left) * 5 <= u64::from(of);
@@ -429,7 +471,8 @@ fn strained(limits: &LimitsLeft, now: OffsetDateTime) -> Vec<String> {
     for (region, left) in &limits.imports {
         if is_strained(left.left, left.of) {
             entries.push(format!(
-                "<p class=\"f\"><b>Certificate manager in {}</b>: {} of {} imports left in a year{}</p>",
+                "<p class=\"f\"><b>Certificate manager in {}</b>: {} of {} imports of a year \
+                 left{}</p>",
                 Text(region),
                 Figure(left.left.into()),
                 Figure(left.of.into()),
@@ -459,9 +502,19 @@ mod tests {
     use std::collections::HashMap;
     use std::time::Instant as Clock;
 
+    use certificates::invocation::status::Standing;
     use serde_json::{Value, json};
 
     use super::*;
+
+    /// Returns the page of an installation of which the name is known.
+    fn page(inventory: &Inventory, name: &str) -> String {
+        let place = Place {
+            name: name.to_owned(),
+            ..Place::default()
+        };
+        page_of(inventory, &place)
+    }
 
     const SAMPLE: &str = include_str!("../../../../events/status.sample.json");
     /// What is written into every field that others fill.
@@ -534,7 +587,8 @@ mod tests {
 
     #[test]
     fn a_problem_comes_with_what_helps_and_the_next_attempt() {
-        let problem = json!({"type": "certloop:caaForbids", "detail": "CAA records forbid it", "retry": "person"});
+        let problem = json!({"type": "certloop:caaForbids", "detail": "CAA records forbid \
+            it", "retry": "person"});
         let page = page(&with(problem), "certloop-renew");
         assert!(page.contains("<title>1 needs a person · "), "{page}");
         let trouble = within(&page, "<div class=\"trouble\">", "</div>");
@@ -546,6 +600,60 @@ mod tests {
         ] {
             assert!(trouble.contains(told), "{told}\n{trouble}");
         }
+    }
+
+    #[test]
+    fn a_problem_of_many_certificates_is_on_the_page_once() {
+        let inventory = crate::status::without_room(28);
+        let page = page(&inventory, "x");
+        assert_eq!(page.matches("has no room for").count(), 1, "{page}");
+        assert_eq!(page.matches("<div class=\"trouble\">").count(), 1);
+        assert!(page.contains("<h3>28 certificates, one cause</h3>"));
+        assert!(page.contains("Needs a person <span class=\"count\">28</span>"));
+        assert_eq!(page.matches("<li class=\"c person\" id=").count(), 28);
+        let trouble = within(&page, "<div class=\"trouble\">", "</div>");
+        for words in [
+            "title=\"arn:aws:elasticloadbalancing:eu-west-1:123456789012:listener/app/web/50dc6c",
+            ">listener app/web/f2f7dc8e (eu-west-1)</abbr> has no room for the certificate",
+            "Next attempt: in 5 minutes, ",
+        ] {
+            assert!(trouble.contains(words), "{words}: {trouble}");
+        }
+    }
+
+    #[test]
+    fn a_problem_of_one_certificate_is_on_its_card_once() {
+        let problem =
+            json!({"type": "certloop:unproved", "detail": "x serves another", "retry": "person"});
+        let mut inventory = with(problem);
+        let one = &mut inventory.certificates[0];
+        one.targets[0].detail = Some("x serves another".to_owned());
+        one.targets[0].entry.proved = Some(false);
+        if let Some(step) = one.history.last_mut() {
+            step.detail = "x serves another".to_owned();
+        }
+        let page = page(&inventory, "x");
+        assert_eq!(
+            page.matches("x serves another").count(),
+            1,
+            "{}",
+            body(&page)
+        );
+    }
+
+    #[test]
+    fn the_page_names_account_and_region() {
+        let place = Place {
+            name: "certloop-renew".to_owned(),
+            account: Some("123456789012".to_owned()),
+            region: Some("eu-west-1".to_owned()),
+        };
+        let page = page_of(&of(sample()), &place);
+        assert!(
+            page.contains("<p id=\"place\">AWS account 123456789012, eu-west-1</p>"),
+            "{}",
+            body(&page)
+        );
     }
 
     #[test]
@@ -602,21 +710,26 @@ mod tests {
     #[test]
     fn limits_are_told_when_little_is_left() {
         let mut inventory = sample();
-        let limit = |left| json!({ "limit": "certificatesPerDomain", "subject": "example.com", "left": left, "of": 50, "seconds": 604800, "nextAt": "2026-01-08T18:54:20Z" });
+        let limit = |left| {
+            json!({ "limit": "certificatesPerDomain", "subject": "example.com",
+            "left": left, "of": 50, "seconds": 604800, "nextAt": "2026-01-08T18:54:20Z" })
+        };
         let problem = json!({"type": "certloop:limit", "detail": "too many", "retry": "at"});
         inventory["limits"] = json!({
             "authorities": {"letsencrypt": {
                 "limits": [limit(11), limit(10)],
                 "holds": [{"subject": null, "until": "2026-01-08T17:54:20Z", "problem": problem}],
             }},
-            "imports": {"eu-west-1": {"left": 1001, "of": 5000, "nextAt": null}, "us-east-1": {"left": 0, "of": 5000, "nextAt": null}},
-            "problem": {"type": "certloop:storeDenied", "detail": "AccessDenied", "retry": "person"},
+            "imports": {"eu-west-1": {"left": 1001, "of": 5000, "nextAt": null},
+             "us-east-1": {"left": 0, "of": 5000, "nextAt": null}},
+            "problem": {"type": "certloop:storeDenied", "detail": "AccessDenied",
+             "retry": "person"},
         });
         let page = page(&of(inventory), "x");
         for told in [
             "limits nearly used up: <b>4</b>",
             "10 of 50 left for certificates under example.com, per 7 days. The next: in 2 hours, ",
-            "wants <b>everything</b> left alone; that ends in 60 minutes, ",
+            "takes nothing for <b>everything</b> until in 60 minutes, ",
             "us-east-1</b>: 0 of 5,000 imports left",
             "could not be read: AccessDenied",
             "<code>certloop doctor</code>",
@@ -634,7 +747,8 @@ mod tests {
             fill(&mut inventory["certificates"], hostile);
             let certificate = &mut inventory["certificates"][0];
             certificate["problem"] = json!({"type": hostile, "detail": hostile, "retry": "person"});
-            certificate["missing"] = json!([{ "domain": hostile, "problem": certificate["problem"], "nextAttempt": "2026-01-08T17:04:20Z" }]);
+            certificate["missing"] = json!([{ "domain": hostile,
+                "problem": certificate["problem"], "nextAttempt": "2026-01-08T17:04:20Z" }]);
             certificate["rolledBack"] =
                 json!({"from": hostile, "at": "2026-01-08T17:04:20Z", "document": hostile});
             certificate["revoking"] = json!([hostile]);
@@ -644,11 +758,13 @@ mod tests {
             inventory["orphans"] = json!([hostile]);
             inventory["removing"] = json!([hostile]);
             let limits = inventory["limits"]["authorities"]["letsencrypt"].take();
-            inventory["limits"] = json!({"authorities": {hostile: limits}, "imports": {hostile: {"left": 0, "of": 1, "nextAt": null}}});
+            inventory["limits"] = json!({"authorities": {hostile: limits},
+                "imports": {hostile: {"left": 0, "of": 1, "nextAt": null}}});
             let left = &mut inventory["limits"]["authorities"][hostile];
             left["limits"][0]["left"] = json!(0);
             left["limits"][0]["subject"] = json!(hostile);
-            left["holds"] = json!([{ "subject": hostile, "until": "2026-01-08T17:04:20Z", "problem": {"type": hostile, "detail": hostile, "retry": "at"} }]);
+            left["holds"] = json!([{ "subject": hostile, "until": "2026-01-08T17:04:20Z",
+                "problem": {"type": hostile, "detail": hostile, "retry": "at"} }]);
 
             let harmless = page(&of(inventory.clone()), hostile);
 

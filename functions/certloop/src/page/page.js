@@ -9,10 +9,16 @@
   const number = new Intl.NumberFormat("en");
   let entries = null;
 
-  // Read once, when somebody searches: [entry, its text, its folded domains].
+  // An ARN is shown in short; its title has the whole.
+  const whole = (part) => [part.textContent, ...[...part.querySelectorAll("abbr")].map((arn) => arn.title)];
+  const text = (element) => [...element.querySelectorAll(".f")].flatMap(whole).join("\n").toLowerCase();
+
+  // Read once, when somebody searches: [entry, its text, its folded domains]. A problem that
+  // several certificates share belongs to each of them.
+  const shared = (entry) => entry.closest(".cause")?.querySelector(".trouble");
   const read = () => [...document.querySelectorAll("li.c")].map((entry) => [
     entry,
-    [...entry.querySelectorAll(".f")].map((part) => part.textContent).join("\n").toLowerCase(),
+    text(entry) + (shared(entry) ? "\n" + text(shared(entry)) : ""),
     entry.querySelector("details.rest"),
   ]);
 
@@ -33,6 +39,9 @@
       if (entry.hidden === fits) entry.hidden = !fits;
       if (fits) count += 1;
       if (rest) rest.open = fits && wanted.some((word) => word.some((one) => rest.textContent.toLowerCase().includes(one)));
+    }
+    for (const cause of document.querySelectorAll(".cause")) {
+      cause.hidden = !cause.querySelector("li.c:not([hidden])");
     }
     for (const [section, heading, all] of sections) {
       const left = section.querySelectorAll("li.c:not([hidden])").length;
@@ -66,9 +75,15 @@
   follow();
 
   const made = document.querySelector("#as-of time");
-  const hours = made ? Math.floor((Date.now() - Date.parse(made.dateTime)) / 3600000) : 0;
-  if (hours >= 1) {
-    const old = hours >= 48 ? `${number.format(Math.floor(hours / 24))} days` : hours === 1 ? "1 hour" : `${hours} hours`;
-    at("age").textContent = `, ${old} before this page was opened`;
+  const counted = (count, unit) => `${number.format(count)} ${unit}${count === 1 ? "" : "s"} ago`;
+  const age = () => {
+    const minutes = Math.floor((Date.now() - Date.parse(made.dateTime)) / 60000);
+    const hours = Math.floor(minutes / 60);
+    at("age").textContent = ", " + (minutes < 1 ? "just now" : minutes < 90 ? counted(minutes, "minute")
+      : hours < 48 ? counted(hours, "hour") : counted(Math.floor(hours / 24), "day"));
+  };
+  if (made) {
+    age();
+    setInterval(age, 60000);
   }
 })();

@@ -4,9 +4,10 @@ use std::fmt::{self, Write as _};
 
 use time::{OffsetDateTime, UtcOffset};
 
-use crate::words::relative;
+use crate::words::{arns_apart, relative, short_arn};
 
-/// Text that others wrote: harmless inside an element and inside a quoted attribute, and what it shows is what it says.
+/// Text that others wrote: harmless inside an element and inside a quoted attribute, and what it
+/// shows is what it says.
 pub(super) struct Text<'t>(pub(super) &'t str);
 
 impl fmt::Display for Text<'_> {
@@ -30,9 +31,39 @@ impl fmt::Display for Text<'_> {
     }
 }
 
-/// Whether a character changes the direction of what follows: with them a name can look like another one.
+/// Whether a character changes the direction of what follows: with them a name can look like
+/// another one.
 fn turns_the_text(character: char) -> bool {
-    matches!(character, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    matches!(
+        character,
+        '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}'
+    )
+}
+
+/// A sentence that others wrote: its ARNs are shortened, each with the whole in its title.
+pub(super) struct Sentence<'t>(pub(super) &'t str);
+
+impl fmt::Display for Sentence<'_> {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (part, is_arn) in arns_apart(self.0) {
+            if is_arn {
+                write!(out, "{}", Arn(part))?;
+            } else {
+                write!(out, "{}", Text(part))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// An ARN, shortened, with the whole in its title.
+pub(super) struct Arn<'t>(pub(super) &'t str);
+
+impl fmt::Display for Arn<'_> {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (whole, short) = (Text(self.0), short_arn(self.0));
+        write!(out, "<abbr title=\"{whole}\">{}</abbr>", Text(&short))
+    }
 }
 
 /// An instant as a `time` element, to the minute, in UTC.
@@ -58,7 +89,8 @@ impl fmt::Display for Instant {
         let month = u8::from(month);
         write!(
             out,
-            "<time datetime=\"{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z\">{}</time>",
+            "<time datetime=\"{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z\">\
+             {}</time>",
             crate::words::minute(at)
         )
     }
@@ -80,7 +112,8 @@ impl fmt::Display for Figure {
     }
 }
 
-/// Writes the command that helps, where there is one: it is copied into a shell, so a name that would do something there has none.
+/// Writes the command that helps, where there is one. People copy it into a shell: a name that
+/// would do something there gets no command.
 pub(super) fn what_helps(out: &mut String, command: Option<String>) {
     let is_harmless = |command: &String| {
         let mut characters = command.chars();
@@ -110,6 +143,19 @@ mod tests {
         assert_eq!(
             Text("a\u{202e}moc\u{2066}\0\u{1b}[31m\r\n\té").to_string(),
             "a\u{fffd}moc\u{fffd}\u{fffd}\u{fffd}[31m\u{fffd}\n\té"
+        );
+    }
+
+    #[test]
+    fn an_arn_is_shortened_and_its_title_has_the_whole() {
+        let arn = "arn:aws:acm:eu-west-1:123456789012:certificate/6d0ecf83-1eec-4f09";
+        let sentence = format!("<b>{arn}\"> is full");
+        assert_eq!(
+            Sentence(&sentence).to_string(),
+            format!(
+                "&lt;b&gt;<abbr title=\"{arn}\">certificate 6d0ecf83 (eu-west-1)</abbr>&quot;&gt; \
+                 is full"
+            )
         );
     }
 

@@ -1,4 +1,4 @@
-//! Pure: how it stands with a certificate, and who has to act.
+//! Pure: how well a certificate is, and who has to act.
 
 use certificates::invocation::status::{Inventory, Standing};
 use certificates::values::problem_types::Retry;
@@ -6,7 +6,7 @@ use time::OffsetDateTime;
 
 use super::serving::{Serving, revoked};
 
-/// How it stands with a certificate, the most urgent first.
+/// How well a certificate is, the most urgent first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Health {
     /// Somebody has to act.
@@ -54,7 +54,8 @@ fn wrongly_served(standing: &Standing) -> bool {
     targets.any(|target| target.entry.proved == Some(false) || target.trusted == Some(false))
 }
 
-/// Whether it has ended, or little of its lifetime is left and no renewal came: it is overdue, or none will come.
+/// Whether it has ended, or little of its lifetime is left and no renewal came: it is overdue, or
+/// none will come.
 pub(crate) fn is_running_out(standing: &Standing, now: OffsetDateTime) -> bool {
     let serving = Serving::of(standing);
     if let Serving::Seen(served) = serving
@@ -131,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_has_to_act_comes_first_then_what_ends_soonest() {
+    fn what_needs_a_person_comes_first_then_what_ends_soonest() {
         let new = Standing {
             name: "new".to_owned(),
             ..Standing::default()
@@ -190,7 +191,8 @@ mod tests {
     fn what_is_served_wrongly_needs_a_person() {
         let target = |proved: Option<bool>, trusted: Option<bool>| -> Standing {
             let target = serde_json::json!({
-                "type": "listener", "arn": null, "certificateArn": null, "state": "attached", "proved": proved, "trusted": trusted,
+                "type": "listener", "arn": null, "certificateArn": null, "state": "attached",
+                 "proved": proved, "trusted": trusted,
                 "detail": null,
             });
             Standing {
@@ -216,7 +218,8 @@ mod tests {
     #[test]
     fn nothing_is_fine_of_which_nothing_is_known_to_be_served() {
         let target = serde_json::json!({
-            "type": "listener", "arn": null, "certificateArn": null, "state": "attached", "proved": true, "trusted": true, "detail": null,
+            "type": "listener", "arn": null, "certificateArn": null, "state": "attached",
+             "proved": true, "trusted": true, "detail": null,
         });
         let mut one = Standing {
             domains: vec!["a.example.com".to_owned()],

@@ -1,4 +1,5 @@
-//! Pure: what the inventory says beside the certificates: limits, names without a document, removals.
+//! Pure: what the inventory says beside the certificates: limits, names without a document,
+//! removals.
 
 use std::collections::BTreeMap;
 
@@ -8,9 +9,9 @@ use certificates::values::text::abridged;
 use time::OffsetDateTime;
 
 use crate::terminal::{Ink, Screen};
-use crate::words::{minute, relative, wrapped};
+use crate::words::{counted, minute, relative, wrapped};
 
-/// Renders what is to be known, nothing where there is nothing.
+/// Renders the notes, nothing where there are none.
 pub(super) fn rendered(inventory: &Inventory, now: OffsetDateTime, screen: Screen) -> String {
     let mut notes = limits(&inventory.limits, now);
     notes.extend(untold(inventory));
@@ -22,7 +23,7 @@ pub(super) fn rendered(inventory: &Inventory, now: OffsetDateTime, screen: Scree
     }
     if let Some(first) = inventory.orphans.first() {
         notes.push(format!(
-            "without a document: {}; certloop remove {first} takes it off everywhere",
+            "without a document: {}; certloop remove {first} takes it off all its targets",
             abridged(inventory.orphans.iter(), LISTED)
         ));
     }
@@ -30,10 +31,10 @@ pub(super) fn rendered(inventory: &Inventory, now: OffsetDateTime, screen: Scree
     for note in notes {
         text += &wrapped(&note, screen.width, "  ");
     }
-    match text.is_empty() {
-        true => text,
-        false => format!("\n{}\n{text}", screen.ink(Ink::Strong, "Also")),
+    if text.is_empty() {
+        return text;
     }
+    format!("\n{}\n{text}", screen.ink(Ink::Strong, "Also"))
 }
 
 /// Says which limits are nearly used up, and what authorities want left alone.
@@ -66,7 +67,7 @@ fn limits(limits: &LimitsLeft, now: OffsetDateTime) -> Vec<String> {
             let until = minute(hold.until);
             let detail = &hold.problem.detail;
             notes.push(format!(
-                "{authority} wants {subject} left alone until {until}: {detail}"
+                "{authority} takes nothing for {subject} until {until}: {detail}"
             ));
         }
     }
@@ -74,7 +75,8 @@ fn limits(limits: &LimitsLeft, now: OffsetDateTime) -> Vec<String> {
         if is_little(imports.left, imports.of) {
             let (left, of, next) = (imports.left, imports.of, there_at(imports.next_at));
             notes.push(format!(
-                "{region}: {left} of {of} imports into the certificate manager are left this year{next}"
+                "{region}: {left} of {of} imports of a year into the certificate manager are \
+                 left{next}"
             ));
         }
     }
@@ -96,7 +98,8 @@ fn untold(inventory: &Inventory) -> Vec<String> {
         }
     }
     let line = |(channel, (count, why)): (&str, (usize, &str))| {
-        format!("messages that {channel} has not taken: {count}; {why}")
+        let count = counted(i64::try_from(count).unwrap_or(i64::MAX), "message");
+        format!("{channel} has not taken {count}: {why}")
     };
     by_channel.into_iter().map(line).collect()
 }

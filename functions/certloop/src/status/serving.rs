@@ -1,4 +1,4 @@
-//! Pure: what is served, what is to be served, and what is unknown: never one for another.
+//! Pure: what is served, what is next, and what is unknown: never one for another.
 
 use certificates::contract::report::TargetState;
 use certificates::invocation::status::Standing;
@@ -29,7 +29,7 @@ pub(crate) enum Serving<'s> {
 impl<'s> Serving<'s> {
     /// Judges by what the inventory knows.
     ///
-    /// A function of an older build tells nothing of what is served.
+    /// A function of an older build does not say what is served.
     pub(crate) fn of(standing: &'s Standing) -> Self {
         if let Some(served) = &standing.served {
             return Self::Seen(served);
@@ -57,7 +57,7 @@ impl<'s> Serving<'s> {
         }
     }
 
-    /// Whether what they get is the certificate that is to be served: its lifetime counts.
+    /// Whether what they get is the latest certificate: its lifetime counts.
     pub(crate) fn is_wanted(self, standing: &Standing) -> bool {
         match self {
             Self::Seen(served) => standing.serial.as_ref() == Some(&served.serial),
@@ -79,11 +79,10 @@ impl<'s> Serving<'s> {
             .is_some_and(|(serial, problem)| problem.detail.starts_with(serial.as_str()))
     }
 
-    /// Says what is served and what is to be served, a line each.
+    /// Says what is served and what is next, a line each.
     pub(crate) fn lines(self, standing: &Standing, now: OffsetDateTime) -> Vec<String> {
         let wanted = to_be_served(standing);
-        let follows =
-            |why: &str| (wanted.as_ref()).map(|wanted| format!("To be served: {wanted}{why}."));
+        let follows = |why: &str| (wanted.as_ref()).map(|wanted| format!("Next: {wanted}{why}."));
         let (first, follows) = match self {
             Self::Nothing if standing.paused => (
                 "There is no certificate, and none is ordered while it is paused.".to_owned(),
@@ -128,7 +127,7 @@ pub(crate) fn helps(problem: &Problem, name: &str) -> Option<String> {
     }
 }
 
-/// Names the certificate that is to be served, with its end.
+/// Names the latest certificate, with its end.
 pub(crate) fn to_be_served(standing: &Standing) -> Option<String> {
     let (serial, end) = (standing.serial.as_ref()?, standing.not_after?);
     Some(format!("{serial}, valid until {}", day(end)))
@@ -191,12 +190,12 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn what_is_to_be_served_is_never_told_as_served() {
+    fn what_is_next_is_never_shown_as_served() {
         let mut one = standing(&["failed"]);
         assert_eq!(Serving::of(&one), Serving::Unknown);
         assert_eq!(
             said(&one),
-            "What is served is unknown.|To be served: 02, valid until 2026-05-23."
+            "What is served is unknown.|Next: 02, valid until 2026-05-23."
         );
         // Nobody has looked since an older build wrote the state.
         assert_eq!(Serving::of(&standing(&["attached"])), Serving::Unknown);
@@ -206,7 +205,7 @@ pub(crate) mod tests {
         assert_eq!(Serving::of(&one), Serving::NotYet);
         assert_eq!(
             said(&one),
-            "Nothing is served yet.|To be served: 02, valid until 2026-05-23."
+            "Nothing is served yet.|Next: 02, valid until 2026-05-23."
         );
         one.previous = Some("01".to_owned());
         assert_eq!(
@@ -220,7 +219,7 @@ pub(crate) mod tests {
         assert!(!Serving::of(&one).is_wanted(&one));
         assert_eq!(
             said(&one),
-            "Served: 01, valid until 2026-03-13, held by its targets 51 days ago.|To be served: 02, valid \
+            "Served: 01, valid until 2026-03-13, held by its targets 51 days ago.|Next: 02, valid \
              until 2026-05-23, not on all its targets yet."
         );
         one.serial = Some("01".to_owned());

@@ -1,15 +1,18 @@
-//! Pure: the inventory as a table, the most urgent first, with what to do under whatever is not fine.
+//! Pure: the inventory as a table, the most urgent first. Below what is not fine is what to do,
+//! once for all certificates with the same cause.
 
 use certificates::contract::report::{TargetEntry, TargetKind, TargetState};
-use certificates::invocation::status::{Inventory, MissingName, Standing, TargetStanding};
+use certificates::invocation::status::{Inventory, Standing, TargetStanding};
 use certificates::rules::remedy;
+use certificates::values::text::abridged;
 use time::OffsetDateTime;
 
+use super::causes::{Cause, causes};
 use super::health::{Health, by_urgency, is_running_out};
 use super::notes;
 use super::serving::{Serving, helps};
 use crate::terminal::{Ink, Screen};
-use crate::words::{counted, cut, day, detailed, minute, relative};
+use crate::words::{counted, cut, day, detailed, minute, relative, wrapped};
 
 /// So many certificates that are fine are shown where not all are asked for.
 pub(crate) const MOST: usize = 40;
@@ -27,13 +30,18 @@ pub(crate) fn rendered(
     let shown = &sorted[..sorted.len() - hidden];
     let mut text = String::new();
     if !shown.is_empty() {
-        let rows: Vec<Row> = shown.iter().map(|(_, one)| Row::of(one, now)).collect();
-        let widths = Widths::of(&rows, screen.width);
+        let causes = causes(shown, now);
+        let rows: Vec<Vec<Row>> = (causes.iter())
+            .map(|cause| rows_of(cause, now, most))
+            .collect();
+        let widths = Widths::of(rows.iter().flatten(), screen.width);
         text += &screen.ink(Ink::Faint, &widths.header());
         text.push('\n');
-        for ((health, standing), row) in shown.iter().zip(&rows) {
-            text += &widths.line(row, *health, screen);
-            text += &details(*health, standing, now, screen);
+        for (cause, rows) in causes.iter().zip(&rows) {
+            for row in rows {
+                text += &widths.line(row, cause.health, screen);
+            }
+            text += &told_once(cause, rows.len(), now, screen, most);
         }
     }
     if hidden > 0 {
@@ -74,7 +82,7 @@ impl Row {
             (_, Some(end)) => format!("{} ({})", day(end), left_of(end, now)),
             (_, None) => nothing(),
         };
-        // The share is that of the certificate that is to be served.
+        // The share is that of the latest certificate.
         let is_share_of_served = serving.is_wanted(standing) && !serving.is_revoked(standing);
         let renews = match standing.renew_at {
             _ if standing.paused => "paused".to_owned(),
@@ -128,7 +136,7 @@ fn bar(share: f64) -> String {
     format!("{filled}{empty} {:3.0}%", share * 100.0)
 }
 
-/// Says in what words the targets stand, counted where there are several.
+/// Says in a word how the targets are, counted where there are several.
 fn targets(all: &[TargetStanding]) -> String {
     let mut counts: Vec<(&str, usize)> = Vec::new();
     for target in all {
@@ -148,7 +156,7 @@ fn targets(all: &[TargetStanding]) -> String {
     }
 }
 
-/// Says in a word how a target stands; what is wrong is loud.
+/// Says in a word how a target is; what is wrong is loud.
 pub(crate) fn word_of(target: &TargetStanding) -> &'static str {
     match (target.entry.state, target.entry.proved, target.trusted) {
         (_, Some(false), _) => "NOT PROVED",
@@ -165,23 +173,35 @@ pub(crate) fn word_of(target: &TargetStanding) -> &'static str {
 struct Widths([usize; COLUMNS]);
 
 impl Widths {
-    /// Fits the columns to what they hold; where that is too wide, the bar goes, then the domains are cut.
-    fn of(rows: &[Row], width: usize) -> Self {
-        let mut widths = HEADERS.map(str::len);
+    /// Fits the columns to what they hold. Where that is too wide, the bar goes and the domains are
+    /// cut, then the renewal and the domains go, then the names are cut and at last the targets.
+    fn of<'r>(rows: impl Iterator<Item = &'r Row>, width: usize) -> Self {
+        let mut natural = HEADERS.map(str::len);
         for row in rows {
-            for (width, cell) in widths.iter_mut().zip(row.cells()) {
+            for (width, cell) in natural.iter_mut().zip(row.cells()) {
                 *width = (*width).max(cell.chars().count());
             }
         }
-        let total = |widths: &[usize; COLUMNS]| {
-            let columns = widths.iter().filter(|width| **width > 0);
-            MARK + columns.map(|width| width + GAP).sum::<usize>() - GAP
-        };
-        if total(&widths) > width {
-            widths[LEFT] = 0;
+        let mut widths = natural;
+        for dropped in DROPPED {
+            widths = natural;
+            for column in *dropped {
+                widths[*column] = 0;
+            }
+            if widths[DOMAINS] > 0 && !dropped.is_empty() {
+                let over = total(&widths).saturating_sub(width);
+                let cut = widths[DOMAINS].saturating_sub(over);
+                widths[DOMAINS] = cut.max(SHORTEST_DOMAINS);
+            }
+            if total(&widths) <= width {
+                return Self(widths);
+            }
         }
-        let over = total(&widths).saturating_sub(width);
-        widths[DOMAINS] = widths[DOMAINS].saturating_sub(over).max(SHORTEST_DOMAINS);
+        for (column, shortest) in [(NAME, SHORTEST_NAME), (TARGETS, SHORTEST_TARGETS)] {
+            let over = total(&widths).saturating_sub(width);
+            let cut = widths[column].saturating_sub(over).max(shortest);
+            widths[column] = widths[column].min(cut);
+        }
         Self(widths)
     }
 
@@ -195,7 +215,7 @@ impl Widths {
     fn header(&self) -> String {
         let mut cells = HEADERS.map(str::to_owned);
         for (cell, width) in cells.iter_mut().zip(self.0) {
-            *cell = padded(cell, width);
+            *cell = padded(&cut(cell, width), width);
         }
         format!("{}{}", " ".repeat(MARK), self.joined(cells))
     }
@@ -219,57 +239,98 @@ impl Widths {
     }
 }
 
+/// Returns the width of a line with these columns.
+fn total(widths: &[usize; COLUMNS]) -> usize {
+    let columns = widths.iter().filter(|width| **width > 0);
+    MARK + columns.map(|width| width + GAP).sum::<usize>() - GAP
+}
+
 fn padded(text: &str, width: usize) -> String {
     format!("{text:width$}")
 }
 
-/// What stands under a certificate that is not fine: the problem in words, what comes next, the command that helps.
-fn details(health: Health, standing: &Standing, now: OffsetDateTime, screen: Screen) -> String {
+/// Returns the rows of a cause: all, or the most urgent ones where there are many.
+fn rows_of(cause: &Cause<'_>, now: OffsetDateTime, most: usize) -> Vec<Row> {
+    let members = cause.members.iter();
+    let shown = match cause.members.len() {
+        few @ ..=FEW => few,
+        all if most == usize::MAX => all,
+        _ => SOME,
+    };
+    members.take(shown).map(|one| Row::of(one, now)).collect()
+}
+
+/// Says what is below the rows of a cause: which certificates it has besides, the problem in words,
+/// what comes next, the command that helps.
+fn told_once(
+    cause: &Cause<'_>,
+    rows: usize,
+    now: OffsetDateTime,
+    screen: Screen,
+    most: usize,
+) -> String {
     let mut text = String::new();
-    let mut add = |words: &str| text += &detailed(words, screen.width, INDENT);
-    what_is_wrong(standing, now)
-        .iter()
-        .for_each(|line| add(line));
-    if is_running_out(standing, now) && standing.problem.is_none() {
-        add(match standing.paused {
-            true => "it is paused, and little of its lifetime is left",
-            false => "its renewal is overdue, and no pass has said why: does the schedule run?",
-        });
+    let others = &cause.members[rows.min(cause.members.len())..];
+    if !others.is_empty() {
+        let names = abridged(others.iter().map(|one| &one.name), most);
+        let words = format!("and {} more: {names}", others.len());
+        text += &wrapped(&words, screen.width, "  ");
     }
-    let serving = Serving::of(standing);
-    let is_another = matches!(serving, Serving::Seen(_)) && !serving.is_wanted(standing);
-    if is_another || matches!(serving, Serving::NotYet | Serving::Unknown) {
-        serving
-            .lines(standing, now)
-            .iter()
-            .for_each(|line| add(line));
+    if cause.is_shared() {
+        text += &format!("{INDENT}all {}:\n", cause.members.len());
     }
-    if let Some(words) = why_not_served_yet(health, standing, serving) {
-        add(&words);
+    let standing = cause.first();
+    for line in lines(cause.health, standing, now) {
+        text += &detailed(&cause.of_all(&line), screen.width, INDENT);
     }
-    if let Some(back) = &standing.rolled_back {
-        add(&format!(
-            "somebody went back from {} on {}",
-            back.from,
-            minute(back.at)
-        ));
+    if !cause.is_shared() {
+        for line in of_its_own(standing, now) {
+            text += &detailed(&line, screen.width, INDENT);
+        }
     }
-    let next = standing.next_attempt.filter(|_| health != Health::Fine);
-    if let Some(at) = next {
-        add(&format!(
-            "next attempt {} ({})",
-            relative(at, now),
-            minute(at)
-        ));
+    let next = cause.next_attempt();
+    if let Some(at) = next.filter(|_| cause.health != Health::Fine) {
+        let words = format!("next attempt {} ({})", relative(at, now), minute(at));
+        text += &wrapped(&words, screen.width, INDENT);
     }
-    if let Some(command) = command(health, standing) {
+    if let Some(command) = cause.command() {
         text += &format!("{INDENT}try: {}\n", screen.ink(Ink::Strong, &command));
     }
     text
 }
 
+/// Says what is true of one certificate alone: what is served and what follows, and a rollback.
+fn of_its_own(standing: &Standing, now: OffsetDateTime) -> Vec<String> {
+    let mut lines = Vec::new();
+    let serving = Serving::of(standing);
+    let is_another = matches!(serving, Serving::Seen(_)) && !serving.is_wanted(standing);
+    if is_another || matches!(serving, Serving::NotYet | Serving::Unknown) {
+        lines.extend(serving.lines(standing, now));
+    }
+    if let Some(back) = &standing.rolled_back {
+        let (from, at) = (&back.from, minute(back.at));
+        lines.push(format!("rolled back from {from} on {at}"));
+    }
+    lines
+}
+
+/// Says what is wrong with a certificate and what it waits for: the same for all with one cause.
+pub(crate) fn lines(health: Health, standing: &Standing, now: OffsetDateTime) -> Vec<String> {
+    let mut lines = what_is_wrong(standing);
+    if is_running_out(standing, now) && standing.problem.is_none() {
+        let words = if standing.paused {
+            "it is paused, and little of its lifetime is left"
+        } else {
+            "its renewal is overdue, and no pass has said why: does the schedule run?"
+        };
+        lines.push(words.to_owned());
+    }
+    lines.extend(why_not_served_yet(health, standing, Serving::of(standing)));
+    lines
+}
+
 /// Says what is known to be wrong with a certificate, its names, its targets and those before it.
-fn what_is_wrong(standing: &Standing, now: OffsetDateTime) -> Vec<String> {
+fn what_is_wrong(standing: &Standing) -> Vec<String> {
     let mut lines = Vec::new();
     if let Some(problem) = &standing.problem {
         // The word by which the page for the person on call has it.
@@ -277,31 +338,22 @@ fn what_is_wrong(standing: &Standing, now: OffsetDateTime) -> Vec<String> {
         lines.push(format!("{class}: {}", problem.detail));
     }
     for missing in &standing.missing {
-        let next = relative(missing.next_attempt, now);
-        let MissingName {
-            domain, problem, ..
-        } = missing;
-        lines.push(format!(
-            "without {domain}: {} (next attempt {next})",
-            problem.detail
-        ));
+        let (domain, next) = (&missing.domain, minute(missing.next_attempt));
+        let detail = &missing.problem.detail;
+        lines.push(format!("without {domain}: {detail} (next attempt {next})"));
     }
+    let said = standing.problem.as_ref();
+    let said = said.map_or("", |problem| problem.detail.as_str());
     for target in &standing.targets {
-        let said = standing
-            .problem
-            .as_ref()
-            .map(|problem| problem.detail.as_str());
         if let Some(detail) = &target.detail
-            && !said.is_some_and(|said| said.contains(detail.as_str()))
+            && !said.contains(detail.as_str())
         {
             lines.push(format!("{}: {detail}", name_of(&target.entry)));
         }
     }
     if !standing.revoking.is_empty() {
-        lines.push(format!(
-            "still to be revoked: {}",
-            standing.revoking.join(", ")
-        ));
+        let serials = standing.revoking.join(", ");
+        lines.push(format!("not revoked yet: {serials}"));
     }
     lines
 }
@@ -318,8 +370,7 @@ fn why_not_served_yet(health: Health, standing: &Standing, serving: Serving<'_>)
         }
         Health::Unserved => Some(match serving {
             Serving::Unknown => {
-                "no pass has looked what is served since this was written: they look once a day"
-                    .to_owned()
+                "no pass has looked at what is served since then: they look once a day".to_owned()
             }
             _ => "it was paused before there was a certificate".to_owned(),
         }),
@@ -356,7 +407,7 @@ pub(crate) fn name_of(target: &TargetEntry) -> String {
             let mut parts = arn.split('/').skip(1).take(2);
             match (parts.next(), parts.next()) {
                 (Some(kind), Some(balancer)) => format!("listener of {kind}/{balancer} ({region})"),
-                _ => "listener that is yet to be made".to_owned(),
+                _ => "listener that is not made yet".to_owned(),
             }
         }
     }
@@ -364,8 +415,8 @@ pub(crate) fn name_of(target: &TargetEntry) -> String {
 
 fn summary(sorted: &[(Health, &Standing)], now: OffsetDateTime, screen: Screen) -> String {
     if sorted.is_empty() {
-        return "No certificates yet. try: certloop add NAME --domain DOMAIN --listener ARN\n"
-            .to_owned();
+        let add = "certloop add NAME --domain DOMAIN --listener ARN";
+        return format!("No certificates yet\n  try: {add}\n");
     }
     let count = |wanted: Health| {
         sorted
@@ -373,7 +424,7 @@ fn summary(sorted: &[(Health, &Standing)], now: OffsetDateTime, screen: Screen) 
             .filter(|(health, _)| *health == wanted)
             .count()
     };
-    let parts: Vec<String> = [
+    let parts: Vec<(Ink, String)> = [
         (
             Health::NeedsPerson,
             Ink::Bad,
@@ -403,22 +454,42 @@ fn summary(sorted: &[(Health, &Standing)], now: OffsetDateTime, screen: Screen) 
             1 => format!("1 {one}"),
             count => format!("{count} {many}"),
         };
-        Some(screen.ink(ink, &words))
+        Some((ink, words))
     })
     .collect();
-    let all = i64::try_from(sorted.len()).unwrap_or(i64::MAX);
-    let mut text = format!("{}: {}", counted(all, "certificate"), parts.join(", "));
+    let all = counted(
+        i64::try_from(sorted.len()).unwrap_or(i64::MAX),
+        "certificate",
+    );
     let renewals = sorted.iter().filter(|(_, one)| !one.paused);
     let next = renewals.filter_map(|(_, one)| Some((one.renew_at?, one.name.as_str())));
-    if let Some((at, name)) = next.filter(|(at, _)| *at > now).min() {
-        text += &format!(
-            "; next renewal {} ({}, {})",
-            relative(at, now),
-            cut(name, LONGEST_NAME),
-            day(at)
-        );
+    let next = next.filter(|(at, _)| *at > now).min().map(|(at, name)| {
+        let (name, when) = (cut(name, LONGEST_NAME), relative(at, now));
+        format!("next renewal {when} ({name}, {})", day(at))
+    });
+    summed_up(&all, &parts, next, screen)
+}
+
+/// Puts the counts in a line, or in a line each where that is too wide. Inks have no columns.
+fn summed_up(all: &str, parts: &[(Ink, String)], next: Option<String>, screen: Screen) -> String {
+    let line = |ink: fn(&Screen, Ink, &str) -> String| {
+        let parts: Vec<String> = (parts.iter())
+            .map(|(of, words)| ink(&screen, *of, words))
+            .collect();
+        let next = next.as_ref().map(|next| format!("; {next}"));
+        format!("{all}: {}{}", parts.join(", "), next.unwrap_or_default())
+    };
+    if line(|_, _, words| words.to_owned()).chars().count() <= screen.width {
+        return line(Screen::ink) + "\n";
     }
-    text + "\n"
+    let mut text = format!("{all}:\n");
+    for (ink, words) in parts {
+        text += &format!("  {}\n", screen.ink(*ink, words));
+    }
+    if let Some(next) = next {
+        text += &wrapped(&next, screen.width, "  ");
+    }
+    text
 }
 
 const HEADERS: [&str; COLUMNS] = [
@@ -430,20 +501,32 @@ const HEADERS: [&str; COLUMNS] = [
     "TARGETS",
 ];
 const COLUMNS: usize = 6;
+const NAME: usize = 0;
 const DOMAINS: usize = 1;
 const LEFT: usize = 3;
+const RENEWS: usize = 4;
+const TARGETS: usize = 5;
+/// What goes where the whole is too wide, one set after the other.
+const DROPPED: &[&[usize]] = &[&[], &[LEFT], &[LEFT, RENEWS], &[LEFT, RENEWS, DOMAINS]];
 const MARK: usize = 2;
 const GAP: usize = 2;
 const BAR: usize = 8;
 const LONGEST_NAME: usize = 32;
 const LONGEST_DOMAIN: usize = 34;
 const SHORTEST_DOMAINS: usize = 12;
+const SHORTEST_NAME: usize = 8;
+const SHORTEST_TARGETS: usize = 10;
+/// So many certificates of one cause have a row each.
+const FEW: usize = 5;
+/// So many of them have one where there are more.
+const SOME: usize = 3;
 const INDENT: &str = "    ";
 
 #[cfg(test)]
 mod tests {
     use time::macros::datetime;
 
+    use super::super::causes::tests::without_room;
     use super::*;
 
     const NOW: OffsetDateTime = datetime!(2026-01-08 16:54:20 UTC);
@@ -483,6 +566,45 @@ mod tests {
     }
 
     #[test]
+    fn no_line_is_wider_than_the_screen() {
+        let inventory = without_room(28);
+        for width in [60, 80, 100] {
+            for text in [
+                rendered(&inventory, NOW, screen(width), MOST),
+                rendered(&sample(), NOW, screen(width), MOST),
+            ] {
+                let wide = text.lines().find(|line| line.chars().count() > width);
+                assert_eq!(wide, None, "{text}");
+            }
+        }
+    }
+
+    #[test]
+    fn one_cause_of_many_certificates_is_told_once() {
+        let inventory = without_room(28);
+        let text = rendered(&inventory, NOW, screen(100), MOST);
+        assert_eq!(
+            text.matches("listenerFull: listener app/web/").count(),
+            1,
+            "{text}"
+        );
+        for words in [
+            "\n! site-02  site-02.example.com",
+            "\n  and 25 more: site-03, site-04, ",
+            "\n    all 28:\n    listenerFull: listener app/web/f2f7dc8e (eu-west-1) has no room \
+             for the",
+            "\n    next attempt in 5 minutes (2026-01-08 16:59 UTC)\n    try: certloop status \
+             --unmanaged\n",
+            "28 certificates: 28 need a person;",
+        ] {
+            assert!(text.contains(words), "{words}: {text}");
+        }
+        assert!(text.lines().count() < 20, "{text}");
+        let all = rendered(&inventory, NOW, screen(100), usize::MAX);
+        assert!(all.contains("\n! site-27 "), "{all}");
+    }
+
+    #[test]
     fn of_many_that_are_fine_some_are_shown_and_all_are_counted() {
         let mut inventory = sample();
         let one = inventory.certificates.remove(0);
@@ -508,7 +630,8 @@ mod tests {
         let mut inventory = sample();
         let problem = serde_json::json!({
             "type": "certloop:challengePath",
-            "detail": "the rule of priority 5 redirects\u{1b}[2J; to repair it: aws elbv2 set-rule-priorities --rule-priorities x=1",
+            "detail": "the rule of priority 5 redirects\u{1b}[2J; to repair it: aws elbv2 \
+                       set-rule-priorities --rule-priorities x=1",
             "retry": "person",
         });
         inventory.certificates[0].problem = Some(serde_json::from_value(problem).unwrap());
@@ -517,7 +640,8 @@ mod tests {
         assert!(text.contains("! shop"), "{text}");
         assert!(
             text.contains(
-                "    challengePath: the rule of priority 5 redirects[2J\n    repair: aws elbv2 set-rule-priorities --rule-priorities x=1\n    \
+                "    challengePath: the rule of priority 5 redirects[2J\n    repair: aws elbv2 \
+                    set-rule-priorities --rule-priorities x=1\n    \
                  next attempt in 9 minutes (2026-01-08 17:03 UTC)\n    try: certloop check shop\n"
             ),
             "{text}"
@@ -572,7 +696,7 @@ mod tests {
         let unknown = row(&one);
         assert!(
             unknown.contains("? shop  shop.example.com +1  unknown")
-                && unknown.contains("    What is served is unknown.\n    To be served: 03ab"),
+                && unknown.contains("    What is served is unknown.\n    Next: 03ab"),
             "{unknown}"
         );
         assert!(
@@ -599,7 +723,7 @@ mod tests {
         let words = words.join(" ");
         for told in [
             "Served: 02ff, valid until 2026-02-07, seen by a handshake ",
-            "To be served: 03ab6d0ecf831eec9f09, valid until 2026-04-08, not on all its targets",
+            "Next: 03ab6d0ecf831eec9f09, valid until 2026-04-08, not on all its targets",
         ] {
             assert!(words.contains(told), "{told}: {another}");
         }
