@@ -1,4 +1,4 @@
-//! What the alarms go by: each number of a full pass, from what was done to the certificates.
+//! The metrics behind the alarms: each number of a full pass follows from what was done.
 
 use std::time::Duration;
 
@@ -35,7 +35,7 @@ async fn what_failed_counts_until_it_has_succeeded_whether_or_not_it_is_tried() 
         "down",
     );
     cloud.to_acme().inject(down);
-    // By the ladder: tried, waiting, tried, waiting for hours.
+    // The ladder: tried, waiting, tried, then waiting for hours.
     for (minutes, outcome, failed) in [
         (0, "failed", 1),
         (0, "waiting", 0),
@@ -56,7 +56,7 @@ async fn what_failed_counts_until_it_has_succeeded_whether_or_not_it_is_tried() 
         assert_eq!(told["Failed"], failed, "{minutes}: {told}");
         assert_eq!(told["Failing"], 1, "{minutes}: {told}");
     }
-    // Paused, nothing is to be ordered.
+    // A paused certificate needs no order.
     let mut document = site.document(&["shop.example.com"]);
     document["paused"] = true.into();
     site.put_document("shop", &document).await;
@@ -67,7 +67,7 @@ async fn what_failed_counts_until_it_has_succeeded_whether_or_not_it_is_tried() 
     let issued = site.pass_with(later(130 * MINUTE)).await;
     assert_eq!(issued.outcome("shop"), "issued", "{:#}", issued.report());
     assert_eq!(metrics(&issued)["Failing"], 0);
-    // What is in the vault and does not get onto its listener fails just so.
+    // A certificate that is in the vault and not on its listener also counts as failing.
     let refused = Fault::on("ImportCertificate").always().hang_up();
     cloud.to_aws().inject(refused);
     site.want("blog", &["blog.example.com"]).await;
@@ -143,7 +143,7 @@ async fn a_bucket_that_was_wiped_does_not_look_healthy() {
     );
     assert_eq!(told["Strays"], 2, "{told}");
     assert!(told["LifetimeLeftShare"].is_null(), "{told}");
-    // Told once more without looking, and each with its name.
+    // Reported again without another look. Each has its name.
     let again = site.pass_with(hours_later(2)).await;
     assert_eq!(metrics(&again)["Strays"], 2);
     assert_eq!(again.count(|sent| sent.is("ListCertificates")), 0);
@@ -183,7 +183,7 @@ async fn strays_are_looked_for_daily_and_where_certificates_are_gone() {
         (looked(&quiet), metrics(&quiet)["Strays"].clone()),
         (0, json!(0))
     );
-    // One record is lost, with its document: one certificate fewer than at the last look.
+    // One record is lost, and so is its document: the last look found one certificate more.
     for key in ["certificates/blog.json", "state/blog.json"] {
         site.delete(key).await;
     }
@@ -198,10 +198,10 @@ async fn strays_are_looked_for_daily_and_where_certificates_are_gone() {
         told["LifetimeLeftShare"].is_f64(),
         "of what is left: {told}"
     );
-    // The record alone: the document says nothing of what stands in the certificate manager.
+    // The record alone decides: the document does not say what the certificate manager holds.
     let next_day = site.pass_with(later(2 * DAY)).await;
     assert_eq!(looked(&next_day), 1);
-    // What cannot be told is not none.
+    // An unknown number is not reported as zero.
     cloud
         .to_aws()
         .inject(Fault::on("ListTagsForCertificate").always().hang_up());
@@ -223,6 +223,6 @@ async fn an_orphan_at_work_is_not_managed() {
     let until = soon.format(&time::format_description::well_known::Rfc3339);
     state["lease"] = json!({"owner": "another", "until": until.unwrap()});
     site.put("state/blog.json", state.to_string()).await;
-    // Counted in one pass and not in the next, it would ring as a fall.
+    // If one pass counted it and the next did not, the alarm would see a fall.
     assert_eq!(metrics(&site.pass().await)["CertificatesManaged"], 1);
 }

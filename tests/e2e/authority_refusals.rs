@@ -50,7 +50,7 @@ fn assert_problem(pass: &Invocation, name: &str, kind: &str, words: &[&str]) {
     }
 }
 
-/// Asserts that an instant lies about so far ahead of now.
+/// Asserts that an instant lies about this far ahead of now.
 #[track_caller]
 fn assert_ahead(field: &Value, ahead: Duration) {
     let ahead_in_fact = (instant(field) - OffsetDateTime::now_utc()).as_seconds_f64();
@@ -113,7 +113,7 @@ async fn one_failed_answer_to_any_request_costs_no_second_certificate() {
                     _ => panic!("{told}"),
                 }
                 evidence::assert_at_rest(&cloud, &site, "shop", &domain, 1).await;
-                // Only an order whose URL never arrived is made again.
+                // Only an order whose URL never arrived is placed again.
                 assert_eq!(evidence::orders(&cloud, &site), 1, "{context}");
                 let made = evidence::asked(&cloud, &site, NEW_ORDER);
                 let refused = made.iter().filter(|one| one.status == Some(400)).count();
@@ -149,7 +149,7 @@ async fn a_busy_authority_is_asked_again_when_it_says_so() {
     assert_eq!(told["problem"]["retry"], "at", "{told:#}");
     assert_ahead(&told["nextAttempt"], HOUR);
 
-    // Neither our own ladder nor a person in a hurry overrides it.
+    // Neither the ladder nor a forced pass overrides it.
     let forced = json!({"action": "reconcile", "force": true});
     let early = site.invoke_with(&forced, later(30 * MINUTE)).await;
     assert_eq!(early.outcome("shop"), "waiting", "{:#}", early.report());
@@ -219,7 +219,7 @@ async fn a_paused_name_needs_a_person() {
     let early = site.invoke_with(&forced, later(2 * HOUR)).await;
     assert_eq!(early.outcome("shop"), "waiting", "{:#}", early.report());
     assert_eq!(orders_asked(&early), 0);
-    // Others may order.
+    // Other certificates may be ordered.
     site.want("blog", &["blog.example.com"]).await;
     let pass = site.pass_with(later(2 * HOUR)).await;
     assert_eq!(pass.outcome("blog"), "issued", "{:#}", pass.report());
@@ -283,9 +283,9 @@ async fn an_authorization_that_is_valid_already_is_not_challenged() {
     assert_eq!(pass.outcome("shop"), "issued", "{:#}", pass.report());
     assert_eq!(evidence::granted(&cloud, &site, CHALLENGE), 1);
 
-    // One name valid already, the other new; then all of them valid.
+    // First one of two names is already valid, then both are.
     let names = ["shop.example.com", "www.example.com"];
-    // Another kind of key, so that both have a place on the listener.
+    // Another key type: both certificates find a place on the listener.
     let mut document = site.document(&names);
     document["keyType"] = "rsa-2048".into();
     site.put_document("both", &document).await;
@@ -296,7 +296,7 @@ async fn an_authorization_that_is_valid_already_is_not_challenged() {
     assert_eq!(puts(&pass), 1);
     let mut document = site.document(&names);
     document["keyType"] = "rsa-2048".into();
-    // Kept in the vault: its place on the listener is taken.
+    // Kept in the vault only: its place on the listener is taken.
     document["targets"] = Value::Array(Vec::new());
     site.put_document("pair", &document).await;
     let pass = site.pass().await;
@@ -410,7 +410,8 @@ pub(crate) async fn put_secret(cloud: &LocalCloud, name: &str, value: &str) -> S
     let mut request = tests::http::Request::get(&address.to_string(), "/");
     request.method = "POST".into();
     let authorization = "AWS4-HMAC-SHA256 \
-        Credential=local/20260101/us-east-1/secretsmanager/aws4_request, SignedHeaders=host, Signature=0";
+        Credential=local/20260101/us-east-1/secretsmanager/aws4_request, SignedHeaders=host, \
+        Signature=0";
     for (name, value) in [
         ("authorization", authorization),
         ("content-type", "application/x-amz-json-1.1"),
@@ -418,7 +419,8 @@ pub(crate) async fn put_secret(cloud: &LocalCloud, name: &str, value: &str) -> S
     ] {
         request.headers.push((name.to_owned(), value.to_owned()));
     }
-    let body = json!({"Name": name, "SecretString": value, "ClientRequestToken": "0123456789abcdef0123456789abcdef"});
+    let token = "0123456789abcdef0123456789abcdef";
+    let body = json!({"Name": name, "SecretString": value, "ClientRequestToken": token});
     request.body = body.to_string().into_bytes();
     let stream = tokio::net::TcpStream::connect(address).await.unwrap();
     let response = tests::http::exchange(stream, request).await.unwrap();
@@ -427,7 +429,7 @@ pub(crate) async fn put_secret(cloud: &LocalCloud, name: &str, value: &str) -> S
     created["ARN"].as_str().unwrap().to_owned()
 }
 
-/// The HMAC key of the external account, as authorities hand it out.
+/// The HMAC key of the external account. Authorities issue one to each customer.
 pub(crate) const EXTERNAL_KEY: &str =
     "zWNDZM6eQGHWpSRTPal5eIUYFTu7EajVIoguysqZ9wG44nMEtx3MUAsUDkMTQ12W";
 
@@ -451,7 +453,7 @@ async fn an_account_is_bound_to_an_external_one() {
         site.put_settings(&settings).await;
     };
 
-    // Each repair is tried at once by a person.
+    // A person tries again after each repair.
     let forced = json!({"action": "reconcile", "force": true});
     let pass = site.pass().await;
     let required = "urn:ietf:params:acme:error:externalAccountRequired";

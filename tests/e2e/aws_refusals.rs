@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 
 use crate::evidence::{self, MINUTE, NEW_ACCOUNT, later};
 
-/// The lease of a pass that was pushed aside has ended.
+/// By now the lease of the pass that was interrupted has ended.
 const AFTERWARDS: Duration = Duration::from_secs(16 * 60);
 
 fn imports(cloud: &LocalCloud, site: &Installation) -> Vec<Sent> {
@@ -19,10 +19,11 @@ fn imports(cloud: &LocalCloud, site: &Installation) -> Vec<Sent> {
     sent
 }
 
-/// Returns AWS's refusal for want of a permission, as the service of this call writes it.
+/// Returns AWS's refusal for a missing permission, in the format of this call's service.
 fn denied(call: &str) -> Response {
     let message = format!(
-        "User: arn:aws:sts::123456789012:assumed-role/renew/renew is not authorized to perform: {call}"
+        "User: arn:aws:sts::123456789012:assumed-role/renew/renew is not authorized to perform: \
+         {call}"
     );
     let is_s3 = ["GetObject", "PutObject", "DeleteObject", "ListObjectsV2"]
         .iter()
@@ -33,7 +34,8 @@ fn denied(call: &str) -> Response {
     }
     if call.contains("Listener") || call.contains("LoadBalancers") {
         let body = format!(
-            "<ErrorResponse><Error><Type>Sender</Type><Code>AccessDenied</Code><Message>{message}</Message></Error></ErrorResponse>"
+            "<ErrorResponse><Error><Type>Sender</Type><Code>AccessDenied</Code><Message>\
+             {message}</Message></Error></ErrorResponse>"
         );
         return Response::new(403, body).with("Content-Type", "text/xml");
     }
@@ -41,7 +43,7 @@ fn denied(call: &str) -> Response {
     Response::new(400, body.to_string()).with("Content-Type", "application/x-amz-json-1.1")
 }
 
-/// A fault on the calls of one installation, for as long as the switch is on.
+/// A fault on the calls of one installation, while the switch is on.
 fn switched(site: &Installation, call: &str, answer: Response) -> (Fault, Arc<AtomicBool>) {
     let switch = Arc::new(AtomicBool::new(true));
     let (function, call) = (site.renew.clone(), call.to_owned());
@@ -63,7 +65,7 @@ async fn throttled_imports_wait_their_turn() {
     for name in names {
         site.want(name, &[&format!("{name}.example.com")]).await;
     }
-    // The placeholder's import has used up the first second.
+    // The import of the placeholder has used the first second.
     cloud.aws().options(json!({"rates": true})).await;
 
     let pass = site.pass().await;
@@ -136,7 +138,8 @@ async fn an_import_whose_answer_is_lost_is_found_again() {
     }
 }
 
-/// Runs first issuances, each with one fault at another write of the state, until a run has no such write any more.
+/// Runs first issuances until one has no more writes of the state. In each run, another write of
+/// the state fails.
 async fn at_every_write_of_the_state(
     label: &str,
     fault: Value,
@@ -336,9 +339,10 @@ async fn what_cannot_be_told_is_never_taken_for_absent() {
     let cloud = LocalCloud::start().await;
     let server_error = Response::new(
         500,
-        "<Error><Code>InternalError</Code><Message>We encountered an internal error.</Message></Error>",
+        "<Error><Code>InternalError</Code><Message>We encountered an internal \
+         error.</Message></Error>",
     );
-    // A certificate that is there must not be made again because its record cannot be read.
+    // The certificate exists. A record that cannot be read must not cause another order.
     let site = cloud.install("shop").await;
     site.want("shop", &["shop.example.com"]).await;
     let pass = site.pass().await;
@@ -364,7 +368,7 @@ async fn what_cannot_be_told_is_never_taken_for_absent() {
     assert_eq!(site.read("state/shop.json").await, state);
     assert_eq!(evidence::orders(&cloud, &site), 1);
 
-    // Nor an account.
+    // Nor another account.
     let accounts = site.keys("accounts/").await;
     let account = site.read(&accounts[0]).await;
     site.want("blog", &["blog.example.com"]).await;

@@ -1,4 +1,5 @@
-//! What an authority and the certificate manager allow in a period: what would exceed it waits, and says until when.
+//! The rate limits of an authority and of the certificate manager: a request that would exceed one
+//! waits, and the report says until when.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,7 +25,7 @@ fn new_orders(pass: &Invocation) -> usize {
     pass.count(|sent| sent.is_acme(NEW_ORDER))
 }
 
-/// Asserts that a certificate waits so long, and says so in words.
+/// Asserts that a certificate waits this long, and that the report says so in words.
 #[track_caller]
 fn assert_waits(pass: &Invocation, name: &str, clock: Duration, wait: Duration, words: &[&str]) {
     let told = pass.certificate(name);
@@ -82,7 +83,7 @@ async fn the_third_order_of_two_an_hour_waits_its_turn() {
     );
     assert_ahead(&shown["nextAt"], Duration::ZERO, 30 * MINUTE, "status");
 
-    // Nobody is in so much of a hurry.
+    // A forced pass waits too.
     let forced = json!({"action": "reconcile", "force": true, "certificates": [waits]});
     for event in [json!({"action": "reconcile"}), forced] {
         let early = site.invoke_with(&event, later(20 * MINUTE)).await;
@@ -160,7 +161,7 @@ async fn a_forced_renewal_says_what_it_costs_and_obeys() {
     let words = ["exactly these names", "2 per"];
     assert_waits(&pass, "shop", Duration::ZERO, 12 * HOUR, &words);
     assert_eq!(new_orders(&pass), 0);
-    // What nobody forces is not said to wait.
+    // Without force there is no renewal to wait for.
     let pass = site.pass().await;
     assert_eq!(pass.outcome("shop"), "kept", "{:#}", pass.report());
     let shown = left(&site, Duration::ZERO, "certificatesPerNameSet")
@@ -177,7 +178,7 @@ async fn a_forced_renewal_says_what_it_costs_and_obeys() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_replacement_in_its_window_passes_an_empty_bucket() {
     let cloud = Arc::new(steady().await);
-    // In its window, and after it: then it is an order like any other.
+    // In the window the order is exempt. After the window it is like any other order.
     let runs = [true, false].map(|in_window| {
         let cloud = cloud.clone();
         Box::pin(async move {
@@ -188,7 +189,8 @@ async fn a_replacement_in_its_window_passes_an_empty_bucket() {
                 json!({"certificatesPerNameSet": one, "ordersPerAccount": one}),
             )
             .await;
-            // What was issued before there were limits is not counted: the bucket is emptied by hand.
+            // Orders placed before the settings had limits are not counted: the test empties the
+            // bucket by hand.
             let forced = json!({"action": "reconcile", "force": true});
             let pass = site.invoke(&forced).await;
             assert_eq!(pass.outcome("shop"), "renewed", "{:#}", pass.report());
@@ -197,7 +199,8 @@ async fn a_replacement_in_its_window_passes_an_empty_bucket() {
             let begin = second.not_before;
             let fault = Fault::when(to(&site, RENEWAL_INFO)).always();
             cloud.to_acme().inject(fault.edit(edited(move |answer| {
-                // Open for another minute by the function's clock, and our instant in it past.
+                // By the function's clock the window is open for another minute, and the renewal's
+                // instant is in the past.
                 let open = OffsetDateTime::now_utc() + ASKED_AGAIN + Duration::from_secs(20);
                 *answer = match in_window {
                     true => told(begin - 900 * HOUR, open),
@@ -236,7 +239,7 @@ async fn validations_that_fail_are_counted_and_not_made_too_often() {
     settings["selfCheck"]["mode"] = "off".into();
     site.put_settings(&settings).await;
     site.want("shop", &[domain]).await;
-    // Pebble finds nobody there.
+    // Pebble finds no server there.
     cloud.pebble().dns("clear-a", json!({"host": domain})).await;
     cloud.pebble().point(domain, [127, 0, 0, 9].into()).await;
     let forced = json!({"action": "reconcile", "force": true});
@@ -261,7 +264,7 @@ async fn validations_that_fail_are_counted_and_not_made_too_often() {
     assert_waits(&last, "shop", Duration::ZERO, 12 * MINUTE, &[domain]);
     assert_eq!(new_orders(&last), 0);
     assert_eq!(evidence::granted(&cloud, &site, CHALLENGE), failed);
-    // Another name of the same installation is none of its business.
+    // The limit of one name does not affect another name of the installation.
     site.want("blog", &["blog.example.com"]).await;
     let pass = site.pass().await;
     assert_eq!(pass.outcome("blog"), "issued", "{:#}", pass.report());
@@ -307,7 +310,7 @@ async fn imports_of_a_year_are_kept_for_what_is_about_to_end() {
     let pass = site.pass().await;
     assert_eq!(pass.report()["summary"]["issued"], 2, "{:#}", pass.report());
 
-    // A third is not even ordered.
+    // The third is not even ordered.
     site.want("c", &["c.example.com"]).await;
     let pass = site.pass().await;
     assert_eq!(pass.outcome("c"), "waiting", "{:#}", pass.report());
@@ -320,7 +323,7 @@ async fn imports_of_a_year_are_kept_for_what_is_about_to_end() {
     let shown = &status.report()["limits"]["imports"]["us-east-1"];
     assert_eq!((&shown["left"], &shown["of"]), (&json!(0), &json!(2)));
 
-    // Renewals wait as well, until little is left.
+    // Renewals wait as well, until little lifetime is left.
     let pass = site.pass_with(later(62 * DAY)).await;
     for name in ["a", "b", "c"] {
         assert_eq!(pass.outcome(name), "waiting", "{:#}", pass.report());
@@ -334,7 +337,7 @@ async fn imports_of_a_year_are_kept_for_what_is_about_to_end() {
     }
     assert_eq!(pass.outcome("c"), "waiting", "{:#}", pass.report());
 
-    // A higher quota.
+    // The quota is higher now.
     site.put_settings(&site.settings()).await;
     let pass = site.pass().await;
     assert_eq!(pass.outcome("c"), "issued", "{:#}", pass.report());
@@ -371,7 +374,7 @@ async fn an_order_nobody_heard_of_is_counted() {
     let pass = site.pass_with(later(2 * MINUTE)).await;
     assert_eq!(pass.outcome("shop"), "issued", "{:#}", pass.report());
 
-    // The authority has counted two.
+    // The authority has counted two orders.
     site.want("blog", &["blog.example.com"]).await;
     let pass = site.pass_with(later(2 * MINUTE)).await;
     assert_eq!(pass.outcome("blog"), "waiting", "{:#}", pass.report());
@@ -388,17 +391,20 @@ async fn what_the_authority_says_of_a_domain_or_a_set_of_names_holds_no_other() 
     let cloud = Arc::new(steady().await);
     let sayings = [
         (
-            "too many certificates (50) already issued for \"example.com\" in the last 168h0m0s, retry after \
+            "too many certificates (50) already issued for \"example.com\" in the last 168h0m0s, \
+             retry after \
              2026-11-29 12:00:00 UTC: see https://letsencrypt.org/docs/rate-limits/#new-certificates-per-registered-domain",
             ["waiting", "issued"],
         ),
         (
-            "too many certificates (5) already issued for this exact set of identifiers in the last 168h0m0s, retry after \
+            "too many certificates (5) already issued for this exact set of identifiers in the \
+             last 168h0m0s, retry after \
              2026-11-29 12:00:00 UTC: see https://letsencrypt.org/docs/rate-limits/#new-certificates-per-exact-set-of-identifiers",
             ["issued", "issued"],
         ),
         (
-            "too many failed authorizations (5) for \"a0.example.com\" in the last 1h0m0s, retry after \
+            "too many failed authorizations (5) for \"a0.example.com\" in the last 1h0m0s, retry \
+             after \
              2026-11-29 12:00:00 UTC: see https://letsencrypt.org/docs/rate-limits/#authorization-failures-per-hostname-per-account",
             ["issued", "issued"],
         ),

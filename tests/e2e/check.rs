@@ -1,4 +1,4 @@
-//! The event `check`, each verdict once true and once false, and what a pass finds out ahead of time.
+//! The event `check`: each verdict once true and once false, and what a pass finds ahead of time.
 
 use std::net::IpAddr;
 
@@ -13,7 +13,7 @@ use crate::helpers::{self, with};
 
 const PATTERN: &str = "/.well-known/acme-challenge/*";
 
-/// Returns settings by which the checks ask Pebble's DNS, and that name the authority for CAA records.
+/// Returns settings that ask Pebble's DNS and name the authority for CAA records.
 fn settings(cloud: &LocalCloud, site: &Installation) -> Value {
     let mut settings = site.settings();
     settings["dns"]["servers"] = json!([cloud.pebble().dns_server().to_string()]);
@@ -21,7 +21,7 @@ fn settings(cloud: &LocalCloud, site: &Installation) -> Value {
     settings
 }
 
-/// Returns the settings without our own fetch, by which addresses count as they do in the world.
+/// Returns these settings without our own fetch: addresses then count as they do in production.
 fn without_fetch(cloud: &LocalCloud, site: &Installation) -> Value {
     let mut settings = settings(cloud, site);
     settings["selfCheck"] = json!({"mode": "off", "connectTo": null});
@@ -33,7 +33,7 @@ async fn check(site: &Installation, name: &str) -> Value {
     answer.report().clone()
 }
 
-/// Returns verdict and detail of one check of one name.
+/// Returns the verdict and the detail of one check of one name.
 #[track_caller]
 fn told<'a>(answer: &'a Value, domain: &str, check: &str) -> (&'a str, &'a str) {
     let text = |value: &'a Value| value.as_str().unwrap_or_default();
@@ -139,7 +139,7 @@ async fn where_a_name_leads_is_told() {
     let cloud = LocalCloud::start().await;
     let site = cloud.install("shop").await;
     site.put_settings(&without_fetch(&cloud, &site)).await;
-    // Nobody connects to these: without a fetch of ours they are compared only.
+    // Without our own fetch these addresses are compared only: no connection is made.
     let (ours, others): (IpAddr, IpAddr) =
         ("52.0.0.7".parse().unwrap(), "52.0.0.8".parse().unwrap());
     let (ours_v6, others_v6): (IpAddr, IpAddr) = (
@@ -168,7 +168,7 @@ async fn where_a_name_leads_is_told() {
     dns.set_servfail("broken.example.com").await;
     names.extend(["alias.example.com", "broken.example.com"].map(str::to_owned));
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
-    // By hand, since it would lead the names here.
+    // Put by hand: the helper would lead the names to the load balancer.
     let document = site.document(&names).to_string();
     site.put("certificates/shop.json", document).await;
 
@@ -230,7 +230,8 @@ async fn where_a_name_leads_is_told() {
         checks("v6-only.example.com"),
         ["ipv6", "rule", "webAcl", "caa"]
     );
-    // The same, where our own fetch goes by another way: authorities may see other addresses than we do.
+    // The same, but our own fetch goes by another way: authorities may see other addresses than we
+    // do.
     let settings = with(
         settings(&cloud, &site),
         "selfCheck",
@@ -298,7 +299,8 @@ async fn what_caa_records_say_is_told() {
         &with_account(&other),
     )
     .await;
-    // The closest set counts: the parent's, the alias' own, and none of the alias' parents.
+    // The closest record set counts: the parent's, the alias's own, and no record set of the
+    // alias's parents.
     caa(&cloud, "strict.example", "issue", "other.example").await;
     caa(&cloud, "lenient.strict.example", "issue", "ca.example").await;
     caa(&cloud, "target.example.net", "issue", "other.example").await;
@@ -365,7 +367,8 @@ async fn what_caa_records_say_is_told() {
         assert_told(&found, name, "caa", verdict, said);
     }
 
-    // Told nowhere in the settings. A function of its own each: a warm one remembers the directory.
+    // The settings do not name it. Each case has its own function: a warm function remembers the
+    // directory.
     for (name, told) in [
         ("unknown", Value::Null),
         ("known", json!(["other.example"])),
@@ -433,12 +436,12 @@ async fn what_stands_before_the_challenge_path_is_told_with_what_repairs_it() {
         site.http_listener
     );
     assert_told(&found, name, "rule", "blocked", &create);
-    // Followed to HTTPS, which connectTo leads to port 80 again.
+    // The redirect to HTTPS is followed; connectTo leads it back to port 80.
     let followed = "https://shop.example.com/";
     assert_told(&found, name, "fetch", "warning", followed);
     assert_eq!(found["verdict"], "blocked");
 
-    // What the command does.
+    // The rule that the suggested command makes.
     add_rule(&cloud, &site, 1, PATTERN, forward(&group)).await;
     let found = check(&site, "shop").await;
     assert_told(&found, name, "rule", "ok", "");
@@ -457,7 +460,8 @@ async fn what_stands_before_the_challenge_path_is_told_with_what_repairs_it() {
     let ours = add_rule(&cloud, &site, 3, PATTERN, forward(&group)).await;
     let found = check(&site, "shop").await;
     let set = format!(
-        "aws elbv2 set-rule-priorities --region us-east-1 --rule-priorities RuleArn={ours},Priority=1"
+        "aws elbv2 set-rule-priorities --region us-east-1 --rule-priorities \
+         RuleArn={ours},Priority=1"
     );
     assert_told(&found, name, "rule", "blocked", &set);
     assert_told(&found, name, "rule", "blocked", "redirects to https://");
@@ -469,7 +473,7 @@ async fn what_stands_before_the_challenge_path_is_told_with_what_repairs_it() {
     assert_told(&found, name, "rule", "ok", "");
     assert_told(&found, name, "fetch", "ok", "");
 
-    // What only the fetch can see.
+    // Only the fetch can see these.
     without_rules(&cloud, &site).await;
     add_rule(&cloud, &site, 1, "/*", redirect("8443")).await;
     let found = check(&site, "shop").await;
@@ -516,7 +520,7 @@ async fn a_web_acl_is_told_by_name_and_what_cannot_be_told_is_said() {
     );
     assert_eq!(found["verdict"], "warning", "{found:#}");
 
-    // Whoever may not look cannot tell, and is told so.
+    // Without the permission a check cannot decide, and it says so.
     for operation in [
         "GetWebACLForResource",
         "DescribeRules",
@@ -531,7 +535,8 @@ async fn a_web_acl_is_told_by_name_and_what_cannot_be_told_is_said() {
             ),
             _ => tests::Response::new(
                 403,
-                "<ErrorResponse><Error><Code>AccessDenied</Code><Message>not authorized</Message></Error></ErrorResponse>",
+                "<ErrorResponse><Error><Code>AccessDenied</Code><Message>not \
+                 authorized</Message></Error></ErrorResponse>",
             ),
         });
         cloud.to_aws().inject(denied);
@@ -612,7 +617,7 @@ async fn a_rule_that_is_gone_is_a_problem_of_the_next_pass_until_it_is_back() {
     assert!(detail.contains(&command), "{detail}");
     assert_eq!(site.keys("challenges/").await, [""; 0]);
 
-    // It stands until it is repaired, and status tells it as well.
+    // The problem remains until it is repaired, and status reports it as well.
     let again = site.pass().await;
     assert_eq!(
         again.certificate("shop")["problem"]["type"],
@@ -628,7 +633,7 @@ async fn a_rule_that_is_gone_is_a_problem_of_the_next_pass_until_it_is_back() {
     let repaired = site.pass().await;
     assert_eq!(repaired.certificate("shop")["problem"], Value::Null);
 
-    // Some installations lead the path to certloop by another way.
+    // Some installations lead the challenge path to certloop by another way.
     without_rules(&cloud, &site).await;
     let every = Action::builder()
         .r#type(ActionTypeEnum::Forward)

@@ -1,4 +1,4 @@
-//! What is asked of the function by name, with the real command: through Lambda, and in its own process.
+//! The actions of the function, with the real command: through Lambda, and in its own process.
 
 use serde_json::json;
 use tests::LocalCloud;
@@ -42,7 +42,7 @@ async fn a_certificate_lives_its_life_by_command() {
     let other = shop.browser_trusts("shop.example.com").await.unwrap();
     assert_ne!(other.serial, first.serial);
 
-    // More than ten steps: the rest is read from the bucket.
+    // More than ten steps: the bucket has the rest.
     let history = operator.run(&["history", "shop"]).await;
     assert_eq!(
         (history.status, history.err.as_str()),
@@ -114,7 +114,7 @@ async fn the_same_is_done_in_its_own_process() {
     assert_eq!(operator.lambda().asked().len(), 0);
 }
 
-/// It depends on the machine whether a look was now or seconds ago.
+/// A slow machine sees a look some seconds later than a fast one.
 fn settled(seen: &str) -> String {
     seen.replace("by a handshake just now", "by a handshake 31 seconds ago")
 }
@@ -150,7 +150,7 @@ async fn what_is_served_is_revoked_and_nothing_is_said_of_it_that_is_of_another(
         assert!(history.out.contains(&words), "{words}: {}", history.out);
     }
 
-    // Trying again costs no order.
+    // Another attempt costs no order.
     let orders = evidence::orders(&cloud, &shop);
     operator.run(&["renew", "shop", "--force"]).await;
     assert_eq!(evidence::orders(&cloud, &shop), orders);

@@ -1,4 +1,4 @@
-//! `certloop add`, `edit`, `pause`, `resume`, `remove`, with the real command.
+//! `certloop add`, `edit`, `pause`, `resume` and `remove`, with the real command.
 
 use serde_json::{Value, json};
 use tests::{Installation, LocalCloud};
@@ -34,7 +34,7 @@ async fn add_and_wait_ends_with_the_served_leaf() {
     );
     assert_shows("add-wait", &added.seen());
 
-    // The same again has nothing to write, another one is refused.
+    // An identical document writes nothing. A different one is refused.
     let etag = shop.read(DOCUMENT).await;
     let again = operator.run(&add).await;
     assert_eq!(again.status, 0, "{again:?}");
@@ -145,7 +145,7 @@ async fn an_edit_shows_the_difference_and_never_overwrites_another_change() {
     operator.run(&["resume", "shop", "--yes"]).await;
     assert_eq!(shop.read_json(DOCUMENT).await.get("paused"), None);
 
-    // An editor that leaves something wrong first is opened again, on what was typed.
+    // If the edited text is wrong, the editor opens again with that text.
     let editor = "#!/bin/sh\nif grep -q typed \"$1\"; then sed -i 's/typed/partial/' \"$1\"\n\
                   else sed -i '2i\\  \"typed\": true,' \"$1\"; fi\n";
     let editor = operator.write("editor", editor);
@@ -156,9 +156,10 @@ async fn an_edit_shows_the_difference_and_never_overwrites_another_change() {
     assert!(edited.out.contains("typed"), "{}", edited.out);
     assert_eq!(shop.read_json(DOCUMENT).await["partial"], true);
 
-    // Somebody else is faster: theirs stays, and what was typed is kept.
+    // Another person writes first: their document stays, and the edited text is kept.
     let slow = format!(
-        "#!/bin/sh\nsed -i 's/rsa-2048/rsa-4096/' \"$1\"\ntouch {0}/open\nwhile [ -e {0}/open ]; do sleep 0.05; done\n",
+        "#!/bin/sh\nsed -i 's/rsa-2048/rsa-4096/' \"$1\"\ntouch {0}/open\nwhile [ -e {0}/open ]; \
+         do sleep 0.05; done\n",
         operator.directory().display()
     );
     operator.write("editor", &slow);
@@ -191,7 +192,7 @@ async fn nothing_is_done_with_other_credentials_or_in_an_editor_that_nobody_sees
     shop.put_document("shop", &document).await;
     let operator = cloud.operator(&shop).await;
 
-    // Its environment has keys that would do.
+    // The environment has keys that would work.
     assert_eq!(operator.run(&["status"]).await.status, 0);
     let other = operator.run(&["status", "--profile", "nosuch"]).await;
     assert_eq!(other.status, 2, "{other:?}");

@@ -1,4 +1,4 @@
-//! `certloop status` and which installation it is about, with the real command.
+//! `certloop status`, and which installation it asks, with the real command.
 
 use serde_json::json;
 use tests::{LocalCloud, Plan};
@@ -23,7 +23,8 @@ async fn status_tells_at_a_glance_who_has_to_act() {
     assert!(fine.out.contains("\u{1b}[32m"), "no colour: {:?}", fine.out);
     assert_shows("status-fine", &fine.seen());
 
-    // One whose document is wrong, one whose name leads nowhere, one that nobody has looked at yet.
+    // One document is wrong, one name leads nowhere, and one certificate has not been looked at
+    // yet.
     shop.put(
         "certificates/blog.json",
         r#"{"domains": [], "targets": []}"#,
@@ -209,7 +210,8 @@ async fn what_could_not_be_told_is_said_with_what_to_try() {
     assert_eq!(unnamed.status, 2);
     assert!(unnamed.err.contains("CERTLOOP_FUNCTION"), "{}", unnamed.err);
 
-    // The nearest certloop.toml names it, unless that may be another installation than the one that is named; a flag comes before that.
+    // The nearest certloop.toml names it, unless it may be another installation than the named one.
+    // A flag has precedence.
     operator.write("certloop.toml", &format!("function = \"{}\"\n", shop.renew));
     let half = operator.run(&["status"]).await;
     assert_eq!(half.status, 2, "{half:?}");
@@ -250,7 +252,7 @@ async fn what_could_not_be_told_is_said_with_what_to_try() {
     let found = operator.run(&["status"]).await;
     assert_eq!(found.status, 0, "{found:?}");
 
-    // The function is there and cannot run.
+    // The function exists and cannot run.
     shop.delete("settings.json").await;
     let cannot = operator.run(&["status"]).await;
     assert_eq!(cannot.status, 1);
@@ -261,7 +263,8 @@ async fn what_could_not_be_told_is_said_with_what_to_try() {
     );
 }
 
-/// Figures: `cargo test --release --workspace --test e2e -- --ignored --nocapture status_of_five_thousand`.
+/// Measures: `cargo test --release --workspace --test e2e -- --ignored --nocapture
+/// status_of_five_thousand`.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "a measurement"]
 #[allow(clippy::print_stdout)]
@@ -289,7 +292,8 @@ async fn status_of_five_thousand() {
         let begun = std::time::Instant::now();
         let ran = operator.run(arguments).await;
         println!(
-            "{arguments:?}: {:.1} s, {} invocations, {} calls of the function to AWS, {} lines, ends {}",
+            "{arguments:?}: {:.1} s, {} invocations, {} calls of the function to AWS, {} lines, \
+             ends {}",
             begun.elapsed().as_secs_f64(),
             operator.lambda().asked().len() - asked,
             cloud.to_aws().sent().len() - sent,

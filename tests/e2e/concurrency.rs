@@ -1,4 +1,4 @@
-//! Several at once: passes, events and a person with an editor.
+//! Concurrency: passes, events and a person with an editor at the same time.
 
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ fn reports(passes: &[Invocation]) -> String {
     reports.collect::<Vec<_>>().join("\n")
 }
 
-/// Returns the event the bucket sends when a document is put.
+/// Returns the event that the bucket sends when a document is put.
 fn object_created(site: &Installation, name: &str) -> Value {
     let mut event: Value =
         serde_json::from_str(include_str!("../../events/object-created.json")).unwrap();
@@ -197,7 +197,7 @@ async fn a_document_broken_while_its_certificate_is_made_is_told() {
     assert_eq!(pass.outcome("shop"), "failed", "{:#}", pass.report());
     let problem = &pass.certificate("shop")["problem"];
     assert_eq!(problem["type"], "certloop:invalidDocument");
-    // What was made before the edit is neither lost nor made again.
+    // The certificate issued before the edit is neither lost nor ordered again.
     site.want("shop", &["shop.example.com"]).await;
     let next = site.pass().await;
     assert!(

@@ -1,4 +1,4 @@
-//! What people write: documents, settings, and the state of a newer build.
+//! Documents and settings that people write, and the state of a newer build.
 
 use serde_json::{Value, json};
 use tests::{Installation, Invocation, LocalCloud};

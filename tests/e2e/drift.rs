@@ -1,4 +1,4 @@
-//! What others change or lose is put right again from the vault, without a new order.
+//! What others change or lose is repaired from the vault, without a new order.
 
 use serde_json::{Value, json};
 use tests::{Installation, Invocation, LocalCloud};
@@ -21,7 +21,7 @@ async fn drift_is_repaired_from_the_vault() {
     assert_eq!(issued.outcome("shop"), "issued", "{:#}", issued.report());
     let ours = arn(&issued, "shop");
 
-    // Taken off the listener.
+    // Removed from the listener.
     shop.remove_from_listener(&ours).await;
     assert!(shop.browser_trusts("shop.example.com").await.is_err());
     let repaired = shop.pass().await;
@@ -35,7 +35,7 @@ async fn drift_is_repaired_from_the_vault() {
     assert_eq!(arn(&repaired, "shop"), ours);
     serves(&shop, &issued, "shop").await;
 
-    // Taken off and deleted.
+    // Removed from the listener and deleted.
     shop.remove_from_listener(&ours).await;
     delete_certificate(&cloud, &ours).await;
     let repaired = shop.pass().await;
@@ -55,7 +55,8 @@ async fn drift_is_repaired_from_the_vault() {
     );
     serves(&shop, &issued, "shop").await;
 
-    // Replaced as the default by somebody's valid one, which stays in the list: it is not ours to drop.
+    // Another valid certificate replaces it as the default. That certificate stays in the list: it
+    // is not ours to remove.
     let mut document = shop.document(&["shop.example.com"]);
     document["targets"][0]["as"] = json!("default");
     shop.put_document("shop", &document).await;
@@ -92,7 +93,7 @@ async fn a_lost_arn_is_found_beyond_the_first_page() {
     let names = ["a", "b", "c", "d", "e", "f", "g"];
     for name in names {
         let mut document = shop.document(&[&format!("{name}.example.com")]);
-        // Listed only to whoever asks for every type of key.
+        // ACM lists it only if the request names every key type.
         document["keyType"] = json!(if name == "d" {
             "rsa-3072"
         } else {
@@ -110,7 +111,7 @@ async fn a_lost_arn_is_found_beyond_the_first_page() {
     let before = shop.imported().await;
     assert_eq!(before.len(), 9, "two of others and ours");
 
-    // The record forgets its ARN, as after an answer that never came.
+    // The record has lost its ARN, as after an answer that never arrived.
     for name in names {
         let key = format!("state/{name}.json");
         let mut state = shop.read_json(&key).await;
@@ -134,7 +135,8 @@ async fn a_lost_arn_is_found_beyond_the_first_page() {
     assert_eq!(found.count(|sent| sent.is("ImportCertificate")), 0);
     assert_eq!(found.count(acme), 0);
 
-    // The whole record is lost: the vault cannot be trusted to be complete, so one more order, but no second ARN.
+    // The whole record is lost. The vault may be incomplete, so one more order is placed, but no
+    // second ARN is imported.
     shop.delete("state/d.json").await;
     let again = shop.pass().await;
     assert_eq!(again.outcome("d"), "issued", "{:#}", again.report());

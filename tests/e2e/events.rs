@@ -1,4 +1,4 @@
-//! What can be asked of the functions, and invocations that run out of time.
+//! The events of the functions, and invocations that run out of time.
 
 use std::time::Duration;
 
@@ -81,14 +81,17 @@ async fn through_the_view_alias_nothing_but_looking_is_possible() {
     };
     let doing = [
         json!({"action": "reconcile"}),
-        json!({"action": "issue", "name": "shop", "replace": true, "certificate": site.document(&["a.example.com"])}),
+        json!({
+            "action": "issue", "name": "shop", "replace": true,
+            "certificate": site.document(&["a.example.com"]),
+        }),
         sample("scheduled.json"),
         sample("scheduler.json"),
         created,
     ];
     for event in doing {
         let answer = site.invoke_with(&event, Plan::through("view")).await;
-        // Not an error of the function: who may only look must not raise the alarm on those.
+        // Not an error of the function: a caller who may only look must not raise its alarm.
         let refusal = answer.report();
         assert_eq!(refusal["errorType"], "certloop.NotPermitted", "{event}");
         let why = refusal["errorMessage"].as_str().unwrap();
@@ -122,11 +125,11 @@ async fn through_the_view_alias_nothing_but_looking_is_possible() {
     let check = json!({"action": "check", "name": "shop"});
     let checked = site.invoke_with(&check, Plan::through("view")).await;
     assert_eq!(checked.report()["name"], "shop");
-    // A probe comes and goes; nothing else is written.
+    // A probe is written and deleted; nothing else is written.
     let written = evidence::writes(&checked);
     let is_probe = |sent: &String| sent.contains("challenges/certloop-check_shop");
     assert!(written.iter().all(is_probe), "{written:?}");
-    // Any other alias is the function by another name.
+    // Through any other alias the function behaves as it does without one.
     let pass = json!({"action": "reconcile"});
     let live = site.invoke_with(&pass, Plan::through("live")).await;
     assert_eq!(live.outcome("shop"), "issued", "{:#}", live.report());
@@ -249,7 +252,7 @@ async fn the_status_tells_what_is_served_and_what_went_wrong() {
     assert_eq!(evidence::writes(&status), Vec::<String>::new());
     assert_eq!(status.count(|one| one.service == tests::Service::Acme), 0);
 
-    // In pages.
+    // By pages.
     let first = site.invoke(&json!({"action": "status", "limit": 1})).await;
     assert_eq!(first.report()["next"], "shop", "{:#}", first.report());
     let rest = json!({"action": "status", "limit": 1, "after": "shop"});
@@ -263,7 +266,7 @@ async fn a_pass_out_of_time_is_taken_up_by_the_next() {
     let cloud = LocalCloud::start().await;
     let site = cloud.install("shop").await;
     site.want("shop", &["shop.example.com"]).await;
-    // Enough to order, too little to validate as well.
+    // Enough time to order, too little to validate as well.
     let short = Plan::default().within(Duration::from_secs(6));
 
     let pass = site.pass_with(short).await;
@@ -288,7 +291,7 @@ async fn a_forced_renewal_out_of_time_is_seen_through_by_the_schedule() {
     let first = site.pass().await;
     assert_eq!(first.outcome("shop"), "issued", "{:#}", first.report());
     let force = json!({"action": "reconcile", "certificates": ["shop"], "force": true});
-    // Pebble reuses valid authorizations at times: the key is what takes too long then.
+    // Pebble sometimes reuses valid authorizations; then finalizing takes too long.
     let slow = Fault::on(FINALIZE).always().delay(Duration::from_secs(20));
     cloud.to_acme().inject(slow);
 

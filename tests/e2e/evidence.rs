@@ -1,4 +1,5 @@
-//! What there is to see from outside after a pass: the account's certificates, the bucket, the authority's work.
+//! Evidence from outside after a pass: the account's certificates, the bucket, and the requests to
+//! the authority.
 
 use std::time::Duration;
 
@@ -6,7 +7,7 @@ use aws_sdk_acm::types::{Filters, KeyAlgorithm};
 use serde_json::Value;
 use tests::{Installation, Invocation, LocalCloud, Plan, Proxy, Sent, Service};
 
-/// Returns the ARNs of the certificates that carry both tags of this certificate of this installation.
+/// Returns the ARNs of certificates that carry this installation's and this certificate's tags.
 pub(crate) async fn ours(
     cloud: &LocalCloud,
     site: &Installation,
@@ -41,19 +42,19 @@ pub(crate) async fn ours(
     arns
 }
 
-/// Returns what an installation's renewing function asked the authority, in order.
+/// Returns the requests of an installation's renew function to the authority, in order.
 pub(crate) fn asked(cloud: &LocalCloud, site: &Installation, path: &str) -> Vec<Sent> {
     asked_by(cloud.to_acme(), site, path)
 }
 
-/// Returns what it asked an authority by a wire.
+/// Returns its requests through the proxy of one authority.
 pub(crate) fn asked_by(wire: &Proxy, site: &Installation, path: &str) -> Vec<Sent> {
     let mut sent = wire.sent();
     sent.retain(|one| one.is_acme(path) && one.function.as_deref() == Some(&site.renew));
     sent
 }
 
-/// Counts what the authority did for an installation: requests to a path that it answered with success.
+/// Counts an installation's requests to a path that the authority answered with success.
 pub(crate) fn granted(cloud: &LocalCloud, site: &Installation, path: &str) -> usize {
     let asked = asked(cloud, site, path).into_iter();
     asked
@@ -66,7 +67,7 @@ pub(crate) fn orders(cloud: &LocalCloud, site: &Installation) -> usize {
     granted(cloud, site, NEW_ORDER)
 }
 
-/// Counts the accounts made: the answer for one that is there already is 200.
+/// Counts the accounts made: for an existing account the answer is 200.
 pub(crate) fn accounts(cloud: &LocalCloud, site: &Installation) -> usize {
     let asked = asked(cloud, site, NEW_ACCOUNT).into_iter();
     asked.filter(|one| one.status == Some(201)).count()
@@ -77,7 +78,7 @@ pub(crate) fn issued(cloud: &LocalCloud, site: &Installation) -> usize {
     granted(cloud, site, FINALIZE)
 }
 
-/// Returns the requests of an invocation that wrote something into the bucket or changed something in AWS.
+/// Returns an invocation's requests that wrote to the bucket or changed something in AWS.
 pub(crate) fn writes(pass: &Invocation) -> Vec<String> {
     let sent = pass.requests.iter();
     let writes = sent.filter(|one| {
@@ -91,8 +92,8 @@ pub(crate) fn writes(pass: &Invocation) -> Vec<String> {
     writes.map(ToString::to_string).collect()
 }
 
-/// Asserts that a certificate is at rest: served, alone of ours, and nothing left of the way there. `held` serials are
-/// in the vault.
+/// Asserts that a certificate is at rest: it is served, it is our only one for these names, and no
+/// unfinished step is left. The vault holds `held` serials.
 pub(crate) async fn assert_at_rest(
     cloud: &LocalCloud,
     site: &Installation,
@@ -103,7 +104,7 @@ pub(crate) async fn assert_at_rest(
     assert_rest(cloud, site, name, domain, Rest::holding(held)).await;
 }
 
-/// Asserts the same of one of two certificates on the listener.
+/// Asserts the same where the listener has two certificates.
 pub(crate) async fn assert_at_rest_among(
     cloud: &LocalCloud,
     site: &Installation,
@@ -117,18 +118,18 @@ pub(crate) async fn assert_at_rest_among(
     assert_rest(cloud, site, name, domain, rest).await;
 }
 
-/// What there is besides when a certificate is at rest.
+/// What exists in total when a certificate is at rest.
 pub(crate) struct Rest {
     /// Serials in the vault.
     pub(crate) held: usize,
-    /// Certificates on the listener, all told.
+    /// All certificates on the listener.
     pub(crate) listed: usize,
     /// Accounts.
     pub(crate) accounts: usize,
 }
 
 impl Rest {
-    /// Nothing besides.
+    /// One certificate on the listener, and one account.
     pub(crate) fn holding(held: usize) -> Self {
         Self {
             held,

@@ -1,4 +1,5 @@
-//! Another authority, where the preferred one is down or limiting and little is left.
+//! Fallback: another authority issues when the preferred one is down or limits us and little
+//! lifetime is left.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,7 +18,7 @@ pub(crate) struct Pair {
 }
 
 impl Pair {
-    /// Starts both. They refuse no nonce and validate every name anew, so that requests can be counted.
+    /// Starts both. They refuse no nonce and validate every name again: requests can be counted.
     pub(crate) async fn start() -> Self {
         let options = |identity: &str| PebbleOptions {
             nonces_rejected: Some(0),
@@ -44,7 +45,7 @@ impl Pair {
         site.settings_with("second", &self.second)
     }
 
-    /// Returns what an installation asked of the first and of the second, however it was answered.
+    /// Returns what an installation asked of the first and of the second, with any answer.
     pub(crate) fn asked(&self, site: &Installation, path: &str) -> (usize, usize) {
         let wires = [self.cloud.to_acme(), self.second.wire()];
         wires
@@ -70,7 +71,7 @@ pub(crate) fn either(site: &Installation, domains: &[&str]) -> Value {
     document
 }
 
-/// Whether a request is of this installation.
+/// Whether a request comes from this installation.
 fn of(site: &Installation, path: &'static str) -> tests::proxy::FaultBuilder {
     let function = site.renew.clone();
     let fault =
@@ -78,7 +79,7 @@ fn of(site: &Installation, path: &'static str) -> tests::proxy::FaultBuilder {
     fault.always().labelled(&site.renew)
 }
 
-/// Breaks the first authority for an installation alone.
+/// Breaks the first authority for one installation only.
 fn close(pair: &Pair, site: &Installation) {
     let wire = pair.cloud.to_acme();
     wire.break_connections(&site.renew, Broken::Closed);
@@ -122,7 +123,7 @@ async fn a_first_certificate_is_had_from_the_second_at_once_and_the_next_from_th
                 .to_acme()
                 .inject(of(site, NEW_ORDER).answer(page));
         }),
-        // It dies of the order.
+        // The invocation dies during the order.
         ("half-way", |pair, site| {
             pair.cloud
                 .to_acme()
@@ -149,7 +150,7 @@ async fn a_first_certificate_is_had_from_the_second_at_once_and_the_next_from_th
             let serial = pass.certificate("shop")["serial"].clone();
             assert!(site.keys("challenges/").await.is_empty(), "{told}");
 
-            // Whether the first is back or not: it is a certificate like any other.
+            // The fallback's certificate is like any other, even if the first authority is back.
             for (back, clock) in [(false, MINUTE), (false, 2 * HOUR), (true, 3 * HOUR)] {
                 if back {
                     mend(&pair, &site);
@@ -167,7 +168,7 @@ async fn a_first_certificate_is_had_from_the_second_at_once_and_the_next_from_th
             assert_eq!(renewed.outcome("shop"), "renewed", "{told}");
             assert_eq!(pair.issuer(&site, &domain).await, "first", "{told}");
             assert_eq!(pair.asked(&site, NEW_ORDER), (first + 1, second), "{told}");
-            // What another authority issued is nothing that this one could replace.
+            // The first authority cannot replace a certificate that the other one issued.
             let orders = evidence::asked(&pair.cloud, &site, NEW_ORDER);
             assert_eq!(orders.last().unwrap().payload["replaces"], Value::Null);
         }) as Run
@@ -214,7 +215,7 @@ async fn a_renewal_goes_elsewhere_only_when_little_is_left() {
     assert_eq!(pair.issuer(&site, domain).await, "first");
 
     pair.cloud.to_acme().down().await;
-    // A third, a fifth, and a little more than a tenth of the lifetime is left.
+    // A third, a fifth, and little more than a tenth of the lifetime is left.
     for day in [61, 72, 80] {
         let pass = site.pass_with(later(day * DAY)).await;
         let told = format!("day {day}: {:#}", pass.report());
@@ -256,7 +257,7 @@ async fn how_little_is_for_the_settings_to_say() {
     assert_eq!(pass.outcome("shop"), "renewed", "{:#}", pass.report());
     assert_eq!(pair.issuer(&site, domain).await, "second");
 
-    // Only one authority: there is none to go to.
+    // With a single authority there is no fallback.
     let other = pair.install("other").await;
     other.want("other", &["other.example.com"]).await;
     close(&pair, &other);
@@ -276,7 +277,7 @@ async fn what_caa_forbids_is_not_ordered_from_the_second() {
     site.put_settings(&settings).await;
     let document = either(&site, &[domain]);
     site.put_document("shop", &document).await;
-    // Said for the whole zone (RFC 8659 section 3).
+    // The record is that of the whole zone (RFC 8659 section 3).
     dns.set_caa("example.com", &[("issue", "first.example")])
         .await;
     close(&pair, &site);
@@ -367,12 +368,12 @@ async fn the_next_is_passed_over_where_caa_records_are_for_another_account_there
     let site = pair.install("shop").await;
     let mut settings = pair.settings(&site);
     settings["dns"]["servers"] = json!([pair.cloud.pebble().dns_server().to_string()]);
-    // Nobody answers there.
+    // Nothing listens there.
     let mut dead = settings["authorities"]["second"].clone();
     dead["directory"] = json!("https://127.0.0.1:1/dir");
     settings["authorities"]["dead"] = dead;
     site.put_settings(&settings).await;
-    // The first has an account by then.
+    // Now the first authority has an account.
     site.want("before", &["before.example.org"]).await;
     let pass = site.pass().await;
     assert_eq!(pass.outcome("before"), "issued", "{:#}", pass.report());

@@ -1,4 +1,4 @@
-//! From a wanted certificate to a browser's trust.
+//! First issuance: from a document to a certificate that a browser trusts.
 
 use tests::LocalCloud;
 

@@ -1,5 +1,5 @@
-//! Challenges answered where no load balancer can reach the function: over its URL, behind an nginx that proxies or
-//! redirects. The nginx configurations are the very ones of infra/README.md.
+//! Challenges answered over the function URL, where no load balancer can reach the function: an
+//! nginx in front proxies or redirects. The nginx configurations are those of infra/README.md.
 
 use std::net::SocketAddr;
 
@@ -13,11 +13,11 @@ use crate::helpers::with;
 
 const TOKEN: &str = "/.well-known/acme-challenge/token-1";
 
-/// What many sites have beside it, and what a snippet has to stand among.
+/// Many sites also have these lines: a snippet has to work among them.
 const USUAL: &str = "proxy_set_header Host $host;\n";
 const DOTFILES: &str = "location ~ /\\. { return 403; }\nlocation / {";
 
-/// Returns a configuration from infra/README.md, with this function URL in the place of the example's.
+/// Returns a configuration from infra/README.md, with this function URL in place of the example's.
 fn snippet(name: &str, url: &FunctionUrl) -> String {
     let readme = tests::root().join("infra/README.md");
     let readme = std::fs::read_to_string(readme).unwrap();
@@ -42,7 +42,7 @@ fn snippet(name: &str, url: &FunctionUrl) -> String {
     format!("{USUAL}{snippet}")
 }
 
-/// The internet as `connectTo` reaches it: encrypted connections lead to the function URL, others to nginx.
+/// The internet that `connectTo` sees: TLS connections lead to the function URL, others to nginx.
 async fn internet(nginx: &Nginx, url: &FunctionUrl) -> (SocketAddr, Serving) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -61,7 +61,8 @@ async fn internet(nginx: &Nginx, url: &FunctionUrl) -> (SocketAddr, Serving) {
     (address, serving)
 }
 
-/// Asks for a certificate, kept in the vault, of a name that leads to nginx, and has our own fetch go there too.
+/// Asks for a certificate (kept in the vault) of a name that leads to nginx. Our own fetch goes
+/// there too.
 async fn want_behind(
     cloud: &LocalCloud,
     shop: &Installation,
@@ -131,7 +132,8 @@ async fn a_function_url_sends_and_takes_payload_format_2() {
         assert_eq!(event.get(absent), None, "{event:#}");
     }
 
-    // Another Host header is not its business, and without the name in the handshake there is no answer at all.
+    // Any other Host header is refused. Without the name in the handshake there is no answer at
+    // all.
     let invoked = cloud.lambda().printed("hello").len();
     let refused = url.request(Request::get("shop.example.com", "/")).await;
     assert_eq!(refused.status, 403);
@@ -217,7 +219,7 @@ async fn nginx_proxies_challenges_to_the_function_url() {
     assert!(agents[1..].iter().all(|one| one.0 != "certloop"));
     assert!(shop.ports().visits().is_empty(), "the load balancer's");
 
-    // Everything else of the name is the site's own.
+    // Every other path of the name is the site's own.
     let page = nginx.fetch(domain, "/page?a=1").await;
     assert_eq!(page.status, 301);
     let secure = format!("https://{domain}/page?a=1");
@@ -234,7 +236,7 @@ async fn nginx_proxies_challenges_to_the_function_url() {
     assert_eq!(ask("GET", TOKEN).await, (200, key_authorization));
     assert_eq!(ask("HEAD", TOKEN).await, (200, String::new()));
     assert_eq!(ask("POST", TOKEN).await.0, 405);
-    // How an operator sees that the way is right, before there is any challenge.
+    // An operator can check the way before there is any challenge.
     let probe = "/.well-known/acme-challenge/certloop-probe";
     let probed = nginx.fetch(domain, probe).await;
     assert_eq!(probed.status, 404);
@@ -267,7 +269,7 @@ async fn each_line_of_the_proxying_nginx_is_needed() {
         assert_eq!(answer.status, status, "without {line:?}:\n{log}");
     }
 
-    // Somebody between nginx and the function could answer for it, were the certificate not looked at.
+    // Without the check of the certificate, a machine between nginx and the function could answer.
     let trusted = "/etc/ssl/certs/ca-certificates.crt";
     assert!(whole.contains(trusted));
     let (strangers, _) = tests::tls::self_signed(&["strangers.example.com"]);
@@ -320,7 +322,8 @@ async fn nginx_redirects_challenges_to_the_function_url() {
     let cloud = LocalCloud::start().await;
     let shop = cloud.install("shop").await;
     let url = cloud.function_url(&shop.challenge).await;
-    // Where only the privileged may listen at 443, the authority still follows, to another port; we would not.
+    // An unprivileged test cannot listen at 443. The authority still follows to another port; our
+    // own fetch does not.
     let own_fetch = url.address().port() == 443;
     let found = snippet("redirected", &url);
     assert!(found.contains("return 302 https://"), "{found}");

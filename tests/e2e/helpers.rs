@@ -1,4 +1,4 @@
-//! What several of the tests look at or do.
+//! Helpers that several of the tests share.
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -11,7 +11,7 @@ use tests::{
     Fault, Installation, Invocation, Listed, LocalCloud, Plan, PrivateAuthority, Sent, Service,
 };
 
-/// Returns a moment past the first of our own waits.
+/// Returns a moment just after the first wait of the ladder.
 pub(crate) fn two_minutes_later() -> Plan {
     later(Duration::from_secs(120))
 }
@@ -53,7 +53,7 @@ pub(crate) async fn delete_certificate(cloud: &LocalCloud, arn: &str) {
     delete.certificate_arn(arn).send().await.unwrap();
 }
 
-/// Imports a certificate somebody's authority has issued: not self-signed, valid, and not ours.
+/// Imports somebody else's certificate: issued by an authority, valid, and not ours.
 pub(crate) async fn import_foreign(cloud: &LocalCloud, names: &[&str]) -> String {
     let authority = PrivateAuthority::new();
     let (leaf, key) = authority.issue(names);
@@ -72,12 +72,13 @@ pub(crate) struct Foreign {
 }
 
 impl Foreign {
-    /// Imports one with an ECDSA key for a month: a newer one of ours is preferred to it.
+    /// Imports one with an ECDSA key, valid for a month: a listener prefers a newer one of ours to
+    /// it.
     pub(crate) async fn import(cloud: &LocalCloud, names: &[&str]) -> Self {
         Self::import_for(cloud, names, time::Duration::days(30)).await
     }
 
-    /// Imports one with an ECDSA key that ends after a while.
+    /// Imports one with an ECDSA key, valid this long.
     pub(crate) async fn import_for(
         cloud: &LocalCloud,
         names: &[&str],
@@ -111,7 +112,7 @@ impl Foreign {
         }
     }
 
-    /// Whether a visitor of this name gets it.
+    /// Whether a visitor of this name sees this certificate.
     pub(crate) async fn is_seen(&self, site: &Installation, name: &str) -> bool {
         site.browser_with(name, &self.root).await.is_ok()
     }
@@ -123,13 +124,13 @@ pub(crate) fn shown(status: &Invocation, name: &str) -> Value {
     status.certificate(name).clone()
 }
 
-/// Asserts that a report tells of this problem in these words, and that a person has to act.
+/// Asserts that a report has this problem in these words, and that a person has to act.
 #[track_caller]
 pub(crate) fn assert_person(pass: &Invocation, name: &str, kind: &str, words: &[&str]) {
     assert_problem(pass, name, (kind, "person"), words);
 }
 
-/// Asserts that a report tells of this problem of this class in these words.
+/// Asserts that a report has this problem of this class in these words.
 #[track_caller]
 pub(crate) fn assert_problem(
     pass: &Invocation,
@@ -152,7 +153,7 @@ pub(crate) fn importing(sent: &Sent) -> bool {
     sent.is("ImportCertificate")
 }
 
-/// Lets listeners refuse every certificate that is added to their lists, with an error code of AWS.
+/// Lets listeners refuse every certificate added to their lists, with an AWS error code.
 pub(crate) async fn refuse_to_add(cloud: &LocalCloud, code: &str) {
     let fault = json!({
         "service": "elbv2", "operation": "AddListenerCertificates", "status": 400, "code": code,
@@ -161,7 +162,7 @@ pub(crate) async fn refuse_to_add(cloud: &LocalCloud, code: &str) {
     cloud.aws().fault(fault).await;
 }
 
-/// Lets listeners take certificates again.
+/// Lets listeners accept certificates again.
 pub(crate) async fn take_more_certificates(cloud: &LocalCloud) {
     cloud.aws().admin("DELETE", "faults", None).await;
 }
@@ -226,7 +227,7 @@ pub(crate) fn with(
     settings
 }
 
-/// Runs a pass while looking at the listener: every change of it is slowed down so that no state between two goes unseen.
+/// Runs a pass and watches the listener. Every change is slowed down: the watch sees each state.
 /// Returns the states in order, each once.
 pub(crate) async fn watched(
     cloud: &LocalCloud,

@@ -1,5 +1,5 @@
-//! Death at every request: whatever a pass was about to do or had just done, the next passes finish
-//! it.
+//! Death at every request: the next passes complete anything that a pass had just done or was about
+//! to do.
 
 #![allow(
     clippy::print_stdout,
@@ -16,17 +16,17 @@ use tokio::task::JoinSet;
 
 use crate::evidence::{self, later};
 
-/// As many installations are worked on at once.
+/// The number of installations that are tested at the same time.
 const AT_ONCE: usize = 3;
 
-/// The lease of the dead has ended.
+/// By now the lease of the dead invocation has ended.
 pub(crate) const AFTERWARDS: Duration = Duration::from_secs(16 * 60);
 
-/// So long the tokens of an order that was given up stay, and a little longer.
+/// The tokens of an abandoned order stay this long, and a little longer.
 const STILL_ASKED_FOR: Duration = Duration::from_secs(11 * 60);
 
-/// Runs `scenario` with death at a request, the next and so on, on either side of each, until a run
-/// is not killed any more. Returns how many deaths there were.
+/// Runs `scenario` with death before and after a request, then the next one and so on, until a run
+/// survives. Returns the number of deaths.
 async fn at_every_request_from<S, F>(begin: usize, scenario: S) -> usize
 where
     S: Fn(Death) -> F,
@@ -56,17 +56,17 @@ pub(crate) struct Death {
     pub(crate) moment: Moment,
 }
 
-/// An invocation that was to be killed.
+/// An invocation with a planned death.
 pub(crate) struct Killed {
     pub(crate) invocation: Invocation,
-    /// Whether it came to that request at all.
+    /// Whether the invocation reached that request.
     pub(crate) died: bool,
     /// What a failed assertion begins with.
     pub(crate) context: String,
 }
 
 impl Death {
-    /// Returns a name for what this run of a scenario makes.
+    /// Returns a name for the things of this run of a scenario.
     pub(crate) fn label(self, scenario: &str) -> String {
         format!("{scenario}-{}-{:?}", self.request, self.moment).to_lowercase()
     }
@@ -81,7 +81,7 @@ impl Death {
         self.told_by(site.pass_with(self.plan(clock)).await)
     }
 
-    /// Kills what answers an event.
+    /// Kills the invocation that answers an event.
     pub(crate) async fn of_an_answer(self, site: &Installation, event: &Value) -> Killed {
         let plan = self.plan(Duration::ZERO);
         self.told_by(site.invoke_with(event, plan).await)
@@ -103,7 +103,7 @@ impl Death {
 }
 
 impl Killed {
-    /// Lets go of an installation, which has seen everything; returns whether anybody died.
+    /// Releases an installation whose test is done; returns whether an invocation died.
     pub(crate) fn ended_at_all(self, cloud: &LocalCloud, site: &Installation) -> bool {
         cloud.lambda().forget(&site.renew);
         cloud.lambda().forget(&site.challenge);
@@ -111,9 +111,8 @@ impl Killed {
     }
 }
 
-/// Runs `scenario` with death at the first request, the second and so on, on either side of each,
-/// until a run is not killed any more. Each has what all runs share; more than `least` must have
-/// died.
+/// Runs `scenario` with death before and after the first request, then the second one and so on,
+/// until a run survives. All runs have `shared`; more than `least` must have died.
 pub(crate) async fn survives<C, F>(least: usize, shared: C, scenario: impl Fn(Arc<C>, Death) -> F)
 where
     F: Future<Output = bool> + Send + 'static,
@@ -193,8 +192,7 @@ async fn a_document_changed_after_a_death_leaves_nothing_of_what_was_under_way()
         let context = &killed.context;
         site.want("shop", &[&after]).await;
         passes_afterwards(&site, "shop", context).await;
-        // The authority may have been told to validate, and ask for the token of the order that was
-        // given up.
+        // The authority may be validating already, and may fetch the token of the abandoned order.
         site.pass_with(later(AFTERWARDS + STILL_ASKED_FOR)).await;
 
         let state = site.read_json("state/shop.json").await;
@@ -231,7 +229,7 @@ async fn a_key_type_switch_survives_death_at_every_request() {
 
         let visits = visitor.stop().await;
         assert!(visits > 5, "{context}: only {visits} visits");
-        // The one before is kept in the vault.
+        // The previous one is kept in the vault.
         evidence::assert_at_rest(&cloud, &site, "shop", &domain, 2).await;
         let leaf = site.browser_trusts(&domain).await.unwrap();
         assert_eq!(leaf.key, "rsa", "{context}");
@@ -244,7 +242,7 @@ async fn a_key_type_switch_survives_death_at_every_request() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_switch_undone_at_once_survives_death_at_every_request() {
     let cloud = LocalCloud::start().await;
-    // How the certificate is ordered is the same as in any other switch.
+    // The order is the same as in any other switch: these requests are skipped.
     survives_from(26, 15, cloud, |cloud, death| async move {
         let label = death.label("undone");
         let domain = format!("{label}.example.com");
@@ -265,7 +263,7 @@ async fn a_switch_undone_at_once_survives_death_at_every_request() {
         passes_afterwards(&site, "shop", context).await;
 
         evidence::assert_at_rest(&cloud, &site, "shop", &domain, 2).await;
-        // The first ARN was still there to be taken up again.
+        // The first ARN still exists and is used again.
         let ours = evidence::ours(&cloud, &site, "shop", &domain).await;
         assert_eq!(
             ours,
@@ -278,7 +276,7 @@ async fn a_switch_undone_at_once_survives_death_at_every_request() {
     .await;
 }
 
-/// Somebody who visits the site all the time.
+/// A visitor who visits the site all the time.
 pub(crate) struct Visitor {
     stop: oneshot::Sender<()>,
     visits: tokio::task::JoinHandle<Result<usize, String>>,
@@ -302,7 +300,7 @@ impl Visitor {
         Self { stop, visits }
     }
 
-    /// Returns how many visits there were; all of them must have been served.
+    /// Returns the number of visits. All of them must have been served.
     pub(crate) async fn stop(self) -> usize {
         let _ = self.stop.send(());
         self.visits

@@ -1,4 +1,4 @@
-//! Another type of key means another ARN: the switch, without a gap and without leftovers.
+//! Another key type needs another ARN: the switch has no gap and leaves nothing behind.
 
 use serde_json::json;
 use tests::{Installation, Listed, LocalCloud, PebbleOptions, Plan};
@@ -26,7 +26,7 @@ async fn a_key_type_change_switches_without_a_gap_and_cleans_up_later() {
     assert_eq!(issued.outcome("shop"), "issued", "{:#}", issued.report());
     let ecdsa = arn(&issued, "shop");
 
-    // To RSA, while the certificate manager is slow to see that the listener let go of the old one.
+    // To RSA. The certificate manager is slow to see that the listener no longer uses the old one.
     cloud.aws().options(json!({"inUseLagSeconds": 600})).await;
     document["keyType"] = json!("rsa-2048");
     shop.put_document("shop", &document).await;
@@ -156,7 +156,7 @@ async fn on_a_full_listener_a_renewal_works_and_a_key_type_change_fails_safely()
     );
     assert_eq!((waiting.count(acme), waiting.count(changing)), (0, 0));
 
-    // Somebody makes room: the certificate in the vault is what is put there, not another one.
+    // Somebody makes room: the certificate in the vault is attached, not another one.
     shop.remove_from_listener(&foreign[7]).await;
     let finished = shop.pass_with(two_minutes_later()).await;
     assert_eq!(

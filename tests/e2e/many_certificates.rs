@@ -57,7 +57,7 @@ async fn one_pass_makes_certificates_of_many_names_and_all_key_types() {
             (&json!("attached"), &json!(true))
         );
     }
-    // One account served them all, and nothing is left of the validations.
+    // One account served them all. Nothing is left of the validations.
     assert_eq!(shop.keys("accounts/").await.len(), 1);
     assert!(shop.keys("challenges/").await.is_empty());
     assert_eq!(shop.keys("vault/").await.len(), 5);

@@ -1,4 +1,5 @@
-//! What people and programs are told, on every channel: once for each state, whatever happens in between.
+//! The messages to people and programs, on every channel: one for each state, even if much happens
+//! in between.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -34,7 +35,7 @@ async fn topic(cloud: &LocalCloud, name: &str) -> String {
     format!("arn:aws:sns:us-east-1:123456789012:{name}")
 }
 
-/// Lets an installation tell a receiver, in one form or all of them, by the path of each.
+/// Lets an installation notify a receiver, in one form or in all of them. The path names the form.
 async fn tell(
     cloud: &LocalCloud,
     site: &Installation,
@@ -162,7 +163,7 @@ async fn a_problem_is_told_when_it_starts_when_it_needs_a_person_and_when_it_end
         "{text}"
     );
 
-    // It is mended, but now the authority is down; then it is up again.
+    // The name is repaired, but now the authority is down; then it is up again.
     let stumbles = Fault::on(NEW_ORDER).always();
     cloud
         .to_acme()
@@ -272,7 +273,7 @@ async fn a_channel_that_fails_is_reported_and_told_later_in_order() {
     assert_eq!(
         pass.outcome("shop"),
         "issued",
-        "a channel stands in nobody's way"
+        "a channel delays no certificate"
     );
     let status = site.invoke(&json!({"action": "status"})).await;
     let untold = &status.report()["certificates"][0]["untold"];
@@ -324,7 +325,7 @@ async fn little_left_with_nothing_done_is_told_once() {
     site.put_document("shop", &resumed).await;
     let pass = site.pass_with(later(left(0.09))).await;
     assert_eq!(pass.outcome("shop"), "renewed", "{:#}", pass.report());
-    // The authority's clock is not ahead, so this one has as little left.
+    // The authority's clock is not ahead, so this one has as little lifetime left.
     let told = kinds(&receiver);
     assert_eq!(told, ["issued", "runningOut", "renewed", "runningOut"]);
 }

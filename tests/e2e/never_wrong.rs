@@ -1,4 +1,5 @@
-//! Renewals against authorities that refuse, stall and stumble, an AWS that throttles, and events that come twice.
+//! Renewals in adverse conditions: authorities that refuse, stall or fail, throttling by AWS, and
+//! events that arrive twice.
 
 #![allow(
     clippy::print_stdout,
@@ -34,7 +35,7 @@ const NONCE: &str = "/nonce-plz";
 const AUTHORIZATION: &str = "/authZ/";
 const ORDER: &str = "/my-order/";
 const CERTIFICATE: &str = "/certZ/";
-/// What a renewal asks the authority, in order.
+/// The requests of a renewal to the authority, in order.
 const REQUESTS: [&str; 9] = [
     DIRECTORY,
     RENEWAL_INFO,
@@ -54,7 +55,7 @@ fn problem(status: u16, urn: &str, detail: &str) -> Response {
     Response::new(status, body.to_string()).with("Content-Type", "application/problem+json")
 }
 
-/// Writes an instant so far ahead of ours (RFC 9110 section 5.6.7).
+/// Returns an instant this far ahead of now, as RFC 9110 section 5.6.7 writes it.
 fn date(ahead: Duration) -> String {
     let format = time::macros::format_description!(
         "[weekday repr:short], [day] [month repr:short] [year] [hour]:[minute]:[second] GMT"
@@ -63,11 +64,11 @@ fn date(ahead: Duration) -> String {
     at.format(format).unwrap()
 }
 
-/// One way in which a request goes wrong, and what is to be made of it.
+/// One way in which a request fails, and what certloop should make of it.
 struct Refused {
     what: &'static str,
     act: Box<dyn Fn(FaultBuilder) -> Fault + Send + Sync>,
-    /// The class, and how long nothing is tried.
+    /// The class, and how long no attempt is made.
     class: (&'static str, Duration),
 }
 
@@ -87,14 +88,14 @@ impl Refused {
 
 const SOON: (&str, Duration) = ("soon", MINUTE);
 
-/// Answers that come from the authority or from something before it.
+/// Answers of the authority, or of something in front of it.
 fn answers() -> Vec<Refused> {
     vec![
         Refused::new("429 with Retry-After", ("at", HOUR), |fault| {
             fault.answer(problem(429, "rateLimited", "slow").with("Retry-After", "3600"))
         }),
         Refused::new("429 with a date", ("at", HOUR), |fault| {
-            // By the authority's clock, which its answer tells.
+            // By the authority's clock, which its answer shows.
             fault.answer_by(|_| {
                 problem(429, "rateLimited", "slow")
                     .with("Date", date(Duration::ZERO))
@@ -120,7 +121,7 @@ fn answers() -> Vec<Refused> {
     ]
 }
 
-/// Answers that come to a halt. Nobody waits for them longer than 20 s.
+/// Answers that stop halfway. A pass waits at most 20 s for them.
 fn stalls() -> Vec<Refused> {
     [
         ("stalled before its head", Stall::BeforeHead),
@@ -134,8 +135,9 @@ fn stalls() -> Vec<Refused> {
     .into()
 }
 
-/// Brings a renewal by renewal information to its end, whatever was injected: the certificate is served all the time,
-/// what failed has the class and waits as long as it should, and is not tried before. Returns the outcomes.
+/// Completes a renewal by renewal information in spite of the injected fault. The certificate is
+/// always served, and a failure has the class, waits as long as it should and is not tried earlier.
+/// Returns the outcomes.
 async fn survives(
     cloud: &LocalCloud,
     (site, domain): (&Installation, &str),
@@ -165,7 +167,7 @@ async fn survives(
                 );
                 return outcomes;
             }
-            // The question failed, and the certificate is not due by its lifetime.
+            // The question failed, and by its lifetime the certificate is not due.
             "kept" => clock += ASKED_AGAIN,
             "waiting" => {
                 let next = instant(&pass.certificate("shop")["nextAttempt"]);
@@ -193,7 +195,7 @@ async fn survives(
     panic!("{context}: never renewed: {outcomes:?}");
 }
 
-/// Runs a renewal for each pair of a request and a way in which it goes wrong once.
+/// Runs a renewal for each pair of a request and a way in which it fails once.
 async fn each_goes_wrong_once(
     label: &'static str,
     at_once: usize,
@@ -201,7 +203,7 @@ async fn each_goes_wrong_once(
 ) {
     let cloud = Arc::new(steady().await);
     let struck = Arc::new(AtomicUsize::new(0));
-    // Who waits needs no processor; who issues does.
+    // A run that waits needs no processor; a run that issues does.
     let issuing = Arc::new(Semaphore::new(6));
     let all = pairs.len();
     let runs = pairs
@@ -229,7 +231,7 @@ async fn each_goes_wrong_once(
                 let orders = evidence::asked(&cloud, &site, NEW_ORDER).len();
                 let again = usize::from(path == NEW_ORDER);
                 assert!(orders <= 2 + again, "{context}: {orders} orders");
-                // One whose answer is lost counts as refused.
+                // If its answer is lost, a certificate counts as refused.
                 let issued = evidence::issued(&cloud, &site);
                 assert!(issued <= 2, "{context}: {issued} certificates");
                 struck.fetch_add(seen.load(Ordering::SeqCst), Ordering::SeqCst);
@@ -238,7 +240,8 @@ async fn each_goes_wrong_once(
             }) as Run
         });
     in_parallel(at_once, runs).await;
-    // Told to use no authorization again, Pebble does so with one of a hundred: then there is nothing to strike.
+    // Pebble reuses one authorization of a hundred even when it should not. Then the request is not
+    // made, and the fault does not strike.
     let struck = struck.load(Ordering::SeqCst);
     assert!(
         (all - 3..=all).contains(&struck),
@@ -251,7 +254,8 @@ async fn a_refusal_of_any_request_of_a_renewal_delays_it_and_no_more() {
     let mut pairs: Vec<(&str, Refused)> = Vec::new();
     pairs.extend(REQUESTS.iter().flat_map(|path| {
         let all = answers().into_iter();
-        // How one request is refused is tried everywhere; in which words, where it matters most.
+        // Each request is refused in every way; the variants in wording only where they matter
+        // most.
         let all = all.filter(move |refused| {
             *path == NEW_ORDER
                 || ![
@@ -263,7 +267,7 @@ async fn a_refusal_of_any_request_of_a_renewal_delays_it_and_no_more() {
         });
         all.map(move |refused| (*path, refused))
     }));
-    // Looked at again, and handed in again.
+    // The order is read again, and finalized again.
     let not_ready = Refused::new("orderNotReady", SOON, |fault| {
         fault.answer(problem(403, "orderNotReady", "wait a moment"))
     });
@@ -275,7 +279,7 @@ async fn a_refusal_of_any_request_of_a_renewal_delays_it_and_no_more() {
 async fn a_stall_at_any_point_of_a_renewal_delays_it_and_no_more() {
     let pairs = REQUESTS.iter().flat_map(|path| {
         let all = stalls().into_iter();
-        // What takes time runs with all the others, and waits.
+        // The slow ones run with all the others, and wait.
         let all = all.filter(move |refused| {
             let long = ["dripping without an end", "stalled in its head"].contains(&refused.what);
             !long || [NEW_ORDER, FINALIZE, CERTIFICATE, RENEWAL_INFO].contains(path)
@@ -311,10 +315,10 @@ async fn a_connection_that_never_comes_about_delays_a_renewal_and_no_more() {
             }
             site.put_settings(&settings).await;
             let context = format!("{broken:?}");
-            // Due by its lifetime, whatever nobody can tell.
+            // Due by its lifetime, although renewal information is unknown.
             let mut steps = vec![(0, "failed"), (0, "waiting"), (2, "failed"), (14, "failed")];
             if broken == Some(Broken::Silent) {
-                // Each takes all the patience there is.
+                // Each pass waits as long as it may.
                 steps.truncate(2);
             }
             for (waited, outcome) in steps {
@@ -456,7 +460,7 @@ async fn trouble_with_the_account_needs_a_person_and_never_makes_another() {
             }) as Run
         });
     in_parallel(5, runs).await;
-    // The person has acted.
+    // Now the person has acted.
     cloud.to_acme().heal();
 }
 
@@ -513,7 +517,7 @@ async fn what_only_has_to_be_asked_again_is_renewed_in_the_same_pass() {
     let mut all: Vec<(&str, FaultOn)> = Vec::new();
     type FaultOn = Box<dyn Fn(FaultBuilder) -> Fault + Send + Sync>;
     for path in [NEW_ORDER, AUTHORIZATION, CHALLENGE, FINALIZE, CERTIFICATE] {
-        // What brings no other nonce, once and more often than the library would ask by itself.
+        // Answers that bring no new nonce: once, and more often than the library retries by itself.
         for times in [1, 4] {
             all.push((
                 path,
@@ -608,7 +612,7 @@ async fn a_renewal_by_renewal_information_survives_death_at_every_request() {
             loop {
                 let served = site.browser_trusts(&domain).await;
                 assert!(served.is_ok(), "{context}: {served:?}");
-                // The lease of the dead has ended.
+                // By now the lease of the dead invocation has ended.
                 let pass = site.pass_with(later(ASKED_AGAIN + 16 * MINUTE)).await;
                 let outcome = pass.outcome("shop").to_owned();
                 told.push(format!("{:#}", pass.report()));
@@ -645,11 +649,12 @@ async fn a_renewal_by_renewal_information_survives_death_at_every_request() {
     );
 }
 
-/// Writes a service's wish for fewer calls as that service does.
+/// Returns a service's request for fewer calls, in the format of that service.
 fn throttled(sent: &Sent) -> Response {
     let message = "Rate exceeded";
     if sent.call.contains("Object") {
-        let body = "<Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>";
+        let body = "<Error><Code>SlowDown</Code><Message>Please reduce your \
+                    request rate.</Message></Error>";
         return Response::new(503, body).with("Content-Type", "application/xml");
     }
     if ["Listener", "LoadBalancer", "Rule", "TargetGroup"]
@@ -657,7 +662,8 @@ fn throttled(sent: &Sent) -> Response {
         .any(|part| sent.call.contains(part))
     {
         let body = format!(
-            "<ErrorResponse><Error><Type>Sender</Type><Code>Throttling</Code><Message>{message}</Message></Error></ErrorResponse>"
+            "<ErrorResponse><Error><Type>Sender</Type><Code>Throttling</Code><Message>\
+             {message}</Message></Error></ErrorResponse>"
         );
         return Response::new(400, body).with("Content-Type", "text/xml");
     }
@@ -698,7 +704,7 @@ async fn a_third_of_all_calls_to_aws_throttled_costs_a_few_passes_at_most() {
             assert!(second <= 5, "seed {seed}: {passes:#?}");
 
             cloud.to_aws().heal_labelled(&site.renew);
-            // What could not be put away is put away now.
+            // What could not be stored then is stored now.
             clock += 2 * HOUR;
             let pass = site.pass_with(later(clock)).await;
             assert!(pass.result.is_ok());
@@ -719,7 +725,8 @@ async fn a_third_of_all_calls_to_aws_throttled_costs_a_few_passes_at_most() {
     in_parallel(4, runs).await;
 }
 
-/// Runs passes, each when the one before wants it, until the newest certificate is on its targets. Returns how many.
+/// Runs passes, each when the one before asks for it, until the newest certificate is on its
+/// targets. Returns the number of passes.
 async fn through(
     site: &Installation,
     clock: &mut Duration,
@@ -752,7 +759,7 @@ async fn through(
     panic!("never {wanted}: {passes:#?}");
 }
 
-/// Returns the event the bucket sends when a document is put.
+/// Returns the event that the bucket sends when a document is put.
 fn object_created(site: &Installation, name: &str) -> Value {
     let mut event: Value =
         serde_json::from_str(include_str!("../../events/object-created.json")).unwrap();
@@ -771,7 +778,8 @@ async fn events_that_come_twice_or_at_once_renew_once() {
             suggest_early(&cloud, &leaf).await;
             let site = Arc::new(site);
             let schedule = json!({"action": "reconcile"});
-            let issue = json!({"action": "issue", "name": "shop", "certificate": site.document(&[&domain])});
+            let wanted = site.document(&[&domain]);
+            let issue = json!({"action": "issue", "name": "shop", "certificate": wanted});
             let put = object_created(&site, "shop");
             let events = match kind {
                 "schedule" => vec![schedule.clone(), schedule.clone(), schedule],
@@ -792,10 +800,15 @@ async fn events_that_come_twice_or_at_once_renew_once() {
             let renewed = outcomes.iter().filter(|one| **one == "renewed").count();
             assert_eq!(renewed, 1, "{told:#?}");
             let settled = BTreeSet::from(["renewed", "waiting", "kept"]);
-            assert!(outcomes.iter().all(|one| settled.contains(one)), "{told:#?}");
+            assert!(
+                outcomes.iter().all(|one| settled.contains(one)),
+                "{told:#?}"
+            );
             assert_eq!(evidence::orders(&cloud, &site), 2, "{told:#?}");
             assert_eq!(evidence::issued(&cloud, &site), 2, "{told:#?}");
-            let imports = passes.iter().map(|pass| pass.count(|sent| sent.is("ImportCertificate")));
+            let imports = passes
+                .iter()
+                .map(|pass| pass.count(|sent| sent.is("ImportCertificate")));
             assert_eq!(imports.sum::<usize>(), 1, "{told:#?}");
             let next = site.pass_with(later(ASKED_AGAIN)).await;
             assert_eq!(next.outcome("shop"), "kept", "{:#}", next.report());
@@ -816,7 +829,8 @@ async fn a_mass_revocation_is_worked_off_most_urgent_first() {
         .aws()
         .options(json!({"listenerCertificates": 40}))
         .await;
-    // Two have less of their lives left, two of those are not told to be replaced at once.
+    // Two have less of their lifetime left. For two others the window does not ask for renewal at
+    // once.
     let short = ["m04", "m17"];
     let calm = ["m09", "m23"];
     let names: Vec<String> = (0..30).map(|number| format!("m{number:02}")).collect();
@@ -854,7 +868,7 @@ async fn a_mass_revocation_is_worked_off_most_urgent_first() {
         let begin = leaf.not_before;
         let mut window = begin + HOUR..begin + 2 * HOUR;
         if calm.contains(&name.as_str()) {
-            // Its instant is past, its end is not.
+            // Its renewal instant is past, the end of its window is not.
             window.end = OffsetDateTime::now_utc() + ASKED_AGAIN + MINUTE;
             window.start = window.end - 100 * HOUR;
         }

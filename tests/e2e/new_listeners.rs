@@ -1,4 +1,5 @@
-//! Listeners that are named by load balancer and port, and made with the first real certificate.
+//! Listeners that a document names by load balancer and port: certloop makes them with the first
+//! real certificate.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +12,7 @@ use crate::helpers::{acme, arn, delete_certificate, two_minutes_later};
 
 const POLICY: &str = "ELBSecurityPolicy-TLS13-1-2-2021-06";
 
-/// Takes the HTTPS listener away: the load balancer is as somebody makes it who has no certificate yet.
+/// Deletes the HTTPS listener: the load balancer is like a new one that has no certificate yet.
 async fn without_listener(cloud: &LocalCloud, site: &Installation) {
     delete_listener(cloud, &site.listener).await;
     delete_certificate(cloud, &site.placeholder).await;
@@ -33,8 +34,8 @@ async fn document(cloud: &LocalCloud, site: &Installation, domains: &[&str]) -> 
     json!({
         "domains": domains,
         "targets": [{
-            "type": "listener", "loadBalancer": site.balancer, "forward": target_group(cloud, site).await,
-            "tlsPolicy": POLICY,
+            "type": "listener", "loadBalancer": site.balancer,
+            "forward": target_group(cloud, site).await, "tlsPolicy": POLICY,
         }],
     })
 }
@@ -110,7 +111,7 @@ async fn a_listener_is_born_with_the_first_real_certificate() {
     assert_eq!(kept.outcome("shop"), "kept", "{:#}", kept.report());
     assert!(evidence::writes(&kept).is_empty());
 
-    // A switch to another ARN takes the default along.
+    // A switch to another ARN also changes the default.
     let mut wanted = wanted;
     wanted["keyType"] = json!("rsa-2048");
     site.put_document("shop", &wanted).await;
@@ -148,7 +149,7 @@ async fn a_listener_that_is_there_only_gets_the_certificate() {
     assert_eq!(listed.default, site.placeholder);
     assert!(listed.sni.contains(&arn(&pass, "shop")));
 
-    // The same listener by its ARN: nothing to do but to write that down.
+    // The same listener, named by its ARN: only the record changes.
     site.want("shop", &["shop.example.com"]).await;
     let by_arn = site.pass().await;
     assert_eq!(by_arn.outcome("shop"), "kept", "{:#}", by_arn.report());
@@ -188,7 +189,8 @@ async fn whoever_makes_the_listener_first_the_certificate_comes_onto_it() {
     without_listener(&cloud, &site).await;
     let wanted = document(&cloud, &site, &["shop.example.com"]).await;
     site.put_document("shop", &wanted).await;
-    // It is there by the time the answer comes: somebody else's, or our own whose answer was lost.
+    // The listener exists when the answer comes: another person made it, or our own answer was
+    // lost.
     let taken = "<ErrorResponse><Error><Type>Sender</Type><Code>DuplicateListener</Code>\
                  <Message>A listener already exists on this port</Message></Error></ErrorResponse>";
     let taken = Response::new(400, taken).with("Content-Type", "text/xml");
@@ -226,7 +228,8 @@ async fn a_listener_deleted_by_hand_is_made_again() {
     assert!(site.browser_trusts("shop.example.com").await.is_ok());
     assert_eq!(site.pass().await.outcome("shop"), "kept");
 
-    // Another port: made there, and left alone where it was, since a listener must have a default.
+    // Another port: the listener is made there. The old one is left alone, since a listener must
+    // have a default.
     let mut moved = wanted.clone();
     moved["targets"][0]["port"] = json!(8443);
     site.put_settings(&{
@@ -286,7 +289,8 @@ async fn what_keeps_a_listener_from_being_made_is_said_and_orders_nothing_anew()
             problem["detail"].as_str().unwrap().contains(remedy),
             "{problem:#}"
         );
-        // Without a load balancer nothing is ordered; the rest shows only when it is made.
+        // Without a load balancer nothing is ordered. Other mistakes show only when the listener is
+        // made.
         let is_ordered = !problem["detail"].as_str().unwrap().contains("app/gone");
         let state = if is_ordered { "failed" } else { "pending" };
         assert_eq!(target(&pass, "shop")["state"], state);
@@ -296,7 +300,7 @@ async fn what_keeps_a_listener_from_being_made_is_said_and_orders_nothing_anew()
     }
     assert_eq!(evidence::issued(&cloud, &site), 1);
 
-    // An answer that was lost, and a certificate that the load balancer does not know for a moment.
+    // An answer is lost, and for a moment the load balancer does not know the certificate.
     cloud
         .aws()
         .options(json!({"unknownCertificate": {"calls": 2}}))
@@ -319,7 +323,7 @@ async fn a_listener_is_made_once_whatever_stops_it() {
         let label = format!("born-{moment:?}").to_lowercase();
         let domain = format!("{label}.example.com");
         let site = cloud.install(&label).await;
-        // The certificate is in the vault: what is left is to make the listener.
+        // The certificate is in the vault: only the listener is missing.
         let mut nowhere = document(&cloud, &site, &[&domain]).await;
         let targets = nowhere["targets"].take();
         nowhere["targets"] = json!([]);
@@ -373,7 +377,7 @@ async fn where_it_is_served_it_stays_until_it_stands_where_it_is_wanted() {
         document
     };
 
-    // Nobody can tell which listener is on the port: it may well be the one.
+    // The listener on the port is unknown: it may be the right one.
     let silent = Response::new(503, "");
     cloud
         .to_aws()
@@ -384,7 +388,7 @@ async fn where_it_is_served_it_stays_until_it_stands_where_it_is_wanted() {
     assert_eq!(site.listed().await, served);
     cloud.to_aws().heal();
 
-    // The new place cannot be made.
+    // The listener cannot be made in the new place.
     let group = target_group(&cloud, &site).await;
     let mut elsewhere = with_target("port", json!(8443));
     elsewhere["targets"][0]["forward"] = json!(group.replace("targetgroup/", "targetgroup/no-"));

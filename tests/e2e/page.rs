@@ -1,6 +1,7 @@
-//! `certloop page` in a browser: searched, on a phone, in the dark, printed, and with names that want to be more than names.
+//! `certloop page` in a browser: searched, on a phone, in dark mode, printed, and with hostile
+//! names.
 
-#![allow(clippy::print_stdout, reason = "figures are told where they show")]
+#![allow(clippy::print_stdout, reason = "the figures belong to the output")]
 
 use std::path::Path;
 use std::process::{Command, Output};
@@ -11,7 +12,8 @@ use tests::chromium::Chromium;
 use tests::http::{self, Request, Response};
 use tokio::net::TcpListener;
 
-/// Runs `certloop page` against a function that answers with this inventory, 500 certificates at a time.
+/// Runs `certloop page` against a function that answers with this inventory, 500 certificates at a
+/// time.
 async fn run(inventory: &Value, arguments: &[&str], path: Option<&Path>) -> Output {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let endpoint = format!("http://{}", listener.local_addr().unwrap());
@@ -77,17 +79,18 @@ fn sample() -> Value {
     serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
 }
 
-/// Says that what is to be served is what is served.
+/// Returns an entry in which the wanted certificate is the served one.
 fn served(certificate: &Value) -> Value {
     match certificate["serial"].is_string() && certificate["targets"] != json!([]) {
         true => json!({
-            "serial": certificate["serial"], "notAfter": certificate["notAfter"], "by": "handshake", "at": "2026-01-08T16:53:06Z",
+            "serial": certificate["serial"], "notAfter": certificate["notAfter"],
+            "by": "handshake", "at": "2026-01-08T16:53:06Z",
         }),
         false => Value::Null,
     }
 }
 
-/// Returns an inventory of these certificates; each is the sample's with some fields of its own.
+/// Returns an inventory of these certificates. Each is the sample with some fields of its own.
 fn inventory(certificates: &[Value]) -> Value {
     let mut inventory = sample();
     let one = inventory["certificates"][0].clone();
@@ -109,12 +112,18 @@ fn inventory(certificates: &[Value]) -> Value {
     inventory
 }
 
-/// One of everything that the page tells.
+/// One certificate for each thing that the page shows.
 fn varied() -> Value {
-    let problem = |kind: &str, retry: &str, detail: &str| json!({"type": kind, "detail": detail, "retry": retry});
+    let problem = |kind: &str, retry: &str, detail: &str| {
+        json!({
+            "type": kind, "detail": detail, "retry": retry,
+        })
+    };
     let command = format!(
-        "listener app/web on port 80 has no rule for the challenge path: aws elbv2 create-rule --listener-arn {} --priority 1",
-        "arn:aws:elasticloadbalancing:eu-west-1:123456789012:listener/app/web/50dc6c495c0c9188/f2f7dc8efc522ab2"
+        "listener app/web on port 80 has no rule for the challenge path: aws elbv2 create-rule \
+         --listener-arn {} --priority 1",
+        "arn:aws:elasticloadbalancing:eu-west-1:123456789012:listener/app/web/50dc6c495c0c9188/\
+         f2f7dc8efc522ab2"
     );
     let tenants: Vec<String> = (0..100)
         .map(|index| format!("tenant-{index}.customers.example.net"))
@@ -123,9 +132,12 @@ fn varied() -> Value {
     let mut wrong = target.clone();
     wrong["proved"] = json!(false);
     wrong["detail"] = json!("203.0.113.7:443 serves 04ff of CN=Other, valid until 2026-02-01");
-    let other = json!({"serial": "02ff6d0ecf831eec9f01", "notAfter": "2026-03-01T15:53:05Z", "by": "held", "at": "2026-01-08T16:53:06Z"});
-    let revoked = "03ab6d0ecf831eec9f09 is served and was revoked at 2026-01-08T16:50:00Z: browsers may refuse it; its replacement is \
-                   not there yet: the listener is full";
+    let other = json!({
+        "serial": "02ff6d0ecf831eec9f01", "notAfter": "2026-03-01T15:53:05Z", "by": "held",
+        "at": "2026-01-08T16:53:06Z",
+    });
+    let revoked = "03ab6d0ecf831eec9f09 is served and was revoked at 2026-01-08T16:50:00Z: \
+                   browsers may refuse it; its replacement is not there yet: the listener is full";
     let mut waits = target.clone();
     waits["state"] = json!("pending");
     waits["proved"] = Value::Null;
@@ -134,23 +146,81 @@ fn varied() -> Value {
     failed["state"] = json!("failed");
     failed["proved"] = Value::Null;
     let mut inventory = inventory(&[
-        json!({"name": "revoked", "domains": ["revoked.example.com"], "problem": problem("certloop:revoked", "person", revoked)}),
-        json!({"name": "stuck", "domains": ["stuck.example.com"], "served": other, "targets": [failed], "problem": problem("certloop:listenerFull", "person", "the listener is full")}),
+        json!({
+            "name": "revoked", "domains": ["revoked.example.com"],
+            "problem": problem("certloop:revoked", "person", revoked),
+        }),
+        json!({
+            "name": "stuck", "domains": ["stuck.example.com"], "served": other, "targets": [failed],
+            "problem": problem("certloop:listenerFull", "person", "the listener is full"),
+        }),
         json!({"name": "unseen", "domains": ["unseen.example.com"], "served": null}),
-        json!({"name": "waits", "domains": ["waits.example.com"], "served": null, "targets": [waits]}),
+        json!({
+            "name": "waits", "domains": ["waits.example.com"], "served": null, "targets": [waits],
+        }),
         json!({"name": "pulled", "domains": ["pulled.example.com"], "targets": []}),
         json!({"name": "shop"}),
-        json!({"name": "api", "domains": ["api.example.com"], "problem": problem("certloop:challengePath", "person", &command), "nextAttempt": "2026-01-08T17:54:20Z"}),
-        json!({"name": "ended", "domains": ["ended.example.com"], "notAfter": "2026-01-05T15:53:05Z", "notBefore": "2025-10-07T15:53:06Z", "renewAt": "2025-12-05T15:53:05Z", "lifetimeLeftShare": 0.0, "problem": problem("urn:ietf:params:acme:error:dns", "soon", "NXDOMAIN looking up A for ended.example.com"), "nextAttempt": "2026-01-08T17:04:20Z"}),
-        json!({"name": "busy", "domains": ["busy.example.com"], "lifetimeLeftShare": 0.28, "notAfter": "2026-02-02T15:53:05Z", "notBefore": "2025-11-04T15:53:06Z", "problem": problem("urn:ietf:params:acme:error:rateLimited", "at", "too many certificates (50) already issued for \"example.com\""), "nextAttempt": "2026-01-09T03:54:20Z"}),
-        json!({"name": "drift", "domains": ["drift.example.com", "*.drift.example.com"], "targets": [target, wrong]}),
+        json!({
+            "name": "api", "domains": ["api.example.com"],
+            "problem": problem("certloop:challengePath", "person", &command),
+            "nextAttempt": "2026-01-08T17:54:20Z",
+        }),
+        json!({
+            "name": "ended", "domains": ["ended.example.com"], "notAfter": "2026-01-05T15:53:05Z",
+            "notBefore": "2025-10-07T15:53:06Z", "renewAt": "2025-12-05T15:53:05Z",
+            "lifetimeLeftShare": 0.0,
+            "problem": problem(
+                "urn:ietf:params:acme:error:dns", "soon",
+                "NXDOMAIN looking up A for ended.example.com",
+            ),
+            "nextAttempt": "2026-01-08T17:04:20Z",
+        }),
+        json!({
+            "name": "busy", "domains": ["busy.example.com"], "lifetimeLeftShare": 0.28,
+            "notAfter": "2026-02-02T15:53:05Z", "notBefore": "2025-11-04T15:53:06Z",
+            "problem": problem(
+                "urn:ietf:params:acme:error:rateLimited", "at",
+                "too many certificates (50) already issued for \"example.com\"",
+            ),
+            "nextAttempt": "2026-01-09T03:54:20Z",
+        }),
+        json!({
+            "name": "drift", "domains": ["drift.example.com", "*.drift.example.com"],
+            "targets": [target, wrong],
+        }),
         json!({"name": "tenants", "domains": tenants}),
-        json!({"name": "late", "domains": ["late.example.com"], "lifetimeLeftShare": 0.2, "notAfter": "2026-01-26T15:53:05Z", "notBefore": "2025-10-28T15:53:06Z", "renewAt": "2025-12-27T15:53:05Z"}),
+        json!({
+            "name": "late", "domains": ["late.example.com"], "lifetimeLeftShare": 0.2,
+            "notAfter": "2026-01-26T15:53:05Z", "notBefore": "2025-10-28T15:53:06Z",
+            "renewAt": "2025-12-27T15:53:05Z",
+        }),
         json!({"name": "halted", "domains": ["halted.example.com"], "paused": true}),
-        json!({"name": "back", "domains": ["back.example.com"], "rolledBack": {"from": "04cd", "at": "2026-01-07T15:53:05Z", "document": "x"}, "revoking": ["04cd"]}),
-        json!({"name": "new", "domains": ["new.example.com"], "serial": null, "notAfter": null, "notBefore": null, "renewAt": null, "lifetimeLeftShare": null, "underWay": {"stage": "ordered", "reason": "no certificate yet", "orderUrl": "https://ca.example/order/1"}}),
-        json!({"name": "partly", "domains": ["a.example.com", "b.example.com"], "problem": problem("certloop:namesMissing", "soon", "b.example.com is left out"), "missing": [{"domain": "b.example.com", "problem": problem("urn:ietf:params:acme:error:dns", "soon", "NXDOMAIN"), "nextAttempt": "2026-01-08T22:54:20Z"}]}),
-        json!({"name": format!("a-{}", "very-".repeat(12)), "domains": [format!("{}.example.com", "x".repeat(63))]}),
+        json!({
+            "name": "back", "domains": ["back.example.com"],
+            "rolledBack": {"from": "04cd", "at": "2026-01-07T15:53:05Z", "document": "x"},
+            "revoking": ["04cd"],
+        }),
+        json!({
+            "name": "new", "domains": ["new.example.com"], "serial": null, "notAfter": null,
+            "notBefore": null, "renewAt": null, "lifetimeLeftShare": null,
+            "underWay": {
+                "stage": "ordered", "reason": "no certificate yet",
+                "orderUrl": "https://ca.example/order/1",
+            },
+        }),
+        json!({
+            "name": "partly", "domains": ["a.example.com", "b.example.com"],
+            "problem": problem("certloop:namesMissing", "soon", "b.example.com is left out"),
+            "missing": [{
+                "domain": "b.example.com",
+                "problem": problem("urn:ietf:params:acme:error:dns", "soon", "NXDOMAIN"),
+                "nextAttempt": "2026-01-08T22:54:20Z",
+            }],
+        }),
+        json!({
+            "name": format!("a-{}", "very-".repeat(12)),
+            "domains": [format!("{}.example.com", "x".repeat(63))],
+        }),
     ]);
     inventory["orphans"] = json!(["gone"]);
     inventory["removing"] = json!(["leaving"]);
@@ -160,11 +230,12 @@ fn varied() -> Value {
 
 const SHOWN: &str =
     "[...document.querySelectorAll('li.c:not([hidden]) h3')].map((name) => name.textContent)";
-/// Everything is laid out, folded or far down.
-const UNFOLD: &str = "document.styleSheets[0].insertRule('.c { content-visibility: visible !important; }', document.styleSheets[0].cssRules.length);
+/// Opens everything that is folded, and lays out what is far down.
+const UNFOLD: &str = "document.styleSheets[0].insertRule('.c { content-visibility: visible \
+                      !important; }', document.styleSheets[0].cssRules.length);
     for (const folded of document.querySelectorAll('details')) folded.open = true;";
 
-/// Clears the field, types, and returns what is announced and shown.
+/// Clears the field and types. Returns the announcement and the names that are shown.
 fn search(browser: &mut Chromium, text: &str) -> (String, Vec<String>) {
     browser.evaluate("document.getElementById('q').focus(); document.getElementById('q').select()");
     match text {
@@ -198,7 +269,7 @@ async fn the_search_finds_names_domains_and_problems() {
         ("ratelimited", &["busy"]),
         ("https://busy.example.com/checkout?a=1", &["busy"]),
         ("gone", &["gone"]),
-        // A wildcard holds it.
+        // A wildcard matches it.
         ("www.drift.example.com", &["drift"]),
         ("tenant-57.customers", &["tenants"]),
         ("arn:aws:elasticloadbalancing", &["api"]),
@@ -207,7 +278,7 @@ async fn the_search_finds_names_domains_and_problems() {
         assert_eq!(shown, names, "{text}");
         assert_eq!(found, format!("{} of 20 match.", names.len()), "{text}");
     }
-    // What was found among a hundred folded names can be seen.
+    // A name found among a hundred folded names is visible.
     search(&mut browser, "tenant-57.customers");
     let open = "document.querySelector('#certificate-tenants details.rest').open";
     assert_eq!(browser.evaluate(open), json!(true));
@@ -221,7 +292,7 @@ async fn the_search_finds_names_domains_and_problems() {
     assert_eq!((found.as_str(), shown), ("", all));
     assert_eq!(browser.evaluate(open), json!(false));
 
-    // A search can be sent to somebody.
+    // The address of a search can be sent to another person.
     search(&mut browser, "busy");
     assert_eq!(browser.evaluate("location.hash"), "#q=busy");
     browser.open(&page, "#q=b%C3%BCsy+x");
@@ -281,7 +352,8 @@ async fn what_is_served_what_is_to_be_served_and_what_is_unknown_are_three_words
         let life = life.as_str().unwrap();
         assert!(life.contains(words), "{name}: {words:?} is not in {life:?}");
         let fill = format!(
-            "(() => {{ const left = {card}.querySelector('.left'); return left && getComputedStyle(left).fill; }})()"
+            "(() => {{ const left = {card}.querySelector('.left'); return left && \
+             getComputedStyle(left).fill; }})()"
         );
         assert_eq!(browser.evaluate(&fill), json!(bar), "{name}");
     }
@@ -326,11 +398,17 @@ async fn a_hostile_name_is_shown_and_does_nothing() {
     let certificates: Vec<Value> = (hostile.iter())
         .map(|name| {
             let problem = json!({"type": name, "detail": name, "retry": "person"});
-            let target = json!({"type": "listener", "arn": name, "certificateArn": name, "state": "failed", "proved": false, "trusted": false, "detail": name});
+            let target = json!({
+                "type": "listener", "arn": name, "certificateArn": name, "state": "failed",
+                "proved": false, "trusted": false, "detail": name,
+            });
             let step = json!({"at": "2026-01-08T16:53:04Z", "step": name, "detail": name});
             let suggestion = json!({"explanationURL": name, "askAgain": "2026-01-08T22:07:31Z"});
-            json!({"name": name, "domains": [name, "a.example.com"], "authority": name, "problem": problem, "targets": [target],
-                "history": [step], "renewalInformation": suggestion})
+            json!({
+                "name": name, "domains": [name, "a.example.com"], "authority": name,
+                "problem": problem, "targets": [target],
+                "history": [step], "renewalInformation": suggestion,
+            })
         })
         .collect();
     let mut inventory = inventory(&certificates);
@@ -341,7 +419,10 @@ async fn a_hostile_name_is_shown_and_does_nothing() {
     for fragment in ["", "#q=%3Cimg+src%3Dx+onerror%3Ddocument.title%3D1%3E"] {
         browser.open(&page, fragment);
         browser.evaluate(UNFOLD);
-        browser.evaluate("for (const any of document.querySelectorAll('*')) { any.dispatchEvent(new Event('mouseover')); any.focus?.(); }");
+        browser.evaluate(
+            "for (const any of document.querySelectorAll('*')) { \
+             any.dispatchEvent(new Event('mouseover')); any.focus?.(); }",
+        );
         browser.evaluate("new Promise((done) => setTimeout(done, 300))");
 
         assert_eq!(
@@ -351,11 +432,14 @@ async fn a_hostile_name_is_shown_and_does_nothing() {
         let strange = "[...document.querySelectorAll('img, base, main script, main style, iframe, meta[http-equiv=refresh]')].length";
         assert_eq!(browser.evaluate(strange), 0);
         assert_eq!(browser.evaluate("document.scripts.length"), 1);
-        let ours = browser.texts("[...new Set([...document.querySelectorAll('*')].flatMap((any) => [...any.attributes].map((one) => one.name)))].sort()");
+        let ours = browser.texts(
+            "[...new Set([...document.querySelectorAll('*')].flatMap((any) => \
+             [...any.attributes].map((one) => one.name)))].sort()",
+        );
         assert!(!ours.iter().any(|name| name.starts_with("on")), "{ours:?}");
         let requests = browser.heard("Network.requestWillBeSent");
         assert_eq!(requests.len(), 1, "the page itself: {requests:#?}");
-        // Had anything got in, the policy would have refused it and said so.
+        // If hostile content had run, the policy would have refused it and reported that.
         for method in [
             "Log.entryAdded",
             "Runtime.exceptionThrown",
@@ -398,7 +482,7 @@ async fn everything_is_there_without_scripts() {
     browser.run_scripts(false);
     browser.open(&page, "#q=shop");
     browser.keep_picture("without-scripts");
-    // Only what asks runs.
+    // The page's own scripts have not run: now only the test's questions do.
     browser.run_scripts(true);
     assert_eq!(browser.texts(SHOWN), with);
     assert_eq!(browser.evaluate(told), with_scripts);
@@ -435,7 +519,8 @@ async fn a_phone_needs_no_scrolling_to_the_side() {
         let wide = "[document.documentElement.scrollWidth, innerWidth]";
         assert_eq!(browser.evaluate(wide), json!([width, width]));
         let over = browser.texts(
-            "[...document.body.querySelectorAll('*')].filter((any) => any.getBoundingClientRect().right > innerWidth)
+            "[...document.body.querySelectorAll('*')].filter((any) => \
+             any.getBoundingClientRect().right > innerWidth)
                .map((any) => any.outerHTML.slice(0, 200))",
         );
         assert_eq!(over, Vec::<String>::new(), "{width}");
@@ -443,7 +528,8 @@ async fn a_phone_needs_no_scrolling_to_the_side() {
     // Large enough for a finger, with some room around (WCAG 2.2, 2.5.8).
     browser.resize(360, 800, true);
     let small = browser.texts(
-        "[...document.querySelectorAll('#summary a, summary, input')].filter((any) => any.getBoundingClientRect().height < 20)
+        "[...document.querySelectorAll('#summary a, summary, input')].filter((any) => \
+         any.getBoundingClientRect().height < 20)
            .map((any) => any.outerHTML)",
     );
     assert_eq!(small, Vec::<String>::new());
@@ -485,7 +571,7 @@ async fn every_text_can_be_read_by_day_by_night_and_on_paper() {
     assert!(printed.starts_with(b"%PDF"));
 }
 
-/// Compares each visible text's colour with what is behind it (WCAG 2.2, 1.4.3).
+/// Compares the colour of each visible text with its background (WCAG 2.2, 1.4.3).
 const CONTRASTS: &str = r"(() => {
     const parse = (colour) => {
         const [red, green, blue, alpha = 1] = colour.match(/[\d.]+/g).map(Number);
@@ -508,8 +594,10 @@ const CONTRASTS: &str = r"(() => {
     while (walker.nextNode()) {
         const element = walker.currentNode.parentElement;
         if (!walker.currentNode.data.trim()) continue;
-        if (!element.checkVisibility() || ['SCRIPT', 'NOSCRIPT'].includes(element.tagName)) continue;
-        const [one, other] = [parse(getComputedStyle(element).color), behind(element)].map(luminance);
+        if (!element.checkVisibility()) continue;
+        if (['SCRIPT', 'NOSCRIPT'].includes(element.tagName)) continue;
+        const colours = [parse(getComputedStyle(element).color), behind(element)];
+        const [one, other] = colours.map(luminance);
         const ratio = (Math.max(one, other) + 0.05) / (Math.min(one, other) + 0.05);
         texts += 1;
         if (ratio < 4.5) faint.push(`${ratio.toFixed(2)}: ${walker.currentNode.data.trim()}`);
@@ -526,7 +614,12 @@ async fn none_one_and_five_thousand_certificates_are_shown() {
     browser.resize(1200, 900, false);
     let fleet = |count: usize| {
         let certificates: Vec<Value> = (0..count)
-            .map(|index| json!({"name": format!("site-{index:04}"), "domains": [format!("site-{index}.example.com")]}))
+            .map(|index| {
+                json!({
+                    "name": format!("site-{index:04}"),
+                    "domains": [format!("site-{index}.example.com")],
+                })
+            })
             .collect();
         inventory(&certificates)
     };

@@ -1,4 +1,5 @@
-//! Several names, some of which cannot be validated: the others are served, and those follow when they can be.
+//! Partial issuance: if some names cannot be validated, the others are served. The missing names
+//! follow when they can be validated.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,14 +14,14 @@ use crate::renewal_information::{HOUR, Run, in_parallel, to};
 
 const CHALLENGES: &str = "/.well-known/acme-challenge/*";
 
-/// What is wrong with a name, and what is said of it.
+/// What is wrong with a name, and what the report says about it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Wrong {
-    /// It leads elsewhere, which only the authority sees.
+    /// It leads elsewhere: only the authority sees that.
     Elsewhere,
     /// It does not resolve.
     Unresolved,
-    /// Its challenges are answered by something else.
+    /// Something else answers its challenges.
     Misrouted,
     /// Its CAA records name another authority.
     Forbidden,
@@ -54,7 +55,7 @@ impl Wrong {
         }
     }
 
-    /// Installs certloop that can see it, three names and a document for them.
+    /// Installs certloop in such a way that it sees the fault, with three names and their document.
     async fn install(self, pair: &Pair, partial: bool) -> (Installation, [String; 3], Value) {
         let label = format!("{self:?}-{partial}").to_lowercase();
         let site = pair.install(&label).await;
@@ -84,7 +85,7 @@ fn new_orders(pair: &Pair, site: &Installation) -> usize {
     evidence::asked(&pair.cloud, site, NEW_ORDER).len()
 }
 
-/// Asserts that a report names the second name and no other as missing; returns when it is tried again.
+/// Asserts that a report names the second name and no other as missing. Returns its next attempt.
 #[track_caller]
 fn assert_missing(pass: &Invocation, names: &[String; 3]) -> OffsetDateTime {
     let told = pass.certificate("shop");
@@ -117,13 +118,14 @@ async fn the_names_that_can_be_had_are_served_and_the_last_follows_once_it_can()
             assert!(site.browser_trusts(&names[1]).await.is_err(), "{told}");
             let asked = new_orders(&pair, &site);
             assert!(asked <= 2, "{told}: {asked} orders");
-            // The order that was given up may have shared its authorizations: its tokens go when nobody can ask for them any more.
+            // The abandoned order may have shared its authorizations: its tokens go when no
+            // authority can fetch them any more.
             assert!(
                 site.keys("challenges/").await.len() <= names.len(),
                 "{told}"
             );
 
-            // Until its time has come nothing is ordered, and it is said each time.
+            // Until the next attempt nothing is ordered, and each report says so.
             for _ in 0..5 {
                 let kept = site.pass().await;
                 let told = format!("{wrong:?}: {:#}", kept.report());
@@ -131,7 +133,7 @@ async fn the_names_that_can_be_had_are_served_and_the_last_follows_once_it_can()
                 assert_eq!(assert_missing(&kept, &names), next, "{told}");
                 assert_eq!(new_orders(&pair, &site), asked, "{told}");
             }
-            // Then once, in vain: what is served stays.
+            // Then one attempt, which fails: the served certificate stays.
             let again = site.pass_with(later(2 * MINUTE)).await;
             let told = format!("{wrong:?}: {:#}", again.report());
             let after = assert_missing(&again, &names);
@@ -186,7 +188,7 @@ async fn without_it_nothing_is_issued_and_the_report_names_what_stands_in_the_wa
             assert!(site.keys("vault/").await.len() <= 1, "the key of an order");
             assert!(site.listed().await.sni.is_empty());
 
-            // Allowed afterwards: at once, or when what was said of the name ends.
+            // Allowed later: at once, or when the authority's answer about the name expires.
             document["partial"] = true.into();
             site.put_document("shop", &document).await;
             wrong.befall(&pair, &site, &names[1]).await;
@@ -217,7 +219,7 @@ async fn when_no_name_can_be_had_it_fails_as_ever() {
     let early = site.pass().await;
     assert_eq!(early.outcome("shop"), "waiting", "{:#}", early.report());
 
-    // One of them is enough.
+    // One valid name is enough.
     Wrong::Elsewhere.mend(&pair, &site, &names[0]).await;
     let pass = site.pass_with(later(2 * MINUTE)).await;
     assert_eq!(pass.outcome("shop"), "issued", "{:#}", pass.report());
@@ -267,7 +269,7 @@ async fn a_new_name_that_fails_takes_nothing_from_those_served() {
     site.put_document("shop", &document).await;
     Wrong::Elsewhere.befall(&pair, &site, &names[1]).await;
     let pass = site.pass().await;
-    // Without it the certificate is what it was: none is ordered in vain.
+    // Without the name the certificate stays the same: no useless order.
     assert_eq!(pass.outcome("shop"), "kept", "{:#}", pass.report());
     assert_missing(&pass, &names);
     assert_eq!(pass.certificate("shop")["serial"], serial);
@@ -275,7 +277,7 @@ async fn a_new_name_that_fails_takes_nothing_from_those_served() {
     let served = site.browser_trusts(&names[0]).await.unwrap();
     assert_eq!(served.serial, serial);
 
-    // A name that is served and fails when the names change is not given up either.
+    // A served name that fails when the names change is not left out either.
     document["domains"] = json!([names[0], names[1], names[2], "d.example.com"]);
     site.put_document("shop", &document).await;
     Wrong::Elsewhere.befall(&pair, &site, &names[1]).await;

@@ -1,4 +1,5 @@
-//! Where ours goes on a listener, and what becomes of what was there.
+//! The place of our certificate on a listener, and what happens to the certificates that were
+//! there.
 
 use serde_json::{Value, json};
 use tests::{Installation, Listed, LocalCloud};
@@ -22,7 +23,7 @@ fn listed(default: &str, sni: &[&str]) -> Listed {
 async fn as_default_keeps_a_default_that_others_may_need_and_no_other() {
     let cloud = LocalCloud::start().await;
 
-    // A self-signed placeholder gives way.
+    // Our certificate replaces a self-signed placeholder.
     let shop = cloud.install("shop").await;
     shop.put_document("shop", &as_default(&shop, &["shop.example.com"]))
         .await;
@@ -35,7 +36,7 @@ async fn as_default_keeps_a_default_that_others_may_need_and_no_other() {
         "not ours to delete"
     );
 
-    // A valid default of somebody else moves to the list before it is replaced.
+    // Another owner's valid default moves to the list before it is replaced.
     let club = cloud.install("club").await;
     let foreign = import_foreign(&cloud, &["www.club.example.net"]).await;
     club.set_default(&foreign).await;
@@ -54,7 +55,7 @@ async fn as_default_keeps_a_default_that_others_may_need_and_no_other() {
     let kept = club.pass().await;
     assert_eq!(kept.outcome("club"), "kept", "{:#}", kept.report());
 
-    // One whose every name ours covers is not needed any more.
+    // A certificate is not needed any more when ours covers all its names.
     let inn = cloud.install("inn").await;
     let covered = import_foreign(&cloud, &["inn.example.com", "www.inn.example.com"]).await;
     inn.set_default(&covered).await;
@@ -107,7 +108,8 @@ async fn an_old_default_that_also_stood_in_the_list_leaves_both() {
     shop.pass().await;
     assert!(describe(&cloud, &old).await.is_none());
 
-    // From the default to the list: a listener needs a default, so ours stays it and is renewed there as well.
+    // From the default to the list: a listener needs a default, so ours stays the default and is
+    // renewed there as well.
     document["targets"][0]["as"] = json!("sni");
     shop.put_document("shop", &document).await;
     let moved = shop.pass().await;
@@ -125,7 +127,7 @@ async fn an_old_default_that_also_stood_in_the_list_leaves_both() {
 async fn others_stay_and_what_is_superseded_is_detached_but_never_deleted() {
     let cloud = LocalCloud::start().await;
 
-    // In the list: taken over. The rest of the listener is not ours to touch.
+    // In the list: it is replaced. The other certificates of the listener are not ours to touch.
     let shop = cloud.install("shop").await;
     let default = import_foreign(&cloud, &["example.net"]).await;
     shop.set_default(&default).await;
@@ -151,7 +153,7 @@ async fn others_stay_and_what_is_superseded_is_detached_but_never_deleted() {
     assert_eq!(kept.outcome("shop"), "kept", "{:#}", kept.report());
     assert!(describe(&cloud, &theirs).await.is_some());
 
-    // The default, for a name that ours lacks: it stays, whatever the document says of it.
+    // A default with a name that ours lacks: it stays, although the document supersedes it.
     let club = cloud.install("club").await;
     let theirs = import_foreign(&cloud, &["club.example.net"]).await;
     club.set_default(&theirs).await;
@@ -168,7 +170,7 @@ async fn others_stay_and_what_is_superseded_is_detached_but_never_deleted() {
     let kept = club.pass().await;
     assert_eq!(kept.outcome("club"), "kept", "{:#}", kept.report());
 
-    // Ours takes its place as the default, and it is served on from the list.
+    // Ours becomes the default, and theirs is served from the list.
     document["targets"][0]["as"] = json!("default");
     club.put_document("club", &document).await;
     let pass = club.pass().await;

@@ -12,7 +12,7 @@ use time::format_description::well_known::Rfc3339;
 
 use crate::helpers::{acme, arn, changing, import_foreign, two_minutes_later, with};
 
-/// Every name is validated anew, and no request has to be repeated.
+/// Every name is validated again, and no request has to be repeated.
 async fn cloud() -> LocalCloud {
     LocalCloud::start_with(PebbleOptions {
         reuse: Some(0),
@@ -32,7 +32,8 @@ async fn everything(cloud: &LocalCloud, site: &Installation) -> (BTreeMap<String
     (objects.collect(), elsewhere)
 }
 
-/// Plans, sees that nothing has changed, runs a pass and sees that it makes the planned calls. Returns both.
+/// Plans, asserts that nothing has changed, runs a pass and asserts that it makes the planned
+/// calls. Returns both.
 async fn as_planned(
     cloud: &LocalCloud,
     site: &Installation,
@@ -87,11 +88,11 @@ fn calls_of_plan(
         if text("service") == "s3" {
             resource = key_in_general(&resource, before);
         }
-        // The record does not tell the region.
+        // The record does not have the region.
         if operation == "ImportCertificate" && !resource.starts_with("arn:") {
             resource = "new".to_owned();
         }
-        // What the record does not tell of the pass.
+        // The record does not have these parts of the pass.
         if ["challenge", "finalize"].contains(&operation.as_str()) {
             assert!(!resource.is_empty());
             resource.clear();
@@ -101,7 +102,7 @@ fn calls_of_plan(
     in_no_order(calls.collect())
 }
 
-/// Returns the calls with an effect that a pass made, what was new in them replaced.
+/// Returns the calls of a pass that have an effect. New identifiers in them are replaced.
 fn calls_of_pass(
     cloud: &LocalCloud,
     site: &Installation,
@@ -111,7 +112,7 @@ fn calls_of_pass(
     let done = |sent: &&Sent| sent.status.is_some_and(|status| status < 300);
     let calls = pass.requests.iter().filter(done);
     let calls = calls.filter(|sent| changing(sent) || acme(sent) && sent.payload.is_object());
-    // What a full pass notes of the whole account belongs to no certificate.
+    // A full pass records the state of the whole account: that belongs to no certificate.
     let calls = calls.filter(|sent| !sent.call.ends_with("limits/strays.json"));
     let calls = calls.map(|sent| {
         let says = |field: &str| sent.payload[field].as_str().map(str::to_owned);
@@ -154,7 +155,8 @@ fn calls_of_pass(
     in_no_order(calls.collect())
 }
 
-/// Returns an object's key without the token, and without the serial of what is not there yet.
+/// Returns an object's key without the token, and without the serial of a certificate that does not
+/// exist yet.
 fn key_in_general(key: &str, before: &BTreeMap<String, String>) -> String {
     let is_new = !before.contains_key(key);
     match key.rsplit_once('/') {
@@ -168,7 +170,7 @@ fn key_in_general(key: &str, before: &BTreeMap<String, String>) -> String {
     }
 }
 
-/// Deletions that follow each other are made at the same time: any order of them is the same.
+/// Consecutive deletions run at the same time: their order does not matter.
 fn in_no_order(mut calls: Vec<String>) -> Vec<String> {
     let is_deletion = |call: &String| call.starts_with("s3 DeleteObject");
     let mut runs = calls.chunk_by_mut(|a, b| is_deletion(a) && is_deletion(b));
@@ -209,7 +211,7 @@ async fn from_the_first_certificate_to_the_deletion_of_an_old_one() {
         (&json!(1), &json!(1))
     );
 
-    // What is looked at once a day may be looked at by the first of these.
+    // The first of these passes may make the daily look.
     as_planned(&cloud, &shop, "shop", Plan::default()).await;
     let (planned, _) = as_planned(&cloud, &shop, "shop", Plan::default()).await;
     assert_eq!(planned.outcome("shop"), "kept", "nothing is due");
@@ -272,7 +274,7 @@ async fn a_listener_that_is_yet_to_be_made() {
             "forward": group[0].target_group_arn.as_deref().unwrap(),
         }],
     });
-    // Nothing answers on that port here.
+    // Nothing listens on that port here.
     let settings = with(shop.settings(), "proof", "mode", "off");
     shop.put_settings(&settings).await;
     shop.put_document("shop", &document).await;
@@ -283,7 +285,8 @@ async fn a_listener_that_is_yet_to_be_made() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_order_under_way_is_seen_through() {
     let cloud = cloud().await;
-    // Stopped after the order was made, after its challenge was answered, and after the CSR was handed in.
+    // Stopped after the order was placed, after its challenge was answered, and after the CSR was
+    // sent.
     for (name, path) in [
         ("one", "/order-plz"),
         ("two", "/chalZ/"),
@@ -320,13 +323,13 @@ async fn a_challenge_that_is_being_validated_is_not_answered_again() {
         twin.want("twin", &["twin.example.com"]).await;
         twin.pass().await
     };
-    // Counted from 1: the answer itself is never sent.
+    // The count starts at 1: the answer itself is never sent.
     let number = whole.requests.iter().position(asked).unwrap() + 1;
     let stopped = shop
         .pass_with(Plan::default().killed_at(number, Moment::Before))
         .await;
     assert!(stopped.result.is_err());
-    // As it looks between the answer and its validation.
+    // The authorization between the answer and its validation.
     let validating = Fault::on("/authZ/").always().edit(|response| {
         let mut authorization: Value = serde_json::from_slice(&response.body).unwrap();
         for challenge in authorization["challenges"].as_array_mut().unwrap() {
@@ -337,7 +340,7 @@ async fn a_challenge_that_is_being_validated_is_not_answered_again() {
             .headers
             .retain(|(name, _)| !name.eq_ignore_ascii_case("content-length"));
     });
-    // The lease of the one that was killed is over by then.
+    // By then the lease of the killed pass has ended.
     let at = OffsetDateTime::now_utc() + two_minutes_later().clock;
     let at = at.format(&Rfc3339).unwrap();
     let plan = json!({"action": "plan", "certificates": ["shop"], "at": at});
@@ -366,7 +369,7 @@ async fn what_is_made_up_is_not_said_to_be_untrusted() {
     assert_eq!(planned.outcome("shop"), "issued");
     assert_eq!(planned.certificate("shop")["problem"], Value::Null);
 
-    // What is known of the one before holds for its successor.
+    // The findings about the previous certificate also apply to its successor.
     let issued = shop.pass().await;
     let kind = &issued.certificate("shop")["problem"]["type"];
     assert_eq!(kind, "certloop:untrusted", "{:#}", issued.report());

@@ -1,4 +1,5 @@
-//! What is served decides: certificates that are imported and attached but not seen by a client are not done.
+//! The served certificate decides: one that is imported and attached is not done until a client
+//! sees it.
 
 use serde_json::{Value, json};
 use tests::http::{self, Response};
@@ -9,7 +10,8 @@ use crate::helpers::{
     acme, arn, describe, hours_later, import_foreign, text, two_minutes_later, watched, with,
 };
 
-/// Another server for these names: what a client would see if the load balancer went on serving something else.
+/// Another server for these names: the view of a client whose load balancer still serves another
+/// certificate.
 pub(crate) async fn stale_server(names: &[&str]) -> (String, http::Serving) {
     let (chain, key) = PrivateAuthority::new().issue(names);
     let config = tls::server_config(&chain, &key).unwrap();
@@ -32,7 +34,7 @@ fn looking_at(installation: &Installation, mode: &str, address: &str) -> Value {
     settings
 }
 
-/// Nobody listens there.
+/// Nothing listens there.
 const NOBODY: &str = "127.0.0.1:9";
 
 #[tokio::test(flavor = "multi_thread")]
@@ -47,7 +49,7 @@ async fn only_the_new_keys_algorithms_are_offered() {
 
     let pass = shop.pass().await;
 
-    // A client of both kinds is served the foreign one: the listener prefers ECDSA.
+    // A client of both kinds sees the foreign one: the listener prefers ECDSA.
     assert_eq!(pass.outcome("shop"), "issued", "{:#}", pass.report());
     assert_eq!(pass.certificate("shop")["targets"][0]["proved"], true);
     assert!(shop.browser_trusts("shop.example.com").await.is_err());
@@ -80,7 +82,7 @@ async fn what_cannot_be_seen_is_not_proved_where_proof_is_required() {
     assert_eq!(proved.certificate("shop")["targets"][0]["proved"], true);
     assert_eq!(shop.pass().await.outcome("shop"), "kept");
 
-    // A switch: what was there is put back, and nothing that was superseded goes.
+    // A switch: the previous certificate is put back, and no superseded one is removed.
     let club = cloud.install("club").await;
     let mut document = club.document(&["club.example.com"]);
     club.put_document("club", &document).await;
@@ -99,14 +101,15 @@ async fn what_cannot_be_seen_is_not_proved_where_proof_is_required() {
         failed.certificate("club")["problem"]["type"],
         "certloop:unproved"
     );
-    // Never without any, and in the end as it was, ours beside it.
+    // The listener always has a certificate. At the end it is as it was, with ours beside it.
     assert!(states.iter().all(|held| !held.sni.is_empty()));
     let sni = club.listed().await.sni;
     assert!(sni.contains(&old) && sni.contains(&theirs), "{states:#?}");
     let leaf = club.browser_trusts("club.example.com").await.unwrap();
     assert_eq!(leaf.serial, text(&issued, "club", "serial"));
 
-    // Once is enough for one leaf: the next attempt leaves it there, and a person has to look.
+    // One way back is enough for one leaf: the next attempt leaves it there, and a person has to
+    // look.
     let again = club.pass_with(two_minutes_later()).await;
     assert_eq!(again.outcome("club"), "failed", "{:#}", again.report());
     assert_eq!(again.certificate("club")["problem"]["retry"], "person");
@@ -128,7 +131,7 @@ async fn what_cannot_be_seen_is_not_proved_where_proof_is_required() {
         "rsa"
     );
 
-    // Where it is only warned, the same goes through, and says that it could not tell.
+    // In the mode `warn` the same succeeds, and the report says that there is no proof.
     let inn = cloud.install("inn").await;
     inn.put_settings(&looking_at(&inn, "warn", NOBODY)).await;
     inn.want("inn", &["inn.example.com"]).await;
@@ -180,7 +183,7 @@ async fn a_wrong_leaf_brings_back_what_was_served() {
     let leaf = shop.browser_trusts("shop.example.com").await.unwrap();
     assert_eq!(leaf.serial, newer);
 
-    // A switch to another ARN is undone on the listener, even where a wrong leaf only warns.
+    // A switch to another ARN is undone on the listener, even in the mode `warn`.
     shop.put_settings(&looking_at(&shop, "warn", &stale)).await;
     document["keyType"] = json!("ecdsa-p384");
     shop.put_document("shop", &document).await;
@@ -193,7 +196,7 @@ async fn a_wrong_leaf_brings_back_what_was_served() {
     assert!(shop.browser_trusts("shop.example.com").await.is_ok());
     assert!(describe(&cloud, &ours).await.is_some());
 
-    // A default that ours was to take over from comes back as the default.
+    // A default that ours should replace comes back as the default.
     let club = cloud.install("club").await;
     let theirs = import_foreign(&cloud, &["club.example.com"]).await;
     club.set_default(&theirs).await;

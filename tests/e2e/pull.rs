@@ -1,6 +1,6 @@
 //! Hosts outside AWS: the real command brings a certificate to the real nginx.
 
-#![allow(clippy::print_stderr, reason = "figures are told where they show")]
+#![allow(clippy::print_stderr, reason = "the figures belong to the output")]
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -15,14 +15,14 @@ use tests::{Installation, LocalCloud, Nginx, binary, browser, tls};
 
 const DOMAIN: &str = "shop.example.com";
 
-/// A host: its own directory, and credentials of its own.
+/// A host with its own directory and its own credentials.
 struct Host {
     endpoint: String,
     bucket: String,
     home: PathBuf,
 }
 
-/// What came of one run of the command.
+/// The result of one run of the command.
 #[derive(Debug)]
 struct Ran {
     status: Option<i32>,
@@ -82,7 +82,7 @@ impl Host {
         }
     }
 
-    /// Returns the serial that the files hold, after a look at whether they belong together.
+    /// Returns the serial in the files, and asserts that the files belong together.
     #[track_caller]
     fn held(&self) -> String {
         let read = |name: &str| fs::read_to_string(self.directory().join(name)).unwrap();
@@ -138,7 +138,7 @@ async fn served(nginx: &Nginx, roots: &str) -> String {
     leaf.serial
 }
 
-/// Waits for nginx to have read its files again: a reload returns before that.
+/// Waits until nginx has read its files again: a reload returns earlier.
 async fn comes_to_serve(nginx: &Nginx, roots: &str, serial: &str) {
     let until = Instant::now() + Duration::from_secs(10);
     while served(nginx, roots).await != serial {
@@ -168,7 +168,7 @@ async fn nginx_serves_what_is_pulled_and_drops_nobody_when_it_changes() {
         ["cert.pem", "fullchain.pem", "privkey.pem", "bundle.pem"].map(|name| host.mode(name));
     assert_eq!(modes, [0o644, 0o644, 0o600, 0o600]);
 
-    // A visitor who comes again and again.
+    // A visitor who visits again and again.
     let (ended, visits) = (
         Arc::new(AtomicBool::new(false)),
         Arc::new(AtomicU32::new(0)),
@@ -180,7 +180,7 @@ async fn nginx_serves_what_is_pulled_and_drops_nobody_when_it_changes() {
             let mut seen = vec![];
             while !ended.load(Ordering::Relaxed) {
                 let serial = served(&nginx, &roots).await;
-                // For a moment after a reload old workers and new ones take turns.
+                // For a moment after a reload, old and new workers both answer.
                 if !seen.contains(&serial) {
                     seen.push(serial);
                 }
@@ -221,7 +221,7 @@ async fn nginx_serves_what_is_pulled_and_drops_nobody_when_it_changes() {
     let ran = fs::read_to_string(&runs).unwrap();
     assert_eq!(ran.lines().collect::<Vec<_>>(), wanted[1..]);
 
-    // A rollback is followed like a renewal.
+    // The host follows a rollback like a renewal.
     let back = json!({"action": "rollback", "name": "shop"});
     site.invoke(&back).await;
     let ran = pull();
@@ -239,7 +239,7 @@ async fn a_configuration_nginx_refuses_brings_the_old_files_back() {
     let host = Host::new(&cloud, &site);
     assert_eq!(host.pull(&[]).status, Some(0));
     let bundle = host.directory().join("bundle.pem");
-    // One file is enough, and read at one instant.
+    // A single file is enough, and is read in one step.
     let nginx = cloud.nginx_over_tls(&bundle, &bundle).await;
     let one = serial(&site).await;
     let two = renewed(&site).await;
@@ -285,7 +285,7 @@ async fn a_host_killed_at_any_moment_has_one_certificate_and_repairs_itself() {
         let mut state = site.read_json("state/shop.json").await;
         state["certificate"]["serial"] = json!(wanted);
         site.put("state/shop.json", state.to_string()).await;
-        // The first half of a run is the way to the bucket: most deaths come later.
+        // The first half of a run reads the bucket: most deaths come later.
         let share = fastrand::f64() * 0.8 + 0.3;
         let mut child = host
             .command(&["--exec", "true"])
@@ -323,7 +323,7 @@ async fn a_host_killed_at_any_moment_has_one_certificate_and_repairs_itself() {
 async fn a_host_that_may_read_its_vault_alone_takes_the_newest() {
     let cloud = LocalCloud::start().await;
     let site = issued(&cloud).await;
-    // The authority tells whole seconds, and two certificates of one second are as new as each other.
+    // The authority reports whole seconds: two certificates of the same second have the same age.
     tokio::time::sleep(Duration::from_millis(1_100)).await;
     let two = renewed(&site).await;
     let host = Host::new(&cloud, &site);
@@ -356,7 +356,7 @@ async fn a_bucket_restored_from_an_older_copy_takes_no_newer_certificate_from_a_
     let site = issued(&cloud).await;
     let one = serial(&site).await;
     let copy = site.read("state/shop.json").await.unwrap();
-    // The authority tells whole seconds, and the second certificate has to begin later.
+    // The authority reports whole seconds, and the second certificate has to begin later.
     tokio::time::sleep(Duration::from_millis(1_100)).await;
     let two = renewed(&site).await;
     let host = Host::new(&cloud, &site);

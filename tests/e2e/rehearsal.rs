@@ -1,4 +1,5 @@
-//! Names that were never issued are first ordered where it costs nothing, and nothing of that is deployed.
+//! Names that were never issued are first ordered at an authority where a failure costs nothing.
+//! Nothing of that is deployed.
 
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use crate::evidence::{self, DAY, FINALIZE, MINUTE, NEW_ORDER, Rest, later};
 use crate::fallback::Pair;
 use crate::interruption::{passes_afterwards, survives};
 
-/// So many requests reach well into the order after the rehearsal.
+/// This many requests reach well into the order after the rehearsal.
 const REHEARSAL: usize = 48;
 
 /// Installs certloop that rehearses at the second authority.
@@ -21,7 +22,8 @@ async fn rehearsing(pair: &Pair, label: &str) -> Installation {
     site
 }
 
-/// Asserts that a certificate of the first authority is at rest, and that nothing is left of a rehearsal.
+/// Asserts that a certificate of the first authority is at rest, and that the rehearsal left
+/// nothing behind.
 async fn assert_at_rest(pair: &Pair, site: &Installation, domain: &str, held: usize) {
     let rest = Rest {
         accounts: 2,
@@ -54,7 +56,7 @@ async fn new_names_are_rehearsed_and_then_issued_in_one_pass() {
     let imported = site.imported().await;
     assert_eq!(imported.len(), 2, "the placeholder's and ours");
 
-    // A renewal is none of its business, forced or not; neither is a change of the key.
+    // A renewal needs no rehearsal, forced or not; neither does a change of the key.
     let pass = site.pass_with(later(61 * DAY)).await;
     assert_eq!(pass.outcome("shop"), "renewed", "{:#}", pass.report());
     let forced = json!({"action": "reconcile", "force": true});
@@ -62,7 +64,7 @@ async fn new_names_are_rehearsed_and_then_issued_in_one_pass() {
     assert_eq!(pass.outcome("shop"), "renewed", "{:#}", pass.report());
     assert_eq!(pair.asked(&site, NEW_ORDER), (3, 1));
 
-    // Other names are.
+    // Other names do.
     let more = [domain, "more.example.com"];
     site.want("shop", &more).await;
     let pass = site.pass().await;
@@ -116,7 +118,8 @@ async fn what_caa_records_keep_from_the_rehearsal_is_ordered_all_the_same() {
     settings["dns"]["servers"] = json!([pair.cloud.pebble().dns_server().to_string()]);
     site.put_settings(&settings).await;
     let dns = pair.cloud.dns();
-    // By its name, and for an account: the rehearsal's authority has another, which nobody knows before it is made.
+    // By its name, and for an account: the account at the rehearsal's authority differs, and is
+    // unknown until it is made.
     let account = "second.example; accounturi=https://first.example/acct/ours";
     for (name, records) in [
         ("named.example.com", vec![("issue", "first.example")]),
@@ -147,7 +150,7 @@ async fn what_caa_records_keep_from_the_rehearsal_is_ordered_all_the_same() {
 async fn a_rehearsal_survives_death_at_every_request() {
     let pair = Pair::start().await;
     survives(80, pair, |pair, death| async move {
-        // What follows is any first issuance.
+        // The requests after that are those of any first issuance.
         if death.request > REHEARSAL {
             return false;
         }

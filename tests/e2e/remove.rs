@@ -1,4 +1,4 @@
-//! Getting out: what is removed, what stays, and certificates whose document is gone.
+//! Removal: what goes, what stays, and certificates whose document is gone.
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ fn tells_of(pass: &Invocation, name: &str) -> bool {
     entries.iter().any(|entry| entry["name"] == name)
 }
 
-/// Asserts that nothing of `shop` is left in AWS, nor of what was under way.
+/// Asserts that nothing of `shop` is left in AWS, nor of a pending order.
 async fn assert_gone(cloud: &LocalCloud, site: &Installation, domain: &str, context: &str) {
     let ours = evidence::ours(cloud, site, "shop", domain).await;
     assert!(ours.is_empty(), "{context}: {ours:?}");
@@ -55,7 +55,7 @@ async fn a_removed_certificate_is_taken_off_then_deleted_and_forgotten_a_week_la
     assert!(site.read("certificates/shop.json").await.is_none());
     assert!(describe(&cloud, &ours).await.is_some(), "the overlap");
 
-    // Told once: later passes do what is left without a word.
+    // Reported once: later passes complete the rest without a report.
     for clock in [Duration::ZERO, 10 * MINUTE] {
         let pass = site.pass_with(later(clock)).await;
         assert!(!tells_of(&pass, "shop"), "{:#}", pass.report());
@@ -107,12 +107,12 @@ async fn asking_twice_is_asking_once_and_a_new_document_ends_it() {
     assert_eq!(served.serial, leaf.serial, "from the vault");
     assert_eq!(evidence::orders(&cloud, &site), 1);
     evidence::assert_at_rest(&cloud, &site, "shop", &domain, 1).await;
-    // The week is over, and nobody thinks of it.
+    // The week is over, and the removal is forgotten.
     let kept = site.pass_with(later(8 * DAY)).await;
     assert_eq!(kept.outcome("shop"), "kept", "{:#}", kept.report());
     evidence::assert_at_rest(&cloud, &site, "shop", &domain, 1).await;
 
-    // Removed, forgotten, and begun anew.
+    // Removed, forgotten, and started again.
     for clock in [8 * DAY, 8 * DAY + MINUTE, 16 * DAY] {
         site.invoke_with(&remove(), later(clock)).await;
     }
@@ -146,7 +146,8 @@ async fn a_default_stays_until_somebody_chooses_another() {
         assert_eq!(told["problem"]["type"], "certloop:stillDefault", "{told:#}");
         assert_eq!(told["problem"]["retry"], "person", "{told:#}");
         let detail = told["problem"]["detail"].as_str().unwrap();
-        // The listener, or later on the load balancer, as the certificate manager calls what uses it.
+        // The listener, or later the load balancer: the certificate manager names the latter as the
+        // user.
         let where_from = [&site.listener, &site.balancer];
         assert!(
             where_from.iter().any(|arn| detail.contains(*arn)),
@@ -156,10 +157,10 @@ async fn a_default_stays_until_somebody_chooses_another() {
     assert_eq!(site.listed().await.default, ours);
     assert!(site.browser_trusts(domain).await.is_ok());
     assert!(site.read("certificates/shop.json").await.is_none());
-    // Nothing of it is forgotten while it is served.
+    // Nothing of it is deleted while it is served.
     assert_eq!(site.keys("vault/shop/").await.len(), 1);
 
-    // Whoever does may leave ours in the list.
+    // A person sets another default, and may leave ours in the list.
     site.set_default(&site.placeholder).await;
     site.add_to_listener(&ours).await;
     for clock in [11 * DAY, 12 * DAY, 20 * DAY] {
@@ -175,12 +176,12 @@ async fn a_default_stays_until_somebody_chooses_another() {
 async fn what_was_never_issued_can_be_removed_as_well() {
     let cloud = steady().await;
     let site = cloud.install("shop").await;
-    // Nobody has looked at it yet.
+    // No pass has looked at it yet.
     site.want("shop", &["shop.example.com"]).await;
     let removed = site.invoke(&remove()).await;
     assert_eq!(removed.outcome("shop"), "removed", "{:#}", removed.report());
     assert!(site.read("certificates/shop.json").await.is_none());
-    // An order is under way.
+    // An order is pending.
     site.want("shop", &["lost.example.com"]).await;
     let dns = cloud.dns();
     dns.lead_only("lost.example.com", &["127.0.0.9".parse().unwrap()])
@@ -190,7 +191,7 @@ async fn what_was_never_issued_can_be_removed_as_well() {
     assert!(died.result.is_err(), "{died:?}");
     let removed = site.invoke_with(&remove(), later(AFTERWARDS)).await;
     assert_eq!(removed.outcome("shop"), "removed", "{:#}", removed.report());
-    assert_gone(&cloud, &site, "lost.example.com", "under way").await;
+    assert_gone(&cloud, &site, "lost.example.com", "pending order").await;
     for clock in [HOUR, 9 * DAY] {
         let pass = site.pass_with(later(clock)).await;
         assert!(!tells_of(&pass, "shop"), "{:#}", pass.report());
@@ -220,7 +221,7 @@ async fn an_orphan_is_served_on_and_reported_or_removed() {
         assert_eq!(served.serial, leaf.serial);
     }
     assert_eq!(evidence::orders(&cloud, &site), 3, "and blog's renewal");
-    // A pass over others says nothing of it.
+    // A pass over others does not mention it.
     let some = json!({"action": "reconcile", "certificates": ["blog"]});
     let pass = site.invoke(&some).await;
     assert!(!tells_of(&pass, "shop"), "{:#}", pass.report());

@@ -1,4 +1,5 @@
-//! What the authority suggests (RFC 9773): when it is asked, what becomes of its answers, and what an order replaces.
+//! The authority's suggestions (RFC 9773): when certloop asks for them, what follows from the
+//! answers, and what an order replaces.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -16,7 +17,7 @@ use tokio::task::JoinSet;
 
 use crate::evidence::{self, DAY, MINUTE, NEW_ORDER, instant, later};
 
-/// Where Pebble tells renewal information.
+/// The path of Pebble's renewal information.
 pub(crate) const RENEWAL_INFO: &str = "/draft-ietf-acme-ari-03/renewalInfo/";
 pub(crate) const HOUR: Duration = Duration::from_secs(60 * 60);
 /// Later than the Retry-After of Pebble's renewal information.
@@ -26,7 +27,7 @@ const LIFETIME: Duration = Duration::from_secs(90 * 24 * 60 * 60);
 
 pub(crate) type Run = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// Runs all of them, so many at once.
+/// Runs all of them, this many at the same time.
 pub(crate) async fn in_parallel(at_once: usize, all: impl IntoIterator<Item = Run>) {
     let mut runs = JoinSet::new();
     for one in all {
@@ -59,12 +60,13 @@ pub(crate) async fn issued(cloud: &LocalCloud, label: &str) -> (Installation, St
     }
 }
 
-/// Whether Pebble can find a certificate that is to be replaced: it does not when the serial's DER begins with a zero.
+/// Whether Pebble can find a certificate that an order replaces. It cannot when the serial's DER
+/// begins with a zero.
 pub(crate) fn replaceable(leaf: &Leaf) -> bool {
     !leaf.serial.starts_with("00")
 }
 
-/// Lets the authority suggest that a certificate be replaced in its second hour.
+/// Lets the authority suggest a replacement in the certificate's second hour.
 pub(crate) async fn suggest_early(cloud: &LocalCloud, leaf: &Leaf) {
     let begin = leaf.not_before;
     let window = begin + HOUR..begin + 2 * HOUR;
@@ -80,12 +82,13 @@ pub(crate) fn to(
     move |sent| sent.is_acme(path) && sent.function.as_deref() == Some(&function)
 }
 
-/// Counts an invocation's questions for renewal information.
+/// Counts an invocation's requests for renewal information.
 pub(crate) fn questions(pass: &Invocation) -> usize {
     pass.count(|sent| sent.is_acme(RENEWAL_INFO))
 }
 
-/// Starts a cloud whose authority refuses no nonce and validates every name anew, so that requests can be counted.
+/// Starts a cloud whose authority refuses no nonce and validates every name again: requests can be
+/// counted.
 pub(crate) async fn steady() -> LocalCloud {
     LocalCloud::start_with(PebbleOptions {
         nonces_rejected: Some(0),
@@ -95,7 +98,7 @@ pub(crate) async fn steady() -> LocalCloud {
     .await
 }
 
-/// Returns what each new order of an installation said it replaces.
+/// Returns the replaced certificate that each new order of an installation names.
 pub(crate) fn replacing(cloud: &LocalCloud, site: &Installation) -> Vec<Value> {
     let orders = evidence::asked(cloud, site, NEW_ORDER).into_iter();
     orders
@@ -125,7 +128,8 @@ async fn information(site: &Installation) -> Value {
     state["certificate"]["renewal"]["information"].clone()
 }
 
-/// Asserts that an instant lies so far ahead of a function's clock that is so far ahead of ours.
+/// Asserts that an instant lies this far ahead of a function's clock, which itself is ahead of
+/// ours.
 #[track_caller]
 pub(crate) fn assert_ahead(field: &Value, clock: Duration, ahead: Duration, context: &str) {
     let now = OffsetDateTime::now_utc() + clock;
@@ -137,7 +141,8 @@ pub(crate) fn assert_ahead(field: &Value, clock: Duration, ahead: Duration, cont
     );
 }
 
-/// Asserts that a certificate is renewed by its own lifetime: the instant lies in the tenth before a third is left.
+/// Asserts that a certificate is renewed by its own lifetime: the instant lies in the tenth before
+/// the last third.
 #[track_caller]
 fn assert_by_lifetime(pass: &Invocation, leaf: &Leaf, context: &str) {
     let at = instant(&pass.certificate("shop")["renewAt"]) - leaf.not_before;
@@ -175,7 +180,8 @@ async fn the_window_is_asked_for_right_after_issuance_and_then_when_the_authorit
     let renew_at = pass.certificate("shop")["renewAt"].clone();
     assert!((instant(&renew_at) - at).abs() < time::Duration::SECOND);
 
-    // In the six hours that Pebble names nobody asks; the instant stays where it is for as long as the window does.
+    // Pebble asks for a pause of six hours: no pass asks again in that time. The instant stays the
+    // same for as long as the window does.
     let plain = json!({"action": "status"});
     for (clock, times) in [
         (Duration::ZERO, 0),
@@ -196,7 +202,7 @@ async fn the_window_is_asked_for_right_after_issuance_and_then_when_the_authorit
     }
     assert_eq!(instant(&information(&site).await["window"]["at"]), at);
 
-    // Another window: another instant, and a page that says why.
+    // Another window: another instant, and a page that gives the reason.
     let page = "https://ca.example/incident-4711";
     let (start, end) = (
         leaf.not_before + 40 * DAY,
@@ -272,7 +278,7 @@ async fn the_authoritys_wish_when_to_be_asked_is_kept_within_a_minute_and_a_day(
                     pass.report()
                 );
                 assert_eq!(questions(&pass), 1, "{context}");
-                // Too large a number is no number, or one beyond a day.
+                // A number that is too large is invalid, or means more than a day.
                 let wait = match wish.as_deref() {
                     Some(wish) if wish.len() == 20 => {
                         let asks = instant(&information(&site).await["askAgain"]);
@@ -316,7 +322,7 @@ async fn a_window_that_moved_into_the_past_renews_once_and_says_what_is_replaced
     let (site, domain, leaf) = issued(&cloud, "shop").await;
     suggest_early(&cloud, &leaf).await;
 
-    // Nobody has asked yet.
+    // No pass has asked yet.
     let early = site.pass_with(later(5 * HOUR)).await;
     assert_eq!(early.outcome("shop"), "kept", "{:#}", early.report());
     assert_eq!(early.count(|sent| sent.service == Service::Acme), 0);
@@ -335,7 +341,7 @@ async fn a_window_that_moved_into_the_past_renews_once_and_says_what_is_replaced
         site.listed().await.sni,
         [arn.as_str().unwrap().to_owned()].into()
     );
-    // Asked for the old one, then for the new one; the old one never again.
+    // One request for the old one, then one for the new one; no further request for the old one.
     let asked = evidence::asked(&cloud, &site, RENEWAL_INFO).into_iter();
     let asked: Vec<String> = asked
         .map(|sent| sent.target.replace(RENEWAL_INFO, ""))
@@ -389,7 +395,7 @@ async fn an_authority_that_wants_everything_replaced_at_once_is_followed_ever_mo
         renewed.push(count);
     }
 
-    // As it is asked to at first, then after a minute, ten, a hundred, a day.
+    // At first as the window asks, then after 1, 10 and 100 minutes, and after a day.
     assert!((1..=2).contains(&renewed[0]), "{renewed:?}");
     assert!(renewed[1..].iter().all(|count| *count <= 1), "{renewed:?}");
     let all: i32 = renewed.iter().sum();
@@ -410,7 +416,8 @@ async fn no_window_postpones_a_renewal_to_the_last_twentieth() {
     assert_eq!(pass.outcome("shop"), "kept", "{:#}", pass.report());
     let renew_at = instant(&pass.certificate("shop")["renewAt"]);
     assert!(renew_at <= end - LIFETIME / 20, "{renew_at}");
-    // Past a third of the lifetime, which the window postpones, and before the last twentieth.
+    // After the last third has begun (the window postpones the renewal), and before the last
+    // twentieth.
     let pass = site.pass_with(later(84 * DAY)).await;
     assert_eq!(pass.outcome("shop"), "kept", "{:#}", pass.report());
     let pass = site.pass_with(later(86 * DAY)).await;
@@ -591,7 +598,7 @@ async fn an_authority_that_does_not_tell_costs_no_renewal() {
                     pass.report()
                 );
                 assert!(!pass.report().to_string().contains("oops-4711"));
-                // Whether it tells windows or not, it takes replacements.
+                // It accepts replacements, with or without windows.
                 let replaced = replacing(&cloud, &site);
                 assert_eq!(replaced, [Value::Null, json!(leaf.identifier())], "{what}");
                 assert_serves(&site, &domain, &pass).await;
@@ -612,7 +619,7 @@ async fn a_directory_without_renewal_information_is_not_asked() {
     let pass = site.pass_with(later(ASKED_AGAIN)).await;
     assert_eq!(pass.outcome("shop"), "kept", "{:#}", pass.report());
     assert_by_lifetime(&pass, &leaf, "no renewalInfo");
-    // Nor is the directory looked at by each pass.
+    // Nor does each pass read the directory.
     let pass = site.pass_with(later(ASKED_AGAIN)).await;
     assert_eq!(pass.count(|sent| sent.service == Service::Acme), 0);
 
@@ -622,7 +629,7 @@ async fn a_directory_without_renewal_information_is_not_asked() {
     assert_eq!(replacing(&cloud, &site), [Value::Null, Value::Null]);
     assert_serves(&site, &domain, &pass).await;
 
-    // It may come to tell one day.
+    // The authority may start to offer it one day.
     cloud.to_acme().heal();
     let pass = site.pass_with(later(2 * DAY)).await;
     assert_eq!(pass.outcome("shop"), "kept", "{:#}", pass.report());
@@ -641,7 +648,7 @@ async fn nobody_asks_about_a_certificate_that_has_ended() {
     let pass = site.pass().await;
     assert_eq!(pass.outcome("shop"), "issued", "{:#}", pass.report());
     let leaf = assert_serves(&site, domain, &pass).await;
-    // The authority stays in the present: what it issues now has to outlive the other.
+    // The authority's clock does not move: its next certificate has to outlive the other.
     site.want("shop", &[domain]).await;
     let refused = Fault::when(to(&site, NEW_ORDER));
     let refused = refused.problem(500, "serverInternal", "not now");

@@ -7,7 +7,8 @@ use crate::helpers::{acme, arn, changing, changing_a_listener, describe, import_
 
 const DAY: u64 = 24 * 60 * 60;
 
-/// Without a profile Pebble draws one; these tests need to know how long a certificate lives.
+/// Without a profile Pebble chooses one at random. These tests need to know a certificate's
+/// lifetime.
 async fn cloud(profiles: &[(&str, u64)]) -> LocalCloud {
     let profiles = profiles.iter();
     let profiles = profiles.map(|(name, days)| ((*name).to_owned(), days * DAY));
@@ -27,7 +28,7 @@ async fn a_certificate_is_renewed_two_months_later_under_the_same_arn() {
     assert_eq!(first.outcome("shop"), "issued", "{:#}", first.report());
     let (first_arn, first_serial) = (arn(&first, "shop"), text(&first, "shop", "serial"));
 
-    // Nothing is due: one look at what there is, and nothing else.
+    // Nothing is due: one look, and nothing else.
     let kept = shop.pass().await;
     assert_eq!(kept.outcome("shop"), "kept", "{:#}", kept.report());
     let mut calls: Vec<&str> = kept
@@ -72,7 +73,8 @@ async fn a_certificate_is_renewed_two_months_later_under_the_same_arn() {
     both.sort();
     assert_eq!(shop.keys("vault/").await, both);
 
-    // The authority's clock has not moved, so the third is due at once: the previous is kept, the older goes.
+    // The authority's clock has not moved, so the third is due at once: the previous one is kept,
+    // the older one goes.
     let third = shop.pass_with(Plan::days_later(61)).await;
     assert_eq!(third.outcome("shop"), "renewed", "{:#}", third.report());
     let mut both = [
@@ -111,7 +113,7 @@ async fn only_a_change_of_what_is_certified_orders_anew() {
     assert_eq!(kept.outcome("shop"), "kept", "{:#}", kept.report());
     assert_eq!((kept.count(acme), kept.count(changing)), (0, 0));
 
-    // Other names: a new certificate at once, under the same ARN while they share one.
+    // Other names: a new certificate at once, under the same ARN while the two share a name.
     document["domains"] = json!(["www.example.com", "new.example.com"]);
     shop.put_document("shop", &document).await;
     let changed = shop.pass().await;
@@ -137,7 +139,7 @@ async fn only_a_change_of_what_is_certified_orders_anew() {
         "deleted by the next pass"
     );
 
-    // Another profile waits for the renewal, and is used then.
+    // Another profile waits for the renewal, which uses it.
     document["profile"] = json!("quarterly");
     shop.put_document("shop", &document).await;
     let kept = shop.pass().await;
@@ -161,7 +163,7 @@ async fn what_one_directory_said_binds_no_other() {
     let waiting = shop.pass().await;
     assert_eq!(waiting.outcome("shop"), "waiting", "{:#}", waiting.report());
 
-    // From staging to production: nobody waits for what staging said.
+    // From staging to production: a wait that staging asked for does not apply.
     let mut settings = shop.settings();
     let directory = cloud.directory().replacen(".2:", ".3:", 1);
     settings["authorities"]["pebble"]["directory"] = json!(directory);
@@ -180,7 +182,7 @@ async fn another_directory_means_another_account_and_a_new_certificate() {
     assert_eq!(first.outcome("shop"), "issued", "{:#}", first.report());
     let accounts = shop.keys("accounts/").await;
 
-    // Pebble's own address instead of the wire's.
+    // Pebble's own address instead of the proxy's.
     let mut settings = shop.settings();
     let directory = cloud.directory().replacen(".2:", ".3:", 1);
     assert_ne!(directory, cloud.directory());
@@ -213,7 +215,8 @@ async fn what_may_not_take_the_old_ones_place_gets_an_arn_of_its_own() {
     let cloud = cloud(&[("default", 90)]).await;
     let shop = cloud.install("shop").await;
 
-    // Ours by its tags, but without the key usages that a new one has: they may not appear (the record of it is lost).
+    // Ours by its tags (the record of it is lost), but without the key usages of a new one: an
+    // import may not add them.
     let bare = import_foreign(&cloud, &["shop.example.com"]).await;
     let add = cloud.aws().acm().add_tags_to_certificate();
     add.certificate_arn(&bare)
@@ -236,7 +239,7 @@ async fn what_may_not_take_the_old_ones_place_gets_an_arn_of_its_own() {
         "deleted by the next pass"
     );
 
-    // Refused against all expectation.
+    // A refusal that nothing announced.
     let refusal = Response::new(400, r#"{"__type":"ValidationException","message":"No."}"#);
     let refusal = refusal.with("Content-Type", "application/x-amz-json-1.1");
     cloud

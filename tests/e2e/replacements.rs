@@ -1,4 +1,5 @@
-//! Orders that say what they replace (RFC 9773 section 5), and authorities that will not have it.
+//! Orders that name the certificate they replace (RFC 9773 section 5), and authorities that refuse
+//! that.
 
 use std::sync::Arc;
 
@@ -12,7 +13,7 @@ use crate::renewal_information::{
     to,
 };
 
-/// A fault on the orders of an installation that say they replace something.
+/// A fault on the orders of an installation that name a replaced certificate.
 fn on_replacements(site: &Installation) -> FaultBuilder {
     let orders = to(site, NEW_ORDER);
     Fault::when(move |sent| orders(sent) && sent.payload["replaces"].is_string())
@@ -211,12 +212,12 @@ async fn what_is_replaced_shares_a_name_and_the_directory() {
     let cloud = steady().await;
     let (site, domain, leaf) = issued(&cloud, "shop").await;
 
-    // More names, of which one is the same.
+    // More names, one of them the same.
     site.want("shop", &[&domain, "more.example.com"]).await;
     let pass = site.pass().await;
     assert_eq!(pass.outcome("shop"), "renewed", "{:#}", pass.report());
     let second = assert_serves(&site, &domain, &pass).await;
-    // None the same.
+    // No name is the same.
     site.want("shop", &["other.example.com"]).await;
     let pass = site.pass().await;
     assert_eq!(pass.outcome("shop"), "renewed", "{:#}", pass.report());
@@ -228,7 +229,8 @@ async fn what_is_replaced_shares_a_name_and_the_directory() {
     );
     assert_ne!(second.serial, leaf.serial);
 
-    // Another directory knows nothing of it: Pebble's own address instead of the wire's.
+    // Another directory does not know the old certificate: Pebble's own address instead of the
+    // proxy's.
     let mut settings = site.settings();
     let directory = cloud.directory().replacen(".2:", ".3:", 1);
     settings["authorities"]["pebble"]["directory"] = json!(directory);

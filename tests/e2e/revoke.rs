@@ -1,4 +1,4 @@
-//! Revoking a certificate, and what is served then.
+//! Revocation of a certificate, and what is served afterwards.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use crate::interruption::{AFTERWARDS, Visitor, passes_afterwards, survives};
 use crate::renewal_information::{HOUR, Run, in_parallel, issued, steady, to};
 
 const REVOKE: &str = "/revoke-cert";
-/// So many requests reach well beyond the revocation.
+/// This many requests reach well beyond the revocation.
 const REVOCATION: usize = 18;
 
 fn revoke() -> Value {
@@ -58,7 +58,7 @@ async fn a_revoked_certificate_is_replaced_in_the_same_invocation() {
             assert_eq!(kept.outcome("shop"), "kept", "{:#}", kept.report());
             assert_eq!(evidence::orders(&cloud, &site), 2, "{told}");
 
-            // There is no way back to it.
+            // A rollback to it is impossible.
             for event in [
                 json!({"action": "rollback", "name": "shop"}),
                 json!({"action": "rollback", "name": "shop", "serial": leaf.serial}),
@@ -114,7 +114,7 @@ async fn what_cannot_be_revoked_is_refused_by_the_name_of_the_field() {
     let (site, domain, leaf) = issued(&cloud, "shop").await;
     for (event, word) in [
         (revoke_for("boredom"), "reason"),
-        // Not what subscribers may say (RFC 5280 section 5.3.1).
+        // A reason that a subscriber may not give (RFC 5280 section 5.3.1).
         (revoke_for("cACompromise"), "reason"),
         (
             json!({"action": "revoke", "name": "shop", "reason": 1}),
@@ -162,13 +162,14 @@ async fn a_revocation_that_does_not_get_through_is_finished_by_later_passes() {
                     let fault = Fault::when(to(&site, REVOKE)).always().labelled(way);
                     cloud.to_acme().inject(fault.answer(busy()));
                 }
-                // The authority has done it, and nobody heard so: it says alreadyRevoked later.
+                // The authority has revoked it, and the answer is lost: later it answers
+                // alreadyRevoked.
                 _ => {
                     let fault = Fault::when(to(&site, REVOKE));
                     cloud.to_acme().inject(fault.swallow(busy()));
                 }
             }
-            // A process that has no connection from before.
+            // A new process, which has no open connection.
             let event = revoke_for("keyCompromise");
             let asked = site.invoke_with(&event, later(MINUTE)).await;
             let told = format!("{way}: {:#}", asked.report());
@@ -179,7 +180,7 @@ async fn a_revocation_that_does_not_get_through_is_finished_by_later_passes() {
             let status = site.invoke(&json!({"action": "status"})).await;
             let shown = &status.report()["certificates"][0];
             assert_eq!(shown["revoking"], json!([leaf.serial]), "{shown:#}");
-            // Not before its time.
+            // Not before the next attempt is due.
             let early = site.pass_with(later(MINUTE)).await;
             let told = format!("{way}: {:#}", early.report());
             assert_eq!(early.outcome("shop"), "waiting", "{told}");
@@ -207,7 +208,7 @@ async fn a_revocation_that_does_not_get_through_is_finished_by_later_passes() {
 async fn a_revocation_survives_death_at_every_request() {
     let cloud = steady().await;
     survives(30, cloud, |cloud, death| async move {
-        // How its successor is ordered is the same as in any other order.
+        // The order of its successor is the same as any other: these requests are skipped.
         if death.request > REVOCATION {
             return false;
         }
@@ -243,7 +244,7 @@ async fn a_revocation_survives_death_at_every_request() {
         assert_eq!(evidence::issued(&cloud, &site), held, "{context}");
         let served = site.browser_trusts(&domain).await.unwrap();
         assert_eq!(served.serial != old.serial, is_written, "{context}");
-        // Whoever heard no answer asks again, by the serial.
+        // A person who received no answer asks again, by the serial.
         let again = json!({"action": "revoke", "name": "shop", "serial": old.serial});
         let again = site.invoke_with(&again, later(AFTERWARDS)).await;
         let told = format!("{context}: {:#}", again.report());
@@ -272,7 +273,7 @@ async fn two_are_revoked_where_two_were_asked_for() {
         let asked = site.invoke(&event).await;
         assert_ne!(asked.outcome("shop"), "kept", "{:#}", asked.report());
     }
-    // What the authority asks for is kept to, however often it is wanted.
+    // The authority's wait is respected, even if the revocation is asked for again and again.
     assert_eq!(evidence::asked(&cloud, &site, REVOKE).len(), 2);
     let status = site.invoke(&json!({"action": "status"})).await;
     let shown = &status.report()["certificates"][0]["revoking"];

@@ -1,4 +1,4 @@
-//! Going back to the certificate before.
+//! Rollback to the previous certificate.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,7 +19,7 @@ fn forced() -> Value {
     json!({"action": "reconcile", "force": true})
 }
 
-/// Issues `shop` and renews it; returns both certificates, the older first.
+/// Issues `shop` and renews it. Returns both certificates, the older one first.
 async fn renewed(cloud: &LocalCloud, label: &str) -> (Installation, String, Leaf, Leaf) {
     let (site, domain, first) = issued(cloud, label).await;
     let pass = site.invoke(&forced()).await;
@@ -44,7 +44,7 @@ async fn the_certificate_before_is_served_again_and_held() {
     let orders = evidence::orders(&cloud, &site);
     let serial = async || site.browser_trusts(&domain).await.unwrap().serial;
 
-    // Two months later, when a renewal is due. Twice is once.
+    // Two months later, when a renewal is due. The second rollback changes nothing.
     let clock = later(61 * DAY);
     for _ in 0..2 {
         let back = site.invoke_with(&rollback(), clock.clone()).await;
@@ -66,7 +66,7 @@ async fn the_certificate_before_is_served_again_and_held() {
     assert_eq!(evidence::orders(&cloud, &site), orders);
     evidence::assert_at_rest(&cloud, &site, "shop", &domain, 2).await;
 
-    // When it nears its end nobody has to remember.
+    // The renewal comes by itself when the certificate nears its end.
     let kept = site.pass_with(later(84 * DAY)).await;
     assert_eq!(kept.outcome("shop"), "kept", "{:#}", kept.report());
     let pass = site.pass_with(later(87 * DAY)).await;
@@ -84,7 +84,7 @@ async fn what_is_held_ends_with_force_a_document_or_the_other_serial() {
         let cloud = cloud.clone();
         Box::pin(async move {
             let (site, domain, first, second) = renewed(&cloud, way).await;
-            // Where nothing ends it by itself nothing is due either.
+            // Without an edit that ends the rollback, no renewal is due either.
             let clock = match way {
                 "serial" => Duration::ZERO,
                 _ => 61 * DAY,
@@ -114,7 +114,7 @@ async fn what_is_held_ends_with_force_a_document_or_the_other_serial() {
                 "serial" => {
                     assert_eq!(served, second.serial, "{told}");
                     assert_eq!(orders, 2, "{told}");
-                    // It is as if nobody had gone back: when a renewal is due it is made.
+                    // The rollback has ended: a renewal is made when it is due.
                     let kept = site.pass_with(clock).await;
                     assert_eq!(kept.outcome("shop"), "kept", "{:#}", kept.report());
                     let pass = site.pass_with(later(61 * DAY)).await;
@@ -160,7 +160,7 @@ async fn asked_for_again_after_an_edit_it_holds_again() {
     let mut document = site.document(&[&domain]);
     document["supersedes"] = json!([site.placeholder]);
     site.put_document("shop", &document).await;
-    // Nothing is due: what is served stays, and its renewal is planned as ever.
+    // Nothing is due: the served certificate stays, and its renewal is planned as before.
     let pass = site.pass().await;
     let renew_at = instant(&pass.certificate("shop")["renewAt"]);
 
@@ -188,7 +188,7 @@ async fn without_a_certificate_to_go_back_to_nothing_happens() {
     let pass = site.invoke(&forced()).await;
     assert_eq!(pass.outcome("shop"), "renewed", "{:#}", pass.report());
     let served = site.browser_trusts(&domain).await.unwrap();
-    // A serial nobody has, and one that is about to end.
+    // A serial that does not exist, and a certificate that is about to end.
     let other = json!({"action": "rollback", "name": "shop", "serial": "04abcdef"});
     let refused = site.invoke(&other).await;
     assert_problem(&refused, "certloop:noPrevious", "never");
@@ -224,7 +224,7 @@ async fn going_back_to_another_type_of_key_switches_without_a_gap() {
     let pass = site.pass().await;
     assert_eq!(pass.outcome("shop"), "renewed", "{:#}", pass.report());
     let rsa = arn(&pass, "shop");
-    // The former ARN is gone by then.
+    // By then the former ARN is gone.
     site.pass().await;
     assert_eq!(site.imported().await.len(), 2);
 
@@ -242,7 +242,7 @@ async fn going_back_to_another_type_of_key_switches_without_a_gap() {
     let leaf = site.browser_trusts(&domain).await.unwrap();
     assert_eq!((leaf.key, &leaf.serial), ("ecdsa", &first.serial));
 
-    // The document still says RSA: it is held all the same.
+    // The document still says RSA: the rollback holds all the same.
     for _ in 0..3 {
         let kept = site.pass().await;
         assert_eq!(kept.outcome("shop"), "kept", "{:#}", kept.report());
@@ -251,7 +251,7 @@ async fn going_back_to_another_type_of_key_switches_without_a_gap() {
     assert_eq!(leaf.serial, first.serial);
     evidence::assert_at_rest(&cloud, &site, "shop", &domain, 2).await;
 
-    // And again there, by its serial.
+    // And forward again, by its serial.
     let serial = pass.certificate("shop")["serial"].clone();
     let event = json!({"action": "rollback", "name": "shop", "serial": serial});
     let forth = site.invoke(&event).await;
@@ -268,7 +268,7 @@ async fn going_back_survives_death_at_every_request() {
     let cloud = steady().await;
     survives(15, cloud, |cloud, death| async move {
         let label = death.label("back");
-        // Every other one goes back to another type of key.
+        // Every second run goes back to another key type.
         let switches = death.request % 2 == 0;
         let (site, domain, first) = issued(&cloud, &label).await;
         let site = Arc::new(site);
@@ -301,7 +301,7 @@ async fn going_back_survives_death_at_every_request() {
         assert_eq!(json!(served.serial), wanted, "{context}");
         evidence::assert_at_rest(&cloud, &site, "shop", &domain, 2).await;
         assert_eq!(evidence::orders(&cloud, &site), 2, "{context}");
-        // Whoever heard no answer asks again.
+        // A person who received no answer asks again.
         let again = later(AFTERWARDS);
         let again = site.invoke_with(&rollback(), again).await;
         let told = format!("{context}: {:#}", again.report());

@@ -1,4 +1,4 @@
-//! Rule 12 and the hands of people: revoking, going back, renewing by force, pausing.
+//! Rule 12 and actions of people: revoke, roll back, renew by force, pause.
 
 use std::time::Duration;
 
@@ -22,25 +22,25 @@ fn new_orders(pass: &Invocation) -> usize {
     pass.count(|sent| sent.is_acme(NEW_ORDER))
 }
 
-/// One that is served, and others that were issued after it and never came onto the listener.
+/// One certificate is served. Others were issued after it and never reached the listener.
 struct Stuck {
     cloud: LocalCloud,
     site: Installation,
     domain: String,
     served: Leaf,
-    /// Serials, oldest first: the last is the one to be served.
+    /// Serials, oldest first: the last one should be served.
     never_served: Vec<String>,
 }
 
 impl Stuck {
-    /// Edits the key type, on a listener that takes no more certificates.
+    /// Edits the key type; the listener accepts no more certificates.
     async fn on_a_full_listener() -> Self {
         Self::behind("TooManyCertificates", &["rsa-2048"]).await
     }
 
-    /// Edits the key type twice, where listeners may not be changed.
+    /// Edits the key type twice; the listeners may not be changed.
     async fn twice() -> Self {
-        // Of a full listener we know that it is of no use to order once more.
+        // For a full listener, certloop knows that another order is useless.
         Self::behind("AccessDenied", &["rsa-2048", "ecdsa-p384"]).await
     }
 
@@ -149,7 +149,7 @@ async fn what_is_served_is_revoked_however_many_were_issued_since() {
 #[tokio::test(flavor = "multi_thread")]
 async fn any_serial_that_is_held_can_be_revoked() {
     let stuck = Stuck::twice().await;
-    // What was superseded without ever being served is still there.
+    // A superseded certificate that was never served is still there.
     let mut settings = stuck.site.settings();
     settings["limits"]["overlapSeconds"] = json!(86_400);
     stuck.site.put_settings(&settings).await;
@@ -205,7 +205,7 @@ async fn going_back_leads_to_the_last_one_that_was_served() {
         "{status:#}"
     );
 
-    // And it holds, with room again as well.
+    // The rollback still holds when there is room again.
     take_more_certificates(&stuck.cloud).await;
     let orders = evidence::orders(&stuck.cloud, &stuck.site);
     for clock in [4 * HOUR, 30 * HOUR] {
@@ -218,7 +218,7 @@ async fn going_back_leads_to_the_last_one_that_was_served() {
     assert_eq!(evidence::orders(&stuck.cloud, &stuck.site), orders);
 }
 
-/// This holds today, and has to go on holding.
+/// A regression test: this holds today.
 #[tokio::test(flavor = "multi_thread")]
 async fn going_back_from_one_that_was_never_served_keeps_what_is_served() {
     let stuck = Stuck::on_a_full_listener().await;
@@ -289,7 +289,7 @@ async fn force_deploys_what_is_not_deployed_yet_and_orders_nothing() {
     );
     let seen = stuck.site.browser_trusts(&stuck.domain).await.unwrap();
     assert_eq!(seen.serial, stuck.never_served[0], "{told}");
-    // What is deployed is renewed.
+    // The deployed certificate is renewed.
     let pass = stuck.site.invoke(&forced()).await;
     assert_eq!(pass.outcome("shop"), "renewed", "{:#}", pass.report());
     assert_eq!(new_orders(&pass), 1);
@@ -309,7 +309,7 @@ async fn a_second_word_orders_in_any_case() {
     assert_ne!(seen.serial, stuck.served.serial, "{told}");
 }
 
-/// Asserts that the next attempt is a minute away, or when it was before.
+/// Asserts that the next attempt is at most a minute away, or not later than before.
 #[track_caller]
 fn assert_soon(pass: &Invocation, before: OffsetDateTime) {
     let told = pass.certificate("shop");
@@ -338,7 +338,7 @@ async fn orders_tried_by_hand_do_not_put_off_the_next_attempt() {
     assert_eq!(pass.outcome("shop"), "issued", "{:#}", pass.report());
 }
 
-/// Today each attempt orders anew, and so begins the ladder anew.
+/// Today each attempt places a new order, and so restarts the ladder.
 #[tokio::test(flavor = "multi_thread")]
 async fn deployments_tried_by_hand_do_not_put_off_the_next_attempt() {
     let stuck = Stuck::on_a_full_listener().await;
@@ -353,7 +353,7 @@ async fn deployments_tried_by_hand_do_not_put_off_the_next_attempt() {
     assert_eq!(pass.outcome("shop"), "deployed", "{:#}", pass.report());
 }
 
-/// One whose key type was edited, and that was brought back from that.
+/// A certificate whose key type was edited, and that was rolled back afterwards.
 async fn brought_back(cloud: &LocalCloud, label: &str) -> (Installation, String, Leaf, Value) {
     let (site, domain, first) = issued(cloud, label).await;
     let mut document = site.document(&[&domain]);
@@ -396,7 +396,7 @@ async fn neither_a_pause_nor_its_end_ends_a_rollback() {
     let status = json!({"action": "status", "certificates": ["shop"]});
     let status = shown(&site.invoke(&status).await, "shop");
     assert!(status["rolledBack"].is_object(), "{status:#}");
-    // As it was, to the letter.
+    // The same document, byte for byte.
     site.put_document("shop", &document).await;
     let pass = site.pass_with(later(2 * HOUR)).await;
     assert_ne!(pass.outcome("shop"), "renewed", "{:#}", pass.report());

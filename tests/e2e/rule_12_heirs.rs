@@ -1,4 +1,4 @@
-//! Rule 12: what stands stays until something that serves its visitors takes its place.
+//! Rule 12: a served certificate stays until another one that serves its visitors replaces it.
 
 use std::time::Duration;
 
@@ -67,7 +67,7 @@ async fn a_certificate_that_nobody_trusts_takes_nobodys_place() {
             assert_eq!(site.listed().await, before, "{told}");
             assert!(theirs.is_seen(&site, own).await, "{told}");
         }
-        // Somebody says that it is for machines of their own.
+        // A person says that the authority is for private machines.
         settings["authorities"]["pebble"]["private"] = json!(true);
         site.put_settings(&settings).await;
         let pass = site.pass_with(later(3 * DAY)).await;
@@ -352,7 +352,7 @@ async fn a_certificate_that_was_revoked_long_ago_is_told_while_it_is_served() {
     document["targets"] = json!([on(&site.listener), on(&second.listener)]);
     site.put_document("shop", &document).await;
     let first = text(&site.pass().await, "shop", "serial");
-    // From here on the second listener takes no more: the first certificate stays there.
+    // From here on the second listener accepts no more: the first certificate stays there.
     let refusal = json!({
         "service": "elbv2", "operation": "AddListenerCertificates", "match": second.listener,
         "count": null, "status": 400, "code": "TooManyCertificates",
@@ -379,7 +379,7 @@ async fn a_certificate_that_was_revoked_long_ago_is_told_while_it_is_served() {
     assert_person(&pass, "shop", "certloop:revoked", &words);
 }
 
-/// Makes `shop` take the place of one of others, and returns the pass and the other one.
+/// Lets `shop` supersede another owner's certificate. Returns the pass and that certificate.
 async fn supersedes(
     cloud: &LocalCloud,
     site: &Installation,
@@ -394,7 +394,7 @@ async fn supersedes(
     (site.pass_with(plan).await, theirs)
 }
 
-/// Returns the number of the request that takes one of others off.
+/// Returns the number of the request that removes another owner's certificate.
 async fn removal_request(cloud: &LocalCloud) -> usize {
     let site = cloud.install("whole").await;
     let (pass, _) = supersedes(cloud, &site, "whole.example.com", Plan::default()).await;
@@ -402,7 +402,7 @@ async fn removal_request(cloud: &LocalCloud) -> usize {
     pass.requests.iter().position(taken_off).unwrap() + 1
 }
 
-/// Stops a pass right after a switch took off one of others, and returns that one.
+/// Stops a pass right after a switch removed another owner's certificate, and returns that one.
 async fn stopped_in_a_switch(
     cloud: &LocalCloud,
     site: &Installation,

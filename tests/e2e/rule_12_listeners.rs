@@ -1,4 +1,5 @@
-//! Rule 12 on a listener: no edit, takeover or default takes from the visitors of others.
+//! Rule 12 on a listener: no edit, takeover or default takes a certificate from the visitors of
+//! others.
 
 use std::time::Duration;
 
@@ -31,14 +32,14 @@ fn superseding(site: &Installation, domains: &[&str], arns: &[&str]) -> Value {
     document
 }
 
-/// Runs a pass in which a certificate comes onto its targets.
+/// Runs a pass that puts a certificate on its targets.
 async fn first_pass(site: &Installation, name: &str) -> Invocation {
     let pass = site.pass().await;
     assert_eq!(pass.outcome(name), "issued", "{:#}", pass.report());
     pass
 }
 
-/// What an edit wants besides one more name.
+/// What an edit asks for besides one more name.
 #[derive(Clone, Copy, Debug)]
 enum Edit {
     /// The default of the listener.
@@ -111,7 +112,7 @@ async fn edit_while_the_authority_is_down(edit: Edit) {
         assert!(site.browser_trusts(&own).await.is_ok(), "{told}");
     }
 
-    // Once it is issued the document's word counts.
+    // The document's word counts once the certificate is issued.
     cloud.to_acme().up().await;
     let pass = site.pass_with(later(4 * DAY)).await;
     let told = format!("{edit:?}: {:#}", pass.report());
@@ -169,7 +170,7 @@ async fn leave_a_name_out(wants_default: bool) {
         let pass = site.pass_with(later(2 * round * MINUTE)).await;
         let told = format!("{label}, pass {round}: {:#}", pass.report());
         assert!(theirs.is_seen(&site, &lost).await, "{told}");
-        // Somebody takes ours off by mistake, and it is put back.
+        // Somebody removes ours by mistake, and the pass puts it back.
         if round == 1 && site.listed().await.sni.contains(&ours) {
             site.remove_from_listener(&ours).await;
         }
@@ -214,7 +215,7 @@ async fn a_foreign_leaf_with_a_name_that_the_placed_one_lacks_stays() {
     }
     assert_eq!(site.listed().await, listed);
 
-    // The names are added: what is issued covers all that it can cover, and nothing else is lost.
+    // The names are added: the new certificate covers every name it can, and nothing else is lost.
     let whole = Foreign::import(&cloud, &[own, "two.example.com"]).await;
     site.add_to_listener(&whole.arn).await;
     let document = superseding(&site, &[own, "two.example.com"], &[&whole.arn]);
@@ -291,7 +292,7 @@ async fn a_foreign_leaf_that_cannot_be_read_stays_until_it_can() {
     assert!(site.browser_trusts(own).await.is_ok());
 }
 
-/// What serves nobody may leave: this holds today, and has to go on holding.
+/// A certificate that serves nobody may be removed. A regression test: this holds today.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_foreign_leaf_that_nobody_trusts_leaves() {
     let cloud = steady().await;
@@ -347,7 +348,7 @@ async fn a_document_cannot_take_over_from_another_document() {
     let shop = arn(&first_pass(&site, "shop").await, "shop");
     site.want("other", &["other.example.com"]).await;
     first_pass(&site, "other").await;
-    // Names and key type stay: nothing is to be issued for it.
+    // The names and the key type stay the same: no order is needed.
     let document = superseding(&site, &["other.example.com"], &[&shop]);
     site.put_document("other", &document).await;
     assert_refuses(&site, "other", &shop).await;
@@ -418,7 +419,7 @@ async fn what_no_permit_allows_is_not_superseded() {
         assert_eq!(new_orders(&pass), 0);
         assert!(site.listed().await.sni.contains(&theirs.arn));
     }
-    // Without it there is nothing to forbid.
+    // Without that document nothing forbids it.
     site.want("shop", &[own]).await;
     first_pass(&site, "shop").await;
     assert!(site.listed().await.sni.contains(&theirs.arn));
@@ -454,7 +455,8 @@ async fn a_permit_names_what_may_be_superseded() {
     assert_eq!(site.listed().await.sni, [arn(&pass, "shop")].into());
 }
 
-/// Asserts that nobody orders, imports or changes a listener, and that the loser names the holder.
+/// Asserts that no certificate is ordered or imported, that no listener changes, and that the loser
+/// names the holder.
 async fn assert_quiet(site: &Installation, (holder, loser): (&str, &str), words: &[&str]) {
     let before = site.listed().await;
     for clock in [Duration::ZERO, 2 * HOUR, 2 * HOUR] {
@@ -468,7 +470,7 @@ async fn assert_quiet(site: &Installation, (holder, loser): (&str, &str), words:
         assert_eq!(new_orders(&quiet), 0, "{told}");
         assert_eq!(site.listed().await, before, "{told}");
     }
-    // A third one at the same instant has nothing to write down either.
+    // A third pass at the same instant has nothing to record either.
     let last = site.pass_with(later(2 * HOUR)).await;
     assert_eq!(last.count(changing), 0, "{:?}", evidence::writes(&last));
 }
@@ -492,7 +494,7 @@ async fn of_two_that_want_one_default_the_one_that_was_there_first_holds_it() {
     assert_eq!(site.listed().await.default, zebra);
     assert_quiet(&site, ("zebra", "apple"), &words).await;
 
-    // The holder gives it up.
+    // The holder gives the place up.
     site.want("zebra", &["zebra.example.com"]).await;
     for clock in [3 * HOUR, 4 * HOUR] {
         site.pass_with(later(clock)).await;
@@ -539,7 +541,7 @@ async fn of_two_with_a_name_and_a_key_type_in_common_the_one_that_was_there_firs
     let zebra = first_pass(&site, "zebra").await;
     site.want("apple", &["b.example.com", "c.example.com"])
         .await;
-    // Another kind of key is served beside it.
+    // A certificate with another key type is served beside it.
     let mut document = site.document(&["b.example.com"]);
     document["keyType"] = json!("rsa-2048");
     site.put_document("melon", &document).await;
@@ -561,7 +563,7 @@ async fn of_two_with_a_name_and_a_key_type_in_common_the_one_that_was_there_firs
     let leaf = site.browser_trusts("b.example.com").await.unwrap();
     assert_eq!(json!(leaf.serial), zebra.certificate("zebra")["serial"]);
 
-    // On another listener it is in nobody's way.
+    // On another listener there is no conflict.
     let second = cloud.install("second").await;
     let mut document = site.document(&["b.example.com", "c.example.com"]);
     document["targets"][0]["arn"] = json!(second.listener);
@@ -622,7 +624,7 @@ async fn what_cannot_be_attached_is_neither_ordered_nor_imported() {
     assert!(site.browser_trusts("shop.example.com").await.is_ok());
 }
 
-/// A look at the targets must keep back no renewal: this holds today, and has to go on holding.
+/// A look at the targets must delay no renewal. A regression test: this holds today.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_renewal_waits_neither_for_a_missing_listener_nor_for_a_full_one() {
     let cloud = steady().await;
@@ -649,7 +651,7 @@ async fn a_renewal_waits_neither_for_a_missing_listener_nor_for_a_full_one() {
     assert_person(&pass, "shop", gone, &[&second.listener]);
 }
 
-/// Fills the listener's list with others' certificates.
+/// Fills the listener's list with certificates of others.
 async fn fill(site: &Installation, count: usize) {
     let (leaf, key) = tls::self_signed(&["filler.example.net"]);
     for _ in 0..count {
@@ -692,7 +694,7 @@ async fn twenty_documents_for_a_full_listener_cost_nothing() {
         assert_person(&planned, name, full, &[&site.listener]);
         assert_ne!(planned.outcome(name), "issued");
     }
-    // One place becomes free: one is served.
+    // One place becomes free: one certificate is served.
     let filler = site.listed().await.sni.into_iter().next().unwrap();
     site.remove_from_listener(&filler).await;
     let mut settings = site.settings();
@@ -700,7 +702,7 @@ async fn twenty_documents_for_a_full_listener_cost_nothing() {
     site.put_settings(&settings).await;
     let pass = site.pass_with(later(5 * HOUR)).await;
     assert_eq!(pass.report()["summary"]["issued"], 1, "{:#}", pass.report());
-    // One more shows whether the quota was raised.
+    // One more place shows whether the quota was raised.
     assert!(pass.count(importing) <= 2, "{:#}", pass.report());
 }
 

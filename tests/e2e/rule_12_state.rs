@@ -1,5 +1,5 @@
-//! Rule 12 and the state: what is served, what is to be served, and a state that is older than
-//! what stands in AWS.
+//! Rule 12 and the state: what is served, what should be served, and a state that is older than
+//! AWS.
 
 use std::time::Duration;
 
@@ -27,7 +27,7 @@ fn forced() -> Value {
     json!({"action": "reconcile", "force": true})
 }
 
-/// What a bucket knew of its certificates on another day.
+/// The bucket's records of its certificates from another day.
 struct Backup(Vec<(String, Vec<u8>)>);
 
 impl Backup {
@@ -107,7 +107,7 @@ async fn a_restored_bucket_brings_no_older_certificate_over_a_newer_one() {
     assert_eq!(status["served"]["serial"], newer.serial, "{status:#}");
     assert_eq!(status["served"]["notAfter"], newer.until(), "{status:#}");
 
-    // Nobody has its key, so it is replaced, in time.
+    // Its key is lost, so it is replaced, in time.
     cloud.to_acme().up().await;
     let pass = site.pass_with(later(75 * DAY)).await;
     assert_eq!(pass.outcome("shop"), "renewed", "{:#}", pass.report());
@@ -130,7 +130,7 @@ async fn a_restored_bucket_takes_off_no_newer_certificate_of_another_key_type() 
     assert_eq!(pass.outcome("shop"), "renewed", "{:#}", pass.report());
     let newer = site.browser_trusts(&domain).await.unwrap();
     let ours = arn(&pass, "shop");
-    // The former ARN is deleted by the next one.
+    // The next one deletes the former ARN.
     site.pass().await;
     backup.restore(&site).await;
     cloud.to_acme().down().await;
@@ -181,7 +181,7 @@ fn far_ahead(record: &Value, path: &str, limit: OffsetDateTime, found: &mut Vec<
 async fn a_pass_with_a_clock_far_ahead_leaves_no_attempt_far_ahead() {
     let cloud = steady().await;
     let (site, domain, leaf) = issued(&cloud, "shop").await;
-    // One that has nothing yet, and one whose renewal the authority limits.
+    // One certificate has nothing yet. The authority limits the renewal of the other.
     site.want("new", &["new.example.com"]).await;
     cloud.to_acme().down().await;
     let ahead = site.pass_with(later(100 * DAY)).await;
@@ -276,7 +276,7 @@ async fn tags_that_somebody_removes_are_told_and_put_back_on_request() {
     evidence::assert_at_rest(&cloud, &site, "shop", &domain, 2).await;
 }
 
-/// Returns the serials of what an invocation imported, in order.
+/// Returns the serials that an invocation imported, in order.
 fn imported(pass: &Invocation) -> Vec<String> {
     let imports = pass.requests.iter().filter(|sent| importing(sent));
     let serial = |sent: &Sent| {
@@ -319,7 +319,7 @@ async fn the_way_back_is_taken_once_for_one_leaf() {
     assert_person(&last, "shop", "certloop:unproved", &[&site.listener]);
     assert_eq!(evidence::orders(&cloud, &site), 2, "one renewal, no more");
 
-    // The proof comes through at last.
+    // At last the proof succeeds.
     site.put_settings(&site.settings()).await;
     let pass = site.pass_with(later(3 * DAY)).await;
     assert_eq!(pass.certificate("shop")["problem"], Value::Null);
@@ -383,7 +383,7 @@ async fn what_is_served_and_what_is_to_be_served_are_two_facts() {
     let age = OffsetDateTime::now_utc() - evidence::instant(&served["at"]);
     assert!(age < time::Duration::minutes(1), "{status:#}");
 
-    // To be served, and attached nowhere.
+    // It should be served, and it is attached nowhere.
     refuse_to_add(&cloud, "TooManyCertificates").await;
     let mut edited = document.clone();
     edited["keyType"] = json!("rsa-2048");
@@ -406,7 +406,7 @@ async fn what_is_served_and_what_is_to_be_served_are_two_facts() {
     assert_eq!(status["served"]["serial"], second.serial, "{status:#}");
     assert_eq!(status["serial"], second.serial, "{status:#}");
 
-    // Where nobody looks, what the targets hold is all that is known.
+    // Without a proof, only what the targets hold is known.
     site.put_settings(&with(site.settings(), "proof", "mode", "off"))
         .await;
     site.want("blind", &["blind.example.com"]).await;
@@ -416,7 +416,7 @@ async fn what_is_served_and_what_is_to_be_served_are_two_facts() {
     assert_eq!(status["served"]["serial"], status["serial"], "{status:#}");
     assert_eq!(status["served"]["by"], "held", "{status:#}");
 
-    // Taken off by hand and not put back yet: what a look finds is what is said.
+    // Removed by hand and not put back yet: the status reports what the look found.
     let blind = arn(&pass, "blind");
     site.remove_from_listener(&blind).await;
     refuse_to_add(&cloud, "TooManyCertificates").await;

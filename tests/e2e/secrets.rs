@@ -1,4 +1,4 @@
-//! What the functions print: JSON lines with their numbers, and no secret in any of them.
+//! The output of the functions: JSON lines with their numbers, and no secret in any of them.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use crate::authority_refusals::{EXTERNAL_KEY, put_secret};
 use crate::evidence::{self, CHALLENGE, FINALIZE, MINUTE, later};
 use crate::validation::misroute_challenges;
 
-/// Everything that was printed or answered, and everything that must not be in it.
+/// Everything that was printed or answered, and everything that must not appear in it.
 #[derive(Default)]
 struct Collected {
     lines: Vec<String>,
@@ -30,7 +30,7 @@ impl Collected {
         }
     }
 
-    /// Remembers what is secret in the bucket now.
+    /// Remembers the secrets in the bucket now.
     async fn remember(&mut self, site: &Installation) {
         for key in site.keys("").await {
             let Some(body) = site.read(&key).await else {
@@ -38,7 +38,7 @@ impl Collected {
             };
             let text = String::from_utf8_lossy(&body).into_owned();
             if key.starts_with("challenges/") {
-                // The account's half is the same in all of them; the token alone is in every URL.
+                // All of them share the account's half; the token alone is in every URL.
                 let (_, thumbprint) = text.split_once('.').unwrap();
                 self.secrets.push(thumbprint.to_owned());
             } else if key.starts_with("accounts/") {
@@ -66,7 +66,7 @@ fn deploy_talkative(cloud: &LocalCloud, site: &Installation, level: &str) {
     }
 }
 
-/// Runs a pass and remembers every secret that is in the bucket on the way.
+/// Runs a pass and remembers every secret that is in the bucket at some moment.
 async fn pass(
     cloud: &LocalCloud,
     site: &Installation,
@@ -118,7 +118,7 @@ async fn nothing_secret_is_ever_printed_or_reported() {
         site.put_settings(&settings).await;
         let domain = |name: &str| format!("{name}.{level}.example.com").to_lowercase();
 
-        // Issued, and at once again.
+        // Issued, and reissued at once.
         site.want("shop", &[&domain("shop"), &domain("www")]).await;
         let first = pass(&cloud, &site, Duration::ZERO, &collected).await;
         assert_eq!(first.outcome("shop"), "issued", "{:#}", first.report());
@@ -128,12 +128,12 @@ async fn nothing_secret_is_ever_printed_or_reported() {
         site.put_document("shop", &document).await;
         let second = pass(&cloud, &site, Duration::ZERO, &collected).await;
         assert_eq!(second.outcome("shop"), "renewed", "{:#}", second.report());
-        // An authority that gets a wrong answer quotes the right one.
+        // An authority that receives a wrong answer quotes the right one.
         misroute_challenges(&cloud, &site).await;
         site.want("blog", &[&domain("blog")]).await;
         let third = pass(&cloud, &site, Duration::ZERO, &collected).await;
         assert_eq!(third.outcome("blog"), "failed", "{:#}", third.report());
-        // Records that cannot be parsed, and refusals of whole pages.
+        // Records that cannot be parsed, and refusals with whole pages.
         let account = site.keys("accounts/").await.remove(0);
         let record = String::from_utf8(site.read(&account).await.unwrap()).unwrap();
         site.put(&account, record.replace("\"version\"", "\"vision\""))
@@ -164,7 +164,7 @@ async fn nothing_secret_is_ever_printed_or_reported() {
     assert!(lines.len() > 100, "only {} lines printed", lines.len());
     for line in lines.iter().chain(reports) {
         for secret in secrets {
-            // A piece is enough to be too much.
+            // Part of a secret is already too much.
             let piece = &secret[..secret.len().min(24)];
             assert!(!line.contains(piece), "{piece} is in {line}");
         }
@@ -265,7 +265,7 @@ async fn a_partial_pass_counts_no_pass() {
     site.add_foreign("other.example.com").await;
     let whole = site.pass().await.metrics();
     assert_eq!(whole[0]["Passes"], 1, "{whole:#?}");
-    // What is near a quota: imports of ours, and whatever the listener holds beside its default.
+    // Numbers near a quota: our imports, and the certificates on the listener besides its default.
     assert_eq!(whole[0]["ImportsThisYear"], 1, "{whole:#?}");
     assert_eq!(whole[0]["ListenerCertificates"], 2, "{whole:#?}");
     assert_eq!(whole[0]["CertificatesManaged"], 1, "{whole:#?}");
@@ -288,7 +288,7 @@ async fn an_import_that_nobody_heard_of_counts_once_it_is_seen() {
     .await;
     let site = cloud.install("shop").await;
     site.want("shop", &["shop.example.com"]).await;
-    // Its answer is lost, first of a new import, then of one under the same ARN.
+    // The answer is lost, first of a new import, then of one under the same ARN.
     for (day, outcome, imports) in [(0, "issued", 1), (61, "renewed", 3)] {
         let lost = Response::new(500, "");
         cloud
@@ -308,7 +308,7 @@ async fn an_import_that_nobody_heard_of_counts_once_it_is_seen() {
                 ..Plan::default()
             })
             .await;
-        // The authority stays in the present, so that what it issues is due again: a third import.
+        // The authority's clock does not move, so a renewal is due again: a third import.
         assert_ne!(seen.outcome("shop"), "failed", "{:#}", seen.report());
         let counted = seen.metrics()[0]["ImportsThisYear"].as_u64().unwrap();
         assert!(counted >= imports, "{counted} after day {day}");

@@ -1,8 +1,8 @@
-//! What a command shows, compared with what it showed when somebody last looked: `UPDATE_SNAPSHOTS=1` writes it anew.
+//! The output of a command, compared with the reviewed one. `UPDATE_SNAPSHOTS=1` writes it again.
 
 use std::path::Path;
 
-/// Compares a text, without what differs from run to run, with `e2e/snapshots/<name>.txt`.
+/// Compares a text with `e2e/snapshots/<name>.txt`. Parts that differ from run to run are left out.
 #[track_caller]
 pub(crate) fn assert_shows(name: &str, text: &str) {
     let seen = settled(text);
@@ -13,12 +13,13 @@ pub(crate) fn assert_shows(name: &str, text: &str) {
     let expected = std::fs::read_to_string(&path).unwrap_or_default();
     assert!(
         seen == expected,
-        "e2e/snapshots/{name}.txt is not what is shown: look at it, and write it anew with UPDATE_SNAPSHOTS=1\n\
+        "e2e/snapshots/{name}.txt differs from the output: read the output, then write the file \
+         with UPDATE_SNAPSHOTS=1\n\
          -- expected\n{expected}\n-- shown\n{seen}"
     );
 }
 
-/// Puts words in angle brackets in the place of instants, spans, ARNs, serials, addresses.
+/// Replaces instants, spans, ARNs, serials and addresses by words in angle brackets.
 fn settled(text: &str) -> String {
     let lines = text.lines().map(|line| {
         let mut words: Vec<String> = line.split(' ').map(settled_word).collect();
@@ -67,7 +68,8 @@ fn settled_word(word: &str) -> String {
 fn what_differs_from_run_to_run_is_put_aside() {
     assert_eq!(
         settled(
-            "serial 5a1c0f9e2b7d44aa, valid until 2026-03-04 (in 89 days)  at 09:20:44 UTC, 1 order\n"
+            "serial 5a1c0f9e2b7d44aa, valid until 2026-03-04 (in 89 days)  at 09:20:44 UTC, 1 \
+             order\n"
         ),
         "serial <serial>, valid until <day> (in <n> <unit>)  at <second> UTC, 1 order\n"
     );

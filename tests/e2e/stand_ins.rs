@@ -1,4 +1,4 @@
-//! The stand-ins themselves: what the other tests believe of them.
+//! Tests of the stand-ins: what the other tests assume about them.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex};
@@ -136,7 +136,7 @@ async fn the_load_balancer_follows_rules_and_certificates() {
     assert!(visit("other.example.com").await.is_err());
 }
 
-/// Takes one of somebody else's from the listener, as a caller of some name would.
+/// Removes another owner's certificate from the listener, as a caller of this name.
 async fn take_off(cloud: &LocalCloud, listener: &str, arn: &str, caller: &'static str) {
     let remove = cloud.aws().elb_as(caller).remove_listener_certificates();
     let certificate = Certificate::builder().certificate_arn(arn).build();
@@ -156,7 +156,7 @@ async fn a_cloud_tells_in_the_end_what_certloop_took_from_visitors() {
         losses.into_iter().next_back().unwrap()
     };
 
-    // A person may.
+    // A person may do that.
     let by_hand = lost(tests::aws::HANDS).await;
     assert!(by_hand.lost && by_hand.is_foreign() && !by_hand.is_certloops());
     assert!(!by_hand.breaks_rule_12());
@@ -202,7 +202,7 @@ async fn what_a_function_takes_from_visitors_bears_its_name_and_its_clock() {
     let [loss] = &*cloud.aws().losses().await else {
         panic!("{answer:#}");
     };
-    // Its own, by a person's word: nothing of rule 12's.
+    // Its own certificate, by a person's request: rule 12 does not apply.
     assert_eq!(loss.caller, shop.renew);
     assert_eq!(loss.name, "shop.example.com");
     assert!(loss.lost && loss.ours && !loss.is_foreign() && !loss.breaks_rule_12());

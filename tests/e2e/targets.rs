@@ -1,4 +1,4 @@
-//! Where certificates go besides one listener, and whose they are.
+//! The targets of certificates besides one listener, and the owners of certificates.
 
 use serde_json::{Value, json};
 use tests::{LocalCloud, PebbleOptions, Plan};
@@ -26,7 +26,7 @@ async fn a_certificate_follows_its_targets() {
     let mut document = shop.document(&["shop.example.com"]);
     document["tags"] = json!({"Team": "web"});
 
-    // Nowhere: made and kept.
+    // No target: issued and kept in the vault.
     document["targets"] = json!([]);
     shop.put_document("shop", &document).await;
     let issued = shop.pass().await;
@@ -95,7 +95,7 @@ async fn a_certificate_follows_its_targets() {
         );
     }
 
-    // One target less: taken off there, told once, without a new order.
+    // One target less: detached there and reported once, without a new order.
     document["targets"] = json!([on(&shop.listener)]);
     shop.put_document("shop", &document).await;
     let fewer = shop.pass().await;
@@ -112,7 +112,7 @@ async fn a_certificate_follows_its_targets() {
     let first = (&json!(shop.listener), &json!("attached"));
     let gone = (&json!(second.listener), &json!("detached"));
     assert!(told.contains(&first) && told.contains(&gone), "{told:?}");
-    // What was imported for nobody else goes with the next pass.
+    // The next pass deletes the import that nothing else uses.
     let tidied = shop.pass().await;
     assert_eq!(tidied.outcome("shop"), "kept", "{:#}", tidied.report());
     let told = tidied.certificate("shop")["targets"]
@@ -154,7 +154,8 @@ async fn an_arn_that_others_follow_does_not_change() {
     assert_eq!(kept.key_algorithm.unwrap().as_str(), "EC_prime256v1");
     assert_eq!(shop.imported().await.len(), 2, "the placeholder's and ours");
 
-    // Tried again later, without another order; undone, the ARN takes the next certificate.
+    // Tried again later, without another order. After the edit is undone, the next certificate goes
+    // under the ARN.
     let again = shop.pass_with(two_minutes_later()).await;
     assert_eq!(again.outcome("shop"), "failed", "{:#}", again.report());
     assert_eq!(again.count(acme), 0);
@@ -170,7 +171,7 @@ async fn two_installations_with_a_document_of_the_same_name_leave_each_other_alo
     let cloud = cloud().await;
     let east = cloud.install("east").await;
     let west = cloud.install("west").await;
-    // Same name, same domain, same account and region; each on its own load balancer.
+    // The same name, domain, account and region; each on its own load balancer.
     east.want("shop", &["shop.example.com"]).await;
     let first = east.pass().await;
     assert_eq!(first.outcome("shop"), "issued", "{:#}", first.report());
@@ -182,7 +183,7 @@ async fn two_installations_with_a_document_of_the_same_name_leave_each_other_alo
     let (easts, wests) = (arn(&first, "shop"), arn(&second, "shop"));
     assert_ne!(easts, wests);
 
-    // Renewals, and a switch with its clean-up, on one side.
+    // Renewals, and a switch with its cleanup, on one side.
     let renewed = west.pass_with(Plan::days_later(61)).await;
     assert_eq!(renewed.outcome("shop"), "renewed", "{:#}", renewed.report());
     let mut document = west.document(&["shop.example.com"]);
@@ -197,7 +198,8 @@ async fn two_installations_with_a_document_of_the_same_name_leave_each_other_alo
     );
     west.pass().await;
 
-    // The other side holds and serves what it did; even a lost ARN is looked for among its own only.
+    // The other side holds and serves the same as before. Even a lost ARN is looked for among its
+    // own certificates only.
     let leaf = east.browser_trusts("shop.example.com").await.unwrap();
     assert_eq!(leaf.serial, text(&first, "shop", "serial"));
     let mut state = east.read_json("state/shop.json").await;
@@ -214,7 +216,8 @@ async fn two_installations_with_a_document_of_the_same_name_leave_each_other_alo
     expected.sort();
     assert_eq!(imported, expected);
 
-    // A certificate whose tags say otherwise is not ours any more: another is imported, and it is left alone.
+    // A certificate with other tags is no longer ours: it is left alone, and another one is
+    // imported.
     let lost = arn(&switched, "shop");
     let tag = aws_sdk_acm::types::Tag::builder();
     let tag = tag

@@ -15,13 +15,13 @@ async fn a_root_the_public_does_not_know_is_a_problem_unless_it_is_private() {
     for (private, is_problem) in [
         (json!(false), true),
         (json!(true), false),
-        // A root of its own says as much.
+        // An authority with a root of its own counts as private.
         (Value::Null, false),
         (json!(false), true),
     ] {
         settings["authorities"]["pebble"]["private"] = private.clone();
         site.put_settings(&settings).await;
-        // What is known of a certificate does not depend on what was set when it was issued.
+        // Facts about a certificate do not depend on the settings at the time it was issued.
         let passes = [site.pass().await, site.pass_with(later(MINUTE)).await];
         let status = site.invoke(&json!({"action": "status"})).await;
         let shown = &status.report()["certificates"][0]["problem"];
@@ -44,7 +44,7 @@ async fn a_root_the_public_does_not_know_is_a_problem_unless_it_is_private() {
         }
     }
 
-    // On no target it is nobody's problem.
+    // On no target, trust does not matter.
     let mut nowhere = site.document(&["vault.example.com"]);
     nowhere["targets"] = json!([]);
     site.put_document("vault", &nowhere).await;

@@ -1,4 +1,4 @@
-//! The certificates that are not ours, told beside the inventory where that is asked for.
+//! The certificates that are not ours: the inventory lists them on request.
 
 use serde_json::json;
 use tests::{Fault, LocalCloud};

@@ -14,7 +14,7 @@ fn acme(sent: &Sent) -> bool {
     sent.service == Service::Acme
 }
 
-/// Returns an address nobody listens at.
+/// Returns an address where nothing listens.
 fn nowhere(site: &Installation) -> IpAddr {
     let IpAddr::V4(address) = site.ports().address() else {
         panic!("not an IPv4 network")
@@ -23,7 +23,7 @@ fn nowhere(site: &Installation) -> IpAddr {
     IpAddr::from([a, b, c, 250])
 }
 
-/// Lets a name lead to one address and nowhere else.
+/// Lets a name lead to this address and nowhere else.
 async fn repoint(cloud: &LocalCloud, name: &str, address: IpAddr) {
     cloud.pebble().dns("clear-a", json!({"host": name})).await;
     cloud.pebble().point(name, address).await;
@@ -31,7 +31,7 @@ async fn repoint(cloud: &LocalCloud, name: &str, address: IpAddr) {
 
 const CHALLENGES: &str = "/.well-known/acme-challenge/*";
 
-/// Lets challenges lead to a function that knows nothing of them, as a rule above ours would.
+/// Lets challenges lead to a function that does not know them, as a rule above ours would do.
 pub(crate) async fn misroute_challenges(cloud: &LocalCloud, site: &Installation) {
     let elb = cloud.aws().elb();
     let rules = elb.describe_rules().listener_arn(&site.http_listener);
@@ -78,7 +78,7 @@ async fn a_name_that_fails_is_told_held_and_tried_again_ever_more_rarely() {
         .await;
     repoint(&cloud, "lost.example.com", nowhere(&site)).await;
 
-    // Ladder: 1, 10 and 100 minutes, then daily; up to a tenth sooner.
+    // Ladder: 1, 10 and 100 minutes, then daily; up to a tenth earlier.
     let moments = [
         Duration::ZERO,
         2 * MINUTE,
@@ -133,7 +133,7 @@ async fn a_repaired_name_is_issued_at_the_next_attempt_and_a_dropped_one_holds_n
     let pass = site.pass().await;
     assert_eq!(pass.report()["summary"]["failed"], 2, "{:#}", pass.report());
 
-    // Another document with the same bad name: what the authority said about it still holds.
+    // Another document with the same bad name: the authority's answer about it still applies.
     site.want("dropped", &["lost-dropped.example.com", "more.example.com"])
         .await;
     repoint(&cloud, "lost-dropped.example.com", nowhere(&site)).await;
@@ -141,7 +141,7 @@ async fn a_repaired_name_is_issued_at_the_next_attempt_and_a_dropped_one_holds_n
     assert_eq!(pass.outcome("dropped"), "waiting", "{:#}", pass.report());
     assert_eq!(pass.count(acme), 0, "{:#}", pass.report());
 
-    // Without the bad name there is nothing to wait for.
+    // Without the bad name there is no wait.
     site.want("dropped", &["dropped.example.com"]).await;
     repoint(&cloud, "lost-repaired.example.com", site.ports().address()).await;
     let pass = site.pass().await;
@@ -190,10 +190,10 @@ async fn a_wrong_answer_to_our_own_fetch_blocks_the_challenge() {
         assert_problem(&pass, "shop", "certloop:selfCheck", &words);
         assert!(!pass.report().to_string().contains("httpMethod"));
         assert_eq!(evidence::asked(&cloud, &site, CHALLENGE).len(), 0);
-        // It stays for the next attempt: the authorization is not final.
+        // The challenge stays for the next attempt: the authorization is not final.
         assert_eq!(site.keys("challenges/").await.len(), 1, "{attempt}");
     }
-    // Nobody but us has been there.
+    // Only our own fetch has been there.
     let visits = site.ports().visits();
     assert!(
         visits.iter().all(|one| one.agent == "certloop"),
@@ -253,7 +253,7 @@ async fn a_self_check_that_warns_goes_on_and_one_that_is_off_does_not_look() {
         assert!(site.browser_trusts(&domain).await.is_ok());
     }
 
-    // Without our own look the authority's is the first to see a wrong rule.
+    // Without our own look the authority is the first to see a wrong rule.
     let site = cloud.install("misrouted").await;
     site.want("shop", &["misrouted.example.com"]).await;
     let mut settings = site.settings();

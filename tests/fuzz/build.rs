@@ -1,4 +1,5 @@
-//! Writes the list of the library's modules, so that one that is new there is here as well.
+//! Writes the list of the library's modules: a module that is new in the library is included here
+//! as well.
 
 use std::fs;
 use std::path::Path;
@@ -40,7 +41,7 @@ fn modules_of(file: &Path) -> Vec<String> {
     declared.map(str::to_owned).collect()
 }
 
-/// Declares a module that stands in a folder.
+/// Declares a module of a folder.
 fn declared(folder: &Path, name: &str) -> String {
     let file = folder.join(format!("{name}.rs"));
     let file = match file.exists() {
@@ -50,7 +51,7 @@ fn declared(folder: &Path, name: &str) -> String {
     format!("#[path = {file:?}]\npub mod {name};\n")
 }
 
-/// The adapters to AWS, and what needs them or nothing here needs. Where a folder is taken in partly,
-/// what stands in its own file is left out as well.
+/// The adapters to AWS, modules that need them, and modules that nothing here needs. A folder that
+/// is only partly included also loses the contents of its own file.
 const LEFT_OUT: [&str; 4] = ["aws", "live", "log", "tests"];
 const PARTLY: [&str; 2] = ["adapters", "invocation"];

@@ -1,4 +1,5 @@
-"""What the deployment is tried on: AWS that deploys and runs, a certificate authority, Terraform, and a browser."""
+"""The surroundings of the deployment under test: a local AWS that deploys and runs, a certificate
+authority, Terraform, and a browser."""
 
 from __future__ import annotations
 
@@ -32,12 +33,12 @@ ACCOUNT = "123456789012"
 KEY_ID = "kid-1"
 MAC_KEY = "zWNDZM6eQGHWpSRTPal5eIUYFTu7EajVIoguysqZ9wG44nMEtx3MUAsUDkMTQ12W"
 ADMINISTRATOR = ("AKIAADMINISTRATOR000", "administrator")
-# Passes bucket policies too: for looking, never for acting.
+# It also passes bucket policies: use it to look, never to act.
 ROOT = ("test", "test")
 
 
 def until(what: str, ready: Callable[[], Any], seconds: float = 60) -> Any:
-    """Waits for something true, and returns it."""
+    """Waits until `ready` returns something true, and returns that."""
     end = time.monotonic() + seconds
     while True:
         found = ready()
@@ -48,7 +49,7 @@ def until(what: str, ready: Callable[[], Any], seconds: float = 60) -> Any:
 
 
 class Program:
-    """A child process that ends with this one, its output in a file."""
+    """A child process that ends with this one. Its output goes to a file."""
 
     def __init__(self, name: str, folder: Path, *command: str, **environment: str):
         self.name, self.log = name, folder / f"{name}.log"
@@ -83,7 +84,13 @@ class Aws:
 
     def __init__(self, folder: Path):
         self.process = subprocess.Popen(
-            [sys.executable, str(HERE.parent / "ministack" / "strict_ministack.py"), "--folder", str(folder), "--watch-stdin"],
+            [
+                sys.executable,
+                str(HERE.parent / "ministack" / "strict_ministack.py"),
+                "--folder",
+                str(folder),
+                "--watch-stdin",
+            ],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
@@ -120,7 +127,7 @@ class Aws:
 
 
 class Network:
-    """A loopback network of our own; the addresses of what is not AWS."""
+    """A loopback network of our own, with the addresses of everything that is not AWS."""
 
     def __init__(self) -> None:
         self.prefix = f"127.{random.randint(1, 254)}.{random.randint(0, 255)}"
@@ -130,7 +137,7 @@ class Network:
 
 
 class Authority:
-    """Pebble, and the DNS it asks, in which every name leads to the load balancer."""
+    """Pebble and its DNS server, in which every name leads to the load balancer."""
 
     def __init__(self, folder: Path, network: Network):
         host = network.authority
@@ -154,14 +161,19 @@ class Authority:
         }
         (folder / "pebble.json").write_text(json.dumps({"pebble": config}))
         installed = TOOLS / "pebble"
-        program = lambda name: str(installed / name) if (installed / name).exists() else name  # noqa: E731
+
+        def program(name: str) -> str:
+            return str(installed / name) if (installed / name).exists() else name
+
         self.dns = Program(
-            "challtestsrv", folder, program("pebble-challtestsrv"), "-http01", "", "-https01", "", "-tlsalpn01", "", "-doh", "",
-            "-defaultIPv4", network.balancer, "-defaultIPv6", "", "-dnsserver", f"{host}:8053", "-management", f"{host}:8055",
+            "challtestsrv", folder, program("pebble-challtestsrv"),
+            "-http01", "", "-https01", "", "-tlsalpn01", "", "-doh", "",
+            "-defaultIPv4", network.balancer, "-defaultIPv6", "",
+            "-dnsserver", f"{host}:8053", "-management", f"{host}:8055",
         )  # fmt: skip
         self.pebble = Program(
-            "pebble", folder, program("pebble"), "-config", str(folder / "pebble.json"), "-dnsserver", f"{host}:8053",
-            PEBBLE_VA_NOSLEEP="1",
+            "pebble", folder, program("pebble"), "-config", str(folder / "pebble.json"),
+            "-dnsserver", f"{host}:8053", PEBBLE_VA_NOSLEEP="1",
         )  # fmt: skip
         self.dns.answers_on(host, 8055)
         self.pebble.answers_on(host, 14000)
@@ -176,7 +188,7 @@ class Authority:
 
 @dataclass
 class Leaf:
-    """What a browser was shown."""
+    """A certificate as a browser saw it, and the page."""
 
     names: list[str]
     serial: int
@@ -184,29 +196,37 @@ class Leaf:
 
 
 def visit(address: str, name: str, roots: str) -> Leaf:
-    """Opens https://<name>/ trusting these roots and nothing else."""
+    """Opens https://<name>/ and trusts only these roots."""
     host, port = address.split(":")
     trust = ssl.create_default_context(cadata=roots)
-    with socket.create_connection((host, int(port)), 10) as plain, trust.wrap_socket(plain, server_hostname=name) as wire:
+    with (
+        socket.create_connection((host, int(port)), 10) as plain,
+        trust.wrap_socket(plain, server_hostname=name) as wire,
+    ):
         leaf = x509.load_der_x509_certificate(wire.getpeercert(binary_form=True))
         wire.sendall(f"GET / HTTP/1.1\r\nHost: {name}\r\nConnection: close\r\n\r\n".encode())
         answer = b""
         while part := wire.recv(65536):
             answer += part
-    names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value.get_values_for_type(x509.DNSName)
+    alternative = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    names = alternative.get_values_for_type(x509.DNSName)
     return Leaf(names, leaf.serial_number, answer.partition(b"\r\n\r\n")[2].decode())
 
 
 class Deployment:
-    """A copy of infra/ whose examples/complete is deployed by infra/deploy, as a user would."""
+    """A copy of infra/. Its infra/deploy deploys examples/complete, as a user would."""
 
     def __init__(self, folder: Path, aws: Aws, packages: Path, architecture: str):
         self.folder, self.aws = folder, aws
         self.infra = folder / "infra"
-        shutil.copytree(REPOSITORY / "infra", self.infra, ignore=shutil.ignore_patterns(".terraform*", "*.tfstate*"))
+        shutil.copytree(
+            REPOSITORY / "infra",
+            self.infra,
+            ignore=shutil.ignore_patterns(".terraform*", "*.tfstate*"),
+        )
         self.root = self.infra / "examples" / "complete"
-        # What the stand-in needs. Nothing else differs from what users have, but for what is to be seen: a schedule that fires while
-        # one watches, a function URL, a host that pulls.
+        # The settings that the stand-in needs. Everything else is as users have it, except what the
+        # tests look at: a frequent schedule, a function URL, a host that pulls.
         for example in (self.infra / "examples").iterdir():
             (example / "stand_in_override.tf").write_text(
                 """
@@ -227,12 +247,15 @@ class Deployment:
             }
             """
         )
-        # Load balancers answer to their names here, as they would on the Internet.
-        (folder / ".curlrc").write_text(f'connect-to = "::{aws.endpoint.removeprefix("http://")}"\n')
+        # Here load balancers answer to their names, as they would on the Internet.
+        (folder / ".curlrc").write_text(
+            f'connect-to = "::{aws.endpoint.removeprefix("http://")}"\n'
+        )
         (folder / "environments").mkdir()
         self.variables: dict[str, Any] = {"packages": str(packages), "architecture": architecture}
+        replaced = ("AWS_", "TF_", "PACKAGES", "ARCH")
         self.environment = {
-            **{name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "TF_", "PACKAGES", "ARCH"))},
+            **{name: value for name, value in os.environ.items() if not name.startswith(replaced)},
             "AWS_ENDPOINT_URL": aws.endpoint,
             "AWS_ACCESS_KEY_ID": ADMINISTRATOR[0],
             "AWS_SECRET_ACCESS_KEY": ADMINISTRATOR[1],
@@ -254,7 +277,9 @@ class Deployment:
         lines = [f"{name} = {json.dumps(value)}\n" for name, value in variables.items()]
         (self.folder / "environments" / f"{environment}.tfvars").write_text("".join(lines))
 
-    def deploy(self, command: str, seconds: float = 600, **environment: str) -> subprocess.CompletedProcess[str]:
+    def deploy(
+        self, command: str, seconds: float = 600, **environment: str
+    ) -> subprocess.CompletedProcess[str]:
         """Runs `infra/deploy <command>`."""
         return subprocess.run(
             [str(self.infra / "deploy"), command],
@@ -269,10 +294,17 @@ class Deployment:
     def terraform(self, *arguments: str) -> str:
         done = subprocess.run(
             ["terraform", f"-chdir={self.root}", *arguments],
-            env=self.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=600,
-        )  # fmt: skip
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=600,
+        )
         assert done.returncode == 0, f"terraform {arguments}:\n{done.stdout}\n{done.stderr}"
         return done.stdout
 
     def outputs(self) -> dict[str, Any]:
-        return {name: one["value"] for name, one in json.loads(self.terraform("output", "-json")).items()}
+        return {
+            name: one["value"]
+            for name, one in json.loads(self.terraform("output", "-json")).items()
+        }

@@ -1,4 +1,4 @@
-"""One deployment of examples/complete for all the tests here: it takes a minute or two, as AWS would."""
+"""One deployment of examples/complete for all the tests here. It takes a minute or two."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ DOMAINS = ["shop.example.com", "www.shop.example.com"]
 
 
 class World:
-    """Everything, and what deploying it said and took."""
+    """Everything under test, and the output and duration of its deployment."""
 
     aws: Aws
     network: Network
@@ -52,7 +52,9 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     world.authority = Authority(folder, world.network)
     world.deployment = Deployment(folder, world.aws, packages(), ARCHITECTURE)
     roots = world.authority.own_root + world.authority.root
-    secret = world.aws.client("secretsmanager").create_secret(Name="external-account", SecretString=MAC_KEY)["ARN"]
+    secret = world.aws.client("secretsmanager").create_secret(
+        Name="external-account", SecretString=MAC_KEY
+    )["ARN"]
     world.deployment.write_variables(
         environment="dev",
         domains=DOMAINS,
@@ -62,7 +64,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         settings={
             "authorities": {
                 "letsencrypt": {"rootCertificate": roots},
-                # The same authority, by an account that is bound to one outside.
+                # The same authority, with an external account binding.
                 "bound": {
                     "directory": world.authority.directory,
                     "termsOfServiceAgreed": True,
@@ -92,11 +94,16 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 
 
 def open_ports(world: World, over: threading.Event) -> None:
-    """As soon as the load balancer is there, its ports are on the network: the first pass may come before Terraform is done."""
+    """Opens the ports of the load balancer as soon as it exists: the first pass may run before
+    Terraform is done."""
     while not over.is_set():
         found = world.aws.local("GET", "load-balancers")["loadBalancers"]
         if found:
             for port, address in ((80, world.network.http), (443, world.network.https)):
-                world.aws.local("POST", "ports", {"loadBalancer": found[0]["arn"], "address": address, "port": port})
+                world.aws.local(
+                    "POST",
+                    "ports",
+                    {"loadBalancer": found[0]["arn"], "address": address, "port": port},
+                )
             return
         over.wait(0.2)

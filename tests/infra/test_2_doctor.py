@@ -1,4 +1,4 @@
-"""The command's doctor on what was deployed: nothing is wrong, and what somebody breaks is found."""
+"""The command's doctor on the deployment: it finds nothing wrong, and then anything that breaks."""
 
 from __future__ import annotations
 
@@ -20,7 +20,11 @@ Finding = dict[str, Any]
 
 def doctor(world: World, who: tuple[str, ...] = ADMINISTRATOR) -> tuple[int, list[Finding]]:
     assert COMMAND.exists(), f"{COMMAND} is not there: make build"
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "CERTLOOP_"))}
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("AWS_", "CERTLOOP_"))
+    }
     said = subprocess.run(
         [COMMAND, "--json", "doctor"],
         env={
@@ -56,14 +60,18 @@ def test_nothing_is_wrong_with_what_was_deployed(world: World) -> None:
     with user(world, "doctor", world.policies["doctor"]) as who:
         world.aws.local("DELETE", "permissions")
         status, findings = doctor(world, who)
-        denied = [one for one in world.aws.local("GET", "permissions")["denied"] if ":user/doctor" in one["principal"]]
+        denied = [
+            one
+            for one in world.aws.local("GET", "permissions")["denied"]
+            if ":user/doctor" in one["principal"]
+        ]
     assert not denied, "the policy doctor lacks something"
     assert not those(findings, "wrong") and not those(findings, "couldNotTell"), findings
     assert status == 0
     about = {one["about"] for one in findings}
     assert about >= {
-        "alias view", "bucket", "bucket policy", "clock", "function challenge", "function renew", "last pass", "permissions", "port 80",
-        "quotas", "schedule", "settings.json",
+        "alias view", "bucket", "bucket policy", "clock", "function challenge", "function renew",
+        "last pass", "permissions", "port 80", "quotas", "schedule", "settings.json",
     }  # fmt: skip
 
 
@@ -73,14 +81,26 @@ def test_who_may_read_nothing_is_told_what_it_takes(world: World) -> None:
     assert status == 1, findings
     assert not those(findings, "wrong"), findings
     needed = " ".join(one["remedy"] or "" for one in findings if one["verdict"] == "couldNotTell")
-    for permission in ("s3:GetBucketPolicy", "lambda:GetFunctionConfiguration", "lambda:InvokeFunction", "scheduler:GetSchedule"):
+    for permission in (
+        "s3:GetBucketPolicy",
+        "lambda:GetFunctionConfiguration",
+        "lambda:InvokeFunction",
+        "scheduler:GetSchedule",
+    ):
         assert permission in needed, findings
 
 
 def test_a_schedule_that_is_off_is_found(world: World) -> None:
     scheduler = world.aws.client("scheduler")
     schedule = scheduler.get_schedule(Name=f"{BASE}-reconcile", GroupName=BASE)
-    given = ("Name", "GroupName", "ScheduleExpression", "FlexibleTimeWindow", "Target", "Description")
+    given = (
+        "Name",
+        "GroupName",
+        "ScheduleExpression",
+        "FlexibleTimeWindow",
+        "Target",
+        "Description",
+    )
     schedule = {name: schedule[name] for name in given if name in schedule}
     scheduler.update_schedule(**schedule, State="DISABLED")
     try:
@@ -95,22 +115,45 @@ def test_a_bucket_that_others_could_be_let_into_is_found(world: World) -> None:
     policy = s3.get_bucket_policy(Bucket=world.bucket)["Policy"]
     statements = [one for one in json.loads(policy)["Statement"] if one["Sid"] != "OnlyRenewReads"]
     s3.delete_public_access_block(Bucket=world.bucket)
-    s3.put_bucket_policy(Bucket=world.bucket, Policy=json.dumps({"Version": "2012-10-17", "Statement": statements}))
+    s3.put_bucket_policy(
+        Bucket=world.bucket, Policy=json.dumps({"Version": "2012-10-17", "Statement": statements})
+    )
     try:
         found = sorted(wrong(world))
     finally:
         s3.put_bucket_policy(Bucket=world.bucket, Policy=policy)
-        blocked = ("BlockPublicAcls", "IgnorePublicAcls", "BlockPublicPolicy", "RestrictPublicBuckets")
-        s3.put_public_access_block(Bucket=world.bucket, PublicAccessBlockConfiguration={name: True for name in blocked})
-    assert len(found) == 2 and "read private keys" in found[0] and "public access is not blocked" in found[1], found
+        blocked = (
+            "BlockPublicAcls",
+            "IgnorePublicAcls",
+            "BlockPublicPolicy",
+            "RestrictPublicBuckets",
+        )
+        s3.put_public_access_block(
+            Bucket=world.bucket, PublicAccessBlockConfiguration={name: True for name in blocked}
+        )
+    assert (
+        len(found) == 2
+        and "read private keys" in found[0]
+        and "public access is not blocked" in found[1]
+    ), found
 
 
-def test_a_challenge_rule_for_another_path_is_found_with_the_command_that_repairs_it(world: World) -> None:
+def test_a_challenge_rule_for_another_path_is_found_with_the_command_that_repairs_it(
+    world: World,
+) -> None:
     elb = world.aws.client("elbv2")
-    [plain] = [one for one in elb.describe_listeners(LoadBalancerArn=world.load_balancer_arn)["Listeners"] if one["Port"] == 80]
-    [rule] = [one for one in elb.describe_rules(ListenerArn=plain["ListenerArn"])["Rules"] if not one["IsDefault"]]
+    [plain] = [
+        one
+        for one in elb.describe_listeners(LoadBalancerArn=world.load_balancer_arn)["Listeners"]
+        if one["Port"] == 80
+    ]
+    [rule] = [
+        one
+        for one in elb.describe_rules(ListenerArn=plain["ListenerArn"])["Rules"]
+        if not one["IsDefault"]
+    ]
 
-    # Changed and not deleted: Terraform has to find it again.
+    # The rule is changed, not deleted: Terraform has to find it again.
     def lead(path: str) -> None:
         conditions = [{"Field": "path-pattern", "PathPatternConfig": {"Values": [path]}}]
         elb.modify_rule(RuleArn=rule["RuleArn"], Conditions=conditions)
@@ -144,4 +187,6 @@ def test_a_function_that_is_switched_off_or_may_not_be_invoked_is_found(world: W
             SourceArn=source,
             SourceAccount=permission["Condition"]["StringEquals"]["AWS:SourceAccount"],
         )
-    assert len(found) == 2 and "switched off" in found[0] and "may not invoke challenge" in found[1], found
+    assert (
+        len(found) == 2 and "switched off" in found[0] and "may not invoke challenge" in found[1]
+    ), found

@@ -1,4 +1,4 @@
-"""Taking it away: what stays is said before, and nothing of ours stays but certificates that may still be served."""
+"""Destroy: it first says what stays. Of ours, only certificates that may still be served stay."""
 
 from __future__ import annotations
 
@@ -21,18 +21,33 @@ def test_destroy_says_what_stays_and_leaves_nothing_of_ours(world: World) -> Non
     client = world.aws.client
     left = {
         "buckets": [one["Name"] for one in client("s3").list_buckets()["Buckets"]],
-        "functions": [one["FunctionName"] for one in client("lambda").list_functions()["Functions"]],
+        "functions": [
+            one["FunctionName"] for one in client("lambda").list_functions()["Functions"]
+        ],
         "roles": [one["RoleName"] for one in client("iam").list_roles()["Roles"]],
-        "policies": [one["PolicyName"] for one in client("iam").list_policies(Scope="Local")["Policies"]],
+        "policies": [
+            one["PolicyName"] for one in client("iam").list_policies(Scope="Local")["Policies"]
+        ],
         "schedules": [one["Name"] for one in client("scheduler").list_schedules()["Schedules"]],
         "rules": [one["Name"] for one in client("events").list_rules()["Rules"]],
         "queues": client("sqs").list_queues().get("QueueUrls", []),
         "topics": [one["TopicArn"] for one in client("sns").list_topics()["Topics"]],
-        "alarms": [one["AlarmName"] for one in client("cloudwatch").describe_alarms()["MetricAlarms"]],
-        "dashboards": [one["DashboardName"] for one in client("cloudwatch").list_dashboards()["DashboardEntries"]],
+        "alarms": [
+            one["AlarmName"] for one in client("cloudwatch").describe_alarms()["MetricAlarms"]
+        ],
+        "dashboards": [
+            one["DashboardName"]
+            for one in client("cloudwatch").list_dashboards()["DashboardEntries"]
+        ],
         "logs": [one["logGroupName"] for one in client("logs").describe_log_groups()["logGroups"]],
-        "balancers": [one["LoadBalancerName"] for one in client("elbv2").describe_load_balancers()["LoadBalancers"]],
-        "groups": [one["TargetGroupName"] for one in client("elbv2").describe_target_groups()["TargetGroups"]],
+        "balancers": [
+            one["LoadBalancerName"]
+            for one in client("elbv2").describe_load_balancers()["LoadBalancers"]
+        ],
+        "groups": [
+            one["TargetGroupName"]
+            for one in client("elbv2").describe_target_groups()["TargetGroups"]
+        ],
         "stacks": [
             one["StackName"]
             for one in client("cloudformation").describe_stacks()["Stacks"]
@@ -45,4 +60,6 @@ def test_destroy_says_what_stays_and_leaves_nothing_of_ours(world: World) -> Non
     states = {client("kms").describe_key(KeyId=key)["KeyMetadata"]["KeyState"] for key in keys}
     assert states <= {"PendingDeletion"}, states
     # Imported certificates stay: a listener elsewhere may serve them.
-    assert client("acm").list_certificates(Includes={"keyTypes": ["EC_prime256v1", "RSA_2048"]})["CertificateSummaryList"]
+    assert client("acm").list_certificates(Includes={"keyTypes": ["EC_prime256v1", "RSA_2048"]})[
+        "CertificateSummaryList"
+    ]

@@ -69,11 +69,11 @@ WORDS = [
     for word in tomllib.loads((ROOT / "tests/scripts/words.toml").read_text())["word"]
 ]
 
-# What tools make or bring. Hidden folders are left out, but for those of the project.
+# Results and downloads of tools. Hidden folders are skipped, except those of the project.
 NOT_OURS = {"target", "__pycache__", "terraform.tfstate.d", "artifacts"}
 HIDDEN_BUT_OURS = {".ci", ".github"}
 
-# Generated parts of documents: their words are those of the source, where they are looked at.
+# Generated parts of documents: their words are checked in their source.
 GENERATED = re.compile(r"<!-- (?P<name>[\w. -]+): begin -->.*?<!-- (?P=name): end -->", re.DOTALL)
 
 
@@ -89,8 +89,15 @@ def files(folder=ROOT):
 
 FILES = {str(path.relative_to(ROOT)): path for path in files()}
 DOCUMENTS = [name for name in FILES if name.endswith(".md")]
-SHELL = [name for name, path in FILES.items() if path.suffix in ("", ".sh") and path.read_bytes().startswith(b"#!/")]
-OTHERS = [name for name in FILES if name.endswith((".rs", ".tf", ".tftpl", ".hcl", ".py"))] + [*SHELL, "Makefile"]
+SHELL = [
+    name
+    for name, path in FILES.items()
+    if path.suffix in ("", ".sh") and path.read_bytes().startswith(b"#!/")
+]
+OTHERS = [name for name in FILES if name.endswith((".rs", ".tf", ".tftpl", ".hcl", ".py"))] + [
+    *SHELL,
+    "Makefile",
+]
 OTHERS.remove("tests/scripts/test_prose.py")  # It quotes what it looks for.
 
 
@@ -103,7 +110,7 @@ def blank(match):
 
 
 def prose_of(text):
-    """The lines of a document with their numbers, without code, generated parts and front matter."""
+    """The numbered lines of a document, without code, generated parts and front matter."""
     text = GENERATED.sub(blank, text)
     text = re.sub(r"^( *)(```+|~~~+).*?^\1\2 *$", blank, text, flags=re.DOTALL | re.MULTILINE)
     return list(enumerate(text.split("\n"), 1))
@@ -125,7 +132,7 @@ def wide_lines(text):
 def other_words(number, text):
     for pattern, instead in WORDS:
         for match in pattern.finditer(text):
-            # A word of a line that continues another is reported where it is.
+            # A word on a continuation line is reported on its own line.
             line = number + text.count("\n", 0, match.start())
             yield line, f"“{' '.join(match.group().split())}”: write {instead}"
 
@@ -233,10 +240,16 @@ def wide_comments_and_messages(name, text):
     messages = production(name, text) if name.endswith(".rs") else 0
     for kind, number, said in pieces(name, text):
         covered = range(number, number + said.count("\n") + 1)
-        counts.update(covered if kind == "comment" else (line for line in covered if line <= messages))
+        counts.update(
+            covered if kind == "comment" else (line for line in covered if line <= messages)
+        )
     for number in sorted(counts):
         line = lines[number - 1]
-        if len(line) > WIDTH and " " in line.strip().lstrip("/!# ") and not re.search(r"https?://\S{60}", line):
+        if (
+            len(line) > WIDTH
+            and " " in line.strip().lstrip("/!# ")
+            and not re.search(r"https?://\S{60}", line)
+        ):
             yield number, line
 
 
@@ -289,7 +302,8 @@ def test_comments_and_messages_use_plain_words():
 
 @pytest.mark.parametrize(
     ("place", "look"),
-    [(place, look_at_width) for place in TOO_WIDE] + [(place, look_at_words) for place in OTHER_WORDS],
+    [(place, look_at_width) for place in TOO_WIDE]
+    + [(place, look_at_words) for place in OTHER_WORDS],
 )
 def test_a_place_that_is_clean_leaves_its_list(place, look):
     names = [name for name in OTHERS if is_listed(name, (place,))]
@@ -312,10 +326,14 @@ def heading_anchors(text):
 
 
 def links(text):
-    # Tables that are generated have links as well; code has none.
+    # Generated tables have links as well; code has none.
     text = re.sub(r"^( *)(```+|~~~+).*?^\1\2 *$", blank, text, flags=re.DOTALL | re.MULTILINE)
     text = re.sub(r"`[^`\n]*`", "``", text)
-    for match in re.finditer(r"\]\((?P<to>[^()\s]+)\)|^\[[^]]+\]: +(?P<there>\S+)|(?:src|href)=\"(?P<html>[^\"]+)\"", text, re.MULTILINE):
+    for match in re.finditer(
+        r"\]\((?P<to>[^()\s]+)\)|^\[[^]]+\]: +(?P<there>\S+)|(?:src|href)=\"(?P<html>[^\"]+)\"",
+        text,
+        re.MULTILINE,
+    ):
         yield 1 + text.count("\n", 0, match.start()), match["to"] or match["there"] or match["html"]
 
 
@@ -372,10 +390,22 @@ def test_wide_lines_are_found(text, lines):
     ("name", "text", "lines"),
     [
         ("a.rs", "// It stands\n// there.\nlet a = 1;\n// nobody is\n// told.\n", [1, 4]),
-        ("a.rs", 'let c = \'"\'; // "\nlet under_way = "under way";\nlet s = r#"whoever"#;\n', [2, 3]),
+        (
+            "a.rs",
+            'let c = \'"\'; // "\nlet under_way = "under way";\nlet s = r#"whoever"#;\n',
+            [2, 3],
+        ),
         ("a.rs", 'say("what \\\n    is to \\\n    be");\n', [2]),
-        ("a.rs", "fn stand<'a>(whoever: &'a str) {} // `whatever`, a stand-in, * stands for any\n", []),
-        ("a.tf", '# whatever\ndescription = "Who is told of ${join(", ", ["a"])} whoever"\n', [1, 2, 2]),
+        (
+            "a.rs",
+            "fn stand<'a>(whoever: &'a str) {} // `whatever`, a stand-in, * stands for any\n",
+            [],
+        ),
+        (
+            "a.tf",
+            '# whatever\ndescription = "Who is told of ${join(", ", ["a"])} whoever"\n',
+            [1, 2, 2],
+        ),
         ("a.py", '"""Whoever."""\nwhoever = 1  # whatever\nsay("whoever")\n', [1, 2, 3]),
         ("Makefile", "whatever: ## Whatever.\n# under way\n", [1, 1, 2]),
     ],
@@ -393,4 +423,9 @@ def test_messages_of_production_code_are_found_too_wide():
 
 def test_anchors_are_those_of_github():
     text = "# The `map` of it\n## What it is, and for whom?\n## Again\n## Again\n"
-    assert list(heading_anchors(text)) == ["the-map-of-it", "what-it-is-and-for-whom", "again", "again-1"]
+    assert list(heading_anchors(text)) == [
+        "the-map-of-it",
+        "what-it-is-and-for-whom",
+        "again",
+        "again-1",
+    ]

@@ -31,16 +31,17 @@ pub(crate) struct AcmCertificate {
     pub(crate) leaf_pem: String,
     pub(crate) tags: BTreeMap<String, String>,
     pub(crate) imported_at: OffsetDateTime,
-    /// What it held since when: load balancers notice after a while.
+    /// The leaves it held, each with the instant from which it held it: load balancers see a change
+    /// late.
     pub(crate) versions: Vec<(OffsetDateTime, Rc<Leaf>)>,
-    /// When the load balancers know it.
+    /// The instant from which the load balancers know it.
     pub(crate) known_at: OffsetDateTime,
-    /// How long changes take to show.
+    /// How long a change takes to be visible.
     pub(crate) lag: Duration,
 }
 
 impl AcmCertificate {
-    /// Returns what load balancers serve of it.
+    /// Returns the leaf that load balancers serve from it.
     pub(crate) fn served(&self, at: OffsetDateTime) -> &Leaf {
         let seen = at - self.lag;
         let version = self.versions.iter().rfind(|(since, _)| *since <= seen);
@@ -54,9 +55,9 @@ pub(crate) struct SimListener {
     pub(crate) internet_facing: bool,
     pub(crate) holding: Holding,
     pub(crate) quota: usize,
-    /// What it held since when.
+    /// What it held, each with the instant from which it held it.
     pub(crate) versions: Vec<(OffsetDateTime, Holding)>,
-    /// How long changes take to be listed, and to be served.
+    /// How long a change takes to be listed, and to be served.
     pub(crate) listing_lag: Duration,
     pub(crate) serving_lag: Duration,
 }
@@ -67,7 +68,7 @@ impl SimListener {
         version.map_or(&self.versions[0].1, |(_, holding)| holding)
     }
 
-    /// Notes that it holds something else now.
+    /// Records that the listener now holds something else.
     pub(crate) fn changed(&mut self, now: OffsetDateTime, rng: &mut fastrand::Rng) {
         let old = now - Duration::minutes(20);
         while self.versions.len() > 1 && self.versions[1].0 < old {
@@ -186,7 +187,7 @@ impl CertificateManager for SimCertificateManager {
                 arn.as_str(),
                 |world| {
                     let now = world.now();
-                    // What uses it is noticed late.
+                    // The list of its users is updated late.
                     let seen = now - Duration::seconds(world.rng.i64(5..240));
                     let used = world.listeners.iter();
                     let in_use_by = used
@@ -317,7 +318,7 @@ fn checked(world: &mut World, material: &Material<'_>) -> Result<Leaf, ServiceEr
     Ok(leaf)
 }
 
-/// The service's own rules for taking a certificate's place, written down a second time.
+/// The service's own rules for a reimport, written again independently of the library.
 pub(crate) fn reimport(old: &Leaf, new: &Leaf) -> Result<(), String> {
     if old.key_type != new.key_type {
         return Err("the key's type or size changes".to_owned());
@@ -346,7 +347,7 @@ pub(crate) fn reimport(old: &Leaf, new: &Leaf) -> Result<(), String> {
     Ok(())
 }
 
-/// Puts a certificate into the certificate manager, whoever does it.
+/// Puts a certificate into the certificate manager, for certloop or for anyone else.
 pub(crate) fn add_certificate(
     world: &mut World,
     region: &str,
@@ -444,7 +445,7 @@ impl SimLoadBalancer {
     }
 }
 
-/// Changes what a listener holds, whoever does it.
+/// Changes what a listener holds, for certloop or for anyone else.
 pub(crate) fn change(world: &mut World, listener: &str, how: impl FnOnce(&mut Holding)) {
     let now = world.now();
     if let Some(held) = world.listeners.get_mut(listener) {
@@ -626,7 +627,7 @@ impl LoadBalancer for SimLoadBalancer {
 const CHALLENGE: &str =
     "arn:aws:elasticloadbalancing:eu-central-1:123456789012:targetgroup/challenge/73e2d6bc24d8a067";
 
-/// Every name is there, and no CAA record.
+/// Every name exists, and none has a CAA record.
 pub(crate) struct SimResolver;
 
 impl Resolver for SimResolver {
@@ -642,7 +643,7 @@ impl Resolver for SimResolver {
     }
 }
 
-/// Returns the leaf that a listener serves for a name to clients that take this kind of key only.
+/// Returns the leaf that a listener serves for a name to clients that accept only this kind of key.
 pub(crate) fn served<'w>(
     world: &'w World,
     listener: &str,
@@ -663,7 +664,8 @@ pub(crate) fn served<'w>(
         .chain(&holding.default)
         .filter_map(usable)
         .filter(|(_, leaf)| covers(leaf, name));
-    // Several that fit: one is chosen by rules of its own, here a valid one, of the shortest validity, then the first by ARN.
+    // The listener chooses one of those that fit by its own rules. Here: a valid one, of the
+    // shortest validity, then the first by ARN.
     let chosen = matching
         .min_by_key(|(arn, leaf)| (leaf.not_after < at, leaf.not_after - leaf.not_before, *arn));
     chosen.or_else(|| holding.default.as_ref().and_then(usable))
@@ -671,7 +673,7 @@ pub(crate) fn served<'w>(
 
 pub(crate) fn covers(leaf: &Leaf, name: &str) -> bool {
     leaf.names.iter().any(|held| {
-        // A wildcard stands for one label.
+        // A wildcard matches one label.
         let below = held.as_str().strip_prefix("*.");
         held.as_str() == name
             || below

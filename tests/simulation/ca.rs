@@ -1,4 +1,5 @@
-//! The certificate authorities, each by itself: orders as Boulder keeps them, real certificates, renewal information, Let's Encrypt's limits.
+//! The certificate authorities, each by itself: orders as in Boulder, real certificates, renewal
+//! information, and the limits of Let's Encrypt.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
@@ -28,7 +29,7 @@ use crate::rules;
 use crate::run::RSA;
 use crate::world::{ACCOUNT_KEY, Handle, Shared, THUMBPRINT, World, refusal};
 
-/// The authorities: the one preferred, one to fall back on, and one for rehearsals.
+/// The authorities: the preferred one, a fallback, and one for rehearsals.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Site {
     First,
@@ -48,7 +49,7 @@ impl Site {
         }
     }
 
-    /// Returns where all its URLs begin.
+    /// Returns the prefix of all its URLs.
     pub(crate) fn base(self) -> &'static str {
         match self {
             Self::First => "https://ca.example",
@@ -62,7 +63,7 @@ impl Site {
         format!("{}/directory", self.base())
     }
 
-    /// Returns the one that a key of the settings names.
+    /// Returns the authority with this key in the settings.
     pub(crate) fn of_key(key: &str) -> Self {
         Self::ALL
             .into_iter()
@@ -70,7 +71,7 @@ impl Site {
             .unwrap()
     }
 
-    /// Returns the one to which a URL belongs.
+    /// Returns the authority to which a URL belongs.
     pub(crate) fn of_url(url: &str) -> Self {
         Self::ALL
             .into_iter()
@@ -95,7 +96,7 @@ impl Site {
     }
 }
 
-/// What the authorities know.
+/// The state of the authorities.
 #[derive(Default)]
 pub(crate) struct Ca {
     /// Accounts by authority and key.
@@ -104,19 +105,19 @@ pub(crate) struct Ca {
     pub(crate) authorizations: BTreeMap<u64, CaAuthorization>,
     pub(crate) issued: BTreeMap<String, Issued>,
     pub(crate) buckets: BTreeMap<String, Bucket>,
-    /// Those of the first; the others have the usual ones, the last has none.
+    /// The limits of the first authority. The second has the usual ones, the last has none.
     pub(crate) limits: Limits,
-    /// When each last failed a call or refused it for a limit.
+    /// When each authority last failed a call or refused it for a limit.
     pub(crate) trouble_at: BTreeMap<Site, OffsetDateTime>,
-    /// When a set of names was issued last.
+    /// When each set of names was last issued.
     sets: BTreeMap<String, OffsetDateTime>,
     /// Whether the directory offers no renewal information.
     pub(crate) windowless: bool,
-    /// Names that a person must unpause at the first.
+    /// Names that a person must unpause at the first authority.
     pub(crate) paused: BTreeMap<String, OffsetDateTime>,
 }
 
-/// The limits enforced: how many in so many seconds.
+/// The enforced limits: a number and the seconds of its period.
 #[derive(Clone, Copy)]
 pub(crate) struct Limits {
     pub(crate) orders: (f64, f64),
@@ -143,7 +144,7 @@ pub(crate) struct Bucket {
 }
 
 impl Bucket {
-    /// Returns when a token is there, `None` for now.
+    /// Returns when a token will be available, `None` for now.
     fn wait(&mut self, limit: (f64, f64), now: OffsetDateTime) -> Option<OffsetDateTime> {
         let gained = (now - self.at).as_seconds_f64().max(0.0) * limit.0 / limit.1;
         self.level = (self.level + gained).min(limit.0);
@@ -190,28 +191,28 @@ pub(crate) struct Issued {
     pub(crate) not_after: OffsetDateTime,
     replaced: bool,
     pub(crate) window: Window,
-    /// Windows told, the earliest start of them.
+    /// The earliest start of the windows that the authority has suggested.
     pub(crate) told: Option<OffsetDateTime>,
 }
 
-/// What is told of a certificate's renewal.
+/// What the authority suggests for a certificate's renewal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Window {
     Usual,
-    /// Wholly past: it was revoked at this instant.
+    /// A window in the past: the certificate was revoked at this instant.
     Past(OffsetDateTime),
-    /// So much later than usual.
+    /// Later than usual by this much.
     Later(Duration),
-    /// Its end before its start.
+    /// An end before its start.
     Upside,
-    /// Not known.
+    /// The certificate is unknown.
     Missing,
-    /// A fault.
+    /// The request fails.
     Broken,
 }
 
 impl Issued {
-    /// Returns the window, `None` where none is told.
+    /// Returns the window, `None` where the authority suggests none.
     pub(crate) fn suggested(&self) -> Option<(OffsetDateTime, OffsetDateTime)> {
         let lifetime = self.not_after - self.not_before;
         let centre = if lifetime < Duration::days(10) {
@@ -230,7 +231,7 @@ impl Issued {
     }
 }
 
-/// What a profile means (Let's Encrypt's, July 2026).
+/// What a profile means (those of Let's Encrypt, July 2026).
 pub(crate) struct Profile {
     pub(crate) name: &'static str,
     pub(crate) hours: i64,
@@ -306,7 +307,7 @@ impl World {
         }
     }
 
-    /// Whether a limit of an authority is nearly or wholly used up, for any of these names.
+    /// Whether a limit of an authority is nearly or completely used up, for any of these names.
     pub(crate) fn is_nearly_limited(&mut self, site: Site, names: &[String]) -> bool {
         let now = self.now();
         if site == Site::First && names.iter().any(|name| self.ca.paused.contains_key(name)) {
@@ -331,7 +332,7 @@ impl World {
     fn take(&mut self, bucket: &str, limit: (f64, f64)) {
         let now = self.now();
         let bucket = self.bucket(bucket, limit);
-        // What is only counted is not counted below nothing.
+        // A limit that is only counted does not fall below zero.
         if bucket.wait(limit, now).is_none() {
             bucket.level -= 1.0;
         }
@@ -353,7 +354,7 @@ impl World {
             })
     }
 
-    /// Brings orders up to date: issues what is done, ends what has expired.
+    /// Updates orders: issues those that are ready, ends those that have expired.
     pub(crate) fn settle_orders(&mut self, url: &str) {
         let now = self.now();
         let Some(order) = self.ca.orders.get_mut(url) else {
@@ -405,7 +406,7 @@ impl World {
         let key = site.key();
         let set = format!("{key} {}", names.join(","));
         self.take(&format!("{key} set {}", names.join(",")), limits.set);
-        // The same names again count for no registered domain.
+        // The same names again do not count for a registered domain.
         if !self.is_renewal(&set) {
             let domains: BTreeSet<&str> = names.iter().map(|name| domain_of(name)).collect();
             for domain in domains {
@@ -462,7 +463,8 @@ impl World {
             None => None,
             Some(certificate) => Some(self.may_replace(site, certificate, names)?),
         };
-        // Reused whatever it replaces; then `replaces` is not echoed.
+        // A pending order for the same names is reused, even if it replaces something else; then
+        // the answer has no `replaces`.
         let same: Vec<String> = (self.ca.orders.iter())
             .filter(|(_, order)| {
                 order.site == site
@@ -566,7 +568,8 @@ impl World {
         Ok(url)
     }
 
-    /// Whether an order may replace this certificate; if so, whether that exempts it from the limits.
+    /// Whether an order may replace this certificate; if so, whether that exempts it from the
+    /// limits.
     fn may_replace(
         &mut self,
         site: Site,
@@ -712,7 +715,7 @@ fn sign(
     })
 }
 
-/// Signs a certificate that is none of ours: its PEM alone.
+/// Signs a certificate that is not ours. Returns its PEM alone.
 pub(crate) fn foreign(
     names: &[&str],
     not_before: OffsetDateTime,
@@ -741,7 +744,7 @@ pub(crate) fn foreign_with(
     params.distinguished_name.push(DnType::CommonName, names[0]);
     params.not_before = not_before;
     params.not_after = not_after;
-    // By what it is, not by its key: the same seed tells the same serials.
+    // The serial follows from the content, not from the key: the same seed gives the same serials.
     let mut serial = [0x5a_u8; 16];
     for (n, byte) in format!("{names:?} {not_before} {not_after} {rsa}")
         .bytes()
@@ -762,7 +765,7 @@ pub(crate) fn foreign_with(
     ISSUER.with(|(issuer, _)| params.signed_by(&key, issuer).unwrap().pem())
 }
 
-/// Reads the challenge from all perspectives over some seconds, and decides.
+/// Reads the challenge from all perspectives during some seconds, then decides.
 async fn validate(world: Shared, id: u64) {
     let (pauses, name, token) = {
         let world = &mut *world.borrow_mut();
@@ -831,7 +834,7 @@ async fn validate(world: Shared, id: u64) {
     rules::validation_failed(world, &name, &token, why);
 }
 
-/// Reads a challenge as anybody out there does.
+/// Reads a challenge as any client on the Internet does.
 pub(crate) fn read_challenge(world: &World, name: &str, token: &str) -> Result<(), &'static str> {
     if let Some(astray) = world.astray.get(name)
         && astray.until > world.now()

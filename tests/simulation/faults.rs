@@ -1,23 +1,23 @@
-//! What goes wrong, and when: drawn from the seed, for a world as a whole and for each call.
+//! What goes wrong, and when: drawn from the seed, for the whole world and for each call.
 
 use time::{Duration, OffsetDateTime};
 
-/// Who is called.
+/// The service that a call goes to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Service {
     /// The bucket.
     Store,
-    /// The certificate authority that is preferred.
+    /// The preferred certificate authority.
     Authority,
-    /// The one to fall back on.
+    /// The fallback authority.
     Second,
-    /// The one for rehearsals.
+    /// The authority for rehearsals.
     Staging,
     /// The certificate manager.
     CertificateManager,
     /// The load balancers.
     LoadBalancer,
-    /// Our own fetch, and the look at what is served.
+    /// Our own fetch, and the look at the served certificate.
     Network,
 }
 
@@ -32,38 +32,38 @@ impl Service {
 pub(crate) enum Fault {
     /// No answer arrived.
     NoAnswer,
-    /// No connection came about.
+    /// No connection was made.
     NoConnection,
-    /// A fault on the service's side.
+    /// A fault of the service.
     Internal,
     /// Too many calls.
     Throttled,
-    /// Not now; the seconds after which it may be tried again, where it says so.
+    /// The service is busy. Seconds until the next attempt, if it names them.
     Busy(Option<i64>),
-    /// The nonce was not taken, more often than the adapter tries.
+    /// The nonce was refused more often than the adapter retries.
     BadNonce,
-    /// A conditional write that had worked was repeated and met its own work.
+    /// A conditional write succeeded, was repeated, and met its own result.
     MetItself,
 }
 
-/// What becomes of one call.
+/// The fate of one call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fate {
     /// It works.
     Works,
-    /// It fails before it took effect.
+    /// It fails before it takes effect.
     Before(Fault),
-    /// It takes effect, and the answer says or seems to say otherwise.
+    /// It takes effect, and the answer says the opposite or is lost.
     After(Fault),
-    /// It hangs until the caller's patience ends; whether it takes effect.
+    /// It hangs until the caller gives up; whether it takes effect.
     Stalls(bool),
-    /// The process dies before it.
+    /// The process dies before the call.
     DiesBefore,
-    /// The process dies when it has taken effect.
+    /// The process dies after the call has taken effect.
     DiesAfter,
 }
 
-/// Chances per call.
+/// Probabilities per call.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Odds {
     pub(crate) before: f64,
@@ -120,7 +120,7 @@ fn fault(service: Service, rng: &mut fastrand::Rng) -> Fault {
     faults[rng.usize(..faults.len())]
 }
 
-/// A stretch of time in which something is out of order.
+/// A period in which something is out of order.
 #[derive(Clone, Debug)]
 pub(crate) struct Spell {
     pub(crate) from: OffsetDateTime,
@@ -133,11 +133,11 @@ pub(crate) struct Spell {
 pub(crate) enum Disorder {
     /// Calls fail more often.
     Storm(Option<Service>, Odds),
-    /// An authority fails all calls; without a name, each of them.
+    /// An authority fails all calls; with `None`, every authority does.
     AuthorityDown(Option<Service>, Fault),
     /// No pass runs.
     NoPasses,
-    /// Clocks of passes are wrong by up to so much.
+    /// Clocks of passes are wrong by up to this much.
     WrongClocks(Duration),
     /// Validation and issuance take long.
     Slow,
@@ -156,7 +156,7 @@ impl Disorder {
     }
 }
 
-/// How rough a world is.
+/// How much goes wrong in a world.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Roughness {
     Calm,
@@ -168,16 +168,16 @@ pub(crate) enum Roughness {
 /// Everything that goes wrong by itself.
 pub(crate) struct Weather {
     pub(crate) roughness: Roughness,
-    /// At any time.
+    /// The probabilities outside of spells.
     always: Odds,
     pub(crate) spells: Vec<Spell>,
-    /// When nothing goes wrong.
+    /// Periods in which nothing goes wrong.
     pub(crate) lulls: Vec<(OffsetDateTime, OffsetDateTime)>,
-    /// The share of passes that have company.
+    /// The share of passes that run together with another one.
     pub(crate) overlap: f64,
     /// The share of passes whose clock is off by minutes.
     pub(crate) skew: f64,
-    /// The share of passes that are given little time.
+    /// The share of passes that get little time.
     pub(crate) short: f64,
 }
 
@@ -209,7 +209,7 @@ impl Weather {
             let what = disorder(roughness, rng);
             let longest = match what {
                 Disorder::Storm(..) => 8 * 3600,
-                // So long that little is left of what should have been renewed.
+                // Long enough that certificates which are due have little lifetime left.
                 Disorder::AuthorityDown(Some(Service::Authority), _) if rng.u8(..3) == 0 => {
                     40 * 86_400
                 }
@@ -254,7 +254,7 @@ impl Weather {
             .filter(move |spell| spell.to > at)
     }
 
-    /// Draws what becomes of a call.
+    /// Draws the fate of a call.
     pub(crate) fn fate(
         &self,
         service: Service,

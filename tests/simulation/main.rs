@@ -1,9 +1,13 @@
-//! The cycle in simulated worlds, in virtual time, each from a seed: what can go wrong does, and the rules are watched from outside.
+//! The cycle in simulated worlds and virtual time, each world from a seed. Everything that can go
+//! wrong does, and the rules are checked from outside.
 //!
-//! [`world`] is what is true; [`store`], [`ca`] and [`aws`] are the services in it; [`people`] change their minds; [`faults`] is what goes wrong
-//! by itself; [`rules`] says what may never happen, [`visitors`] and [`words`] say it of
-//! visitors; [`provocations`] are what people do about that; [`run`] lets time pass. Nothing here is real but the cycle, the keys and the
-//! certificates, and no key decides anything: a seed lives the same life each time.
+//! - [`world`] holds the truth; [`store`], [`ca`] and [`aws`] are its services.
+//! - [`people`] change what they want; [`faults`] is what goes wrong by itself.
+//! - [`rules`] says what must never happen; [`visitors`] and [`words`] say it about visitors.
+//! - [`provocations`] are actions of people that provoke rule 12; [`run`] lets time pass.
+//!
+//! Only the cycle, the keys and the certificates are real, and no key influences a decision: a seed
+//! always gives the same life.
 
 #![allow(
     clippy::unwrap_used,
@@ -30,14 +34,14 @@ use std::time::Instant;
 
 use trace::Tally;
 
-/// How many certificate-years `make test` lives, over all shards.
+/// How many certificate-years `make test` simulates, over all shards.
 const YEARS: f64 = 400.0;
 const SHARDS: u64 = 4;
-/// How many years a quarter goes on for what it has not met yet, and how often.
+/// How many more years a shard simulates for events that it has not met yet, and how often.
 const MORE_YEARS: f64 = 10.0;
 const MORE: usize = 24;
 
-/// Lives worlds until they come to so many certificate-years, and tells what happened in them.
+/// Simulates worlds until they add up to this many certificate-years. Returns the counts.
 fn live_years(years: f64, seeds: impl Iterator<Item = u64>) -> Tally {
     let started = Instant::now();
     let (mut lived, mut worlds, mut tally) = (0.0, 0_u64, Tally::default());
@@ -61,7 +65,8 @@ fn live_years(years: f64, seeds: impl Iterator<Item = u64>) -> Tally {
 fn summary(years: f64, worlds: u64, tally: &Tally, started: Instant) -> String {
     let seconds = started.elapsed().as_secs_f64();
     format!(
-        "{years:.0} certificate-years in {worlds} worlds: {} passes, {} orders, {} certificates, {} faults, {} deaths; {seconds:.0} s, {:.1} years a second",
+        "{years:.0} certificate-years in {worlds} worlds: {} passes, {} orders, {} certificates, \
+         {} faults, {} deaths; {seconds:.0} s, {:.1} years a second",
         tally.of("passes"),
         tally.of("ca.newOrder"),
         tally.of("issued"),
@@ -78,7 +83,7 @@ fn shard(number: u64) {
         let met = |what: &&str| tally.under(what) > 0;
         COVERED.into_iter().filter(|what| !met(what)).collect()
     };
-    // What is rare may take a few years more.
+    // Rare events may take a few more years.
     for _ in 0..MORE {
         if never(&tally).is_empty() {
             break;
@@ -93,7 +98,8 @@ fn shard(number: u64) {
     );
 }
 
-/// What every shard must have met at least once; counted by the beginning of the words.
+/// Every shard must have met each of these at least once. A count matches by the beginning of its
+/// words.
 const COVERED: [&str; 103] = [
     "CertificateNotFound",
     "TooManyCertificates",
@@ -200,7 +206,7 @@ const COVERED: [&str; 103] = [
     "told: RunningOut",
 ];
 
-/// What they must have met of rule 12.
+/// What a shard must have met for rule 12.
 const COVERED_OF_RULE_12: [&str; 17] = [
     "passes with a clock months ahead",
     "people: rule 12: bucket of another day restored",
@@ -241,10 +247,9 @@ fn four_hundred_certificate_years_last_quarter() {
     shard(3);
 }
 
-/// Worlds that are known to live with rule 12 and with people who provoke it: what changes there is
-/// looked at, and a seed goes only for a reason that is written down. Those above 26 went when a
-/// certificate that serves nobody came to be brought nowhere: their lives are others since, and are
-/// not looked at yet.
+/// Worlds that satisfy rule 12 although people provoke it. Review any change of this list: a seed
+/// leaves it only for a recorded reason. Those above 26 left when certloop stopped deploying
+/// certificates that serve no visitor: their lives changed, and have not been reviewed yet.
 const PROVOKED: [u64; 14] = [2, 8, 11, 12, 13, 14, 16, 17, 18, 20, 21, 22, 25, 26];
 
 #[test]
@@ -304,9 +309,11 @@ fn soak() {
     println!("{}", live_years(years, first..).table());
 }
 
-/// What breaks rule 12, seed by seed: `RULE12=list FIRST=0 LAST=60`, one line for each seed and case.
+/// Lists what breaks rule 12, seed by seed: `RULE12=list FIRST=0 LAST=60`, one line for each seed
+/// and case.
 #[test]
-#[ignore = "a table for people: RULE12=list FIRST=0 LAST=60 cargo test --release --test simulation -- --ignored --exact --nocapture rule_12_table"]
+#[ignore = "a table for people: RULE12=list FIRST=0 LAST=60 cargo test --release --test \
+            simulation -- --ignored --exact --nocapture rule_12_table"]
 fn rule_12_table() {
     let number =
         |name: &str, other: u64| std::env::var(name).map_or(other, |text| text.parse().unwrap());

@@ -1,4 +1,4 @@
-//! What people want at first, and everything they do afterwards.
+//! What people want at first, and everything they do later.
 
 mod deeds;
 
@@ -21,7 +21,7 @@ use crate::world::{ACCOUNT, HOME, Wished, World};
 
 pub(crate) use deeds::act;
 
-/// What one document asks for.
+/// The content of one document.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Wish {
     /// Sorted.
@@ -31,20 +31,20 @@ pub(crate) struct Wish {
     pub(crate) targets: Vec<Target>,
     pub(crate) supersedes: Vec<String>,
     pub(crate) paused: bool,
-    /// Whether names that cannot be proved keep the others back.
+    /// Whether names that cannot be validated delay the others.
     pub(crate) partial: bool,
-    /// Keys of the settings; none for the default.
+    /// Keys of the settings; empty for the default.
     pub(crate) authorities: Vec<&'static str>,
 }
 
-/// What people ask for by name, until they have an answer.
+/// A request of a person, by a certificate's name, until it has an answer.
 #[derive(Clone, Debug)]
 pub(crate) struct Errand {
     pub(crate) name: String,
     pub(crate) action: Action,
 }
 
-/// Where it is to go.
+/// A place for the certificate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Target {
     Listener { arn: String, default: bool },
@@ -58,9 +58,12 @@ impl Wish {
             .iter()
             .map(|target| match target {
                 Target::Listener { arn, default } => {
-                    json!({"type": "listener", "arn": arn, "as": if *default { "default" } else { "sni" }})
+                    let place = if *default { "default" } else { "sni" };
+                    json!({"type": "listener", "arn": arn, "as": place})
                 }
-                Target::Manager { region } => json!({"type": "certificateManager", "region": region}),
+                Target::Manager { region } => {
+                    json!({"type": "certificateManager", "region": region})
+                }
             })
             .collect();
         let authority = match &self.authorities[..] {
@@ -90,7 +93,7 @@ impl Wish {
         }
     }
 
-    /// Returns it without a profile that its preferred authority does not offer.
+    /// Returns the wish without a profile that its preferred authority does not offer.
     fn sensible(mut self) -> Self {
         if self.sites()[0] == Site::Second {
             self.profile = self.profile.filter(|profile| *profile == "classic");
@@ -122,13 +125,14 @@ impl Wish {
     }
 }
 
-/// Puts what a world has at first: listeners with certificates of others, documents, limits.
+/// Creates the first content of a world: listeners with certificates of others, documents, limits.
 pub(crate) fn settle(world: &mut World) {
     let rough = world.weather.roughness;
     let listeners = world.rng.usize(1..=3);
     for n in 0..listeners {
         let arn = format!(
-            "arn:aws:elasticloadbalancing:{HOME}:{ACCOUNT}:listener/app/web{n}/000000000000000{n}/00000000000000{n}f"
+            "arn:aws:elasticloadbalancing:{HOME}:{ACCOUNT}:listener/app/web{n}/000000000000000{n}/\
+             00000000000000{n}f"
         );
         let default = match world.rng.u8(..5) {
             0 => Default::SelfSigned,
@@ -154,8 +158,8 @@ pub(crate) fn settle(world: &mut World) {
             list,
         };
         let now = world.now();
-        // What cannot be seen is never proved in this mode: whoever sets it there wants no
-        // deployment.
+        // In this mode a certificate that cannot be seen is never proved: such a setting means that
+        // nobody wants a deployment.
         let must_be_seen = world.settings.proof.mode == CheckMode::Require;
         let internet_facing = world.rng.u8(..6) != 0 || must_be_seen;
         world.listeners.insert(
@@ -176,7 +180,7 @@ pub(crate) fn settle(world: &mut World) {
         let name = format!("c{n}");
         let wish = draw_wish(world, n);
         want(world, &name, Some(wish.clone()));
-        // Now and then the pair: the same names with the other kind of key.
+        // Sometimes a pair: the same names with the other kind of key.
         if world.rng.u8(..6) == 0 {
             let twin = Wish {
                 key_type: if wish.key_type.is_ecdsa() {
@@ -244,7 +248,7 @@ fn draw_wish(world: &mut World, n: usize) -> Wish {
         ));
     }
     if world.rng.u8(..8) == 0 {
-        // Shared with other certificates.
+        // A name that other certificates have as well.
         domains.push(format!("shared.{}", DOMAINS[0]));
     }
     domains.sort();
@@ -327,7 +331,7 @@ fn draw_targets(world: &mut World) -> Vec<Target> {
     targets
 }
 
-/// Puts a document, or takes it away.
+/// Puts a document, or deletes it.
 pub(crate) fn want(world: &mut World, name: &str, wish: Option<Wish>) {
     let now = world.now();
     world.acted_at = now;
@@ -354,7 +358,7 @@ pub(crate) fn want(world: &mut World, name: &str, wish: Option<Wish>) {
     rules::after_event(world);
 }
 
-/// Notes that a removal has deleted a document.
+/// Records that a removal has deleted a document.
 pub(crate) fn document_is_gone(world: &mut World, key: &str) {
     let name = key.strip_prefix("certificates/");
     let Some(name) = name.and_then(|name| name.strip_suffix(".json")) else {
@@ -367,7 +371,7 @@ pub(crate) fn document_is_gone(world: &mut World, key: &str) {
     world.disturb_certificate(name);
 }
 
-/// What ends by itself after some days: a person unpauses, raises quotas, leads names back.
+/// What ends by itself after some days: a person unpauses, raises quotas, repairs the names.
 pub(crate) fn mend(world: &mut World) {
     let now = world.now();
     let back: Vec<String> = (world.astray.iter())
@@ -394,7 +398,7 @@ pub(crate) fn mend(world: &mut World) {
         world.import_quota = 1_000_000;
         world.disturb();
     }
-    // A listener that is full is noticed, and its quota raised.
+    // A full listener is noticed, and its quota is raised.
     let full: Vec<String> = world
         .listeners
         .iter()
@@ -413,7 +417,7 @@ pub(crate) fn mend(world: &mut World) {
         world.disturb();
     }
     heed_what_needs_a_person(world);
-    // Nobody leaves a certificate paused for ever.
+    // No certificate stays paused for ever.
     let paused: Vec<(String, Wish)> = (world.wishes.iter())
         .filter_map(|(name, wished)| {
             let (since, wish) = wished.versions.last()?;
@@ -435,7 +439,7 @@ pub(crate) fn mend(world: &mut World) {
     }
 }
 
-/// What a report says over and over that only a person can mend is mended after some days.
+/// A problem that only a person can repair is repaired after some days of reports.
 fn heed_what_needs_a_person(world: &mut World) {
     let mut told = Vec::new();
     for (name, state) in &world.states {
@@ -470,7 +474,7 @@ fn heed_what_needs_a_person(world: &mut World) {
     }
 }
 
-/// Sets another default where one that was removed still is it.
+/// Sets another default where a removed certificate is still the default.
 fn choose_other_defaults(world: &mut World, name: &str) {
     if world.weather.is_lull(world.now()) || world.rng.u8(..10) != 0 {
         return;
@@ -497,8 +501,8 @@ fn choose_other_defaults(world: &mut World, name: &str) {
     }
 }
 
-/// Takes names out of a document that another one serves on the same listener: which of the two is
-/// served nobody can tell.
+/// Removes names from a document if another one serves them on the same listener: it is
+/// unpredictable which of the two is served.
 fn give_up_shared_names(world: &mut World, name: &str, wish: Wish) {
     let mut kept = wish.clone();
     kept.domains.retain(|domain| {
@@ -518,7 +522,7 @@ fn give_up_shared_names(world: &mut World, name: &str, wish: Wish) {
     }
 }
 
-/// Takes certificates of nobody's that are for the same names off its listeners.
+/// Removes certificates without a document from its listeners if they have the same names.
 fn take_off_rivals(world: &mut World, name: &str, wish: &Wish) {
     let listeners: Vec<String> = wish.listeners().map(|(arn, _)| arn.to_owned()).collect();
     for listener in listeners {
@@ -550,7 +554,7 @@ fn take_off_rivals(world: &mut World, name: &str, wish: &Wish) {
     }
 }
 
-/// Names that lead astray, or are paused, are out of order until they are not.
+/// While names lead elsewhere or are paused, they count as out of order.
 pub(crate) fn still_astray(world: &mut World) {
     let names = world.astray.keys().chain(world.ca.paused.keys());
     let names: Vec<String> = names.cloned().collect();
@@ -577,7 +581,7 @@ fn disturb_all_with(world: &mut World, domain: &str) {
     }
 }
 
-/// Returns when something mends by itself next.
+/// Returns the next instant at which something is repaired by itself.
 pub(crate) fn mends_at(world: &World) -> Option<OffsetDateTime> {
     let astray = world.astray.values().map(|astray| astray.until);
     let paused = world.ca.paused.values().copied();

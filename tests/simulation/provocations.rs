@@ -1,5 +1,6 @@
-//! What people do that provokes rule 12: restored buckets, tags taken away, two documents for one place, edits while the authority is
-//! down, certificates of others with names and ends of their own, proofs that never come.
+//! Actions of people that provoke rule 12: restored buckets, removed tags, two documents for one
+//! place, edits while the authority is down, certificates of others with various names and ends,
+//! proofs that never succeed.
 
 use std::collections::BTreeMap;
 
@@ -17,19 +18,19 @@ use crate::rules;
 use crate::store;
 use crate::world::{HOME, Wished, World, name_in};
 
-/// What people mean to do later.
+/// What people plan to do later.
 #[derive(Clone, Debug)]
 pub(crate) enum Plan {
-    /// Every certificate is renewed by force.
+    /// Renew every certificate by force.
     Force,
     Ask(Errand),
-    /// The handshakes of a listener show what it serves again.
+    /// Let the handshakes of a listener show the served certificate again.
     SeeAgain(String),
-    /// The quota of a full listener is raised.
+    /// Raise the quota of a full listener.
     Raise(String),
 }
 
-/// Puts certificates of others beside those a world has at first.
+/// Adds certificates of others to those that a world has at first.
 pub(crate) fn settle(world: &mut World) {
     if !world.visitors.is_provoked() {
         return;
@@ -43,7 +44,8 @@ pub(crate) fn settle(world: &mut World) {
     }
 }
 
-/// Imports a certificate of somebody else: names that documents want and others, an end of its own, any kind of key.
+/// Imports a certificate of others: names that documents want and other names, any end, any kind of
+/// key.
 fn stranger(world: &mut World, listener: &str) -> String {
     let now = world.now().replace_nanosecond(0).unwrap();
     let on_it = |wish: &&Wish| wish.listeners().any(|(arn, _)| arn == listener);
@@ -104,7 +106,7 @@ fn put_on(world: &mut World, listener: &str, theirs: String, default: bool) {
     world.disturb();
 }
 
-/// One thing of these, to one of the documents.
+/// Makes one of these provocations, for one of the documents.
 pub(crate) fn provoke(world: &mut World, name: &str) -> Option<Errand> {
     let wish = world.wishes[name].now()?.clone();
     let listener = wish.listeners().next().map(|(arn, _)| arn.to_owned());
@@ -138,16 +140,16 @@ pub(crate) fn provoke(world: &mut World, name: &str) -> Option<Errand> {
     None
 }
 
-/// Whether buckets of another day are restored: `RULE12=restores`, or with the table.
+/// Whether buckets of another day are restored: `RULE12=restores`, or `RULE12=list`.
 fn restores() -> bool {
     std::env::var("RULE12").is_ok_and(|mode| mode == "restores" || mode == "list")
 }
 
-/// The whole bucket becomes what it was on another day.
+/// Restores the whole bucket to its content of another day.
 fn restore(world: &mut World) -> Option<&'static str> {
     let now = world.now();
     let to = now - Duration::seconds(world.rng.i64(3 * 3_600..10 * 86_400));
-    // Never to before there was anything.
+    // Not to a time when the world was still empty.
     if to < crate::world::EPOCH + Duration::days(1) {
         return None;
     }
@@ -166,7 +168,7 @@ fn restore(world: &mut World) -> Option<&'static str> {
     Some("rule 12: bucket of another day restored")
 }
 
-/// Our tags are taken from one of ours.
+/// Removes our tags from one of our certificates.
 fn take_tags(world: &mut World, name: &str) -> Option<&'static str> {
     let ours: Vec<String> = (world.manager.keys())
         .filter(|arn| world.owner_of(arn).as_deref() == Some(name))
@@ -182,7 +184,7 @@ fn take_tags(world: &mut World, name: &str) -> Option<&'static str> {
     Some("rule 12: our tags taken away")
 }
 
-/// Returns another document on one of this one's listeners.
+/// Returns another document on one of this document's listeners.
 fn neighbour(world: &mut World, name: &str, wish: &Wish) -> Option<(String, Wish, String)> {
     let mut found = Vec::new();
     for (other, wished) in &world.wishes {
@@ -198,7 +200,7 @@ fn neighbour(world: &mut World, name: &str, wish: &Wish) -> Option<(String, Wish
     found.get(world.rng.usize(..found.len().max(1))).cloned()
 }
 
-/// A document says that it takes over from another one's certificate, perhaps each from the other's.
+/// A document supersedes another document's certificate; perhaps both supersede each other.
 fn supersede_ours(world: &mut World, name: &str, mut wish: Wish) -> Option<&'static str> {
     let (other, mut theirs, _) = neighbour(world, name, &wish)?;
     let arn = |world: &World, name: &str| {
@@ -206,7 +208,7 @@ fn supersede_ours(world: &mut World, name: &str, mut wish: Wish) -> Option<&'sta
         Some(import.arn.as_ref()?.to_string())
     };
     let (own, their) = (arn(world, name), arn(world, &other)?);
-    // The same one twice would be an invalid document.
+    // A repeated entry would make the document invalid.
     if !wish.supersedes.contains(&their) {
         wish.supersedes.push(their);
     }
@@ -305,7 +307,7 @@ fn edit_while_down(world: &mut World, name: &str, mut wish: Wish) -> Option<&'st
     Some("rule 12: edited while the authority is down")
 }
 
-/// A document says that it takes over from one of others, whatever that one serves.
+/// A document supersedes a certificate of others, even one that serves more names.
 fn supersede_theirs(world: &mut World, name: &str, mut wish: Wish) -> Option<&'static str> {
     let listener = wish.listeners().next().map(|(arn, _)| arn.to_owned())?;
     let theirs = stranger(world, &listener);
@@ -316,7 +318,7 @@ fn supersede_theirs(world: &mut World, name: &str, mut wish: Wish) -> Option<&'s
     Some("rule 12: one of others superseded")
 }
 
-/// Handshakes of all listeners show something else for days, as behind a CDN.
+/// For days the handshakes of all listeners show another certificate, as behind a CDN.
 fn see_nothing(world: &mut World, name: &str) -> Option<&'static str> {
     let wish = world.wishes[name].now()?;
     let listener = wish.listeners().next().map(|(arn, _)| arn.to_owned())?;
@@ -326,7 +328,8 @@ fn see_nothing(world: &mut World, name: &str) -> Option<&'static str> {
     Some("rule 12: behind a proof that never comes")
 }
 
-/// A listener is full for days; meanwhile its document is edited, renewed by force, rolled back or revoked.
+/// A listener is full for days. Meanwhile its document is edited, renewed by force, rolled back or
+/// revoked.
 fn fill_up(world: &mut World, name: &str, mut wish: Wish) -> Option<&'static str> {
     let listener = wish.listeners().next().map(|(arn, _)| arn.to_owned())?;
     let now = world.now();
@@ -359,12 +362,12 @@ fn plan(world: &mut World, at: OffsetDateTime, what: Plan) {
     world.plans.sort_by_key(|(at, _)| *at);
 }
 
-/// Returns when something that people mean to do is next.
+/// Returns the instant of the next planned action.
 pub(crate) fn planned_at(world: &World) -> Option<OffsetDateTime> {
     world.plans.first().map(|(at, _)| *at)
 }
 
-/// Does what people meant to do by now; returns what they ask of the functions.
+/// Does what is planned until now. Returns the requests to the functions.
 pub(crate) fn carry_on(world: &mut World) -> Vec<Errand> {
     let now = world.now();
     let mut errands = Vec::new();
@@ -399,14 +402,14 @@ pub(crate) fn carry_on(world: &mut World) -> Vec<Errand> {
     errands
 }
 
-/// Whether people provoke something rather than do what they always did.
+/// Whether people make a provocation now, instead of an ordinary deed.
 pub(crate) fn is_due(world: &mut World) -> bool {
     world.visitors.is_provoked()
         && world.weather.roughness > Roughness::Calm
         && world.rng.u8(..5) < 2
 }
 
-/// What is out of order as long as it lasts.
+/// Records a disturbance while a provocation lasts.
 pub(crate) fn still_provoked(world: &mut World) {
     if !world.unseen.is_empty() || !world.kept_full.is_empty() {
         world.disturb();

@@ -1,9 +1,10 @@
-//! One world from its beginning to its end: passes as they come, people and weather meanwhile, and a lull now and then.
+//! One world from its beginning to its end: passes, people and faults, and sometimes a lull.
 //!
-//! The schedule fires every ten minutes. A pass that finds nothing due, nothing under way and nothing as it should not be
-//! changes nothing, so the passes between it and the next instant that any state names would not either: they are skipped.
-//! What does not stand in a state (people, the weather, revocations) brings the next pass forward; and even in the deepest calm one is run
-//! every few hours to some days, whose finding nothing to do is what the skipping relies on.
+//! The schedule fires every ten minutes. A pass that finds everything in order, nothing due and
+//! nothing in progress changes nothing. Later passes would not either until the next instant that a
+//! state names: they are skipped. Events that no state names (people, faults, revocations) bring
+//! the next pass forward. Even in the deepest calm a pass runs every few hours to some days: it has
+//! to find nothing to do, or skipping would be wrong.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -39,20 +40,20 @@ use crate::store::{self, SimStore};
 use crate::trace::Tally;
 use crate::world::{ACCOUNT, EPOCH, HOME, Handle, Met, Running, Shared, World};
 
-/// What came of a world.
+/// The result of a world.
 pub(crate) struct Ended {
     pub(crate) seed: u64,
     pub(crate) certificate_years: f64,
     pub(crate) hash: u64,
     pub(crate) lines: u64,
     pub(crate) tally: Tally,
-    /// The first finding of each case of rule 12, where they are listed.
+    /// The first finding of each case of rule 12, in the list mode.
     pub(crate) found: BTreeMap<String, String>,
-    /// The broken rule, with the last lines.
+    /// The broken rule, with the last lines of the trace.
     pub(crate) broken: Option<String>,
 }
 
-/// Lives one world. The same seed lives the same life.
+/// Simulates one world. The same seed gives the same life.
 pub(crate) fn live(seed: u64, whole_trace: Option<&str>) -> Ended {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
@@ -90,7 +91,7 @@ pub(crate) fn live(seed: u64, whole_trace: Option<&str>) -> Ended {
     }
 }
 
-/// Draws the settings, and the limits that the authority keeps to.
+/// Draws the settings, and the limits that the authority enforces.
 fn settings(rng: &mut fastrand::Rng) -> (Settings, Vec<u8>, Limits, bool) {
     let few = Limits {
         orders: (10.0, 10_800.0),
@@ -130,7 +131,7 @@ fn settings(rng: &mut fastrand::Rng) -> (Settings, Vec<u8>, Limits, bool) {
     let rehearse = (rng.u8(..4) == 0).then_some(Site::Staging.key());
     let share = [0.1, 0.1, 0.25, 0.5][rng.usize(..4)];
     let orphans = ["report", "remove"][rng.usize(..2)];
-    // Drawn apart, so that worlds in which nobody is told anything live as they would.
+    // Drawn separately: worlds without notifications stay as they were.
     let mut others = fastrand::Rng::with_seed(rng.clone().u64(..));
     let notify = match others.u8(..3) {
         0 => json!({}),
@@ -162,7 +163,8 @@ fn settings(rng: &mut fastrand::Rng) -> (Settings, Vec<u8>, Limits, bool) {
 const TOPIC: &str = "arn:aws:sns:eu-central-1:123456789012:certloop";
 const WEBHOOK: &str = "arn:aws:secretsmanager:eu-central-1:123456789012:secret:webhook-AbCdEf";
 
-/// Times at which nothing goes wrong and nobody does anything: at their end everything must be well.
+/// Periods in which nothing goes wrong and nobody does anything. At their end everything must be
+/// well.
 struct Lulls(Vec<(OffsetDateTime, OffsetDateTime)>);
 
 impl Lulls {
@@ -213,7 +215,8 @@ async fn life(seed: u64, whole_trace: Option<&str>) -> Shared {
         world.settings.orphans,
     );
     world.say(format_args!(
-        "seed {seed}: {days} days, {roughness:?}, self-check, proof and concurrency {modes:?}, rehearse {:?}, fallback at {}, orphans {:?}",
+        "seed {seed}: {days} days, {roughness:?}, self-check, proof and concurrency {modes:?}, \
+         rehearse {:?}, fallback at {}, orphans {:?}",
         others.0, others.1, others.2
     ));
     store::put(&mut world, "settings.json", body);
@@ -254,9 +257,9 @@ struct Driver {
     next_edit: OffsetDateTime,
     pass: u32,
     running: Vec<JoinHandle<()>>,
-    /// Whether the next pass is for something that is due.
+    /// Whether the next pass has something due.
     due: bool,
-    /// Until when spells were looked at.
+    /// Spells were checked until this instant.
     looked: OffsetDateTime,
 }
 
@@ -299,7 +302,7 @@ impl Driver {
         }
     }
 
-    /// What goes by with time alone.
+    /// What happens by the passage of time alone.
     fn look(&mut self) {
         let world = &mut *self.world.borrow_mut();
         let now = world.now();
@@ -367,7 +370,7 @@ impl Driver {
         let lull = self.lulls.holds(now);
         let (company, force) = {
             let world = &mut *self.world.borrow_mut();
-            // Where nothing is due, two passes have nothing to get in each other's way with.
+            // If nothing is due, two passes cannot disturb each other.
             let overlap = match (lull, self.due) {
                 (true, _) => 0.0,
                 (false, true) => world.weather.overlap,
@@ -434,10 +437,10 @@ impl Driver {
         let Some(entries) = report.filter(|_| self.running.is_empty()) else {
             return soon;
         };
-        // One for a single certificate saw nothing of what was asked of another.
+        // A pass for a single certificate saw no request for another.
         let mut whole = world.passes.values().rev().filter(|pass| pass.whole);
         let asked = whole.next().is_none_or(|pass| pass.from <= world.acted_at);
-        // Of those that ran at once any may have left something to do.
+        // Any of the passes that ran at the same time may have left something to do.
         let this_tick = StdDuration::from_secs(630);
         let mut passes = world.passes.values();
         let stirred =
@@ -445,7 +448,7 @@ impl Driver {
         if asked || !world.errands.is_empty() || stirred {
             return soon;
         }
-        // A document that no pass has seen stands in no state.
+        // A document that no pass has seen has no state.
         let is_new = |(name, wished): (&String, &crate::world::Wished)| {
             wished.now().is_some() && !world.states.contains_key(name)
         };
@@ -465,7 +468,7 @@ impl Driver {
                 wake = wake.min(now + Duration::hours(4));
             }
             for at in [entry.next_attempt, entry.renew_at].into_iter().flatten() {
-                // What was past and did not bring anything about will not at the next tick either: paused, held.
+                // A past instant without an effect has none at the next tick either: paused, held.
                 if at > begun {
                     wake = wake.min(at);
                 }
@@ -558,7 +561,7 @@ fn next_pass(shared: &Shared) -> u32 {
     world.last_pass
 }
 
-/// Lets people do something, and sends what they ask for.
+/// Lets people do something, and sends their requests.
 fn act(shared: &Shared) {
     let asked = people::act(&mut shared.borrow_mut());
     {
@@ -579,7 +582,8 @@ fn send(shared: &Shared, errand: Errand) {
     tokio::task::spawn_local(ask(shared.clone(), errand));
 }
 
-/// Asks until there is an answer: people do not know what became of what they asked for when an invocation dies.
+/// Asks until there is an answer: when an invocation dies, people do not know the result of their
+/// request.
 async fn ask(shared: Shared, errand: Errand) {
     for attempt in 0..200 {
         let lull = {
@@ -624,7 +628,7 @@ async fn ask(shared: Shared, errand: Errand) {
     }
 }
 
-/// Returns in words what the answer is, unless there is none that tells whether anything was done.
+/// Returns the answer in words, unless it leaves open whether anything was done.
 fn answered(action: &Action, entries: Option<&[Entry]>) -> Option<String> {
     let entry = entries?.first()?;
     let kind = entry.problem.as_ref().map(|problem| problem.kind.as_str());
@@ -640,7 +644,7 @@ fn answered(action: &Action, entries: Option<&[Entry]>) -> Option<String> {
     Some(format!("{word}: {came}"))
 }
 
-/// What an invocation is asked for.
+/// The content of an invocation's event.
 #[derive(Clone)]
 enum What {
     All,
@@ -713,7 +717,7 @@ async fn pass(shared: Shared, id: u32, what: What, force: bool, lull: bool) -> O
                         entry.name, entry.outcome, entry.reason, entry.next_attempt
                     ));
                 }
-                // Our own count of a limit keeps it waiting: that is as it should be.
+                // Our own count of a limit makes it wait: that is correct.
                 if let (Some(problem), Some(until)) = (&entry.problem, entry.next_attempt)
                     && problem.kind == "certloop:limit"
                 {
@@ -839,8 +843,9 @@ impl SimPorts {
 }
 
 thread_local! {
-    /// Keys that take long to make, made once.
-    pub(crate) static RSA: String = PrivateKey::generate(KeyType::Rsa2048).unwrap().to_pem().to_string();
+    /// Keys that take long to make, made once for all worlds.
+    pub(crate) static RSA: String =
+        PrivateKey::generate(KeyType::Rsa2048).unwrap().to_pem().to_string();
 }
 
 impl Ports for SimPorts {

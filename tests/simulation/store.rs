@@ -64,7 +64,7 @@ impl Store for SimStore {
             })
             .await;
         match written {
-            // Nothing can be met where nothing was asked for.
+            // An unconditional write cannot fail by a condition.
             Err(StoreError::ConditionFailed { key }) if unconditional => {
                 Err(StoreError::Unavailable {
                     verb: "write",
@@ -134,14 +134,14 @@ fn read_state(world: &mut World, key: &str, body: &[u8]) -> Option<State> {
     }
 }
 
-/// Puts an object, whoever does it.
+/// Puts an object, for certloop or for anyone else.
 pub(crate) fn put(world: &mut World, key: &str, body: Vec<u8>) -> String {
     put_known(world, key, body, None)
 }
 
-/// Puts an object, and reads what the rules want to know of it.
+/// Puts an object, and reads the parts that the rules need.
 fn put_known(world: &mut World, key: &str, body: Vec<u8>, state: Option<State>) -> String {
-    // The same document again has the same ETag; whatever the cycle writes is never the same twice.
+    // The same document has the same ETag again; everything that the cycle writes is new each time.
     let etag = match key.starts_with("certificates/") {
         true => format!("\"{:016x}\"", hash(&body)),
         false => format!("e{}", world.fresh()),
@@ -179,7 +179,7 @@ fn hash(body: &[u8]) -> u64 {
     })
 }
 
-/// Takes an object away.
+/// Deletes an object.
 pub(crate) fn remove(world: &mut World, key: &str) {
     let before = world.objects.remove(key);
     remember(world, key, before);
@@ -194,7 +194,7 @@ pub(crate) fn remove(world: &mut World, key: &str) {
     }
 }
 
-/// Remembers what an object was before a change, for the days to which people restore.
+/// Remembers an object's content before a change, for as many days as people restore.
 fn remember(world: &mut World, key: &str, before: Option<Stored>) {
     if !world.visitors.is_provoked() || !provocations::is_restored(key) {
         return;
@@ -206,7 +206,7 @@ fn remember(world: &mut World, key: &str, before: Option<Stored>) {
     }
 }
 
-/// Makes the bucket what it was at an instant.
+/// Restores the bucket to its content of an instant.
 pub(crate) fn restore(world: &mut World, to: OffsetDateTime) {
     let mut old: BTreeMap<String, Option<Stored>> = BTreeMap::new();
     let changes = world.journal.iter().rev();

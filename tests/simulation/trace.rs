@@ -1,4 +1,5 @@
-//! What happened, line by line: the last lines for whoever reads a failure, all of them on demand, and one number over all.
+//! The trace, line by line: a failure shows the last lines, a file can get all of them, and a hash
+//! covers them.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Write as _;
@@ -57,12 +58,12 @@ impl Trace {
         self.last.push_back(line);
     }
 
-    /// Returns the number over all lines: two runs that did the same have the same.
+    /// Returns the hash of all lines: two equal runs have the same one.
     pub(crate) fn hash(&self) -> u64 {
         self.hash
     }
 
-    /// Returns how many lines there were.
+    /// Returns the number of lines.
     pub(crate) fn lines(&self) -> u64 {
         self.lines
     }
@@ -79,7 +80,7 @@ impl Trace {
     }
 }
 
-/// Writes ARNs as a reader wants them: `certificate/12`, `listener/web0`.
+/// Shortens ARNs for readers: `certificate/12`, `listener/web0`.
 pub(crate) fn shorten(line: &str) -> String {
     let mut short = String::with_capacity(line.len());
     let mut rest = line;
@@ -111,15 +112,15 @@ pub(crate) fn shorten(line: &str) -> String {
     short
 }
 
-/// How many lines a failure shows.
+/// The number of lines that a failure shows.
 const SHOWN: usize = 60;
 
-/// How often something happened, by what: a simulation that never meets a fault proves nothing about it.
+/// Counts of events, by their words: a simulation without a fault proves nothing about faults.
 #[derive(Default)]
 pub(crate) struct Tally(BTreeMap<String, u64>);
 
 impl Tally {
-    /// Counts one.
+    /// Counts one event.
     pub(crate) fn count(&mut self, what: &str) {
         match self.0.get_mut(what) {
             Some(count) => *count += 1,
@@ -129,12 +130,12 @@ impl Tally {
         }
     }
 
-    /// Returns how often.
+    /// Returns the count of these words.
     pub(crate) fn of(&self, what: &str) -> u64 {
         self.0.get(what).copied().unwrap_or_default()
     }
 
-    /// Returns the sum of all whose words begin so.
+    /// Returns the sum of all counts whose words begin with this text.
     pub(crate) fn under(&self, prefix: &str) -> u64 {
         let below = self.0.range(prefix.to_owned()..);
         below

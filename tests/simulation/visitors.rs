@@ -1,8 +1,9 @@
-//! Rule 12: nothing that certloop does may take from a visitor.
+//! Rule 12: no action of certloop may take a certificate from a visitor.
 //!
-//! A visitor has a name, a kind of key, and sends the name (SNI) or not. Around each call of certloop that changes a
-//! listener or what an ARN holds, this looks at what every visitor gets before and after. Nothing here asks the library
-//! what is allowed; [`words`](crate::words) says what a person's word covers.
+//! A visitor has a name and a kind of key, and sends the name (SNI) or not. Around each call of
+//! certloop that changes a listener or the content of an ARN, this module compares what every
+//! visitor gets before and after. Nothing here asks the library what is allowed;
+//! [`words`](crate::words) says which losses a person's word covers.
 
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,21 +18,21 @@ use crate::trace::shorten;
 use crate::words;
 use crate::world::{World, name_in};
 
-/// What the oracle remembers.
+/// The memory of the oracle.
 pub(crate) struct Visitors {
     mode: Mode,
     is_provoked: bool,
-    /// What was issued for our documents, by serial.
+    /// The leaves issued for our documents, by serial.
     pub(crate) issued: BTreeMap<String, IssuedLeaf>,
-    /// Serials of ours that some place held.
+    /// Serials of ours that some place has held.
     served: BTreeSet<String>,
-    /// How often a place went back from a serial.
+    /// How often a place was rolled back from a serial.
     ways_back: BTreeMap<(String, String), u32>,
-    /// ARNs whose tags people took away, with the document and since when.
+    /// ARNs whose tags people removed, with the document and since when.
     pub(crate) was_ours: BTreeMap<String, (String, OffsetDateTime)>,
-    /// When the bucket last became that of another day,
+    /// When the bucket was last restored to another day,
     pub(crate) restored_at: Option<OffsetDateTime>,
-    /// and which ARNs of ours there were then.
+    /// and our ARNs that existed then.
     pub(crate) older: BTreeSet<String>,
     /// The last report of each certificate, as text.
     pub(crate) reports: BTreeMap<String, String>,
@@ -39,12 +40,12 @@ pub(crate) struct Visitors {
     pub(crate) found: BTreeMap<String, String>,
 }
 
-/// Whether the oracle looks, and what comes of what it finds.
+/// Whether the oracle checks, and what a finding does.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Mode {
-    /// The other rules alone.
+    /// Only the other rules are checked.
     Off,
-    /// Findings are listed, and the world lives on.
+    /// Findings are listed, and the simulation continues.
     List,
     /// A finding is a broken rule.
     On,
@@ -88,12 +89,12 @@ impl Default for Visitors {
 }
 
 impl Visitors {
-    /// Notes serials that some place holds.
+    /// Records serials that some place holds.
     pub(crate) fn note_served(&mut self, serials: BTreeSet<String>) {
         self.served.extend(serials);
     }
 
-    /// Whether rule 12 is looked at.
+    /// Whether rule 12 is checked.
     pub(crate) fn is_on(&self) -> bool {
         self.mode != Mode::Off
     }
@@ -105,7 +106,7 @@ impl Visitors {
 }
 
 impl World {
-    /// Notes that something was taken from a visitor.
+    /// Records that something was taken from a visitor.
     pub(crate) fn takes(&mut self, case: &str, what: &str) {
         match self.visitors.mode {
             Mode::Off => {}
@@ -114,7 +115,7 @@ impl World {
         }
     }
 
-    /// Lists a finding instead of ending the world, where that is asked for.
+    /// In the list mode, lists a finding instead of ending the world.
     pub(crate) fn lists(&mut self, what: &str) -> bool {
         let is_listed = self.visitors.mode == Mode::List && !what.contains("does not end");
         if is_listed {
@@ -130,14 +131,14 @@ impl World {
         self.say(format_args!("RULE 12, {case}: {what}"));
         let first = format!("{}: {what}", self.now());
         self.visitors.found.entry(case.to_owned()).or_insert(first);
-        // What flips in each pass for ever is told often enough.
+        // A finding that returns in each pass for ever has been reported often enough.
         if self.tally.of(&format!("rule 12: {case}")) > LISTED && self.broken.is_none() {
             self.broken = Some(format!("{case} was listed {LISTED} times"));
         }
     }
 }
 
-/// After so many findings of one case a world that lists them ends.
+/// A world in the list mode ends after this many findings of one case.
 const LISTED: u64 = 300;
 
 /// A call of certloop that changes what visitors get.
@@ -162,12 +163,12 @@ impl Touch<'_> {
     }
 }
 
-/// A certificate that stands in a place.
+/// A certificate in a place.
 #[derive(Clone)]
 pub(crate) struct Standing {
     pub(crate) arn: String,
     pub(crate) leaf: Rc<Leaf>,
-    /// The document it belongs to, by its tags, or by what our state and vault know where people took them away.
+    /// The document it belongs to: by its tags, or, if people removed them, by our state and vault.
     pub(crate) owner: Option<String>,
 }
 
@@ -187,8 +188,8 @@ impl View {
         self.all().any(|standing| standing.arn == arn)
     }
 
-    /// Returns what a visitor gets. Of several that fit it is a valid one, of the shortest validity, then the first by
-    /// ARN, as in [`served`](crate::aws::served).
+    /// Returns what a visitor gets: of several that fit a valid one, of the shortest validity, then
+    /// the first by ARN, as in [`served`](crate::aws::served).
     fn gets(&self, visitor: &Visitor, at: OffsetDateTime) -> Option<&Standing> {
         let speaks = |standing: &&Standing| is_ecdsa(&standing.leaf) == visitor.ecdsa;
         let fitting = self.all().filter(speaks);
@@ -204,7 +205,7 @@ impl View {
         chosen.or_else(|| self.default.as_ref().filter(speaks))
     }
 
-    /// Returns everybody whom something valid on it is for.
+    /// Returns every visitor for whom a valid certificate is here.
     fn visitors(&self, world: &World, at: OffsetDateTime) -> BTreeSet<Visitor> {
         let exact = || self.all().flat_map(|it| &it.leaf.names);
         let mut visitors = BTreeSet::new();
@@ -240,11 +241,11 @@ impl View {
     }
 }
 
-/// Somebody who visits a listener.
+/// A visitor of a listener.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Visitor {
     pub(crate) name: String,
-    /// Takes ECDSA keys only; else RSA keys only.
+    /// Accepts ECDSA keys only; otherwise RSA keys only.
     pub(crate) ecdsa: bool,
     pub(crate) sni: bool,
 }
@@ -261,7 +262,7 @@ pub(crate) fn is_ecdsa(leaf: &Leaf) -> bool {
     leaf.key_type.is_some_and(KeyType::is_ecdsa)
 }
 
-/// Whether a leaf serves anybody validly. A placeholder does not.
+/// Whether a leaf serves anyone validly. A placeholder does not.
 pub(crate) fn is_good(world: &World, leaf: &Leaf, at: OffsetDateTime) -> bool {
     let revoked = world.ca.issued.get(&leaf.serial);
     let revoked = revoked.is_some_and(|issued| issued.revoked.is_some());
@@ -273,7 +274,8 @@ pub(crate) fn serves(world: &World, leaf: &Leaf, visitor: &Visitor, at: OffsetDa
     is_good(world, leaf, at) && is_ecdsa(leaf) == visitor.ecdsa && covers(leaf, &visitor.name)
 }
 
-/// Whether one of ours may take another one's place: it ends later, or it begins later and half of it is left.
+/// Whether one of our leaves may replace another one: it ends later, or it begins later and half of
+/// its lifetime is left.
 pub(crate) fn succeeds(new: &Leaf, old: &Leaf, at: OffsetDateTime) -> bool {
     let half = (new.not_after - new.not_before) / 2;
     new.not_after > old.not_after
@@ -281,7 +283,7 @@ pub(crate) fn succeeds(new: &Leaf, old: &Leaf, at: OffsetDateTime) -> bool {
         || new.serial == old.serial
 }
 
-/// Returns what stands under an ARN.
+/// Returns the certificate under an ARN.
 pub(crate) fn standing(world: &World, arn: &str) -> Option<Standing> {
     let held = world.manager.get(arn)?;
     let owner = world.owner_of(arn).or_else(|| {
@@ -309,7 +311,7 @@ pub(crate) fn view(world: &World, listener: &str) -> View {
     }
 }
 
-/// Lets a call take effect, and judges what it did to visitors.
+/// Lets a call take effect, and judges its effect on visitors.
 pub(crate) fn around<T>(
     world: &mut World,
     pass: u32,
@@ -352,11 +354,11 @@ pub(crate) fn around<T>(
     done
 }
 
-/// A call and who made it.
+/// A call and the pass that made it.
 pub(crate) struct Call<'t> {
     pub(crate) pass: u32,
     pub(crate) touch: Touch<'t>,
-    /// The later of what the clocks say: an end that a wrong clock believes past is not held against it.
+    /// The later of the two clocks: an end that a wrong clock believes past is no fault.
     pub(crate) at: OffsetDateTime,
 }
 
@@ -366,7 +368,7 @@ fn at(world: &World, pass: u32) -> OffsetDateTime {
     clock.map_or(now, |clock| clock.max(now))
 }
 
-/// What was taken from visitors of a listener.
+/// Returns what was taken from visitors of a listener.
 fn judge(world: &mut World, call: &Call<'_>, listener: &str, before: &View, after: &View) {
     let mut findings = losses(world, call, listener, before, after);
     findings.extend(foreign_left(world, call, listener, before, after));
@@ -381,7 +383,7 @@ fn judge(world: &mut World, call: &Call<'_>, listener: &str, before: &View, afte
 
 type Finding = (String, String);
 
-/// Visitors who were validly served and are not any more, and no word covers it.
+/// Returns visitors who were validly served before, are not now, and whose loss no word covers.
 fn losses(
     world: &mut World,
     call: &Call<'_>,
@@ -424,7 +426,8 @@ fn losses(
     findings
 }
 
-/// One of others leaves only when ours serves all that it serves, with a key of the same kind.
+/// A certificate of others leaves only when ours serves everything that it serves, with a key of
+/// the same kind.
 fn foreign_left(
     world: &World,
     call: &Call<'_>,
@@ -463,7 +466,7 @@ fn foreign_left(
     findings
 }
 
-/// One of ours makes way for a later one only.
+/// One of ours leaves only for a later one.
 fn own_left(
     world: &World,
     call: &Call<'_>,
@@ -481,7 +484,7 @@ fn own_left(
         {
             continue;
         }
-        // What a word lets go needs no heir.
+        // A loss that a word covers needs no successor.
         let names = old.leaf.names.iter().filter(|name| {
             let visitor = Visitor {
                 name: name.to_string(),
@@ -513,13 +516,13 @@ fn own_left(
     findings
 }
 
-/// What another document of ours has on a listener is not taken off or displaced.
+/// A certificate that another document has on a listener is not removed or displaced.
 fn of_another(world: &World, call: &Call<'_>, listener: &str, before: &View) -> Vec<Finding> {
     let is_valid = |it: &&Standing| is_good(world, &it.leaf, call.at);
     match call.touch {
         Touch::Remove { arn, .. } => {
             let theirs = before.all().filter(is_valid).find(|it| it.arn == arn);
-            // Without its tags it is as one of others.
+            // Without its tags it counts as one of others.
             let owner = world.owner_of(arn);
             let Some((theirs, owner)) = theirs.zip(owner) else {
                 return Vec::new();
@@ -539,7 +542,7 @@ fn of_another(world: &World, call: &Call<'_>, listener: &str, before: &View) -> 
             let Some(theirs) = before.default.as_ref().filter(is_valid) else {
                 return Vec::new();
             };
-            // Without its tags it is as one of others.
+            // Without its tags it counts as one of others.
             let (Some(owner), Some(taker)) = (&world.owner_of(&theirs.arn), world.owner_of(arn))
             else {
                 return Vec::new();
@@ -558,7 +561,7 @@ fn of_another(world: &World, call: &Call<'_>, listener: &str, before: &View) -> 
     }
 }
 
-/// What an ARN holds is what those get who follow it.
+/// Clients that follow an ARN get its content.
 fn judge_content(world: &mut World, call: &Call<'_>, old: &Standing) {
     let Some(owner) = old.owner.clone() else {
         return;
@@ -607,8 +610,9 @@ fn judge_content(world: &mut World, call: &Call<'_>, old: &Standing) {
     }
 }
 
-/// The way back after a proof that failed: taken once for one leaf (twice where a pass died of it), and not to one that ends before
-/// the next attempt but one. Returns whether this call is a step of it.
+/// The way back after a failed proof: allowed once for one leaf (twice if a pass died during it),
+/// and not to a leaf that ends before the next attempt but one. Returns whether this call is a step
+/// of it.
 fn goes_back(
     world: &mut World,
     call: &Call<'_>,
@@ -638,7 +642,7 @@ fn goes_back(
                 return false;
             };
             let is_there = match call.touch {
-                // A default that moves to the list on the way does not come back.
+                // A default that moves to the list during the switch does not come back.
                 Touch::Add { .. } => before[0].has(arn),
                 _ => before[0].default.as_ref().is_some_and(|it| it.arn == arn),
             };
@@ -668,10 +672,11 @@ fn goes_back(
     true
 }
 
-/// After a failed deployment the next attempt is a minute later, the one after it ten.
+/// After a failed deployment the next attempt comes a minute later, the one after it ten minutes
+/// later.
 const NEXT_BUT_ONE: Duration = Duration::minutes(11);
 
-/// Notes what the vault got: what was issued for which document.
+/// Records what the vault received: which leaf was issued for which document.
 pub(crate) fn stored(world: &mut World, key: &str, chain: &str) {
     let Some(name) = name_in(key).filter(|_| world.visitors.is_on()) else {
         return;
@@ -687,12 +692,12 @@ pub(crate) fn stored(world: &mut World, key: &str, chain: &str) {
     world.visitors.issued.insert(leaf.serial.clone(), issued);
 }
 
-/// Whether some place ever held this serial.
+/// Whether some place has ever held this serial.
 pub(crate) fn was_served(world: &World, serial: &str) -> bool {
     world.visitors.served.contains(serial)
 }
 
-/// Returns the serials of a document that stand where visitors may get them now.
+/// Returns the serials of a document in places where visitors may get them now.
 pub(crate) fn served_now(world: &World, name: &str) -> BTreeSet<String> {
     let is_ours = |it: &Standing| it.owner.as_deref() == Some(name);
     let mut serials = BTreeSet::new();

@@ -1,6 +1,7 @@
 //! What a person's word covers, for [`visitors`](crate::visitors).
 //!
-//! A document's word counts once a leaf for that very document is issued. A word is about our own leaves only.
+//! A document's word counts as soon as a leaf for exactly this document is issued. A word is about
+//! our own leaves only.
 
 use certificates::contract::settings::Orphans;
 use certificates::invocation::actions::Action;
@@ -17,7 +18,7 @@ use crate::visitors::{
 };
 use crate::world::{HOME, Wished, World};
 
-/// Whether a leaf is what this very document asks for.
+/// Whether a leaf is what exactly this document asks for.
 fn fits(world: &World, leaf: &Leaf, wish: &Wish) -> bool {
     let site = world.ca.issued.get(&leaf.serial).map(|issued| issued.site);
     leaf.key_type == Some(wish.key_type)
@@ -29,11 +30,12 @@ fn fits(world: &World, leaf: &Leaf, wish: &Wish) -> bool {
             .all(|name| wish.domains.iter().any(|it| it == name.as_str()))
 }
 
-/// Whether a leaf was issued for this very document without the names that stood in the way.
+/// Whether a leaf was issued for exactly this document, without the names that could not be
+/// validated.
 fn fits_in_part(world: &World, name: &str, leaf: &Leaf, wish: &Wish) -> bool {
     let versions = world.wishes.get(name).map(|wished| &wished.versions);
     let mut versions = versions.into_iter().flatten();
-    // Another place is no other certificate.
+    // A change of the place needs no other certificate.
     let is_same = |version: &Wish| {
         version.domains == wish.domains
             && version.key_type == wish.key_type
@@ -50,7 +52,7 @@ fn fits_in_part(world: &World, name: &str, leaf: &Leaf, wish: &Wish) -> bool {
         && since.is_some_and(|(from, _)| leaf.not_before + Duration::HOUR >= *from)
 }
 
-/// Whether a leaf for this very document is issued, to be served or standing somewhere.
+/// Whether a leaf for exactly this document is issued: it should be served, or is in some place.
 pub(crate) fn counts(world: &World, name: &str, wish: &Wish) -> bool {
     let held = world
         .states
@@ -71,8 +73,8 @@ pub(crate) fn counts(world: &World, name: &str, wish: &Wish) -> bool {
     })
 }
 
-/// Returns what was wanted of a certificate while a pass ran, as far as it counts; where nothing of it does yet, what counted
-/// last.
+/// Returns what was wanted of a certificate while a pass ran, as far as it counts. If nothing of it
+/// counts yet, returns what counted last.
 fn counting<'w>(world: &'w World, pass: u32, name: &str) -> Vec<&'w Wish> {
     let wishes = world.wishes_during(name, pass).into_iter().flatten();
     let counting: Vec<&Wish> = wishes.filter(|wish| counts(world, name, wish)).collect();
@@ -86,7 +88,7 @@ fn counting<'w>(world: &'w World, pass: u32, name: &str) -> Vec<&'w Wish> {
     last.into_iter().collect()
 }
 
-/// Returns the word that covers what a visitor loses.
+/// Returns the word that covers a visitor's loss.
 pub(crate) fn covers_loss(
     world: &World,
     call: &Call<'_>,
@@ -103,7 +105,7 @@ pub(crate) fn covers_loss(
     if is_removed(world, owner) {
         return Some("removed");
     }
-    // Without its tags it is as one of others: it moves to the list where the document says so.
+    // Without its tags it counts as one of others: it moves to the list where the document says so.
     if !visitor.sni
         && world.owner_of(&lost.arn).is_none()
         && after.has(&lost.arn)
@@ -114,8 +116,11 @@ pub(crate) fn covers_loss(
     if went_back(world, owner, &lost.leaf) {
         return Some("rolled back");
     }
-    let taken = matches!(call.touch, Touch::SetDefault { arn, .. } if world.owner_of(arn).as_ref() != Some(owner));
-    // Who holds a place is what the states say, and these are of another day.
+    let taken = matches!(
+        call.touch,
+        Touch::SetDefault { arn, .. } if world.owner_of(arn).as_ref() != Some(owner)
+    );
+    // The states say which document holds a place, and they are of another day.
     if taken && !visitor.sni && is_restored(world) {
         return Some("restored");
     }
@@ -134,7 +139,7 @@ pub(crate) fn covers_loss(
         .then_some("partial")
 }
 
-/// Whether a partial leaf may take the place of a wider one: a tenth of it is left.
+/// Whether a partial leaf may replace a wider one: a tenth of that one's lifetime is left.
 fn gives_way_to_partial(
     world: &World,
     call: &Call<'_>,
@@ -152,12 +157,13 @@ fn gives_way_to_partial(
         })
 }
 
-/// Whether the document for which the new default was issued says `"as": "default"`, and still does.
+/// Whether the document for which the new default was issued says `"as": "default"`, and still
+/// does.
 fn said_default(world: &World, call: &Call<'_>, listener: &str) -> bool {
     let Touch::SetDefault { arn, .. } = call.touch else {
         return false;
     };
-    // Also without its tags, where our state knows it.
+    // Also without its tags, if our state knows it.
     let ours = standing(world, arn);
     let Some((owner, leaf)) = ours.and_then(|it| Some((it.owner?, it.leaf))) else {
         return false;
@@ -173,7 +179,7 @@ fn said_default(world: &World, call: &Call<'_>, listener: &str) -> bool {
         })
 }
 
-/// Whether what an ARN loses for those who follow it is covered.
+/// Whether a word covers the loss of those who follow an ARN.
 pub(crate) fn content_is_covered(
     world: &World,
     call: &Call<'_>,
@@ -192,24 +198,26 @@ pub(crate) fn content_is_covered(
         || new.is_some_and(|new| gives_way_to_partial(world, call, owner, &old.leaf, new))
 }
 
-/// Whether somebody asked for all of it to go, or the settings say so of what has no document.
+/// Whether a person asked for its removal, or the settings do so for certificates without a
+/// document.
 fn is_removed(world: &World, name: &str) -> bool {
     let gone = world.wishes.get(name).and_then(Wished::now).is_none();
     rules::is_removed(world, name) || gone && world.settings.orphans == Orphans::Remove
 }
 
-/// Whether somebody went back to an earlier one, and this is not it.
+/// Whether a person rolled back to an earlier one, and this is not it.
 pub(crate) fn went_back(world: &World, name: &str, left: &Leaf) -> bool {
     rules::went_back_to(world, name).is_some_and(|serial| serial != left.serial)
 }
 
-/// Whether somebody asked for this one to be revoked: the authority may not have done it yet.
+/// Whether a person asked for the revocation of this one. The authority may not have revoked it
+/// yet.
 pub(crate) fn is_to_be_revoked(world: &World, name: &str, serial: &str) -> bool {
     let state = world.states.get(name);
     state.is_some_and(|state| state.revocations.is_pending(serial))
 }
 
-/// Whether what is imported is what stood under the ARN before, after a proof that failed.
+/// Whether the imported leaf is the one that the ARN held before, after a failed proof.
 pub(crate) fn is_way_back(
     world: &World,
     name: &str,
@@ -232,7 +240,7 @@ pub(crate) fn is_way_back(
         })
 }
 
-/// Returns the document at work whose record says that this is put back on the listener.
+/// Returns the document in progress whose record says that this is put back on the listener.
 pub(crate) fn brings_back(world: &World, pass: u32, listener: &str, arn: &str) -> Option<String> {
     let owner = world.passes.get(&pass)?.owner.as_ref()?;
     let puts_back = |state: &State| {
@@ -246,13 +254,13 @@ pub(crate) fn brings_back(world: &World, pass: u32, listener: &str, arn: &str) -
     (!current).then(|| name.clone())
 }
 
-/// Whether a serial is of one that could be served for a while.
+/// Whether a serial belongs to a certificate that could be served for a while.
 pub(crate) fn is_fresh(world: &World, serial: &str) -> bool {
     let issued = world.visitors.issued.get(serial);
     issued.is_some_and(|issued| is_good(world, &issued.leaf, world.now() + Duration::HOUR))
 }
 
-/// Whether an ARN is the one that a document's state holds for current.
+/// Whether a document's state names this ARN as the current one.
 pub(crate) fn current_arn(world: &World, name: &str, arn: &str) -> bool {
     let state = world.states.get(name);
     let mut imports = state
@@ -266,7 +274,7 @@ pub(crate) fn current_arn(world: &World, name: &str, arn: &str) -> bool {
     })
 }
 
-/// Returns the documents that say they take over from an ARN on a listener.
+/// Returns the documents that supersede an ARN on a listener.
 pub(crate) fn who_supersedes(world: &World, pass: u32, arn: &str, listener: &str) -> Vec<String> {
     let takes = |wish: &&Wish| {
         wish.supersedes.iter().any(|old| old == arn)
@@ -285,21 +293,21 @@ pub(crate) fn who_supersedes(world: &World, pass: u32, arn: &str, listener: &str
         .collect()
 }
 
-/// Whether a document wanted a listener all the while.
+/// Whether a document wanted a listener during the whole pass.
 pub(crate) fn wants(world: &World, pass: u32, name: &str, listener: &str) -> bool {
     let wishes = world.wishes_during(name, pass);
     let on = |wish: &Wish| wish.listeners().any(|(arn, _)| arn == listener);
     !is_removed(world, name) && wishes.into_iter().all(|wish| wish.is_some_and(on))
 }
 
-/// Whether a document wanted to be the default of a listener all the while.
+/// Whether a document wanted to be the default of a listener during the whole pass.
 pub(crate) fn wants_default(world: &World, pass: u32, name: &str, listener: &str) -> bool {
     let wishes = world.wishes_during(name, pass);
     let on = |wish: &Wish| wish.listeners().any(|at| at == (listener, true));
     !is_removed(world, name) && wishes.into_iter().all(|wish| wish.is_some_and(on))
 }
 
-/// Whether a document asks for the ARN of a region alone, for those who follow it.
+/// Whether a document asks only for the ARN of a region, for those who follow it.
 fn names_arn(world: &World, wish: &Wish, arn: &str) -> bool {
     let region = world.manager.get(arn).map(|held| held.region.as_str());
     let region = region.unwrap_or(HOME);
@@ -307,19 +315,19 @@ fn names_arn(world: &World, wish: &Wish, arn: &str) -> bool {
     targets.any(|target| matches!(target, Target::Manager { region: it } if it == region))
 }
 
-/// Whether somebody follows this ARN.
+/// Whether anyone follows this ARN.
 pub(crate) fn is_followed(world: &World, name: &str, arn: &str) -> bool {
     let wish = world.wishes.get(name).and_then(Wished::now);
     wish.is_some_and(|wish| names_arn(world, wish, arn) && current_arn(world, name, arn))
 }
 
-/// Whether the bucket became that of another day some days ago.
+/// Whether the bucket was restored to another day in the last days.
 pub(crate) fn is_restored(world: &World) -> bool {
     let restored = world.visitors.restored_at;
     restored.is_some_and(|at| world.now() - at < Duration::days(14))
 }
 
-/// Returns which of the kinds known so far a finding is, by its circumstances.
+/// Returns the known kind of a finding, by its circumstances.
 pub(crate) fn case(world: &World, call: &Call<'_>, lost: &Standing) -> String {
     let arn = call.touch.arn();
     let restored = is_restored(world);
@@ -367,12 +375,12 @@ fn actors(world: &World, call: &Call<'_>) -> Vec<String> {
     }
 }
 
-/// What is written into a state: cases 7 and 8.
+/// Checks what is written into a state: cases 7 and 8.
 pub(crate) fn state_written(world: &mut World, pass: u32, name: &str, new: &State) {
     if !world.visitors.is_on() {
         return;
     }
-    // Also what those get who follow an ARN that is new.
+    // Also the leaves for those who follow a new ARN.
     let served = served_now(world, name);
     world.visitors.note_served(served);
     if let Some((case, what)) = revoked_or_back(world, pass, name, new) {
@@ -400,7 +408,7 @@ fn revoked_or_back(
                 let issued = world.ca.issued.get(serial);
                 issued.is_some_and(|issued| issued.revoked.is_none())
             });
-            // What has no listener is served by those who pull it.
+            // A certificate without a listener is served by those who pull it.
             let wish = world.wishes.get(name).and_then(Wished::now);
             if wish.is_none_or(|wish| wish.listeners().next().is_none()) {
                 return None;
@@ -418,12 +426,12 @@ fn revoked_or_back(
         Action::RollBack { serial: None } => {
             let (left, back) = (before.certificate.as_ref()?, new.certificate.as_ref()?);
             let has_place = (world.wishes.get(name)).and_then(Wished::now);
-            // What has no listener is served by those who pull it.
+            // A certificate without a listener is served by those who pull it.
             let versions = (world.wishes.get(name)).map(|wished| &wished.versions);
             let mut versions = versions.into_iter().flatten().flat_map(|(_, wish)| wish);
             let has_place =
                 has_place.is_some() && versions.all(|wish| wish.listeners().next().is_some());
-            // One that is due by itself may be renewed by the same pass.
+            // The same pass may renew a certificate that is due by itself.
             let goes = (new.previous.rolled_back.as_ref()).is_some_and(|it| it.from == left.serial);
             let never = goes && left.serial != back.serial && !was_served(world, &back.serial);
             (never && has_place).then(|| {
@@ -438,7 +446,8 @@ fn revoked_or_back(
     }
 }
 
-/// Rule 1 holds for people as well: what is issued and not deployed is deployed, not ordered again.
+/// Rule 1 holds for people as well: an issued certificate that is not deployed is deployed, not
+/// ordered again.
 fn ordered_by_force(world: &World, pass: u32, name: &str, new: &State) -> Option<String> {
     let before = world.states.get(name)?;
     let url = |state: &State| state.orders.current.as_ref().map(|order| order.url.clone());
@@ -447,7 +456,7 @@ fn ordered_by_force(world: &World, pass: u32, name: &str, new: &State) -> Option
     let wish = world.wishes.get(name).and_then(Wished::now)?;
     let leaf = &world.visitors.issued.get(&held.serial)?.leaf;
     let fits = fits(world, leaf, wish) && is_good(world, leaf, world.now() + Duration::DAY);
-    // One that was due already is not ordered by force.
+    // An order that was due already is not an order by force.
     let is_due = new
         .renew_at()
         .is_some_and(|at| at <= world.now() + Duration::minutes(5));
@@ -466,7 +475,8 @@ fn ordered_by_force(world: &World, pass: u32, name: &str, new: &State) -> Option
     })
 }
 
-/// What must be so in a calm: what is told of tags taken away, and of two documents that want one place.
+/// What must hold in a calm: the reports about removed tags, and about two documents that want one
+/// place.
 pub(crate) fn calm(world: &mut World, name: &str, wish: &Wish) {
     if !world.visitors.is_on() {
         return;
@@ -479,7 +489,7 @@ pub(crate) fn calm(world: &mut World, name: &str, wish: &Wish) {
     }
 }
 
-/// One of ours without our tags stands beside ours, and nobody is told.
+/// One of ours without our tags is beside ours on a listener, and no report says so.
 fn stripped_untold(world: &World, name: &str, wish: &Wish) -> Option<String> {
     let now = world.now();
     let report = world.visitors.reports.get(name)?;
@@ -494,7 +504,7 @@ fn stripped_untold(world: &World, name: &str, wish: &Wish) -> Option<String> {
         let mut listeners = wish.listeners();
         let (listener, _) =
             listeners.find(|(listener, _)| world.listeners[*listener].holding.has(arn))?;
-        // A report has one problem: that it is revoked comes first.
+        // A report has one problem: a revocation comes first.
         let told = report.contains(arn.as_str()) || report.contains("certloop:revoked");
         let untold = rivals && world.owner_of(arn).is_none() && !told;
         untold.then(|| {
@@ -505,11 +515,12 @@ fn stripped_untold(world: &World, name: &str, wish: &Wish) -> Option<String> {
     })
 }
 
-/// Two documents share a place, and neither report says that another document holds one. A report has one problem, so of
-/// several in the way it names the first, and what keeps the document from being carried out comes before that.
+/// Two documents share a place, and neither report says that another document holds one. A report
+/// has one problem: of several rivals it names the first, and a problem that stops the document
+/// comes before that.
 fn contended_untold(world: &World, name: &str, wish: &Wish) -> Option<String> {
     let other = rival(world, name, wish)?;
-    // One that is paused before it had a certificate is in nobody's way.
+    // A document that is paused before its first certificate is no rival.
     let is_idle = |of: &str| {
         let wish = world.wishes.get(of).and_then(Wished::now);
         let held = world
@@ -529,7 +540,7 @@ fn contended_untold(world: &World, name: &str, wish: &Wish) -> Option<String> {
             "certloop:tagsLost",
             "certloop:arnWouldChange",
             "certloop:revoked",
-            // What failed just now.
+            // A failure of this pass.
             "\"outcome\":\"failed\"",
             "\"outcome\":\"waiting\"",
         ];
@@ -554,7 +565,7 @@ fn contended_untold(world: &World, name: &str, wish: &Wish) -> Option<String> {
     })
 }
 
-/// Returns another document that wants what a listener can give to one only.
+/// Returns another document that wants a place which a listener can give to one only.
 pub(crate) fn rival(world: &World, name: &str, wish: &Wish) -> Option<String> {
     let contends = |theirs: &Wish| {
         let shared = theirs.key_type == wish.key_type

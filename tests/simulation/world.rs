@@ -1,4 +1,4 @@
-//! What is true in one simulated world, and the gate through which every call of the cycle goes.
+//! The truth of one simulated world, and the gate through which every call of the cycle goes.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -24,7 +24,7 @@ use crate::rules;
 use crate::trace::{Tally, Trace};
 use crate::visitors::Visitors;
 
-/// A world, shared by the passes in it and by what goes on outside of them.
+/// A world, shared by its passes and by everything outside of them.
 pub(crate) type Shared = Rc<RefCell<World>>;
 
 /// Everything there is.
@@ -42,11 +42,11 @@ pub(crate) struct World {
     pub(crate) weather: Weather,
     /// The bucket.
     pub(crate) objects: BTreeMap<String, Stored>,
-    /// The states in it, read.
+    /// The states in it, parsed.
     pub(crate) states: BTreeMap<String, State>,
     /// The issued certificates in it: chain and key by object.
     pub(crate) vault: BTreeMap<String, (String, String)>,
-    /// The keys of orders under way in it: order and public key by certificate.
+    /// The keys of pending orders in it: order and public key by certificate.
     pub(crate) pending: BTreeMap<String, (String, Vec<u8>)>,
     pub(crate) ca: Ca,
     pub(crate) manager: BTreeMap<String, AcmCertificate>,
@@ -62,30 +62,30 @@ pub(crate) struct World {
     pub(crate) fetched: BTreeMap<String, Vec<(u32, Met)>>,
     /// When each name last led back to us.
     pub(crate) back_at: BTreeMap<String, OffsetDateTime>,
-    /// When something last was out of order for all, and for a certificate.
+    /// When something was last out of order for all, and for each certificate.
     pub(crate) disturbed: OffsetDateTime,
     pub(crate) disturbed_certificate: BTreeMap<String, OffsetDateTime>,
     /// When the preferred authority alone was last down,
     pub(crate) first_down: OffsetDateTime,
-    /// and when one of a certificate's names last led astray.
+    /// and when one of a certificate's names last led elsewhere.
     pub(crate) led_astray: BTreeMap<String, OffsetDateTime>,
     /// How often an order was asked for, by certificate.
     pub(crate) asked: BTreeMap<String, VecDeque<OffsetDateTime>>,
     pub(crate) book: rules::Book,
     /// How many people wait for an answer about a certificate,
     pub(crate) errands: BTreeMap<String, u32>,
-    /// and when somebody last had one, or did something else.
+    /// and when a person last got one, or did something else.
     pub(crate) acted_at: OffsetDateTime,
     pub(crate) last_pass: u32,
-    /// What the oracle of rule 12 remembers.
+    /// The memory of the oracle of rule 12.
     pub(crate) visitors: Visitors,
-    /// What stood in the bucket before each change of the last days.
+    /// The bucket's content before each change of the last days.
     pub(crate) journal: VecDeque<(OffsetDateTime, String, Option<Stored>)>,
-    /// Listeners whose handshakes show something else,
+    /// Listeners whose handshakes show another certificate,
     pub(crate) unseen: BTreeSet<String>,
     /// and those that people leave full.
     pub(crate) kept_full: BTreeSet<String>,
-    /// What people mean to do, and when.
+    /// What people plan to do, and when.
     pub(crate) plans: Vec<(OffsetDateTime, Plan)>,
     /// Whether the next pass renews by force.
     pub(crate) force_next: bool,
@@ -103,14 +103,14 @@ pub(crate) struct Stored {
     pub(crate) etag: String,
 }
 
-/// How a name's port 80 leads elsewhere.
+/// Where a name's port 80 leads, if not to us.
 pub(crate) struct Astray {
     pub(crate) until: OffsetDateTime,
-    /// Somebody else answers, rather than nobody.
+    /// Another server answers; otherwise none does.
     pub(crate) answered: bool,
 }
 
-/// What a fetch of ours met.
+/// The result of our own fetch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Met {
     Right,
@@ -118,19 +118,19 @@ pub(crate) enum Met {
     Nothing,
 }
 
-/// What is wanted of one certificate, now and before.
+/// The wishes for one certificate, now and before.
 pub(crate) struct Wished {
-    /// Each version with the instant from which it stood.
+    /// Each version with the instant from which it was valid.
     pub(crate) versions: Vec<(OffsetDateTime, Option<Wish>)>,
 }
 
 impl Wished {
-    /// Returns what is wanted now.
+    /// Returns the wish of now.
     pub(crate) fn now(&self) -> Option<&Wish> {
         self.versions.last().and_then(|(_, wish)| wish.as_ref())
     }
 
-    /// Returns all that was wanted at some instant since.
+    /// Returns every wish of some instant since then.
     pub(crate) fn since(&self, at: OffsetDateTime) -> impl Iterator<Item = Option<&Wish>> {
         let first = self.versions.iter().rposition(|(from, _)| *from <= at);
         self.versions[first.unwrap_or(0)..]
@@ -139,7 +139,7 @@ impl Wished {
     }
 }
 
-/// A pass at work.
+/// A running pass.
 pub(crate) struct Running {
     /// By how much its clock is wrong.
     pub(crate) skew: Duration,
@@ -147,17 +147,17 @@ pub(crate) struct Running {
     pub(crate) started: Instant,
     pub(crate) remaining: std::time::Duration,
     pub(crate) force: bool,
-    /// Whether it is for every certificate.
+    /// Whether it covers every certificate.
     pub(crate) whole: bool,
     pub(crate) dead: bool,
     pub(crate) death: Rc<Notify>,
-    /// The word in its leases, once it has taken one.
+    /// The owner in its leases, once it has taken one.
     pub(crate) owner: Option<String>,
-    /// What a person asks of it, on which certificate, where it is no pass.
+    /// A person's request, and the certificate it is about, if it is not a pass.
     pub(crate) errand: Option<(String, Action)>,
     /// Whether it wrote anything.
     pub(crate) wrote: bool,
-    /// Whether a call of it failed.
+    /// Whether one of its calls failed.
     pub(crate) met_fault: bool,
 }
 
@@ -235,18 +235,18 @@ impl World {
         self.started + std::time::Duration::try_from(ahead).unwrap_or_default()
     }
 
-    /// Returns a number nobody has had.
+    /// Returns a number that was never returned before.
     pub(crate) fn fresh(&mut self) -> u64 {
         self.next += 1;
         self.next
     }
 
-    /// Notes that something is out of order for everybody.
+    /// Records that something is out of order for every certificate.
     pub(crate) fn disturb(&mut self) {
         self.disturbed = self.disturbed.max(self.now());
     }
 
-    /// Notes that something is out of order for one certificate.
+    /// Records that something is out of order for one certificate.
     pub(crate) fn disturb_certificate(&mut self, name: &str) {
         let now = self.now();
         self.disturbed_certificate.insert(name.to_owned(), now);
@@ -259,14 +259,15 @@ impl World {
         calm.max(self.first_down).max(astray.unwrap_or(EPOCH))
     }
 
-    /// Returns since when nothing is out of order for a certificate but what it is to bear: a name that leads astray while others
-    /// do not, an authority that is down while another is not.
+    /// Returns since when nothing is out of order for a certificate except what it should tolerate:
+    /// a name that leads elsewhere while others do not, or an authority that is down while another
+    /// is not.
     pub(crate) fn calm_but_for_others_since(&self, name: &str) -> OffsetDateTime {
         let own = self.disturbed_certificate.get(name).copied();
         own.map_or(self.disturbed, |own| own.max(self.disturbed))
     }
 
-    /// Notes a broken rule, unless one is broken already.
+    /// Records a broken rule, unless there is one already.
     pub(crate) fn broken(&mut self, what: impl Display) {
         if self.broken.is_none() {
             let what = what.to_string();
@@ -294,7 +295,7 @@ impl World {
     }
 }
 
-/// The way of one pass to the world.
+/// The connection of one pass to the world.
 #[derive(Clone)]
 pub(crate) struct Handle {
     pub(crate) world: Shared,
@@ -302,7 +303,8 @@ pub(crate) struct Handle {
 }
 
 impl Handle {
-    /// One call: perhaps it fails, before or after it took effect; perhaps the process dies of it. Afterwards the rules are checked.
+    /// One call: it may fail before or after it takes effect, and the process may die of it.
+    /// Afterwards the rules are checked.
     pub(crate) async fn call<T, E: Failing>(
         &self,
         service: Service,
@@ -410,7 +412,7 @@ impl Handle {
         E::of(fault, operation, about, clock.unwrap_or(now))
     }
 
-    /// Goes on only while the process lives and no rule is broken.
+    /// Continues only while the process lives and no rule is broken.
     async fn alive(&self) {
         let stop = {
             let world = self.world.borrow();
@@ -435,7 +437,7 @@ impl Handle {
     }
 }
 
-/// How long a caller waits for an answer, as the adapters do.
+/// How long a caller waits for an answer, as in the adapters.
 fn patience(service: Service) -> std::time::Duration {
     std::time::Duration::from_secs(match service {
         service if service.is_authority() => 20,
@@ -457,7 +459,7 @@ const CHANGES: [&str; 9] = [
     "elb.remove",
 ];
 
-/// Calls that change nothing are told only when they fail.
+/// Calls that change nothing: the trace shows them only when they fail.
 fn is_quiet(operation: &str) -> bool {
     matches!(
         operation,
@@ -595,7 +597,7 @@ pub(crate) const EPOCH: OffsetDateTime = match OffsetDateTime::from_unix_timesta
 /// The function's region and account.
 pub(crate) const HOME: &str = "eu-central-1";
 pub(crate) const ACCOUNT: &str = "123456789012";
-/// What no report and no state may hold: the part of every key authorization after its token.
+/// What no report and no state may contain: the part of every key authorization after its token.
 pub(crate) const THUMBPRINT: &str = "SIMULATEDthumbprintNOTFORanyEYESxxxxxxxxxxx";
-/// What no report and no state may hold: the account's key.
+/// What no report and no state may contain: the account's key.
 pub(crate) const ACCOUNT_KEY: &str = "SIMULATEDaccountKEYnotFORanyEYES";

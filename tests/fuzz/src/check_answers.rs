@@ -1,4 +1,5 @@
-//! What certificate authorities answer: refusals (RFC 8555 section 6.7), Retry-After, renewal information (RFC 9773).
+//! Answers of certificate authorities: refusals (RFC 8555 section 6.7), Retry-After, renewal
+//! information (RFC 9773).
 
 use hyper::StatusCode;
 use hyper::header::{HeaderMap, HeaderName, HeaderValue};
@@ -14,8 +15,8 @@ use crate::rules::renewal::information_after;
 use crate::values::problem::Problem;
 use crate::values::problem_types::Retry;
 
-/// An answer as it comes over the wire: the status, header lines, an empty line and the body, in which `{KEY}` stands for a key
-/// authorization.
+/// Checks an answer in its form on the wire: the status, header lines, an empty line and the body.
+/// In the body `{KEY}` marks the place of a key authorization.
 pub fn answers(text: &str) {
     let (head, body) = text.split_once("\n\n").unwrap_or((text, ""));
     let mut lines = head.lines();
@@ -61,17 +62,18 @@ fn refusal(status: StatusCode, retry_after: Option<OffsetDateTime>, body: &str) 
         assert!(words.len() <= LONGEST, "{} bytes", words.len());
     }
     assert!(!told.kind.is_empty() && !told.detail.is_empty(), "{told:?}");
-    // Said again, as part of a report, it stays as it is.
+    // Repeated as part of a report, it stays the same.
     let json = serde_json::to_string(&told).unwrap();
     assert_eq!(serde_json::from_str::<Problem>(&json).unwrap(), told);
 }
 
-/// Puts a key authorization where `{KEY}` stands. `alone` stays true while each is a word of its own: of one within a longer word nobody
-/// can tell what it is.
+/// Replaces `{KEY}` by a key authorization. `alone` stays true while each one is a word of its own:
+/// within a longer word it cannot be recognized.
 fn plant(value: &mut Value, alone: &mut bool) {
     match value {
         Value::String(text) => {
-            // Half a one that comes by chance is none, and hides what was planted.
+            // A thumbprint without its token that is there by chance is no key authorization, and
+            // hides the planted one.
             *alone &= !text.contains(THUMBPRINT);
             let mut parts = text.split(PLACE).peekable();
             while let Some(before) = parts.next() {
@@ -81,7 +83,7 @@ fn plant(value: &mut Value, alone: &mut bool) {
                     let of_word = |c: Option<char>| {
                         c.is_some_and(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_')
                     };
-                    // Two that touch are one word as well.
+                    // Two that touch each other are one word as well.
                     *alone &= !of_word(before) && !of_word(after);
                     *alone &= before.is_some() || after.is_some() || text == PLACE;
                 }

@@ -1,4 +1,4 @@
-//! Names and ARNs: what is parsed is what it says, and parses to itself.
+//! Names and ARNs: a parsed name has the same text, and that text parses to the same name.
 
 use std::str::FromStr;
 
@@ -8,7 +8,7 @@ use crate::rules::ledger;
 use crate::values::arn::{self, CertificateArn, ListenerArn, LoadBalancerArn, TargetGroupArn};
 use crate::values::names::{CertificateName, DnsName};
 
-/// One text, as every kind of name there is.
+/// Checks one text as every kind of name.
 pub fn names(text: &str) {
     dns_name(text);
     certificate_name(text);
@@ -57,7 +57,7 @@ fn dns_name(text: &str) {
     assert!(name.covers(&name));
     let registered = ledger::registered_domain(&name);
     assert!(base == registered || base.ends_with(&format!(".{registered}")));
-    // As a host, whose address is looked up and whose certificate is looked at.
+    // As a host: its address is looked up, and its certificate is looked at.
     assert!(
         rustls::pki_types::ServerName::try_from(base).is_ok(),
         "{base}"
@@ -118,7 +118,7 @@ where
     }
 }
 
-/// One line, with something to do at its end.
+/// One line of a length that fits into a report.
 fn is_fit(refusal: &str) {
     assert!(
         !refusal.is_empty() && !refusal.contains(char::is_control),

@@ -1,4 +1,4 @@
-//! Chains, keys and trust roots: PEM texts, or one DER, which is put into the PEM of each.
+//! Chains, keys and trust roots: PEM texts, or one DER, which goes into the PEM of each kind.
 
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
@@ -9,7 +9,7 @@ use crate::values::key::PrivateKey;
 use crate::values::names::DnsName;
 use crate::values::trust::roots_in;
 
-/// A PEM text, or anything else as a DER.
+/// Checks a PEM text, or anything else as a DER.
 pub fn pem(data: &[u8]) {
     match str::from_utf8(data) {
         Ok(text) if text.contains("-----BEGIN") => {
@@ -38,7 +38,7 @@ fn chain(text: &str) {
     assert_eq!(chain.der()[0], leaf.der);
     assert_eq!(Leaf::parse(&leaf.der).as_ref(), Ok(leaf));
 
-    // What the certificate manager gets is the chain again, the leaf once.
+    // The certificate manager gets the same chain, with the leaf once.
     let again = chain.leaf_pem().to_owned() + &chain.intermediates_pem();
     let again = Chain::parse(&again).expect("a chain as it is imported");
     assert_eq!(again.leaf(), leaf);
@@ -70,7 +70,7 @@ fn chain(text: &str) {
         if let Err(refusal) = check_issued(&chain, key, &leaf.names, now) {
             assert!(refusal.to_string().len() <= LONGEST, "{refusal}");
         }
-        // Only what is valid is kept.
+        // Only a valid key is kept.
         if leaf.not_before <= now && now <= leaf.not_after {
             for jitter in [0.0, 1.0] {
                 let renewal =
@@ -122,7 +122,7 @@ fn is_hex(text: &str) -> bool {
     !text.is_empty() && text.len().is_multiple_of(2) && text.bytes().all(digit)
 }
 
-/// The key that nothing was ordered for.
+/// A key that belongs to no order.
 static KEY: std::sync::LazyLock<PrivateKey> = std::sync::LazyLock::new(|| {
     PrivateKey::generate(crate::values::key::KeyType::EcdsaP256).unwrap()
 });

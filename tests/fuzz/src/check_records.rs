@@ -1,4 +1,5 @@
-//! Records as they come back from the bucket: whatever stands there is read whole or refused, and no instant in it is too much.
+//! Records that come back from the bucket: any content is read completely or refused, and no
+//! instant in it is out of range.
 
 use time::{Duration, OffsetDateTime};
 
@@ -12,7 +13,7 @@ use crate::rules::ledger::{Imports, Ledger, OrderFate, Purpose};
 use crate::values::names::DnsName;
 use crate::values::problem::Failure;
 
-/// One object, as every kind of record there is.
+/// Checks one object as every kind of record.
 pub fn records(body: &[u8]) {
     if let Some(read) = record::<State>(body) {
         for now in instants() {
@@ -33,7 +34,8 @@ pub fn records(body: &[u8]) {
     record::<PendingKey>(body);
 }
 
-/// What is read is written as it was read; what is not says where, and nothing of what stands there.
+/// A record that can be read is written as it was read. A refusal names the place, and quotes
+/// nothing of the content.
 fn record<R: Record>(body: &[u8]) -> Option<R> {
     let read = match parse_record::<R>(KEY, body) {
         Ok(read) => read,
@@ -42,14 +44,15 @@ fn record<R: Record>(body: &[u8]) -> Option<R> {
             let without = words.replace(|c: char| c.is_ascii_digit(), "");
             let place = format!("{KEY} cannot be used: line  column  is not as expected");
             let version = format!(
-                "{KEY} cannot be used: it has version  and this build knows  at most; deploy the newer build again"
+                "{KEY} cannot be used: it has version  and this build knows  at most; deploy the \
+                 newer build again"
             );
             assert!(without == place || without == version, "{words}");
             return None;
         }
     };
-    let written = serde_json::to_vec(&read).expect("what was read can be written");
-    let again = parse_record::<R>(KEY, &written).expect("what was written can be read");
+    let written = serde_json::to_vec(&read).expect("a record that was read can be written");
+    let again = parse_record::<R>(KEY, &written).expect("a record that was written can be read");
     assert_eq!(serde_json::to_vec(&again).unwrap(), written);
     Some(read)
 }
@@ -150,7 +153,7 @@ fn imports(mut imports: Imports, now: OffsetDateTime) {
     imports.refund(now);
 }
 
-/// Clocks may be wrong, within the years that a certificate can be of.
+/// Clocks may be wrong, within the years that a certificate can have.
 fn instants() -> [OffsetDateTime; 3] {
     [1_790_000_000, 0, 4_000_000_000].map(|at| OffsetDateTime::from_unix_timestamp(at).unwrap())
 }

@@ -1,4 +1,4 @@
-//! What people write: `settings.json` and `certificates/<name>.json`.
+//! The files that people write: `settings.json` and `certificates/<name>.json`.
 
 use std::sync::LazyLock;
 
@@ -10,7 +10,7 @@ use crate::contract::strict::{Invalid, path_key};
 use crate::contract::target::{ListenerAt, Target};
 use crate::values::names::DnsName;
 
-/// Settings are read whole or refused with the field's name.
+/// Settings are read completely, or refused with the field's name.
 pub fn settings(json: &[u8]) {
     let read = match Settings::parse(json) {
         Ok(read) => read,
@@ -35,7 +35,7 @@ pub fn settings(json: &[u8]) {
         );
         if let Some(pem) = &authority.root_certificate {
             let roots = crate::values::trust::roots_in(pem);
-            assert!(roots.is_ok(), "accepted, and of no use: {roots:?}");
+            assert!(roots.is_ok(), "accepted, and useless: {roots:?}");
         }
         if let Some(external) = &authority.external_account {
             assert!(external.secret_arn.starts_with("arn:aws"));
@@ -56,7 +56,8 @@ pub fn settings(json: &[u8]) {
     });
 }
 
-/// A document is read whole or refused with the field's name, whatever the settings permit.
+/// A document is read completely, or refused with the field's name, with any permissions in the
+/// settings.
 pub fn documents(json: &[u8]) {
     let name = "shop".parse().unwrap();
     let parse =
@@ -107,7 +108,7 @@ pub fn documents(json: &[u8]) {
         parse(json, &ANYTHING, None).map(drop)
     });
 
-    // What a narrower installation takes is the same certificate, and within what it permits.
+    // A narrower installation reads the same certificate, and accepts only what it permits.
     match parse(json, &LITTLE, Some(ACCOUNT)) {
         Err(refusal) => is_fit(&refusal, json, &CERTIFICATE_SCHEMA),
         Ok(narrow) => {
@@ -130,7 +131,7 @@ pub fn documents(json: &[u8]) {
     }
 }
 
-/// A refusal names the field, in one line of a length that fits a report.
+/// A refusal names the field, in one line that fits into a report.
 fn is_fit(refusal: &Invalid, json: &[u8], schema: &Value) {
     let Invalid { field, reason } = refusal;
     assert!(!reason.is_empty());
@@ -156,7 +157,8 @@ fn is_fit(refusal: &Invalid, json: &[u8], schema: &Value) {
     assert!(known || there, "no such field: {refusal:?}");
 }
 
-/// Whatever is accepted is refused with one more field, in whichever object: nothing is read over. `free` are those whose keys are.
+/// An accepted text is refused if any of its objects has one more field: no field is ignored.
+/// `free` lists the objects with free keys.
 fn nothing_more_is_taken(
     written: &Value,
     free: &[&str],
@@ -193,7 +195,7 @@ fn find_objects(value: &Value, place: String, places: &mut Vec<String>) {
 }
 
 fn value(json: &[u8]) -> Value {
-    serde_json::from_slice(json).expect("what is accepted is JSON")
+    serde_json::from_slice(json).expect("accepted text is JSON")
 }
 
 fn bytes(value: &Value) -> Vec<u8> {
@@ -239,7 +241,8 @@ static SETTINGS_SCHEMA: LazyLock<Value> = LazyLock::new(settings_schema);
 static CERTIFICATE_SCHEMA: LazyLock<Value> = LazyLock::new(certificate_schema);
 
 const ACCOUNT: &str = "123456789012";
-/// In characters; an escaped text of [`crate::values::names::MAX_QUOTED`] characters takes the most of it.
+/// In characters. An escaped text of [`crate::values::names::MAX_QUOTED`] characters takes most of
+/// it.
 const LONGEST: usize = 2_500;
-/// So many objects of a document are tried with a field more.
+/// This many objects of a document are tried with one more field.
 const MOST_PLACES: usize = 8;

@@ -1,18 +1,20 @@
-//! The library without its adapters to AWS, compiled in, and what has to hold of all that reads what others wrote.
+//! The library without its adapters to AWS, compiled in, and the properties of everything that
+//! reads foreign texts.
 //!
-//! Compiled in rather than linked: the AWS SDK would take longer than all of the rest, and what the library keeps to itself can be
-//! reached.
+//! It is compiled in rather than linked: building the AWS SDK would take longer than all the rest,
+//! and private items are reachable this way.
 
 #![allow(
     dead_code,
     unused_imports,
     private_interfaces,
-    reason = "only what reads is called, and not by all targets"
+    reason = "only the parsers are called, and not by all targets"
 )]
 
 include!(concat!(env!("OUT_DIR"), "/library.rs"));
 
-// The answers' module is the authority's own secret; here it is a neighbour of what looks at it.
+// In the library the module of the answers is private to the authority; here it is beside its
+// checks.
 #[path = "../../../functions/certificates/src/adapters/acme/answer.rs"]
 mod answer;
 

@@ -1,4 +1,5 @@
-//! What arrives behind a load balancer, answered by the challenge function's own handler. The event's `stored` is what the store holds.
+//! Requests from a load balancer, answered by the challenge function's own handler. The event's
+//! `stored` is the content of the store.
 
 #![no_main]
 
@@ -26,12 +27,12 @@ mod challenge;
 #[path = "../../../functions/certificates/src/metrics.rs"]
 mod metrics;
 
-/// Where the handler looks for what it shares with the library.
+/// The path where the handler finds what it shares with the library.
 mod shared {
     pub(crate) use crate::{challenge, metrics};
 }
 
-/// A store that keeps the same under every token, and what it was asked for.
+/// A store with the same content under every token. It remembers the token it was asked for.
 struct Store<'e> {
     stored: &'e Value,
     asked: Cell<Option<Token>>,
@@ -77,7 +78,8 @@ libfuzzer_sys::fuzz_target!(|json: &[u8]| {
     let (_, text) = texts.iter().find(|(code, _)| *code == status).unwrap();
     let asked = store.asked.take();
     let stored = store.stored.as_str();
-    // Only what is stored, only if it is a key authorization, and else nothing but the status.
+    // The answer is the stored text, only if that is a key authorization; otherwise nothing but the
+    // status.
     if status == 200 && asked.is_some() {
         let stored = stored.unwrap();
         assert!(body == stored || body.is_empty());
@@ -91,7 +93,7 @@ libfuzzer_sys::fuzz_target!(|json: &[u8]| {
         let token = token.as_str();
         let of_token = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
         assert!((1..=128).contains(&token.len()) && token.bytes().all(of_token));
-        // To the letter, whoever sent it.
+        // The token is the one in the path, byte for byte, for every kind of sender.
         let paths = [&payload["path"], &payload["rawPath"]].map(|path| path.as_str());
         let path = format!("/.well-known/acme-challenge/{token}");
         assert!(paths.iter().flatten().any(|asked| asked.ends_with(&path)));
@@ -99,7 +101,7 @@ libfuzzer_sys::fuzz_target!(|json: &[u8]| {
         assert_ne!(status, 503);
     }
 
-    // In the form the sender takes.
+    // The answer has the format of the sender.
     let context = &payload["requestContext"];
     assert_eq!(
         answer.get("statusDescription").is_some(),

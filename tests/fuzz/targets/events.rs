@@ -1,4 +1,4 @@
-//! What renew is asked: the parser of events.
+//! The events of renew: their parser.
 
 #![no_main]
 
@@ -6,7 +6,7 @@ use certificates::event::Event;
 use serde_json::Value;
 
 libfuzzer_sys::fuzz_target!(|json: &[u8]| {
-    // Lambda's runtime has read it as JSON.
+    // Lambda's runtime has parsed it as JSON already.
     let Ok(event) = serde_json::from_slice::<Value>(json) else {
         return;
     };
@@ -68,11 +68,11 @@ libfuzzer_sys::fuzz_target!(|json: &[u8]| {
             assert!(["rollback", "revoke", "remove"].contains(&event["action"].as_str().unwrap()));
             assert_eq!(event["name"], name.as_str());
         }
-        // Whatever else is asked is asked by an action.
+        // Every other event has an action.
         Ok(_) => assert!(event["action"].is_string()),
     }
 });
 
 const BUCKET: &str = "certloop-example";
-/// In characters: what is understood, and a little of what was asked.
+/// In characters: the known actions, and the beginning of the given one.
 const LONGEST: usize = 4_000;

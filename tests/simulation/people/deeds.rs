@@ -1,4 +1,4 @@
-//! What people and the world outside do to a certificate, and how often.
+//! What people and the outside world do to a certificate, and how often.
 
 use certificates::invocation::actions::Action;
 use certificates::values::key::KeyType;
@@ -15,8 +15,8 @@ use crate::provocations;
 use crate::rules;
 use crate::world::{Astray, Wished, World};
 
-/// How often each is done, of all weights together. A recorded seed lives the same life as long as
-/// neither the weights nor their order change: the number that is drawn counts through them.
+/// The deeds with their weights, out of the sum of all weights. A recorded seed gives the same life
+/// only while the weights and their order stay the same: the drawn number counts through them.
 const DEEDS: [(u8, Deed); 26] = [
     (2, edit_domains),
     (1, replace_all_domains),
@@ -46,18 +46,18 @@ const DEEDS: [(u8, Deed); 26] = [
     (1, add_a_document),
 ];
 
-/// What somebody does to a certificate and its document; none where there is nothing to be done, or
-/// nothing to be noted.
+/// What a person does to a certificate and its document. `None` if there is nothing to do, or
+/// nothing to count.
 type Deed = fn(&mut World, &str, Wish) -> Option<Done>;
 
-/// What was done, as it is counted.
+/// The deed as it is counted.
 struct Done {
     counted: &'static str,
     errand: Option<Action>,
 }
 
-/// One thing that people or the world outside do; what they ask of the functions by name is the
-/// caller's to send.
+/// Does one thing that people or the outside world do. The caller sends the returned request to the
+/// functions.
 pub(crate) fn act(world: &mut World) -> Option<Errand> {
     let names: Vec<String> = world
         .wishes
@@ -87,7 +87,7 @@ fn draw(world: &mut World) -> Deed {
     deed_of(world.rng.u8(..all))
 }
 
-/// Returns the deed that a number below the sum of all weights stands for.
+/// Returns the deed for a number below the sum of all weights.
 fn deed_of(mut number: u8) -> Deed {
     for (weight, deed) in DEEDS {
         let Some(rest) = number.checked_sub(weight) else {
@@ -117,7 +117,7 @@ fn edit_domains(world: &mut World, name: &str, mut wish: Wish) -> Option<Done> {
     done("domains edited")
 }
 
-/// Its names all at once: no name stays.
+/// Replaces all names at once: no name stays.
 fn replace_all_domains(world: &mut World, name: &str, mut wish: Wish) -> Option<Done> {
     wish.domains = vec![format!("z{}.{name}.{}", world.rng.u16(..999), DOMAINS[0])];
     want(world, name, Some(wish));
@@ -151,7 +151,7 @@ fn pause_or_unpause(world: &mut World, name: &str, mut wish: Wish) -> Option<Don
     done("paused or unpaused")
 }
 
-/// As often another document is added instead.
+/// In half of the cases another document is added instead.
 fn delete_document(world: &mut World, name: &str, wish: Wish) -> Option<Done> {
     if !world.rng.bool() {
         return add_a_document(world, name, wish);
@@ -160,7 +160,7 @@ fn delete_document(world: &mut World, name: &str, wish: Wish) -> Option<Done> {
     done("document deleted")
 }
 
-/// Takes over from a certificate of others.
+/// Supersedes a certificate of others.
 fn take_over_from_another(world: &mut World, name: &str, mut wish: Wish) -> Option<Done> {
     let now = world.now();
     let listener = first_listener(&wish)?;
@@ -212,7 +212,7 @@ fn swap_the_default(world: &mut World, _: &str, wish: Wish) -> Option<Done> {
     done("default swapped")
 }
 
-/// Deletes ours from the certificate manager, after taking it off.
+/// Detaches ours and deletes it from the certificate manager.
 fn delete_ours(world: &mut World, name: &str, _: Wish) -> Option<Done> {
     let now = world.now();
     let ours: Vec<String> = world
@@ -380,7 +380,7 @@ fn edit_partial(world: &mut World, name: &str, mut wish: Wish) -> Option<Done> {
     done("partial edited")
 }
 
-/// For long, one name of several.
+/// Leads one name of several elsewhere, for a long time.
 fn lead_one_of_several_astray(world: &mut World, _: &str, _: Wish) -> Option<Done> {
     let now = world.now();
     let several: Vec<String> = (world.wishes.values())
@@ -414,8 +414,7 @@ fn add_a_document(world: &mut World, _: &str, _: Wish) -> Option<Done> {
     done("document added")
 }
 
-/// Puts a document again that was deleted, perhaps another one; returns whether there is such a
-/// one.
+/// Puts a deleted document again, perhaps a changed one. Returns whether there was such a document.
 fn put_again(world: &mut World) -> bool {
     let gone: Vec<(String, Wish)> = (world.wishes.iter())
         .filter(|(name, wished)| wished.now().is_none() && !world.errands.contains_key(*name))
@@ -430,7 +429,8 @@ fn put_again(world: &mut World) -> bool {
     if world.rng.u8(..3) == 0 {
         wish.targets = draw_targets(world);
     }
-    // What it took over from is gone, or somebody's again, and another may be a default by now.
+    // The superseded certificates may be gone or in use again, and another one may be the default
+    // by now.
     wish.supersedes.clear();
     for target in &mut wish.targets {
         if let Target::Listener { arn, default } = target {

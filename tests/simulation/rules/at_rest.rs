@@ -1,4 +1,5 @@
-//! What must hold a while after all disturbance: everything as wanted, nothing of ours left over.
+//! What must hold some time after all disturbance: everything is as wanted, and no leftover of ours
+//! remains.
 
 use certificates::contract::settings::Orphans;
 use certificates::values::chain::same_serial;
@@ -13,7 +14,7 @@ use crate::people::{Target, Wish};
 use crate::words;
 use crate::world::{HOME, World, name_in};
 
-/// A day after things calmed down everything is as wanted, and nothing of ours is left over.
+/// A day after the last disturbance everything is as wanted, and no leftover of ours remains.
 pub(crate) fn all_is_well(world: &mut World) {
     let now = world.now();
     let mut problems = Vec::new();
@@ -68,7 +69,7 @@ pub(crate) fn all_is_well(world: &mut World) {
     }
 }
 
-/// What is left of a certificate that was removed.
+/// Returns the leftovers of a removed certificate.
 fn not_gone(world: &World, name: &str, now: OffsetDateTime) -> Vec<String> {
     let mut problems = Vec::new();
     let removing = world.book.removing.get(name);
@@ -84,7 +85,7 @@ fn not_gone(world: &World, name: &str, now: OffsetDateTime) -> Vec<String> {
             .contains_key(&format!("certificates/{name}.json"))
     });
     let orphans = orphans.count();
-    // So many that nothing is done by itself.
+    // There are so many orphans that certloop does nothing by itself.
     let is_kept = orphans > 3 && orphans > documents;
     if removing.is_none() && state.is_some() {
         if world.settings.orphans == Orphans::Remove && !is_kept {
@@ -106,7 +107,7 @@ fn not_gone(world: &World, name: &str, now: OffsetDateTime) -> Vec<String> {
             }
         }
     }
-    // One that somebody took our tags from may be a default as well.
+    // One without our tags may be a default as well.
     let mut stays = world
         .manager
         .keys()
@@ -127,7 +128,7 @@ fn not_gone(world: &World, name: &str, now: OffsetDateTime) -> Vec<String> {
     }
     let told = state.and_then(|state| state.deployment.failure.as_ref());
     if stays && told.is_none_or(|told| told.problem.kind != "certloop:stillDefault") {
-        problems.push(format!("{name}: it stays a default and nobody is told"));
+        problems.push(format!("{name}: it stays a default and no report says so"));
     }
     let week = removing.is_none_or(|since| *since + Duration::days(8) < now);
     if week && !stays {
@@ -144,7 +145,7 @@ fn not_gone(world: &World, name: &str, now: OffsetDateTime) -> Vec<String> {
     problems
 }
 
-/// What only a person can mend, and nobody has yet.
+/// Whether a problem remains that only a person can repair.
 pub(super) fn needs_person(world: &World, name: &str, wish: &Wish) -> bool {
     let full = wish.listeners().any(|(arn, _)| {
         let listener = &world.listeners[arn];
@@ -157,8 +158,8 @@ pub(super) fn needs_person(world: &World, name: &str, wish: &Wish) -> bool {
             .flatten()
             .any(|failure| failure.problem.kind == "certloop:arnWouldChange")
     });
-    // Somebody else's certificate for the same name stands on the same listener: which one is
-    // served nobody can tell.
+    // A certificate of others for the same name is on the same listener: which one is served is
+    // unpredictable.
     let rivalled = wish.listeners().any(|(arn, _)| {
         let holding = &world.listeners[arn].holding;
         holding.list.iter().chain(&holding.default).any(|held| {
@@ -179,8 +180,7 @@ pub(super) fn needs_person(world: &World, name: &str, wish: &Wish) -> bool {
         || needs_person_by_rule_12(world, name, wish)
 }
 
-/// Whether another document holds the place, or something that is superseded stays: a person has to
-/// say what is meant.
+/// Whether another document holds the place, or something superseded stays: a person has to decide.
 pub(super) fn is_held_back(world: &World, name: &str) -> bool {
     world.states.get(name).is_some_and(|state| {
         let mut targets = state.deployment.targets.iter();
@@ -188,8 +188,8 @@ pub(super) fn is_held_back(world: &World, name: &str) -> bool {
     })
 }
 
-/// Another document wants the same place, one of others that is superseded serves more than ours
-/// does, or the bucket does not know of one of ours.
+/// Whether another document wants the same place, a superseded certificate of others serves more
+/// than ours, or the bucket does not know one of ours.
 fn needs_person_by_rule_12(world: &World, name: &str, wish: &Wish) -> bool {
     if !world.visitors.is_on() {
         return false;
@@ -229,7 +229,7 @@ fn not_well(world: &World, name: &str, wish: &Wish, now: OffsetDateTime) -> Vec<
     let document = world.objects.get(&format!("certificates/{name}.json"));
     let document = document.map(|stored| stored.etag.as_str());
     let back = world.book.rolled_back.get(name);
-    // A pause, tags or `partial` do not end a rollback: only another word does.
+    // A pause, tags or `partial` do not end a rollback; only other changes do.
     let word = (world.states.get(name))
         .and_then(|state| state.previous.rolled_back.as_ref())
         .and_then(|back| back.word.as_ref());
@@ -290,7 +290,7 @@ fn not_well(world: &World, name: &str, wish: &Wish, now: OffsetDateTime) -> Vec<
         {
             let holding = &world.listeners[listener].holding;
             let arn = arn.unwrap_or_default();
-            // One that was gone back to stays as it was placed: the document is not in force.
+            // After a rollback the certificate stays where it was: the document is not in force.
             let there = if *default && state.previous.rolled_back.is_none() {
                 holding.default.as_deref() == Some(arn)
             } else {
@@ -303,7 +303,7 @@ fn not_well(world: &World, name: &str, wish: &Wish, now: OffsetDateTime) -> Vec<
     }
     if let Some(order) = &state.orders.current {
         problems.push(format!(
-            "{} is still under way ({})",
+            "{} is still in progress ({})",
             order.url,
             why.join("; ")
         ));
@@ -337,7 +337,7 @@ fn not_well(world: &World, name: &str, wish: &Wish, now: OffsetDateTime) -> Vec<
             .listeners
             .values()
             .any(|listener| listener.holding.has(arn));
-        // A switch that was put off until now: the overlap has only begun.
+        // A delayed switch: the overlap has only begun.
         let left_at = world.book.detached.get(arn);
         if left_at.is_some_and(|at| now - *at < Duration::DAY) {
             continue;

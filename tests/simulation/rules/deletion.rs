@@ -1,11 +1,11 @@
-//! What may be thrown away: objects of the bucket, certificates of the certificate manager.
+//! What may be deleted: objects of the bucket, and certificates of the certificate manager.
 
 use certificates::ports::authority::AuthorizationStatus;
 use time::Duration;
 
 use crate::world::{World, name_in};
 
-/// The things a pass may throw away.
+/// What a pass may delete.
 pub(crate) fn before_object_deletion(world: &mut World, pass: u32, key: &str) {
     if let Some(running) = world.passes.get_mut(&pass) {
         running.wrote = true;
@@ -82,11 +82,11 @@ pub(crate) fn before_object_deletion(world: &mut World, pass: u32, key: &str) {
     }
 }
 
-/// Whether a removal was under way for a week, so that what the bucket knows may go.
+/// Whether a removal has been in progress for a week: then the bucket's objects may go.
 fn is_to_be_forgotten(world: &World, name: &str) -> bool {
     let week = Duration::weeks(1) - Duration::minutes(5);
     let since = world.book.removing.get(name).copied();
-    // A wrong clock may have written down that it was long ago.
+    // A wrong clock may have recorded an instant long ago.
     let written = world
         .states
         .get(name)
@@ -139,8 +139,8 @@ pub(crate) fn before_certificate_deletion(world: &mut World, pass: u32, arn: &st
         .detached
         .get(arn)
         .is_some_and(|at| now - *at + Duration::seconds(10) < overlap);
-    // A default that only others could replace left when they did so; the overlap counts from when
-    // it was last seen in use.
+    // A default that only others could replace left when they did so. The overlap counts from the
+    // last instant it was seen in use.
     let left_by_others = world.book.was_default.contains(arn);
     if early && world.is_steady() && !left_by_others {
         world.broken(format!(

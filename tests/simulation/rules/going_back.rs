@@ -1,4 +1,4 @@
-//! Going back and revoking: only what somebody asked for, and it stays.
+//! Rollback and revocation: only on request, and they persist.
 
 use certificates::invocation::actions::Action;
 use certificates::records::state::State;
@@ -10,8 +10,8 @@ use super::record::is_revoked;
 use crate::ca::Window;
 use crate::world::World;
 
-/// Whoever went back to an earlier certificate keeps it: until the document changes, it is forced,
-/// revoked, wanted back by its authority, or near its end, or somebody goes back from there.
+/// A rollback persists until the document changes, the renewal is forced, the certificate is
+/// revoked, its authority asks for its renewal, it nears its end, or a person rolls back from it.
 pub(super) fn goes_back(world: &mut World, pass: u32, name: &str, new: &State) {
     let now = world.now();
     let serial = |state: &State| Some(state.certificate.as_ref()?.serial.clone());
@@ -21,8 +21,8 @@ pub(super) fn goes_back(world: &mut World, pass: u32, name: &str, new: &State) {
         .as_ref()
         .map(|back| back.document.clone());
     if holds.is_none() && world.passes.get(&pass).is_some_and(|pass| pass.force) {
-        // Whoever forces a renewal ends the hold, whether or not it comes off at once; what is
-        // wanted is wanted from now on.
+        // A forced renewal ends the hold, whether or not it succeeds at once; from now on the
+        // document counts.
         if world.book.rolled_back.remove(name).is_some() {
             world.disturb_certificate(name);
         }
@@ -50,7 +50,7 @@ pub(super) fn goes_back(world: &mut World, pass: u32, name: &str, new: &State) {
                 };
                 world.book.rolled_back.insert(name.to_owned(), back);
             }
-            // Back to the newer one: that is no going back any more.
+            // Back to the newer one: the rollback has ended.
             None => {
                 world.book.rolled_back.remove(name);
             }
@@ -80,7 +80,7 @@ pub(super) fn goes_back(world: &mut World, pass: u32, name: &str, new: &State) {
         Duration::max(lifetime / 20, Duration::DAY)
     };
     let ends = issued.not_after - clock <= near + Duration::minutes(1);
-    // The last answer about its window counts where the authority has not answered since.
+    // If the authority has not answered since, its last answer about the window counts.
     let known = world
         .states
         .get(name)
@@ -103,9 +103,10 @@ pub(super) fn goes_back(world: &mut World, pass: u32, name: &str, new: &State) {
     }
 }
 
-/// Only what somebody asked to be revoked is, and what they asked for stands in the record first.
+/// Only a certificate that a person asked to revoke is revoked, and the record has the request
+/// first.
 pub(crate) fn before_revocation(world: &mut World, pass: u32, serial: &str) {
-    // Another pass was faster, and nothing comes of this one.
+    // Another pass was faster, and this request changes nothing.
     if is_revoked(world, serial) {
         return;
     }
@@ -122,8 +123,8 @@ pub(crate) fn before_revocation(world: &mut World, pass: u32, serial: &str) {
     world.needs_lease(pass, &name, "a revocation");
 }
 
-/// Whether somebody went back to a certificate whose names another document has by now, with a key
-/// of the same kind: a listener shows one of the two.
+/// Whether a person rolled back to a certificate whose names another document has by now, with a
+/// key of the same kind: a listener shows only one of the two.
 pub(super) fn went_back_onto_another(world: &World, name: &str) -> bool {
     let held = |name: &str| world.states.get(name)?.certificate.as_ref();
     let Some(ours) = held(name).filter(|_| world.book.rolled_back.contains_key(name)) else {

@@ -1,4 +1,4 @@
-//! Rules 1 to 6 on what goes into the certificate manager.
+//! Rules 1 to 6 on imports into the certificate manager.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use crate::aws::reimport;
 use crate::ca::Site;
 use crate::world::World;
 
-/// Rule 1: only what is in the vault goes to AWS.
+/// Rule 1: only a certificate in the vault goes to AWS.
 fn from_vault(world: &mut World, name: &str, leaf: &Leaf, material: &Material<'_>) {
     let site = world.ca.issued.get(&leaf.serial).map(|issued| issued.site);
     if site == Some(Site::Staging) {
@@ -24,7 +24,7 @@ fn from_vault(world: &mut World, name: &str, leaf: &Leaf, material: &Material<'_
             && private.as_str() == material.private_key
             && chain.starts_with(material.certificate.trim_end())
     });
-    // The PEM may be laid out anew: the leaf itself is compared then.
+    // The PEM may be formatted differently: then the leaf itself is compared.
     let stored = stored
         || world.vault.iter().any(|(key, (chain, private))| {
             key.starts_with(&prefix)
@@ -89,7 +89,7 @@ pub(crate) fn before_first_import(
         }
         if same_serial(&held.leaf.serial, &leaf.serial) {
             broken = Some(format!(
-                "rule 4: {} is imported a second time for {name}: it stands under {arn}",
+                "rule 4: {} is imported a second time for {name}: it is under {arn}",
                 leaf.serial
             ));
         }

@@ -1,4 +1,4 @@
-//! What must hold as time goes by.
+//! What must hold as time passes.
 
 use time::{Duration, OffsetDateTime};
 
@@ -10,7 +10,7 @@ use crate::aws::{covers, served};
 use crate::people::Wish;
 use crate::world::{EPOCH, Wished, World};
 
-/// What must hold as time goes by.
+/// What must hold as time passes.
 pub(crate) fn time_passes(world: &mut World) {
     let now = world.now();
     let mut broken = None;
@@ -26,7 +26,7 @@ pub(crate) fn time_passes(world: &mut World) {
         {
             broken = Some(why);
         }
-        // Where a person is needed first, nothing may be ordered.
+        // Where a person has to decide first, no order is allowed.
         let waits =
             is_held_back(world, name) || world.visitors.is_on() && needs_person(world, name, wish);
         for (domain, why) in unprovided(world, name, wish, sound, now) {
@@ -44,12 +44,14 @@ pub(crate) fn time_passes(world: &mut World) {
                 };
                 if leaf.not_after < now && covers(leaf, domain) {
                     expired += 1;
-                    // What others put there, or took our tags from, is theirs to renew.
+                    // Certificates that others attached, or that lost our tags, are not ours to
+                    // renew.
                     let ours =
                         world.owner_of(arn).as_ref() == Some(name) || knows_arn(world, name, arn);
                     if calm && ours && !wish.paused && !needs_person(world, name, wish) {
                         broken = Some(format!(
-                            "{domain} of {name} is served {} ({arn}) on {listener}, which expired at {}, and nothing was out of order for three days",
+                            "{domain} of {name} is served {} ({arn}) on {listener}, which expired \
+                             at {}, and nothing was out of order for three days",
                             leaf.serial, leaf.not_after
                         ));
                     }
@@ -63,12 +65,12 @@ pub(crate) fn time_passes(world: &mut World) {
         if wish.is_some()
             && calm + REPLACED_WITHIN < now
             && !is_revoked(world, serial)
-            // What has ended needs no revocation.
+            // An expired certificate needs no revocation.
             && world.ca.issued[serial].not_after > calm + REPLACED_WITHIN
             && !world.book.removing.contains_key(name)
         {
             broken = Some(format!(
-                "revocation: {serial} of {name} was to be revoked since {since}, and is not"
+                "revocation: {serial} of {name} should be revoked since {since}, and is not"
             ));
         }
     }
@@ -80,7 +82,7 @@ pub(crate) fn time_passes(world: &mut World) {
     }
 }
 
-/// What is revoked is replaced within a day where that can be done.
+/// A revoked certificate is replaced within a day where that is possible.
 fn others_replaced(world: &World, name: &str, wish: &Wish, now: OffsetDateTime) -> Option<String> {
     let state = world.states.get(name)?;
     let held = state.certificate.as_ref()?;
@@ -89,17 +91,19 @@ fn others_replaced(world: &World, name: &str, wish: &Wish, now: OffsetDateTime) 
     let overdue = calm + REPLACED_WITHIN < now;
     (overdue && !wish.paused).then(|| {
         let why = state.orders.failure.as_ref();
-        let why = why.map(|failure| format!("{} until {}", failure.problem.detail, failure.next_attempt));
+        let why =
+            why.map(|failure| format!("{} until {}", failure.problem.detail, failure.next_attempt));
         format!(
-            "revocation: {} of {name} was revoked at {revoked} and is still what is wanted, and nothing was out of order since {calm} ({})",
+            "revocation: {} of {name} was revoked at {revoked} and is still the wanted one, and \
+             nothing was out of order since {calm} ({})",
             held.serial,
             why.unwrap_or_default()
         )
     })
 }
 
-/// Returns the names that could be proved for a day and are in no valid certificate, although the
-/// document bears that others cannot.
+/// Returns the names that could have been validated for a day and are in no valid certificate,
+/// although the document allows missing names.
 fn unprovided<'w>(
     world: &'w World,
     name: &str,
@@ -107,7 +111,7 @@ fn unprovided<'w>(
     sound: OffsetDateTime,
     now: OffsetDateTime,
 ) -> Vec<(&'w str, String)> {
-    // One that others serve as well may be theirs to validate.
+    // A name that others serve as well may be theirs to validate.
     let is_held = world.book.rolled_back.contains_key(name) || is_held_back(world, name);
     if !wish.partial || wish.paused || is_held {
         return Vec::new();
@@ -115,7 +119,7 @@ fn unprovided<'w>(
     let sound = sound.max(world.first_down);
     let state = world.states.get(name);
     let held = state.and_then(|state| state.certificate.as_ref());
-    // What is served is not given up for a name that is new.
+    // A served certificate is not given up for a new name.
     let blocked = held.is_some_and(|held| {
         held.not_after > now
             && held.domains.iter().any(|known| {
@@ -125,12 +129,12 @@ fn unprovided<'w>(
                         .is_some_and(|back| *back + PROVIDED_WITHIN >= now)
             })
     });
-    // What cannot be attached is not ordered.
+    // No order for a certificate that cannot be attached.
     let is_full = |(listener, _): (&str, bool)| {
         let listener = world.listeners.get(listener);
         listener.is_some_and(|it| it.holding.list.len() >= it.quota.min(FULL))
     };
-    // Nor is what another document holds.
+    // Nor for a place that another document holds.
     let is_contended = world.visitors.is_on() && crate::words::rival(world, name, wish).is_some();
     if blocked || is_contended || wish.listeners().any(is_full) {
         return Vec::new();
@@ -162,7 +166,7 @@ fn unprovided<'w>(
         .collect()
 }
 
-/// After a day and what the longest wait of ours may add to it.
+/// One day and our longest wait.
 const REPLACED_WITHIN: Duration = Duration::hours(26);
 
 const PROVIDED_WITHIN: Duration = Duration::hours(26);

@@ -1,4 +1,4 @@
-//! Rules 2, 3 and 5 on listeners: what is added, what is taken off, what must hold at every
+//! Rules 2, 3 and 5 on listeners: what is added, what is removed, and what must hold at every
 //! instant.
 
 use certificates::records::state::State;
@@ -8,7 +8,7 @@ use super::knows_arn;
 use crate::people::Wish;
 use crate::world::World;
 
-/// Rules 3 and 4, and whatever must hold at every instant.
+/// Rules 3 and 4, and everything else that must hold at every instant.
 pub(crate) fn after_event(world: &mut World) {
     let mut broken = None;
     for (arn, listener) in &world.listeners {
@@ -81,18 +81,21 @@ pub(crate) fn before_attach(
                 .iter()
                 .flatten()
                 .any(|wish| wish.listeners().any(|(arn, _)| arn == listener));
-            // Until a leaf for an edited document is issued, what it said before is in force.
+            // Until a leaf for an edited document is issued, the previous text is in force.
             let in_force = (world.states.get(&name)).and_then(|state| state.in_force.as_ref());
             let was_wanted = in_force.is_some_and(|word| {
                 let mut targets = word.targets.iter();
                 targets.any(|target| format!("{target:?}").contains(listener))
             });
             let wanted = wanted || was_wanted;
-            // Another's certificate may be moved from the default to the list.
+            // A certificate of others may move from the default to the list.
             if !wanted && !holding.has(certificate) {
-                world.broken(format!("rule 3: {certificate} of {name} is attached to {listener}, where nobody wants it"));
+                world.broken(format!(
+                    "rule 3: {certificate} of {name} is attached to {listener}, where no document \
+                     wants it"
+                ));
             }
-            // Whoever took its place may put it back.
+            // The certificate that took its place may put it back.
             let comes_back = world.states.iter().any(|(other, state)| {
                 let mut targets = state.deployment.targets.iter();
                 world.has_lease(pass, other)
@@ -110,8 +113,7 @@ pub(crate) fn before_attach(
                     .iter()
                     .any(|target| target.id == listener && target.to_restore.holds(certificate))
             });
-            // Stripped of its tags it is not overwritten and not deleted, but where it stood it may
-            // stand.
+            // Without its tags it is not overwritten and not deleted, but it may stay where it was.
             let known = world
                 .states
                 .keys()
@@ -144,7 +146,7 @@ pub(crate) fn before_attach(
         .flatten()
         .cloned()
         .collect();
-    // Whether ours serves all that it serves is asked by rule 12, where that is looked at.
+    // Whether ours serves everything that it serves is a question of rule 12, if that is checked.
     let gives_way = world.visitors.is_on()
         || held.leaf.self_signed
         || held.leaf.not_after <= clock
@@ -156,9 +158,9 @@ pub(crate) fn before_attach(
                     .iter()
                     .all(|name| wish.domains.contains(&name.to_string()))
         })
-        // Ours it is also where somebody has taken our tags from it.
+        // It is also ours if a person removed our tags from it.
         || world.states.keys().any(|name| knows_arn(world, name, &old));
-    // What is put back takes the place of ours.
+    // A certificate that is put back takes the place of ours.
     let put_back = owner.is_none();
     if !gives_way && !put_back && !people && !holding.list.contains(&old) {
         world.broken(format!(
@@ -179,7 +181,8 @@ pub(crate) fn before_detach(world: &mut World, pass: u32, listener: &str, certif
             .states
             .iter()
             .find(|(name, _)| knows_arn(world, name, certificate));
-        // One of ours that lost its tags leaves as the one before does, so that it shadows nothing.
+        // One of ours that lost its tags leaves like the previous one: it must not hide another
+        // one.
         let has_lost_tags = |state: &State| {
             let mut lost = state
                 .deployment
@@ -207,13 +210,16 @@ pub(crate) fn before_detach(world: &mut World, pass: u32, listener: &str, certif
             .cloned()
             .collect();
         if successors.is_empty() {
-            world.broken(format!("rule 3: {certificate} is not ours, nobody supersedes it, and it is taken off {listener}"));
+            world.broken(format!(
+                "rule 3: {certificate} is not ours, no document supersedes it, and it is removed \
+                 from {listener}"
+            ));
         } else if !successors
             .iter()
             .any(|name| stands_on(world, name, listener, certificate, now))
         {
             world.broken(format!(
-                "rule 3: {certificate} is taken off {listener} before its successor stands there"
+                "rule 3: {certificate} is removed from {listener} before its successor is there"
             ));
         }
         world.tally.count("superseded one of others taken off");
@@ -228,12 +234,15 @@ pub(crate) fn before_detach(world: &mut World, pass: u32, listener: &str, certif
     if always_wanted {
         world.tally.count("switch: old one taken off");
         if !stands_on(world, &name, listener, certificate, now) {
-            world.broken(format!("rule 3: {certificate} of {name} is taken off {listener} and nothing of it stays there"));
+            world.broken(format!(
+                "rule 3: {certificate} of {name} is removed from {listener}, and no other one of \
+                 it stays there"
+            ));
         }
     }
 }
 
-/// Whether another certificate of this document stands on a listener, valid.
+/// Whether a listener has another valid certificate of this document.
 fn stands_on(world: &World, name: &str, listener: &str, but: &str, now: OffsetDateTime) -> bool {
     let holding = &world.listeners[listener].holding;
     holding.list.iter().chain(&holding.default).any(|held| {
@@ -246,5 +255,5 @@ fn stands_on(world: &World, name: &str, listener: &str, but: &str, now: OffsetDa
     })
 }
 
-/// A load balancer takes so many certificates beside the defaults.
+/// A load balancer accepts this many certificates besides the defaults.
 pub(super) const FULL: usize = 25;

@@ -1,4 +1,4 @@
-//! What people are told: under the lease, in the order of what happened, nothing twice.
+//! The messages: sent under the lease, in the order of events, nothing twice.
 
 use std::collections::BTreeSet;
 
@@ -6,15 +6,15 @@ use certificates::contract::message::{Kind, Message};
 
 use crate::world::World;
 
-/// A message arrives: sent under the lease, the same whenever it is repeated, in the order in which
-/// things happened, and no state twice.
+/// A message arrives. It was sent under the lease, is identical when repeated, follows the order of
+/// events, and reports no state twice.
 pub(crate) fn told(world: &mut World, pass: u32, channel: &str, message: &Message) {
     let name = message.certificate.name.clone();
     world.needs_lease(pass, &name, "a message");
     world.tally.count(&format!("told: {:?}", message.kind));
-    // With wrong clocks two can hold the lease at once.
+    // With wrong clocks two passes can hold the lease at the same time.
     let is_steady = world.is_steady();
-    // A bucket of another day does not know what was told since.
+    // A restored bucket does not know which messages were sent since then.
     if world.visitors.restored_at.is_some() {
         return;
     }
@@ -30,7 +30,8 @@ pub(crate) fn told(world: &mut World, pass: u32, channel: &str, message: &Messag
         world.tally.count("told again");
         if is_steady && !(is_same && is_last) {
             world.broken(format!(
-                "messages: {name} was told {} again, but otherwise ({is_same}) or late ({is_last})",
+                "messages: {} is sent again for {name}, but it differs (same: {is_same}) or is \
+                 late (last: {is_last})",
                 message.id
             ));
         }
@@ -40,7 +41,8 @@ pub(crate) fn told(world: &mut World, pass: u32, channel: &str, message: &Messag
     let wrong = match message.kind {
         Kind::Issued => std::mem::replace(&mut heard.was_issued, true),
         Kind::Renewed => {
-            // The all-clear: who goes back to the one before is told of its end again.
+            // The all-clear: after a rollback, the end of the earlier certificate is announced
+            // again.
             heard.running_out.clear();
             !heard.was_issued
         }
@@ -62,14 +64,14 @@ pub(crate) fn told(world: &mut World, pass: u32, channel: &str, message: &Messag
     heard.messages.insert(message.id.clone(), message.clone());
     if wrong && is_steady {
         world.broken(format!(
-            "messages: {name} was told {:?} of {:?}, which does not follow from what was told before",
+            "messages: {name} gets {:?} about {:?}, which does not follow from the messages before",
             message.kind,
             message.problem.as_ref().or(message.before.as_ref())
         ));
     }
 }
 
-/// Nobody remembers what was told of a certificate whose record is gone.
+/// Forgets the messages about a certificate whose record is gone.
 pub(crate) fn forgotten(world: &mut World, name: &str) {
     world.book.heard.retain(|(known, _), _| known != name);
 }

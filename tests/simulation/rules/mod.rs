@@ -1,8 +1,7 @@
-//! The rules that may never be broken, looked at from outside: after each call with an effect, and
-//! at each step of time. A file for what they are about; here is what all of them remember.
+//! The rules that must never be broken, checked from outside: after each call with an effect, and
+//! at each step of time. There is one file per subject; what they all remember is here.
 //!
-//! Nothing here asks the library what is allowed; what it must not do is written down a second
-//! time.
+//! Nothing here asks the library what is allowed: its obligations are written again independently.
 
 mod at_rest;
 mod deletion;
@@ -39,61 +38,61 @@ pub(crate) use order::{
 pub(crate) use record::before_write;
 pub(crate) use window::window_asked_for;
 
-/// What the rules remember.
+/// The memory of the rules.
 #[derive(Default)]
 pub(crate) struct Book {
-    /// When a pass with a wrong clock was last alive.
+    /// When a pass with a wrong clock last ran.
     skewed_at: Option<OffsetDateTime>,
-    /// When one was wrong by more than the count of what the authorities allow puts up with.
+    /// When a clock was so wrong that the count of the authorities' limits cannot be trusted.
     miscounted_at: Option<OffsetDateTime>,
-    /// Until when the authority told a certificate to wait, by whom it was heard, and whether that
-    /// pass ended well.
+    /// The wait that the authority asked for, by certificate: its end, the pass that heard it, and
+    /// whether that pass ended well.
     told: BTreeMap<(String, Site), Told>,
-    /// When ours was last taken off a listener, by ARN.
+    /// When ours was last removed from a listener, by ARN.
     detached: BTreeMap<String, OffsetDateTime>,
     /// When people last touched a listener or a certificate of ours.
     pub(crate) touched: BTreeMap<String, OffsetDateTime>,
     /// When people will raise the import quota.
     pub(crate) quota_raised_at: Option<OffsetDateTime>,
-    /// The last full pass that nothing disturbed.
+    /// The last full pass without a disturbance.
     pub(crate) last_good_pass: Option<OffsetDateTime>,
-    /// Certificates of ours that were defaults.
+    /// Certificates of ours that have been defaults.
     was_default: BTreeSet<String>,
-    /// Tokens that one document deleted while another had them as well.
+    /// Tokens that one document deleted while another one had them as well.
     shared_tokens: BTreeSet<String>,
-    /// Which pass last saw an order of a certificate end.
+    /// The pass that last saw an order of a certificate end.
     order_ended: BTreeMap<String, u32>,
     state_written: BTreeMap<String, OffsetDateTime>,
     /// When an order was forced, by certificate.
     forced: BTreeMap<String, OffsetDateTime>,
-    /// How many limits of the authority were met.
+    /// How often a limit of the authority was met.
     pub(crate) limits_met: u64,
-    /// Where somebody went back to an earlier certificate, by certificate.
+    /// Rollbacks to an earlier certificate, by certificate.
     rolled_back: BTreeMap<String, RolledBack>,
-    /// The serials whose revocation was written down, with the certificate and since when.
+    /// The serials with a recorded revocation, with the certificate and since when.
     revoking: BTreeMap<String, (String, OffsetDateTime)>,
-    /// What people heard of a certificate, by its name and the channel.
+    /// The messages that people received, by certificate and channel.
     heard: BTreeMap<(String, String), Heard>,
-    /// Since when a removal has been under way, by certificate.
+    /// Since when a removal has been in progress, by certificate.
     removing: BTreeMap<String, OffsetDateTime>,
 }
 
 struct RolledBack {
-    /// The one that is to be kept.
+    /// The serial that must be kept.
     serial: String,
-    /// The document's ETag at the time.
+    /// The document's ETag at that time.
     document: Option<String>,
 }
 
-/// What people heard of a certificate on a channel.
+/// The messages that people received about a certificate on a channel.
 #[derive(Default)]
 struct Heard {
     messages: BTreeMap<String, Message>,
-    /// The messages of the last pass that told something: should it die before they are marked, all
-    /// of them are told again.
+    /// The messages of the last pass that sent any. If the pass dies before they are marked, all of
+    /// them are sent again.
     last: BTreeSet<String>,
     last_pass: u32,
-    /// What a pass told again, before anything new.
+    /// What a pass sent again, before any new message.
     retold: (u32, BTreeSet<String>),
     has_problem: bool,
     was_issued: bool,
@@ -108,8 +107,8 @@ struct Told {
 }
 
 impl World {
-    /// Whether all clocks have been right for a while: only then a lease keeps others out for
-    /// certain.
+    /// Whether all clocks have been right for a while: only then does a lease surely exclude
+    /// others.
     fn is_steady(&self) -> bool {
         let now = self.now();
         self.book
@@ -117,8 +116,8 @@ impl World {
             .is_none_or(|at| now - at > Duration::hours(2))
     }
 
-    /// Whether what is counted of the authorities' limits was counted by clocks that were right: a
-    /// bucket fills in a week.
+    /// Whether our counts for the authorities' limits come from right clocks: a bucket fills in a
+    /// week.
     fn is_well_counted(&self) -> bool {
         let wrong_at = self.book.miscounted_at;
         self.is_steady() && wrong_at.is_none_or(|at| self.now() - at > Duration::days(8))
@@ -152,7 +151,7 @@ impl World {
     }
 }
 
-/// Rule 11: nothing begins after the deadline.
+/// Rule 11: no call begins after the deadline.
 pub(crate) fn call_begins(world: &mut World, pass: u32, operation: &str) {
     let now = world.now();
     let Some(running) = world.passes.get(&pass) else {
@@ -187,7 +186,7 @@ pub(crate) fn knows_arn(world: &World, name: &str, arn: &str) -> bool {
     })
 }
 
-/// A pass has ended: what it told, and whether it kept its time.
+/// A pass has ended: checks its report, and whether it kept its time.
 pub(crate) fn pass_ended(world: &mut World, pass: u32, entries: &[Entry], full: bool) {
     let now = world.now();
     let Some(running) = world.passes.get(&pass) else {
@@ -222,7 +221,7 @@ pub(crate) fn pass_ended(world: &mut World, pass: u32, entries: &[Entry], full: 
     }
 }
 
-/// The bucket is that of another day: what is remembered of later ones is held against nobody.
+/// The bucket was restored to another day: what the rules remember of later days no longer counts.
 pub(crate) fn restored(world: &mut World) {
     let now = world.now();
     let ours: Vec<String> = world.manager.keys().cloned().collect();
@@ -261,12 +260,12 @@ pub(crate) fn restored(world: &mut World) {
     }
 }
 
-/// Whether a removal goes on.
+/// Whether a removal is in progress.
 pub(crate) fn is_removed(world: &World, name: &str) -> bool {
     world.book.removing.contains_key(name)
 }
 
-/// Returns the serial to which somebody went back.
+/// Returns the serial to which a person rolled back.
 pub(crate) fn went_back_to<'w>(world: &'w World, name: &str) -> Option<&'w str> {
     let back = world.book.rolled_back.get(name);
     back.map(|back| back.serial.as_str())

@@ -1,4 +1,5 @@
-//! Rules 2, 5 to 7 and 9 on orders: who asks for one, when, where, and how its names are proved.
+//! Rules 2, 5 to 7 and 9 on orders: which pass orders, when and where, and how the names are
+//! validated.
 
 use certificates::contract::settings::CheckMode;
 use certificates::ports::authority::AuthorizationStatus;
@@ -10,7 +11,7 @@ use super::record::is_revoked;
 use crate::ca::Site;
 use crate::world::{Met, World};
 
-/// Rule 6: an account is made once.
+/// Rule 6: an account is created once.
 pub(crate) fn before_registration(world: &mut World, site: Site, key: &str) {
     let is_known = world.ca.accounts.keys().any(|(other, _)| *other == site);
     if is_known && world.visitors.restored_at.is_none() {
@@ -24,7 +25,7 @@ pub(crate) fn before_registration(world: &mut World, site: Site, key: &str) {
     }
 }
 
-/// Rules 5 and 7: who asks for an order, and when.
+/// Rules 5 and 7: which pass orders, and when.
 pub(crate) fn order_asked_for(world: &mut World, pass: u32, site: Site, names: &[String]) {
     rehearsed_before(world, pass, site, names);
     in_turn(world, pass, site, names);
@@ -62,7 +63,7 @@ pub(crate) fn order_asked_for(world: &mut World, pass: u32, site: Site, names: &
         let other_document = edited || document.as_ref() != Some(&failure.document);
         let excused =
             !failure.binding && (force || other_document && failure.identifiers.is_empty());
-        // Further ahead than any of ours, or than an authority asks for: a clock was wrong.
+        // Later than any wait of ours or of an authority: a clock was wrong.
         let longest = if failure.binding {
             Duration::days(8)
         } else {
@@ -88,7 +89,7 @@ pub(crate) fn order_asked_for(world: &mut World, pass: u32, site: Site, names: &
         {
             let until = told.until;
             world.broken(format!(
-                "rule 7: the authority told {name} to wait until {until}, and it is asked again"
+                "rule 7: the authority asked {name} to wait until {until}, and gets another request"
             ));
         }
         let calm = world.calm_since(name) < now - Duration::days(1);
@@ -133,11 +134,11 @@ fn candidates(world: &World, pass: u32, names: &[String]) -> Vec<String> {
     .collect()
 }
 
-/// A set of names that was never issued is rehearsed first, where the settings say so.
+/// A set of names that was never issued is rehearsed first, if the settings say so.
 fn rehearsed_before(world: &mut World, pass: u32, site: Site, names: &[String]) {
     if world.settings.rehearse.is_none() {
         if site == Site::Staging {
-            world.broken("rehearsal: ordered at staging, and nobody wants that");
+            world.broken("rehearsal: ordered at staging, and the settings want no rehearsal");
         }
         return;
     }
@@ -146,9 +147,9 @@ fn rehearsed_before(world: &mut World, pass: u32, site: Site, names: &[String]) 
         return;
     }
     let mut issued = world.ca.issued.values();
-    // What cannot wait is not put at risk for a rehearsal.
+    // A certificate that cannot wait is not delayed by a rehearsal.
     let candidates = candidates(world, pass, names);
-    // Also where another pass has taken the lease over meanwhile.
+    // Also where another pass has taken the lease meanwhile.
     let wanted = world.wishes.keys().filter(|name| {
         let wishes = world.wishes_during(name, pass);
         wishes
@@ -166,7 +167,7 @@ fn rehearsed_before(world: &mut World, pass: u32, site: Site, names: &[String]) 
     }
 }
 
-/// Whether what a certificate holds was revoked or nears its end.
+/// Whether a certificate's leaf was revoked or nears its end.
 fn cannot_wait(world: &World, pass: u32, name: &str) -> bool {
     let state = world.states.get(name);
     state
@@ -184,8 +185,8 @@ fn cannot_wait(world: &World, pass: u32, name: &str) -> bool {
         })
 }
 
-/// An authority that is not the preferred one is asked only when little is left and the one before
-/// it is in trouble.
+/// An authority other than the preferred one gets an order only when little lifetime is left and
+/// the one before it is in trouble.
 fn in_turn(world: &mut World, pass: u32, site: Site, names: &[String]) {
     let now = world.now();
     if site == Site::Staging || !world.is_steady() {
@@ -209,7 +210,7 @@ fn in_turn(world: &mut World, pass: u32, site: Site, names: &[String]) {
     }
     let name = name.clone();
     let state = world.states.get(&name);
-    // What was begun there is seen through there.
+    // An order that was begun there is completed there.
     let begun = state
         .and_then(|state| state.orders.current.as_ref())
         .is_some_and(|order| Site::of_url(&order.url) == site)
@@ -223,7 +224,7 @@ fn in_turn(world: &mut World, pass: u32, site: Site, names: &[String]) {
     let first = sites[0];
     let trouble = world.ca.trouble_at.get(&first);
     let trouble = trouble.is_some_and(|at| now - *at < Duration::days(2));
-    // Two documents of the same names get one order, and we count both.
+    // Two documents with the same names share one order, and we count both.
     let has_twin = world.wishes.iter().any(|(other, wished)| {
         let theirs = wished.now().filter(|_| *other != name);
         theirs.is_some_and(|theirs| theirs.domains == wish.domains)
@@ -232,7 +233,8 @@ fn in_turn(world: &mut World, pass: u32, site: Site, names: &[String]) {
     world.tally.count("fallback: ordered elsewhere");
     if plenty && !begun {
         world.broken(format!(
-            "fallback: {name} is ordered at {} although {} has more than {share} of its lifetime left",
+            "fallback: {name} is ordered at {} although {} has more than {share} of its lifetime \
+             left",
             site.key(),
             serial.unwrap_or_default()
         ));
@@ -245,7 +247,7 @@ fn in_turn(world: &mut World, pass: u32, site: Site, names: &[String]) {
     }
 }
 
-/// Remembers what the authority told.
+/// Remembers the wait that the authority asked for.
 pub(crate) fn order_answered(
     world: &mut World,
     pass: u32,
@@ -282,7 +284,7 @@ pub(crate) fn order_answered(
     world.book.told.insert((name.clone(), site), told);
 }
 
-/// A limit of the authority was met: the names' certificates may have to wait.
+/// A limit of the authority was met: the certificates of these names may have to wait.
 pub(crate) fn limit_met(world: &mut World, site: Site, bucket: &str, names: &[String]) {
     world.book.limits_met += 1;
     if site == Site::First && world.limits_kept && world.is_well_counted() {
@@ -308,22 +310,23 @@ pub(crate) fn limit_met(world: &mut World, site: Site, bucket: &str, names: &[St
             .disturbed_certificate
             .insert(name, now + Duration::days(7));
     }
-    // A rateLimited order holds the authority for all.
+    // A refusal `rateLimited` holds all orders at the authority.
     world.disturbed = world.disturbed.max(now + Duration::days(2));
 }
 
-/// A name could not be validated although it led to us: then we answered wrongly.
+/// A name that led to us could not be validated: our answer was wrong.
 pub(crate) fn validation_failed(world: &mut World, name: &str, token: &str, why: &str) {
     if why == "404" || why == "something else" {
         world.broken(format!(
-            "rule 2: {name} could not be validated, since {token} was not there when the authority looked"
+            "rule 2: {name} could not be validated: {token} did not exist when the authority \
+             fetched it"
         ));
     }
 }
 
 /// Rules 2, 5, 9: before a challenge is answered.
 pub(crate) fn before_answer(world: &mut World, pass: u32, url: &str) {
-    // Two documents for the same names may share an order.
+    // Two documents with the same names may share an order.
     let holders = world.states.iter();
     let holders: Vec<String> = holders
         .filter(|(_, state)| {
@@ -363,7 +366,7 @@ pub(crate) fn before_answer(world: &mut World, pass: u32, url: &str) {
         let blocked = met
             .iter()
             .any(|(other, met)| *met == Met::Nothing && *other != pass);
-        // Or the name was left out of an order for it.
+        // Or the name was left out of an order for this reason.
         let blocked = blocked
             || holders.iter().any(|holder| {
                 let missing = &world.states[holder].orders.missing;
@@ -390,7 +393,7 @@ pub(crate) fn before_answer(world: &mut World, pass: u32, url: &str) {
     }
 }
 
-/// Rule 2: returns the certificate whose stored key this is.
+/// Rule 2: returns the certificate that stored this key.
 pub(crate) fn before_finalize(
     world: &mut World,
     pass: u32,

@@ -1,4 +1,4 @@
-//! Rules 2, 5, 8 and 10: what is written, by whom, when.
+//! Rules 2, 5, 8 and 10: what is written, by which pass, and when.
 
 use certificates::records::state::State;
 use time::Duration;
@@ -9,7 +9,7 @@ use crate::ca::Site;
 use crate::words;
 use crate::world::{ACCOUNT_KEY, THUMBPRINT, World, name_in};
 
-/// Rules 2, 5, 8, 10: what is written, by whom, when.
+/// Rules 2, 5, 8, 10: what is written, by which pass, and when.
 pub(crate) fn before_write(
     world: &mut World,
     pass: u32,
@@ -37,7 +37,7 @@ pub(crate) fn before_write(
             world.broken(format!("rehearsal: {key} is what was ordered for nothing"));
         }
     } else if let Some(token) = key.strip_prefix("challenges/") {
-        // What looking ahead puts is of no order, and has the certificate's name.
+        // The probe of a check belongs to no order; it has the certificate's name.
         let is_ahead = token.starts_with("certloop-check");
         let known = is_ahead
             || world
@@ -56,7 +56,7 @@ pub(super) fn secrets(world: &mut World, place: &str, text: &[u8]) {
     let text = std::str::from_utf8(text).unwrap_or_default();
     for secret in [THUMBPRINT, ACCOUNT_KEY, "PRIVATE KEY"] {
         if text.contains(secret) {
-            world.broken(format!("rule 10: a secret ({secret}) stands in {place}"));
+            world.broken(format!("rule 10: a secret ({secret}) is in {place}"));
         }
     }
 }
@@ -98,7 +98,7 @@ fn state_write(world: &mut World, pass: u32, name: &str, new: &State) {
     }
     let before = world.states.get(name);
     if let Some(lease) = before.and_then(|state| state.lease.as_ref()) {
-        // Clocks that count as right may differ by seconds.
+        // Even clocks that count as right may differ by seconds.
         let in_force =
             lease.until > now + Duration::seconds(4) && lease.until <= now + Duration::minutes(15);
         let owner = world.passes.get(&pass).and_then(|pass| pass.owner.as_ref());
@@ -167,16 +167,20 @@ fn state_write(world: &mut World, pass: u32, name: &str, new: &State) {
             .get(&held.serial)
             .and_then(|issued| issued.told);
         let earliest = told.map_or(by_lifetime, |told| told.min(by_lifetime));
-        // What was forced is seen through, by later passes as well.
+        // A forced order is completed, by later passes as well.
         let forced = world
             .book
             .forced
             .get(name)
             .is_some_and(|at| now - *at < Duration::days(9));
-        // One that died while nobody looked is replaced once, by the pass that finds it dead.
+        // An order that ended unseen is placed again once, by the pass that finds it ended.
         let replaced = world.book.order_ended.get(name) == Some(&pass);
         if fits && !force && !forced && !replaced && clock < earliest {
-            world.broken(format!("rule 8: {name} holds {} which is as wanted and not due before {earliest}, and {placed} was ordered", held.serial));
+            world.broken(format!(
+                "rule 8: {name} holds {}, which is as wanted and not due before {earliest}, and \
+                 {placed} was ordered",
+                held.serial
+            ));
         }
     }
 }

@@ -1,11 +1,11 @@
-//! Rule 8: windows in which to renew, and how often they are asked for.
+//! Rule 8: renewal windows, and how often they are asked for.
 
 use certificates::records::state::State;
 use time::Duration;
 
 use crate::world::World;
 
-/// Rule 8: the instant in a window is drawn once, and what is no window is not kept.
+/// Rule 8: the instant in a window is drawn once, and an invalid window is not kept.
 pub(super) fn windows(world: &mut World, pass: u32, name: &str, new: &State) {
     let Some(held) = &new.certificate else {
         return;
@@ -34,7 +34,8 @@ pub(super) fn windows(world: &mut World, pass: u32, name: &str, new: &State) {
     }
 }
 
-/// Renewal information is not asked for expired certificates, and not more often than told.
+/// Renewal information is not requested for expired certificates, nor more often than the authority
+/// allows.
 pub(crate) fn window_asked_for(world: &mut World, pass: u32, serial: &str) {
     let now = world.now();
     let steady = world.is_steady();
@@ -47,7 +48,7 @@ pub(crate) fn window_asked_for(world: &mut World, pass: u32, serial: &str) {
     });
     let holder = holders.min_by_key(|(_, ask_again)| *ask_again);
     if let Some((name, ask_again)) = holder
-        // Several that look at once may ask at once.
+        // Passes that run at the same time may each ask.
         && world.book.state_written.get(name).is_none_or(|at| *at < from)
         && ask_again > clock + Duration::seconds(1)
         && ask_again < clock + Duration::hours(24)
