@@ -26,7 +26,6 @@ TOO_WIDE = (
     ".ci/run",
     "functions/certificates/src/challenge.rs",
     "functions/certificates/src/invocation",
-    "functions/certificates/src/life",
     "functions/certificates/src/log.rs",
     "functions/certificates/src/metrics.rs",
     "functions/certificates/src/pass",
@@ -49,7 +48,6 @@ TOO_WIDE = (
 OTHER_WORDS = (
     "functions/certificates/src/challenge.rs",
     "functions/certificates/src/invocation",
-    "functions/certificates/src/life",
     "functions/certificates/src/pass",
     "functions/certloop",
     "functions/challenge",

@@ -1,4 +1,4 @@
-//! Carries out what was decided about one certificate, and tells what became of it.
+//! Carries out the plan for one certificate, and reports the result.
 
 use std::time::Duration;
 
@@ -16,21 +16,21 @@ use crate::rules::targets::Deployed;
 use crate::values::problem::Problem;
 use crate::values::problem_types::ProblemType;
 
-/// What the work on one certificate came to.
+/// The result of the work on one certificate.
 #[derive(Default)]
 struct Done {
-    /// Whether a chain came into the vault, and whether it was the first.
+    /// Whether the vault received a chain, and whether it was the first.
     obtained: Option<bool>,
     reason: Option<String>,
     changed: bool,
     remarks: Vec<String>,
     stopped: Option<Stop>,
-    /// Whether what was done calls for another decision.
+    /// Whether another decision must follow.
     decide_again: bool,
 }
 
 impl Done {
-    /// Keeps the first of several stops, but for a lost lease, which ends everything.
+    /// Keeps the first of several stops. A lost lease replaces it, since that ends everything.
     fn stop(&mut self, outcome: Result<(), Stop>) {
         match outcome {
             Err(stop) if self.stopped.is_none() || matches!(stop, Stop::LeaseLost) => {
@@ -40,21 +40,21 @@ impl Done {
         }
     }
 
-    /// Whether somebody else has the lease by now.
+    /// Whether another invocation has taken the lease.
     fn is_lost(&self) -> bool {
         matches!(self.stopped, Some(Stop::LeaseLost))
     }
 }
 
 impl<P: Ports> Work<'_, '_, P> {
-    /// Does what was planned, remembers what failed, gives the lease back and tells what became of it.
+    /// Carries out the plan, remembers failures, gives the lease back and reports the result.
     pub(crate) async fn carry_out(mut self, mut plan: Plan, force: bool) -> Entry {
         let mut done = Done {
             reason: plan.order.clone().or(plan.deploy.clone()),
             ..Done::default()
         };
         if force && plan.order.is_some() {
-            // Whoever forces a renewal does not want what was gone back to any more.
+            // A person who forces a renewal ends the rollback.
             self.state.previous.rolled_back = None;
         }
         for round in 1..=ROUNDS {
@@ -76,7 +76,7 @@ impl<P: Ports> Work<'_, '_, P> {
         }
         match self.tell(&entry).await {
             Err(Stop::LeaseLost) => return self.entry_of_stop(Stop::LeaseLost),
-            // What could not be stored was not sent either: the next pass tells it.
+            // What could not be stored was not sent either: the next pass sends it.
             Ok(false) | Err(_) => {}
             Ok(true) => {
                 if let Some(plan) = self.edited_meanwhile().await {
@@ -91,20 +91,21 @@ impl<P: Ports> Work<'_, '_, P> {
         self.end_with(entry).await
     }
 
-    /// One round: does what was planned and reads the document again. Returns whether that, or what
-    /// was done, calls for another round.
+    /// One round: carries out the plan and reads the document again. Returns whether another round
+    /// is needed, because the document changed or because of what was done.
     async fn go_round(&mut self, plan: &Plan, force: bool, done: &mut Done) -> bool {
-        // Cut off at the end of the invocation's time, which the records bear as they bear a stop.
+        // The end of the invocation may cut this off. The records survive that as they survive a
+        // stop.
         let acted = within(self.cycle.clock.left(), self.act(plan, force, done)).await;
         let Some(outcome) = acted else {
-            done.stopped = Some(self.out_of_time("the end of what was begun"));
+            done.stopped = Some(self.out_of_time("the end of the work"));
             return false;
         };
         done.stopped = outcome.err();
         if done.is_lost() {
             return false;
         }
-        // Edited while it was worked on: go round again, under the same lease.
+        // The document was edited during the work: start another round under the same lease.
         let reread = within(self.cycle.clock.left(), self.reread_document()).await;
         let again = std::mem::take(&mut done.decide_again);
         match reread.unwrap_or(Ok(false)) {
@@ -116,7 +117,7 @@ impl<P: Ports> Work<'_, '_, P> {
         }
     }
 
-    /// Decides what the next round does; `None` where that cannot be told.
+    /// Decides what the next round does; `None` where it cannot decide.
     async fn decide_again(&self, force: bool, done: &mut Done) -> Option<Plan> {
         let force = force && done.obtained.is_none();
         let next = plan_for(self.cycle, &self.wanted, &self.document, &self.state, force);
@@ -131,14 +132,15 @@ impl<P: Ports> Work<'_, '_, P> {
                 None
             }
             None => {
-                let late = self.out_of_time("what is to be done after that");
+                let late = self.out_of_time("the next decision");
                 done.stopped = done.stopped.take().or(Some(late));
                 None
             }
         }
     }
 
-    /// Forgets what was taken off and told, unless ours stayed there as the default.
+    /// Forgets targets that we left and reported. One where our certificate stayed as the default
+    /// is kept.
     fn forget_detached(&mut self) {
         let home = &self.cycle.home;
         let named: Vec<String> = self
@@ -154,11 +156,11 @@ impl<P: Ports> Work<'_, '_, P> {
         });
     }
 
-    /// Gives the lease back; returns what there is to tell then.
+    /// Gives the lease back; returns the entry to report after that.
     async fn end_with(mut self, entry: Entry) -> Entry {
         match within(TO_END, self.end()).await {
             Some(Ok(())) | None => {
-                // The daily look at what is served must not put off the look ahead.
+                // The daily look at what is served must not delay the preflight check.
                 if matches!(entry.outcome, Outcome::Kept | Outcome::Deployed) {
                     self.cycle.outlook.note(&self.wanted, &self.state);
                 }
@@ -168,7 +170,8 @@ impl<P: Ports> Work<'_, '_, P> {
         }
     }
 
-    /// Returns what is to be done where the document was edited while people were told: whoever edited it met the lease.
+    /// Returns the plan where somebody edited the document while messages were sent: the pass of
+    /// that edit found the lease taken.
     async fn edited_meanwhile(&mut self) -> Option<Plan> {
         if self.document.is_empty() {
             return None;
@@ -183,7 +186,7 @@ impl<P: Ports> Work<'_, '_, P> {
 
     /// Revokes, then orders, then deploys, as far as each is planned.
     ///
-    /// Order, deployment and removal are boxed: all stations one in the other are too deep for the
+    /// Order, deployment and removal are boxed: nested futures of all steps are too deep for the
     /// compiler.
     async fn act(&mut self, plan: &Plan, force: bool, done: &mut Done) -> Result<(), Stop> {
         if plan.revoke {
@@ -193,7 +196,7 @@ impl<P: Ports> Work<'_, '_, P> {
             }
         }
         self.act_on_order(plan, force, done).await?;
-        // Whatever became of the order: what is in the vault belongs on its targets.
+        // Even after a failed order, the certificate in the vault belongs on its targets.
         let stopped = done.stopped.take();
         let deploy = plan.deploy.is_some()
             || done.obtained.is_some()
@@ -204,8 +207,7 @@ impl<P: Ports> Work<'_, '_, P> {
         stopped.map_or(Ok(()), Err)
     }
 
-    /// Has revoked what is to be. What follows from that is decided again, where there is a
-    /// document.
+    /// Revokes what is pending. Where there is a document, another decision follows.
     async fn act_on_revocations(&mut self, done: &mut Done) -> Result<(), Stop> {
         let serials = self
             .state
@@ -231,13 +233,13 @@ impl<P: Ports> Work<'_, '_, P> {
                 false => format!("{serial}, which is not served, is revoked"),
             });
         }
-        // What has no document is not replaced.
+        // A certificate without a document is not replaced.
         done.decide_again = !self.document.is_empty();
         Ok(())
     }
 
-    /// Orders, or gives up an order that nobody needs, or tidies up. Only a lost lease ends the
-    /// work here.
+    /// Orders, or abandons an order that is no longer needed, or tidies up. Only a lost lease ends
+    /// the work here.
     async fn act_on_order(
         &mut self,
         plan: &Plan,
@@ -263,7 +265,7 @@ impl<P: Ports> Work<'_, '_, P> {
         }
     }
 
-    /// Deploys; `stopped`: what became of the order before, where that did not come off.
+    /// Deploys; `stopped`: why the order before it failed, if it did.
     async fn act_on_deployment(
         &mut self,
         stopped: Option<Stop>,
@@ -289,9 +291,9 @@ impl<P: Ports> Work<'_, '_, P> {
         stopped.map_or(Ok(()), Err)
     }
 
-    /// After an order that did not come off, drift of what stands is repaired all the same.
+    /// Even after a failed order, drift of what is deployed is repaired.
     async fn deployment_due_after(&self, stopped: Option<&Stop>) -> Result<bool, Stop> {
-        // One without a document stays where it is: nobody says where it goes.
+        // A certificate without a document stays where it is: nothing says where it belongs.
         let has_document = !self.document.is_empty();
         if stopped.is_none() || self.state.certificate.is_none() || !has_document {
             return Ok(false);
@@ -323,7 +325,7 @@ impl<P: Ports> Work<'_, '_, P> {
         }
     }
 
-    /// Reads the document again; returns whether it is another one now.
+    /// Reads the document again; returns whether it has changed.
     async fn reread_document(&mut self) -> Result<bool, Stop> {
         let key = store::certificate_key(&self.wanted.name);
         let Some(object) = self.cycle.ports.store().read(&key).await? else {
@@ -341,7 +343,7 @@ impl<P: Ports> Work<'_, '_, P> {
         let wanted = parsed.map_err(|invalid| {
             Problem::ours(ProblemType::InvalidDocument, format!("{key}: {invalid}"))
         })?;
-        self.note("document changed", "it was edited while it was worked on");
+        self.note("document changed", "it was edited during the work");
         self.state.note_document(&object.etag, Some(&wanted));
         self.wanted = wanted;
         self.document = object.etag;
@@ -359,7 +361,7 @@ impl<P: Ports> Work<'_, '_, P> {
         if let Some(stop) = done.stopped {
             return with_remarks(self.entry_of_stop(stop));
         }
-        // What has to wait is told whatever else was done.
+        // Report what is waiting, even if other work succeeded.
         let waiting = waiting.map(|held| held.entry(name));
         let outcome = match (done.obtained, &waiting) {
             (Some(true), _) => Outcome::Issued,
@@ -384,7 +386,8 @@ impl<P: Ports> Work<'_, '_, P> {
         (self.cycle.judge()).with_state(entry, &self.state, Some(&self.wanted))
     }
 
-    /// Takes everything of ours away, as far as that can be done now; `None` where there is nothing to tell.
+    /// Removes everything of ours, as far as that is possible now; `None` where there is nothing to
+    /// report.
     pub(crate) async fn carry_out_removal(mut self, step: RemovalStage) -> Option<Entry> {
         let name = self.wanted.name.clone();
         let left = self.cycle.clock.left();
@@ -404,7 +407,7 @@ impl<P: Ports> Work<'_, '_, P> {
         let entry = match taken {
             Ok(Removed::Wholly) => return told("nothing of it is left").filter(|_| is_first),
             Ok(Removed::Revived) => {
-                let reason = "another document was put; the next pass looks at it";
+                let reason = "a new document was put; the next pass looks at it";
                 let mut entry = Entry::bare(name.as_str(), Outcome::Waiting, reason);
                 entry.next_attempt = Some(self.cycle.clock.now());
                 Some(entry)
@@ -443,10 +446,10 @@ impl<P: Ports> Work<'_, '_, P> {
         }
     }
 
-    /// Tells what was found of a certificate for which nothing else is to be done.
+    /// Sends the messages about a certificate that needs no other work.
     pub(crate) async fn carry_out_telling(mut self, entry: Entry) -> Entry {
         match self.tell(&entry).await {
-            // Whoever has it now tells it.
+            // The invocation that holds the lease sends them.
             Err(Stop::LeaseLost) => return entry,
             Ok(false) | Err(_) => {}
             Ok(true) => {
@@ -455,10 +458,11 @@ impl<P: Ports> Work<'_, '_, P> {
                 }
             }
         }
-        // Should this fail, the lease ends with the invocation and the next pass tells it again, under the same id.
+        // If this fails, the lease ends with the invocation. The next pass sends the message again,
+        // under the same id.
         let ended = within(TO_END, self.end()).await;
         if let Some(Err(stop)) = ended {
-            tracing::warn!(halt = ?stop, "what was told is not marked");
+            tracing::warn!(halt = ?stop, "sent messages are not marked as sent");
         }
         entry
     }
@@ -482,7 +486,7 @@ impl<P: Ports> Work<'_, '_, P> {
                 let is_limit = failing.problem.kind == Problem::kind_of(ProblemType::Limit);
                 let mut entry = Entry::failed(name, failing.problem, next);
                 if is_limit {
-                    // Nothing is wrong but that it has to wait.
+                    // Nothing failed: it only has to wait.
                     entry.outcome = Outcome::Waiting;
                 }
                 entry
@@ -508,7 +512,8 @@ impl<P: Ports> Work<'_, '_, P> {
     }
 }
 
-/// For giving the lease back: less than the clock keeps free at the end.
+/// The time limit for giving the lease back: less than the clock keeps free at the end.
 const TO_END: Duration = Duration::from_secs(2);
-/// How often a document may be edited while it is worked on before the rest is left to the next pass.
+/// How many rounds one pass makes when the document is edited meanwhile. The rest is left to the
+/// next pass.
 const ROUNDS: usize = 3;

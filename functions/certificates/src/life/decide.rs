@@ -1,8 +1,8 @@
-//! Looks at one certificate, its document, record and targets, and decides what is to be done and
-//! what of it may be done now.
+//! Looks at one certificate, its document, record and targets. Decides what must be done, and what
+//! of it may be done now.
 //!
-//! Whether a certificate is due for renewal is decided in
-//! [`rules::renewal`](crate::rules::renewal); here that decision becomes a plan.
+//! [`rules::renewal`](crate::rules::renewal) decides whether a certificate is due for renewal; here
+//! that decision becomes a plan.
 
 use time::OffsetDateTime;
 
@@ -33,11 +33,11 @@ use crate::values::problem_types::ProblemType;
 
 /// How the work on one certificate begins.
 pub(crate) enum Assessment {
-    /// Nothing to do, and nothing to tell.
+    /// Nothing to do and nothing to report.
     Nothing,
     /// Nothing to do, or nothing that may be done now.
     Settled(Box<Entry>),
-    /// There is work: `order` says why one is needed, `deploy` whether the deployment is to be looked at as well.
+    /// There is work: `order` says why an order is needed, `deploy` why a deployment is.
     Work(Box<Task>),
 }
 
@@ -58,8 +58,9 @@ pub(crate) struct Task {
 }
 
 impl Task {
-    /// Returns what this is sorted by: first what the authority wants replaced at once, then orders for what has little left, then
-    /// by the end of what is held. One that holds nothing, or has only to be deployed, comes before those that hold something.
+    /// Returns the sort key of this task. First what the authority wants replaced at once, then
+    /// orders for certificates with little time left, then by the end of the current certificate. A
+    /// task without a current certificate, or with only a deployment, comes before those with one.
     pub(crate) fn urgency(&self, now: OffsetDateTime) -> (u8, Option<OffsetDateTime>) {
         let held = self.state.certificate.as_ref();
         let held = held.filter(|_| self.plan.order.is_some());
@@ -83,7 +84,7 @@ struct Seen<'n> {
     document: String,
     state: State,
     etag: Option<String>,
-    /// Whether the record is to be written whatever else is done.
+    /// Whether the record must be written, even if nothing else is done.
     is_to_be_written: bool,
 }
 
@@ -99,24 +100,24 @@ impl Seen<'_> {
     }
 }
 
-/// What the decision about one certificate came to.
+/// The decision about one certificate.
 #[derive(Debug, Default)]
 pub(crate) struct Plan {
-    /// Whether a certificate has to be revoked, and that may be tried now.
+    /// Whether a certificate must be revoked, and that may be tried now.
     pub(crate) revoke: bool,
     /// Why an order is needed and may be made now.
     pub(crate) order: Option<String>,
     /// Why a deployment is needed and may be tried now.
     pub(crate) deploy: Option<String>,
-    /// Where what is ordered takes a place of which there are only so many.
+    /// The places that the new certificate takes in lists of limited length.
     pub(crate) places: Vec<ListPlace>,
-    /// Why the bucket has to be swept, or the record written.
+    /// Whether the bucket must be swept, or the record written.
     pub(crate) sweep: bool,
-    /// Whether everything of ours is to go.
+    /// Whether everything of ours must be removed, and how far that is.
     pub(crate) remove: Option<RemovalStage>,
-    /// What people are to be told of; nothing else is to be done.
+    /// The entry for messages to people; then there is no other work.
     pub(crate) tell: Option<Box<Entry>>,
-    /// What is to be told whatever comes of it.
+    /// The problem to report after any result.
     pub(crate) problem: Option<Problem>,
     /// What has to wait.
     pub(crate) waiting: Option<Deferred>,
@@ -156,8 +157,8 @@ impl Plan {
     }
 }
 
-/// Looks at document, state and targets, and says what is to be done. Changes nothing but what is
-/// known of the renewal, where the authority is to be asked about it.
+/// Looks at document, state and targets, and decides what must be done. Changes only the renewal
+/// information, where it is time to ask the authority for it.
 pub(crate) async fn look<P: Ports>(
     cycle: &Cycle<'_, P>,
     name: &CertificateName,
@@ -186,7 +187,7 @@ pub(crate) async fn look<P: Ports>(
         None => (State::default(), None),
     };
     cycle.notifier.note_untold(&state);
-    // A removal goes on while its document is still there; another document ends it.
+    // A removal continues while its document is still there; a new document ends it.
     let removing = state.removing.as_ref();
     let goes_on = removing.map(|removing| removing.document.as_ref() == Some(&object.etag));
     if goes_on == Some(true) {
@@ -219,7 +220,7 @@ pub(crate) async fn look<P: Ports>(
     }
 }
 
-/// Asks the authority when to renew, where that is due, and stores what it said.
+/// Asks the authority when to renew, where that is due, and stores its answer.
 async fn ask_when_to_renew<P: Ports>(cycle: &Cycle<'_, P>, seen: &mut Seen<'_>) {
     let Seen {
         name, state, etag, ..
@@ -234,7 +235,8 @@ async fn ask_when_to_renew<P: Ports>(cycle: &Cycle<'_, P>, seen: &mut Seen<'_>) 
         .map_or(Condition::Absent, Condition::Matches);
     match write_record(cycle.ports.store(), &key, state, condition).await {
         Ok(written) => *etag = Some(written),
-        // Whoever was faster goes by what they read; what was told is asked for again.
+        // Another invocation was faster, and acts on what it read. The authority is asked again
+        // later.
         Err(error) => {
             tracing::warn!(%error, "renewal information not stored");
         }
@@ -259,7 +261,8 @@ async fn look_at_wanted<P: Ports>(
     }
     let plan = match plan_for(cycle, &wanted, &seen.document, state, force).await {
         Ok(plan) => Plan {
-            // One that never was written down begins to count the time for which it is not served.
+            // A certificate without a record gets one: it starts the count of the time without
+            // service.
             sweep: plan.sweep || seen.is_to_be_written || seen.etag.is_none(),
             ..plan
         },
@@ -281,7 +284,7 @@ async fn look_at_wanted<P: Ports>(
     settled_as_it_stands(cycle, &seen, entry, Some(&wanted))
 }
 
-/// Returns what is told of a certificate that another invocation is at work on.
+/// Returns the entry for a certificate on which another invocation is working.
 fn held_by_another(name: &CertificateName, lease: &Lease) -> Entry {
     let reason = "another invocation is working on it";
     let mut entry = Entry::bare(name.as_str(), Outcome::Waiting, reason);
@@ -300,7 +303,7 @@ fn settled_as_it_stands<P: Ports>(
     settled(cycle, seen, entry, wanted)
 }
 
-/// Settles a certificate for which nothing is to be done now but that people may have to be told of.
+/// Settles a certificate that needs no work now, except perhaps messages to people.
 fn settled<P: Ports>(
     cycle: &Cycle<'_, P>,
     seen: &Seen<'_>,
@@ -330,7 +333,7 @@ fn settled<P: Ports>(
     }))
 }
 
-/// Whether people are still to hear of a certificate that goes.
+/// Whether people still have to receive a message about a certificate that is removed.
 fn has_to_tell<P: Ports>(cycle: &Cycle<'_, P>, state: &State) -> bool {
     let told = state
         .told
@@ -339,7 +342,8 @@ fn has_to_tell<P: Ports>(cycle: &Cycle<'_, P>, state: &State) -> bool {
     told.is_some_and(|told| told.problem.is_some() || !told.sendable(cycle.clock.now()).is_empty())
 }
 
-/// Looks at a record without a document: what is being removed, is to be by the settings, or is only to be reported.
+/// Looks at a record without a document: its removal is running, the settings ask for its removal,
+/// or it is only reported.
 fn look_at_orphan<P: Ports>(
     cycle: &Cycle<'_, P>,
     name: &CertificateName,
@@ -362,7 +366,8 @@ fn look_at_orphan<P: Ports>(
         return look_at_removal(cycle, seen, wanted);
     }
     let has_no_certificate = seen.state.has_no_certificate();
-    // What people know of a document that came to nothing ends before its record goes.
+    // If we reported a problem of a document that never got a certificate, we report its end before
+    // the record is deleted.
     if has_no_certificate && has_to_tell(cycle, &seen.state) {
         let entry = Entry::bare(name.as_str(), Outcome::Removed, "the document is gone");
         return settled(cycle, &seen, entry, Some(&wanted));
@@ -378,7 +383,7 @@ fn look_at_orphan<P: Ports>(
     report_orphan(cycle, seen, wanted)
 }
 
-/// Looks at what is being removed: whether that goes on now.
+/// Looks at a removal in progress: decides whether it continues now.
 fn look_at_removal<P: Ports>(cycle: &Cycle<'_, P>, seen: Seen<'_>, wanted: Wanted) -> Assessment {
     let (name, state, now) = (seen.name, &seen.state, cycle.clock.now());
     let failure = state.deployment.failure.as_ref();
@@ -421,7 +426,7 @@ fn report_orphan<P: Ports>(cycle: &Cycle<'_, P>, seen: Seen<'_>, wanted: Wanted)
     settled(cycle, &seen, entry, Some(&wanted))
 }
 
-/// Decides what is to be done about a certificate, and what of it may be done now.
+/// Decides what must be done about a certificate, and what of it may be done now.
 pub(crate) async fn plan_for<P: Ports>(
     cycle: &Cycle<'_, P>,
     wanted: &Wanted,
@@ -439,8 +444,7 @@ pub(crate) async fn plan_for<P: Ports>(
         now,
     };
     let route = route_of(cycle, wanted, state).await?;
-    // An order under way for what is wanted is seen through, also one that was forced and is not
-    // due.
+    // A pending order for what is wanted is completed, also one that was forced and is not due.
     let is_held_back = !force && state.is_held_back(now);
     let under_way =
         (state.orders.current.as_ref()).filter(|_| !is_held_back && route.fits(wanted, state, now));
@@ -461,8 +465,7 @@ pub(crate) async fn plan_for<P: Ports>(
             None => plan.order = Some(reason),
         }
     }
-    // With an order ahead the deployment follows it anyway, and what stands now is looked at again
-    // then.
+    // After an order the deployment follows anyway, and the targets are read again then.
     if plan.order.is_none()
         && let Some(reason) = deployment_needed(cycle, wanted, state).await
     {
@@ -471,13 +474,13 @@ pub(crate) async fn plan_for<P: Ports>(
             None => plan.deploy = plan.deploy.or(Some(reason)),
         }
     }
-    // What an order under way still needs is not swept.
+    // What a pending order still needs is not swept.
     plan.sweep = state.orders.current.is_none() && !state.leftovers.is_empty(now)
         || state.orders.current.is_some() && plan.order.is_none() && plan.waiting.is_none();
     Ok(plan)
 }
 
-/// One certificate that is decided about.
+/// One certificate and the facts for its decision.
 struct Case<'d, 'p, P: Ports> {
     cycle: &'d Cycle<'p, P>,
     wanted: &'d Wanted,
@@ -507,7 +510,7 @@ impl<P: Ports> Case<'_, '_, P> {
         })
     }
 
-    /// Returns why an order is needed, or why the one under way is seen through.
+    /// Returns why an order is needed, or why the pending one is completed.
     async fn why_order(
         &self,
         route: &OrderRoute<'_>,
@@ -532,19 +535,19 @@ impl<P: Ports> Case<'_, '_, P> {
         }
     }
 
-    /// Returns why a deployment is made although one was forced for an order.
+    /// Returns why a deployment is made although an order was forced.
     fn why_deploy_by_force(&self, orders_none: bool) -> Option<String> {
         let is_deployed = is_deployed(self.wanted, self.state, &self.cycle.home);
         let has_one = self.state.certificate.is_some() && !is_deployed;
         let is_asked_for = self.force && !self.cycle.reissue;
         (is_asked_for && orders_none && has_one).then(|| {
-            "forced: the certificate that is to be served is not on all its targets yet, so it is deployed again and \
-             none is ordered; say \"reissue\": true to order in any case"
+            "forced: the current certificate is not on all its targets yet, so it is deployed \
+             again and no new one is ordered; say \"reissue\": true to order in any case"
                 .to_owned()
         })
     }
 
-    /// Returns why the order is not made now, and where it takes a place.
+    /// Returns why the order must wait, and the places that it takes in lists of limited length.
     async fn what_keeps_back_the_order(
         &self,
         reason: &str,
@@ -564,7 +567,7 @@ impl<P: Ports> Case<'_, '_, P> {
         } else if let Some(held) = self.waits_after(failure) {
             Some(held)
         } else if let Some(until) = asked_to_wait(self.state, self.now) {
-            let reason = "the authority is at work on the order".to_owned();
+            let reason = "the authority is processing the order".to_owned();
             Some(without_problem(reason, Some(until)))
         } else if is_under_way {
             None
@@ -574,16 +577,16 @@ impl<P: Ports> Case<'_, '_, P> {
         (held, Vec::new())
     }
 
-    /// Returns what stands in the way of a new order, and where it takes a place.
+    /// Returns what blocks a new order, and the places that it takes in lists of limited length.
     async fn what_stands_ahead(&self, authority: &Authority) -> (Option<Deferred>, Vec<ListPlace>) {
         let (wanted, state, now) = (self.wanted, self.state, self.now);
-        // Where single names are in the way the order goes without them.
+        // If only single names are blocked, the order goes without them.
         let goes_without = |blocked: &Blocked| {
             let ordered = order_names::names_now(wanted, state, now);
             order_names::can_go_without(&blocked.names, &ordered, wanted, state, now)
         };
         match what_blocks_an_order(self.cycle, authority, wanted, state).await {
-            // What cannot be told keeps back the order, not the deployment of what is there.
+            // An unreadable limit delays the order, but not the deployment of what is there.
             Err(problem) => (Some(Deferred::from(problem)), Vec::new()),
             Ok(Some(blocked)) if !goes_without(&blocked) => {
                 (Some(Deferred::from(blocked)), Vec::new())
@@ -629,7 +632,7 @@ impl Deferred {
         }
     }
 
-    /// Makes what a person has to change before an order makes sense.
+    /// Returns a wait for a person, who has to change something before an order makes sense.
     fn for_person(problem: Problem) -> Self {
         Self {
             is_failure: true,
@@ -656,11 +659,12 @@ pub(crate) fn unknown(name: &CertificateName) -> Problem {
     Problem::ours(ProblemType::UnknownCertificate, detail)
 }
 
-/// Returns when the authority wants its order to be looked at again, if that is still to come.
+/// Returns when to look at the order again, by the authority's wish, if that is still in the
+/// future.
 fn asked_to_wait(state: &State, now: OffsetDateTime) -> Option<OffsetDateTime> {
     let until = state.orders.current.as_ref()?.not_before?;
     (until > now && until <= now + LONGEST_ORDER_WAIT).then_some(until)
 }
 
-/// An instant further ahead than this was written by a clock that was wrong.
+/// A wrong clock wrote an instant that is further ahead than this.
 const LONGEST_ORDER_WAIT: time::Duration = time::Duration::hours(25);

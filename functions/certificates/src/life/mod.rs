@@ -1,4 +1,4 @@
-//! One certificate, from absent to proved: a station a file. Imports `pass` and above.
+//! One certificate, from absent to proved: one file for each step. Imports `pass` and above.
 //!
 //! One pass over the certificates: look, take the lease where there is work, order, deploy, report.
 
@@ -39,9 +39,9 @@ pub struct Pass {
     pub entries: Vec<Entry>,
     /// The lowest share of lifetime left, among those that have a certificate.
     pub lowest_share_left: Option<f64>,
-    /// How the channels for messages did.
+    /// The result of the messages, by channel.
     pub sent: Sent,
-    /// Certificates in the fullest place of those that were looked at and hold only so many.
+    /// Certificates in the fullest of the lists of limited length that this pass looked at.
     pub most_in_a_place: Option<usize>,
 }
 
@@ -61,7 +61,8 @@ pub async fn read_settings(store: &impl Store) -> Result<Settings, Problem> {
         .map_err(|error| Problem::ours(ProblemType::Settings, format!("settings.json: {error}")))
 }
 
-/// Lists the names of all documents. Objects that do not end in `.json` or lie deeper are nobody's business.
+/// Lists the names of all documents. Ignores objects that do not end in `.json` or that are in a
+/// subfolder.
 pub async fn list_names(store: &impl Store) -> Result<Vec<String>, Problem> {
     let entries = store
         .list(store::CERTIFICATES)
@@ -92,7 +93,7 @@ impl Known {
 
 /// Lists the names of all documents and of all records.
 pub async fn list_known(store: &impl Store) -> Result<Known, Problem> {
-    // The records first: one that is made meanwhile has a document.
+    // The records first: a record that is created meanwhile has a document.
     let records = store.list(store::STATE).await;
     let records = records.map_err(|error| store_problem(&error))?;
     let mut documents = list_names(store).await?;
@@ -110,17 +111,18 @@ pub async fn list_known(store: &impl Store) -> Result<Known, Problem> {
     Ok(Known { documents, orphans })
 }
 
-/// Looks at all the named certificates, then works off what is due, the most urgent first, each up to the configured number
-/// at once. One that fails stops no other.
+/// Looks at all the named certificates, then does the work that is due, the most urgent first.
+/// Works on as many at once as the settings allow. A failure does not stop the others.
 pub async fn run<P: Ports>(cycle: &Cycle<'_, P>, names: &[String], force: bool) -> Pass {
     let concurrency = cycle.settings.limits.concurrency;
-    // Named twice is wanted once: two at work on one certificate would be in each other's way.
+    // A name that is given twice counts once: two workers on one certificate would block each
+    // other.
     let names: BTreeSet<&String> = names.iter().collect();
     let mut names: Vec<&String> = names.into_iter().collect();
-    // Where there is not the time to look at all of them, it must not always be the same that wait.
+    // When the time is too short for all of them, it must not always be the same that wait.
     let first = fastrand::usize(..names.len().max(1));
     names.rotate_left(first);
-    // Half of the time, so that what is found to be due gets done.
+    // Half of the time, so that enough is left for the work that is found.
     let until = cycle.clock.elapsed() + cycle.clock.left() / 2;
     let looks: Vec<(&String, Assessment)> = stream::iter(names)
         .map(|name| async move { (name, look_until(cycle, name, force, until).await) })
@@ -165,7 +167,7 @@ pub async fn run<P: Ports>(cycle: &Cycle<'_, P>, names: &[String], force: bool) 
     }
 }
 
-/// Looks again at those whose place another document holds, or holds no more.
+/// Looks again at certificates whose place another document has taken or has left.
 async fn with_neighbours_in_mind<P: Ports>(
     cycle: &Cycle<'_, P>,
     looks: Vec<(&String, Assessment)>,
@@ -178,7 +180,7 @@ async fn with_neighbours_in_mind<P: Ports>(
     });
     let due: Vec<CertificateName> = due.collect();
     let names: Vec<&str> = looks.iter().map(|(name, _)| name.as_str()).collect();
-    // What is not known in time is asked for again right before anything is taken.
+    // What is not known in time is read again before any place is taken.
     let left = until.saturating_sub(cycle.clock.elapsed());
     let settling = cycle.settle_contention(&names, &due);
     let changed = within(left, settling).await.unwrap_or_default();
@@ -193,7 +195,7 @@ async fn with_neighbours_in_mind<P: Ports>(
     settled
 }
 
-/// Lets no more be ordered than there is room for; the rest waits for the next pass.
+/// Limits the orders to the room in the lists; the rest waits for the next pass.
 fn keep_back_what_has_no_place<P: Ports>(
     cycle: &Cycle<'_, P>,
     due: &mut Vec<Task>,
@@ -218,7 +220,7 @@ fn keep_back_what_has_no_place<P: Ports>(
     }
 }
 
-/// Looks at a certificate, if that can be done until so long after the pass began.
+/// Looks at a certificate, unless `until` (time since the pass began) is over before.
 #[tracing::instrument(
     name = "certificate",
     level = "error",
@@ -246,7 +248,7 @@ async fn look_until<P: Ports>(
     }
 }
 
-/// Works a certificate off; `None` where there is nothing to tell.
+/// Does the work on a certificate; `None` where there is nothing to report.
 #[tracing::instrument(
     name = "certificate",
     level = "error",
@@ -259,18 +261,18 @@ async fn reconcile<P: Ports>(
     mut force: bool,
 ) -> Option<Entry> {
     let name = task.wanted.name.clone();
-    // What was found stands, whether or not people can be told of it now.
+    // The result of the look is valid, even if its message cannot be sent now.
     let found = task.plan.tell.clone();
     if let Some(found) = found.clone().filter(|_| !cycle.notifier.may_tell()) {
         return reported(*found);
     }
-    // Where another certificate of this pass found no room there is none for this one either.
+    // If another certificate of this pass found no room, this one finds none either.
     let mut places = task.plan.places.iter();
     if let Some(problem) = places.find_map(|place| cycle.refused_room(place)) {
         return Some(Entry::failed(name.as_str(), problem, None));
     }
     let or_found = |entry: Entry| found.clone().map_or(Some(entry), |found| reported(*found));
-    // Whoever is not faster with the lease looks again: the winner may have settled everything.
+    // The invocation that is slower at the lease looks again: the other may have done all the work.
     for _ in 0..RACES {
         match attempt(cycle, task, force).await {
             Attempt::Over(entry) => return entry,
@@ -279,21 +281,22 @@ async fn reconcile<P: Ports>(
         }
     }
     let mut entry = out_of_time(cycle, &name);
-    entry.reason = "others keep working on it; the next pass looks again".to_owned();
+    entry.reason = "another invocation keeps the lease; the next pass looks again".to_owned();
     or_found(entry)
 }
 
-/// What came of one attempt to work a certificate off.
+/// The result of one attempt to work on a certificate.
 enum Attempt {
-    /// It was worked on, or nothing is to be done any more. This is to be told.
+    /// The work was done, or there is none any more. This is the entry to report.
     Over(Option<Entry>),
     /// It could not be worked on, for this reason.
     NotMade(Entry),
-    /// Somebody else was faster: what is to be done now, and whether that is forced still.
+    /// Another invocation was faster: this is the work now, and whether it is still forced.
     Outrun(Box<(Task, bool)>),
 }
 
-/// Takes the lease and carries the plan out; where another has it by now, looks again.
+/// Takes the lease and carries out the plan. Looks again where another invocation has the lease by
+/// now.
 async fn attempt<P: Ports>(cycle: &Cycle<'_, P>, task: Task, force: bool) -> Attempt {
     let name = task.wanted.name.clone();
     if cycle.clock.left() < LEAST {
@@ -324,7 +327,7 @@ async fn attempt<P: Ports>(cycle: &Cycle<'_, P>, task: Task, force: bool) -> Att
     }
 }
 
-/// Carries out a plan of whatever kind.
+/// Carries out a plan of any kind.
 async fn carry_out<P: Ports>(work: Work<'_, '_, P>, plan: Plan, force: bool) -> Option<Entry> {
     match plan {
         Plan {
@@ -337,7 +340,7 @@ async fn carry_out<P: Ports>(work: Work<'_, '_, P>, plan: Plan, force: bool) -> 
     }
 }
 
-/// Looks at a certificate that somebody else is at work on; `before`: the serial that it had.
+/// Looks at a certificate on which another invocation works; `before`: the serial that it had.
 async fn look_again<P: Ports>(
     cycle: &Cycle<'_, P>,
     name: &CertificateName,
@@ -346,7 +349,7 @@ async fn look_again<P: Ports>(
 ) -> Attempt {
     let looking = async {
         match look(cycle, name, force).await? {
-            // The winner has renewed it: what was forced is done.
+            // The other invocation has renewed it: that does what was forced.
             Assessment::Work(task) if force && serial(&task) != before => {
                 Ok((look(cycle, name, false).await?, false))
             }
@@ -362,13 +365,13 @@ async fn look_again<P: Ports>(
     }
 }
 
-/// Returns the serial of what is to be served.
+/// Returns the serial of the current certificate.
 fn serial(task: &Task) -> Option<String> {
     Some(task.state.certificate.as_ref()?.serial.clone())
 }
 
 fn out_of_time<P: Ports>(cycle: &Cycle<'_, P>, name: &CertificateName) -> Entry {
-    let reason = "out of time; the next pass looks at it";
+    let reason = "ran out of time; the next pass looks at it";
     let mut entry = Entry::bare(name.as_str(), Outcome::Waiting, reason);
     entry.next_attempt = Some(crate::values::instant::whole_seconds(cycle.clock.now()));
     entry.is_unseen = true;
@@ -381,7 +384,8 @@ fn share_left<P: Ports>(cycle: &Cycle<'_, P>, entry: &Entry) -> Option<f64> {
     Some(share.clamp(0.0, 1.0))
 }
 
-/// Returns what is reported of a certificate that people were told of: nothing any more of one that was removed.
+/// Returns what is reported of a certificate after its message was sent: nothing for one that was
+/// removed before.
 fn reported(entry: Entry) -> Option<Entry> {
     (entry.outcome != Outcome::Removed).then_some(entry)
 }
@@ -413,9 +417,9 @@ pub(crate) fn log(entry: &Entry) {
     }
 }
 
-/// No certificate is looked at with less than this left.
+/// No certificate is looked at with less time than this left.
 const LEAST: Duration = Duration::from_secs(2);
 /// How often a lost race for the lease is followed by another look.
 const RACES: usize = 4;
-/// Of so many certificates any number may lose their documents at once.
+/// Up to this many certificates, any number of documents may disappear at once.
 const FEW: usize = 3;

@@ -1,6 +1,6 @@
-//! Sends what there is to tell of a certificate, under its lease: what is new is stored before it is sent, and what was taken is marked
-//! with the write that gives the lease back. Whoever is stopped in between leaves it for the next pass, which sends it under
-//! the same id.
+//! Sends the messages about a certificate, under its lease. A new message is stored before it is
+//! sent. Messages that were taken are marked with the write that gives the lease back. If an
+//! invocation is stopped in between, the next pass sends the message again under the same id.
 
 use std::time::Duration;
 
@@ -19,8 +19,8 @@ use crate::values::instant::whole_seconds;
 use crate::values::problem::backoff;
 
 impl<P: Ports> Work<'_, '_, P> {
-    /// Tells what there is to tell of what became of the certificate; returns whether anything was sent. Where there is no time for it, the
-    /// next pass does.
+    /// Sends the messages about the work on the certificate; returns whether anything was sent.
+    /// Where there is no time, the next pass sends them.
     #[tracing::instrument(name = "notify", level = "error", skip_all)]
     pub(crate) async fn tell(&mut self, entry: &Entry) -> Result<bool, Stop> {
         let notify = &self.cycle.settings.notify;
@@ -46,7 +46,7 @@ impl<P: Ports> Work<'_, '_, P> {
         };
         let until = Instant::now() + limit;
         if is_new {
-            // Not stored is not sent: somebody else may have the lease by now.
+            // What is not stored is not sent: another invocation may have the lease by now.
             match within(until.saturating_duration_since(Instant::now()), self.save()).await {
                 Some(saved) => saved?,
                 None => return Ok(false),
@@ -85,7 +85,7 @@ impl<P: Ports> Work<'_, '_, P> {
             (channel.key(), sent.unwrap_or_else(late))
         });
         let fates: Vec<(String, Fate)> = join_all(sends).await;
-        // A channel that is not in the settings any more is told nothing.
+        // A channel that is no longer in the settings gets no message.
         outgoing.to.retain(|key| {
             let fate = fates.iter().find(|(known, _)| known == key);
             match fate {
@@ -105,7 +105,7 @@ impl<P: Ports> Work<'_, '_, P> {
         }
     }
 
-    /// Drops what everybody has taken, and what nobody needs to hear of any more.
+    /// Drops messages that every channel has taken, and those that are too old.
     fn give_up(&mut self) {
         let oldest = self.cycle.clock.now() - GIVEN_UP_AFTER;
         let Some(told) = &mut self.state.told else {
@@ -126,9 +126,9 @@ impl<P: Ports> Work<'_, '_, P> {
     }
 }
 
-/// With less than this left nothing is told.
+/// With less time than this left no message is sent.
 const LEAST: Duration = Duration::from_secs(3);
-/// For all messages about a certificate: it keeps its lease meanwhile.
+/// The time limit for all messages about a certificate: it keeps its lease meanwhile.
 const LONGEST: Duration = Duration::from_secs(10);
-/// Nobody needs to hear of it any more.
+/// A message that is older than this is dropped.
 const GIVEN_UP_AFTER: time::Duration = time::Duration::days(3);

@@ -1,4 +1,5 @@
-//! Getting out: ours is taken off everywhere, deleted where nothing uses it, and forgotten a week later.
+//! Removal: takes our certificate off every target, deletes it where nothing uses it, and forgets
+//! it a week later.
 
 use time::{Duration, OffsetDateTime};
 
@@ -17,25 +18,25 @@ use crate::values::names::CertificateName;
 use crate::values::problem::Problem;
 use crate::values::problem_types::ProblemType;
 
-/// What a visit to a removal came to.
+/// The result of one visit to a removal.
 pub(crate) enum Removed {
-    /// Something of ours is still there, if only in the vault.
+    /// Something of ours still exists, if only in the vault.
     NotYet(Deployed),
     /// Nothing is left, not even the record.
     Wholly,
-    /// Another document of this name was put: the certificate lives on.
+    /// A new document of this name was put: the certificate is kept.
     Revived,
 }
 
 impl Removal {
-    /// Whether it lies ahead: then a clock that was wrong wrote it down.
+    /// Whether its instant is in the future: then a wrong clock wrote it.
     fn is_to_come(&self, now: OffsetDateTime) -> bool {
         self.at > now + Duration::HOUR
     }
 }
 
 impl State {
-    /// Whether a removal has anything to do now.
+    /// Whether a removal has work to do now.
     pub(crate) fn is_to_be_taken_away(
         &self,
         now: OffsetDateTime,
@@ -58,7 +59,7 @@ impl State {
             || self.is_to_be_forgotten(now)
     }
 
-    /// Whether a certificate is to be revoked, and that may be tried now.
+    /// Whether a revocation is pending and may be tried now.
     pub(crate) fn is_to_revoke(&self, now: OffsetDateTime) -> bool {
         let mut revocations = self.revocations.pending.iter();
         revocations.any(|revocation| revocation.waits(now).is_none())
@@ -71,7 +72,7 @@ impl State {
             && removing.is_some_and(|removing| removing.at + KEPT <= now)
     }
 
-    /// Whether there is no certificate, here or in AWS: without its document nobody misses it.
+    /// Whether there is no certificate, here or in AWS: then nobody misses it without its document.
     pub(crate) fn has_no_certificate(&self) -> bool {
         self.certificate.is_none()
             && self.deployment.imports.is_empty()
@@ -79,7 +80,7 @@ impl State {
     }
 }
 
-/// Returns what is wanted of a certificate without a document: that it is nowhere.
+/// Returns the wish for a certificate without a document: to be nowhere.
 pub(crate) fn wanted_nowhere(name: &CertificateName, state: &State) -> Wanted {
     let held = state.certificate.as_ref();
     Wanted {
@@ -100,7 +101,7 @@ pub(crate) fn wanted_nowhere(name: &CertificateName, state: &State) -> Wanted {
 }
 
 impl<P: Ports> Work<'_, '_, P> {
-    /// Takes the next steps of a removal. Each can be repeated after a stop.
+    /// Takes the next steps of a removal. Each step can be repeated after a stop.
     #[tracing::instrument(name = "remove", level = "error", skip_all)]
     pub(crate) async fn take_away(&mut self) -> Result<Removed, Stop> {
         let now = self.cycle.clock.now();
@@ -115,11 +116,11 @@ impl<P: Ports> Work<'_, '_, P> {
             self.abandon_unneeded().await?;
         }
         match self.revoke().await {
-            // What fails is remembered; what is served goes all the same.
+            // A failed revocation is remembered. It does not stop the removal of what is served.
             Ok(_) | Err(Stop::Failed(_)) => {}
             Err(stop) => return Err(stop),
         }
-        // What was a default may be anywhere by now.
+        // A certificate that was a default may be anywhere by now.
         let was_default = Problem::kind_of(ProblemType::StillDefault);
         let failure = self.state.deployment.failure.as_ref();
         if failure.is_some_and(|failure| failure.problem.kind == was_default) {
@@ -134,7 +135,7 @@ impl<P: Ports> Work<'_, '_, P> {
         let mut deployed = std::mem::take(&mut self.deployed);
         if !deployed.still_default.is_empty() {
             let detail = format!(
-                "{}; set another default there, the rest follows by itself",
+                "{}; set another default there, then a later pass removes this one",
                 deployed.still_default.join("; ")
             );
             deployed.note(Problem::ours(ProblemType::StillDefault, detail));
@@ -155,13 +156,15 @@ impl<P: Ports> Work<'_, '_, P> {
         Ok(Removed::Wholly)
     }
 
-    /// Deletes the document that the removal was asked for; returns whether another one was put since.
+    /// Deletes the document that was there when the removal was asked for. Returns whether a new
+    /// document was put since.
     async fn delete_document(&mut self) -> Result<bool, Stop> {
         let removing = self.state.removing.as_ref();
         let asked_for = removing.and_then(|removing| removing.document.clone());
         let key = store::certificate_key(&self.wanted.name);
         let store = self.cycle.ports.store();
-        // Under the lease, since it may have been put after the look that led here.
+        // This runs under the lease, since a document may have been put after the look that led
+        // here.
         let there = store.read(&key).await?;
         let deleted = match (&there, &asked_for) {
             (None, None) => return Ok(false),
@@ -175,7 +178,7 @@ impl<P: Ports> Work<'_, '_, P> {
             Ok(()) => {}
             Err(StoreError::ConditionFailed { .. }) => {
                 self.state.removing = None;
-                self.note("removal ended", "another document was put");
+                self.note("removal ended", "a new document was put");
                 self.save().await?;
                 return Ok(true);
             }
@@ -190,5 +193,5 @@ impl<P: Ports> Work<'_, '_, P> {
     }
 }
 
-/// For so long the vault keeps what was removed.
+/// The vault keeps a removed certificate for this long.
 const KEPT: Duration = Duration::days(7);

@@ -1,4 +1,4 @@
-//! Has a certificate revoked at the authority that issued it (RFC 8555 section 7.6).
+//! Revokes a certificate at the authority that issued it (RFC 8555 section 7.6).
 
 use time::OffsetDateTime;
 
@@ -16,8 +16,8 @@ use crate::values::problem_types::{ProblemType, Retry};
 use crate::values::revocation_reason::Reason;
 
 impl State {
-    /// Returns the serial that a revocation without one means: of what is served, or where that is
-    /// not known of what should be served.
+    /// Returns the serial that a revocation without a serial means: that of the served certificate,
+    /// or where that is unknown, of the one that should be served.
     ///
     /// # Errors
     ///
@@ -46,8 +46,8 @@ impl State {
         Err(Problem::ours(ProblemType::TagsLost, detail))
     }
 
-    /// Writes down that a certificate is to be revoked. `found`: what is known of it where the
-    /// record names it no more.
+    /// Writes down that a certificate must be revoked. `found`: what is known of it where the
+    /// record no longer names it.
     ///
     /// # Errors
     ///
@@ -69,7 +69,8 @@ impl State {
         }
         let held = self.held(serial).or(found).ok_or_else(|| {
             refused(format!(
-                "neither the vault nor the certificate manager holds {serial} under our tags: only what they hold can be revoked"
+                "neither the vault nor the certificate manager holds {serial} under our tags: \
+                 only what they hold can be revoked"
             ))
         })?;
         if held.revoked_at.is_some() {
@@ -98,7 +99,8 @@ impl State {
 }
 
 impl<P: Ports> Work<'_, '_, P> {
-    /// Has all revoked that is to be and may be tried now; returns the serials. What fails is remembered and tried again.
+    /// Revokes all certificates whose revocation is pending and may be tried now; returns the
+    /// serials. A failure is remembered and tried again.
     #[tracing::instrument(level = "error", skip_all)]
     pub(crate) async fn revoke(&mut self) -> Result<Vec<String>, Stop> {
         let now = self.cycle.clock.now();
@@ -145,7 +147,7 @@ impl<P: Ports> Work<'_, '_, P> {
         outcome
     }
 
-    /// Has a certificate revoked; returns false where it has ended by itself.
+    /// Revokes a certificate; returns false where it has ended by itself.
     async fn revoke_held(&mut self, revocation: &Revocation) -> Result<bool, Stop> {
         let Revocation {
             serial,
@@ -155,14 +157,16 @@ impl<P: Ports> Work<'_, '_, P> {
             ..
         } = revocation;
         let gone = || {
-            let detail = "neither the vault nor the certificate manager holds it any more, so it cannot be revoked from here";
+            let detail = "neither the vault nor the certificate manager holds it any more, \
+                          so it cannot be revoked from here";
             Stop::from(Problem::ours(ProblemType::NoCertificate, detail))
         };
         let mut authorities = self.cycle.settings.authorities.values();
         let authority = authorities.find(|authority| authority.directory == *directory);
         let authority = authority.ok_or_else(|| {
             let detail = format!(
-                "it was issued by {directory}, which is no authority of settings.json any more; add it there again"
+                "it was issued by {directory}, which settings.json no longer lists as an \
+                 authority; add it there again"
             );
             Problem::ours(ProblemType::Settings, detail)
         })?;
@@ -174,7 +178,7 @@ impl<P: Ports> Work<'_, '_, P> {
         let asked = account.revoke(&leaf.der, *reason);
         match self.within_time(asked).await {
             Ok(()) => {}
-            // By an earlier visit whose answer was lost, or by somebody else.
+            // An earlier visit revoked it and its answer was lost, or somebody else revoked it.
             Err(refusal) if refusal.word() == "alreadyRevoked" => {}
             // Our clock alone does not decide that it has ended.
             Err(refusal)

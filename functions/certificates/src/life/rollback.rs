@@ -1,4 +1,4 @@
-//! Going back to the certificate before.
+//! Going back to the previous certificate.
 
 use time::OffsetDateTime;
 
@@ -19,12 +19,12 @@ use crate::values::problem::{Problem, ServiceError};
 use crate::values::problem_types::ProblemType;
 
 impl State {
-    /// Makes the certificate before the one to be served again; `to` names it by its serial. Returns what changed, in words, or `None`
-    /// where that has been done already: twice is once.
+    /// Makes the previous certificate the current one again; `to` names it by its serial. Returns
+    /// what changed, in words, or `None` where that has been done already.
     ///
     /// # Errors
     ///
-    /// There is no such certificate, or it could not be served for long.
+    /// There is no such certificate, or too little of its lifetime is left.
     pub fn roll_back(
         &mut self,
         to: Option<&str>,
@@ -40,7 +40,8 @@ impl State {
         }
         let (word, holds) = (self.says.clone(), self.held_back().is_some());
         if let (None, Some(back)) = (to, &mut self.previous.rolled_back) {
-            // It is gone back from already. An edit since then ended that: from here on it holds again.
+            // A rollback from this certificate was made already. If an edit has ended that one
+            // since, it holds again from now on.
             let ended = !holds;
             document.clone_into(&mut back.document);
             back.word = word;
@@ -66,7 +67,7 @@ impl State {
         Ok(Some(words))
     }
 
-    /// Returns the certificate that is gone back to, where it could be served for long.
+    /// Returns the certificate to go back to, if enough of its lifetime is left.
     fn may_go_back(
         &self,
         to: Option<&str>,
@@ -77,7 +78,10 @@ impl State {
         let previous = previous.filter(|held| to.is_none_or(|serial| serial == held.serial));
         let previous = previous.ok_or_else(|| {
             refused(match to {
-                Some(serial) => format!("the vault does not hold {serial}; the serial is one that status or the history shows"),
+                Some(serial) => format!(
+                    "the vault does not hold {serial}; \
+                     use a serial that status or the history shows"
+                ),
                 None => "the vault does not hold a certificate before this one".to_owned(),
             })
         })?;
@@ -85,7 +89,8 @@ impl State {
         let is_served_here = !self.deployment.targets.is_empty();
         if to.is_none() && is_served_here && previous.was_served == Some(false) {
             return Err(refused(format!(
-                "the certificate before this one, {serial}, was never served: name its serial to go to it all the same"
+                "the certificate before this one, {serial}, was never served: \
+                 name its serial to go back to it nevertheless"
             )));
         }
         if let Some(at) = previous.revoked_at {
@@ -94,14 +99,15 @@ impl State {
         if previous.is_urgent(now) {
             let ends = rfc3339(previous.not_after);
             return Err(refused(format!(
-                "{serial} ends at {ends}, too soon to be served again; renew instead ({{\"action\":\"reconcile\", ..., \"force\":true}})"
+                "{serial} ends at {ends}, too soon to be served again; renew instead \
+                 ({{\"action\":\"reconcile\", ..., \"force\":true}})"
             )));
         }
         Ok(previous)
     }
 }
 
-/// Fills in what an older record does not tell of the certificate before, from the vault.
+/// Fills in, from the vault, what an older record lacks about the previous certificate.
 pub(crate) async fn look_up_previous<P: Ports>(
     cycle: &Cycle<'_, P>,
     name: &CertificateName,
@@ -134,8 +140,8 @@ async fn leaf_in_vault<P: Ports>(
     Ok(chain.map(|chain| chain.leaf().clone()))
 }
 
-/// Returns a leaf of ours by its serial, from the vault or as a certificate manager holds it
-/// under our tags. What has no key any more can still be revoked.
+/// Returns a leaf of ours by its serial, from the vault or as a certificate manager holds it under
+/// our tags. A certificate without a key can still be revoked.
 pub(crate) async fn leaf_of_ours<P: Ports>(
     cycle: &Cycle<'_, P>,
     name: &CertificateName,
@@ -183,7 +189,7 @@ async fn leaf_in_certificate_manager<P: Ports>(
 
 impl IssuedCertificate {
     /// Returns what is known of another leaf of the same certificate; `None` for a kind of key that
-    /// is none of ours.
+    /// certloop does not use.
     pub(crate) fn like(&self, leaf: &Leaf, now: OffsetDateTime) -> Option<Self> {
         Some(Self {
             serial: leaf.serial.clone(),

@@ -1,4 +1,5 @@
-//! The work on one certificate under its lease: taken, saved, given back.
+//! The work on one certificate under its lease: take the lease, save the record, give the lease
+//! back.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -20,21 +21,21 @@ use crate::values::problem::{AcmeError, Failure, backoff};
 pub(crate) struct Work<'c, 'p, P: Ports> {
     pub(crate) cycle: &'c Cycle<'p, P>,
     pub(crate) wanted: Wanted,
-    /// What is in force for it: the document's word, once that counts (rule 12).
+    /// What is in force for the certificate: the document's content, once that counts (rule 12).
     pub(crate) in_force: Wanted,
     pub(crate) document: String,
     pub(crate) state: State,
-    /// What the deployment under way has done so far.
+    /// What the current deployment has done so far.
     pub(crate) deployed: Deployed,
-    /// What was put back in its place in this pass: it may not be listed there for a while.
+    /// What this pass put back in its place. The listener may not list it for a while.
     pub(crate) put_back: BTreeSet<String>,
-    /// Whether a person asked for what is done: then a failure does not climb the ladder.
+    /// Whether a person asked for this work: then a failure does not lengthen the wait.
     pub(crate) by_hand: bool,
     etag: Option<String>,
 }
 
 impl<'c, 'p, P: Ports> Work<'c, 'p, P> {
-    /// Takes the lease, or returns `None` when somebody else was faster.
+    /// Takes the lease, or returns `None` when another invocation was faster.
     pub(crate) async fn begin(
         cycle: &'c Cycle<'p, P>,
         wanted: Wanted,
@@ -54,7 +55,8 @@ impl<'c, 'p, P: Ports> Work<'c, 'p, P> {
             etag,
         };
         if work.state.told.is_none() {
-            // From before there were messages: what it holds has long been there.
+            // A record from before there were messages: it reports nothing of what it already
+            // holds.
             work.state.told = Some(work.state.told());
         }
         work.state.lease = Some(Lease {
@@ -82,7 +84,7 @@ impl<'c, 'p, P: Ports> Work<'c, 'p, P> {
         Ok(())
     }
 
-    /// Saves the state: intent before an act, or what came of it.
+    /// Saves the state: the intent before an act, or its result.
     pub(crate) async fn save(&mut self) -> Result<(), Stop> {
         match self.write().await {
             Ok(()) => Ok(()),
@@ -91,7 +93,7 @@ impl<'c, 'p, P: Ports> Work<'c, 'p, P> {
         }
     }
 
-    /// Gives the lease back together with everything not yet saved.
+    /// Gives the lease back and saves everything not yet saved.
     pub(crate) async fn end(&mut self) -> Result<(), Stop> {
         self.state.lease = None;
         if !self.document.is_empty() {
@@ -102,7 +104,8 @@ impl<'c, 'p, P: Ports> Work<'c, 'p, P> {
             Err(Stop::LeaseLost) => {}
             outcome => return outcome,
         }
-        // A write of ours that was cut off may have taken effect after all: then the lease there is still ours.
+        // Our write may have succeeded although its answer was lost. Then the lease in the record
+        // is still ours.
         let key = store::state_key(&self.wanted.name);
         match store::read_record::<State>(self.cycle.ports.store(), &key).await? {
             Some((
@@ -118,7 +121,7 @@ impl<'c, 'p, P: Ports> Work<'c, 'p, P> {
         }
     }
 
-    /// Adds to the history.
+    /// Adds a step to the history.
     pub(crate) fn note(&mut self, step: &str, detail: impl Into<String>) {
         let detail = detail.into();
         tracing::info!(step, detail, "step");
@@ -126,7 +129,8 @@ impl<'c, 'p, P: Ports> Work<'c, 'p, P> {
             .note(whole_seconds(self.cycle.clock.now()), step, detail);
     }
 
-    /// Returns the failure to be remembered after this one (rule 7); `directory`: of the authority it happened with, empty for none.
+    /// Returns the failure to remember after this one (rule 7). `directory`: that of the authority
+    /// where it happened, empty for none.
     pub(crate) fn failure(
         &self,
         failing: &Failing,
@@ -134,13 +138,13 @@ impl<'c, 'p, P: Ports> Work<'c, 'p, P> {
         directory: &str,
     ) -> Failure {
         let now = self.cycle.clock.now();
-        // What a person asks for, also by an edit, puts no attempt of our own off.
+        // What a person asks for, also by an edit, does not delay our own next attempt.
         let asked_for = before.filter(|before| self.by_hand || before.document != self.document);
         let attempts = match asked_for {
             Some(before) => before.attempts.max(1),
             None => before.map_or(0, |failure| failure.attempts) + 1,
         };
-        // Until a new certificate is deployed, the one before it may be what is served.
+        // Until a new certificate is deployed, listeners may still serve the one before it.
         let held = self
             .state
             .certificate
@@ -154,7 +158,8 @@ impl<'c, 'p, P: Ports> Work<'c, 'p, P> {
         let urgent = urgent
             || failing.problem.costs_nobody()
             || held.is_some_and(|held| held.revoked_at.is_some());
-        // Paused: the authority says nothing of when, only that somebody must act. It is asked once a day.
+        // Paused: the authority does not say until when, only that somebody must act. We ask once a
+        // day.
         let paused = failing.paused;
         let ours = if paused {
             now + backoff(u32::MAX, false, fastrand::f64())
@@ -163,7 +168,7 @@ impl<'c, 'p, P: Ports> Work<'c, 'p, P> {
         };
         let planned = asked_for.filter(|before| before.is_planned(now));
         let ours = planned.map_or(ours, |before| before.next_attempt.min(ours));
-        // What the authority asks for always wins over our own ladder.
+        // The authority's wait always overrides our own.
         let next_attempt = failing.not_before.map_or(ours, |instant| instant.max(now));
         Failure {
             problem: failing.problem.clone(),
@@ -178,14 +183,15 @@ impl<'c, 'p, P: Ports> Work<'c, 'p, P> {
         }
     }
 
-    /// Waits for an authority's answer, but not so long that nothing could be remembered of its silence: whoever is cut off without a
-    /// word would ask again at each pass.
+    /// Waits for an authority's answer, but keeps enough time to save that no answer came. Without
+    /// that record each pass would ask again.
     pub(crate) async fn within_time<T>(
         &self,
         asked: impl Future<Output = Result<T, AcmeError>>,
     ) -> Result<T, AcmeError> {
         let limit = self.cycle.clock.left().saturating_sub(TO_REMEMBER);
-        // So short a time says nothing about the authority: then the cut at the end is what it is.
+        // A limit this short says nothing about the authority. Then the end of the invocation cuts
+        // the call off.
         if limit < ENOUGH_FOR_AN_ANSWER {
             return asked.await;
         }
@@ -193,7 +199,8 @@ impl<'c, 'p, P: Ports> Work<'c, 'p, P> {
         answered.unwrap_or_else(|| Err(AcmeError::no_answer(limit)))
     }
 
-    /// Returns the bound for a step, or stops the work when too little time is left for it (rule 11).
+    /// Returns the time limit for a step. Stops the work when too little time is left for it (rule
+    /// 11).
     pub(crate) fn time_for(
         &self,
         step: &str,
@@ -206,16 +213,16 @@ impl<'c, 'p, P: Ports> Work<'c, 'p, P> {
             .ok_or_else(|| self.out_of_time(step))
     }
 
-    /// Returns the stop for want of time.
+    /// Returns the stop that says that the time ran out.
     pub(crate) fn out_of_time(&self, step: &str) -> Stop {
         Stop::Waiting {
-            reason: format!("out of time before: {step}; the next pass goes on"),
+            reason: format!("ran out of time before {step}; the next pass continues"),
             until: self.cycle.clock.now(),
             problem: None,
         }
     }
 
-    /// Asks about the certificate that has just been issued.
+    /// Asks the authority when to renew the certificate that was just issued.
     pub(crate) async fn ask_about_new(&mut self) {
         self.cycle.update_renewal(&mut self.state).await;
     }

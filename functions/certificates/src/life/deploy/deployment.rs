@@ -1,4 +1,4 @@
-//! A deployment that is decided about.
+//! The facts from which a deployment is decided.
 
 use std::time::Duration;
 
@@ -11,22 +11,22 @@ use crate::records::certificate::IssuedCertificate;
 use crate::records::deployment::Superseded;
 use crate::records::state::State;
 
-/// What a deployment is decided by.
+/// The facts from which a deployment is decided.
 pub(crate) struct Deployment<'d, 'p, P: Ports> {
     pub(crate) cycle: &'d Cycle<'p, P>,
     /// What the document says.
     pub(crate) document: &'d Wanted,
-    /// What is in force of it (rule 12).
+    /// The part of it that is in force (rule 12).
     pub(crate) wanted: &'d Wanted,
     pub(crate) state: &'d State,
-    /// The certificate that is to be served.
+    /// The current certificate: the one that targets must serve.
     pub(crate) held: &'d IssuedCertificate,
     pub(crate) now: OffsetDateTime,
 }
 
 /// Whether the overlap after a switch is over.
 pub(crate) fn may_delete<P: Ports>(cycle: &Cycle<'_, P>, old: &Superseded) -> bool {
-    // Not in the pass that detached it: what the place says about its use lags behind.
+    // Not in the pass that detached it: what the place reports about its use lags behind.
     let overlap = Duration::from_secs(cycle.settings.limits.overlap_seconds);
     old.detached_since(cycle.clock.now())
         .is_some_and(|at| at < cycle.clock.received() && at + overlap <= cycle.clock.now())

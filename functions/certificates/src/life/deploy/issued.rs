@@ -1,4 +1,4 @@
-//! An issued certificate as it is brought to its places, from the vault.
+//! An issued certificate on its way from the vault to its places.
 
 use crate::life::work::Work;
 use crate::pass::stop::Stop;
@@ -9,16 +9,16 @@ use crate::values::chain::{Chain, Leaf};
 use crate::values::problem::Problem;
 use crate::values::problem_types::ProblemType;
 
-/// An issued certificate as the vault has it.
+/// An issued certificate as the vault holds it.
 pub(crate) struct Issued {
     pub(crate) chain: Chain,
-    /// None of one that was taken over from where it is used.
+    /// `None` for a certificate that was adopted from where it is used.
     private_key: Option<zeroize::Zeroizing<String>>,
     pub(crate) intermediates: String,
 }
 
 impl Issued {
-    /// Makes what is in use without its key usable: it can be attached, and not copied.
+    /// Makes a certificate without its key usable: it can be attached, but not copied.
     pub(crate) fn without_key(chain: Chain) -> Self {
         Self {
             intermediates: chain.intermediates_pem(),
@@ -35,24 +35,24 @@ impl Issued {
         self.private_key.as_ref().ok_or_else(|| {
             let serial = &self.leaf().serial;
             let detail = format!(
-                "the vault does not hold the key of {serial}, so it cannot be imported anew: \
-                 another certificate is ordered"
+                "the vault does not hold the key of {serial}, so it cannot be imported again: \
+                 a new certificate is ordered"
             );
             Problem::ours(ProblemType::VaultEntryLost, detail).into()
         })
     }
 }
 
-/// What came of bringing a certificate to its places.
+/// The result of bringing a certificate to its places.
 pub(crate) enum Brought {
-    /// It stands where it can stand.
+    /// It is in every place that can hold it.
     Done,
-    /// A newer one of ours was found and taken over: that one is to be served.
+    /// A newer certificate of ours was found and adopted: that one must be served.
     Adopted,
 }
 
 impl<P: Ports> Work<'_, '_, P> {
-    /// Reads a certificate from the vault, or `None` when it is not there.
+    /// Reads a certificate from the vault; `None` when the vault does not hold it.
     pub(crate) async fn issued(&self, serial: &str) -> Result<Option<Issued>, Stop> {
         let object = store::vault_key(&self.wanted.name, serial);
         let Some((entry, _)) = read_record::<VaultEntry>(self.cycle.ports.store(), &object).await?

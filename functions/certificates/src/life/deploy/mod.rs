@@ -1,4 +1,5 @@
-//! From "in the vault" to "served, and seen to be": import, attach, prove, take over, clean up (rules 3 and 4, Proof).
+//! From "in the vault" to "seen to be served": import, attach, prove, take over, clean up (rules 3
+//! and 4, Proof).
 //!
 //! A deployment can be repeated from any point. It never needs the authority.
 
@@ -53,7 +54,7 @@ pub(crate) async fn deployment_needed<P: Ports>(
     None
 }
 
-/// Returns why the last deployment did not end, by what the record says.
+/// Returns why the record shows that the last deployment did not end, or `None`.
 fn unfinished(wanted: &Wanted, state: &State, home: &str) -> Option<String> {
     if state.deployment.failure.is_some() {
         return Some("the last deployment did not succeed".to_owned());
@@ -67,7 +68,8 @@ fn unfinished(wanted: &Wanted, state: &State, home: &str) -> Option<String> {
 }
 
 impl<P: Ports> Work<'_, '_, P> {
-    /// Puts the certificate that is to be served on all targets in force and takes everything else of ours off.
+    /// Puts the current certificate on all targets in force and takes all other certificates of
+    /// ours off.
     #[tracing::instrument(level = "error", skip_all)]
     pub(crate) async fn deploy(&mut self) -> Result<Deployed, Stop> {
         self.deployed = Deployed::default();
@@ -78,7 +80,7 @@ impl<P: Ports> Work<'_, '_, P> {
         outcome.map(|()| std::mem::take(&mut self.deployed))
     }
 
-    /// From here on the document's word is in force, if a leaf for it is issued (rule 12).
+    /// From here on the document is in force, if a certificate was issued for it (rule 12).
     pub(crate) fn take_the_documents_word(&mut self) {
         let directories = self.cycle.judge().directories(&self.wanted);
         if self.state.is_for(&self.wanted, &directories) {
@@ -108,7 +110,8 @@ impl<P: Ports> Work<'_, '_, P> {
         for family in Family::ALL {
             self.forget_unnamed(family);
         }
-        // What is served elsewhere stays there until it stands where it is wanted: never remove before add.
+        // Add before remove: what is served elsewhere stays there until ours is in its wanted
+        // place.
         if self.deployed.problem.is_none() {
             self.take_off_strays().await?;
         }
@@ -116,7 +119,7 @@ impl<P: Ports> Work<'_, '_, P> {
         Ok(())
     }
 
-    /// Brings the certificate that is to be served to all places in force.
+    /// Brings the current certificate to all places in force.
     async fn bring(&mut self) -> Result<Brought, Stop> {
         if self.in_force.targets.is_empty() {
             return Ok(Brought::Done);
@@ -132,8 +135,8 @@ impl<P: Ports> Work<'_, '_, P> {
         Ok(Brought::Done)
     }
 
-    /// Returns the certificate that is to be served from the vault. One that was taken over from
-    /// where it is used is read there.
+    /// Returns the current certificate from the vault. An adopted one is read from where it is
+    /// used.
     async fn what_is_to_be_served(&mut self) -> Result<Option<Issued>, Stop> {
         let Some(held) = self.state.certificate.clone() else {
             return Ok(None);
@@ -156,5 +159,5 @@ impl<P: Ports> Work<'_, '_, P> {
     }
 }
 
-/// A newer certificate may stand in each of a few regions.
+/// Each of a few regions may hold a newer certificate.
 const MOST_ADOPTIONS: usize = 4;

@@ -1,6 +1,6 @@
 //! How an order ends that brings no certificate into the vault: it died, nobody needs it any more,
-//! or what it issued is of no use. What is kept of it: its failure, its tokens for a while, what it
-//! cost. What orders leave in the bucket is deleted here as well.
+//! or what it issued is not usable. Its failure stays, its tokens stay for a while, and so does
+//! what it cost. What orders leave in the bucket is deleted here as well.
 //!
 //! One that succeeds ends in `issue`.
 
@@ -25,14 +25,14 @@ use crate::values::problem_types::ProblemType;
 pub(super) enum Ended {
     /// Its certificate is in the vault.
     Issued,
-    /// It is valid, but what it issued is of no use: somebody else finalized it, or it is too old.
+    /// It is valid, but what it issued is not usable: somebody else finalized it, or it is too old.
     Unusable(Problem),
     /// It cannot be completed.
     Died(Failing),
 }
 
 impl<P: Ports> Work<'_, '_, P> {
-    /// Returns the names of the order under way.
+    /// Returns the names of the pending order.
     pub(super) fn ordered_names(&self) -> &[DnsName] {
         let order = self.state.orders.current.as_ref();
         order.map_or(&self.wanted.domains, |order| &order.domains)
@@ -106,7 +106,7 @@ impl<P: Ports> Work<'_, '_, P> {
         Ok(Ended::Died(failing))
     }
 
-    /// Books what came of the order under way.
+    /// Books the result of the pending order.
     pub(super) async fn settle(&self, outcome: OrderFate<'_>) -> Result<(), Stop> {
         let Some(order) = &self.state.orders.current else {
             return Ok(());
@@ -117,7 +117,7 @@ impl<P: Ports> Work<'_, '_, P> {
             .await
     }
 
-    /// Forgets the order under way, with its tokens and its key.
+    /// Forgets the pending order, with its tokens and its key.
     pub(super) async fn abandon(&mut self, why: &str, outcome: OrderFate<'_>) -> Result<(), Stop> {
         let was_finalized = self
             .state
@@ -132,7 +132,7 @@ impl<P: Ports> Work<'_, '_, P> {
             self.keep_tokens_for_now();
         }
         let outcome = match outcome {
-            // No certificate can come of an order without a CSR; its validations may have failed.
+            // An order without a CSR cannot give a certificate; its validations may have failed.
             OrderFate::Unknown if !was_finalized => OrderFate::Ended { failed: &names },
             outcome => outcome,
         };
@@ -148,14 +148,16 @@ impl<P: Ports> Work<'_, '_, P> {
         self.sweep().await
     }
 
-    /// An order that is given up may be in validation: its authority goes on asking for the tokens for a while.
+    /// An abandoned order may be in validation: its authority asks for the tokens for some time
+    /// yet.
     fn keep_tokens_for_now(&mut self) {
         let now = crate::values::instant::whole_seconds(self.cycle.clock.now());
         let until = AskedFor(now + STILL_ASKED_FOR);
         validation::keep_all(&mut self.state.leftovers, until);
     }
 
-    /// Notes what the vault holds and no record names: a stop came between the certificate and the state.
+    /// Notes what the vault holds and no record names: a stop came between the certificate and the
+    /// state.
     async fn gather_strays(&mut self) -> Result<(), Stop> {
         let name = &self.wanted.name;
         let entries = self
@@ -177,8 +179,8 @@ impl<P: Ports> Work<'_, '_, P> {
         Ok(())
     }
 
-    /// Deletes what the record says is left over: tokens nobody asks for any more, keys that have
-    /// served, old vault entries.
+    /// Deletes what the record says is left over: tokens that no authority asks for any more, keys
+    /// that are no longer needed, old vault entries.
     pub(crate) async fn sweep(&mut self) -> Result<(), Stop> {
         let now = self.cycle.clock.now();
         if self.state.leftovers.is_empty(now) {
@@ -211,5 +213,5 @@ impl<P: Ports> Work<'_, '_, P> {
     }
 }
 
-/// How long an authority may go on validating what it has begun, after the order has died.
+/// How long an authority may continue a validation that has begun, after the order has died.
 const STILL_ASKED_FOR: Duration = Duration::from_secs(600);

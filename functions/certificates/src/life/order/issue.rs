@@ -31,7 +31,7 @@ enum Pending {
 }
 
 impl<P: Ports> Work<'_, '_, P> {
-    /// Stores the key, then hands in the CSR.
+    /// Stores the key, then sends the CSR.
     #[tracing::instrument(level = "error", skip_all)]
     pub(super) async fn finalize(&mut self, order: &mut OrderOf<P>) -> Result<(), Stop> {
         self.time_for("finalizing", LEAST, LEAST)?;
@@ -62,7 +62,7 @@ impl<P: Ports> Work<'_, '_, P> {
                 .await
             }
             Ok(_) => Ok(()),
-            // Perhaps an earlier visit has handed it in already: the status tells.
+            // An earlier visit may have sent it already: the status shows that.
             Err(refusal) if refusal.word() == "orderNotReady" || refusal.status == Some(403) => {
                 self.within_time(order.refresh()).await?;
                 if order.status() == OrderStatus::Ready {
@@ -83,9 +83,14 @@ impl<P: Ports> Work<'_, '_, P> {
             Some((record, etag)) if record.order != order => Ok(Pending::Missing {
                 replaced: Some(etag),
             }),
-            Some((record, _)) => Ok(Pending::Here(PrivateKey::from_pem(&record.private_key).map_err(|error| {
-                Problem::ours(ProblemType::Record, format!("{object} holds no usable key: {error}; delete it and the order is made anew"))
-            })?)),
+            Some((record, _)) => Ok(Pending::Here(
+                PrivateKey::from_pem(&record.private_key).map_err(|error| {
+                    let detail = format!(
+                        "{object} holds no usable key: {error}; delete it and a new order is made"
+                    );
+                    Problem::ours(ProblemType::Record, detail)
+                })?,
+            )),
         }
     }
 
@@ -105,15 +110,16 @@ impl<P: Ports> Work<'_, '_, P> {
         Ok(key)
     }
 
-    /// Downloads the chain and puts it with its key into the vault. A chain that is of no use to us
-    /// says why.
+    /// Downloads the chain and stores it with its key in the vault. For a chain that is not usable,
+    /// returns why.
     #[tracing::instrument(level = "error", skip_all)]
     pub(super) async fn download(
         &mut self,
         order: &mut OrderOf<P>,
     ) -> Result<Option<Problem>, Stop> {
         let Pending::Here(key) = self.pending_key(order.url()).await? else {
-            let detail = "the key of the issued certificate is not in the vault; ordering anew";
+            let detail =
+                "the key of the issued certificate is not in the vault; a new order follows";
             return Ok(Some(Problem::ours(ProblemType::KeyLost, detail)));
         };
         let pem = self.within_time(order.certificate()).await?;
@@ -137,7 +143,8 @@ impl<P: Ports> Work<'_, '_, P> {
         write_record(ports.store(), &object, &mut entry, Condition::None).await?;
 
         if let Err(Stop::Failed(failing)) = self.settle(OrderFate::Issued).await {
-            // Bookkeeping that fails keeps no certificate back: it only counts a little longer.
+            // Failed bookkeeping does not delay a certificate: the reservation only counts a little
+            // longer.
             tracing::warn!(problem.detail = %failing.problem.detail, "issuance not booked");
         }
         let Some(record) = self.state.orders.current.take() else {
@@ -156,7 +163,7 @@ impl<P: Ports> Work<'_, '_, P> {
         Ok(None)
     }
 
-    /// Returns the leaf of a chain that is what was ordered, or why it is not.
+    /// Returns the leaf of a chain if that is what was ordered, or why it is not.
     fn usable(&self, pem: &str, key: &PrivateKey) -> Result<Leaf, String> {
         let chain = Chain::parse(pem).map_err(|error| error.to_string())?;
         let leaf = chain.leaf();
@@ -165,8 +172,8 @@ impl<P: Ports> Work<'_, '_, P> {
         Ok(leaf.clone())
     }
 
-    /// Returns the instant by which a new chain is judged. A validity that begins in a moment is no
-    /// reason to throw the certificate away: the import will wait for it.
+    /// Returns the instant by which a new chain is judged. A certificate that becomes valid in a
+    /// moment is not thrown away: the import waits for it.
     fn judged_at(&self, leaf: &Leaf) -> OffsetDateTime {
         self.cycle.clock.now().max(leaf.not_before)
     }
@@ -181,7 +188,7 @@ impl<P: Ports> Work<'_, '_, P> {
             fingerprint: leaf.fingerprint.clone(),
             not_before: leaf.not_before,
             not_after: leaf.not_after,
-            // What cannot be told of it is taken to be as with the one before.
+            // Where this is unknown, it is taken from the certificate before.
             public: public.or_else(|| same?.public),
             domains: record.domains,
             key_type: record.key_type,
@@ -196,11 +203,10 @@ impl<P: Ports> Work<'_, '_, P> {
         }
     }
 
-    /// Makes an issued certificate the one that is to be served, and the one that was the one
-    /// before.
+    /// Makes an issued certificate the current one, and the current one the previous one.
     fn take_up(&mut self, held: IssuedCertificate) {
         let state = &mut self.state;
-        // What an earlier one that was never deployed left to be served ends first.
+        // If an earlier one was never deployed, what it left in service ends first.
         let served = state.deployment.still_served;
         state.deployment.still_served =
             served.or(state.certificate.as_ref().map(IssuedCertificate::validity));
@@ -219,7 +225,7 @@ impl<P: Ports> Work<'_, '_, P> {
         state.deployment.failure = None;
     }
 
-    /// Books that what was ordered for nothing would have been issued.
+    /// Books that the rehearsal succeeded: the real order would be issued.
     async fn rehearsed(&mut self) -> Result<(), Stop> {
         self.settle(OrderFate::Issued).await?;
         let Some(record) = self.state.orders.current.take() else {
@@ -244,6 +250,6 @@ fn listed_names<'n>(names: impl Iterator<Item = &'n DnsName>) -> String {
     names.map(DnsName::as_str).collect::<Vec<_>>().join(", ")
 }
 
-/// No step starts with less than this left.
+/// No step starts with less time than this left.
 const LEAST: Duration = Duration::from_secs(2);
 const FIRST_LOOK_AT_ISSUANCE: Duration = Duration::from_millis(250);

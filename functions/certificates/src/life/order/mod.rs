@@ -1,4 +1,4 @@
-//! From one attempt to the next: what follows when an authority or a name stands in the way.
+//! From one attempt to the next: what follows when an authority or a name is blocked.
 
 pub mod end;
 pub mod issue;
@@ -19,8 +19,9 @@ use crate::values::problem::{Failure, Problem};
 use crate::values::problem_types::ProblemType;
 
 impl<P: Ports> Work<'_, '_, P> {
-    /// Orders until a certificate as wanted is in the vault, or nothing more can be done now. Returns whether there is a new one: none
-    /// is needed where all that could still be had is what is held already, unless it is forced.
+    /// Orders until a certificate as wanted is in the vault, or nothing more can be done now.
+    /// Returns whether there is a new one. There is none if an order could only repeat the
+    /// certificate held, unless it is forced.
     #[tracing::instrument(level = "error", skip_all)]
     pub(crate) async fn order(&mut self, reason: &str, force: bool) -> Result<bool, Stop> {
         let cycle = self.cycle;
@@ -38,7 +39,7 @@ impl<P: Ports> Work<'_, '_, P> {
                 Stop::Failed(failing) if self.leave_out_names(&route, failing) => {
                     let still = cycle.judge().decide(&self.wanted, &self.state, force);
                     if still == Decision::Keep {
-                        // It was heard, and only the names that are missing keep it from coming off.
+                        // The order is answered: only the missing names prevent a new certificate.
                         let now = cycle.clock.now();
                         self.state
                             .orders
@@ -75,14 +76,11 @@ impl<P: Ports> Work<'_, '_, P> {
                 format!("from {} to {}", route.authority.key, next.authority.key),
             );
         }
-        Err(Problem::ours(
-            ProblemType::Order,
-            "one order after the other came to nothing",
-        )
-        .into())
+        Err(Problem::ours(ProblemType::Order, "several orders in a row failed").into())
     }
 
-    /// What failed there before is waited out, also where a rehearsal or another authority came first.
+    /// An earlier failure there is waited out, also where a rehearsal or another authority came
+    /// first.
     fn may_order_at(&self, directory: &str) -> Result<(), Stop> {
         let now = self.cycle.clock.now();
         let names = order_names::names_now(&self.wanted, &self.state, now);
@@ -98,7 +96,8 @@ impl<P: Ports> Work<'_, '_, P> {
         waits.map_or(Ok(()), Err)
     }
 
-    /// Leaves the names that stand in the way out, where the document allows that; returns whether an order can be made without them.
+    /// Leaves blocked names out, where the document allows that; returns whether an order can be
+    /// made without them.
     fn leave_out_names(&mut self, route: &OrderRoute<'_>, failing: &Failing) -> bool {
         let now = self.cycle.clock.now();
         let ordered = match self

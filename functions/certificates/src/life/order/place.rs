@@ -1,4 +1,4 @@
-//! Making an order within the authority's limits, and what a refusal means for the orders of others.
+//! Makes an order within the authority's limits, and decides what a refusal means for other orders.
 
 use std::time::Duration;
 
@@ -20,7 +20,8 @@ use crate::values::problem::{self, AcmeError, Problem, REPLACES_NOT_ECHOED};
 use crate::values::problem_types::ProblemType;
 
 impl<P: Ports> Work<'_, '_, P> {
-    /// Makes an order, as the successor of the certificate held where it can be one, within the authority's limits.
+    /// Makes an order within the authority's limits. Where possible, it replaces the certificate
+    /// held.
     #[tracing::instrument(level = "error", skip_all)]
     pub(crate) async fn place<A: Account>(
         &mut self,
@@ -74,8 +75,8 @@ impl<P: Ports> Work<'_, '_, P> {
         Ok(order)
     }
 
-    /// Returns the profile to order there. It belongs to the preferred authority; another stands in
-    /// without it.
+    /// Returns the profile to order there. A profile belongs to the preferred authority; another
+    /// authority issues without it.
     fn profile_at<A: Account>(
         &self,
         route: &OrderRoute<'_>,
@@ -103,8 +104,8 @@ impl<P: Ports> Work<'_, '_, P> {
         Err(Problem::ours(ProblemType::Profile, detail))
     }
 
-    /// Makes an order within the authority's limits. What it refuses about the certificate that is
-    /// to be replaced costs one more attempt without that.
+    /// Makes an order within the authority's limits. If the authority refuses the reference to the
+    /// certificate that it replaces, one more attempt is made without that.
     async fn make_order<A: Account>(
         &mut self,
         authority: &Authority,
@@ -127,10 +128,10 @@ impl<P: Ports> Work<'_, '_, P> {
             let kind = refusal.kind.clone();
             self.refuse_replaces(refusal.status != Some(500));
             self.note("replaces refused", why);
-            // Now it is an order like any other, to the limits as well.
+            // Now the limits count it like any other order.
             reserved = self.reserve(authority, &asked.names, false).await?;
             made = self.ask_for_order(account, asked, None).await;
-            // The same answer without it: then it was about something else.
+            // The same answer without it: the refusal was about something else.
             self.refuse_replaces(match &made {
                 Ok(_) => true,
                 Err(refusal) => refusal.kind != kind,
@@ -163,7 +164,8 @@ impl<P: Ports> Work<'_, '_, P> {
             .await
     }
 
-    /// Stops where the names' CAA records surely forbid the authority: asking it would be a failure more. What cannot be told is for it to find out.
+    /// Refuses early when CAA records clearly forbid the authority, so that we don't spend a failed
+    /// validation. An undecidable record is left to the authority.
     async fn check_caa(&self, authority: &Authority, names: &[DnsName]) -> Result<(), Stop> {
         match self.caa_against(authority, names).await? {
             Some(failing) => Err(Stop::Failed(failing)),
@@ -171,7 +173,7 @@ impl<P: Ports> Work<'_, '_, P> {
         }
     }
 
-    /// Returns what names' CAA records have against the authority, where they surely forbid it.
+    /// Returns which CAA records of these names clearly forbid the authority, or `None`.
     pub(crate) async fn caa_against(
         &self,
         authority: &Authority,
@@ -215,7 +217,7 @@ impl<P: Ports> Work<'_, '_, P> {
             .reserve(authority, &self.wanted.name, names, purpose)
             .await;
         match reserved {
-            // Bookkeeping that fails does not keep back what is about to end.
+            // Failed bookkeeping does not delay the renewal of a certificate that is about to end.
             Err(Stop::Failed(failing))
                 if held.is_some_and(|held| held.cannot_wait(self.cycle.clock.now())) =>
             {
@@ -226,7 +228,7 @@ impl<P: Ports> Work<'_, '_, P> {
         }
     }
 
-    /// What stands in the way for single names only is theirs, where an order can go without them.
+    /// A limit for single names is a failure of these names only, if an order can go without them.
     fn blocked(&self, names: &[DnsName], blocked: Blocked) -> Stop {
         let now = self.cycle.clock.now();
         let those = &blocked.names;
@@ -245,7 +247,7 @@ impl<P: Ports> Work<'_, '_, P> {
         })
     }
 
-    /// Books that no order came of asking for one.
+    /// Books that the authority made no order.
     async fn release_reservation(
         &self,
         authority: &Authority,
@@ -261,8 +263,8 @@ impl<P: Ports> Work<'_, '_, P> {
             .await
     }
 
-    /// A new order was refused. What the authority says about a name holds that name, also for other certificates; what it says
-    /// about its limits otherwise holds everybody who orders there.
+    /// A new order was refused. If the authority says something about a name, that name is held,
+    /// also for other certificates. A limit without a name holds all orders at this authority.
     async fn refused(
         &mut self,
         authority: &Authority,
@@ -295,7 +297,8 @@ impl<P: Ports> Work<'_, '_, P> {
         })
     }
 
-    /// Holds what a refusal is about until then; `named`: those of the names that it mentions.
+    /// Sets a hold on the subject of a refusal until then; `named`: those of the names that it
+    /// mentions.
     async fn hold(
         &self,
         authority: &Authority,
@@ -327,7 +330,7 @@ impl<P: Ports> Work<'_, '_, P> {
     }
 }
 
-/// Returns those of the names that something is said about.
+/// Returns the names for which `is_said` is true.
 fn said_of(names: &[DnsName], is_said: impl Fn(&DnsName) -> bool) -> Vec<DnsName> {
     names.iter().filter(|name| is_said(name)).cloned().collect()
 }
@@ -338,14 +341,14 @@ struct Asked {
     profile: Option<String>,
 }
 
-/// Whether a text has this name in it, not merely as a part of a longer one.
+/// Whether a text contains this name, and not only as a part of a longer one.
 fn mentions(text: &str, name: &str) -> bool {
     let is_of_a_name = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '.';
     text.split(|c: char| !is_of_a_name(c) && c != '*')
         .any(|word| word.trim_end_matches('.').eq_ignore_ascii_case(name))
 }
 
-/// A paused name is looked at again after this time.
+/// A paused name is tried again after this time.
 const A_DAY: Duration = Duration::from_secs(24 * 3600);
 
 #[cfg(test)]
@@ -354,7 +357,8 @@ mod tests {
 
     #[test]
     fn a_name_is_mentioned_as_a_whole_word() {
-        let said = "too many certificates already issued for \"Example.com\": *.a.example.com, see https://ca.example.org/limits.";
+        let said = "too many certificates already issued for \"Example.com\": \
+                    *.a.example.com, see https://ca.example.org/limits.";
         for (name, mentioned) in [
             ("example.com", true),
             ("*.a.example.com", true),

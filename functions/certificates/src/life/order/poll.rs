@@ -1,4 +1,4 @@
-//! An order, looked at again until the authority is done with it.
+//! Polls an order until the authority is done with it.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ pub(super) type OrderOf<P> =
     <<<P as Ports>::Authorities as Authorities>::Account as Account>::Order;
 
 impl<P: Ports> Work<'_, '_, P> {
-    /// Waits until the order has left a status, looking as often as the authority wants.
+    /// Waits until the order has left a status. Looks as often as the authority wants.
     pub(super) async fn wait(
         &mut self,
         order: &mut OrderOf<P>,
@@ -29,7 +29,9 @@ impl<P: Ports> Work<'_, '_, P> {
             }
             if too_long {
                 return Err(Stop::Waiting {
-                    reason: "the authority is still at it; the next pass looks again".to_owned(),
+                    reason:
+                        "the authority is still processing the order; the next pass looks again"
+                            .to_owned(),
                     until: self.cycle.clock.now() + pause,
                     problem: None,
                 });
@@ -42,7 +44,7 @@ impl<P: Ports> Work<'_, '_, P> {
             pause = match self.within_time(order.refresh()).await {
                 Ok(Some(wish)) => wish.max(SHORTEST_PAUSE),
                 Ok(None) => pause.mul_f32(1.5).min(LONGEST_PAUSE),
-                // A look can be repeated; a few that fail do not make the order fail.
+                // A look can be repeated; a few failed looks do not make the order fail.
                 Err(refusal)
                     if refusal.retry_after.is_none()
                         && refusal.status.is_none_or(|status| status >= 500)
@@ -58,7 +60,7 @@ impl<P: Ports> Work<'_, '_, P> {
     }
 }
 
-/// No step starts with less than this left.
+/// No step starts with less time than this left.
 const LEAST: Duration = Duration::from_secs(2);
 const SHORTEST_PAUSE: Duration = Duration::from_millis(250);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);

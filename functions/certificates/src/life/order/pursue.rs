@@ -1,8 +1,8 @@
 //! From "an order is needed" to "chain and key are in the vault": the order as one loop.
 //!
-//! Each visit asks the authority for the order's status and takes the step it calls for (RFC 8555 section 7.1.6). What cannot
-//! be undone is written down first: the order's URL before validation, the tokens before they are put, the key before
-//! `finalize`. Every step can be repeated after a stop.
+//! Each visit asks the authority for the order's status and takes the next step (RFC 8555 section
+//! 7.1.6). What cannot be undone is written down first: the order's URL before validation, the
+//! tokens before they are put, the key before `finalize`. Every step can be repeated after a stop.
 
 use std::time::Duration;
 
@@ -30,7 +30,7 @@ impl<P: Ports> Work<'_, '_, P> {
     ) -> Result<(), Stop> {
         let now = self.cycle.clock.now();
         if self.state.orders.current.is_some() && !route.fits(&self.wanted, &self.state, now) {
-            self.abandon("something else is to be ordered now", OrderFate::Unknown)
+            self.abandon("a different order is needed now", OrderFate::Unknown)
                 .await?;
         }
         self.time_for("ordering", LEAST, LEAST)?;
@@ -39,7 +39,8 @@ impl<P: Ports> Work<'_, '_, P> {
         if route.is_rehearsal && resumed.is_none() && self.may_not_rehearse(route).await? {
             return Ok(());
         }
-        // An order that died while nobody looked is replaced once; one that dies under our hands is a failure.
+        // An order that died between two visits is replaced once; one that dies during this visit
+        // is a failure.
         let mut last = Problem::ours(ProblemType::Order, "the order ended without saying why");
         for _ in 0..2 {
             let fresh = resumed.is_none();
@@ -56,7 +57,7 @@ impl<P: Ports> Work<'_, '_, P> {
                 Ended::Died(failing) if fresh || !failing.identifiers.is_empty() => {
                     return Err(Stop::Failed(failing));
                 }
-                // Each would cost a certificate: another is for the next attempt.
+                // Each order would cost a certificate: the next one is for the next attempt.
                 Ended::Unusable(problem) if fresh => return Err(problem.into()),
                 Ended::Died(Failing { problem, .. }) | Ended::Unusable(problem) => last = problem,
             }
@@ -90,29 +91,30 @@ impl<P: Ports> Work<'_, '_, P> {
         }
         Err(Problem::ours(
             ProblemType::Order,
-            "the order's status keeps changing without an end",
+            "the order's status keeps changing and the order does not end",
         )
         .into())
     }
 
-    /// Takes up the order under way, or `None` when there is none any more.
+    /// Reads the pending order; `None` when there is none any more.
     async fn resume<A: Account>(&mut self, account: &A) -> Result<Option<A::Order>, Stop> {
         let Some(record) = &self.state.orders.current else {
             return Ok(None);
         };
         match self.within_time(account.order(&record.url)).await {
             Ok(order) if is_stuck(order.status(), record.ordered_at, self.cycle.clock.now()) => {
-                self.abandon("it came to nothing in a day", OrderFate::Unknown)
+                self.abandon("not completed within 24 hours", OrderFate::Unknown)
                     .await?;
                 Ok(None)
             }
             Ok(order) => Ok(Some(order)),
-            // Gone, or not an order of this account: it is the authority that says so, not something before it.
+            // Gone, or not an order of this account. The authority says so, and not a proxy before
+            // it.
             Err(refusal)
                 if matches!(refusal.status, Some(403 | 404)) && refusal.kind.starts_with(URN) =>
             {
                 self.abandon(
-                    "the authority does not know it any more",
+                    "the authority does not know the order any more",
                     OrderFate::Unknown,
                 )
                 .await?;
@@ -122,7 +124,8 @@ impl<P: Ports> Work<'_, '_, P> {
         }
     }
 
-    /// Whether CAA records surely forbid the rehearsal's authority, which says nothing about the one that is rehearsed for.
+    /// Whether CAA records clearly forbid the rehearsal's authority. That says nothing about the
+    /// authority of the real order.
     async fn may_not_rehearse(&mut self, route: &OrderRoute<'_>) -> Result<bool, Stop> {
         let names = order_names::names_now(&self.wanted, &self.state, self.cycle.clock.now());
         let Some(why) = self.caa_against(route.authority, &names).await? else {
@@ -132,7 +135,7 @@ impl<P: Ports> Work<'_, '_, P> {
         Ok(true)
     }
 
-    /// Books what cannot be ordered for nothing as if it had been.
+    /// Books a rehearsal that is impossible as if it had succeeded.
     fn go_unrehearsed(&mut self, route: &OrderRoute<'_>, why: &str) {
         let now = self.cycle.clock.now();
         let domains = order_names::names_now(&self.wanted, &self.state, now);
@@ -150,22 +153,22 @@ impl<P: Ports> Work<'_, '_, P> {
     }
 }
 
-/// Whether an order waits for its authority for so long that another is the better bet.
+/// Whether an order has waited for its authority so long that a new one is better.
 fn is_stuck(status: OrderStatus, ordered_at: Option<OffsetDateTime>, now: OffsetDateTime) -> bool {
     matches!(status, OrderStatus::Pending | OrderStatus::Processing)
         && ordered_at.is_some_and(|at| now - at > LONGEST_LIFE)
 }
 
-/// Whether an order died of CAA records alone.
+/// Whether an order died only of CAA records.
 fn is_of_caa(failing: &Failing) -> bool {
     let of_caa =
         |failed_name: &FailedName| failed_name.problem.kind.strip_prefix(URN) == Some("caa");
     !failing.failed_names.is_empty() && failing.failed_names.iter().all(of_caa)
 }
 
-/// No step starts with less than this left.
+/// No step starts with less time than this left.
 const LEAST: Duration = Duration::from_secs(2);
-/// An order that is neither ready nor dead by then is given up.
+/// An order that is neither ready nor dead by then is abandoned.
 const LONGEST_LIFE: time::Duration = time::Duration::DAY;
 const FIRST_LOOK_AT_ISSUANCE: Duration = Duration::from_millis(250);
 /// More turns than any order needs.

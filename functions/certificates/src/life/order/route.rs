@@ -1,4 +1,4 @@
-//! Asked before an order: where it goes, what stands in its way there, and what it costs.
+//! Asked before an order: where it goes, what blocks it there, and what it costs.
 
 use crate::contract::certificate::Wanted;
 use crate::contract::settings::Authority;
@@ -16,12 +16,12 @@ use crate::values::problem::Problem;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct OrderRoute<'s> {
     pub(crate) authority: &'s Authority,
-    /// Whether it is made for nothing but to see whether it would succeed.
+    /// Whether it is a rehearsal, which only shows whether the order would succeed.
     pub(crate) is_rehearsal: bool,
 }
 
 impl OrderRoute<'_> {
-    /// Whether an order under way is what would be made now.
+    /// Whether the pending order is the one that would be made now.
     pub(crate) fn fits(&self, wanted: &Wanted, state: &State, now: time::OffsetDateTime) -> bool {
         state.orders.current.as_ref().is_some_and(|order| {
             order.rehearsal == self.is_rehearsal
@@ -44,8 +44,8 @@ pub(crate) async fn route_of<'c, P: Ports>(
     Ok(rehearsal.unwrap_or(route))
 }
 
-/// Returns the first authority of a document's list, or where that is down or limiting and little of the lifetime is left, the next
-/// that is not and that no CAA record forbids.
+/// Returns the first authority of a document's list. If that one is down or limiting and little
+/// lifetime is left, returns the next one that is not and that no CAA record forbids.
 async fn authority_for<'c, P: Ports>(
     cycle: &'c Cycle<'_, P>,
     wanted: &Wanted,
@@ -66,7 +66,7 @@ async fn authority_for<'c, P: Ports>(
         let failure = state.orders.failure_at(&authority.directory);
         failure.is_some_and(|failure| failure.is_unavailable(now))
     };
-    // What was begun elsewhere is seen through there.
+    // An order that began at another authority is completed there.
     let under_way = state
         .orders
         .current
@@ -108,7 +108,7 @@ async fn authority_for<'c, P: Ports>(
     Ok(first)
 }
 
-/// Returns where names that were never issued are ordered for nothing first, until that has succeeded.
+/// Returns where names that were never issued are rehearsed first, until that has succeeded.
 fn rehearsal_before<'c, P: Ports>(
     cycle: &'c Cycle<'_, P>,
     wanted: &Wanted,
@@ -128,7 +128,7 @@ fn rehearsal_before<'c, P: Ports>(
     let passed = state.orders.rehearsed.as_ref().is_some_and(|rehearsed| {
         rehearsed.domains == names && rehearsed.directory == authority.directory
     });
-    // What ends or was revoked is not put at risk for a rehearsal.
+    // A certificate that ends soon or was revoked is not delayed for a rehearsal.
     let has_time = (state.certificate.as_ref()).is_none_or(|held| !held.cannot_wait(now));
     let is_needed = has_time
         && authority.directory != route.authority.directory
@@ -141,7 +141,8 @@ fn rehearsal_before<'c, P: Ports>(
     })
 }
 
-/// Returns what an order is to the authority's limits; `as_successor`: it says which certificate it replaces.
+/// Returns how the authority's limits count an order; `as_successor`: it says which certificate it
+/// replaces.
 pub(super) fn purpose<P: Ports>(
     cycle: &Cycle<'_, P>,
     names: &[DnsName],
@@ -154,7 +155,7 @@ pub(super) fn purpose<P: Ports>(
     Purpose::of(held, names, directory, in_window, now)
 }
 
-/// Returns what the next order for a document would be to the authority's limits.
+/// Returns how the authority's limits count the next order for a document.
 pub(crate) fn purpose_of_next<P: Ports>(
     cycle: &Cycle<'_, P>,
     wanted: &Wanted,
@@ -168,8 +169,9 @@ pub(crate) fn purpose_of_next<P: Ports>(
     purpose(cycle, &names, held, directory, successor.is_some())
 }
 
-/// Returns why no order can be made for a document now: the authority's limits and holds, and the certificate manager's quota,
-/// since what cannot be imported is not ordered. Little lifetime left, or a window that is over, outweighs the latter.
+/// Returns why no order can be made for a document now: the authority's limits and holds, or the
+/// certificate manager's quota, since what cannot be imported is not ordered. The quota is ignored
+/// if little lifetime is left or the renewal window is over.
 pub(crate) async fn what_blocks_an_order<P: Ports>(
     cycle: &Cycle<'_, P>,
     authority: &Authority,
@@ -205,7 +207,12 @@ pub(crate) async fn what_blocks_an_order<P: Ports>(
 }
 
 pub(super) fn warn_uncounted(authority: &Authority, problem: &Problem) {
-    tracing::warn!(authority = %authority.key, problem.type = %problem.kind, problem.detail = %problem.detail, "order not counted");
+    tracing::warn!(
+        authority = %authority.key,
+        problem.type = %problem.kind,
+        problem.detail = %problem.detail,
+        "order not counted"
+    );
 }
 
 /// Returns in words what an order that nobody needs would cost.

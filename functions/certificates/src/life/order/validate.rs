@@ -1,5 +1,5 @@
-//! Answers an order's challenges: recorded, prepared, seen by ourselves, then by the authority
-//! (rule 9).
+//! Answers an order's challenges. They are recorded, prepared, fetched by ourselves, then fetched
+//! by the authority (rule 9).
 
 use std::time::Duration;
 
@@ -14,16 +14,16 @@ use crate::values::problem::Problem;
 use crate::values::problem_types::ProblemType;
 
 impl<P: Ports> Work<'_, '_, P> {
-    /// Prepares all challenges, looks at them as the authority will, answers them, waits for the
-    /// outcome.
+    /// Prepares all challenges, fetches them as the authority will, answers them, waits for the
+    /// result.
     #[tracing::instrument(level = "error", skip_all)]
     pub(super) async fn validate(&mut self, order: &mut OrderOf<P>) -> Result<(), Stop> {
         self.time_for("validating", LEAST, LEAST)?;
         let challenges = self.challenges(order).await?;
         if !challenges.is_empty() {
             self.prepare(&challenges).await?;
-            // Where it fails what was prepared stays: others may share the authorization, and the
-            // next attempt presents the same.
+            // If this fails, the prepared files stay: others may share the authorization, and the
+            // next attempt uses the same files.
             self.see_for_ourselves(&challenges).await?;
             self.within_time(order.answer()).await?;
             self.note("answered", names_of(&challenges));
@@ -34,7 +34,7 @@ impl<P: Ports> Work<'_, '_, P> {
             // One failure ends the order; the others may still be validated.
             return Ok(());
         }
-        // All authorizations are final now: nobody asks for the challenges any more.
+        // All authorizations are final now: no authority asks for the challenges any more.
         self.sweep().await
     }
 
@@ -57,6 +57,6 @@ impl<P: Ports> Work<'_, '_, P> {
     }
 }
 
-/// No step starts with less than this left.
+/// No step starts with less time than this left.
 const LEAST: Duration = Duration::from_secs(2);
 const FIRST_LOOK_AT_VALIDATION: Duration = Duration::from_millis(500);

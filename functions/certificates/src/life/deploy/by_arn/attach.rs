@@ -1,5 +1,5 @@
-//! Putting a certificate on one listener: look, decide what stays, set aside, establish, clear,
-//! note, prove; and back where the proof fails (rule 3).
+//! Puts a certificate on one listener: look, decide what stays, set aside, establish, clear, note,
+//! prove. Goes back where the proof fails (rule 3).
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -24,7 +24,7 @@ use crate::values::problem::{Problem, ServiceError};
 use crate::values::problem_types::ProblemType;
 
 impl<P: Ports> Work<'_, '_, P> {
-    /// Puts the certificate on one listener; returns whether the proof let it pass.
+    /// Puts the certificate on one listener; returns whether the proof accepted it.
     #[tracing::instrument(name = "attach", level = "error", skip_all, fields(listener = %at))]
     pub(super) async fn place_on(
         &mut self,
@@ -84,19 +84,19 @@ impl<P: Ports> Work<'_, '_, P> {
             .state
             .deployment
             .target_mut(TargetKind::Listener, at.as_str());
-        // What was taken off for a switch that is not finished may still come back.
+        // What an unfinished switch took off may still come back.
         let may_come_back = |held: &CertificateArn| record.to_restore.holds(held.as_str());
         if record
             .certificate_arn
             .as_ref()
             .is_some_and(|held| !before.has(held.as_str()) && !may_come_back(held))
         {
-            // Somebody took it off: it is not served there any more.
+            // Somebody took it off: the listener does not serve it any more.
             record.took_off();
         }
         let held = record.certificate_arn.as_ref().map(CertificateArn::as_str);
         if before.default.as_deref() != held && before.default.as_deref() != Some(ours.as_str()) {
-            // Another one is the default by now.
+            // Another certificate is the default by now.
             record.default_since = None;
         }
     }
@@ -121,7 +121,7 @@ impl<P: Ports> Work<'_, '_, P> {
         }
     }
 
-    /// Decides what stays on a listener, and what is changed there.
+    /// Decides what stays on a listener, and what changes there.
     async fn decide_switch<'s>(
         &self,
         at: &'s ListenerArn,
@@ -159,7 +159,7 @@ impl<P: Ports> Work<'_, '_, P> {
         Ok(switch)
     }
 
-    /// What lacks names does not displace a default that may serve them.
+    /// A certificate that lacks names does not replace a default that may serve them.
     fn spare_the_default(&self, switch: &mut Switch<'_>) {
         let at = switch.at;
         if let Some(default) = switch.before.default.as_ref()
@@ -167,7 +167,8 @@ impl<P: Ports> Work<'_, '_, P> {
             && self.lacks_names(switch.leaf())
         {
             let detail = format!(
-                "{default} stays the default of {at} until the certificate holds all names of the document"
+                "{default} stays the default of {at} until the certificate holds all names of \
+                 the document"
             );
             let problem = Problem::ours(ProblemType::Supersedes, detail);
             switch.stays.insert(default.clone(), problem);
@@ -175,8 +176,8 @@ impl<P: Ports> Work<'_, '_, P> {
         }
     }
 
-    /// A default that another document holds, or that must stay, does not give way: ours stands
-    /// beside it.
+    /// A default that another document holds, or that must stay, is not replaced: ours goes into
+    /// the list.
     async fn heed_the_holder(&self, switch: &mut Switch<'_>) -> Result<(), Stop> {
         let Some(default) = &switch.before.default else {
             return Ok(());
@@ -188,7 +189,7 @@ impl<P: Ports> Work<'_, '_, P> {
         match displacing.await {
             Ok(()) => return Ok(()),
             Err(MayNot::Contended(problem)) => return Err(problem.into()),
-            // Its names are served all the same, to those who say them.
+            // Its names are still served to clients that send SNI.
             Err(MayNot::Stays(problem)) => switch.refused = Some(problem),
         }
         switch.placing.placement = Placement::Sni;
@@ -231,7 +232,7 @@ impl<P: Ports> Work<'_, '_, P> {
         Ok(held)
     }
 
-    /// Takes off what ours takes over from; returns what cannot be taken off as things are.
+    /// Takes off what ours replaces; returns what the load balancer does not allow to take off.
     async fn clear(
         &mut self,
         switch: &mut Switch<'_>,
@@ -271,7 +272,8 @@ impl<P: Ports> Work<'_, '_, P> {
             .target_mut(TargetKind::Listener, at.as_str());
         let previously = (record.certificate_arn.clone(), record.serial.clone());
         let is_touched = switch.has_changed_anything(record);
-        // A change that an earlier pass could not tell of is told by the one that sees it through.
+        // An earlier pass may have made the change and stopped before it could report it. Then the
+        // pass that completes it reports it.
         let unseen =
             record.checked_at.is_none() && self.cycle.settings.proof.mode != CheckMode::Off;
         self.deployed.changed |= is_touched || unseen;
@@ -300,7 +302,7 @@ impl<P: Ports> Work<'_, '_, P> {
         }
     }
 
-    /// Notes that the proof let ours pass, and what a person should know of the listener.
+    /// Notes that the proof accepted ours, and what a person should know of the listener.
     fn note_passed(&mut self, switch: Switch<'_>, held: &Holding) {
         let failure = self.state.deployment.failure.as_ref();
         let was_unproved =
@@ -312,7 +314,8 @@ impl<P: Ports> Work<'_, '_, P> {
             .target_mut(TargetKind::Listener, at.as_str());
         record.to_restore = ToRestore::default();
         record.undone = None;
-        // What had not come off has now, even if there was nothing left to change.
+        // The last proof failed and this one passed: report a change even though the listener
+        // needed none.
         self.deployed.changed |= was_unproved;
         if record.trusted == Some(false)
             && let Some(why) = &record.detail
@@ -324,11 +327,12 @@ impl<P: Ports> Work<'_, '_, P> {
         }
         if let Some(default) = listener::stays_as_default(held, &switch.placing.wish()) {
             self.deployed.remarks.push(format!(
-                "{default} is superseded but stays the default of {at}; whoever made it default has to choose another, or set \"as\": \"default\" here"
+                "{default} is superseded but stays the default of {at}; \
+                 its owner must choose another default, or set \"as\": \"default\" here"
             ));
         }
     }
 }
 
-/// A switch is not begun with less than this left.
+/// A switch does not start with less time than this.
 const LEAST_TO_SWITCH: Duration = Duration::from_secs(5);

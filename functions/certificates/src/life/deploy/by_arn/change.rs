@@ -1,4 +1,4 @@
-//! One change of a listener, and what a listener shows of it after a while.
+//! One change of a listener, and what the listener shows some time later.
 
 use std::time::Duration;
 
@@ -15,10 +15,10 @@ use crate::values::arn::ListenerArn;
 use crate::values::problem::{Problem, ServiceError};
 use crate::values::problem_types::ProblemType;
 
-/// What came of one change of a listener.
+/// The result of one change of a listener.
 pub(super) enum Applied {
     Done,
-    /// A removal that the load balancer does not allow as things are.
+    /// The load balancer does not allow this removal at present.
     Refused,
 }
 
@@ -30,7 +30,8 @@ impl<P: Ports> Work<'_, '_, P> {
             Change::Remove(certificate) => {
                 return match balancer.remove(arn, certificate).await {
                     Ok(()) => Ok(Applied::Done),
-                    // It is the default as well, and goes only when somebody sets another.
+                    // It is also the default, and can only be removed when somebody sets another
+                    // default.
                     Err(error) if error.code.as_deref() == Some("OperationNotPermitted") => {
                         Ok(Applied::Refused)
                     }
@@ -51,7 +52,10 @@ impl<P: Ports> Work<'_, '_, P> {
                 self.cycle.note_full(arn);
                 Err(Problem::ours(
                 ProblemType::ListenerFull,
-                format!("{arn} has no room for {certificate} ({error}); nothing was taken off for it: raise the listener's certificate quota or take one off"),
+                format!(
+                    "{arn} has no room for {certificate} ({error}); nothing was taken off for it: \
+                     raise the listener's certificate quota or take one off"
+                ),
                 )
                 .into())
             }
@@ -64,7 +68,7 @@ impl<P: Ports> Work<'_, '_, P> {
         }
     }
 
-    /// Waits until a listener lists what it was given; returns what it holds then.
+    /// Waits until a listener lists what it was given; returns what the listener holds then.
     pub(super) async fn wait_until_listed(
         &self,
         arn: &ListenerArn,
@@ -95,8 +99,8 @@ impl<P: Ports> Work<'_, '_, P> {
         })
     }
 
-    /// Repeats a call while the load balancer does not know the certificate, as it may not for a
-    /// while after an import.
+    /// Repeats a call while the load balancer does not know the certificate. That may last a while
+    /// after an import.
     pub(super) async fn until_known<T>(
         &self,
         call: impl AsyncFn() -> Result<T, AttachError>,
@@ -111,7 +115,7 @@ impl<P: Ports> Work<'_, '_, P> {
     }
 }
 
-/// `CertificateNotFound` and `UnsupportedCertificate` are waited out this long after an import.
+/// `CertificateNotFound` and `UnsupportedCertificate` are waited out for this long after an import.
 const BECOMES_KNOWN: Duration = Duration::from_secs(120);
 const BECOMES_LISTED: Duration = Duration::from_secs(60);
 const PAUSE: Duration = Duration::from_secs(1);

@@ -1,4 +1,5 @@
-//! Letting go: of listeners and regions the document does not name any more, and of certificates that have a successor.
+//! Releases what the document no longer needs: listeners, regions, and certificates that have a
+//! successor.
 
 use std::collections::BTreeSet;
 
@@ -20,15 +21,15 @@ use crate::values::names::CertificateName;
 use crate::values::problem::ServiceError;
 use crate::values::problem_types::ProblemType;
 
-/// What is left of ours on a listener.
+/// What a listener still holds of ours.
 enum OnListener {
     Gone,
     /// The default, since a listener must have one.
     Default(String),
 }
 
-/// Whether a certificate that had lost our tags has them again or is gone. What cannot be told
-/// stays as it is.
+/// Whether a certificate that had lost our tags has them again or is gone. Where this is unknown,
+/// nothing changes.
 pub(crate) async fn is_settled<P: Ports>(
     cycle: &Cycle<'_, P>,
     region: &str,
@@ -48,7 +49,7 @@ pub(crate) async fn is_settled<P: Ports>(
 }
 
 impl<P: Ports> Work<'_, '_, P> {
-    /// Takes up again what has our tags again, as superseded, and forgets what is gone.
+    /// Records those that have our tags again as superseded, and forgets those that are gone.
     pub(crate) async fn settle_untagged(&mut self) {
         for (region, mut import) in self.state.deployment.imports.clone() {
             let lost = std::mem::take(&mut import.untagged);
@@ -66,7 +67,7 @@ impl<P: Ports> Work<'_, '_, P> {
                     let mut holding = targets.iter().filter(|target| target.holds_ours());
                     holding.any(|target| target.certificate_arn.as_ref() == Some(arn))
                 };
-                // What took its place stands nowhere: it is imported over again.
+                // No listener holds its replacement: it is imported over again.
                 let comes_back =
                     holding(&lost.arn) && import.arn.as_ref().is_some_and(|arn| !holding(arn));
                 if comes_back && let Some(arn) = import.arn.replace(lost.arn.clone()) {
@@ -85,13 +86,13 @@ impl<P: Ports> Work<'_, '_, P> {
         }
     }
 
-    /// Takes ours off the listeners that the document does not name any more, and lets go of what stands in regions without
-    /// targets. One listener that cannot be dealt with stops no other.
+    /// Takes our certificate off the listeners that the document no longer names, and releases what
+    /// is in regions without targets. A failure at one listener does not stop the others.
     #[tracing::instrument(name = "take_off", level = "error", skip_all)]
     pub(crate) async fn take_off_by_arn(&mut self) -> Result<(), Stop> {
         for id in stray_targets(&self.in_force, &self.state, &self.cycle.home) {
             let Ok(listener) = id.parse::<ListenerArn>() else {
-                // An import nobody asks for any more is dealt with below, by region.
+                // An import that nothing needs any more is handled below, by region.
                 self.state
                     .deployment
                     .targets
@@ -100,7 +101,7 @@ impl<P: Ports> Work<'_, '_, P> {
             };
             match self.give_back(&listener).await {
                 Ok(()) => {}
-                // Ours goes once what it took the place of is back.
+                // Ours leaves once the certificate that it replaced is back.
                 Err(Stop::Failed(failing)) => {
                     self.deployed.note(failing.problem);
                     continue;
@@ -108,7 +109,8 @@ impl<P: Ports> Work<'_, '_, P> {
                 Err(stop) => return Err(stop),
             }
             match self.take_off(&listener).await {
-                // Others may move it to the list when they choose another default: a removal looks again until it is gone.
+                // Others may move it to the list when they choose another default. A removal looks
+                // again until it is gone.
                 Ok(OnListener::Default(_)) if self.state.removing.is_some() => {}
                 Ok(on_listener) => {
                     let record = self.state.deployment.target_mut(TargetKind::Listener, &id);
@@ -141,7 +143,7 @@ impl<P: Ports> Work<'_, '_, P> {
         Ok(())
     }
 
-    /// Lets go of what stands in a region.
+    /// Releases the certificates of a region.
     async fn leave_region(&mut self, region: &str, now: OffsetDateTime) -> Result<(), Stop> {
         let import = self.state.deployment.imports.get(region);
         if import.is_some_and(|import| import.importing.is_some()) {
@@ -179,7 +181,7 @@ impl<P: Ports> Work<'_, '_, P> {
                         .deployment
                         .note_removal(listener.region(), certificate);
                 }
-                // It is the default as well: told below.
+                // It is also the default: reported below.
                 Err(error) if error.code.as_deref() == Some("OperationNotPermitted") => {}
                 Err(error) => return Err(error),
             }
@@ -189,14 +191,16 @@ impl<P: Ports> Work<'_, '_, P> {
                 .still_default
                 .push(format!("{default} stays the default of {listener}"));
             self.deployed.remarks.push(format!(
-                "{default} stays the default of {listener}, since a listener must have one; set another default there before it expires"
+                "{default} stays the default of {listener}, since a listener must have one; \
+                 set another default there before it expires"
             ));
             return Ok(OnListener::Default(default));
         }
         Ok(OnListener::Gone)
     }
 
-    /// Notes since when no target of ours holds a superseded certificate, and forgets that of one that came back.
+    /// Notes since when no target of ours holds a superseded certificate. Clears that note for one
+    /// that came back.
     pub(super) async fn mark_detached(&mut self, region: &str) -> Result<(), Stop> {
         let import = self.state.deployment.imports.get(region);
         let superseded: Vec<String> = import
@@ -210,11 +214,11 @@ impl<P: Ports> Work<'_, '_, P> {
         let Some(on_listeners) = self.held_by_listeners(region).await else {
             return Ok(());
         };
-        // What was put back in this pass is there, whether or not the listener lists it by now.
+        // What this pass put back is there, even if the listener does not list it yet.
         let mut held: Vec<String> = self.put_back.iter().cloned().collect();
         held.extend(on_listeners);
         for target in &self.state.deployment.targets {
-            // What may have to come back is not let go of.
+            // A certificate that may have to come back is kept.
             let stands_by = |old: &&String| target.to_restore.holds(old);
             held.extend(superseded.iter().filter(stands_by).cloned());
         }
@@ -230,10 +234,10 @@ impl<P: Ports> Work<'_, '_, P> {
         self.save().await
     }
 
-    /// Returns what the listeners in force hold in a region; `None` where that cannot be told.
+    /// Returns what the listeners in force hold in a region; `None` where one cannot be read.
     async fn held_by_listeners(&self, region: &str) -> Option<Vec<String>> {
         let named = self.in_force.targets.iter().filter_map(Target::listener_at);
-        // A listener that was neither found nor made may hold what it likes.
+        // It is unknown what a listener holds that was neither found nor created.
         let listeners: Vec<&ListenerArn> = named
             .filter(|at| at.region() == region)
             .map(|at| self.state.deployment.listener(at))
@@ -241,14 +245,15 @@ impl<P: Ports> Work<'_, '_, P> {
         let balancer = self.cycle.ports.load_balancer(region);
         let mut held = Vec::new();
         for arn in listeners {
-            // Could not tell: then it is not detached.
+            // It could not be read: then the certificate does not count as detached.
             let holding = balancer.certificates(arn).await.ok()?;
             held.extend(holding.list.into_iter().chain(holding.default));
         }
         Some(held)
     }
 
-    /// Deletes superseded certificates whose overlap is over and that nothing uses, after reading their tags again.
+    /// Deletes superseded certificates whose overlap is over and that nothing uses. Reads their
+    /// tags again before that.
     #[tracing::instrument(name = "clean_up", level = "error", skip_all)]
     pub(crate) async fn delete_superseded_by_arn(&mut self) {
         let due: Vec<(String, CertificateArn)> = self
@@ -274,7 +279,8 @@ impl<P: Ports> Work<'_, '_, P> {
                 if users.is_none() {
                     import.superseded.retain(|old| old.arn != arn);
                 }
-                // Still in use, or the load balancer has not noticed yet: another overlap goes by before the next look.
+                // Still in use, or the load balancer has not noticed yet: the next look follows
+                // after another overlap.
                 for old in import.superseded.iter_mut().filter(|old| old.arn == arn) {
                     old.detached_at = Some(now);
                 }
@@ -296,7 +302,8 @@ impl<P: Ports> Work<'_, '_, P> {
         });
     }
 
-    /// Deletes a certificate of ours that nothing uses; returns what uses it, `None` where it is no concern of ours any more.
+    /// Deletes a certificate of ours that nothing uses; returns what uses it, or `None` where it no
+    /// longer concerns us.
     async fn delete_unused(
         &self,
         region: &str,
@@ -316,7 +323,7 @@ impl<P: Ports> Work<'_, '_, P> {
         }
         match manager.delete(arn).await? {
             Deletion::Done => Ok(None),
-            Deletion::InUse => Ok(Some(vec!["something that is not told".to_owned()])),
+            Deletion::InUse => Ok(Some(vec!["something that AWS does not name".to_owned()])),
         }
     }
 }

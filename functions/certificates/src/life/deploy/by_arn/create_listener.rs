@@ -1,6 +1,8 @@
-//! The listener that a document names by load balancer and port: found, or made with the first certificate.
+//! The listener that a document names by load balancer and port: found, or created with the first
+//! certificate.
 //!
-//! HTTP-01 needs port 80 only, so a listener on 443 can wait for a real certificate; no placeholder has to hold its place.
+//! HTTP-01 needs only port 80. So a listener on 443 can wait for a real certificate and needs no
+//! placeholder.
 
 use std::collections::BTreeMap;
 
@@ -13,8 +15,9 @@ use crate::rules::listener::not_made;
 use crate::values::arn::{CertificateArn, ListenerArn};
 
 impl<P: Ports> Work<'_, '_, P> {
-    /// Returns the ARN of a listener, and whether it was made for that. One named by load balancer and port is looked for each
-    /// time, and made with ours as its default where there is none.
+    /// Returns the ARN of a listener, and whether this call created it. A listener named by load
+    /// balancer and port is looked up each time. Where there is none, it is created with ours as
+    /// its default.
     #[tracing::instrument(name = "create_listener", level = "error", skip_all)]
     pub(crate) async fn listener_at(
         &mut self,
@@ -29,7 +32,7 @@ impl<P: Ports> Work<'_, '_, P> {
             Some(arn) => (arn, false),
             None => (self.make(new, ours).await?, true),
         };
-        // What was known of it before it had an ARN.
+        // Forget what was known of it before it had an ARN.
         self.state
             .deployment
             .targets
@@ -45,7 +48,8 @@ impl<P: Ports> Work<'_, '_, P> {
         Ok((arn, made))
     }
 
-    /// Forgets the listeners on ports that the document does not name any more; what they hold of ours is taken off as a stray.
+    /// Forgets the listeners on ports that the document no longer names. If one still holds a
+    /// certificate of ours, that is removed as a stray.
     pub(crate) fn forget_listeners(&mut self) {
         let named: Vec<String> = (self.in_force.targets.iter())
             .filter_map(|target| match target.listener_at()? {
@@ -86,7 +90,7 @@ impl<P: Ports> Work<'_, '_, P> {
                 | AttachError::Service(error),
             ) => error,
         };
-        // Somebody was faster, or our own call had worked and its answer was lost.
+        // Another invocation was faster, or our own call had worked and its answer was lost.
         let taken = error.code.as_deref() == Some("DuplicateListener");
         if (taken || error.may_have_happened())
             && let Some(arn) = self.on_port(new).await?

@@ -1,7 +1,7 @@
-//! Bringing the certificate of the vault into the certificate manager of a region (rule 4).
+//! Brings the certificate of the vault into the certificate manager of a region (rule 4).
 //!
-//! The same ARN where the certificate manager allows it, else a new one. An ARN that was lost, because an answer or a state
-//! was, is found again before another certificate is imported.
+//! The same ARN where the certificate manager allows it, else a new one. An answer or a state may
+//! be lost, and an ARN with it. That ARN is found again before another certificate is imported.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -23,25 +23,26 @@ use crate::values::lifetime;
 use crate::values::problem::{Problem, ServiceError};
 use crate::values::problem_types::ProblemType;
 
-/// How a certificate came to stand in the certificate manager.
+/// How the certificate manager came to hold a certificate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Imported {
-    /// It stood there already.
+    /// It held the certificate already.
     Before,
     /// As a new certificate.
     New,
-    /// In the place of another.
+    /// Over another certificate.
     Over,
-    /// Not at all: a newer one of ours stands there, which no record knows.
+    /// Not at all: it holds a newer certificate of ours, which no record knows.
     Newer(Box<Leaf>),
 }
 
-/// A region as it is found before an import.
+/// A region as it is before an import.
 pub(super) struct Region<'r> {
     pub(super) name: &'r str,
-    /// Whether others that certloop does not know follow the ARN there, so that it must not change.
+    /// Whether services that certloop does not know follow the ARN there, so that it must not
+    /// change.
     pub(super) is_followed_by_others: bool,
-    /// Whether another one of ours, which no record knows, may stand where this one is wanted.
+    /// Whether another certificate of ours, which no record knows, may hold the place of this one.
     pub(super) has_lost_a_place: bool,
 }
 
@@ -52,19 +53,19 @@ pub(super) struct Arrived<'i> {
     pub(super) issued: &'i Issued,
 }
 
-/// What came of importing over an ARN.
+/// The result of an import over an ARN.
 enum Over {
-    /// What is to stand there does, or a newer one.
+    /// The ARN holds the wanted certificate, or a newer one.
     Stands(Imported),
-    /// Nothing of ours stands there any more: what else there is has to be looked at.
+    /// The ARN holds nothing of ours any more: look for other certificates of ours.
     Lost,
-    /// A new ARN is needed; `urgent`: for what is about to end.
+    /// A new ARN is needed; `urgent`: to replace a certificate that is about to end.
     Refused { urgent: bool },
 }
 
 /// A certificate of ours that a region's list shows and no record names.
 struct Stray {
-    /// Whether it is the one to be served, or a newer one.
+    /// Whether it is the current certificate, or a newer one.
     is_right: bool,
     imported_at: Option<OffsetDateTime>,
     arn: CertificateArn,
@@ -72,7 +73,7 @@ struct Stray {
     holds: String,
 }
 
-/// What is known about the certificate that stands under an ARN.
+/// What is known about the certificate under an ARN.
 enum UnderArn {
     Gone,
     NotOurs,
@@ -81,7 +82,7 @@ enum UnderArn {
 }
 
 impl<P: Ports> Work<'_, '_, P> {
-    /// Makes the certificate manager of a region hold this certificate, and says under which ARN.
+    /// Makes the certificate manager of a region hold this certificate; returns its ARN.
     #[tracing::instrument(level = "error", skip_all)]
     pub(super) async fn import(
         &mut self,
@@ -94,7 +95,8 @@ impl<P: Ports> Work<'_, '_, P> {
         let urgent = loop {
             let record = self.state.deployment.imports.get(region.name);
             let record = record.cloned().unwrap_or_default();
-            // What became of an import whose answer was lost is found out before anything else is imported.
+            // The answer of an earlier import may be lost. Find out what it did before importing
+            // again.
             let is_in_doubt =
                 record.arn.is_none() || record.importing.is_some() || region.has_lost_a_place;
             if !gathered && is_in_doubt {
@@ -122,9 +124,9 @@ impl<P: Ports> Work<'_, '_, P> {
         Ok((arn, Imported::New))
     }
 
-    /// Makes the ARN of a region's record hold this certificate, where that can be.
+    /// Makes the ARN of a region's record hold this certificate, where possible.
     ///
-    /// `recorded`: the serial of that record before anything was looked at.
+    /// `recorded`: the serial of that record before anything was read.
     async fn import_over(
         &mut self,
         region: &Region<'_>,
@@ -164,7 +166,7 @@ impl<P: Ports> Work<'_, '_, P> {
                 Ok(Over::Refused { urgent })
             }
             UnderArn::Gone => {
-                self.note("ARN lost", format!("{arn} is not there any more"));
+                self.note("ARN lost", format!("{arn} does not exist any more"));
                 self.forget(region.name);
                 Ok(Over::Lost)
             }
@@ -181,7 +183,8 @@ impl<P: Ports> Work<'_, '_, P> {
         }
     }
 
-    /// Takes up a superseded certificate of ours again where it can hold this one: a change that was undone needs no third ARN.
+    /// Uses a superseded certificate of ours again where it can hold this one: a change that was
+    /// undone needs no third ARN.
     async fn revive(
         &mut self,
         region: &str,
@@ -198,7 +201,7 @@ impl<P: Ports> Work<'_, '_, P> {
         for Superseded { arn, .. } in record.superseded {
             let serial = &issued.leaf().serial;
             match self.standing(region, &arn, serial).await? {
-                // Revived by a pass that was stopped before it could say so.
+                // An earlier pass revived it and stopped before it could record that.
                 UnderArn::Right => {
                     self.adopt(region, arn.clone(), serial);
                     self.save().await?;
@@ -219,10 +222,10 @@ impl<P: Ports> Work<'_, '_, P> {
         Ok(None)
     }
 
-    /// Whether what the certificate manager holds under our tags is newer than what the vault has,
-    /// and no record knows of it: the bucket is older than the world. It is not written over, nor
-    /// let go of: where the document wants other names, a new order follows. `recorded`: the serial
-    /// of the region's record.
+    /// Whether the certificate that the certificate manager holds under our tags is newer than the
+    /// vault's, and no record knows it: then the bucket is an older copy. Such a certificate is
+    /// neither overwritten nor released: where the document wants other names, a new order follows.
+    /// `recorded`: the serial of the region's record.
     fn is_newer(&self, theirs: &Leaf, ours: &Leaf, recorded: Option<&str>) -> bool {
         let serial = &theirs.serial;
         let is_known = self.state.held(serial).is_some()
@@ -232,11 +235,11 @@ impl<P: Ports> Work<'_, '_, P> {
         !is_known && !takeover::may_follow(ours, theirs, self.cycle.clock.now())
     }
 
-    /// Why the certificate that is to be served is brought nowhere: it was revoked, or has ended.
+    /// Why the current certificate is deployed nowhere: it was revoked, or has ended.
     pub(crate) fn serves_nobody(&self) -> Option<Problem> {
         let held = self.state.certificate.as_ref()?;
         let serial = &held.serial;
-        let stays = "so it is brought nowhere: what stands there stays until another one is issued";
+        let stays = "so it is deployed nowhere: what is there stays until a new one is issued";
         if let Some(at) = held.revoked_at {
             let detail = format!("{serial} was revoked at {}, {stays}", rfc3339(at));
             return Some(Problem::ours(ProblemType::Revoked, detail));
@@ -248,10 +251,10 @@ impl<P: Ports> Work<'_, '_, P> {
         })
     }
 
-    /// Why one of ours stays where it stands (rule 12): what is to take its place serves nobody,
-    /// or lacks names that the document wants and that it serves, for longer than its last tenth.
+    /// Why one of ours is not replaced (rule 12): the new one serves nobody, or it lacks names that
+    /// the document wants and that the old one serves, for longer than its last tenth.
     ///
-    /// A person who goes back to an earlier one has decided that already.
+    /// A person who goes back to an earlier certificate has decided that already.
     pub(crate) fn loses_by(&self, arn: &CertificateArn, old: &Leaf, new: &Leaf) -> Option<Problem> {
         let now = self.cycle.clock.now();
         let is_valid = !old.self_signed
@@ -273,8 +276,8 @@ impl<P: Ports> Work<'_, '_, P> {
         let ends = rfc3339(old.not_after);
         (!lost.is_empty()).then(|| {
             let detail = format!(
-                "{arn} goes on holding {}, which serves {} until {ends}: {}, which is to take its \
-                 place, does not serve that with the key type {}; another certificate is ordered",
+                "{arn} keeps {}, which serves {} until {ends}: {}, which should replace it, \
+                 does not serve that with the key type {}; a new certificate is ordered",
                 old.serial,
                 lost.join(", "),
                 new.serial,
@@ -284,7 +287,7 @@ impl<P: Ports> Work<'_, '_, P> {
         })
     }
 
-    /// Remembers a certificate that we imported and that lost its tags, to tell of it.
+    /// Remembers a certificate that we imported and that lost its tags, so that we can report it.
     fn note_untagged(&mut self, region: &str, arn: CertificateArn, serial: Option<String>) {
         let Some(serial) = serial else {
             return;
@@ -300,8 +303,9 @@ impl<P: Ports> Work<'_, '_, P> {
         import.untagged.push(Untagged { arn, serial });
     }
 
-    /// Counts an import before it is made, since the certificate manager has a yearly quota. In place of one that is about to end or
-    /// that the authority wanted replaced at once it is made in any case: whether an import over another counts is not documented.
+    /// Counts an import before it is made, since the certificate manager has a yearly quota. It is
+    /// made in any case if it replaces a certificate that is about to end or that the authority
+    /// wanted replaced at once: whether an import over another counts is not documented.
     async fn count_import(&self, region: &str, urgent: bool) -> Result<(), Stop> {
         match self.cycle.ledgers.reserve_import(region, urgent).await? {
             Ok(()) => Ok(()),
@@ -309,7 +313,7 @@ impl<P: Ports> Work<'_, '_, P> {
         }
     }
 
-    /// Takes back what was counted for an import that surely did not happen.
+    /// Takes back the count of an import that certainly did not happen.
     async fn uncount_import(&self, region: &str, error: &ServiceError) {
         if !error.may_have_happened() {
             self.cycle.ledgers.refund_import(region).await;
@@ -323,7 +327,7 @@ impl<P: Ports> Work<'_, '_, P> {
         }
     }
 
-    /// Records the ARN under which the serial stands; an ARN that was there before is superseded.
+    /// Records the ARN that holds the serial; an ARN recorded before is superseded.
     fn adopt(&mut self, region: &str, arn: CertificateArn, serial: &str) {
         let import = self
             .state
@@ -383,7 +387,7 @@ impl<P: Ports> Work<'_, '_, P> {
         Ok(UnderArn::Other(Box::new(chain.leaf().clone())))
     }
 
-    /// Re-imports under the same ARN; returns why not, when that is not allowed.
+    /// Imports again under the same ARN; returns why that is not allowed, or `None`.
     async fn import_in_place(
         &mut self,
         region: &str,
@@ -396,7 +400,7 @@ impl<P: Ports> Work<'_, '_, P> {
         }
         let material = material(issued)?;
         let left = self.time_for("importing", LEAST, LONGEST)?;
-        // The certificate manager knows no way back: what is replaced is written down first.
+        // The certificate manager cannot undo an import: write down first what is replaced.
         let record = self
             .state
             .deployment
@@ -436,9 +440,11 @@ impl<P: Ports> Work<'_, '_, P> {
         }
     }
 
-    /// Takes up every certificate of ours that no record names: all key types, all pages, a shared name, then both tags.
+    /// Records every certificate of ours that no record names: all key types, all pages, a shared
+    /// name, then both tags.
     ///
-    /// The one with the serial is ours to use; without it, and without a record, the one imported last. All others are superseded.
+    /// The one with the serial becomes the current one. Without it, and without a record, the one
+    /// imported last does. All others are superseded.
     pub(crate) async fn gather_lost(
         &mut self,
         region: &str,
@@ -448,7 +454,7 @@ impl<P: Ports> Work<'_, '_, P> {
         self.gather(region, Some(leaf), listed_since).await
     }
 
-    /// Does so without a certificate that is to be served: all that is found is superseded.
+    /// Does the same without a current certificate: all that it finds is superseded.
     pub(crate) async fn gather(
         &mut self,
         region: &str,
@@ -469,8 +475,8 @@ impl<P: Ports> Work<'_, '_, P> {
         self.save().await
     }
 
-    /// Returns those of a region's list that are ours and that no record names, the one to be
-    /// served last.
+    /// Returns the certificates of a region's list that are ours and that no record names. The
+    /// current one comes last.
     async fn strays_among(
         &self,
         listing: &[Listed],
@@ -503,7 +509,7 @@ impl<P: Ports> Work<'_, '_, P> {
             }
             let (is_right, holds) = match self.standing(region, &listed.arn, serial).await? {
                 UnderArn::Right => (true, serial.to_owned()),
-                // A newer one is never let go of for one that ends before it.
+                // A newer certificate is never released for one that ends before it.
                 UnderArn::Other(old) => (
                     leaf.is_some_and(|leaf| self.is_newer(&old, leaf, record.serial.as_deref())),
                     old.serial,
@@ -523,8 +529,7 @@ impl<P: Ports> Work<'_, '_, P> {
 
     /// Returns the names that a lost certificate of ours may have.
     async fn names_to_look_for(&self, record: &Import) -> Result<BTreeSet<String>, Stop> {
-        // What was being imported when a pass was stopped may have had other names than are wanted
-        // now.
+        // The import of a pass that stopped may have had other names than the document wants now.
         let intended = match &record.importing {
             Some(intent) => self.issued(&intent.serial).await?,
             None => None,
@@ -536,7 +541,7 @@ impl<P: Ports> Work<'_, '_, P> {
         Ok(names.map(ToString::to_string).collect())
     }
 
-    /// Takes the last stray up as ours to use, where it is right or there is no other. The rest is
+    /// Makes the last stray the current one, where it is right or there is no other. The rest is
     /// superseded.
     fn take_up_strays(&mut self, region: &str, strays: Vec<Stray>) {
         let import = self.state.deployment.imports.get(region);
@@ -588,7 +593,8 @@ impl<P: Ports> Work<'_, '_, P> {
         let arn = match within(left, manager.import_new(&material, &tags)).await {
             Some(Ok(arn)) => arn,
             Some(Err(error)) if error.may_have_happened() => {
-                // Perhaps it did happen. What is not found now is looked for again by the next pass: the intent stays.
+                // It may have happened. If it is not found now, the next pass looks for it: the
+                // intent stays in the record.
                 self.gather_lost(region, issued.leaf(), Some(self.cycle.clock.now()))
                     .await?;
                 let import = self.state.deployment.imports.get(region);
@@ -652,7 +658,7 @@ impl<P: Ports> Work<'_, '_, P> {
     }
 }
 
-/// Returns what the certificate manager is given of an issued certificate.
+/// Returns the parts of an issued certificate that the certificate manager receives.
 fn material(issued: &Issued) -> Result<Material<'_>, Stop> {
     let private_key = issued.private_key()?;
     Ok(Material {
@@ -671,13 +677,15 @@ fn not_gathered(region: &str, error: &ServiceError) -> Stop {
 
 fn arn_would_change(arn: &CertificateArn, why: &str) -> Stop {
     let detail = format!(
-        "{arn} cannot take the new certificate ({why}) and others hold this ARN; what stands there stays: undo the change, or take the \
-         certificateManager target out of the document and point its holders at the new ARN"
+        "{arn} cannot take the new certificate ({why}) and others hold this ARN; \
+         what is there stays: undo the change, or take the certificateManager target \
+         out of the document and point its holders at the new ARN"
     );
     Problem::ours(ProblemType::ArnWouldChange, detail).into()
 }
 
-/// Whether the certificate manager will not have this certificate in that place, as opposed to not now or not from us.
+/// Whether the certificate manager refuses this certificate for this ARN, and not only at this time
+/// or from us.
 fn is_refusal(error: &ServiceError) -> bool {
     matches!(
         error.code.as_deref(),

@@ -1,8 +1,8 @@
 //! The family by ARN: the certificate manager of a region holds the certificate, and its places
 //! hold the ARN, so that an import over it renews them all (rule 4).
 //!
-//! Its places: a listener of a load balancer; and `certificateManager`, for whatever follows the
-//! ARN.
+//! Its places: a listener of a load balancer; and `certificateManager`, for any service that
+//! follows the ARN.
 
 pub mod attach;
 mod change;
@@ -35,13 +35,13 @@ use crate::values::instant::{rfc3339, whole_seconds};
 use crate::values::problem::Problem;
 use crate::values::problem_types::ProblemType;
 
-/// What came of an import into a region.
+/// The result of an import into a region.
 enum InRegion<'i> {
-    /// The certificate stands there.
+    /// The region holds the certificate.
     Arrived(Arrived<'i>),
-    /// A newer one of ours stands there, and was taken over.
+    /// The region holds a newer certificate of ours, which was adopted.
     Adopted,
-    /// Nothing: that is noted.
+    /// The import failed; that is noted.
     Failed,
 }
 
@@ -105,7 +105,7 @@ impl<P: Ports> Work<'_, '_, P> {
         Ok(Brought::Done)
     }
 
-    /// Imports into a region. What fails there is noted at all places, and stops no other region.
+    /// Imports into a region. A failure is noted at all its places and does not stop other regions.
     async fn import_into<'i>(
         &mut self,
         region: &str,
@@ -121,7 +121,8 @@ impl<P: Ports> Work<'_, '_, P> {
             Ok((arn, Imported::Newer(leaf))) => {
                 self.deployed.changed = true;
                 self.deployed.remarks.push(format!(
-                    "{arn} holds {}, a newer certificate of ours that the bucket did not know: it was adopted",
+                    "{arn} holds {}, a newer certificate of ours that the bucket did not know: \
+                     it was adopted",
                     leaf.serial
                 ));
                 self.adopt_newer(region, &arn, *leaf).await?;
@@ -143,13 +144,13 @@ impl<P: Ports> Work<'_, '_, P> {
         if problem.kind == Problem::kind_of(ProblemType::VaultEntryLost)
             && let Some(held) = &mut self.state.certificate
         {
-            // Without its key it stands where it stands: another one is due now.
+            // Without its key it cannot be moved: a new certificate is due now.
             held.renewal.at = whole_seconds(self.cycle.clock.now());
         }
         for target in targets {
             let id = target.id(&self.state, &self.cycle.home);
             let record = self.state.deployment.target_mut(target.kind(), &id);
-            // What it held before it goes on holding.
+            // A place keeps the certificate that it held before.
             if record.certificate_arn.is_none() {
                 record.state = TargetState::Failed;
             }
@@ -158,7 +159,7 @@ impl<P: Ports> Work<'_, '_, P> {
         self.deployed.note(problem);
     }
 
-    /// Notes that a region holds the certificate, for whatever follows the ARN.
+    /// Notes that a region holds the certificate, for services that follow the ARN.
     fn note_imported(&mut self, target: &Target, arrived: &Arrived<'_>) {
         let id = target.id(&self.state, &self.cycle.home);
         let now = whole_seconds(self.cycle.clock.now());
@@ -172,8 +173,8 @@ impl<P: Ports> Work<'_, '_, P> {
         record.detail = None;
     }
 
-    /// Leaves a place that another document holds as it is. What is there of ours goes on being
-    /// renewed there.
+    /// Leaves a place that another document holds as it is. A certificate of ours there is still
+    /// renewed.
     async fn note_contended(&mut self, target: &Target, arrived: &Arrived<'_>) {
         let id = target.id(&self.state, &self.cycle.home);
         let is_gone = match id.parse() {
@@ -190,7 +191,7 @@ impl<P: Ports> Work<'_, '_, P> {
         }
     }
 
-    /// Brings the certificate to a listener, which is made where there is none yet.
+    /// Brings the certificate to a listener. Creates the listener where there is none yet.
     async fn bring_to_listener(
         &mut self,
         at: &ListenerAt,
@@ -203,13 +204,13 @@ impl<P: Ports> Work<'_, '_, P> {
             .deployment
             .target_mut(TargetKind::Listener, listener.as_str());
         if made && record.proved.is_none() {
-            // It takes a while before it answers: the next pass looks again.
+            // A new listener does not answer at once: the next pass looks again.
             record.checked_at = None;
         }
         placed
     }
 
-    /// Notes what went wrong with one place, which stops no other.
+    /// Notes what failed at one place. It does not stop the others.
     fn note_failure(
         &mut self,
         target: &Target,
@@ -223,7 +224,7 @@ impl<P: Ports> Work<'_, '_, P> {
         let record = self.state.deployment.target_mut(target.kind(), &id);
         record.state = TargetState::Failed;
         if problem.kind == Problem::kind_of(ProblemType::ListenerGone) {
-            // What it held nobody is served any more.
+            // Nobody is served there any more.
             (record.certificate_arn, record.serial) = (None, None);
         }
         record.detail = Some(problem.detail.clone());
@@ -253,8 +254,8 @@ impl<P: Ports> Work<'_, '_, P> {
         Ok(None)
     }
 
-    /// Takes over a newer certificate of ours that the certificate manager holds and no record
-    /// knows: it is served on, its key is not needed for that, and a new order follows in time.
+    /// Adopts a newer certificate of ours that the certificate manager holds and no record knows.
+    /// It stays in service, which does not need its key, and a new order follows in time.
     async fn adopt_newer(
         &mut self,
         region: &str,
@@ -297,7 +298,7 @@ impl<P: Ports> Work<'_, '_, P> {
         self.save().await
     }
 
-    /// Whether a listener does not hold what the record says it does, or not in its place.
+    /// Whether a listener does not hold what the record says, or not in the place that it says.
     async fn lost_a_place(&self, region: &str, targets: &[Target]) -> bool {
         let import = self.state.deployment.imports.get(region);
         let Some(arn) = import.and_then(|import| import.arn.as_ref()) else {
@@ -325,16 +326,16 @@ impl<P: Ports> Work<'_, '_, P> {
         false
     }
 
-    /// Whether another document holds the place on a listener: then it is left as it is, but for
-    /// an older one of ours that stands there and needs an heir.
+    /// Whether another document holds the place on a listener. Then the listener is left as it is,
+    /// unless it holds an older certificate of ours that needs a successor.
     async fn is_contended(&self, target: &Target, arn: &CertificateArn) -> bool {
         let id = target.id(&self.state, &self.cycle.home);
         self.state.deployment.contended.contains_key(&id)
             && !(has_a_place_still(self.cycle, &self.state, &id, arn)).await
     }
 
-    /// Puts back what stood under the ARN before, where the proof has to succeed and did not: once
-    /// for one leaf, and only what lasts until a person has had time to look.
+    /// Puts back what the ARN held before, where the proof must succeed and failed: once for each
+    /// leaf, and only if it lasts until a person has had time to look.
     async fn undo_import(
         &mut self,
         region: &str,

@@ -1,4 +1,4 @@
-//! Why what stands by its ARN is not as wanted, and what of ours is to be let go of.
+//! Why what is deployed by ARN is not as wanted, and which certificates of ours must be released.
 
 use crate::contract::report::TargetState;
 use crate::contract::target::{Placement, Target};
@@ -16,7 +16,7 @@ use crate::rules::targets::uses_region;
 use crate::values::arn::{CertificateArn, ListenerArn};
 
 impl<P: Ports> Deployment<'_, '_, P> {
-    /// Returns why a place is not as wanted, where one is not. Reads each listener once per pass.
+    /// Returns why a place is not as wanted, or `None`. Reads each listener once per pass.
     pub(crate) async fn by_arn_not_as_wanted(&self) -> Option<String> {
         for target in &self.wanted.targets {
             if let Some(why) = self.place_not_as_wanted(target).await {
@@ -40,7 +40,7 @@ impl<P: Ports> Deployment<'_, '_, P> {
         };
         if state.deployment.contended.contains_key(&id) {
             let has_one = has_a_place_still(self.cycle, state, &id, arn).await;
-            return has_one.then(|| format!("one that is superseded is still on {id}"));
+            return has_one.then(|| format!("a superseded certificate is still on {id}"));
         }
         let Some(record) = state.deployment.target(&id).filter(|record| {
             record.serial.as_ref() == Some(serial)
@@ -69,12 +69,14 @@ impl<P: Ports> Deployment<'_, '_, P> {
         ours: &CertificateArn,
         record: &TargetRecord,
     ) -> Option<String> {
-        // Could not tell: the deployment reads it again, says what is wrong and remembers that.
+        // It could not be read: the deployment reads it again, reports the error and remembers it.
         let Ok(holding) = self.cycle.holding_seen(listener).await else {
             return Some(format!("{listener} could not be read"));
         };
         if record.stays_are_old(self.now) {
-            return Some(format!("what stays on {listener} is looked at again"));
+            return Some(format!(
+                "it is time to check again what stays on {listener}"
+            ));
         }
         let mut names = self.state.names_in_force(self.wanted).iter();
         let lacks_names = names.any(|name| !self.held.domains.contains(name));
@@ -108,7 +110,7 @@ impl<P: Ports> Deployment<'_, '_, P> {
             .then(|| format!("a proof of {listener} is due"))
     }
 
-    /// Returns what of ours has to be let go of, where something has.
+    /// Returns which certificate of ours must be released, or `None`.
     pub(crate) async fn by_arn_left_over(&self) -> Option<String> {
         let (cycle, state, wanted) = (self.cycle, self.state, self.wanted);
         for (region, import) in &state.deployment.imports {
@@ -133,11 +135,11 @@ impl<P: Ports> Deployment<'_, '_, P> {
                     && !uses_region(wanted, region, &cycle.home)
             })
         };
-        (due || is_unused()).then(|| "superseded certificates are to be deleted".to_owned())
+        (due || is_unused()).then(|| "superseded certificates can be deleted".to_owned())
     }
 
-    /// Whether a superseded certificate that was still listed after its switch has left the
-    /// listeners since.
+    /// Whether a superseded certificate has left the listeners that still listed it after its
+    /// switch.
     async fn has_let_go(&self) -> bool {
         let (cycle, state, wanted) = (self.cycle, self.state, self.wanted);
         for (region, import) in &state.deployment.imports {
@@ -177,8 +179,8 @@ impl<P: Ports> Deployment<'_, '_, P> {
     }
 }
 
-/// Whether a listener that another document contends still holds a superseded one of ours, of
-/// the same kind of key, and not the one that follows it: nobody else renews that place.
+/// Whether a listener that another document contends still holds a superseded certificate of ours,
+/// of the same key type, and not its successor: nobody else renews that place.
 pub(crate) async fn has_a_place_still<P: Ports>(
     cycle: &Cycle<'_, P>,
     state: &State,

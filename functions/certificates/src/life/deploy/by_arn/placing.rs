@@ -1,4 +1,4 @@
-//! What is to be attached to a listener, and what is carried from one station of that to the next.
+//! What must be attached to a listener, and the facts that one step of that passes to the next.
 
 use std::collections::BTreeMap;
 
@@ -15,14 +15,14 @@ use crate::values::arn::{CertificateArn, ListenerArn};
 use crate::values::chain::Leaf;
 use crate::values::problem::Problem;
 
-/// What is to be attached where, and what it takes over from.
+/// Which certificate must be attached and where, and which others it replaces.
 pub(crate) struct Placing {
     pub(super) placement: Placement,
     pub(super) ours: CertificateArn,
-    /// Ours that it takes over from.
+    /// Certificates of ours that it replaces.
     pub(super) old: Vec<String>,
-    /// Others' that it takes over from: those that the document supersedes, and what was ours
-    /// until it lost its tags.
+    /// Certificates of others that it replaces: those that the document supersedes, and those that
+    /// were ours until they lost their tags.
     pub(super) supersedes: Vec<String>,
 }
 
@@ -36,7 +36,8 @@ impl Placing {
         }
     }
 
-    /// A default of others that came there since is not replaced for a document's former word.
+    /// While an earlier version of the document is in force, a default that others set since then
+    /// is not replaced.
     pub(crate) fn leaves_others_default(&mut self, holding: &Holding) {
         let is_ours =
             |default: &String| *default == *self.ours.as_str() || self.old.contains(default);
@@ -49,34 +50,34 @@ impl Placing {
         }
     }
 
-    /// Takes over from none of those that stay.
+    /// Replaces none of those that stay.
     pub(super) fn leaves(&mut self, stays: &BTreeMap<String, Problem>) {
         self.supersedes.retain(|theirs| !stays.contains_key(theirs));
         self.old.retain(|old| !stays.contains_key(old));
     }
 }
 
-/// What becomes of a default whose place ours takes.
+/// What happens to a default whose place ours takes.
 pub(super) struct Displaced {
     /// It moves to the certificate list: others may need it. Not if it is self-signed, expired,
     /// superseded or wholly covered by ours.
     pub(super) keep: bool,
-    /// It comes back if ours is not proved. Not if it is self-signed or expired.
+    /// It comes back if the proof of ours fails. Not if it is self-signed or expired.
     pub(super) restore: bool,
 }
 
-/// A switch of one listener: what is to stand there, what stood there, and what is done about it.
+/// A switch of one listener: what it must hold, what it held, and the changes between.
 pub(super) struct Switch<'s> {
     pub(super) at: &'s ListenerArn,
     pub(super) arrived: &'s Arrived<'s>,
     pub(super) listener: Listener,
-    /// What it held before.
+    /// What the listener held before.
     pub(super) before: Holding,
     pub(super) placing: Placing,
-    /// What ours would take over from and that stays, each with why.
+    /// What stays although ours would replace it, each with the reason.
     pub(super) stays: BTreeMap<String, Problem>,
     pub(super) displaced: Displaced,
-    /// What is changed, and has been once that is done.
+    /// The changes to make. After the switch: the changes that were made.
     pub(super) changes: Vec<Change>,
     /// Why a default stays although the document wants its place.
     pub(super) refused: Option<Problem>,
@@ -89,7 +90,7 @@ impl Switch<'_> {
         self.changes = listener::establish(&self.before, &wish, keep);
     }
 
-    /// Whether the present default gives way to ours.
+    /// Whether ours replaces the present default.
     pub(super) fn replaces_default(&self) -> bool {
         let replaces = |change: &Change| matches!(change, Change::SetDefault(_));
         self.changes.iter().any(replaces)
@@ -110,7 +111,7 @@ impl Switch<'_> {
     }
 }
 
-/// What a listener was known to hold of ours before a switch: its ARN and its serial.
+/// The ARN and the serial that the record gave for a listener before a switch.
 pub(super) type Previously = (Option<CertificateArn>, Option<String>);
 
 /// What a switch changed, as far as the proof needs to know.
@@ -120,7 +121,7 @@ pub(super) struct Switched {
     pub(super) is_touched: bool,
 }
 
-/// Whether the proof let a certificate pass.
+/// Whether the proof accepts a certificate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ProofOutcome {
     Passed,
@@ -140,7 +141,7 @@ pub(crate) fn says_default(
 }
 
 /// Returns what this document wants of a listener. A certificate of ours that has ended or was
-/// revoked takes nobody's place.
+/// revoked replaces no other.
 pub(crate) fn placing(
     wanted: &Wanted,
     state: &State,

@@ -1,4 +1,4 @@
-//! Seeing what a listener serves: after each change, and once a day.
+//! Checks what a listener serves: after each change, and once a day.
 
 use std::time::Duration;
 
@@ -19,14 +19,14 @@ use crate::records::deployment::TargetRecord;
 use crate::values::arn::ListenerArn;
 use crate::values::instant::whole_seconds;
 
-/// What a look at a listener's port showed.
+/// The result of a look at a listener's port.
 pub(crate) enum ProofVerdict {
-    /// Proved, not looked at, or nothing could be seen and the mode lets that pass.
+    /// It was proved, it was not looked at, or it could not be seen and the mode accepts that.
     Passed,
     NotProved(String),
 }
 
-/// A listener at which something is to be proved.
+/// A listener that must be proved.
 pub(super) struct ToProve<'l> {
     pub(super) listener: &'l Listener,
     pub(super) at: &'l ListenerArn,
@@ -37,7 +37,7 @@ pub(super) struct ToProve<'l> {
 }
 
 impl<P: Ports> Work<'_, '_, P> {
-    /// Looks at what the listener serves, when something was changed or the daily look is due.
+    /// Looks at what the listener serves, after a change or when the daily look is due.
     #[tracing::instrument(level = "error", skip_all)]
     pub(super) async fn prove(&mut self, asked: &ToProve<'_>) -> Result<ProofVerdict, Stop> {
         let settings = &self.cycle.settings.proof;
@@ -68,7 +68,7 @@ impl<P: Ports> Work<'_, '_, P> {
     }
 
     /// Looks until the right leaf is served everywhere. The new certificate takes a while to reach
-    /// all of the load balancer; what cannot be seen mostly stays unseen.
+    /// the whole load balancer. A listener that cannot be seen mostly stays unseen.
     async fn look_until_proved(
         &self,
         asked: &ToProve<'_>,
@@ -124,7 +124,7 @@ impl<P: Ports> Work<'_, '_, P> {
         self.cycle.ports.handshake(&question, limit).await
     }
 
-    /// Notes what was seen, and says whether that lets the certificate pass.
+    /// Notes what was seen, and returns whether that accepts the certificate.
     fn note_proof(&mut self, at: &ListenerArn, proven: Proven) -> ProofVerdict {
         let mode = self.cycle.settings.proof.mode;
         let now = whole_seconds(self.cycle.clock.now());
@@ -173,7 +173,8 @@ impl<P: Ports> Work<'_, '_, P> {
     }
 }
 
-/// Whether a listener is to be looked at: once a day, and again where the last look did not end as it must.
+/// Whether a listener must be looked at: once a day, and again if the last look did not end as it
+/// must.
 pub(crate) fn proof_is_due(mode: CheckMode, record: &TargetRecord, now: OffsetDateTime) -> bool {
     let proved = match mode {
         CheckMode::Off => return false,
@@ -183,16 +184,16 @@ pub(crate) fn proof_is_due(mode: CheckMode, record: &TargetRecord, now: OffsetDa
     !proved || is_old(record.checked_at, now)
 }
 
-/// Whether the last look was a day ago, or is dated by a clock that was wrong.
+/// Whether the last look was a day ago, or a wrong clock dated it.
 pub(crate) fn is_old(checked_at: Option<OffsetDateTime>, now: OffsetDateTime) -> bool {
     checked_at.is_none_or(|at| now - at >= PROOF_AGE || at - now >= PROOF_AGE)
 }
 
-/// A proof is made anew after this time.
+/// A proof is repeated after this time.
 const PROOF_AGE: time::Duration = time::Duration::hours(24);
-/// A proof that was given less time than this says nothing against the certificate.
+/// A proof that had less time than this says nothing against the certificate.
 const LEAST_FOR_A_VERDICT: Duration = Duration::from_secs(15);
-/// How often a listener is looked at that cannot be seen, where the mode lets that pass.
+/// How often a listener is looked at that cannot be seen, where the mode accepts that.
 const LOOKS_WHEN_BLIND: u32 = 2;
 const PAUSES: Pauses = Pauses {
     first: Duration::from_millis(500),

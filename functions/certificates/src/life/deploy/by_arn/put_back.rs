@@ -1,4 +1,4 @@
-//! After a proof that failed, or a switch that was not finished: what was taken off comes back.
+//! After a failed proof, or a switch that did not finish: puts back what was taken off.
 
 use std::collections::BTreeSet;
 
@@ -16,8 +16,8 @@ use crate::values::problem::{Problem, ServiceError};
 use crate::values::problem_types::ProblemType;
 
 impl<P: Ports> Work<'_, '_, P> {
-    /// After a proof that failed: what was there before comes back, once for one leaf, and only
-    /// what lasts until a person has had time to look. Else ours stays, and a person is needed.
+    /// After a failed proof: puts back what was there before, once for each leaf. Puts nothing back
+    /// that ends before a person has had time to look. Then ours stays, and a person must act.
     pub(super) async fn not_proved(
         &mut self,
         switch: &Switch<'_>,
@@ -32,7 +32,7 @@ impl<P: Ports> Work<'_, '_, P> {
             .state
             .deployment
             .target_mut(TargetKind::Listener, arn.as_str());
-        // What is about to end is never served again.
+        // A certificate that is about to end is never served again.
         record
             .to_restore
             .list
@@ -45,7 +45,7 @@ impl<P: Ports> Work<'_, '_, P> {
         let comes_back = !record.to_restore.is_empty();
         if comes_back {
             record.undone = Some(serial);
-            // Also tells whether somebody else has the lease by now.
+            // This also shows whether another invocation has the lease by now.
             self.save().await?;
         }
         let held = self.put_back(arn, ours).await?;
@@ -71,9 +71,9 @@ impl<P: Ports> Work<'_, '_, P> {
         Ok(())
     }
 
-    /// Returns which of those that stand by for a listener end before a person has had time to
-    /// look, as the certificate manager holds them. Of one that cannot be read the record decides,
-    /// where it is ours; one of others comes back.
+    /// Returns which of a listener's certificates to restore end before a person has had time to
+    /// look, as the certificate manager holds them. For one that cannot be read the record decides,
+    /// if it is ours; one of others is put back.
     async fn those_that_end_soon(&self, listener: &ListenerArn) -> BTreeSet<String> {
         let region = listener.region();
         let import = self.state.deployment.imports.get(region);
@@ -102,7 +102,7 @@ impl<P: Ports> Work<'_, '_, P> {
         ends_soon
     }
 
-    /// Puts back what a switch that was not finished took off, of others: ours goes as well.
+    /// Puts back the others' certificates that an unfinished switch took off: ours leaves as well.
     pub(super) async fn give_back(&mut self, arn: &ListenerArn) -> Result<(), Stop> {
         let region = arn.region();
         let ours = self.state.deployment.ours_in(region);
@@ -123,15 +123,15 @@ impl<P: Ports> Work<'_, '_, P> {
         let found = balancer.listener(arn).await;
         let found =
             found.map_err(|error| error.problem(ProblemType::LoadBalancer, arn.as_str()))?;
-        // Nothing comes back to a listener that is gone.
+        // A listener that is gone gets nothing back.
         if found.is_some() {
             self.put_back(arn, &current).await?;
         }
         Ok(())
     }
 
-    /// After a proof that failed: what was taken off is put back, so that what was served is
-    /// served. Returns what the listener holds then.
+    /// After a failed proof: puts back what was taken off, so that visitors get what they got
+    /// before. Returns what the listener holds then.
     async fn put_back(
         &mut self,
         arn: &ListenerArn,
@@ -175,13 +175,15 @@ impl<P: Ports> Work<'_, '_, P> {
         Ok(held)
     }
 
-    /// Takes from what stands by what its owner has deleted since: it can never come back.
+    /// Removes from the certificates to restore those that their owner has deleted: they can never
+    /// come back.
     async fn forget_deleted(&mut self, listener: &ListenerArn) {
         let manager = self.cycle.ports.certificate_manager(listener.region());
         let record = self.state.deployment.target(listener.as_str());
         let mut deleted = BTreeSet::new();
         for stood in record.into_iter().flat_map(|it| it.to_restore.all()) {
-            // Another kind of ARN, or another account's: the listener will tell.
+            // Another kind of ARN, or one of another account: the listener will accept or refuse
+            // it.
             let Ok(certificate) = stood.parse::<CertificateArn>() else {
                 continue;
             };

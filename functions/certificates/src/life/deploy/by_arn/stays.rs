@@ -1,4 +1,4 @@
-//! What stays on a listener where ours comes (rule 12), by the leaves that were looked at.
+//! Which certificates stay on a listener when ours comes (rule 12), by the leaves that were read.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -21,8 +21,8 @@ impl<P: Ports> Work<'_, '_, P> {
         names.any(|name| !leaf.names.iter().any(|held| held.covers(name)))
     }
 
-    /// Returns which of the certificates that ours would take over from stay on a listener, each
-    /// with why: what carries our tags, what cannot be read, and what visitors would lose.
+    /// Returns which certificates stay on a listener although ours would replace them, each with
+    /// the reason: it carries our tags, it cannot be read, or visitors would lose names.
     pub(super) async fn what_stays(
         &self,
         region: &str,
@@ -44,7 +44,7 @@ impl<P: Ports> Work<'_, '_, P> {
             let Ok(arn) = old.parse() else { continue };
             let problem = match self.leaf_at(region, &arn).await {
                 Ok(leaf) => leaf.and_then(|leaf| self.loses_by(&arn, &leaf, ours)),
-                // The next pass can tell.
+                // The next pass may be able to read it.
                 Err(error) => Some(error.problem(ProblemType::CertificateManager, old)),
             };
             if let Some(problem) = problem {
@@ -54,8 +54,8 @@ impl<P: Ports> Work<'_, '_, P> {
         stays
     }
 
-    /// Why a certificate that the public does not trust is not put on a listener: another one
-    /// there, which it may trust, serves a name of it, and visitors might get this one instead.
+    /// Why a certificate without public trust is not put on a listener: another certificate there,
+    /// which the public may trust, serves one of its names. Visitors might get this one instead.
     pub(super) async fn shadows(
         &self,
         listener: &ListenerArn,
@@ -83,9 +83,10 @@ impl<P: Ports> Work<'_, '_, P> {
             };
             if let Some(served) = served {
                 let detail = format!(
-                    "{} of {} is trusted by no public root, and {other} serves {served} on {listener}: \
-                     nothing is changed there; name another authority in the document, or set \
-                     authorities.{}.private to true if only machines of your own are to trust it",
+                    "{} of {} is trusted by no public root, and {other} serves {served} on \
+                     {listener}: nothing is changed there; name another authority in the \
+                     document, or set authorities.{}.private to true if only your own machines \
+                     need to trust it",
                     held.serial, held.directory, held.authority
                 );
                 return Some(Problem::ours(ProblemType::Untrusted, detail));
@@ -94,7 +95,7 @@ impl<P: Ports> Work<'_, '_, P> {
         None
     }
 
-    /// Why one of others that ours would take over from stays.
+    /// Why a certificate of others stays although ours would replace it.
     async fn why_it_stays(&self, region: &str, theirs: &str, ours: &Leaf) -> Option<Problem> {
         if let Ok(arn) = theirs.parse()
             && let Err(problem) = self.cycle.may_supersede(&self.in_force, &arn).await
@@ -104,8 +105,8 @@ impl<P: Ports> Work<'_, '_, P> {
         let stays = |why: String| Some(Problem::ours(ProblemType::Supersedes, why));
         let Some(leaf) = self.leaf_under(region, theirs).await else {
             return stays(format!(
-                "{theirs} stays on the listener: it cannot be read, so nobody knows whom it serves; \
-                 take it off by hand if it serves nobody"
+                "{theirs} stays on the listener: it cannot be read, so its visitors are unknown; \
+                 take it off by hand if it has none"
             ));
         };
         let lost = takeover::lost(&leaf, ours, self.cycle.clock.now());
@@ -119,8 +120,8 @@ impl<P: Ports> Work<'_, '_, P> {
             match (takeover::same_kind(&leaf, ours), takeover::kind(&leaf)) {
                 (true, _) => format!("{names}; add these names here, or take it off by hand"),
                 (false, Some(kind)) => format!(
-                    "{names}, if they speak {kind} alone, as its key does and ours does not; have a document with a \
-                 key type of that kind as well, or take it off by hand"
+                    "{names}, if they speak only {kind}, the kind of its key and not of ours; \
+                     add a document with a key type of that kind, or take it off by hand"
                 ),
                 (false, None) => {
                     format!("{names}: its key is of a kind that certloop does not know")
@@ -134,8 +135,8 @@ impl<P: Ports> Work<'_, '_, P> {
         self.leaf_at(region, &arn.parse().ok()?).await.ok()?
     }
 
-    /// Returns a leaf as the certificate manager holds it; `None` where there is none, or none that
-    /// can be understood.
+    /// Returns a leaf as the certificate manager holds it; `None` where there is none, or where it
+    /// cannot be parsed.
     async fn leaf_at(
         &self,
         region: &str,
@@ -146,8 +147,8 @@ impl<P: Ports> Work<'_, '_, P> {
         Ok(pem.and_then(|pem| Some(Chain::parse(&pem).ok()?.leaf().clone())))
     }
 
-    /// What becomes of the present default where ours takes its place. What cannot be told must
-    /// stay.
+    /// Decides what happens to the present default when ours takes its place. One that cannot be
+    /// read must stay.
     pub(super) async fn displaced(
         &self,
         region: &str,

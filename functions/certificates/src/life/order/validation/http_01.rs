@@ -20,11 +20,11 @@ use crate::values::names::DnsName;
 use crate::values::problem::{AcmeError, Problem};
 use crate::values::problem_types::ProblemType;
 
-/// A file that an authority is to read from a name's host.
+/// A file that an authority will read from a name's host.
 pub(crate) struct File {
     pub(super) name: DnsName,
     token: Token,
-    /// What it reads there. A secret until the challenge is final: no `Debug`.
+    /// The content that it reads. A secret until the challenge is final: no `Debug`.
     key_authorization: String,
 }
 
@@ -32,7 +32,8 @@ impl File {
     pub(super) fn of(name: DnsName, authorization: Authorization) -> Result<Self, Problem> {
         let Some(challenge) = authorization.http01 else {
             let detail = format!(
-                "the authority offers no http-01 challenge for {name}; other validations are not yet built"
+                "the authority offers no http-01 challenge for {name}; \
+                 certloop does not support other validations yet"
             );
             return Err(Problem::ours(ProblemType::NoChallenge, detail));
         };
@@ -54,7 +55,7 @@ impl File {
     }
 }
 
-/// What our own fetches met that was not right, each with why.
+/// The failures of our own fetches, each with its reason.
 #[derive(Default)]
 struct Met<'f> {
     wrong: Vec<(&'f DnsName, String)>,
@@ -83,7 +84,8 @@ impl<P: Ports> Work<'_, '_, P> {
         let Met { wrong, unreachable } = self.fetch_all(files, limit).await;
         if !wrong.is_empty() {
             let detail = format!(
-                "our own fetch of the challenge got something else; check the port-80 rule for /.well-known/acme-challenge/*: {}",
+                "our own fetch of the challenge got something else; \
+                 check the port-80 rule for /.well-known/acme-challenge/*: {}",
                 listed(&wrong)
             );
             return self.self_check_failed(ProblemType::SelfCheck, detail, &wrong);
@@ -117,7 +119,7 @@ impl<P: Ports> Work<'_, '_, P> {
         met
     }
 
-    /// Stops where nobody answered, once: the order, or a name that was left out of one for it.
+    /// Stops once where no host answered: the whole order, or only the names concerned.
     fn not_reached(&mut self, unreachable: &[(&DnsName, String)]) -> Result<(), Stop> {
         let detail = format!(
             "our own fetch of the challenge could not connect on port 80: {}",
@@ -129,7 +131,7 @@ impl<P: Ports> Work<'_, '_, P> {
         if blocked_before {
             self.note(
                 "self-check",
-                format!("{detail}; answered all the same after one wait"),
+                format!("{detail}; the challenge was answered after one wait nevertheless"),
             );
             return Ok(());
         }
@@ -140,7 +142,7 @@ impl<P: Ports> Work<'_, '_, P> {
         self.self_check_failed(ProblemType::SelfCheckUnreachable, detail, unreachable)
     }
 
-    /// Stops the order where the check is required, and notes what was met in any case.
+    /// Stops the order where the check is required. Notes the failures in any case.
     fn self_check_failed(
         &mut self,
         kind: ProblemType,

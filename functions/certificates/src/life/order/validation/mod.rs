@@ -1,9 +1,9 @@
-//! The port to the ways of validation: how control over a name is shown. What a challenge of one
-//! way is stands behind [`http_01`].
+//! The port to the ways of validation: how control over a name is shown. Only [`http_01`] knows the
+//! challenge of its way.
 //!
-//! A new way is a variant here and a file beside that one. It remembers what it prepares before it
-//! is there (rule 2), looks whether the authority would see it (rule 9), and cleans up by what it
-//! remembered, also in a later pass.
+//! A new way is a variant here and a file beside that one. It records each file or record before it
+//! creates it (rule 2). It checks whether the authority would see it (rule 9). It cleans up by what
+//! it recorded, also in a later pass.
 
 mod http_01;
 
@@ -18,7 +18,7 @@ use crate::records::state::{AskedFor, Leftovers};
 use crate::values::names::DnsName;
 use crate::values::problem::{AcmeError, Problem};
 
-/// What an authority is to see for a name, by the way of validation.
+/// What an authority must see for a name, by the way of validation.
 pub(super) enum Challenge {
     /// A file on the name's own host.
     Http01(File),
@@ -38,7 +38,8 @@ impl Challenge {
 }
 
 impl<P: Ports> Work<'_, '_, P> {
-    /// Prepares what the authority is to see. What is left of it is known before it is there.
+    /// Prepares what the authority must see. What can be left of it is recorded before it is
+    /// created.
     pub(super) async fn prepare(&mut self, challenges: &[Challenge]) -> Result<(), Stop> {
         for challenge in challenges {
             match challenge {
@@ -50,7 +51,7 @@ impl<P: Ports> Work<'_, '_, P> {
         self.put_files(&files(challenges)).await
     }
 
-    /// Looks whether the authority would see what was prepared (rule 9).
+    /// Checks whether the authority would see what was prepared (rule 9).
     pub(super) async fn see_for_ourselves(&mut self, challenges: &[Challenge]) -> Result<(), Stop> {
         self.fetch_files(&files(challenges)).await
     }
@@ -63,7 +64,7 @@ fn files(challenges: &[Challenge]) -> Vec<&File> {
     files.collect()
 }
 
-/// Returns the names of challenges, as the history tells them.
+/// Returns the names of challenges, as the history lists them.
 pub(super) fn names_of(challenges: &[Challenge]) -> String {
     let names: Vec<&str> = challenges.iter().map(|it| it.name().as_str()).collect();
     names.join(", ")
@@ -74,17 +75,17 @@ pub(super) fn error_of(authorization: Authorization) -> Option<AcmeError> {
     http_01::error_of(authorization)
 }
 
-/// Keeps what the authority may go on asking for: it is at work on this authorization.
+/// Keeps what the authority may still ask for: it is validating this authorization.
 pub(super) fn keep(authorization: &Authorization, leftovers: &mut Leftovers, until: AskedFor) {
     http_01::keep(authorization, leftovers, until);
 }
 
-/// Keeps all that was prepared for a while: the authority may be at work on any of it.
+/// Keeps all that was prepared for a while: the authority may be validating any of it.
 pub(super) fn keep_all(leftovers: &mut Leftovers, until: AskedFor) {
     http_01::keep_all(leftovers, until);
 }
 
-/// Returns the objects of which nobody asks for any more, and the leftovers without them.
+/// Returns the objects that no authority asks for any more, and the leftovers without them.
 pub(super) fn not_asked_for(
     leftovers: &Leftovers,
     now: OffsetDateTime,
