@@ -178,7 +178,7 @@ locals {
 }
 
 resource "aws_sns_topic" "this" {
-  #checkov:skip=CKV_AWS_26:Messages name certificates and carry no secret; CloudWatch cannot publish through the AWS-managed key, and the key of the secrets is for secrets
+  #checkov:skip=CKV_AWS_26:Messages carry no secret, and CloudWatch cannot use the AWS-managed key
   count = var.topic_arn == null ? 1 : 0
   name  = "${var.name}-alarms"
   tags  = local.tags

@@ -11,10 +11,10 @@ locals {
 }
 
 resource "aws_s3_bucket" "this" {
-  #checkov:skip=CKV_AWS_18:Access logs would need a bucket of their own; CloudTrail's data events show who reads secrets, and the account decides whether to turn them on
+  #checkov:skip=CKV_AWS_18:CloudTrail's data events show who reads secrets; the account decides
   #checkov:skip=CKV_AWS_21:Versioning is a variable: older versions are older private keys
-  #checkov:skip=CKV_AWS_144:A copy in another region would be a second place that holds private keys; all of it can be issued anew
-  #checkov:skip=CKV_AWS_145:KMS is named per object for accounts/ and vault/; challenges/ must stay readable without a key
+  #checkov:skip=CKV_AWS_144:A copy would be a second place with private keys; all can be reissued
+  #checkov:skip=CKV_AWS_145:KMS is set per object; challenges/ must be readable without a key
   bucket        = local.bucket
   force_destroy = var.force_destroy
   tags          = local.tags

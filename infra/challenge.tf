@@ -11,11 +11,11 @@ resource "aws_cloudwatch_log_group" "challenge" {
 
 resource "aws_lambda_function" "challenge" {
   #checkov:skip=CKV_AWS_50:Nothing is traced: one request, one log line
-  #checkov:skip=CKV_AWS_115:A reservation would let a flood of requests shut out the authority, and take from the account's concurrency
-  #checkov:skip=CKV_AWS_116:It is invoked synchronously, so nothing is left over that a queue could hold
+  #checkov:skip=CKV_AWS_115:With a reservation, a flood of requests would block the authority
+  #checkov:skip=CKV_AWS_116:Calls are synchronous: there is nothing that a queue could hold
   #checkov:skip=CKV_AWS_117:It talks to S3 alone; a VPC would only make it slower to start
   #checkov:skip=CKV_AWS_173:The environment holds no secrets
-  #checkov:skip=CKV_AWS_272:Packages are verified by their checksums; a signing profile is the account's to have
+  #checkov:skip=CKV_AWS_272:Packages have checksums; a signing profile belongs to the account
   function_name    = "${var.name}-challenge"
   description      = "certloop: answers the challenges of open orders"
   role             = aws_iam_role.challenge.arn

@@ -55,7 +55,7 @@ locals {
   looked_up = var.look_up_listeners ? slice(keys(local.listener_targets), 0, min(50, length(local.listener_targets))) : []
 }
 
-data "aws_lb_listener" "target" { # not found? certificates.<name>.targets[<n>].arn names no listener of this account and region
+data "aws_lb_listener" "target" { # not found? See certificates.<name>.targets[<n>].arn
   for_each = toset(local.looked_up)
   arn      = local.listener_targets[each.key].arn
 

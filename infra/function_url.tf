@@ -2,7 +2,7 @@
 # Lambda.
 
 resource "aws_lambda_function_url" "challenge" {
-  #checkov:skip=CKV_AWS_258:The authority asks without credentials, and what is answered is public by design
+  #checkov:skip=CKV_AWS_258:The authority has no credentials, and the answers are public by design
   count              = var.function_url ? 1 : 0
   function_name      = aws_lambda_function.challenge.function_name
   authorization_type = "NONE"
@@ -14,7 +14,7 @@ resource "aws_lambda_function_url" "challenge" {
 # Version 5 of the AWS provider cannot express it and version 6 only recently, so CloudFormation
 # makes both. Newer providers add their own statements beside these, which changes nothing.
 resource "aws_cloudformation_stack" "function_url" {
-  #checkov:skip=CKV_AWS_124:Two permissions make no event worth a message; Terraform reports a failure
+  #checkov:skip=CKV_AWS_124:Two permissions need no event message; Terraform reports a failure
   count = var.function_url ? 1 : 0
   name  = "${var.name}-challenge-url"
   tags  = local.tags

@@ -26,7 +26,7 @@ data "aws_lb" "this" {
   }
 }
 
-data "aws_lb_listener" "http" { # none found? The load balancer needs an HTTP listener on port 80 (or http_port)
+data "aws_lb_listener" "http" { # none found? It needs one on port 80, or http_port
   for_each          = local.challenge_routes
   load_balancer_arn = data.aws_lb.this[each.key].arn
   port              = each.value.http_port

@@ -78,7 +78,7 @@ resource "aws_iam_policy" "doctor" {
 }
 
 data "aws_iam_policy_document" "doctor" {
-  #checkov:skip=CKV_AWS_356:ELB's Describe calls and CloudWatch's statistics know no resource but "*"
+  #checkov:skip=CKV_AWS_356:Describe calls of ELB and statistics of CloudWatch accept only "*"
   source_policy_documents = [data.aws_iam_policy_document.view.json]
 
   statement {

@@ -34,7 +34,7 @@ locals {
 
 resource "aws_cloudwatch_log_group" "renew" {
   #checkov:skip=CKV_AWS_158:Logs hold no secrets; CloudWatch encrypts them with its own key
-  #checkov:skip=CKV_AWS_338:How long logs are kept is a variable; the state of a certificate records what was done to it
+  #checkov:skip=CKV_AWS_338:The retention is a variable; the state of a certificate has its history
   name              = "/aws/lambda/${var.name}-renew"
   retention_in_days = var.log_retention_days
   tags              = local.tags
@@ -42,11 +42,11 @@ resource "aws_cloudwatch_log_group" "renew" {
 
 resource "aws_lambda_function" "renew" {
   #checkov:skip=CKV_AWS_50:Nothing is traced: a pass logs each of its steps
-  #checkov:skip=CKV_AWS_115:Passes are kept apart by leases; a reservation would take from the account's concurrency
-  #checkov:skip=CKV_AWS_116:What the schedule and the rule could not deliver goes to the queue; a pass that failed is made again by the next
-  #checkov:skip=CKV_AWS_117:It must reach the authority and the names it validates from outside; a VPC would need a NAT gateway
+  #checkov:skip=CKV_AWS_115:Leases separate passes; a reservation takes the account's concurrency
+  #checkov:skip=CKV_AWS_116:Undelivered events go to the queue; the next pass repeats a failed one
+  #checkov:skip=CKV_AWS_117:It must reach the authority and the names; a VPC needs a NAT gateway
   #checkov:skip=CKV_AWS_173:The environment holds no secrets
-  #checkov:skip=CKV_AWS_272:Packages are verified by their checksums; a signing profile is the account's to have
+  #checkov:skip=CKV_AWS_272:Packages have checksums; a signing profile belongs to the account
   function_name    = "${var.name}-renew"
   description      = "certloop: orders, deploys and proves the certificates that are due"
   role             = aws_iam_role.renew.arn
@@ -144,7 +144,7 @@ resource "aws_iam_role_policy" "renew" {
 }
 
 data "aws_iam_policy_document" "renew" {
-  #checkov:skip=CKV_AWS_111:Writes are limited to this bucket, to certificates with our tag and to the named load balancers
+  #checkov:skip=CKV_AWS_111:Writes are limited to this bucket, our tag and the named load balancers
   #checkov:skip=CKV_AWS_356:ListCertificates and ELB's Describe calls know no resource but "*"
 
   statement {

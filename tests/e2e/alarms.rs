@@ -109,7 +109,7 @@ async fn what_is_wanted_for_a_day_and_not_served_counts() {
     };
     assert_eq!(unserved(23, false).await, 0);
     assert_eq!(unserved(25, false).await, 1);
-    assert_eq!(unserved(26, true).await, 0, "nobody waits for it");
+    assert_eq!(unserved(26, true).await, 0, "a paused one does not count");
     assert_eq!(unserved(50, false).await, 1);
 }
 
@@ -196,7 +196,7 @@ async fn strays_are_looked_for_daily_and_where_certificates_are_gone() {
     );
     assert!(
         told["LifetimeLeftShare"].is_f64(),
-        "of what is left: {told}"
+        "of the certificates that are left: {told}"
     );
     // The record alone decides: the document does not say what the certificate manager holds.
     let next_day = site.pass_with(later(2 * DAY)).await;

@@ -224,7 +224,7 @@ async fn where_a_name_leads_is_told() {
     assert_eq!(
         checks("here.example.com"),
         ["addresses", "rule", "webAcl", "caa"],
-        "without an AAAA nothing is said of it, and without a fetch nothing of that"
+        "no verdict without an AAAA record, and none without a fetch"
     );
     assert_eq!(
         checks("v6-only.example.com"),
@@ -599,7 +599,7 @@ async fn a_rule_that_is_gone_is_a_problem_of_the_next_pass_until_it_is_back() {
             .requests
             .iter()
             .any(|sent| sent.to_string().contains("challenges/")),
-        "the order's own fetches were the day's"
+        "the order has fetched today: no further fetch"
     );
     let group = group(&cloud).await;
 

@@ -138,7 +138,7 @@ async fn on_a_full_listener_a_renewal_works_and_a_key_type_change_fails_safely()
     assert_eq!(
         entry["targets"][0]["certificateArn"],
         old.as_str(),
-        "what is served"
+        "the served certificate"
     );
     assert_eq!(
         failed.count(|sent| sent.is("RemoveListenerCertificates")),

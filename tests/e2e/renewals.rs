@@ -194,7 +194,7 @@ async fn another_directory_means_another_account_and_a_new_certificate() {
     assert_eq!(
         second.count(acme),
         0,
-        "the former directory is not asked any more"
+        "the former directory gets no request"
     );
     assert_ne!(
         text(&second, "shop", "serial"),

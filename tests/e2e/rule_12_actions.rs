@@ -99,20 +99,20 @@ async fn revoking_without_a_serial_revokes_what_is_served() {
     assert_eq!(
         stuck.revoked(&stuck.served.serial).await,
         Some(1),
-        "the one that is served\n{told}"
+        "the served one is revoked\n{told}"
     );
     let ready = &stuck.never_served[0];
     assert_eq!(
         stuck.revoked(ready).await,
         None,
-        "its key is nobody's\n{told}"
+        "its key is not compromised\n{told}"
     );
     let entry = pass.certificate("shop").to_string();
     assert!(entry.contains(&stuck.served.serial), "{told}");
     assert!(entry.contains("revoked"), "{told}");
     assert!(
         entry.contains(ready.as_str()),
-        "its fate is said as well\n{told}"
+        "the answer has its fate as well\n{told}"
     );
     assert_eq!(new_orders(&pass), 0, "the replacement is there\n{told}");
 
@@ -139,7 +139,7 @@ async fn what_is_served_is_revoked_however_many_were_issued_since() {
     assert_eq!(
         stuck.revoked(&stuck.served.serial).await,
         Some(1),
-        "the one that is served\n{told}"
+        "the served one is revoked\n{told}"
     );
     for serial in &stuck.never_served {
         assert_eq!(stuck.revoked(serial).await, None, "{told}");
@@ -280,7 +280,7 @@ async fn force_deploys_what_is_not_deployed_yet_and_orders_nothing() {
     let reason = text(&pass, "shop", "reason").to_lowercase();
     assert!(
         reason.contains("deploy") && reason.contains("reissue"),
-        "what is done, and how to order all the same: {reason}"
+        "the reason says what was done and how to order anyway: {reason}"
     );
     assert_eq!(
         evidence::orders(&stuck.cloud, &stuck.site),

@@ -396,7 +396,7 @@ async fn what_is_served_and_what_is_to_be_served_are_two_facts() {
     assert_eq!(
         status["served"]["notAfter"],
         first.until(),
-        "it never ends later than it does"
+        "the end is that of the served one"
     );
     take_more_certificates(&cloud).await;
     let pass = site.pass_with(later(2 * MINUTE)).await;

@@ -35,7 +35,7 @@ async fn what_is_not_ours_is_told_with_its_end_and_what_uses_it() {
     assert_eq!(
         placeholder["inUseBy"],
         json!([site.listener]),
-        "the load balancer says no more"
+        "the listener, not its load balancer"
     );
     assert!(placeholder["notAfter"].is_string());
 

@@ -132,7 +132,11 @@ async def opened(arn: str, address: str, port: int, tls: bool) -> None:
     config.errorlog = None
     end = asyncio.Event()
     open_ports[address] = end
-    serving = serve(Front(arn, port, tls), config, shutdown_trigger=end.wait)  # type: ignore[arg-type]
+    serving = serve(
+        Front(arn, port, tls),  # type: ignore[arg-type]
+        config,
+        shutdown_trigger=end.wait,  # type: ignore[arg-type]
+    )
     task = asyncio.create_task(serving)
     for _ in range(200):
         if task.done():

@@ -77,7 +77,11 @@ def main() -> None:
             loop.add_signal_handler(one, ended.set)
         if arguments.watch_stdin:
             threading.Thread(target=when_stdin_closes, args=(loop, ended), daemon=True).start()
-        serving = hypercorn(application, config, shutdown_trigger=ended.wait)  # type: ignore[arg-type]
+        serving = hypercorn(
+            application,  # type: ignore[arg-type]
+            config,
+            shutdown_trigger=ended.wait,  # type: ignore[arg-type]
+        )
         server = asyncio.create_task(serving)
         await ready(server, arguments.address, port)
         print(f"listening {port}", flush=True)

@@ -26,9 +26,6 @@ TOO_WIDE = (
     "functions/certificates/src/invocation",
     "functions/certificates/src/pass",
     "functions/certloop",
-    "infra",
-    "tests/ministack",
-    "tests/setup",
 )
 
 # Folders and files in which words of words.toml still appear.

@@ -10,7 +10,7 @@ resource "aws_security_group" "load_balancer" {
 }
 
 resource "aws_vpc_security_group_ingress_rule" "web" {
-  #checkov:skip=CKV_AWS_260:Certificate authorities ask on port 80 and say from no address beforehand
+  #checkov:skip=CKV_AWS_260:Authorities connect to port 80 from unpublished addresses
   for_each = { http = 80, https = 443 }
 
   security_group_id = aws_security_group.load_balancer.id
@@ -25,7 +25,7 @@ resource "aws_vpc_security_group_ingress_rule" "web" {
 resource "aws_lb" "this" {
   #checkov:skip=CKV_AWS_91:Access logs need a bucket of their own, too much for an example
   #checkov:skip=CKV_AWS_150:An example must be easy to take away again
-  #checkov:skip=CKV2_AWS_28:A firewall would have to let the challenge path through for everybody; there is nothing else here to protect
+  #checkov:skip=CKV2_AWS_28:Everyone must reach the challenge path; nothing else needs protection
   name                       = local.name
   load_balancer_type         = "application"
   internal                   = false

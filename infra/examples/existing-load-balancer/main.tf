@@ -16,7 +16,7 @@ locals {
   }
 }
 
-data "aws_lb" "this" { # not found? It must be in this account and region; see the variable `load_balancer`
+data "aws_lb" "this" { # not found? See load_balancer; same account and region
   arn  = startswith(var.load_balancer, "arn:") ? var.load_balancer : null
   name = startswith(var.load_balancer, "arn:") ? null : var.load_balancer
 
@@ -31,7 +31,7 @@ data "aws_lb" "this" { # not found? It must be in this account and region; see t
   }
 }
 
-data "aws_lb_listener" "https" { # none on port 443? Then set the variable `forward`: certloop makes the listener
+data "aws_lb_listener" "https" { # none on port 443? Set the variable `forward`
   count = var.forward == null ? 1 : 0
 
   load_balancer_arn = data.aws_lb.this.arn
@@ -48,7 +48,7 @@ data "aws_lb_listener" "https" { # none on port 443? Then set the variable `forw
   }
 }
 
-data "aws_lb_target_group" "forward" { # found neither by name nor by ARN? See the variable `forward`
+data "aws_lb_target_group" "forward" { # not found? See the variable `forward`
   count = var.forward == null ? 0 : 1
 
   arn  = startswith(var.forward, "arn:") ? var.forward : null

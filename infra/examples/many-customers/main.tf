@@ -3,7 +3,7 @@
 
 data "aws_caller_identity" "current" {}
 
-data "aws_lb" "this" { # not found? It must be in this account and region; see the variable `load_balancer`
+data "aws_lb" "this" { # not found? See load_balancer; same account and region
   arn  = startswith(var.load_balancer, "arn:") ? var.load_balancer : null
   name = startswith(var.load_balancer, "arn:") ? null : var.load_balancer
 }

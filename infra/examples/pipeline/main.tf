@@ -8,7 +8,9 @@ locals {
 }
 
 module "certloop" {
-  source = "../.." # in your repository: git::https://github.com/<owner>/certloop.git//infra?ref=v1.0.0, the release that the packages are of
+  # In your repository, with the release of the packages:
+  # git::https://github.com/<owner>/certloop.git//infra?ref=v1.0.0
+  source = "../.."
 
   name         = "certloop-${var.environment}"
   tags         = { Environment = var.environment }

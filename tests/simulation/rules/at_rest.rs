@@ -60,7 +60,7 @@ pub(crate) fn all_is_well(world: &mut World) {
     }
     if !problems.is_empty() {
         world.broken(format!(
-            "not well a day after things calmed down: {}",
+            "not in order a day after the last disturbance: {}",
             problems.join("; ")
         ));
     }

@@ -14,7 +14,7 @@ fn from_vault(world: &mut World, name: &str, leaf: &Leaf, material: &Material<'_
     let site = world.ca.issued.get(&leaf.serial).map(|issued| issued.site);
     if site == Some(Site::Staging) {
         world.broken(format!(
-            "rehearsal: {} is imported for {name}, and was ordered for nothing",
+            "rehearsal: {} is imported for {name}, and comes from a rehearsal",
             leaf.serial
         ));
     }

@@ -76,7 +76,7 @@ pub(crate) fn order_asked_for(world: &mut World, pass: u32, site: Site, names: &
     }
     if !too_early.is_empty() && too_early.len() == candidates.len() {
         world.broken(format!(
-            "rule 7: ordered although it failed and has to wait: {}",
+            "rule 7: an order is placed, although a failure has to wait: {}",
             too_early.join("; ")
         ));
     }

@@ -34,7 +34,7 @@ pub(crate) fn before_write(
         let serial = key.rsplit('/').next().unwrap_or_default();
         let issued = world.ca.issued.get(serial.trim_end_matches(".json"));
         if issued.is_some_and(|issued| issued.site == Site::Staging) {
-            world.broken(format!("rehearsal: {key} is what was ordered for nothing"));
+            world.broken(format!("rehearsal: {key} comes from a rehearsal"));
         }
     } else if let Some(token) = key.strip_prefix("challenges/") {
         // The probe of a check belongs to no order; it has the certificate's name.
