@@ -424,7 +424,7 @@ async fn what_stands_before_the_challenge_path_is_told_with_what_repairs_it() {
         "ok",
         "leads the challenge path to a function",
     );
-    assert_told(&found, name, "fetch", "ok", "to the letter");
+    assert_told(&found, name, "fetch", "ok", "exactly the right answer");
     assert_told(&found, name, "webAcl", "ok", "no web ACL");
     assert_eq!(site.keys("challenges/").await, [""; 0], "the probe is gone");
 

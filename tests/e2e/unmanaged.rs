@@ -44,5 +44,5 @@ async fn what_is_not_ours_is_told_with_its_end_and_what_uses_it() {
         .inject(Fault::on("ListTagsForCertificate").always().hang_up());
     let blind = site.invoke(&asked).await;
     let error = blind.result.unwrap_err().message;
-    assert!(error.contains("cannot be told"), "{error}");
+    assert!(error.contains("cannot be listed"), "{error}");
 }

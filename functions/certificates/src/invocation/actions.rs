@@ -1,4 +1,5 @@
-//! What people ask for by name: going back, revoking, removing. Each is written down first, then carried out like any other work.
+//! The requests of people for one certificate: roll back, revoke, remove. Each request is stored
+//! first, then carried out like any other work.
 
 use std::time::Duration;
 
@@ -24,33 +25,33 @@ use crate::values::problem::Problem;
 use crate::values::problem_types::ProblemType;
 use crate::values::revocation_reason::Reason;
 
-/// What is asked for.
+/// A request for one certificate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// The certificate before is to be served again; or the one of this serial.
+    /// Serve the previous certificate again; or the one of this serial.
     RollBack {
         /// Lower-case hex.
         serial: Option<String>,
     },
-    /// The certificate is to be revoked and replaced; or the one of this serial is to be revoked.
+    /// Revoke the certificate and replace it; or revoke the one of this serial.
     Revoke {
         /// Lower-case hex.
         serial: Option<String>,
         /// Why.
         reason: Reason,
     },
-    /// Everything of ours is to go.
+    /// Remove everything of ours.
     Remove,
 }
 
-/// What follows from what is asked for.
+/// What follows from a request.
 enum Prepared {
     Work(Box<Task>),
-    /// Somebody else is at work on the certificate.
+    /// Another invocation is working on the certificate.
     Busy,
 }
 
-/// Does what is asked for, waiting a while for whoever is at work on the certificate.
+/// Carries out a request. Waits a while if another invocation is working on the certificate.
 pub async fn act_on<P: Ports>(cycle: &Cycle<'_, P>, name: &str, action: &Action) -> Pass {
     let asked = match name.parse::<CertificateName>() {
         Ok(parsed) => act_on_parsed(cycle, &parsed, action).await,
@@ -74,7 +75,7 @@ async fn act_on_parsed<P: Ports>(
     action: &Action,
 ) -> Result<Entry, Problem> {
     loop {
-        // What does not answer in time was asked for nothing.
+        // Without an answer in time, nothing was requested.
         let prepared = prepared(cycle, name, action);
         let Ok(prepared) = tokio::time::timeout(cycle.clock.left(), prepared).await else {
             return Ok(busy(cycle, name));
@@ -93,7 +94,7 @@ async fn act_on_parsed<P: Ports>(
     }
 }
 
-/// Writes into the record what is asked for, and says what follows from it.
+/// Writes the request into the record, and returns what follows from it.
 async fn prepared<P: Ports>(
     cycle: &Cycle<'_, P>,
     name: &CertificateName,
@@ -133,7 +134,7 @@ async fn prepared<P: Ports>(
             plan = plan_for(cycle, &wanted, &object.etag, &state, false).await?;
             let words = match rolled_back {
                 Some(words) => format!("rolled back {words}"),
-                None => "that is what is served already".to_owned(),
+                None => "that certificate is already the current one".to_owned(),
             };
             plan.deploy = Some(words);
         }
@@ -166,7 +167,7 @@ fn wanted_by<P: Ports>(
     })
 }
 
-/// Writes down that a removal is asked for, unless it was already.
+/// Writes down a requested removal, unless the record has it already.
 fn removal_asked_for(
     name: &CertificateName,
     mut state: State,
@@ -194,7 +195,7 @@ fn removal_asked_for(
     }
 }
 
-/// Writes down that a certificate is to be revoked, the one of this serial or the one that is held.
+/// Writes down a requested revocation: of this serial, or of the served certificate.
 async fn ask_for_revocation<P: Ports>(
     cycle: &Cycle<'_, P>,
     name: &CertificateName,
@@ -211,7 +212,7 @@ async fn ask_for_revocation<P: Ports>(
     state.ask_for_revocation(&serial, found.as_ref(), reason, now)
 }
 
-/// Returns what is known of a certificate that the record names no more.
+/// Returns what is known of a certificate that the record no longer names.
 async fn held_by_serial<P: Ports>(
     cycle: &Cycle<'_, P>,
     name: &CertificateName,
@@ -245,7 +246,7 @@ async fn must_be_in_vault<P: Ports>(
     }
 }
 
-/// Takes the lease and goes to work; `None` when somebody else was faster.
+/// Takes the lease and starts the work; `None` when another invocation was faster.
 #[tracing::instrument(
     name = "certificate",
     level = "error",
@@ -271,7 +272,7 @@ async fn begin<P: Ports>(cycle: &Cycle<'_, P>, task: Task) -> Result<Option<Entr
     };
     let entry = work.carry_out_removal(step).await;
     Ok(Some(entry.unwrap_or_else(|| {
-        let reason = "it is being removed, and nothing more is to be done now";
+        let reason = "its removal is in progress, and nothing more can be done now";
         Entry::bare(name.as_str(), Outcome::Removed, reason)
     })))
 }
@@ -283,7 +284,7 @@ fn busy<P: Ports>(cycle: &Cycle<'_, P>, name: &CertificateName) -> Entry {
     entry
 }
 
-/// Nothing is begun with less than this left.
+/// Nothing starts with less time than this left.
 const LEAST: Duration = Duration::from_secs(5);
-/// Between two looks whether somebody else is done.
+/// The pause between two looks whether the other invocation is done.
 const PAUSE: Duration = Duration::from_secs(1);

@@ -1,4 +1,5 @@
-//! The event `check`: would the names of a certificate be validated now, and what to change where not, in words.
+//! The event `check`: would an authority validate the names of a certificate now? If not, it says
+//! in words what to change.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -24,13 +25,13 @@ use crate::values::names::{CertificateName, DnsName};
 use crate::values::problem::Problem;
 use crate::values::problem_types::ProblemType;
 
-/// How it stands with something; the worst of a list is that of the whole.
+/// The result of a check; the worst of a list is that of the whole.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Verdict {
     /// As it should be.
     Ok,
-    /// It may keep authorities from validating, or could not be told.
+    /// It may keep authorities from validating, or it is unknown.
     Warning,
     /// No authority could validate the name, or may issue for it.
     Blocked,
@@ -56,18 +57,18 @@ pub struct Domain {
     pub domain: DnsName,
     /// The worst of its checks.
     pub verdict: Verdict,
-    /// Each thing that was looked at.
+    /// The checks, one for each thing.
     pub checks: Vec<Checked>,
 }
 
-/// One thing that was looked at.
+/// The check of one thing.
 #[derive(Clone, PartialEq, Debug, Serialize)]
 pub struct Checked {
-    /// What: `addresses`, `ipv6`, `rule`, `webAcl`, `fetch`, `caa`.
+    /// What was checked: `addresses`, `ipv6`, `rule`, `webAcl`, `fetch`, `caa`.
     pub check: &'static str,
-    /// How it stands.
+    /// Its result.
     pub verdict: Verdict,
-    /// What was seen, and what to do where it is not ok.
+    /// What was found, and what to do where it is not ok.
     pub detail: String,
 }
 
@@ -80,7 +81,8 @@ impl Checked {
         }
     }
 
-    /// Says which authority of a list it is about; only the first is needed as long as it answers.
+    /// Adds the authority of a list that it is about. Only the first one is needed as long as it
+    /// answers.
     fn about(mut self, authority: &str, place: usize) -> Self {
         self.detail = format!("{authority}: {}", self.detail);
         if place > 0 {
@@ -90,8 +92,8 @@ impl Checked {
     }
 }
 
-/// Checks all that an authority's validation of a certificate's names depends on. Changes nothing but a probe under
-/// `challenges/`, which is deleted again.
+/// Checks all that an authority's validation of a certificate's names depends on. Changes nothing
+/// except a probe under `challenges/`, which is deleted again.
 pub async fn check<P: Ports>(cycle: &Cycle<'_, P>, name: &str) -> Check {
     match document_to_check(cycle, name).await {
         Ok(wanted) => check_wanted(cycle, &wanted).await,
@@ -130,7 +132,7 @@ async fn check_wanted<P: Ports>(cycle: &Cycle<'_, P>, wanted: &Wanted) -> Check 
     let fetched = async {
         match cycle.settings.self_check.mode {
             CheckMode::Off => None,
-            // Beside the pass's own probe: the two must not delete each other's.
+            // A probe of its own: it and that of a pass must not delete each other.
             _ => Some(
                 cycle
                     .outlook
@@ -182,7 +184,7 @@ async fn check_wanted<P: Ports>(cycle: &Cycle<'_, P>, wanted: &Wanted) -> Check 
     }
 }
 
-/// Tells what CAA records say to each authority, for the name at a place among those wanted.
+/// Returns what CAA records say to each authority, for the name at this place of the wanted names.
 fn told_of_authorities(ruled: &[(&str, Vec<(&DnsName, Ruling)>)], index: usize) -> Vec<Checked> {
     let mut checks = Vec::new();
     for (place, (authority, rulings)) in ruled.iter().enumerate() {
@@ -195,7 +197,7 @@ fn told_of_authorities(ruled: &[(&str, Vec<(&DnsName, Ruling)>)], index: usize) 
     checks
 }
 
-/// Looks a name up and at what stands before it on port 80.
+/// Looks up a name and the rules before it on port 80.
 async fn look_at<P: Ports>(
     cycle: &Cycle<'_, P>,
     name: &DnsName,
@@ -251,33 +253,32 @@ async fn web_acl<P: Ports>(cycle: &Cycle<'_, P>, arn: &LoadBalancerArn) -> Check
             "webAcl",
             Verdict::Warning,
             format!(
-                "the web ACL {web_acl} is associated with the load balancer: authorities ask from many places whose addresses they do \
-                 not tell, so let {} through before rules by country, address, rate or bot control",
+                "the web ACL {web_acl} is associated with the load balancer: authorities ask from \
+                 many addresses that they do not publish, so let {} through before rules by \
+                 country, address, rate or bot control",
                 crate::rules::challenge_path::PATTERN
             ),
         ),
         Err(error) => Checked::new(
             "webAcl",
             Verdict::Warning,
-            format!(
-                "whether a web ACL is associated with the load balancer could not be told: {error}"
-            ),
+            format!("cannot find out whether the load balancer has a web ACL: {error}"),
         ),
     }
 }
 
-/// What was seen of one name.
+/// What was found for one name.
 struct Looked {
     addresses: Result<Vec<IpAddr>, DnsError>,
-    /// Those of the load balancers, where there is one.
+    /// The addresses of the load balancers, where there is one.
     theirs: Option<Result<Vec<IpAddr>, String>>,
     rules: Vec<Result<Finding, String>>,
-    /// Whether our own fetch does not go by the name's addresses.
+    /// Whether our own fetch does not use the name's addresses.
     is_bypassed: bool,
 }
 
 impl Looked {
-    /// Tells it. What our own fetch proves to be reachable is no more than a warning.
+    /// Returns the checks. What our own fetch reached is at most a warning.
     fn told(&self, fetched: Option<&Fetched>) -> Vec<Checked> {
         let is_right = fetched == Some(&Fetched::Right);
         let is_wrong = matches!(fetched, Some(Fetched::Wrong(_)));
@@ -289,7 +290,7 @@ impl Looked {
     }
 
     fn about_addresses(&self, verdict: Verdict, detail: String) -> Checked {
-        // Through connectTo authorities may see other addresses than we do.
+        // With `connectTo`, authorities may see other addresses than we do.
         let most = match self.is_bypassed {
             true => Verdict::Warning,
             false => Verdict::Blocked,
@@ -297,24 +298,25 @@ impl Looked {
         Checked::new("addresses", verdict.min(most), detail)
     }
 
-    /// Returns the name's addresses if authorities can reach one of them, else what is wrong with
+    /// Returns the name's addresses if authorities can reach one of them, or what is wrong with
     /// them.
     fn public_addresses(&self) -> Result<&[IpAddr], Checked> {
         let own = match &self.addresses {
             Ok(own) if own.is_empty() => {
-                let detail = "there is neither an A nor an AAAA record: let the name lead to the load balancer";
+                let detail = "there is neither an A nor an AAAA record: \
+                              point the name to the load balancer";
                 return Err(self.about_addresses(Verdict::Blocked, detail.to_owned()));
             }
             Ok(own) => own,
             Err(DnsError(why)) => {
-                let detail =
-                    format!("could not be told, and authorities may not know either: {why}");
+                let detail = format!("the lookup failed, and may fail for authorities too: {why}");
                 return Err(self.about_addresses(Verdict::Warning, detail));
             }
         };
         if !self.is_bypassed && !own.iter().any(|address| is_global(*address)) {
             let detail = format!(
-                "{} cannot be reached from the internet, where authorities ask: let the name lead to a public address",
+                "{} cannot be reached from the internet, where authorities ask: \
+                 point the name to a public address",
                 the_first(own)
             );
             return Err(self.about_addresses(Verdict::Blocked, detail));
@@ -322,8 +324,8 @@ impl Looked {
         Ok(own)
     }
 
-    /// Addresses that are not the load balancer's prove nothing: something in between may forward,
-    /// and a load balancer with many answers with some of them at a time.
+    /// Addresses that are not the load balancer's prove nothing: a proxy in between may forward,
+    /// and a load balancer with many addresses answers with a few of them at a time.
     fn told_of_addresses(&self, is_wrong: bool) -> Vec<Checked> {
         let own = match self.public_addresses() {
             Ok(own) => own,
@@ -336,7 +338,7 @@ impl Looked {
             }
             Some(Err(why)) => {
                 let detail = format!(
-                    "leads to {}; whether that is the load balancer could not be told: {why}",
+                    "leads to {}; cannot find out whether that is the load balancer: {why}",
                     the_first(own)
                 );
                 return vec![self.about_addresses(Verdict::Warning, detail)];
@@ -354,7 +356,7 @@ impl Looked {
         told.into_iter().flatten().collect()
     }
 
-    /// Tells where the A records lead; `elsewhere` is how bad it is if not to the load balancer.
+    /// Returns where the A records lead; `elsewhere`: the verdict if that is not the load balancer.
     fn told_of_ipv4(
         &self,
         own: &[IpAddr],
@@ -367,8 +369,8 @@ impl Looked {
         }
         Some(self.led_to_balancer(&own, &theirs).unwrap_or_else(|| {
             let detail = format!(
-                "A leads to {}, and the load balancer has {}: change the record, unless something in between forwards \
-                 port 80",
+                "A leads to {}, and the load balancer has {}: change the record, unless something \
+                 in between forwards port 80",
                 the_first(&own),
                 the_first(&theirs)
             );
@@ -376,7 +378,7 @@ impl Looked {
         }))
     }
 
-    /// Tells where the AAAA records lead.
+    /// Returns where the AAAA records lead.
     fn told_of_ipv6(&self, own: &[IpAddr], theirs: &[IpAddr]) -> Option<Checked> {
         let (own, theirs) = (ipv6_of(own), ipv6_of(theirs));
         if own.is_empty() {
@@ -384,8 +386,8 @@ impl Looked {
         }
         let told = self.led_to_balancer(&own, &theirs).unwrap_or_else(|| {
             let detail = format!(
-                "AAAA leads to {}, and the load balancer has {}: authorities prefer IPv6, so remove the record, or let it \
-                 lead to a dual-stack load balancer",
+                "AAAA leads to {}, and the load balancer has {}: authorities prefer IPv6, so \
+                 remove the record, or point it to a dual-stack load balancer",
                 the_first(&own),
                 the_first(&theirs)
             );
@@ -433,8 +435,9 @@ fn told_of_rule(rule: &Result<Finding, String>, is_right: bool) -> Checked {
         }) => (
             Verdict::Warning,
             format!(
-                "a rule on port 80 leads the challenge path to a function, but the rule of priority {priority} takes some requests \
-                 before, by where they come from or by their headers: authorities ask from everywhere, so move it behind"
+                "a rule on port 80 leads the challenge path to a function, but the rule of \
+                 priority {priority} takes some requests first, by their source or their headers: \
+                 authorities ask from everywhere, so move that rule behind the other"
             ),
         ),
         Ok(finding) => {
@@ -442,7 +445,7 @@ fn told_of_rule(rule: &Result<Finding, String>, is_right: bool) -> Checked {
             match is_right {
                 true => (
                     Verdict::Warning,
-                    format!("{words}; our own fetch came through all the same"),
+                    format!("{words}; our own fetch succeeded nevertheless"),
                 ),
                 false => (Verdict::Blocked, words),
             }
@@ -455,26 +458,26 @@ fn told_of_rule(rule: &Result<Finding, String>, is_right: bool) -> Checked {
 /// authorities do.
 fn fetch_check(fetched: &Fetched, connect_to: Option<&str>) -> Checked {
     let own = match connect_to {
-        None => "our own fetch, by the way authorities take,".to_owned(),
+        None => "our own fetch, by the same path as an authority,".to_owned(),
         Some(address) => format!(
-            "our own fetch, by another way than authorities take (selfCheck.connectTo {address}),"
+            "our own fetch, by another path than an authority (selfCheck.connectTo {address}),"
         ),
     };
     match fetched {
         Fetched::Right => Checked::new(
             "fetch",
             Verdict::Ok,
-            format!("{own} was answered to the letter"),
+            format!("{own} got exactly the right answer"),
         ),
         Fetched::Wrong(why) => Checked::new(
             "fetch",
             Verdict::Blocked,
-            format!("{own} met something else than the challenge function: {why}"),
+            format!("{own} was not answered by the challenge function: {why}"),
         ),
         Fetched::Unreachable(why) => Checked::new(
             "fetch",
             Verdict::Warning,
-            format!("{own} did not get through, which may be so for us only: {why}"),
+            format!("{own} failed, but an authority's fetch may succeed: {why}"),
         ),
     }
 }
@@ -484,12 +487,12 @@ fn told_of_caa(ruling: &Ruling) -> Checked {
         Ruling::Allowed => Checked::new("caa", Verdict::Ok, "no CAA record forbids the authority"),
         Ruling::Forbidden(why) => Checked::new("caa", Verdict::Blocked, why),
         Ruling::Unknown(why) => {
-            Checked::new("caa", Verdict::Warning, format!("could not be told: {why}"))
+            Checked::new("caa", Verdict::Warning, format!("cannot find out: {why}"))
         }
     }
 }
 
-/// Returns the worst of several looks at the same thing.
+/// Returns the worst of several checks of the same thing.
 fn worst(checks: Vec<Checked>) -> Option<Checked> {
     checks.into_iter().max_by_key(|check| check.verdict)
 }
@@ -510,9 +513,9 @@ fn the_first(addresses: &[IpAddr]) -> String {
     shown.join(", ")
 }
 
-/// For all of a certificate's names.
+/// The time limit for all of a certificate's names.
 const LONGEST: Duration = Duration::from_secs(20);
 const LONGEST_CALL: Duration = Duration::from_secs(10);
-/// Names looked at side by side.
+/// How many names are checked at the same time.
 const AT_ONCE: usize = 16;
 const MOST_SHOWN: usize = 8;

@@ -1,4 +1,5 @@
-//! What can be asked of renew: the events of the schedule and the bucket, and requests made by hand.
+//! The events that renew understands: those of the schedule and the bucket, and requests made by
+//! hand.
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -18,9 +19,9 @@ pub enum Event {
     Reconcile {
         /// Only these.
         certificates: Option<Vec<String>>,
-        /// Also what is not due, and what waits by our own ladder.
+        /// Also what is not due, and what waits after a failure by our own schedule.
         force: bool,
-        /// With `force`: also where the certificate that is to be served is not deployed yet.
+        /// With `force`: also where the current certificate is not deployed yet.
         reissue: bool,
     },
     /// First issuance by hand: store the document, then reconcile it.
@@ -29,21 +30,21 @@ pub enum Event {
         name: String,
         /// The document.
         certificate: Value,
-        /// Whether another document of that name is replaced.
+        /// Whether it may replace a different document of that name.
         replace: bool,
     },
-    /// Something asked for by name.
+    /// A request for one certificate.
     Act {
-        /// Of which certificate.
+        /// The name of the certificate.
         name: String,
-        /// What.
+        /// The request.
         action: Action,
     },
-    /// What a pass would do, now or at an instant to come.
+    /// What a pass would do, now or at a future instant.
     Plan {
         /// Only these.
         certificates: Option<Vec<String>>,
-        /// When; now if it is not said.
+        /// When; without it, now.
         at: Option<OffsetDateTime>,
     },
     /// The inventory.
@@ -56,8 +57,8 @@ pub enum Event {
 }
 
 impl Event {
-    /// Whether answering it changes nothing of what is served or ordered: a check leaves no more than a probe in the bucket, for as long as
-    /// it takes.
+    /// Whether the answer leaves what is served or ordered as it is. A check puts a probe into the
+    /// bucket, only as long as it runs.
     pub fn only_looks(&self) -> bool {
         matches!(
             self,
@@ -77,20 +78,22 @@ pub enum NotUnderstood {
     Value(String),
 }
 
-const UNDERSTOOD: &str = concat!(
-    r#"Understood are: "#,
-    r#"an EventBridge event of detail-type "Scheduled Event" (source aws.events or aws.scheduler); "#,
-    r#"an EventBridge event of detail-type "Object Created" (source aws.s3) for certificates/<name>.json; "#,
-    r#"{"action":"reconcile"} with optional "certificates", "force" and "reissue"; "#,
-    r#"{"action":"issue","name":...,"certificate":{...}} with optional "replace"; "#,
-    r#"{"action":"plan"} with optional "certificates" and "at"; "#,
-    r#"{"action":"status"} with optional "certificates", "limit", "after" and "unmanaged"; "#,
-    r#"{"action":"rollback","name":...} with optional "serial"; "#,
-    r#"{"action":"revoke","name":...} with optional "reason" and "serial"; "#,
-    r#"{"action":"remove","name":...}; {"action":"check","name":...}"#,
-);
+const UNDERSTOOD: &str = "Understood are: \
+     an EventBridge event of detail-type \"Scheduled Event\" (source aws.events or aws.scheduler); \
+     an EventBridge event of detail-type \"Object Created\" (source aws.s3) \
+     for certificates/<name>.json; \
+     {\"action\":\"reconcile\"} with optional \"certificates\", \"force\" and \"reissue\"; \
+     {\"action\":\"issue\",\"name\":...,\"certificate\":{...}} with optional \"replace\"; \
+     {\"action\":\"plan\"} with optional \"certificates\" and \"at\"; \
+     {\"action\":\"status\"} with optional \"certificates\", \"limit\", \"after\" and \
+     \"unmanaged\"; \
+     {\"action\":\"rollback\",\"name\":...} with optional \"serial\"; \
+     {\"action\":\"revoke\",\"name\":...} with optional \"reason\" and \"serial\"; \
+     {\"action\":\"remove\",\"name\":...}; \
+     {\"action\":\"check\",\"name\":...}";
 
-/// Returns what repeats some of an event, fit for one line of a message: escaped, and cut when it is long.
+/// Returns text that may repeat parts of an event, safe for one line of a message: escaped, and cut
+/// when it is long.
 fn in_one_line(reason: &str) -> String {
     let mut line = String::new();
     for (at, c) in reason.chars().enumerate() {
@@ -187,7 +190,7 @@ impl Event {
                 })
             }
             ("", "") if event.get("Records").is_some() => Err(NotUnderstood::Event(
-                "batches of a queue are not yet understood".to_owned(),
+                "batches of a queue are not yet supported".to_owned(),
             )),
             ("", "") => Err(NotUnderstood::Event(
                 "the event has neither \"action\" nor \"detail-type\"".to_owned(),
@@ -224,7 +227,7 @@ impl Event {
                 ..
             } => {
                 return Err(NotUnderstood::Value(
-                    "reissue: goes with \"force\": true; add that, or leave reissue out".to_owned(),
+                    "reissue: needs \"force\": true; add that, or leave reissue out".to_owned(),
                 ));
             }
             Request::Reconcile {
@@ -274,7 +277,7 @@ impl Event {
 fn instant(text: &str) -> Result<OffsetDateTime, NotUnderstood> {
     OffsetDateTime::parse(text, &Rfc3339).map_err(|_| {
         NotUnderstood::Value(format!(
-            "at: {text:?} is no instant as RFC 3339 writes it, such as \"2026-03-04T09:20:00Z\""
+            "at: {text:?} is not an instant of RFC 3339, such as \"2026-03-04T09:20:00Z\""
         ))
     })
 }
@@ -366,9 +369,8 @@ mod tests {
 
     #[test]
     fn a_request_by_hand_is_read_whole() {
-        assert!(
-            matches!(sample(include_str!("../../../../events/issue.json")), Event::Issue { name, replace: false, .. } if name == "shop")
-        );
+        let issue = sample(include_str!("../../../../events/issue.json"));
+        assert!(matches!(issue, Event::Issue { name, replace: false, .. } if name == "shop"));
         assert!(matches!(
             sample(include_str!("../../../../events/status.json")),
             Event::Status(Selection {

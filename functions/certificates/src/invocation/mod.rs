@@ -2,10 +2,10 @@
 //!
 //! One invocation: event in, report out.
 //!
-//! One certificate's failure is in the report and never an error of the invocation: an error would make the schedule or the
-//! queue repeat what the state already remembers. The invocation is an error only when the pass itself could not run
-//! ([`InvocationError`]): an event that is not understood, or a bucket, settings or credentials that
-//! cannot be used.
+//! A certificate's failure is in the report and never an error of the invocation. After an error
+//! the schedule or the queue would repeat what the state already remembers. The invocation is an
+//! error only when the pass itself could not run ([`InvocationError`]): the event is not
+//! understood, or the bucket, settings or credentials cannot be used.
 
 pub mod actions;
 pub mod check;
@@ -46,13 +46,13 @@ pub use event::{Event, NotUnderstood};
 /// Why an invocation could not do its work. Nothing was changed.
 #[derive(Debug, Error)]
 pub enum InvocationError {
-    /// The event is none of ours.
+    /// The event is not one of ours.
     #[error(transparent)]
     NotUnderstood(#[from] NotUnderstood),
-    /// Whoever may only look asked for more.
+    /// A caller with the right to look asked for a change.
     #[error(
-        "through the alias {VIEW:?} only status, plan and check are answered; invoke the function without the alias, which \
-         needs the permission of an operator"
+        "through the alias {VIEW:?} only status, plan and check are answered; \
+         invoke the function without the alias, which needs the permission of an operator"
     )]
     NotPermitted,
     /// Bucket, settings or credentials cannot be used.
@@ -87,7 +87,7 @@ pub struct Installation<P> {
     pub region: String,
 }
 
-/// How an invocation came about.
+/// The origin of an invocation.
 #[derive(Clone, Copy, Debug)]
 pub struct Invoked<'i> {
     /// The function's name, a dimension of its metrics.
@@ -96,12 +96,12 @@ pub struct Invoked<'i> {
     pub arn: &'i str,
 }
 
-/// What came of an invocation.
+/// The result of an invocation.
 #[derive(Debug)]
 pub struct Answer {
     /// The function's result.
     pub result: Value,
-    /// The line of metrics, of what was a pass.
+    /// The line of metrics, if there was a pass.
     pub metrics: Option<String>,
 }
 
@@ -117,16 +117,16 @@ impl Answer {
 impl<P: Ports> Installation<P> {
     /// Answers one invocation.
     ///
-    /// Through the alias `view` what is not understood or not permitted is a result like any
-    /// other, in the words of an error: an error would count as one of the function, and who may
-    /// only look could raise the alarm on those as often as they like.
+    /// Through the alias `view`, a request that is not understood or not permitted gets a normal
+    /// result with the text of an error. An error would count as one of the function: callers who
+    /// may only look could raise its alarm as often as they like.
     pub async fn answer(
         &self,
         payload: &Value,
         clock: Clock,
         invoked: Invoked<'_>,
     ) -> Result<Answer, InvocationError> {
-        // In a box: what lies within is deep, and the compiler counts.
+        // In a box: the nested futures are too deep for the compiler.
         let answer = Box::pin(self.answer_or_fail(payload, clock, invoked)).await;
         let is_viewed = alias_of(invoked.arn) == Some(VIEW);
         answer.or_else(|failure| match failure {
@@ -147,9 +147,15 @@ impl<P: Ports> Installation<P> {
         invoked: Invoked<'_>,
     ) -> Result<Answer, InvocationError> {
         let event = self.permitted_event(payload, invoked)?;
-        let settings = read_settings(self.ports.store()).await.inspect_err(|problem| {
-            tracing::error!(problem.type = problem.kind, problem.detail = problem.detail, "the pass cannot run");
-        })?;
+        let settings = read_settings(self.ports.store())
+            .await
+            .inspect_err(|problem| {
+                tracing::error!(
+                    problem.type = problem.kind,
+                    problem.detail = problem.detail,
+                    "the pass cannot run"
+                );
+            })?;
         let ports = LiveOrDryRun::live(&self.ports);
         let mut cycle = self.cycle(&ports, settings, clock, invoked);
         let function = invoked.function;
@@ -201,7 +207,7 @@ impl<P: Ports> Installation<P> {
         }
     }
 
-    /// Returns what is asked for, if it is understood and whoever asks may have it done.
+    /// Returns the request, if it is understood and the caller is permitted to make it.
     fn permitted_event(
         &self,
         payload: &Value,
@@ -215,7 +221,7 @@ impl<P: Ports> Installation<P> {
             }
         };
         if alias_of(invoked.arn) == Some(VIEW) && !event.only_looks() {
-            tracing::warn!("the alias {VIEW} was asked to do something");
+            tracing::warn!("the alias {VIEW} was asked for a change");
             return Err(InvocationError::NotPermitted);
         }
         Ok(event)
@@ -238,8 +244,8 @@ impl<P: Ports> Installation<P> {
         )
     }
 
-    /// Returns the names that a pass looks at, those asked for or all, and where all records were
-    /// listed, those of them without a document.
+    /// Returns the names that a pass looks at, the requested ones or all. If all records were
+    /// listed, also returns the names without a document.
     async fn names(
         &self,
         asked_for: Option<Vec<String>>,
@@ -256,7 +262,8 @@ impl<P: Ports> Installation<P> {
         }
     }
 
-    /// Stores a document put in by hand: an identical one is fine, a different one is replaced only when asked to.
+    /// Stores a document put in by hand. An identical one is fine; a different one is replaced only
+    /// on request.
     async fn put_document(
         &self,
         cycle: &Cycle<'_, LiveOrDryRun<'_, P>>,
@@ -291,7 +298,7 @@ impl<P: Ports> Installation<P> {
                 Some(object) if replace => Condition::Matches(&object.etag),
                 Some(_) => {
                     let detail = format!(
-                        "{key} is there already and is different; --replace replaces it \\
+                        "{key} exists already and is different; --replace replaces it \\
                          (\"replace\": true in an event)"
                     );
                     return Err(Problem::ours(ProblemType::DocumentExists, detail));
@@ -299,7 +306,7 @@ impl<P: Ports> Installation<P> {
             };
             match store.write(&key, body.clone(), condition).await {
                 Ok(_) => return Ok(()),
-                // Somebody was faster, or our own write had worked: the next look tells.
+                // Another writer was faster, or our own write had worked: the next read shows that.
                 Err(StoreError::ConditionFailed { .. }) => {}
                 Err(error) => return Err(store_problem(&error)),
             }
@@ -311,7 +318,7 @@ impl<P: Ports> Installation<P> {
     }
 }
 
-/// Tells what became of a pass; `fleet` where it was a full one.
+/// Reports the result of a pass; `fleet` where it was a full one.
 fn report(clock: &Clock, function: &str, pass: Pass, fleet: Option<Fleet>) -> Answer {
     let needs_person = figures::needing_a_person(&pass.entries);
     let unproved = figures::unproved(&pass.entries);
@@ -333,8 +340,8 @@ fn report(clock: &Clock, function: &str, pass: Pass, fleet: Option<Fleet>) -> An
         .count("NeedsPerson", count(needs_person))
         .count("Unproved", count(unproved))
         .count("Untrusted", count(untrusted));
-    // Without certificates nothing runs out: an alarm on the last one that was taken away must
-    // clear. Where one of ours stands that nothing knows any more, nobody knows what runs out.
+    // Without certificates nothing expires: the alarm on the last one must clear after its removal.
+    // But if a certificate of ours exists that no record knows, its end is unknown.
     let is_empty = |fleet: &Fleet| fleet.managed == 0 && fleet.strays == Some(0);
     let share = pass.lowest_share_left;
     if let Some(share) = share.or(fleet.as_ref().is_some_and(is_empty).then_some(1.0)) {
@@ -372,8 +379,8 @@ fn report(clock: &Clock, function: &str, pass: Pass, fleet: Option<Fleet>) -> An
 }
 
 impl Installation<Live> {
-    /// Answers one invocation as [`answer`](Self::answer) does. All that it takes is compiled with this library, and not once more with
-    /// whoever asks.
+    /// Answers one invocation as [`answer`](Self::answer) does. Compiles all that it needs with
+    /// this library, and not again with each caller.
     pub fn answer_compiled<'i>(
         &'i self,
         payload: &'i Value,
@@ -384,19 +391,19 @@ impl Installation<Live> {
     }
 }
 
-/// What only a full pass tells.
+/// What only a full pass reports.
 struct Fleet {
     /// How many certificates there are documents for.
     managed: usize,
-    /// How many certificates carry our installation's tag and are known by no record; unknown where
-    /// that could not be looked at.
+    /// How many certificates carry our installation's tag and are known by no record; unknown if
+    /// the search failed.
     strays: Option<usize>,
-    /// In the region with the most; unknown where it could not be read.
+    /// Imports in the region with the most; unknown if they could not be read.
     imports_of_a_year: Option<u32>,
 }
 
 impl Fleet {
-    /// Counts it; `None` where the pass was none of all certificates.
+    /// Counts them; `None` if the pass did not cover all certificates.
     async fn of<P: Ports>(cycle: &Cycle<'_, P>, pass: &Pass, orphans: &[String]) -> Option<Self> {
         if !cycle.is_full {
             return None;
@@ -410,17 +417,25 @@ impl Fleet {
         let regions = arns.filter_map(|arn| Some(arn.split(':').nth(3)?.to_owned()));
         let imports = cycle.ledgers.imports_of_a_year(&regions.collect()).await;
         if let Err(problem) = &imports {
-            tracing::warn!(problem.type = problem.kind, problem.detail = problem.detail, "imports not counted");
+            tracing::warn!(
+                problem.type = problem.kind,
+                problem.detail = problem.detail,
+                "imports not counted"
+            );
         }
         let time = cycle.clock.left().saturating_sub(TO_REPORT);
         let strays = match tokio::time::timeout(time, cycle.count_of_strays(managed)).await {
             Ok(Ok(strays)) => Some(strays),
             Ok(Err(problem)) => {
-                tracing::warn!(problem.type = problem.kind, problem.detail = problem.detail, "strays not counted");
+                tracing::warn!(
+                    problem.type = problem.kind,
+                    problem.detail = problem.detail,
+                    "strays not counted"
+                );
                 None
             }
             Err(_) => {
-                tracing::warn!("strays not counted for want of time");
+                tracing::warn!("strays not counted: no time was left");
                 None
             }
         };
@@ -432,14 +447,14 @@ impl Fleet {
     }
 }
 
-/// Returns the instant a plan is for: now, or one to come.
+/// Returns the instant a plan is for: now, or a future one.
 fn instant_of_plan(
     at: Option<OffsetDateTime>,
     now: OffsetDateTime,
 ) -> Result<OffsetDateTime, NotUnderstood> {
     match at {
         Some(at) if at < now - JUST_NOW => Err(NotUnderstood::Value(format!(
-            "at: {} is past; a plan is for now or later",
+            "at: {} is past; a plan is for now or for a future instant",
             rfc3339(at)
         ))),
         Some(at) if at > now + FURTHEST => Err(NotUnderstood::Value(format!(
@@ -451,7 +466,8 @@ fn instant_of_plan(
     }
 }
 
-/// Returns the account out of the invoked function's ARN (`arn:partition:lambda:region:account:function:name`).
+/// Returns the account from the invoked function's ARN
+/// (`arn:partition:lambda:region:account:function:name`).
 fn account_of(function_arn: &str) -> Option<String> {
     let account = function_arn.split(':').nth(4)?;
     (account.len() == 12 && account.bytes().all(|byte| byte.is_ascii_digit()))
@@ -464,15 +480,15 @@ fn alias_of(function_arn: &str) -> Option<&str> {
     function_arn.split(':').nth(7)
 }
 
-/// The alias that only looks: the right to invoke it is the right to see, not to do.
+/// The alias that only looks: the right to invoke it is the right to see, not to change.
 const VIEW: &str = "view";
 
-/// What is left for the report when the work is done.
+/// The time kept for the report after the work.
 const TO_REPORT: std::time::Duration = std::time::Duration::from_secs(3);
 const ROUNDS: usize = 4;
-/// Whoever writes down the present instant is late by the time it is read.
+/// A caller's "now" is already past when it is read.
 const JUST_NOW: Duration = Duration::MINUTE;
-/// No certificate lives longer; instants far ahead are beyond what can be counted with.
+/// No certificate lives longer; instants far ahead exceed the range of time arithmetic.
 const FURTHEST: Duration = Duration::days(731);
 
 #[cfg(test)]

@@ -1,4 +1,5 @@
-//! The inventory: what is served, until when, what is next, what last went wrong. Reads documents and states only.
+//! The inventory: what is served, until when, what is next, which problem was last. Reads documents
+//! and states only.
 
 use futures_util::{StreamExt, stream};
 use serde::{Deserialize, Serialize};
@@ -30,31 +31,31 @@ use crate::values::names::CertificateName;
 use crate::values::problem::{Failure, Problem};
 use crate::values::problem_types::ProblemType;
 
-/// The answer to `status`. Whoever reads it takes what an older build left out for nothing known.
+/// The answer to `status`. A reader takes a field that an older build left out for unknown.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Inventory {
-    /// When it was made, by the clock of whoever made it.
+    /// When it was made, by the clock of the function.
     #[serde(with = "time::serde::rfc3339::option")]
     pub at: Option<OffsetDateTime>,
     /// One entry per certificate, by name.
     pub certificates: Vec<Standing>,
     /// How many documents there are in all.
     pub total: usize,
-    /// Pass this as `after` to read on; null at the end.
+    /// Pass this as `after` to read the next page; null at the end.
     pub next: Option<String>,
     /// Names that have a state but no document any more, the first 500.
     pub orphans: Vec<String>,
     /// Names that are being removed, of those 500.
     pub removing: Vec<String>,
-    /// The certificates that are not ours, where they were asked for.
+    /// The certificates that are not ours, if the request asks for them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unmanaged: Option<Vec<Unmanaged>>,
     /// What is left of the authorities' limits and of the certificate manager's quota.
     pub limits: LimitsLeft,
 }
 
-/// Where one certificate stands.
+/// The state of one certificate.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct Standing {
@@ -62,7 +63,7 @@ pub struct Standing {
     pub name: String,
     /// The names wanted, in the order of the document; none where it cannot be read.
     pub domains: Vec<String>,
-    /// The settings' name of the authority it came from, or is to come from.
+    /// The settings' name of the authority that issued it or will issue it.
     pub authority: Option<String>,
     /// The profile wanted.
     pub profile: Option<String>,
@@ -70,7 +71,7 @@ pub struct Standing {
     pub key_type: Option<String>,
     /// Whether nothing is ordered for it.
     pub paused: bool,
-    /// Of the certificate that is to be served, lower-case hex.
+    /// The serial of the current certificate, lower-case hex.
     pub serial: Option<String>,
     /// Start of its validity.
     #[serde(with = "time::serde::rfc3339::option")]
@@ -78,31 +79,31 @@ pub struct Standing {
     /// End of its validity.
     #[serde(with = "time::serde::rfc3339::option")]
     pub not_after: Option<OffsetDateTime>,
-    /// What is served, as far as that was looked at; null where it is not known.
+    /// What is served, as far as a listener was looked at; null where it is not known.
     pub served: Option<Served>,
     /// 1 for a fresh certificate, 0 for one that has ended.
     pub lifetime_left_share: Option<f64>,
     /// When it will be renewed.
     #[serde(with = "time::serde::rfc3339::option")]
     pub renew_at: Option<OffsetDateTime>,
-    /// The serial of the certificate before, which a rollback goes to.
+    /// The serial of the previous certificate, which a rollback goes to.
     pub previous: Option<String>,
-    /// That somebody went back to an earlier certificate.
+    /// The rollback in force.
     pub rolled_back: Option<RolledBack>,
-    /// The serials of certificates that are still to be revoked.
+    /// The serials of certificates with a pending revocation.
     pub revoking: Vec<String>,
-    /// Names that the certificate goes without, or that have stood in the way of the last attempts.
+    /// Names that the certificate lacks, or that blocked the last attempts.
     pub missing: Vec<MissingName>,
     /// What the authority suggests, where it does.
     pub renewal_information: Option<Suggestion>,
-    /// The order under way.
+    /// The pending order.
     pub under_way: Option<UnderWay>,
-    /// Until when nothing is tried.
+    /// Nothing is tried before this instant.
     #[serde(with = "time::serde::rfc3339::option")]
     pub next_attempt: Option<OffsetDateTime>,
-    /// Where it belongs, in the order of the document.
+    /// The targets, in the order of the document.
     pub targets: Vec<TargetStanding>,
-    /// What went wrong last, or is not as it should be.
+    /// The last failure, or what is not as it should be.
     pub problem: Option<Problem>,
     /// Messages about it that have not reached every channel, oldest first.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -117,7 +118,7 @@ pub struct Standing {
 pub struct Untold {
     /// What it is about.
     pub kind: message::Kind,
-    /// When it came to be.
+    /// When it was created.
     #[serde(with = "time::serde::rfc3339")]
     pub at: OffsetDateTime,
     /// The channels that have not taken it.
@@ -129,7 +130,7 @@ pub struct Untold {
     pub next_attempt: OffsetDateTime,
 }
 
-/// What the authority suggests for the renewal, our instant in it, and when it is asked again.
+/// What the authority suggests for the renewal, our instant in it, and when we ask again.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Suggestion {
@@ -139,10 +140,10 @@ pub struct Suggestion {
     /// End of the window.
     #[serde(default, with = "time::serde::rfc3339::option")]
     pub end: Option<OffsetDateTime>,
-    /// A page of the authority's that says why.
+    /// The authority's page that says why.
     #[serde(rename = "explanationURL")]
     pub explanation_url: Option<String>,
-    /// When the authority is asked again.
+    /// When we ask the authority again.
     #[serde(with = "time::serde::rfc3339")]
     pub ask_again: OffsetDateTime,
 }
@@ -159,7 +160,7 @@ impl From<&RenewalInformation> for Suggestion {
     }
 }
 
-/// A name that stood in the way of an order.
+/// A name that blocked an order.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct MissingName {
@@ -172,7 +173,7 @@ pub struct MissingName {
     pub next_attempt: OffsetDateTime,
 }
 
-/// What is being done about a certificate.
+/// The work in progress on a certificate.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct UnderWay {
@@ -184,7 +185,7 @@ pub struct UnderWay {
     pub order_url: String,
 }
 
-/// A target as the report has it, with what the last look at it said.
+/// A target as in the report, with the result of the last look at it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct TargetStanding {
@@ -206,11 +207,11 @@ pub struct TargetStanding {
 pub struct Selection {
     /// Only these.
     pub certificates: Option<Vec<String>>,
-    /// At most so many.
+    /// At most this many.
     pub limit: Option<usize>,
-    /// Only names behind this one.
+    /// Only names after this one.
     pub after: Option<String>,
-    /// Whether the certificates that are not ours are told as well.
+    /// Whether to list also the certificates that are not ours.
     pub unmanaged: bool,
 }
 
@@ -244,7 +245,7 @@ pub async fn status<P: Ports>(
     let limit = selection.limit.unwrap_or(PAGE).clamp(1, PAGE);
     let more = chosen.len() > limit;
     chosen.truncate(limit);
-    // Whoever asks for one wants to know all of it.
+    // A request for one certificate wants all of its history.
     let asked_for = selection.certificates.as_ref().map(Vec::len);
     let steps = if asked_for == Some(1) { HISTORY } else { STEPS };
     let mut certificates: Vec<Standing> = stream::iter(&chosen)
@@ -272,7 +273,8 @@ pub async fn status<P: Ports>(
     })
 }
 
-/// Whether a certificate without a document is on its way out. What cannot be read is told as an orphan.
+/// Whether a certificate without a document is being removed. An unreadable one is reported as an
+/// orphan.
 async fn is_being_removed<P: Ports>(cycle: &Cycle<'_, P>, name: &str) -> bool {
     let Ok(parsed) = name.parse::<CertificateName>() else {
         return false;
@@ -350,7 +352,7 @@ async fn read_standing<P: Ports>(
     }
 }
 
-/// Adds what keeps a due order waiting, where nothing else does.
+/// Adds the limit that delays a due order, where nothing else delays it.
 async fn with_limits<P: Ports>(
     cycle: &Cycle<'_, P>,
     mut standing: Standing,
@@ -370,7 +372,7 @@ async fn with_limits<P: Ports>(
         .ledgers
         .what_blocks(authority, &wanted.name, &names, purpose)
         .await;
-    // A ledger that cannot be read is told once, with the limits.
+    // An unreadable ledger is reported once, with the limits.
     if let Ok(Some(blocked)) = blocked {
         standing.problem = Some(blocked.problem());
         standing.next_attempt = Some(blocked.until);
@@ -446,7 +448,7 @@ fn failure<'s, P: Ports>(
     state: &'s State,
     wanted: Option<&Wanted>,
 ) -> Option<&'s Failure> {
-    // A failed order is past as soon as none is needed any more.
+    // A failed order is past as soon as no order is needed any more.
     let order_failure = state.orders.failure.as_ref().filter(|_| {
         wanted.is_some_and(|wanted| cycle.judge().decide(wanted, state, false) != Decision::Keep)
     });
@@ -456,7 +458,7 @@ fn failure<'s, P: Ports>(
         .or(revocations.find_map(|revocation| revocation.failure.as_ref()))
 }
 
-/// Returns the names of a document that its certificate goes without.
+/// Returns the names of a document that its certificate lacks.
 fn missing_names(state: &State, wanted: Option<&Wanted>) -> Vec<MissingName> {
     let Some(wanted) = wanted.filter(|wanted| wanted.partial) else {
         return Vec::new();
@@ -470,7 +472,7 @@ fn missing_names(state: &State, wanted: Option<&Wanted>) -> Vec<MissingName> {
     missing.collect()
 }
 
-/// Returns how the targets of a document stand.
+/// Returns the state of the targets of a document.
 fn target_standings(state: &State, wanted: Option<&Wanted>, home: &str) -> Vec<TargetStanding> {
     let Some(wanted) = wanted else {
         return Vec::new();
@@ -501,7 +503,7 @@ fn untold(state: &State) -> Vec<Untold> {
     untold.collect()
 }
 
-/// Returns the last so many steps of the history, oldest first.
+/// Returns this many last steps of the history, oldest first.
 fn last_steps(state: &State, steps: usize) -> Vec<HistoryStep> {
     let first = state.history.len().saturating_sub(steps);
     state.history.iter().skip(first).cloned().collect()
@@ -527,7 +529,8 @@ impl Standing {
     }
 }
 
-/// The largest and the usual number of certificates in one answer: with their history they stay below 5 MB.
+/// The largest and the usual number of certificates in one answer: with their history they need
+/// less than 5 MB.
 const PAGE: usize = 500;
-/// How many steps of the history an answer about several holds.
+/// How many steps of the history an answer about several certificates has.
 const STEPS: usize = 10;

@@ -1,5 +1,6 @@
-//! The certificates that are not ours: those of the certificate manager in the regions we work in, and those on the listeners
-//! that hold one of ours; and what carries our tag although no record knows it. Read when `status` is asked for them.
+//! The certificates that are not ours: those of the certificate manager in our regions, and those
+//! on the listeners that hold one of ours. Also those with our tag that no record knows. Read only
+//! when `status` asks for them.
 
 use std::collections::BTreeMap;
 
@@ -22,7 +23,7 @@ use crate::values::problem_types::ProblemType;
 pub struct Unmanaged {
     /// Its ARN; that of an IAM server certificate has another shape.
     pub arn: String,
-    /// Its names; none where they cannot be told.
+    /// Its names; none where they are unknown.
     pub domains: Vec<String>,
     /// End of its validity.
     #[serde(with = "time::serde::rfc3339::option")]
@@ -31,7 +32,8 @@ pub struct Unmanaged {
     pub in_use_by: Vec<String>,
     /// Who issued it.
     pub issuer: Option<String>,
-    /// The certificate's name by its tag, where it carries our installation's and no record knows it.
+    /// The name in its certificate tag, if it carries our installation's tag and no record knows
+    /// it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stray: Option<String>,
 }
@@ -52,7 +54,7 @@ pub(crate) async fn unmanaged<P: Ports>(cycle: &Cycle<'_, P>) -> Result<Vec<Unma
         }
     }
     for listener in &listeners {
-        // One that is gone holds nothing; what it was is told by its certificate.
+        // A listener that is gone holds nothing; its certificate's own entry reports the loss.
         let Ok(holding) = cycle.holding_seen(listener).await else {
             continue;
         };
@@ -102,7 +104,7 @@ async fn if_not_ours<P: Ports>(
     };
     let mut users = in_use_by;
     for user in described.in_use_by {
-        // A load balancer says no more than its listener does.
+        // The load balancer adds nothing to its listener.
         let is_told = users.iter().any(|known| is_listener_of(known, &user));
         if !is_told {
             users.push(user);
@@ -127,10 +129,10 @@ fn is_listener_of(listener: &str, balancer: &str) -> bool {
 }
 
 fn could_not(what: &str, error: &ServiceError) -> Problem {
-    let about = format!("{what}: its certificates that are not ours cannot be told");
+    let about = format!("{what}: its certificates that are not ours cannot be listed");
     error.problem(ProblemType::CertificateManager, &about)
 }
 
-/// More than this would take longer than anybody waits: the certificate manager answers some ten questions a second.
+/// A longer list would take too long: the certificate manager answers about ten questions a second.
 const MOST: usize = 500;
 const AT_ONCE: usize = 4;

@@ -1,4 +1,5 @@
-//! The account at an authority: made once, kept in `accounts/`, never made anew because of an error.
+//! The account at an authority: created once, kept in `accounts/`, never created again because of
+//! an error.
 
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
@@ -24,7 +25,7 @@ struct AccountRecord {
     key: Zeroizing<String>,
     /// The account's URL, once it is registered.
     url: Option<String>,
-    /// The contacts the authority was told.
+    /// The contacts that the authority knows.
     #[serde(default)]
     contact: Vec<String>,
 }
@@ -36,7 +37,7 @@ impl Record for AccountRecord {
 }
 
 impl AccountRecord {
-    /// Returns the account, once it is registered and the authority knows whom to write to.
+    /// Returns the account, once it is registered and the authority has the current contacts.
     fn opened(&self, authority: &Authority) -> Option<Opened> {
         let url = self.url.clone()?;
         (self.contact == authority.contact).then(|| Opened {
@@ -60,9 +61,10 @@ impl<'p, P: Ports> Accounts<'p, P> {
         }
     }
 
-    /// Signs in to the account at an authority, making it if there is none yet.
+    /// Signs in to the account at an authority. Creates it if there is none yet.
     ///
-    /// Asked by many certificates at once, it is opened once per pass, and a failure counts for all of them.
+    /// Many certificates may ask at once: the account is opened once per pass, and a failure counts
+    /// for all of them.
     #[tracing::instrument(level = "error", skip_all, fields(authority = %authority.key))]
     pub(crate) async fn account(
         &self,
@@ -87,7 +89,7 @@ impl<'p, P: Ports> Accounts<'p, P> {
     async fn open(&self, authority: &Authority) -> Result<Opened, Failing> {
         let store = self.ports.store();
         let object = account_key(&authority.key, &authority.directory);
-        // Each round either ends or has seen somebody else's write.
+        // Each round either ends or has read a write of another invocation.
         for _ in 0..ROUNDS {
             let read = read_record::<AccountRecord>(store, &object)
                 .await
@@ -120,8 +122,9 @@ impl<'p, P: Ports> Accounts<'p, P> {
         .into())
     }
 
-    /// Makes the record of a new account: the key alone, stored before it is registered; or, bound to an external account,
-    /// one that is registered already, since the library makes that key itself.
+    /// Makes the record of a new account. It holds the key alone, which is stored before the
+    /// account is registered. An account bound to an external account is registered already, since
+    /// the library makes that key itself.
     async fn new_record(&self, authority: &Authority) -> Result<AccountRecord, Failing> {
         let (key, url, contact) = match &authority.external_account {
             None => (self.ports.authorities().new_key()?, None, Vec::new()),
@@ -151,7 +154,7 @@ impl<'p, P: Ports> Accounts<'p, P> {
         })
     }
 
-    /// Registers an account that is stored alone, or tells the authority of one whom to write to.
+    /// Registers an account of which only the key is stored, or sends the current contacts.
     async fn completed(
         &self,
         authority: &Authority,
@@ -169,7 +172,8 @@ impl<'p, P: Ports> Accounts<'p, P> {
         Ok(record)
     }
 
-    /// Tells the authority whom to write to. A refusal is logged and not tried again: it must not cost a certificate.
+    /// Sends the contacts to the authority. A refusal is logged and not tried again: it must not
+    /// cost a certificate.
     async fn tell_contact(
         &self,
         authority: &Authority,
@@ -188,7 +192,11 @@ impl<'p, P: Ports> Accounts<'p, P> {
         };
         match told.await {
             Err(refusal) if refusal.status.is_some_and(|status| status < 500) => {
-                tracing::warn!(problem.type = %refusal.kind, problem.detail = %refusal.detail, "contact not accepted");
+                tracing::warn!(
+                    problem.type = %refusal.kind,
+                    problem.detail = %refusal.detail,
+                    "contact not accepted"
+                );
                 Ok(())
             }
             outcome => Ok(outcome?),
@@ -198,7 +206,8 @@ impl<'p, P: Ports> Accounts<'p, P> {
 
 const ROUNDS: usize = 6;
 
-/// Returns the URL of the account at an authority where one is stored; nothing is made or asked for.
+/// Returns the URL of the account at an authority where one is stored. Creates nothing and asks no
+/// authority.
 pub(crate) async fn account_url(ports: &impl Ports, authority: &Authority) -> Option<String> {
     let object = account_key(&authority.key, &authority.directory);
     let read = read_record::<AccountRecord>(ports.store(), &object).await;

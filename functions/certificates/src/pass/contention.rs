@@ -1,5 +1,5 @@
-//! Who holds which place on a listener (rule 12), as this pass knows it: what documents want and
-//! their records say is gathered before anything is changed.
+//! Who holds which place on a listener (rule 12), as this pass knows it. What documents want and
+//! what their records say is gathered before anything is changed.
 
 use std::collections::BTreeSet;
 
@@ -15,7 +15,7 @@ use crate::values::names::{CertificateName, DnsName};
 use crate::values::problem::{Problem, ServiceError};
 use crate::values::problem_types::ProblemType;
 
-/// Why nothing is taken from a neighbour now, whatever it wants.
+/// Why nothing may be taken from a neighbour now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Neighbour {
     Unreadable,
@@ -37,7 +37,7 @@ impl std::fmt::Display for Neighbour {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Self::Unreadable => "whose document or state cannot be read",
-            Self::Orphan => "which has no document any more (put that back, or remove it)",
+            Self::Orphan => "which has no document any more (put the document back, or remove it)",
             Self::Busy => "which is being worked on",
         })
     }
@@ -64,10 +64,10 @@ impl<P: Ports> Cycle<'_, P> {
         );
     }
 
-    /// Decides who holds what, from all documents that were looked at, and returns the names for
-    /// which that is another than their record says.
+    /// Decides who holds what, from all documents that this pass has read. Returns the names for
+    /// which the record says something else.
     ///
-    /// What could not be told of a document leaves those alone that it was in the way of.
+    /// Where a document cannot be read, the contentions that its record caused stay as they are.
     pub(crate) async fn settle_contention(
         &self,
         names: &[&str],
@@ -103,14 +103,15 @@ impl<P: Ports> Cycle<'_, P> {
         changed
     }
 
-    /// Returns what each document does not get, by all that were looked at.
+    /// Returns what each document does not get, by all documents that this pass has read.
     fn decided(&self) -> Lost {
         let known = self.claims.borrow();
         let all = known.values().flat_map(|(claims, _)| claims.clone());
         resolve(&all.collect::<Vec<_>>())
     }
 
-    /// Brings what is known of contention into a record that was read; returns whether that is news.
+    /// Writes what is known of contention into a record that was read; returns whether the record
+    /// changed.
     pub(crate) fn apply_contention(&self, name: &CertificateName, state: &mut State) -> bool {
         let lost = self.contention.borrow();
         let Some(lost) = lost.as_ref() else {
@@ -123,7 +124,7 @@ impl<P: Ports> Cycle<'_, P> {
     }
 
     /// Looks at the documents that hold what a named one wants, by its record, and at those whose
-    /// certificates stand where a due one is to go: only these can be in its way.
+    /// certificates are where a due one must go: only these can be in its way.
     async fn look_at_neighbours(&self, names: &[&str], due: &[CertificateName]) {
         let mut owners = BTreeSet::new();
         for name in names {
@@ -150,7 +151,7 @@ impl<P: Ports> Cycle<'_, P> {
     }
 
     /// Returns the documents whose certificates on a listener hold one of these names, or are its
-    /// default. What cannot be told is in nobody's way.
+    /// default. What cannot be read blocks no document.
     pub(crate) async fn owners_on(
         &self,
         listener: &ListenerArn,
@@ -191,8 +192,8 @@ impl<P: Ports> Cycle<'_, P> {
         owners
     }
 
-    /// Notes what another document wants and has; returns why nothing of its is to be taken now,
-    /// whatever it wants.
+    /// Notes what another document wants and has; returns why nothing may be taken from it now, if
+    /// so.
     async fn look_at_neighbour(&self, name: &CertificateName) -> Option<Neighbour> {
         let store = self.ports.store();
         let object = store.read(&store::certificate_key(name)).await;
@@ -203,7 +204,7 @@ impl<P: Ports> Cycle<'_, P> {
         };
         let state = state.map(|(state, _)| state);
         let Some(object) = object else {
-            // It stays where it is, unless it is being removed or the settings say so.
+            // It stays where it is, unless its removal is in progress or the settings remove it.
             let stays = state.is_some_and(|state| state.removing.is_none());
             let stays = stays && !self.judge().removes_orphans();
             return stays.then_some(Neighbour::Orphan);
@@ -220,8 +221,8 @@ impl<P: Ports> Cycle<'_, P> {
         is_busy.then_some(Neighbour::Busy)
     }
 
-    /// Asks once more, right before a default that is not this document's is replaced, whether
-    /// another document holds it. What cannot be told stays as it is.
+    /// Asks once more, right before a default of others is replaced, whether another document holds
+    /// it. What cannot be read stays as it is.
     ///
     /// # Errors
     ///
@@ -255,7 +256,7 @@ impl<P: Ports> Cycle<'_, P> {
         ) else {
             return Ok(());
         };
-        // What a person asks for by name was not looked at before.
+        // A certificate that a person names was not looked at before.
         self.note_claims(wanted, state);
         let why_not = match owner.parse::<CertificateName>() {
             Ok(owner) => self.look_at_neighbour(&owner).await,
@@ -263,8 +264,8 @@ impl<P: Ports> Cycle<'_, P> {
         };
         if let Some(why) = why_not {
             let detail = format!(
-                "{default} is the default of {listener} and belongs to {owner}, {why}: it stays the \
-                 default, and {name} is served there to those who say its names"
+                "{default} is the default of {listener} and belongs to {owner}, {why}: it stays \
+                 the default, and {name} is served there to clients that ask for its names"
             );
             let problem = Problem::ours(why.problem_type(), detail);
             return Err(MayNot::Stays(problem));
@@ -281,8 +282,8 @@ impl<P: Ports> Cycle<'_, P> {
         }
     }
 
-    /// Refuses what a document must not supersede: a certificate of this installation. Documents
-    /// take over from each other by `remove`.
+    /// Refuses what a document must not supersede: a certificate of this installation. One document
+    /// makes room for another only by `remove`.
     pub(crate) async fn may_supersede(
         &self,
         wanted: &Wanted,
@@ -301,8 +302,8 @@ impl<P: Ports> Cycle<'_, P> {
         let owner = tags.get(TAG_CERTIFICATE).map_or("?", String::as_str);
         let detail = format!(
             "certificates/{}.json: supersedes[{index}]: {arn} is the certificate {owner} of this \
-             installation: remove it here, and invoke {{\"action\":\"remove\",\"name\":\"{owner}\"}} \
-             if {owner} is no longer wanted",
+             installation: remove it here, and invoke \
+             {{\"action\":\"remove\",\"name\":\"{owner}\"}} if {owner} is no longer wanted",
             wanted.name
         );
         Err(Problem::ours(ProblemType::InvalidDocument, detail))

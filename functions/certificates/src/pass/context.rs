@@ -1,4 +1,4 @@
-//! What one pass has at hand.
+//! The context of one pass.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -26,7 +26,7 @@ use crate::values::problem::ServiceError;
 
 /// One pass.
 pub struct Cycle<'p, P: Ports> {
-    /// Everything outside.
+    /// The ports to everything outside.
     pub ports: &'p P,
     /// The checked settings.
     pub settings: Rc<Settings>,
@@ -34,31 +34,32 @@ pub struct Cycle<'p, P: Ports> {
     pub installation: String,
     /// The function's region.
     pub home: String,
-    /// The function's account, where the invocation told it.
+    /// The function's account, where the invocation named it.
     pub account_id: Option<String>,
     /// The invocation's time.
     pub clock: Clock,
-    /// Whether nothing is removed because its document is gone: so many are that it may be a mistake.
+    /// Whether certificates without documents are kept: so many documents are gone that it may be a
+    /// mistake.
     pub mass_deletion_suspected: bool,
-    /// Whether all documents are looked at, so that who wants what is known without asking further.
+    /// Whether the pass reads all documents. Then it knows without further reads what each of them
+    /// wants.
     pub is_full: bool,
-    /// Whether what is forced is ordered also where the certificate that is to be served is not on
-    /// its targets yet.
+    /// Whether a forced order is made even if the current certificate is not on its targets yet.
     pub reissue: bool,
     pub(crate) owner: String,
     pub(crate) accounts: Accounts<'p, P>,
-    /// The directories that could not answer a question for renewal information.
+    /// The directories that gave no renewal information when asked.
     pub(crate) silent: RefCell<BTreeSet<String>>,
     pub(crate) ledgers: Ledgers<'p, P>,
     pub(crate) notifier: Notifier<'p, P>,
     pub(crate) outlook: Outlook<'p, P>,
     /// What documents want of listeners, and what their records say of that, by name.
     pub(crate) claims: RefCell<Claims>,
-    /// The documents of which that could not be told.
+    /// The documents that could not be read.
     pub(crate) unknown_claims: RefCell<BTreeSet<String>>,
-    /// What was decided of that; `None` before all were looked at.
+    /// The decision about that; `None` before all documents were read.
     pub(crate) contention: RefCell<Option<Lost>>,
-    /// The load balancers that refused a certificate for want of room.
+    /// The load balancers that refused a certificate because they are full.
     pub(crate) full: RefCell<BTreeSet<String>>,
     holdings: Memo<Result<Holding, ServiceError>>,
     listings: Memo<(OffsetDateTime, Rc<Vec<Listed>>)>,
@@ -100,7 +101,7 @@ impl<'p, P: Ports> Cycle<'p, P> {
         }
     }
 
-    /// Prepares the same pass over other ports, which tells nobody of it.
+    /// Prepares the same pass over other ports, for a dry run without messages.
     pub(crate) fn over<Q: Ports>(self, ports: &Q) -> Cycle<'_, Q> {
         let mut settings = Rc::unwrap_or_clone(self.settings);
         settings.notify.channels.clear();
@@ -119,7 +120,8 @@ impl<'p, P: Ports> Cycle<'p, P> {
         }
     }
 
-    /// Returns what a listener holds, read once per pass: enough to see whether there is work, never to act upon.
+    /// Returns what a listener holds, read once per pass: enough to see whether there is work, but
+    /// not to act upon.
     pub(crate) async fn holding_seen(&self, arn: &ListenerArn) -> Result<Holding, ServiceError> {
         let cell = self.holdings.cell(arn.as_str());
         cell.get_or_init(|| async {
@@ -132,12 +134,13 @@ impl<'p, P: Ports> Cycle<'p, P> {
         .clone()
     }
 
-    /// Notes what a listener was found to hold by those who are at work on it.
+    /// Notes what a listener holds, as the work on it has just read.
     pub(crate) fn note_holding(&self, arn: &ListenerArn, holding: &Holding) {
         self.holdings.replace(arn.as_str(), Ok(holding.clone()));
     }
 
-    /// Returns the certificates of a region, listed not before the given instant; without one, once per pass.
+    /// Returns the certificates of a region, listed at this instant or later; without an instant,
+    /// listed once per pass.
     pub(crate) async fn listing(
         &self,
         region: &str,
@@ -158,7 +161,7 @@ impl<'p, P: Ports> Cycle<'p, P> {
         Ok(listed)
     }
 
-    /// Returns what judges how certificates stand now.
+    /// Returns the judge of certificates, as of now.
     pub(crate) fn judge(&self) -> Judge<'_> {
         Judge {
             settings: &self.settings,
@@ -195,7 +198,7 @@ impl<'p, P: Ports> Cycle<'p, P> {
         held.collect()
     }
 
-    /// Notes that a load balancer refused a certificate for want of room.
+    /// Notes that a load balancer refused a certificate because it is full.
     pub(crate) fn note_full(&self, listener: &ListenerArn) {
         self.full.borrow_mut().insert(balancer_of(listener));
     }
@@ -210,7 +213,7 @@ impl<'p, P: Ports> Cycle<'p, P> {
     }
 }
 
-/// The tag naming the installation, by its bucket.
+/// The tag with the installation, by its bucket.
 pub(crate) const TAG_INSTALLATION: &str = "certloop:installation";
-/// The tag naming the certificate, by its document.
+/// The tag with the certificate, by its document.
 pub(crate) const TAG_CERTIFICATE: &str = "certloop:certificate";

@@ -1,7 +1,8 @@
 //! The ledgers of limits, in `limits/`: read once per pass, changed by compare-and-swap.
 //!
-//! All invocations share them, and within one the certificates at work change them one after the other. What cannot be read is
-//! never taken for an empty ledger: then nothing is ordered or imported.
+//! All invocations share them. Within one invocation the certificates change them one after the
+//! other. An unreadable ledger is never taken for an empty one: then nothing is ordered or
+//! imported.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
@@ -27,7 +28,7 @@ use crate::values::names::{CertificateName, DnsName};
 use crate::values::problem::Problem;
 use crate::values::problem_types::ProblemType;
 
-/// The records of limits as this pass last saw them, each behind a lock.
+/// The records of limits as this pass last read them, each behind a lock.
 pub(crate) struct Ledgers<'p, P: Ports> {
     ports: &'p P,
     settings: Rc<Settings>,
@@ -36,13 +37,13 @@ pub(crate) struct Ledgers<'p, P: Ports> {
     imports: Memo<Rc<Mutex<LastSeen<Imports>>>>,
 }
 
-/// A record as it was last seen.
+/// A record as it was last read.
 #[derive(Default)]
 enum LastSeen<R> {
-    /// Not looked at yet, or somebody else wrote it since.
+    /// Not read yet, or another invocation has written it since.
     #[default]
     Not,
-    /// It could not be read: that counts for the pass.
+    /// It could not be read: that counts for the whole pass.
     Failed(Problem),
     /// With its ETag; `None` where there was no object.
     Read(R, Option<String>),
@@ -52,7 +53,7 @@ enum LastSeen<R> {
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct LimitsLeft {
-    /// By authority; one that nothing is known of is left out.
+    /// By authority; an authority without any entry is left out.
     pub authorities: BTreeMap<String, AuthorityLeft>,
     /// By region.
     pub imports: BTreeMap<String, ImportsLeft>,
@@ -65,9 +66,9 @@ pub struct LimitsLeft {
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct AuthorityLeft {
-    /// The buckets that are not full.
+    /// The buckets from which something was used.
     pub limits: Vec<Left>,
-    /// What the authority told us to leave alone.
+    /// The names, domains or orders that the authority put on hold.
     pub holds: Vec<HoldLeft>,
 }
 
@@ -108,7 +109,8 @@ impl<'p, P: Ports> Ledgers<'p, P> {
         }
     }
 
-    /// Returns why no order for these names can be made at an authority now, by the copy that was read in this pass.
+    /// Returns why no order for these names can be made at an authority now, by the copy that this
+    /// pass has read.
     pub(crate) async fn what_blocks(
         &self,
         authority: &Authority,
@@ -124,10 +126,10 @@ impl<'p, P: Ports> Ledgers<'p, P> {
         Ok(ledger.what_blocks(limits, certificate.as_str(), names, purpose, now))
     }
 
-    /// Takes from an authority's limits what an order needs, or says what is in the way.
+    /// Takes from an authority's limits what an order needs, or says what blocks it.
     ///
-    /// Each reservation is to be settled. One that was not, because the invocation ended before the order's URL was known, is given up by
-    /// the certificate's next.
+    /// Each reservation must be settled. If the invocation ends before the order's URL is known,
+    /// the next reservation of the certificate releases the old one.
     pub(crate) async fn reserve(
         &self,
         authority: &Authority,
@@ -143,7 +145,7 @@ impl<'p, P: Ports> Ledgers<'p, P> {
             let blocked = ledger.what_blocks(limits, owner, names, purpose, self.clock.now());
             return Ok(blocked.map_or_else(|| Ok(Reserved::default()), Err));
         }
-        // A copy that somebody else has changed since cannot be written; one that says no is read again first.
+        // An outdated copy cannot be written. A copy that says no is read again first.
         let now = self.clock.now();
         let stale = matches!(&*seen, LastSeen::Read(ledger, _)
             if ledger.what_blocks(limits, owner, names, purpose, now).is_some());
@@ -173,7 +175,8 @@ impl<'p, P: Ports> Ledgers<'p, P> {
             .map_err(Stop::from)
     }
 
-    /// Books what came of an order. To be done before the state forgets the order; it can be repeated.
+    /// Books the result of an order. Must run before the state forgets the order; it can be
+    /// repeated.
     pub(crate) async fn settle(
         &self,
         authority: &str,
@@ -233,7 +236,8 @@ impl<'p, P: Ports> Ledgers<'p, P> {
         self.keep_hold(authority, set).await;
     }
 
-    /// Stores a hold. Where that fails, this pass keeps to it as far as it can, and the certificate's own state remembers it as well.
+    /// Stores a hold. If that fails, this pass still respects it as far as it can, and the
+    /// certificate's own state remembers it as well.
     async fn keep_hold(&self, authority: &Authority, set: impl Fn(&mut Ledger)) {
         let (key, lock) = self.ledger(authority).await;
         let mut seen = lock.lock().await;
@@ -243,15 +247,19 @@ impl<'p, P: Ports> Ledgers<'p, P> {
             RecordChange::Write(())
         };
         if let Err(problem) = change(self.ports.store(), &key, &mut seen, decide).await {
-            tracing::warn!(authority = %authority.key, problem.detail = %problem.detail, "hold not stored");
+            tracing::warn!(
+                authority = %authority.key,
+                problem.detail = %problem.detail,
+                "hold not stored"
+            );
             if let LastSeen::Read(ledger, _) = &mut *seen {
                 set(ledger);
             }
         }
     }
 
-    /// Counts an import into the certificate manager of a region, or says until when none is left. Counted in any case where
-    /// waiting would do more harm than asking in vain.
+    /// Counts an import into the certificate manager of a region, or says until when none is left.
+    /// Counts in any case where waiting would do more harm than a refused import.
     pub(crate) async fn reserve_import(
         &self,
         region: &str,
@@ -276,7 +284,7 @@ impl<'p, P: Ports> Ledgers<'p, P> {
             *seen = LastSeen::Not;
         }
         match change(self.ports.store(), &key, &mut seen, decide).await {
-            // Bookkeeping that fails does not keep back what cannot wait.
+            // Failed bookkeeping does not delay what cannot wait.
             Err(problem) if in_any_case => {
                 tracing::warn!(problem.detail = %problem.detail, "import not counted");
                 Ok(Ok(()))
@@ -285,7 +293,8 @@ impl<'p, P: Ports> Ledgers<'p, P> {
         }
     }
 
-    /// Returns why nothing can be imported into the certificate manager of a region now, by the copy that was read in this pass.
+    /// Returns why nothing can be imported into the certificate manager of a region now, by the
+    /// copy that this pass has read.
     pub(crate) async fn what_blocks_imports(
         &self,
         region: &str,
@@ -306,7 +315,8 @@ impl<'p, P: Ports> Ledgers<'p, P> {
         Ok((imports.left(limit, self.clock.now()), limit))
     }
 
-    /// Takes back an import that was counted and surely did not happen. Where that fails, it stays counted.
+    /// Takes back the count of an import that certainly did not happen. If that fails, it stays
+    /// counted.
     pub(crate) async fn refund_import(&self, region: &str) {
         let (key, lock) = self.imports(region).await;
         let mut seen = lock.lock().await;
@@ -319,8 +329,8 @@ impl<'p, P: Ports> Ledgers<'p, P> {
         }
     }
 
-    /// Returns what is left of every limit: a request for each authority, one for each region, and a list. Of what cannot be read it
-    /// says why.
+    /// Returns what is left of every limit: one request for each authority, one for each region,
+    /// and a list. For what cannot be read it says why.
     pub(crate) async fn limits_left(&self) -> LimitsLeft {
         let mut left = LimitsLeft::default();
         for (name, authority) in &self.settings.authorities {
@@ -361,7 +371,7 @@ impl<'p, P: Ports> Ledgers<'p, P> {
         left
     }
 
-    /// Returns what is left of an authority's limits, what has least left first.
+    /// Returns what is left of an authority's limits, the scarcest first.
     fn left_of(&self, ledger: &Ledger, authority: &Authority) -> AuthorityLeft {
         let now = self.clock.now();
         let holds = ledger.holds_in_force(now).into_iter().take(MOST_TOLD);
@@ -379,7 +389,8 @@ impl<'p, P: Ports> Ledgers<'p, P> {
         }
     }
 
-    /// Returns what an order would draw on and what is left there, by the copy that was read in this pass.
+    /// Returns which limits an order would use and what is left of them, by the copy that this pass
+    /// has read.
     pub(crate) async fn costs(
         &self,
         authority: &Authority,
@@ -392,7 +403,7 @@ impl<'p, P: Ports> Ledgers<'p, P> {
         Ok(ledger.costs(&authority.limits, names, purpose, self.clock.now()))
     }
 
-    /// Returns how much was imported in the last 365 days into the one of these regions with the most.
+    /// Returns the imports of the last 365 days in that one of these regions that has the most.
     pub(crate) async fn imports_of_a_year(
         &self,
         regions: &BTreeSet<String>,
@@ -407,7 +418,7 @@ impl<'p, P: Ports> Ledgers<'p, P> {
         Ok(most)
     }
 
-    /// Returns the regions that something was ever imported into.
+    /// Returns the regions that ever had an import.
     pub(crate) async fn regions(&self) -> Result<Vec<String>, Problem> {
         let listed = self.ports.store().list(store::IMPORTS).await;
         let listed = listed.map_err(|error| store_problem(&error))?;
@@ -439,7 +450,7 @@ impl<'p, P: Ports> Ledgers<'p, P> {
     }
 }
 
-/// Returns a record as this pass has seen it, reading it where it has not.
+/// Returns a record as this pass has read it. Reads it if it has not.
 async fn look<'s, R: Kept>(
     store: &impl Store,
     key: &str,
@@ -463,7 +474,8 @@ async fn read<R: Kept>(store: &impl Store, key: &str) -> LastSeen<R> {
     }
 }
 
-/// Changes a record by compare-and-swap: where somebody else was faster, it is read again and decided anew.
+/// Changes a record by compare-and-swap. If another invocation was faster, reads it again and
+/// decides again.
 async fn change<R: Kept, T>(
     store: &impl Store,
     key: &str,
@@ -488,7 +500,8 @@ async fn change<R: Kept, T>(
             }
             Err(StoreError::ConditionFailed { .. }) => *seen = LastSeen::Not,
             Err(error) => {
-                // It may have been written all the same: then it stands there.
+                // The write may have succeeded although it returned an error: then the record is
+                // there.
                 *seen = read(store, key).await;
                 return match seen {
                     LastSeen::Read(stored, _) if stored.write_id() == changed.write_id() => {
@@ -509,7 +522,7 @@ fn condition(etag: &Option<String>) -> Condition<'_> {
         .map_or(Condition::Absent, Condition::Matches)
 }
 
-/// A record that is shared by all invocations.
+/// A record that all invocations share.
 trait Kept: Record + Default + Clone {
     /// Returns the stamp of its last write.
     fn write_id(&self) -> &str;
@@ -527,7 +540,7 @@ impl Kept for Imports {
     }
 }
 
-/// What is to be done with a record, and the answer to give then.
+/// The decision about a record, with the answer to return after it.
 enum RecordChange<T> {
     None(T),
     Write(T),
@@ -538,11 +551,11 @@ fn keeps_changing(key: &str) -> Problem {
     Problem::ours(ProblemType::Store, detail)
 }
 
-/// Of what an answer tells of one authority.
+/// The most limits and holds that an answer lists for one authority.
 const MOST_TOLD: usize = 200;
 /// How often a change is tried.
 const ROUNDS: u32 = 16;
-/// Between two tries, at first.
+/// The first pause between two tries.
 const PAUSE: Duration = Duration::from_millis(30);
 
 #[cfg(test)]
@@ -558,15 +571,15 @@ mod tests {
     const NOW: OffsetDateTime = datetime!(2026-11-22 12:00 UTC);
     const KEY: &str = "limits/certificate-manager-eu-central-1.json";
 
-    /// What goes wrong with a request.
+    /// The fault of a request.
     #[derive(Clone, Copy, PartialEq)]
     enum Fault {
         None,
-        /// It does not take place.
+        /// The store refuses it and changes nothing.
         Refused,
-        /// It takes place and nobody hears of it.
+        /// The store executes it and the answer is lost.
         Unheard,
-        /// Somebody else writes first.
+        /// Another invocation writes first.
         Overtaken,
     }
 
@@ -688,23 +701,24 @@ mod tests {
     #[tokio::test]
     async fn a_change_is_made_once_or_not_at_all() {
         use Fault::{Overtaken, Refused, Unheard};
-        // Two were counted before. Our answer, what is stored then, and how many requests that took.
+        // Two were counted before. Our answer, the count stored then, and the number of requests.
         for (why, reads, writes, answer, stored, requests) in [
             ("nothing goes wrong", &[][..], &[][..], Some(true), 3, 2),
             ("the first read fails", &[Refused], &[], None, 2, 1),
             ("the write fails", &[], &[Refused], None, 2, 3),
             ("its answer is lost", &[], &[Unheard], Some(true), 3, 3),
             (
-                "it is lost, and so is the look at it",
+                "its answer is lost, and the next read fails",
                 &[Fault::None, Refused],
                 &[Unheard],
                 None,
                 3,
                 3,
             ),
-            // The condition fails, the stamp is looked at, then it is read again: nothing is left.
+            // The condition fails, the stamp is compared, then the record is read again: nothing is
+            // left.
             (
-                "somebody else takes the last one",
+                "another invocation takes the last one",
                 &[],
                 &[Overtaken],
                 Some(false),

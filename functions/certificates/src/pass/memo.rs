@@ -1,4 +1,4 @@
-//! What is asked once per pass, however many certificates want to know.
+//! What one pass asks for only once, for all certificates.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use tokio::sync::OnceCell;
 
-/// Answers by key; each is asked for by the first who wants it, and the others wait for that.
+/// Answers by key. The first caller asks for an answer, and the others wait for it.
 #[derive(Debug)]
 pub(crate) struct Memo<T>(RefCell<HashMap<String, Rc<OnceCell<T>>>>);
 

@@ -1,4 +1,4 @@
-//! What all certificates of a pass share, each thing asked for once. Imports `rules` and above.
+//! What all certificates of a pass share. Each thing is asked for once. Imports `rules` and above.
 
 mod accounts;
 pub(crate) mod contention;

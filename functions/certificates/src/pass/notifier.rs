@@ -1,5 +1,5 @@
-//! What the channels for messages did in a pass: each is asked for so much, and one that does not
-//! answer is left alone.
+//! The results of the channels for messages in a pass. Each channel gets only so many messages, and
+//! a channel that does not answer gets no more in this pass.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -14,16 +14,16 @@ use crate::records::state::State;
 use crate::rules::news::Found;
 use crate::values::clock::Clock;
 
-/// What the channels did in a pass, by [`Channel::key`].
+/// The results of the channels in a pass, by [`Channel::key`].
 #[derive(Debug, Default)]
 pub(crate) struct Channels {
     /// How many messages were sent to each.
     sent: BTreeMap<String, usize>,
-    /// How many each took.
+    /// How many messages each took.
     taken: BTreeMap<String, usize>,
-    /// Why each that did not take one did not. It is left alone for the rest of the pass.
+    /// Why a channel did not take a message. It gets no more in this pass.
     silent: BTreeMap<String, String>,
-    /// Why each did not take one in an earlier pass that still waits.
+    /// Why a channel did not take a message in an earlier pass; that message still waits.
     owing: BTreeMap<String, String>,
 }
 
@@ -35,15 +35,15 @@ impl Channels {
     }
 }
 
-/// What became of a message on one channel.
+/// The result of a message on one channel.
 pub(crate) enum Fate {
     Taken,
     Failed(String),
-    /// The channel has had enough for this pass, or nothing would come through.
+    /// The channel has had its number of messages in this pass, or it does not answer.
     NotTried,
 }
 
-/// Sends messages, and knows how the channels did in this pass.
+/// Sends messages, and knows the results of the channels in this pass.
 pub(crate) struct Notifier<'p, P: Ports> {
     ports: &'p P,
     settings: Rc<Settings>,
@@ -68,7 +68,7 @@ impl<'p, P: Ports> Notifier<'p, P> {
         }
     }
 
-    /// Returns how the channels did in this pass.
+    /// Returns the results of the channels in this pass.
     pub(crate) fn sent(&self) -> Sent {
         let told = self.channels.borrow();
         let failed = self.settings.notify.channels.iter().filter_map(|channel| {
@@ -87,7 +87,7 @@ impl<'p, P: Ports> Notifier<'p, P> {
         }
     }
 
-    /// Notes which channels have not taken what an earlier pass sent.
+    /// Notes which channels have not taken a message of an earlier pass.
     pub(crate) fn note_untold(&self, state: &State) {
         let outbox = state.told.iter().flat_map(|told| &told.outbox);
         for outgoing in outbox {
@@ -100,14 +100,14 @@ impl<'p, P: Ports> Notifier<'p, P> {
         }
     }
 
-    /// Whether any channel may be sent something now.
+    /// Whether any channel may get a message now.
     pub(crate) fn may_tell(&self) -> bool {
         let told = self.channels.borrow();
         let mut channels = self.settings.notify.channels.iter();
         channels.any(|channel| told.may_send(channel))
     }
 
-    /// Returns what a pass found, as far as it concerns messages.
+    /// Returns the facts that decide about messages for a certificate.
     pub(crate) fn found<'f>(
         &'f self,
         entry: &'f Entry,
@@ -152,5 +152,5 @@ impl<'p, P: Ports> Notifier<'p, P> {
     }
 }
 
-/// For one message to one channel.
+/// The time limit for one message to one channel.
 const LONGEST_SEND: Duration = Duration::from_secs(5);

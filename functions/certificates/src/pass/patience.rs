@@ -1,19 +1,19 @@
-//! How long is waited: for one answer, and between looks at what changes by itself.
+//! Limits for waiting: for one answer, and between looks at something that changes by itself.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Waits for something no longer than this; `None` where it was cut off.
+/// Waits no longer than this; `None` where the time limit ended the wait.
 pub(crate) async fn within<T>(limit: Duration, awaited: impl Future<Output = T>) -> Option<T> {
     tokio::time::timeout(limit, awaited).await.ok()
 }
 
-/// What one of several looks came to.
+/// The result of one of several looks.
 pub(crate) enum Looked<T> {
-    /// It is as it is to be, or never will be.
+    /// It is as it should be, or never will be.
     Enough(T),
-    /// It may be otherwise in a while.
+    /// It may change after a while.
     Again(T),
 }
 
@@ -24,7 +24,7 @@ pub(crate) struct Pauses {
 }
 
 impl Pauses {
-    /// Makes pauses that are all of one length.
+    /// Makes pauses of one length.
     pub(crate) fn of(length: Duration) -> Self {
         Self {
             first: length,

@@ -1,8 +1,9 @@
-//! Looking ahead: whether authorities could validate the names now, and may issue for them, long before that is needed.
+//! Preflight: could authorities validate the names now, and may they issue for them? It checks that
+//! long before the next order.
 //!
-//! The rules on port 80 are looked at in every pass, once per load balancer. Once a day, and at once when what is found about
-//! the rules changes, a probe is fetched as an authority would fetch a challenge, and CAA records are read. What cannot be told
-//! is never a problem (rule 6).
+//! Every pass reads the rules on port 80, once per load balancer. Once a day, and at once when
+//! these rules change, it fetches a probe as an authority would fetch a challenge, and reads CAA
+//! records. What cannot be read is never a problem (rule 6).
 
 use std::cell::{OnceCell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
@@ -38,7 +39,7 @@ use crate::values::names::{CertificateName, DnsName};
 use crate::values::problem::{Problem, ServiceError};
 use crate::values::problem_types::ProblemType;
 
-/// What was seen in this pass by those who look ahead, each thing asked for once.
+/// What preflight checks have read in this pass, each thing once.
 struct Sights<R> {
     resolver: OnceCell<R>,
     addresses: Memo<Result<Vec<IpAddr>, DnsError>>,
@@ -48,7 +49,7 @@ struct Sights<R> {
     balancers: Memo<Result<Option<Balancer>, ServiceError>>,
     rules: Memo<Result<Option<Rc<RuledListener>>, ServiceError>>,
     functions: Memo<Result<Rc<Vec<TargetGroupArn>>, ServiceError>>,
-    /// What needed no work, with what the last look ahead of it found.
+    /// Certificates that need no work, with the result of their last preflight check.
     kept: RefCell<Vec<(Wanted, Option<Preflight>)>>,
 }
 
@@ -68,7 +69,7 @@ impl<R> Default for Sights<R> {
     }
 }
 
-/// Looks ahead: would the next order succeed? Each thing is asked for once per pass.
+/// Checks in advance whether the next order would succeed. Each thing is asked for once per pass.
 pub(crate) struct Outlook<'p, P: Ports> {
     ports: &'p P,
     settings: Rc<Settings>,
@@ -86,14 +87,15 @@ impl<'p, P: Ports> Outlook<'p, P> {
         }
     }
 
-    /// Notes a certificate that needs no work: once all others are worked off, it is looked ahead for it.
+    /// Notes a certificate that needs no work: its preflight check follows after the work on all
+    /// others.
     pub(crate) fn note(&self, wanted: &Wanted, state: &State) {
         let seen = (wanted.clone(), state.orders.preflight.clone());
         self.sights.kept.borrow_mut().push(seen);
     }
 
-    /// Returns the names whose CAA records surely forbid this authority to issue, each with why and what to change. `account` is
-    /// the account's URL, where it is known.
+    /// Returns the names whose CAA records clearly forbid this authority to issue, each with the
+    /// reason and what to change. `account` is the account's URL, where it is known.
     pub(crate) async fn forbidden_by_caa(
         &self,
         authority: &Authority,
@@ -105,7 +107,7 @@ impl<'p, P: Ports> Outlook<'p, P> {
             Ruling::Forbidden(why) => Some((name.clone(), why)),
             Ruling::Allowed => None,
             Ruling::Unknown(why) => {
-                tracing::warn!(domain = %name, why, "CAA could not be told");
+                tracing::warn!(domain = %name, why, "the CAA records could not be read");
                 None
             }
         });
@@ -154,7 +156,8 @@ impl<'p, P: Ports> Outlook<'p, P> {
         Ruling::Allowed
     }
 
-    /// Returns the domains by which CAA records name an authority: the settings', else its directory's, else what is known.
+    /// Returns the domains that name an authority in CAA records: those of the settings, else those
+    /// of its directory, else the known ones.
     async fn caa_identities(&self, authority: &Authority) -> Vec<String> {
         if let Some(identities) = &authority.caa_identities {
             return identities.clone();
@@ -195,7 +198,7 @@ impl<'p, P: Ports> Outlook<'p, P> {
             .clone()
     }
 
-    /// Returns a load balancer as it was described in this pass.
+    /// Returns a load balancer as this pass has read it.
     pub(crate) async fn balancer_seen(
         &self,
         arn: &LoadBalancerArn,
@@ -214,7 +217,8 @@ impl<'p, P: Ports> Outlook<'p, P> {
         .clone()
     }
 
-    /// Returns those of several load balancers that authorities can reach, as far as that can be told; all where none is.
+    /// Returns those load balancers that authorities can reach, as far as that is known; all of
+    /// them where none is.
     pub(crate) async fn facing(&self, balancers: Vec<LoadBalancerArn>) -> Vec<LoadBalancerArn> {
         if balancers.len() < 2 {
             return balancers;
@@ -232,7 +236,8 @@ impl<'p, P: Ports> Outlook<'p, P> {
         }
     }
 
-    /// Returns what the rules on port 80 of a load balancer mean for a name, and where they redirect to HTTPS, those on port 443.
+    /// Returns what the rules on port 80 of a load balancer do with a name, and after a redirect to
+    /// HTTPS those on port 443.
     pub(crate) async fn rule_seen(
         &self,
         arn: &LoadBalancerArn,
@@ -285,8 +290,8 @@ impl<'p, P: Ports> Outlook<'p, P> {
         .clone()
     }
 
-    /// Looks ahead for all that needed no work, as far as that is due and time is left, and puts what stands in the way into their
-    /// entries.
+    /// Runs the preflight checks of all certificates that need no work, if they are due and time is
+    /// left. Puts the problems into their entries.
     pub(crate) async fn look_ahead_of_all(&self, entries: &mut [Entry], judge: Judge<'_>) {
         let kept = self.sights.kept.take();
         let concurrency = self.settings.limits.concurrency;
@@ -317,7 +322,8 @@ impl<'p, P: Ports> Outlook<'p, P> {
         }
     }
 
-    /// Looks ahead for one, if that is due, and stores what was found; returns it where that could be stored.
+    /// Runs the preflight check of one certificate, if that is due, and stores the result. Returns
+    /// it where it could be stored.
     #[tracing::instrument(
         name = "certificate",
         level = "error",
@@ -329,7 +335,7 @@ impl<'p, P: Ports> Outlook<'p, P> {
         wanted: Wanted,
         before: Option<Preflight>,
     ) -> Option<(Wanted, State)> {
-        // Most need not even be read again.
+        // For most of them not even the record must be read again.
         let now = self.clock.now();
         let is_due = before.as_ref().is_none_or(|it| is_due(it, now));
         let has_changed = async || {
@@ -346,16 +352,16 @@ impl<'p, P: Ports> Outlook<'p, P> {
         }
         match write_record(store, &key, &mut state, Condition::Matches(&etag)).await {
             Ok(_) => Some((wanted, state)),
-            // Whoever was faster goes by what they read, and the next pass looks again.
+            // Another invocation was faster and acts on what it read; the next pass looks again.
             Err(error) => {
-                tracing::warn!(%error, "what was looked ahead for is not stored");
+                tracing::warn!(%error, "the result of the preflight check is not stored");
                 None
             }
         }
     }
 
-    /// Looks at what the next order would meet, as far as that is due; keeps it in the state and returns whether that has to be
-    /// written. Takes [`LONGEST`] at most.
+    /// Checks what the next order would meet, if that is due. Keeps the result in the state and
+    /// returns whether that must be written. Takes [`LONGEST`] at most.
     pub(crate) async fn look_ahead(&self, wanted: &Wanted, state: &mut State) -> bool {
         if wanted.paused {
             // Nothing will be ordered.
@@ -367,7 +373,7 @@ impl<'p, P: Ports> Outlook<'p, P> {
         let until = tokio::time::Instant::now() + limit;
         let rules = tokio::time::timeout_at(until, self.rules_found(wanted)).await;
         let before = state.orders.preflight.as_ref();
-        // What could not be told stands as it stood.
+        // Where the rules could not be read, the last result stays.
         let rules = rules
             .ok()
             .flatten()
@@ -387,7 +393,7 @@ impl<'p, P: Ports> Outlook<'p, P> {
             tracing::warn!(
                 problem.type = problem.kind,
                 problem.detail = problem.detail,
-                "the next order would not come off"
+                "the next order would fail"
             );
         }
         state.orders.preflight = Some(Preflight {
@@ -400,7 +406,8 @@ impl<'p, P: Ports> Outlook<'p, P> {
         true
     }
 
-    /// Returns what the rules on port 80 of the document's load balancers are found to do; `None` when that could not be told.
+    /// Returns what the rules on port 80 of the document's load balancers do; `None` when one
+    /// cannot be read.
     async fn rules_found(&self, wanted: &Wanted) -> Option<RulesFound> {
         let mut found: Vec<(String, Vec<&DnsName>)> = Vec::new();
         let mut leads_to = BTreeSet::new();
@@ -409,9 +416,14 @@ impl<'p, P: Ports> Outlook<'p, P> {
             let mut findings = Vec::new();
             for balancer in balancers {
                 let finding = self.rule_seen(&balancer, name).await;
-                findings.push(finding.inspect_err(|error| {
-                    tracing::warn!(load_balancer = %balancer, %error, "the rules on port 80 could not be read");
-                }).ok()?);
+                let unread = |error: &ServiceError| {
+                    tracing::warn!(
+                        load_balancer = %balancer,
+                        %error,
+                        "the rules on port 80 could not be read"
+                    );
+                };
+                findings.push(finding.inspect_err(unread).ok()?);
             }
             Some(findings)
         };
@@ -450,7 +462,7 @@ impl<'p, P: Ports> Outlook<'p, P> {
         })
     }
 
-    /// Fetches the probe and reads CAA records; returns what stands in the way.
+    /// Fetches the probe and reads CAA records; returns what blocks an order.
     async fn what_stands_ahead(
         &self,
         wanted: &Wanted,
@@ -490,10 +502,12 @@ impl<'p, P: Ports> Outlook<'p, P> {
         challenge_path_problem(rule, fetched.as_deref())
     }
 
-    /// Puts a probe where the challenge function looks for answers, fetches it for each name as authorities fetch a challenge, and
-    /// deletes it. `mark` keeps probes of different purposes apart.
+    /// Puts a probe where the challenge function looks for answers, fetches it for each name as
+    /// authorities fetch a challenge, and deletes it. `mark` keeps probes of different purposes
+    /// apart.
     ///
-    /// The object's key is always the same: one left by a death is written over and deleted by the next.
+    /// The object's key is always the same: the next probe overwrites and deletes one that a
+    /// stopped invocation left.
     pub(crate) async fn fetch_probe(
         &self,
         name: &CertificateName,
@@ -505,7 +519,7 @@ impl<'p, P: Ports> Outlook<'p, P> {
         let key = format!("{OBJECT_PREFIX}{token}");
         let store = self.ports.store();
         let mut seen: Vec<(DnsName, Fetched)> = Vec::new();
-        // Somebody else's check of the same certificate may come in between once.
+        // Another check of the same certificate may interfere once.
         for _ in 0..2 {
             let body = format!("{token}.{:032x}", fastrand::u128(..));
             let put = store.write(&key, body.clone().into_bytes(), Condition::None);
@@ -534,7 +548,7 @@ impl<'p, P: Ports> Outlook<'p, P> {
                 break;
             }
         }
-        // Whatever came of it, and however late it is: deleting is what the clock keeps time for.
+        // Delete after any result, and however late it is: the clock keeps time for that.
         match tokio::time::timeout(TO_DELETE, store.delete(&key)).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::warn!(key, %error, "the probe was not deleted"),
@@ -560,7 +574,7 @@ impl<'p, P: Ports> Outlook<'p, P> {
     }
 }
 
-/// Notes that the challenges of an order were fetched with success: that was the day's look as well.
+/// Notes that the challenges of an order were fetched with success: that counts as the daily check.
 pub(crate) fn checked(state: &mut State, now: OffsetDateTime) {
     let rules = RulesFound::of(state.orders.preflight.as_ref());
     state.orders.preflight = Some(Preflight {
@@ -575,9 +589,9 @@ pub(crate) fn checked(state: &mut State, now: OffsetDateTime) {
 /// What the rules on port 80 do with the challenge path.
 #[derive(Clone, Default, PartialEq, Eq, Debug)]
 struct RulesFound {
-    /// What is not right about them.
+    /// What is wrong with them.
     wrong: Option<String>,
-    /// The target groups that they lead it to.
+    /// The target groups to which they forward the path.
     leads_to: BTreeSet<String>,
 }
 
@@ -590,7 +604,7 @@ impl RulesFound {
         seen.unwrap_or_default()
     }
 
-    /// Whether they are others than when all was looked at last. An older build kept no target groups.
+    /// Whether they differ from the last full check. An older build stored no target groups.
     fn differ(&self, preflight: Option<&Preflight>) -> bool {
         let before = Self::of(preflight);
         let led = |rules: &Self| !rules.leads_to.is_empty();
@@ -609,19 +623,19 @@ pub(crate) fn balancers(wanted: &Wanted) -> Vec<LoadBalancerArn> {
     balancers
 }
 
-/// Whether it is time for the whole look. An instant too far ahead, or a last look yet to come, was written by a clock that was
-/// wrong.
+/// Whether it is time for the full check. A wrong clock wrote an instant that is too far ahead, or
+/// a last check that is in the future.
 fn is_due(preflight: &Preflight, now: OffsetDateTime) -> bool {
     let wrong = preflight.at > now + CLOCKS_DIFFER || preflight.next > now + DAY + CLOCKS_DIFFER;
     wrong || preflight.next <= now
 }
 
-/// Returns a wait of a day, less up to a tenth of it: those that were looked at together spread out.
+/// Returns a wait of a day, less up to a tenth of it, so that checks of the same minute spread out.
 fn in_a_day() -> time::Duration {
     DAY * (1.0 - 0.1 * fastrand::f64())
 }
 
-/// Bounds a call of AWS, whose retries may go on for longer than a look ahead may take.
+/// Limits the time of a call to AWS, whose retries may take longer than a preflight check may.
 pub(crate) async fn bounded<T>(
     operation: &'static str,
     limit: Duration,
@@ -637,8 +651,8 @@ pub(crate) async fn bounded<T>(
     })
 }
 
-/// Returns what is wrong on the way to the challenge function: by the rules on port 80, and by what
-/// our own fetches met where there were any.
+/// Returns what is wrong on the way to the challenge function: by the rules on port 80, and by our
+/// own fetches where there were any.
 fn challenge_path_problem(
     rule: Option<&str>,
     fetched: Option<&[(DnsName, Fetched)]>,
@@ -653,7 +667,7 @@ fn challenge_path_problem(
             _ => None,
         })
         .collect();
-    // Where nothing else is wrong, it may be so for us only.
+    // If nothing else is wrong, the fetch may fail only from here.
     let unreachable: Vec<String> = (fetched.iter())
         .filter_map(|(name, fetched)| match fetched {
             Fetched::Unreachable(why) if rule.is_some() => Some(format!("{name}: {why}")),
@@ -667,8 +681,8 @@ fn challenge_path_problem(
     challenge_path(match rule {
         Some(rule) => format!("{rule}; our own fetch met: {met}"),
         None => format!(
-            "our own fetch, by the way authorities take, met something else than the challenge function: {met}; the event \
-             check says more"
+            "our own fetch, by the same path as an authority, was not answered by the challenge \
+             function: {met}; the event check says more"
         ),
     })
 }
@@ -683,34 +697,34 @@ fn some_of(all: impl Iterator<Item = String>) -> String {
     }
 }
 
-/// Returns the keys of the probes that a death may have left behind.
+/// Returns the keys of the probes that a stopped invocation may have left behind.
 pub(crate) fn probes(name: &CertificateName) -> [String; 2] {
     [AHEAD, ASKED].map(|mark| format!("{OBJECT_PREFIX}{PROBE}{mark}{name}"))
 }
 
-/// Where authorities ask.
+/// The port on which authorities fetch challenges.
 const HTTP: u16 = 80;
-/// Where they follow a redirect to.
+/// The port to which they follow a redirect.
 const HTTPS: u16 = 443;
-/// What the token of a probe begins with.
+/// The start of a probe's token.
 const PROBE: &str = "certloop-check";
-/// Marks the probe of a look ahead.
+/// Marks the probe of a preflight check.
 const AHEAD: &str = "-";
-/// Marks the probe of a check that somebody asked for.
+/// Marks the probe of the event `check`.
 pub(crate) const ASKED: &str = "_";
-/// For the whole look at one certificate.
+/// The time limit for the full check of one certificate.
 const LONGEST: Duration = Duration::from_secs(5);
-/// Less is not worth beginning with.
+/// With less time than this no check starts.
 const LEAST: Duration = Duration::from_secs(2);
 const LONGEST_CAA: Duration = Duration::from_secs(8);
 const LONGEST_CALL: Duration = Duration::from_secs(4);
-/// Beside what the clock keeps free.
+/// In addition to the time that the clock keeps free.
 const TO_DELETE: Duration = Duration::from_secs(2);
 const DAY: time::Duration = time::Duration::DAY;
-/// What stands in the way is looked at again so soon: somebody may have repaired it.
+/// The wait after a problem: somebody may have repaired it.
 const AGAIN: time::Duration = time::Duration::HOUR;
 const CLOCKS_DIFFER: time::Duration = time::Duration::HOUR;
-/// Names looked at side by side.
+/// How many names are checked at the same time.
 const AT_ONCE: usize = 16;
 const MOST_SHOWN: usize = 5;
 
@@ -775,7 +789,7 @@ mod tests {
             (rules(None, "a"), rules(None, "b"), true),
             (rules(None, "a"), rules(None, "a b"), true),
             (rules(None, "a"), rules(Some("gone"), ""), true),
-            // What an older build left.
+            // An older build stored this.
             (rules(None, ""), rules(None, "a"), false),
         ] {
             let preflight = Preflight {

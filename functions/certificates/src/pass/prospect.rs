@@ -1,5 +1,5 @@
 //! Looks at the targets before an order is made: what cannot be deployed is neither ordered nor
-//! imported (rule 12). What cannot be told stands in nobody's way.
+//! imported (rule 12). What cannot be read blocks no order.
 
 use std::collections::BTreeMap;
 
@@ -15,23 +15,23 @@ use crate::values::arn::ListenerArn;
 use crate::values::problem::Problem;
 use crate::values::problem_types::ProblemType;
 
-/// What an order is ahead of.
+/// The result of the look at the targets before an order.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Prospect {
     /// Why the certificate could go on none of its targets.
     pub(crate) problem: Option<Problem>,
-    /// Where it takes a place of which there are only so many.
+    /// The places that it takes in lists of limited length.
     pub(crate) places: Vec<ListPlace>,
 }
 
-/// A place in the certificate list of a listener: its load balancer has only so many.
+/// A place in the certificate list of a listener: its load balancer has a limited number.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ListPlace(ListenerArn);
 
 impl ListPlace {
-    /// Why an order waits for the room that others may take.
+    /// Why an order waits: others may take the room.
     pub(crate) const MAY_BE_FULL: &str =
-        "its load balancer may be full: the next pass orders it where there is room";
+        "its load balancer may be full: the next pass orders it if there is room";
 
     /// Returns the text that is the same for all places that are counted together.
     pub(crate) fn shared_by(&self) -> String {
@@ -49,15 +49,15 @@ enum Ahead {
 }
 
 impl<P: Ports> Cycle<'_, P> {
-    /// Returns how many certificates the fullest load balancer holds beside the defaults, on its listeners seen in this pass:
-    /// the quota is the load balancer's.
+    /// Returns how many certificates the fullest load balancer holds beside the defaults, on its
+    /// listeners that this pass has read: the quota is the load balancer's.
     pub fn most_certificates_on_a_load_balancer(&self) -> Option<usize> {
         self.certificates_by_load_balancer().into_values().max()
     }
 
-    /// Looks at all targets of a document whose first certificate is about to be ordered. What
-    /// there is already is renewed whatever its targets look like: it may be in use elsewhere. But
-    /// an edit that wants what another document holds on all of them waits.
+    /// Looks at all targets of a document whose first certificate is about to be ordered. A
+    /// certificate that exists is renewed even if its targets are not usable: it may be in use
+    /// elsewhere. But an edit waits if it wants only places that another document holds.
     pub(crate) async fn prospect(&self, wanted: &Wanted, state: &State) -> Prospect {
         if let Some(held) = &state.certificate {
             let is_edit = !state.is_for(wanted, &self.judge().directories(wanted))
@@ -139,7 +139,7 @@ impl<P: Ports> Cycle<'_, P> {
         let Some(problem) = self.is_full(&listener) else {
             return Ahead::TakesPlace(listener);
         };
-        // Where the state was lost, one of ours may stand there: its tags tell.
+        // Where the state was lost, one of ours may be there: its tags show that.
         let is_lost = !state.deployment.imports.contains_key(region);
         if is_lost {
             let owners = self.owners_on(&listener, &wanted.domains, false).await;
@@ -151,7 +151,7 @@ impl<P: Ports> Cycle<'_, P> {
     }
 
     /// Returns the listener on a port, where there is one; an error only where the load balancer
-    /// itself is surely not there.
+    /// itself certainly does not exist.
     async fn on_port(&self, new: &NewListener) -> Result<Option<ListenerArn>, Problem> {
         let balancer = self.ports.load_balancer(new.load_balancer.region());
         match balancer.on_port(&new.load_balancer, new.port).await {
@@ -180,9 +180,9 @@ impl<P: Ports> Cycle<'_, P> {
         let was_refused = self.full.borrow().contains(&balancer);
         (was_refused || count >= self.quota(&held)).then(|| {
             let detail = format!(
-                "{listener} has no room for another certificate: its load balancer holds {count} beside \
-                 the defaults, so nothing is ordered; take one off, or raise the quota and name it in \
-                 limits.certificatesPerLoadBalancer of settings.json"
+                "{listener} has no room for another certificate: its load balancer holds {count} \
+                 beside the defaults, so nothing is ordered; take one off, or raise the quota and \
+                 name it in limits.certificatesPerLoadBalancer of settings.json"
             );
             Problem::ours(ProblemType::ListenerFull, detail)
         })
@@ -198,17 +198,17 @@ impl<P: Ports> Cycle<'_, P> {
         })
     }
 
-    /// Returns why there is no room for a further certificate, where one was refused.
+    /// Returns why there is no room for a further certificate, if this pass has seen a refusal.
     pub(crate) fn refused_room(&self, place: &ListPlace) -> Option<Problem> {
         let was_refused = self.full.borrow().contains(&place.shared_by());
         was_refused.then(|| self.is_full(&place.0)).flatten()
     }
 
-    /// Notes which load balancer refused a certificate of this document for want of room.
+    /// Notes which load balancer refused a certificate of this document because it is full.
     pub(crate) fn note_refusals(&self, state: &State) {
         let full = Problem::kind_of(ProblemType::ListenerFull);
         let failure = state.deployment.failure.as_ref();
-        // It is believed for an hour: somebody may have made room since.
+        // This counts for an hour: somebody may have made room since.
         let is_fresh = failure.is_some_and(|failure| {
             failure.problem.kind == full && self.clock.now() - failure.at < time::Duration::HOUR
         });
@@ -225,8 +225,8 @@ impl<P: Ports> Cycle<'_, P> {
         }
     }
 
-    /// Returns how many certificates beside the defaults load balancers hold, on the listeners seen
-    /// in this pass.
+    /// Returns how many certificates beside the defaults load balancers hold, on the listeners that
+    /// this pass has read.
     pub(crate) fn certificates_by_load_balancer(&self) -> BTreeMap<String, usize> {
         let mut held = BTreeMap::<String, usize>::new();
         for (listener, holding) in self.holdings_seen() {
@@ -235,8 +235,8 @@ impl<P: Ports> Cycle<'_, P> {
         held
     }
 
-    /// Lets so many certificates be ordered as load balancers have room for, by name, and one more
-    /// where the quota is not known: that one shows whether it was raised. Returns the names that wait.
+    /// Allows as many orders, by name, as load balancers have room for. Where the quota is not
+    /// known, allows one more, which shows whether it was raised. Returns the names that wait.
     pub(crate) fn without_a_place(&self, wishes: &[(&str, Vec<String>)]) -> Vec<String> {
         let held = self.certificates_by_load_balancer();
         let is_known = self
@@ -272,14 +272,14 @@ impl<P: Ports> Cycle<'_, P> {
     }
 }
 
-/// Whether ours stands in the list already: then it takes no place there.
+/// Whether ours is in the list already: then it takes no place there.
 fn is_listed(state: &State, region: &str, holding: &Holding) -> bool {
     let import = state.deployment.imports.get(region);
     let ours = import.and_then(|import| import.arn.as_ref());
     ours.is_some_and(|ours| holding.list.iter().any(|held| *held == ours.as_str()))
 }
 
-/// The share of its lifetime below which a certificate is renewed whatever its targets look like.
+/// Below this share of its lifetime a certificate is renewed even if its targets are not usable.
 const A_TENTH: f64 = 0.1;
 /// AWS's quota of certificates beside the defaults on one Application Load Balancer, unless raised.
 const QUOTA: usize = 25;

@@ -1,4 +1,5 @@
-//! Asking authorities when certificates should be renewed (RFC 9773). No answer is never a failure: the lifetime decides then.
+//! Asks authorities when certificates should be renewed (RFC 9773). A missing answer is never a
+//! failure: then the lifetime decides.
 
 use std::time::Duration;
 
@@ -20,7 +21,7 @@ impl<P: Ports> Cycle<'_, P> {
         if !held.is_to_be_asked_about(now) || authority.directory != held.directory {
             return None;
         }
-        // One that does not answer is not waited for by every certificate of the pass.
+        // If an authority does not answer, the other certificates of the pass do not wait for it.
         if self.silent.borrow().contains(&held.directory) {
             return None;
         }
@@ -33,7 +34,12 @@ impl<P: Ports> Cycle<'_, P> {
             .await
             .unwrap_or_else(|_| Err(AcmeError::no_answer(limit)));
         if let Err(refusal) = &answer {
-            tracing::warn!(authority = %authority.key, problem.type = %refusal.kind, problem.detail = %refusal.detail, "no renewal information");
+            tracing::warn!(
+                authority = %authority.key,
+                problem.type = %refusal.kind,
+                problem.detail = %refusal.detail,
+                "no renewal information"
+            );
             if refusal
                 .status
                 .is_none_or(|status| status == 429 || status >= 500)
@@ -44,7 +50,7 @@ impl<P: Ports> Cycle<'_, P> {
         Some(information_after(held, answer, now, fastrand::f64()))
     }
 
-    /// Brings what is known of a certificate's renewal up to date; returns whether anything was asked.
+    /// Updates what is known of a certificate's renewal; returns whether the authority was asked.
     pub(crate) async fn update_renewal(&self, state: &mut State) -> bool {
         let Some(held) = &mut state.certificate else {
             return false;
@@ -73,5 +79,5 @@ impl<P: Ports> Cycle<'_, P> {
 }
 
 const LEAST: Duration = Duration::from_secs(2);
-/// An authority that takes longer is asked again by a later pass.
+/// The time limit for an answer. After that a later pass asks again.
 const LONGEST: Duration = Duration::from_secs(10);

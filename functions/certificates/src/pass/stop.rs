@@ -11,35 +11,35 @@ use crate::values::problem_types::ProblemType;
 /// Why the work on a certificate stops for this pass.
 #[derive(Debug)]
 pub enum Stop {
-    /// Something went wrong: it is remembered and reported.
+    /// Something failed: it is remembered and reported.
     Failed(Failing),
-    /// Nothing went wrong, but it cannot go on before this instant.
+    /// Nothing failed, but the work cannot continue before this instant.
     Waiting {
         /// Why, for a person.
         reason: String,
-        /// When to go on.
+        /// When to continue.
         until: OffsetDateTime,
-        /// What lies behind it.
+        /// The problem that caused the wait.
         problem: Option<Problem>,
     },
-    /// Another invocation has taken the certificate over: nothing of ours may be saved any more.
+    /// Another invocation has taken the lease: this one may save nothing any more.
     LeaseLost,
 }
 
-/// What went wrong, and what is known about when to try again.
+/// What failed, and what is known about when to try again.
 #[derive(Clone, Debug)]
 pub struct Failing {
     /// The problem.
     pub problem: Problem,
-    /// The instant the other side named.
+    /// The instant that the other side named.
     pub not_before: Option<OffsetDateTime>,
     /// The names it is about.
     pub identifiers: Vec<String>,
-    /// Whether the authority waits for somebody to act.
+    /// Whether the authority waits for a person to act.
     pub paused: bool,
     /// Whether the authority is down or limiting, so that another may be used.
     pub unavailable: bool,
-    /// The names that stand in the way, each with its own problem.
+    /// The names that are blocked, each with its own problem.
     pub failed_names: Vec<FailedName>,
 }
 
@@ -95,7 +95,7 @@ impl From<Blocked> for Stop {
     }
 }
 
-/// Returns the problem a store error is for a certificate.
+/// Returns the problem of a certificate whose record the store could not read or write.
 pub fn store_problem(error: &StoreError) -> Problem {
     match error {
         StoreError::ConditionFailed { .. } | StoreError::Unavailable { person: false, .. } => {
@@ -109,7 +109,7 @@ pub fn store_problem(error: &StoreError) -> Problem {
     }
 }
 
-/// Returns the problem of a state that cannot be read or is of a newer build.
+/// Returns the problem of a state that cannot be read or that a newer build wrote.
 pub fn state_problem(error: &StoreError) -> Problem {
     match error {
         StoreError::Unusable { .. } => Problem::ours(ProblemType::State, error.to_string()),

@@ -1,10 +1,9 @@
-//! Certificates that carry our installation's tag and that no record knows: what a bucket that was
-//! emptied, or put back from another day, leaves behind in the certificate manager.
+//! Certificates that carry our installation's tag and that no record knows. They stay in the
+//! certificate manager when the bucket is emptied or restored from another day.
 //!
-//! Each certificate of the account that no record knows costs a call. So they are looked for once a
-//! day, and at once where fewer certificates are managed than at the last time; what was found
-//! stands in the bucket. In a bucket that was emptied it does not, so that they are looked for in
-//! the next pass.
+//! Each certificate of the account that no record knows costs a call. So the search runs once a
+//! day, and at once when fewer certificates are managed than at the last search. The bucket keeps
+//! the result. An emptied bucket has none, so the next pass searches.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -24,7 +23,7 @@ use crate::values::arn::{CertificateArn, ListenerArn};
 use crate::values::problem::Problem;
 use crate::values::problem_types::ProblemType;
 
-/// What was found when they were looked for last.
+/// The result of the last search.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Strays {
@@ -47,14 +46,14 @@ impl Record for Strays {
 }
 
 impl Strays {
-    /// Whether they are to be looked for again.
+    /// Whether the next search is due.
     fn are_due(&self, managed: usize, now: OffsetDateTime) -> bool {
         let age = now - self.at;
         let is_doubtful = managed == 0 || self.count > 0;
         managed < self.managed
             || age >= Duration::DAY
             || is_doubtful && age >= Duration::HOUR
-            // Written by a clock that was wrong.
+            // A wrong clock wrote it.
             || age < -Duration::HOUR
     }
 }
@@ -68,7 +67,7 @@ pub(crate) struct KnownArns {
 }
 
 impl KnownArns {
-    /// Takes in what a record says, wherever it says it; `None` where it cannot be read.
+    /// Takes in what a record says, in all its parts; `None` where it cannot be read.
     pub(crate) fn note(&mut self, name: &str, record: Option<&impl Serialize>) {
         match record.and_then(|record| serde_json::to_value(record).ok()) {
             Some(record) => self.note_all(&record),
@@ -117,7 +116,7 @@ impl<P: Ports> Cycle<'_, P> {
         let records = records.map_err(|error| store_problem(&error))?;
         let states: Vec<(&str, Option<State>)> = stream::iter(&records)
             .map(async |entry| {
-                // What cannot be read is told with its own certificate.
+                // An unreadable record is reported with its own certificate.
                 let read = read_record::<State>(store, &entry.key).await;
                 let name = entry.key.strip_prefix(store::STATE).unwrap_or_default();
                 let name = name.strip_suffix(".json").unwrap_or_default();
@@ -141,13 +140,13 @@ impl<P: Ports> Cycle<'_, P> {
         Ok(places)
     }
 
-    /// Returns how many certificates carry our installation's tag and are known by no record, as
-    /// far as that was looked at within a day; `managed` is how many there are documents for.
+    /// Returns how many certificates carry our installation's tag and are known by no record, by a
+    /// search within the last day; `managed` is how many there are documents for.
     pub(crate) async fn count_of_strays(&self, managed: usize) -> Result<usize, Problem> {
         let store = self.ports.store();
         let last = match read_record::<Strays>(store, store::STRAYS).await {
             Ok(last) => last.map(|(last, _)| last),
-            // It is made anew.
+            // It is replaced by a new one.
             Err(store::StoreError::Unusable { .. }) => None,
             Err(error) => return Err(store_problem(&error)),
         };
@@ -169,16 +168,16 @@ impl<P: Ports> Cycle<'_, P> {
             managed,
             count: found.len(),
         };
-        // Where that fails, the next pass looks for them again.
+        // If that fails, the next pass searches again.
         let written = write_record(store, store::STRAYS, &mut strays, Condition::None).await;
         if let Err(error) = written {
-            tracing::warn!(%error, "what was found of strays is not stored");
+            tracing::warn!(%error, "the result of the search for strays is not stored");
         }
         Ok(found.len())
     }
 
-    /// Looks for the certificates with our installation's tag that no record knows, in the regions
-    /// that we work in or ever worked in.
+    /// Looks for the certificates with our installation's tag that no record knows, in all regions
+    /// that are or ever were in use.
     async fn strays(&self) -> Result<Vec<CertificateArn>, Problem> {
         let places = self.places().await?;
         let mut regions = places.regions;
@@ -196,7 +195,7 @@ impl<P: Ports> Cycle<'_, P> {
             let unknown = listed
                 .iter()
                 .filter(|one| !places.known.arns.contains(one.arn.as_str()))
-                // Others may have imported it just now, and be about to write that down.
+                // Another invocation may have imported it just now, and be about to record that.
                 .filter(|one| one.imported_at.is_none_or(is_old));
             let manager = self.ports.certificate_manager(region);
             let looked: Vec<_> = stream::iter(unknown)
@@ -239,7 +238,7 @@ mod tests {
             ("none, and an hour ago", (0, 0), 0, hour, true),
             ("one was found", (5, 1), 5, hour, true),
             ("one was found just now", (5, 1), 5, minute, false),
-            ("in the time to come", (5, 0), 5, -day, true),
+            ("in the future", (5, 0), 5, -day, true),
             ("clocks differ", (5, 0), 5, -minute, false),
         ] {
             let last = Strays {
@@ -273,7 +272,7 @@ mod tests {
             (3, "blog", true),
             (4, "shop", false),
             (5, "gone", false),
-            // What its record knows cannot be told.
+            // What its record knows cannot be read.
             (5, "lost", true),
         ] {
             assert_eq!(known.may_hold(&arn(n), &tags(name)), held, "{n} {name}");
