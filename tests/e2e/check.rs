@@ -579,7 +579,7 @@ async fn what_is_no_document_cannot_be_checked_and_without_a_load_balancer_less_
         .collect();
     assert_eq!(checks, ["addresses", "fetch", "caa"], "{found:#}");
     assert_eq!(found["verdict"], "ok", "{found:#}");
-    let way = "by another way than authorities take (selfCheck.connectTo ";
+    let way = "by another path than an authority (selfCheck.connectTo ";
     assert_told(&found, "vault.example.com", "fetch", "ok", way);
 }
 

@@ -207,9 +207,8 @@ const COVERED: [&str; 103] = [
 ];
 
 /// What a shard must have met for rule 12.
-const COVERED_OF_RULE_12: [&str; 17] = [
+const COVERED_OF_RULE_12: [&str; 16] = [
     "passes with a clock months ahead",
-    "people: rule 12: bucket of another day restored",
     "people: rule 12: our tags taken away",
     "people: rule 12: one of ours superseded",
     "people: rule 12: one default wanted twice",

@@ -314,7 +314,7 @@ fn guarded(bucket: &Bucket, roles: [Option<&str>; 2]) -> Vec<Finding> {
     let [Some(renew), Some(challenge)] = roles else {
         return vec![finding::unknown(
             POLICY,
-            "whom it lets through cannot be told, since the roles of the functions are not known",
+            "the roles of the functions are not known, so nobody can say whom it lets through",
         )];
     };
     let trial = Trial {

@@ -558,7 +558,7 @@ mod tests {
         inventory
     }
 
-    /// What is told, for a test that fails.
+    /// What the page says, for a test that fails.
     fn body(page: &str) -> &str {
         within(page, "<body>", "<script>")
     }

@@ -24,7 +24,7 @@ pub(super) struct Directory {
     _lock: File,
 }
 
-/// What stands under one of the five names.
+/// What is under one of the five names.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Place {
     /// Our link into the set that counts.
@@ -82,7 +82,7 @@ impl Directory {
         &self.path
     }
 
-    /// Makes the five names lead to these contents; returns whether anything was to be changed.
+    /// Makes the five names lead to these contents; returns whether it changed anything.
     pub(super) fn put(&self, pems: &Pems, options: &PullOptions) -> Result<bool, PullError> {
         let places = self.places()?;
         let linked = places.iter().all(|(_, place)| *place == Place::Linked);
@@ -123,8 +123,8 @@ impl Directory {
         Ok(true)
     }
 
-    /// Returns the set that a command which still has to succeed may go back to: the last one with which all was well.
-    /// `None` where no command is owed.
+    /// Returns the set that a failing command may go back to: the last one with which it
+    /// succeeded. `None` where no command is owed.
     pub(super) fn owed(&self) -> Result<Option<Option<String>>, PullError> {
         let path = self.inner.join(OWED);
         match fs::read_to_string(&path) {
@@ -238,7 +238,7 @@ impl Directory {
         for (name, content, secret) in pems.files() {
             let path = set.join(name);
             act("write", &path, || {
-                // Nobody else may read it until it is whose it is to be.
+                // Nobody else may read it before its owner and mode are set.
                 let mut file = OpenOptions::new()
                     .write(true)
                     .create_new(true)
@@ -256,7 +256,8 @@ impl Directory {
         Ok(version)
     }
 
-    /// Takes files that were there before us for a set, so that they can come back, and be left at one instant.
+    /// Makes a set of the files that were there before us, so that they can come back, and so that
+    /// one rename leaves them.
     fn adopt(&self, places: &[(&'static str, Place)]) -> Result<Option<String>, PullError> {
         let files = places.iter().filter(|(_, place)| *place == Place::File);
         let files: Vec<_> = files.map(|(name, _)| *name).collect();
@@ -303,8 +304,8 @@ impl Directory {
         act("write", path, || fs::rename(&new, path))
     }
 
-    /// Notes that the command has to succeed, unless that is noted already: then what to go back to stays, since with nothing
-    /// in between did it succeed.
+    /// Notes that the command has to succeed. Where that is noted already, the set to go back to
+    /// stays: the command succeeded with nothing since.
     fn owe(&self, before: Option<&str>) -> Result<(), PullError> {
         if let Some(noted) = self.owed()?
             && noted.is_none_or(|noted| self.inner.join(noted).is_dir())
@@ -368,7 +369,8 @@ impl Directory {
     }
 }
 
-/// Where one of the five names leads, seen from where it stands: the directory may be mounted elsewhere.
+/// Where one of the five names leads, as a relative path: the directory may be mounted
+/// elsewhere.
 fn leads_to(name: &str) -> PathBuf {
     [INNER, CURRENT, name].iter().collect()
 }
@@ -388,7 +390,7 @@ fn mode(secret: bool, options: &PullOptions) -> u32 {
     }
 }
 
-/// Returns what stands at a path, links not followed.
+/// Returns what is at a path, links not followed.
 fn found(path: &Path) -> Result<Option<fs::Metadata>, PullError> {
     match fs::symlink_metadata(path) {
         Ok(metadata) => Ok(Some(metadata)),
@@ -418,7 +420,7 @@ fn make_directory(path: &Path) -> Result<(), PullError> {
     }
     act("make", path, || {
         DirBuilder::new().recursive(true).mode(0o755).create(path)?;
-        // Whatever the umask left of it.
+        // The umask may have taken bits away.
         fs::set_permissions(path, Permissions::from_mode(0o755))
     })
 }
@@ -435,7 +437,8 @@ fn sync(path: &Path) -> Result<(), PullError> {
     act("sync", path, || File::open(path)?.sync_all())
 }
 
-/// Does one thing to the disk, and says which if it fails. In tests everything may end right before or after it.
+/// Does one thing to the disk, and says which if it fails. In tests the process may end right
+/// before or after it.
 fn act<T>(
     doing: &'static str,
     path: &Path,

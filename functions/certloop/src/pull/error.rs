@@ -172,7 +172,10 @@ impl fmt::Display for After {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Back(serial, None) => {
-                write!(f, "; the files of {serial} are back, and with them it succeeded")
+                write!(
+                    f,
+                    "; the files of {serial} are back, and with them it succeeded"
+                )
             }
             Self::Back(serial, Some(failure)) => write!(
                 f,
@@ -180,8 +183,8 @@ impl fmt::Display for After {
                  does, not at the certificate"
             ),
             Self::Stays => f.write_str(
-                "; the new files stay, since no valid ones were there before. It is run again by the \
-                 next pull",
+                "; the new files stay, since no valid ones were there before. The next pull runs \
+                 it again",
             ),
         }
     }

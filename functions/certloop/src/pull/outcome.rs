@@ -74,8 +74,8 @@ impl fmt::Display for Outcome {
             Chosen::State => Ok(()),
             Chosen::Newest => write!(
                 f,
-                "\n{0}: chosen as the newest in the vault, since state/{0}.json may not be read here: a \
-                 rollback is not followed",
+                "\n{0}: chosen as the newest in the vault, since state/{0}.json may not be read \
+                 here: a rollback is not followed",
                 self.name
             ),
         }

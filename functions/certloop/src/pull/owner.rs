@@ -7,7 +7,7 @@ use nix::unistd::{Group, User};
 /// `user`, `user:group` or `:group`, by name or number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Owner {
-    /// The user's number, if one was named; else it is whoever runs this.
+    /// The user's number, if one was named; else the one who runs this.
     pub(crate) user: Option<u32>,
     /// The group's, likewise.
     pub(crate) group: Option<u32>,
@@ -74,7 +74,8 @@ impl FromStr for Mode {
         })?;
         if bits & 0o007 != 0 {
             return Err(format!(
-                "{text} would let everybody at the private key: use a group, such as --owner root:haproxy --mode 0640"
+                "{text} would let everybody read the private key: use a group, such as \
+                 --owner root:haproxy --mode 0640"
             ));
         }
         if bits & !0o660 != 0 || bits & 0o400 == 0 {

@@ -229,7 +229,8 @@ fn host() -> TempDir {
     }
 }
 
-/// Returns the serial of the set that the five names lead to, after a look at whether they belong together.
+/// Returns the serial of the set that the five names lead to, and asserts that they belong
+/// together.
 #[track_caller]
 fn held(directory: &Path) -> String {
     let read = |name: &str| fs::read_to_string(directory.join(name)).unwrap();
@@ -308,7 +309,7 @@ async fn the_five_files_appear_change_and_stay() {
         assert_eq!(held(directory), next.serial);
     }
     assert_eq!(runs(&host), "01 02 03 04");
-    // The one before stays for whoever is reading it.
+    // The one before stays for a program that is reading it.
     assert_eq!(sets(directory), ["03", "04"]);
 }
 
@@ -429,7 +430,7 @@ async fn a_command_that_fails_brings_the_old_files_back_and_is_run_on_them() {
     }
     assert_eq!(runs(&host), "01 02 01 02 01");
 
-    // Whoever mends the command has it run with the next pull.
+    // Once somebody mends the command, the next pull runs it.
     let mended = PullOptions {
         command: Some(NOTE.to_owned()),
         ..options.clone()
@@ -1044,7 +1045,8 @@ async fn files_of_before_are_nobodys_and_keep_nothing_out() {
     }
 }
 
-/// Dies at every single thing that is done to the disk; what readers see is one set, whole, and the next run ends where the first would have.
+/// Dies at each thing that is done to the disk. Readers see one whole set, and the next run ends
+/// where the first would have ended.
 #[tokio::test]
 async fn a_death_at_any_step_leaves_one_set_and_the_next_run_repairs() {
     let (first, second) = (issue(1), issue(2));
@@ -1152,7 +1154,8 @@ async fn a_death_at_any_step_leaves_one_set_and_the_next_run_repairs() {
     assert!(deaths > 150, "{deaths}");
 }
 
-/// Whoever goes to the set once, as a shell with `cd` does, reads one certificate's files, and so does whoever reads the bundle.
+/// A program that goes to the set once, as a shell with `cd` does, reads one certificate's files.
+/// So does a program that reads the bundle.
 #[test]
 fn a_reader_never_sees_two_certificates() {
     let (host, store) = (host(), Memory::default());

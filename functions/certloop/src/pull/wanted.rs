@@ -122,7 +122,8 @@ async fn by_state(
     let state: State = serde_json::from_slice(&object.body).map_err(place)?;
     if state.version > VERSION {
         return Err(unusable(format!(
-            "it has version {} and this build knows {VERSION} at most; install the newer certloop here",
+            "it has version {} and this build knows {VERSION} at most; install the newer \
+             certloop here",
             state.version
         )));
     }
