@@ -21,7 +21,6 @@ use crate::values::problem::backoff;
 impl<P: Ports> Work<'_, '_, P> {
     /// Sends the messages about the work on the certificate; returns whether anything was sent.
     /// Where there is no time, the next pass sends them.
-    #[tracing::instrument(name = "notify", level = "error", skip_all)]
     pub(crate) async fn tell(&mut self, entry: &Entry) -> Result<bool, Stop> {
         let notify = &self.cycle.settings.notify;
         let domains = self.wanted.domains.iter().map(ToString::to_string);

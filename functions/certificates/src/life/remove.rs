@@ -102,7 +102,6 @@ pub(crate) fn wanted_nowhere(name: &CertificateName, state: &State) -> Wanted {
 
 impl<P: Ports> Work<'_, '_, P> {
     /// Takes the next steps of a removal. Each step can be repeated after a stop.
-    #[tracing::instrument(name = "remove", level = "error", skip_all)]
     pub(crate) async fn take_away(&mut self) -> Result<Removed, Stop> {
         let now = self.cycle.clock.now();
         let removing = self.state.removing.as_mut();

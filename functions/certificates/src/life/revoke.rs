@@ -101,7 +101,6 @@ impl State {
 impl<P: Ports> Work<'_, '_, P> {
     /// Revokes all certificates whose revocation is pending and may be tried now; returns the
     /// serials. A failure is remembered and tried again.
-    #[tracing::instrument(level = "error", skip_all)]
     pub(crate) async fn revoke(&mut self) -> Result<Vec<String>, Stop> {
         let now = self.cycle.clock.now();
         let (mut revoked, mut failed) = (Vec::new(), None);

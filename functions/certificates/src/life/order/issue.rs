@@ -32,7 +32,6 @@ enum Pending {
 
 impl<P: Ports> Work<'_, '_, P> {
     /// Stores the key, then sends the CSR.
-    #[tracing::instrument(level = "error", skip_all)]
     pub(super) async fn finalize(&mut self, order: &mut OrderOf<P>) -> Result<(), Stop> {
         self.time_for("finalizing", LEAST, LEAST)?;
         let key = match self.pending_key(order.url()).await? {
@@ -112,7 +111,6 @@ impl<P: Ports> Work<'_, '_, P> {
 
     /// Downloads the chain and stores it with its key in the vault. For a chain that is not usable,
     /// returns why.
-    #[tracing::instrument(level = "error", skip_all)]
     pub(super) async fn download(
         &mut self,
         order: &mut OrderOf<P>,

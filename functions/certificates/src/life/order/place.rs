@@ -22,7 +22,6 @@ use crate::values::problem_types::ProblemType;
 impl<P: Ports> Work<'_, '_, P> {
     /// Makes an order within the authority's limits. Where possible, it replaces the certificate
     /// held.
-    #[tracing::instrument(level = "error", skip_all)]
     pub(crate) async fn place<A: Account>(
         &mut self,
         route: &OrderRoute<'_>,

@@ -16,7 +16,6 @@ use crate::values::problem_types::ProblemType;
 impl<P: Ports> Work<'_, '_, P> {
     /// Prepares all challenges, fetches them as the authority will, answers them, waits for the
     /// result.
-    #[tracing::instrument(level = "error", skip_all)]
     pub(super) async fn validate(&mut self, order: &mut OrderOf<P>) -> Result<(), Stop> {
         self.time_for("validating", LEAST, LEAST)?;
         let challenges = self.challenges(order).await?;

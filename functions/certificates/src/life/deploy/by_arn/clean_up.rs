@@ -88,7 +88,6 @@ impl<P: Ports> Work<'_, '_, P> {
 
     /// Takes our certificate off the listeners that the document no longer names, and releases what
     /// is in regions without targets. A failure at one listener does not stop the others.
-    #[tracing::instrument(name = "take_off", level = "error", skip_all)]
     pub(crate) async fn take_off_by_arn(&mut self) -> Result<(), Stop> {
         for id in stray_targets(&self.in_force, &self.state, &self.cycle.home) {
             let Ok(listener) = id.parse::<ListenerArn>() else {
@@ -254,7 +253,6 @@ impl<P: Ports> Work<'_, '_, P> {
 
     /// Deletes superseded certificates whose overlap is over and that nothing uses. Reads their
     /// tags again before that.
-    #[tracing::instrument(name = "clean_up", level = "error", skip_all)]
     pub(crate) async fn delete_superseded_by_arn(&mut self) {
         let due: Vec<(String, CertificateArn)> = self
             .state

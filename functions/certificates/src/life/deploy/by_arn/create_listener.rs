@@ -18,7 +18,6 @@ impl<P: Ports> Work<'_, '_, P> {
     /// Returns the ARN of a listener, and whether this call created it. A listener named by load
     /// balancer and port is looked up each time. Where there is none, it is created with ours as
     /// its default.
-    #[tracing::instrument(name = "create_listener", level = "error", skip_all)]
     pub(crate) async fn listener_at(
         &mut self,
         at: &ListenerAt,

@@ -83,7 +83,6 @@ enum UnderArn {
 
 impl<P: Ports> Work<'_, '_, P> {
     /// Makes the certificate manager of a region hold this certificate; returns its ARN.
-    #[tracing::instrument(level = "error", skip_all)]
     pub(super) async fn import(
         &mut self,
         region: &Region<'_>,

@@ -38,7 +38,6 @@ pub(super) struct ToProve<'l> {
 
 impl<P: Ports> Work<'_, '_, P> {
     /// Looks at what the listener serves, after a change or when the daily look is due.
-    #[tracing::instrument(level = "error", skip_all)]
     pub(super) async fn prove(&mut self, asked: &ToProve<'_>) -> Result<ProofVerdict, Stop> {
         let settings = &self.cycle.settings.proof;
         let now = self.cycle.clock.now();
