@@ -46,6 +46,10 @@ fn settled_word(word: &str) -> String {
         return format!("{before}<arn>{}", &arn[end..]);
     }
     let core = word.trim_matches(|c: char| !c.is_ascii_alphanumeric());
+    // `app/web/f2f7dc8e`
+    if let Some((before, _)) = word.rsplit_once('/').filter(|(_, id)| is_short_id(id)) {
+        return format!("{before}/<id>");
+    }
     let digits = |text: &str| text.bytes().filter(u8::is_ascii_digit).count();
     let is_made_of = |signs: &str| {
         core.chars()
@@ -58,10 +62,17 @@ fn settled_word(word: &str) -> String {
         _ if core.len() == 8 && digits(core) == 6 && is_made_of(":") => "second",
         _ if core.len() == 5 && digits(core) == 4 && is_made_of(":") => "minute",
         _ if digits(core) > 3 && core.matches('.').count() == 3 && is_made_of(".:") => "address",
+        // The beginning of an ARN's identifier.
+        _ if is_short_id(core) => "id",
         _ if core.len() >= 12 && core.bytes().all(|byte| byte.is_ascii_hexdigit()) => "serial",
         _ => return word.to_owned(),
     };
     word.replace(core, &format!("<{name}>"))
+}
+
+fn is_short_id(text: &str) -> bool {
+    let is_hex = text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    text.len() == 8 && is_hex && text.bytes().any(|byte| byte.is_ascii_digit())
 }
 
 #[test]
@@ -72,5 +83,9 @@ fn what_differs_from_run_to_run_is_put_aside() {
              order\n"
         ),
         "serial <serial>, valid until <day> (in <n> <unit>)  at <second> UTC, 1 order\n"
+    );
+    assert_eq!(
+        settled("listener app/web/f2f7dc8e (eu-west-1) for certificate 6d0ecf83 (x)\n"),
+        "listener app/web/<id> (eu-west-1) for certificate <id> (x)\n"
     );
 }

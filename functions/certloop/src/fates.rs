@@ -220,7 +220,7 @@ mod tests {
         assert_eq!(
             of_rollback(&one, None),
             [
-                "01, which is served, goes on being served, and is held",
+                "01, which is served, stays and is held",
                 "03, which was next and is not known to be served: put aside",
             ]
         );

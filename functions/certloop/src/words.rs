@@ -292,8 +292,8 @@ mod tests {
     fn what_does_not_fit_behind_something_is_below_it() {
         assert_eq!(behind("a  ", "b c", 10, "  "), "a  b c\n");
         assert_eq!(
-            behind("a  ", "one two three four five", 20, "  "),
-            "a\n  one two three\n  four five\n"
+            behind("a  ", "one two three four five", 24, "  "),
+            "a\n  one two three four\n  five\n"
         );
         assert_eq!(behind("a  ", "", 10, "  "), "a\n");
     }

@@ -438,12 +438,16 @@ fn facts(out: &mut String, standing: &Standing, now: OffsetDateTime) {
     let mut fact = |term: &str, text: &dyn std::fmt::Display| {
         let _ = writeln!(out, "<div><dt>{term}</dt><dd>{text}</dd></div>");
     };
+    // The one that is served is below.
+    let served = standing.served.as_ref().map(|served| &served.serial);
+    let next = standing.serial.as_ref();
+    let next = next.filter(|next| Some(*next) != served);
     for (term, text) in [
-        ("Authority", &standing.authority),
-        ("Profile", &standing.profile),
-        ("Key", &standing.key_type),
-        ("Next", &standing.serial),
-        ("Serial before", &standing.previous),
+        ("Authority", standing.authority.as_ref()),
+        ("Profile", standing.profile.as_ref()),
+        ("Key", standing.key_type.as_ref()),
+        ("Next", next),
+        ("Serial before", standing.previous.as_ref()),
     ] {
         if let Some(text) = text {
             fact(term, &Text(text));

@@ -430,7 +430,7 @@ fn limits(limits: &LimitsLeft, now: OffsetDateTime) -> Vec<String> {
         for hold in &left.holds {
             let subject = hold.subject.as_deref().unwrap_or("everything");
             entries.push(format!(
-                "<p class=\"f\"><b>{}</b> takes nothing for <b>{}</b> until {}: {}</p>",
+                "<p class=\"f\"><b>{}</b> takes nothing for <b>{}</b>; that ends {}: {}</p>",
                 Text(authority),
                 Text(subject),
                 Relative {
@@ -729,8 +729,8 @@ mod tests {
         for told in [
             "limits nearly used up: <b>4</b>",
             "10 of 50 left for certificates under example.com, per 7 days. The next: in 2 hours, ",
-            "takes nothing for <b>everything</b> until in 60 minutes, ",
-            "us-east-1</b>: 0 of 5,000 imports left",
+            "takes nothing for <b>everything</b>; that ends in 60 minutes, ",
+            "us-east-1</b>: 0 of 5,000 imports of a year left",
             "could not be read: AccessDenied",
             "<code>certloop doctor</code>",
         ] {

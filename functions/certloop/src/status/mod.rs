@@ -120,7 +120,7 @@ pub(crate) async fn no_such_certificates(function: &Function, names: &[String]) 
 fn nearest<'k>(name: &str, known: &[&'k str]) -> Option<&'k str> {
     let far = |known: &str| {
         if known.starts_with(name) || name.starts_with(known) {
-            1
+            2
         } else {
             strsim::damerau_levenshtein(known, name)
         }
