@@ -34,12 +34,6 @@ Exit codes:
   1  something needs a person, was refused, or failed
   2  the command was not understood or lacks something; nothing was done";
 
-#[allow(non_upper_case_globals, reason = "`pull` still has the former name")]
-impl Ends {
-    /// What could not be read or written failed.
-    pub(crate) const Unknown: Self = Self::NeedsPerson;
-}
-
 impl CliError {
     /// Makes the error of something that was refused or that failed.
     pub(crate) fn failed(what: impl Into<String>) -> Self {

@@ -11,7 +11,6 @@ use time::OffsetDateTime;
 
 use super::command::CommandFailure;
 use super::files::instant;
-use crate::cli_error::Ends;
 
 /// Why a host does not hold what it should. The files are as they were, unless it says otherwise.
 #[derive(Debug, Error)]
@@ -191,14 +190,6 @@ impl fmt::Display for After {
 }
 
 impl PullError {
-    /// Returns how the command ends: a person has to act, or nothing says what should be here.
-    pub(super) fn ends(&self) -> Ends {
-        match self {
-            Self::Store(_) | Self::Files { .. } | Self::Busy { .. } => Ends::Unknown,
-            _ => Ends::NeedsPerson,
-        }
-    }
-
     /// Returns the serial that a command failed with.
     pub(super) fn serial(&self) -> Option<&str> {
         match self {

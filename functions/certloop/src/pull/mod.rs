@@ -82,7 +82,7 @@ pub(crate) async fn run(
 
 /// Writes what came of a run; with `--json`, a line on standard output that is an object.
 fn told(pulled: Result<Outcome, PullError>, json: bool) -> Result<Ends, CliError> {
-    let ends = pulled.as_ref().map_or_else(PullError::ends, |_| Ends::Well);
+    let ends = pulled.as_ref().map_or(Ends::NeedsPerson, |_| Ends::Well);
     match (&pulled, json) {
         (Ok(outcome), false) => say(&format!("{outcome}\n"))?,
         (Err(error), false) => tell(&format!("certloop: {error}")),

@@ -37,7 +37,6 @@ use super::owner::{Mode, Owner};
 use super::round::{pull, take_up};
 use super::wanted;
 use super::watch::Failures;
-use crate::cli_error::Ends;
 
 thread_local! {
     /// How many more things may be done to the disk.
@@ -352,7 +351,6 @@ async fn a_rollback_is_followed_and_without_the_state_the_newest_is_taken() {
     let error = pull(&store, &options).await.unwrap_err();
     assert!(matches!(error, PullError::Denied { .. }), "{error}");
     assert!(error.to_string().contains("pull_policy_arns"), "{error}");
-    assert_eq!(error.ends(), Ends::NeedsPerson);
     assert_eq!(held(&options.directory), "02");
 }
 
@@ -385,7 +383,6 @@ async fn what_cannot_be_served_changes_nothing() {
         let told = error.to_string();
         assert!(told.contains(why), "{told}");
         assert!(told.contains(&format!("vault/shop/{}.json", bad.serial)));
-        assert_eq!(error.ends(), Ends::NeedsPerson, "{told}");
         assert_eq!(held(&options.directory), "01");
         assert_eq!(sets(&options.directory), ["01"]);
     }
@@ -404,7 +401,6 @@ async fn what_cannot_be_served_changes_nothing() {
         store.put(state_key(&name()), state.to_vec());
         let error = pull(&store, &options).await.unwrap_err();
         assert!(matches!(error, PullError::Store(_)), "{error}");
-        assert_eq!(error.ends(), Ends::Unknown);
     }
     assert_eq!(held(&options.directory), "01");
     assert_eq!(runs(&host), "01");
@@ -425,7 +421,6 @@ async fn a_command_that_fails_brings_the_old_files_back_and_is_run_on_them() {
             matches!(&error, PullError::Command { serial, after: After::Back(back, None), .. } if serial == "02" && back == "01"),
             "{error}"
         );
-        assert_eq!(error.ends(), Ends::NeedsPerson);
         assert_eq!(held(&options.directory), "01");
     }
     assert_eq!(runs(&host), "01 02 01 02 01");
@@ -612,7 +607,6 @@ async fn only_one_works_on_a_directory() {
     let held = Directory::open(&options.directory).unwrap();
     let error = pull(&store, &options).await.unwrap_err();
     assert!(matches!(error, PullError::Busy { .. }), "{error}");
-    assert_eq!(error.ends(), Ends::Unknown);
     drop(held);
     pull(&store, &options).await.unwrap();
 }
@@ -652,7 +646,6 @@ async fn a_restored_bucket_takes_no_newer_certificate_away() {
     for _ in 0..2 {
         let error = pull(&store, &options).await.unwrap_err();
         assert!(matches!(error, PullError::Newer { .. }), "{error}");
-        assert_eq!(error.ends(), Ends::NeedsPerson);
         let told = error.to_string();
         let ends =
             [30, 60].map(|days| (OffsetDateTime::now_utc() + days.days()).date().to_string());
@@ -755,7 +748,6 @@ async fn where_the_vault_cannot_be_listed_the_files_stay_until_it_can() {
     store.denied = vec!["list vault/"];
     let error = pull(&store, &options).await.unwrap_err();
     assert!(matches!(error, PullError::Store(_)), "{error}");
-    assert_eq!(error.ends(), Ends::Unknown);
     assert_eq!(held(&options.directory), "02");
     // What the state knows needs no list.
     store.say(&name(), "01", json!({"previous": "02"}));
@@ -908,7 +900,6 @@ async fn what_was_adopted_stays_where_it_is_held_and_is_waited_for_elsewhere() {
     let lost = async |options: &PullOptions| {
         let error = pull(&store, options).await.unwrap_err();
         assert!(matches!(error, PullError::Lost { .. }), "{error}");
-        assert_eq!(error.ends(), Ends::NeedsPerson);
         let told = error.to_string();
         for words in [
             "vault/shop/02.json",
@@ -951,7 +942,6 @@ async fn a_directory_is_for_one_certificate_until_it_is_taken_over() {
     let error = pull(&store, &blog).await.unwrap_err();
     let is_refused = matches!(error, PullError::AnotherCertificate { .. });
     assert!(is_refused, "{error}");
-    assert_eq!(error.ends(), Ends::NeedsPerson);
     let told = error.to_string();
     for word in ["shop", "blog", "--replace"] {
         assert!(told.contains(word), "{told}");
