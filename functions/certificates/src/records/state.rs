@@ -10,7 +10,7 @@
 //! stop.
 //!
 //! Each part owns its data: [`Orders`], [`DeploymentRecord`], [`Previous`], [`Revocations`]. In
-//! JSON all members are at one level ([`Stored`]).
+//! JSON all members are at one level (`Stored`).
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
