@@ -711,7 +711,7 @@ mod tests {
         for (targets, expected) in [
             (
                 changed("arn", json!(LISTENER)),
-                "targets[0].arn: names a listener that is there, and \"loadBalancer\" one",
+                "targets[0].arn: names a listener that exists, and \"loadBalancer\" one",
             ),
             (
                 changed("loadBalancer", json!(LISTENER)),

@@ -6,7 +6,7 @@ use certificates::invocation::status::Standing;
 use time::OffsetDateTime;
 
 use super::health::Health;
-use super::table::{command, lines};
+use super::reasons::{command, lines};
 use crate::words::arns_apart;
 
 /// Certificates with the same cause.

@@ -3,6 +3,7 @@
 mod causes;
 mod health;
 mod notes;
+mod reasons;
 mod serving;
 mod table;
 mod unmanaged;
@@ -17,8 +18,9 @@ use time::OffsetDateTime;
 pub(crate) use causes::tests::without_room;
 pub(crate) use causes::{Cause, causes};
 pub(crate) use health::{Health, by_urgency, is_running_out};
+pub(crate) use reasons::{command, name_of};
 pub(crate) use serving::{Serving, helps, revoked, to_be_served};
-pub(crate) use table::{command, name_of, rendered, word_of};
+pub(crate) use table::{rendered, word_of};
 
 use crate::cli;
 use crate::cli_error::{CliError, Ends};
@@ -119,10 +121,11 @@ pub(crate) async fn no_such_certificates(function: &Function, names: &[String]) 
 /// Returns the known name that somebody may have meant, where one is similar.
 fn nearest<'k>(name: &str, known: &[&'k str]) -> Option<&'k str> {
     let far = |known: &str| {
+        let edits = strsim::damerau_levenshtein(known, name);
         if known.starts_with(name) || name.starts_with(known) {
-            2
+            edits.min(2)
         } else {
-            strsim::damerau_levenshtein(known, name)
+            edits
         }
     };
     let most = (name.chars().count() / 3).clamp(1, 3);
