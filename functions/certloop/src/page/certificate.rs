@@ -246,7 +246,7 @@ fn bar(out: &mut String, class: &str, share: f64, mark: Option<f64>) {
 /// Writes what is wrong, what helps and when it is tried again: once for all of a cause.
 fn trouble(out: &mut String, cause: &Cause<'_>, now: OffsetDateTime) {
     out.push_str("<div class=\"trouble\">\n");
-    let standing = cause.first();
+    let standing = cause.speaker();
     let problem = standing.problem.as_ref();
     if !cause.is_shared() {
         urgency(out, standing, now);

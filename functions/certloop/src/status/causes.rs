@@ -20,7 +20,7 @@ pub(crate) struct Cause<'s> {
 
 impl<'s> Cause<'s> {
     /// Returns the certificate that speaks for all of them.
-    pub(crate) fn first(&self) -> &'s Standing {
+    pub(crate) fn speaker(&self) -> &'s Standing {
         self.members[0]
     }
 
@@ -32,7 +32,7 @@ impl<'s> Cause<'s> {
     /// Returns a sentence about the first as it is true of all.
     pub(crate) fn of_all(&self, sentence: &str) -> String {
         if self.is_shared() {
-            without_names(self.first(), sentence)
+            without_names(self.speaker(), sentence)
         } else {
             sentence.to_owned()
         }
@@ -40,7 +40,7 @@ impl<'s> Cause<'s> {
 
     /// Returns the command that helps with each of them: with `NAME` where it has their names.
     pub(crate) fn command(&self) -> Option<String> {
-        command(self.health, self.first()).map(|command| self.of_all(&command))
+        command(self.health, self.speaker()).map(|command| self.of_all(&command))
     }
 
     /// Returns the earliest instant at which one of them is tried again.
@@ -220,7 +220,7 @@ pub(crate) mod tests {
         let sorted = by_urgency(&inventory, NOW);
         let cause = &causes(&sorted, NOW)[0];
         assert_eq!(
-            cause.of_all(&cause.first().problem.as_ref().unwrap().detail),
+            cause.of_all(&cause.speaker().problem.as_ref().unwrap().detail),
             "DOMAIN: Get \"http://DOMAIN/.well-known/acme-challenge/TOKEN\": no answer at TIME; \
              edit NAME, or certificates/NAME.json"
         );

@@ -279,7 +279,7 @@ fn told_once(
     if cause.is_shared() {
         text += &format!("{INDENT}all {}:\n", cause.members.len());
     }
-    let standing = cause.first();
+    let standing = cause.speaker();
     for line in lines(cause.health, standing, now) {
         text += &detailed(&cause.of_all(&line), screen.width, INDENT);
     }
