@@ -28,7 +28,6 @@ TOO_WIDE = (
 
 # Folders and files in which words of words.toml still appear.
 OTHER_WORDS = (
-    "functions/certloop",
 )
 
 WORDS = [

@@ -67,8 +67,8 @@ pub(super) fn of_the_last_day(names: &Names, now: OffsetDateTime) -> [Number; 3]
     ]
 }
 
-/// Returns the numbers that say how things are now: what could not be delivered, who was not
-/// told, and what nothing in the bucket knows.
+/// Returns the numbers that say how things are now: what could not be delivered, which messages
+/// failed, and what nothing in the bucket knows.
 pub(super) fn of_the_last_hour(names: &Names, now: OffsetDateTime) -> [Number; 3] {
     let since = now - Duration::HOUR;
     let (renew, queue) = (&names.function, names.queue());

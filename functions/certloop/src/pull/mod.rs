@@ -7,9 +7,9 @@
 //! ```
 //!
 //! A run writes a set of files in a directory of its own, syncs it, and then renames one link over
-//! another: at every instant the five names under `DIR` are of one certificate. A program that opens
-//! two of them may do so on both sides of that rename; its command, which runs afterwards, has it
-//! read again, and `bundle.pem` alone holds everything.
+//! another: at every instant the five names under `DIR` are of one certificate. A program that
+//! opens two of them may do so on both sides of that rename; its command, which runs afterwards,
+//! has it read again, and `bundle.pem` alone holds everything.
 //!
 //! After an error at any step, as after a death there, the next run begins by looking at what there
 //! is.
@@ -19,9 +19,10 @@
 //! - `DIR/.certloop/name` says which certificate the directory is for. Another one is refused. A
 //!   directory without that file is another certificate's if its leaf has no name in common with the
 //!   wanted one. The file is written before a set counts.
-//! - A bucket restored from an older copy names an older certificate. The set on the disk stays where
-//!   it is valid, begins and ends later, serves every name of the wanted one, and neither state nor
-//!   vault knows its serial. A run then ends with an error, until the wanted one begins later.
+//! - A bucket restored from an older copy names an older certificate. The set on the disk stays
+//!   where it is valid, begins and ends later, serves every name of the wanted one, and neither
+//!   state nor vault knows its serial. A run then ends with an error, until the wanted one begins
+//!   later.
 //!
 //! `--replace` brings the bucket's certificate in both cases. Files of before certloop (the set
 //! `before`) keep nothing out.

@@ -131,8 +131,8 @@ async fn by_state(
     Ok(state.certificate.map(|held| (held.serial, known)))
 }
 
-/// Returns the serials of the certificates that certloop issued, by a state: the one to serve, those
-/// before it, the one that a rollback left, and those that are revoked or deleted.
+/// Returns the serials of the certificates that certloop issued, by a state: the one to serve,
+/// those before it, the one that a rollback left, and those that are revoked or deleted.
 ///
 /// What it saw on targets or in the certificate manager does not count: after a restore, a newer
 /// certificate can be seen there that the bucket knows nothing else of.

@@ -17,8 +17,8 @@ use super::wanted;
 /// Pulls every so often, up to a fifth later, and tells what came of each run.
 ///
 /// After an error that says nothing about the certificate it asks again sooner, within `every`. A
-/// certificate with which the command failed is tried again after 5, 10, 20 minutes and so on, a day
-/// at most; another one at once. There is no end to prepare for: every step may be the last.
+/// certificate with which the command failed is tried again after 5, 10, 20 minutes and so on, a
+/// day at most; another one at once. There is no end to prepare for: every step may be the last.
 pub(super) async fn watch(
     store: &impl Store,
     options: &PullOptions,
