@@ -171,8 +171,8 @@ fn listed(met: &[(&DnsName, String)]) -> String {
     words.collect::<Vec<_>>().join("; ")
 }
 
-pub(super) fn error_of(authorization: Authorization) -> Option<AcmeError> {
-    authorization.http01?.error
+pub(super) fn error_in(authorization: &Authorization) -> Option<&AcmeError> {
+    authorization.http01.as_ref()?.error.as_ref()
 }
 
 pub(super) fn keep(authorization: &Authorization, leftovers: &mut Leftovers, until: AskedFor) {
