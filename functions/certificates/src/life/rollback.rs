@@ -204,6 +204,7 @@ impl IssuedCertificate {
             adopted: false,
             was_served: None,
             revoked_at: None,
+            refused_at: None,
             ..self.clone()
         })
     }

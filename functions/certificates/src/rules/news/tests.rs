@@ -31,6 +31,7 @@ fn held(serial: &str, left: Duration) -> IssuedCertificate {
         adopted: false,
         was_served: None,
         revoked_at: None,
+        refused_at: None,
     }
 }
 
