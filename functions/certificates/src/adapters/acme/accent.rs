@@ -184,12 +184,18 @@ fn authorization(answer: &mut Map<String, Value>, url: &str) -> Result<(), Strin
     let Some(Value::Object(identifier)) = answer.get_mut("identifier") else {
         return Err("its member `identifier` is missing".to_owned());
     };
-    let (Some(kind), true) = (
-        word(identifier, "type"),
-        identifier.get("value").is_some_and(is_text),
-    ) else {
+    let value = identifier.get("value").and_then(Value::as_str);
+    let (Some(kind), Some(value)) = (word(identifier, "type"), value) else {
         return Err("its member `identifier` has no type or no value".to_owned());
     };
+    let is_known = match &*kind {
+        "ip" => value.parse::<std::net::IpAddr>().is_ok(),
+        "dns" | "permanent-identifier" | "hardware-module" => !value.is_empty(),
+        _ => false,
+    };
+    if !is_known {
+        return Err("its member `identifier` is no DNS name".to_owned());
+    }
     identifier.insert("type".to_owned(), kind.into());
 
     let challenges = answer.remove("challenges");
@@ -233,6 +239,7 @@ fn challenge(answer: &mut Map<String, Value>, url: &str) -> bool {
         answer.insert("url".to_owned(), uri);
     }
     resolve(answer, "url", url);
+    drop_unless(answer, "url", is_text);
     drop_unless(answer, "token", is_text);
     error_of(answer);
     let status = word(answer, "status").unwrap_or_default();
@@ -245,24 +252,24 @@ fn challenge(answer: &mut Map<String, Value>, url: &str) -> bool {
     }
     answer.insert("status".to_owned(), status.into());
     let Some(kind) = word(answer, "type") else {
+        answer.remove("type");
         return false;
     };
     answer.insert("type".to_owned(), kind.into());
-    answer.get("url").is_some_and(is_text)
+    answer.contains_key("url")
 }
 
 /// Puts the member `error` of an order or a challenge into the form of RFC 7807.
 fn error_of(answer: &mut Map<String, Value>) {
-    match answer.remove("error") {
-        Some(Value::Object(mut error)) if !error.is_empty() => {
-            problem(&mut error);
-            answer.insert("error".to_owned(), Value::Object(error));
-        }
+    let mut error = match answer.remove("error") {
+        Some(Value::Object(error)) if !error.is_empty() => error,
         Some(Value::String(detail)) if !detail.is_empty() => {
-            answer.insert("error".to_owned(), json!({ "detail": detail }));
+            Map::from_iter([("detail".to_owned(), detail.into())])
         }
-        _ => {}
-    }
+        _ => return,
+    };
+    problem(&mut error);
+    answer.insert("error".to_owned(), Value::Object(error));
 }
 
 /// RFC 7807, and the subproblems of RFC 8555 section 6.7.1.
