@@ -71,6 +71,8 @@ async fn each_issues_in_the_end(places: &[&str]) {
             false => 0,
         }),
         profiles: vec![("default".into(), 90 * DAY.as_secs())],
+        // The accents have refused nonces of their own.
+        nonces_rejected: Some(0),
         ..PebbleOptions::default()
     };
     let cloud = Arc::new(LocalCloud::start_with(options).await);
