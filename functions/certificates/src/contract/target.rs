@@ -466,8 +466,8 @@ pub(super) struct TargetDocument {
     #[serde(default)]
     #[schemars(length(min = 1, max = 255), regex(pattern = r"^[A-Za-z0-9-]+$"))]
     tls_policy: Option<String>,
-    /// How the listener holds the certificate: "sni" (the default) in its list, "default" as its
-    /// default certificate.
+    /// How the listener holds the certificate. "sni": in its list. "default": as its default
+    /// certificate. Left out: "sni".
     #[serde(rename = "as", default)]
     placement: Option<Placement>,
     /// Region that certificateManager imports into. Left out: the region that certloop runs in.
