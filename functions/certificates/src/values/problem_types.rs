@@ -132,7 +132,7 @@ ours! {
     "revoked" Revoked Person;
     /// Our own fetch of a challenge got another answer.
     "selfCheck" SelfCheck Soon;
-    /// Our own fetch of a challenge could not connect; it blocks one attempt.
+    /// Our own fetch of a challenge could not connect. This blocks only one attempt.
     "selfCheckUnreachable" SelfCheckUnreachable Soon;
     /// The settings are not valid; the detail names the field.
     "settings" Settings Person;
@@ -172,15 +172,15 @@ pub const AUTHORITY: &[(&str, Retry, &str)] = &[
     (
         "accountDoesNotExist",
         Retry::Person,
-        "The authority no longer knows the account. certloop makes no other: restore `accounts/`, \
-         or delete the object to start with a new account.",
+        "The authority no longer knows the account. certloop makes no new one by itself: restore \
+         `accounts/`, or delete the object there to start with a new account.",
     ),
     (
         "alreadyReplaced",
         Retry::Soon,
         "certloop orders once more without `replaces`, at once.",
     ),
-    ("alreadyRevoked", Retry::Never, "It is revoked."),
+    ("alreadyRevoked", Retry::Never, "It was revoked before."),
     (
         "badCSR",
         Retry::Person,
@@ -247,8 +247,8 @@ pub const AUTHORITY: &[(&str, Retry, &str)] = &[
     (
         "rateLimited",
         Retry::At,
-        "certloop asks nothing before its Retry-After. Without one: `person` where the detail has \
-         a link, which a person must open, else `soon`.",
+        "certloop sends nothing before the time of its Retry-After. Without one, the class is \
+         `person` if the detail has a link, which a person must open. Otherwise it is `soon`.",
     ),
     (
         "rejectedIdentifier",
