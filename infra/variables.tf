@@ -1,5 +1,6 @@
-# Here only the form is checked. The templates of refusals/ check the content of documents: each
-# renders one line per mistake, in the words of the function itself, and nothing when all is well.
+# This file checks only the form. The templates in refusals/ check the content of documents. Each
+# template renders one line for each mistake, in the words of the function itself, and nothing if
+# there is no mistake.
 
 variable "name" {
   description = "Prefix of all names; one per environment (certloop-dev, certloop-prod)."
