@@ -7,7 +7,8 @@ use tests::{Installation, Invocation, LocalCloud, Moment, Plan, Sent, tls};
 
 use crate::evidence::{self, DAY, MINUTE, NEW_ORDER, later};
 use crate::helpers::{
-    Foreign, arn, assert_person, delete_certificate, importing, refuse_to_add, text,
+    Foreign, arn, assert_person, delete_certificate, importing, refuse_to_add,
+    take_more_certificates, text,
 };
 use crate::renewal_information::{HOUR, issued, steady};
 
@@ -461,4 +462,53 @@ async fn a_removal_after_a_death_ends_where_nothing_can_come_back() {
         let left = evidence::ours(&cloud, &site, "shop", &own).await;
         assert!(left.is_empty(), "{told}: {left:?}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_removal_gives_back_later_what_could_not_come_back_at_once() {
+    let cloud = steady().await;
+    let removal = removal_request(&cloud).await;
+    let (site, own) = (cloud.install("dies").await, "dies.example.com");
+    let theirs = stopped_in_a_switch(&cloud, &site, own, removal).await;
+    let ours = site.listed().await.sni;
+    refuse_to_add(&cloud, "TooManyCertificates").await;
+
+    let pass = site.invoke_with(&remove(), later(16 * MINUTE)).await;
+
+    let words = [theirs.arn.as_str(), site.listener.as_str()];
+    assert_person(&pass, "shop", "certloop:listenerFull", &words);
+    assert_eq!(site.listed().await.sni, ours, "{:#}", pass.report());
+
+    // Two attempts fail before one succeeds.
+    site.pass_with(later(26 * HOUR)).await;
+    assert_eq!(site.listed().await.sni, ours);
+    take_more_certificates(&cloud).await;
+    let pass = site.pass_with(later(52 * HOUR)).await;
+    let told = format!("{:#}", pass.report());
+    let listed = site.listed().await.sni;
+    assert_eq!(listed, [theirs.arn.clone()].into(), "{told}");
+    assert!(theirs.is_seen(&site, own).await, "{told}");
+    for days in [4, 6] {
+        site.pass_with(later(days * DAY)).await;
+    }
+    let left = evidence::ours(&cloud, &site, "shop", own).await;
+    assert!(left.is_empty(), "{left:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_removal_waits_for_no_certificate_that_has_ended() {
+    let cloud = steady().await;
+    let removal = removal_request(&cloud).await;
+    let (site, own) = (cloud.install("dies").await, "dies.example.com");
+    stopped_in_a_switch(&cloud, &site, own, removal).await;
+    refuse_to_add(&cloud, "TooManyCertificates").await;
+
+    // The other's certificate was valid for 30 days.
+    let pass = site.invoke_with(&remove(), later(31 * DAY)).await;
+
+    let told = format!("{:#}", pass.report());
+    let entry = pass.certificate("shop");
+    assert_eq!(entry["outcome"], "removed", "{told}");
+    assert_eq!(entry["problem"], Value::Null, "{told}");
+    assert!(site.listed().await.sni.is_empty(), "{told}");
 }
