@@ -446,3 +446,50 @@ async fn telling_what_is_served_costs_nothing() {
     assert_eq!(status.count(changing_a_listener), 0);
     assert_eq!(evidence::asked(&cloud, &site, NEW_ORDER).len(), 1);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_vault_takes_no_certificate_from_its_listener() {
+    let cloud = steady().await;
+    let (site, domain, served) = issued(&cloud, "shop").await;
+    let ours = site.listed().await.sni.into_iter().next().unwrap();
+    for key in site.keys("vault/").await {
+        site.delete(&key).await;
+    }
+
+    // The daily look finds that the vault is empty.
+    let pass = site.pass_with(later(26 * HOUR)).await;
+    let told = format!("{:#}", pass.report());
+    let state = site.read_json("state/shop.json").await;
+    assert_eq!(state["certificate"]["serial"], served.serial, "{told}");
+    let status = status_of(&site, "shop", 26 * HOUR).await;
+    assert_eq!(status["served"]["serial"], served.serial, "{status:#}");
+    let kind = &status["problem"]["type"];
+    assert_eq!(kind, "certloop:vaultEntryLost", "{status:#}");
+    assert_eq!(evidence::orders(&cloud, &site), 1, "{told}");
+    // The renewals of a fleet come one after the other, but soon.
+    let renews = evidence::instant(&status["renewAt"]);
+    let now = OffsetDateTime::now_utc() + 26 * HOUR;
+    assert!(now - MINUTE < renews && renews < now + 4 * DAY, "{renews}");
+
+    // Drift is repaired, although the authority is down.
+    cloud.to_acme().down().await;
+    site.remove_from_listener(&ours).await;
+    for clock in [27 * HOUR, 5 * DAY] {
+        let pass = site.pass_with(later(clock)).await;
+        let told = format!("after {clock:?}: {:#}", pass.report());
+        let seen = site.browser_trusts(&domain).await;
+        assert_eq!(
+            seen.map(|leaf| leaf.serial),
+            Ok(served.serial.clone()),
+            "{told}"
+        );
+    }
+
+    cloud.to_acme().up().await;
+    let pass = site.pass_with(later(7 * DAY)).await;
+    assert_eq!(pass.outcome("shop"), "renewed", "{:#}", pass.report());
+    assert_eq!(pass.certificate("shop")["problem"], Value::Null);
+    let newest = site.browser_trusts(&domain).await.unwrap();
+    assert_ne!(newest.serial, served.serial);
+    evidence::assert_at_rest(&cloud, &site, "shop", &domain, 1).await;
+}

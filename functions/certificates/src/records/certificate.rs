@@ -40,8 +40,8 @@ pub struct IssuedCertificate {
     /// Whether its chain leads to a trust root of the platform; `None` if that was not checked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub public: Option<bool>,
-    /// Whether we took it over from the certificate manager, where it carries our tags. The vault
-    /// does not hold its key.
+    /// Whether the vault does not hold its key: the certificate manager does, where it carries our
+    /// tags.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub adopted: bool,
     /// Whether a target of ours ever held it; `None` in older records.

@@ -126,6 +126,12 @@ impl State {
 
 fn due_reason(held: &IssuedCertificate) -> String {
     let since = rfc3339(held.renew_at());
+    if held.adopted {
+        return format!(
+            "renewal is due since {since}: the vault does not hold the key of {}",
+            held.serial
+        );
+    }
     match held.window() {
         None => format!("renewal is due since {since}"),
         Some(window) => {
@@ -174,6 +180,17 @@ pub fn draw(
     }
 }
 
+/// Returns when to renew a certificate whose key the vault has lost: within a thirtieth of its
+/// lifetime. `jitter` in 0..1 spreads the renewals of a fleet.
+pub(crate) fn without_key(
+    held: &IssuedCertificate,
+    now: OffsetDateTime,
+    jitter: f64,
+) -> OffsetDateTime {
+    let soon = now + held.lifetime() / 30 * jitter.clamp(0.0, 1.0);
+    held.renewal.at.min(whole_seconds(soon))
+}
+
 /// Returns how long a new certificate is kept even if its window says otherwise, after this many
 /// early replacements. The waits are those after failures; beyond one day they double.
 fn patience(early_windows: u32) -> Duration {
@@ -188,12 +205,17 @@ impl IssuedCertificate {
     }
 
     /// Returns when it will be renewed: in the suggested window, but not so late that little
-    /// lifetime is left. Without a window its lifetime decides.
+    /// lifetime is left. Without a window its lifetime decides. Without its key in the vault, it
+    /// waits for no window.
     pub fn renew_at(&self) -> OffsetDateTime {
         let Some(window) = self.window() else {
             return self.renewal.at;
         };
         let latest = self.not_after - self.lifetime() / 20;
+        let latest = match self.adopted {
+            true => self.renewal.at.min(latest),
+            false => latest,
+        };
         let longest = (self.not_before).saturating_add(patience(u32::MAX) + SLACK);
         let counts_from = self.renewal.window_counts_from;
         counts_from
@@ -232,7 +254,8 @@ impl IssuedCertificate {
     /// (RFC 9773 section 4.2).
     pub fn is_to_be_replaced_at_once(&self, now: OffsetDateTime) -> bool {
         let is_over = self.window().is_some_and(|window| window.end <= now);
-        is_over && now < self.renewal.at || self.revoked_at.is_some()
+        // Without its key it may be due for renewal earlier than by its window.
+        is_over && (self.adopted || now < self.renewal.at) || self.revoked_at.is_some()
     }
 
     /// Whether to ask the authority for renewal information now. We do not ask for a certificate

@@ -138,7 +138,7 @@ impl<'a> Judge<'a> {
             return Some((problem, Some(next)));
         }
         let untrusted = self.untrusted(state).map(|problem| (problem, None));
-        untrusted.or_else(|| {
+        untrusted.or_else(|| key_lost(wanted, state)).or_else(|| {
             let preflight = state.orders.preflight.as_ref().filter(|_| !wanted.paused)?;
             Some((preflight.problem.clone()?, None))
         })
@@ -308,6 +308,23 @@ pub(crate) fn revoked(
 fn contended(wanted: &Wanted, state: &State) -> Option<Problem> {
     let (listener, contended) = state.deployment.contended.iter().next()?;
     Some(contended.problem(wanted.name.as_str(), listener))
+}
+
+/// The problem of a certificate that is served although the vault does not hold its key, and when
+/// a new one is ordered.
+fn key_lost(wanted: &Wanted, state: &State) -> Option<(Problem, Option<OffsetDateTime>)> {
+    let held = state.certificate.as_ref().filter(|held| held.adopted)?;
+    let next = state.renew_at().filter(|_| !wanted.paused);
+    let then = match next {
+        Some(at) => format!("a new certificate is ordered at {}", rfc3339(at)),
+        None => "no new certificate is ordered while it is paused".to_owned(),
+    };
+    let detail = format!(
+        "the vault does not hold the key of {}: it stays where it is, but it cannot be imported \
+         elsewhere, and hosts cannot pull it; {then}",
+        held.serial
+    );
+    Some((Problem::ours(ProblemType::VaultEntryLost, detail), next))
 }
 
 /// Returns why a superseded certificate stays on a listener.
