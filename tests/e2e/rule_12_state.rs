@@ -7,7 +7,7 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use serde_json::{Value, json};
 use tests::http;
-use tests::{Fault, Installation, Invocation, Leaf, Sent, tls};
+use tests::{Fault, Installation, Invocation, Leaf, LocalCloud, Sent, tls};
 use time::OffsetDateTime;
 
 use crate::evidence::{self, DAY, MINUTE, NEW_ORDER, later};
@@ -16,6 +16,7 @@ use crate::helpers::{
     take_more_certificates, with,
 };
 use crate::proofs::stale_server;
+use crate::pull::Host;
 use crate::renewal_information::{HOUR, issued, steady};
 
 async fn status_of(site: &Installation, name: &str, clock: Duration) -> Value {
@@ -54,6 +55,19 @@ impl Backup {
             site.put(&key, body).await;
         }
     }
+}
+
+/// Restores a bucket to before its last renewal. Returns the domain, the certificate of the bucket
+/// and the one that is served.
+async fn restored(cloud: &LocalCloud) -> (Installation, String, Leaf, Leaf) {
+    let (site, domain, old) = issued(cloud, "shop").await;
+    let backup = Backup::of(&site).await;
+    a_second_later().await;
+    let pass = site.invoke(&forced()).await;
+    assert_eq!(pass.outcome("shop"), "renewed", "{:#}", pass.report());
+    let newer = site.browser_trusts(&domain).await.unwrap();
+    backup.restore(&site).await;
+    (site, domain, old, newer)
 }
 
 /// Waits until the next certificate ends later than the one before.
@@ -492,4 +506,33 @@ async fn a_lost_vault_takes_no_certificate_from_its_listener() {
     let newest = site.browser_trusts(&domain).await.unwrap();
     assert_ne!(newest.serial, served.serial);
     evidence::assert_at_rest(&cloud, &site, "shop", &domain, 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hosts_that_pull_do_not_wait_long_for_what_was_adopted() {
+    let cloud = steady().await;
+    let (site, _, old, newer) = restored(&cloud).await;
+
+    let pass = site.pass_with(later(26 * HOUR)).await;
+
+    let told = format!("{:#}", pass.report());
+    let state = site.read_json("state/shop.json").await;
+    assert_eq!(state["certificate"]["serial"], newer.serial, "{told}");
+    let status = status_of(&site, "shop", 26 * HOUR).await;
+    let problem = &status["problem"];
+    assert_eq!(problem["type"], "certloop:vaultEntryLost", "{status:#}");
+    assert!(problem.to_string().contains(&newer.serial), "{status:#}");
+    // A new host gets the one before: the vault has its key.
+    let host = Host::new(&cloud, &site);
+    let ran = host.pull(&[]);
+    assert_eq!(ran.status, Some(0), "{ran:?}");
+    assert!(ran.out.contains("nowhere in the bucket"), "{ran:?}");
+    assert_eq!(host.held(), old.serial);
+
+    let pass = site.pass_with(later(26 * HOUR + 10 * MINUTE)).await;
+    let told = format!("{:#}", pass.report());
+    assert_eq!(pass.outcome("shop"), "renewed", "{told}");
+    assert_eq!(pass.certificate("shop")["problem"], Value::Null, "{told}");
+    assert_eq!(host.pull(&[]).status, Some(0));
+    assert_eq!(json!(host.held()), pass.certificate("shop")["serial"]);
 }

@@ -879,7 +879,7 @@ async fn replace_takes_the_certificate_of_the_bucket() {
 }
 
 #[tokio::test]
-async fn what_was_adopted_stays_where_it_is_held_and_is_waited_for_elsewhere() {
+async fn what_was_adopted_stays_where_it_is_held_and_the_one_before_serves_elsewhere() {
     let host = host();
     let (store, options) = restored(&host, &issue_for(2, -1, 60)).await;
     store.say(&name(), "02", json!({"previous": "01"}));
@@ -909,15 +909,36 @@ async fn what_was_adopted_stays_where_it_is_held_and_is_waited_for_elsewhere() {
             assert!(told.contains(words), "{told}");
         }
     };
-    lost(&elsewhere).await;
-    assert!(!elsewhere.directory.exists());
+    // One that must not be served again is no way out.
+    for why in [
+        json!({}),
+        json!({"previous": "03"}),
+        json!({"previous": "01", "revoked": {"01": {}}}),
+        json!({"previous": "01", "revoking": [{"serial": "01"}]}),
+        json!({"previous": "01", "previousHeld": {"revokedAt": "2026-01-01T00:00:00Z"}}),
+        json!({"previous": "01", "rolledBack": {"from": "01"}}),
+    ] {
+        store.say(&name(), "02", why);
+        lost(&elsewhere).await;
+        assert!(!elsewhere.directory.exists());
+    }
 
-    store.say(&name(), "01", json!({"previous": "02"}));
+    store.say(&name(), "02", json!({"previous": "01"}));
+    for expected in [Done::Changed, Done::Unchanged] {
+        let outcome = pull(&store, &elsewhere).await.unwrap();
+        assert_eq!((&*outcome.serial, outcome.chosen), ("01", Chosen::Before));
+        assert_eq!(outcome.outcome, expected);
+        assert!(outcome.to_string().contains("nowhere in the bucket"));
+        assert_eq!(held(&elsewhere.directory), "01");
+    }
+    // It takes no newer one away.
+    store.serve(&issue_for(3, -2, 50));
     pull(&store, &elsewhere).await.unwrap();
     store.say(&name(), "02", json!({"previous": "01"}));
     lost(&elsewhere).await;
-    assert_eq!(held(&elsewhere.directory), "01");
+    assert_eq!(held(&elsewhere.directory), "03");
 
+    store.say(&name(), "02", json!({}));
     let wanted = wanted::find(&store, &name(), OffsetDateTime::now_utc()).await;
     let later = OffsetDateTime::now_utc() + 61.days();
     let pulled = take_up(&store, &options, &wanted.unwrap(), later).await;
