@@ -12,7 +12,7 @@ use time::OffsetDateTime;
 
 use crate::evidence::{self, DAY, MINUTE, NEW_ORDER, later};
 use crate::helpers::{
-    acme, arn, assert_person, changing_a_listener, importing, refuse_to_add, shown,
+    acme, arn, assert_person, assert_problem, changing_a_listener, importing, refuse_to_add, shown,
     take_more_certificates, with,
 };
 use crate::proofs::stale_server;
@@ -535,4 +535,40 @@ async fn hosts_that_pull_do_not_wait_long_for_what_was_adopted() {
     assert_eq!(pass.certificate("shop")["problem"], Value::Null, "{told}");
     assert_eq!(host.pull(&[]).status, Some(0));
     assert_eq!(json!(host.held()), pass.certificate("shop")["serial"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restored_bucket_revokes_nothing_that_is_not_served() {
+    for is_named in [false, true] {
+        let cloud = steady().await;
+        let (site, domain, old, newer) = restored(&cloud).await;
+        // The command names what status shows as served.
+        let mut event = json!({"action": "revoke", "name": "shop", "reason": "keyCompromise"});
+        if is_named {
+            event["serial"] = json!(old.serial);
+        }
+
+        let refused = site.invoke_with(&event, later(MINUTE)).await;
+
+        let told = format!("{:#}", refused.report());
+        let words = [old.serial.as_str(), newer.serial.as_str()];
+        let kind = ("certloop:noCertificate", "never");
+        assert_problem(&refused, "shop", kind, &words);
+        for serial in [&old.serial, &newer.serial] {
+            assert_eq!(cloud.pebble().revoked(serial).await, None, "{told}");
+        }
+        let served = site.browser_trusts(&domain).await.unwrap();
+        assert_eq!(served.serial, newer.serial, "{told}");
+        let status = status_of(&site, "shop", MINUTE).await;
+        assert_eq!(status["served"]["serial"], newer.serial, "{status:#}");
+
+        // Asked again, it revokes what is served, or what was named.
+        let again = site.invoke_with(&event, later(2 * MINUTE)).await;
+        let told = format!("{:#}", again.report());
+        let revoked = match is_named {
+            true => &old.serial,
+            false => &newer.serial,
+        };
+        assert_eq!(cloud.pebble().revoked(revoked).await, Some(1), "{told}");
+    }
 }
