@@ -538,6 +538,38 @@ async fn hosts_that_pull_do_not_wait_long_for_what_was_adopted() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_document_of_another_day_takes_no_name_from_what_was_adopted() {
+    let cloud = steady().await;
+    let (site, domain, _) = issued(&cloud, "shop").await;
+    let backup = Backup::of(&site).await;
+    a_second_later().await;
+    let more = "more.example.com";
+    site.want("shop", &[&domain, more]).await;
+    let pass = site.pass().await;
+    assert_eq!(pass.outcome("shop"), "renewed", "{:#}", pass.report());
+    let newer = site.browser_trusts(more).await.unwrap();
+    backup.restore(&site).await;
+    site.want("shop", &[&domain]).await;
+
+    for clock in [26 * HOUR, 27 * HOUR, 4 * DAY] {
+        let pass = site.pass_with(later(clock)).await;
+        let told = format!("after {clock:?}: {:#}", pass.report());
+        let words = [newer.serial.as_str(), more, "older copy", "--force"];
+        assert_person(&pass, "shop", "certloop:record", &words);
+        let served = site.browser_trusts(more).await.map(|leaf| leaf.serial);
+        assert_eq!(served, Ok(newer.serial.clone()), "{told}");
+        assert_eq!(evidence::orders(&cloud, &site), 2, "{told}");
+    }
+
+    site.want("shop", &[&domain, more]).await;
+    let pass = site.pass_with(later(4 * DAY + HOUR)).await;
+    let told = format!("{:#}", pass.report());
+    assert_eq!(pass.outcome("shop"), "renewed", "{told}");
+    assert_eq!(pass.certificate("shop")["problem"], Value::Null, "{told}");
+    assert!(site.browser_trusts(more).await.is_ok(), "{told}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_restored_bucket_revokes_nothing_that_is_not_served() {
     for is_named in [false, true] {
         let cloud = steady().await;

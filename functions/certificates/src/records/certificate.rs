@@ -44,6 +44,10 @@ pub struct IssuedCertificate {
     /// tags.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub adopted: bool,
+    /// The ETag of the document under which it was adopted, if that document lacks a name or the
+    /// key type of it: the document may be an older copy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kept_under: Option<String>,
     /// Whether a target of ours ever held it; `None` in older records.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub was_served: Option<bool>,

@@ -105,13 +105,24 @@ pub fn decide(situation: &Situation<'_>, force: bool) -> Decision {
 }
 
 impl State {
-    /// Whether a rollback is in force: the document is the same, the certificate does not end soon,
-    /// and it does not have to be replaced at once.
+    /// Whether no order is made now: a rollback is in force, or the document may be an older copy.
+    /// The document is the same, the certificate does not end soon, and it does not have to be
+    /// replaced at once.
     pub fn is_held_back(&self, now: OffsetDateTime) -> bool {
-        let (Some(_), Some(held)) = (self.held_back(), &self.certificate) else {
+        let Some(held) = &self.certificate else {
             return false;
         };
-        !held.is_urgent(now) && !held.is_to_be_replaced_at_once(now)
+        let until_due = self.kept().is_some_and(|kept| now < kept.latest());
+        (self.held_back().is_some() || until_due)
+            && !held.is_urgent(now)
+            && !held.is_to_be_replaced_at_once(now)
+    }
+
+    /// Returns the adopted certificate if the document lacks a name or the key type of it, and is
+    /// still the same.
+    pub(crate) fn kept(&self) -> Option<&IssuedCertificate> {
+        let held = self.certificate.as_ref();
+        held.filter(|held| held.kept_under.is_some() && held.kept_under == self.document)
     }
 
     /// Returns when the certificate will be renewed.
@@ -119,6 +130,7 @@ impl State {
         let held = self.certificate.as_ref()?;
         Some(match self.held_back() {
             Some(_) => held.not_after - little(held.lifetime()),
+            None if self.kept().is_some() => held.latest(),
             None => held.renew_at(),
         })
     }
@@ -157,12 +169,7 @@ pub fn draw(
     jitter: f64,
 ) -> Renewal {
     let lifetime = not_after - not_before;
-    let left = if lifetime < SHORT {
-        lifetime / 2
-    } else {
-        lifetime / 3
-    };
-    let latest = not_after - left;
+    let latest = latest(not_before, not_after);
     // Whether the previous one was replaced early because of its window. That window may have been
     // wrong, and then the next one may be wrong as well.
     let early = |held: &&IssuedCertificate| {
@@ -178,6 +185,16 @@ pub fn draw(
         window_counts_from: (early_windows > 0).then(|| now + patience(early_windows)),
         replaces_refused: false,
     }
+}
+
+/// Returns when a certificate is renewed at the latest without renewal information.
+fn latest(not_before: OffsetDateTime, not_after: OffsetDateTime) -> OffsetDateTime {
+    let lifetime = not_after - not_before;
+    let left = match lifetime < SHORT {
+        true => lifetime / 2,
+        false => lifetime / 3,
+    };
+    not_after - left
 }
 
 /// Returns when to renew a certificate whose key the vault has lost: within a thirtieth of its
@@ -199,6 +216,11 @@ fn patience(early_windows: u32) -> Duration {
 }
 
 impl IssuedCertificate {
+    /// When it is renewed at the latest without renewal information.
+    fn latest(&self) -> OffsetDateTime {
+        latest(self.not_before, self.not_after)
+    }
+
     /// The window that the authority suggests, if it sent a valid one.
     pub fn window(&self) -> Option<&Window> {
         self.renewal.information.as_ref()?.window.as_ref()
@@ -421,6 +443,7 @@ mod tests {
             renewal: draw(issued, not_after, before, issued, 0.0),
             public: None,
             adopted: false,
+            kept_under: None,
             was_served: None,
             revoked_at: None,
         }

@@ -124,8 +124,8 @@ ours! {
     "profile" Profile Person;
     /// The authority's answer violates RFC 8555.
     "protocol" Protocol Person;
-    /// An object of the bucket cannot be read, or a newer build wrote it. certloop does not
-    /// overwrite it.
+    /// An object of the bucket cannot be read, or a newer build wrote it: certloop does not
+    /// overwrite it. Or the bucket may be an older copy; the detail says what speaks for that.
     "record" Record Person;
     /// The authority made an order that does not replace the certificate.
     "replacesNotEchoed" ReplacesNotEchoed Soon;

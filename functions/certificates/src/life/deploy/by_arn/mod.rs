@@ -284,8 +284,13 @@ impl<P: Ports> Work<'_, '_, P> {
         if adopted {
             renewal.at = whole_seconds(now);
         }
+        // Its names and its key are what visitors have now: the document may be an older copy.
+        let wanted = &self.wanted;
+        let is_less = leaf.names.iter().any(|name| !wanted.domains.contains(name))
+            || leaf.key_type != Some(wanted.key_type);
         self.state.certificate = Some(IssuedCertificate {
             adopted,
+            kept_under: is_less.then(|| self.document.clone()),
             renewal,
             ..held
         });
