@@ -107,7 +107,8 @@ ours! {
     /// Names cannot be validated and are left out of the certificate (`partial`). certloop tries
     /// them again on their own schedule.
     "namesMissing" NamesMissing Soon;
-    /// There is no certificate to revoke.
+    /// There is no certificate to revoke, or it is not clear which one is served: the detail says
+    /// why.
     "noCertificate" NoCertificate Never;
     /// The authority offers no challenge that certloop can answer.
     "noChallenge" NoChallenge Person;
@@ -123,8 +124,8 @@ ours! {
     "profile" Profile Person;
     /// The authority's answer violates RFC 8555.
     "protocol" Protocol Person;
-    /// An object of the bucket cannot be read, or a newer build wrote it. certloop does not
-    /// overwrite it.
+    /// An object of the bucket cannot be read, or a newer build wrote it: certloop does not
+    /// overwrite it. Or the bucket may be an older copy; the detail says what speaks for that.
     "record" Record Person;
     /// The authority made an order that does not replace the certificate.
     "replacesNotEchoed" ReplacesNotEchoed Soon;
@@ -162,7 +163,7 @@ ours! {
     /// Public clients do not trust the authority of a served certificate, and the settings do not
     /// say that it is private.
     "untrusted" Untrusted Person;
-    /// The vault no longer holds the certificate; certloop orders another.
+    /// The vault does not hold the certificate, or not its key; certloop orders another.
     "vaultEntryLost" VaultEntryLost Soon;
 }
 
