@@ -96,6 +96,8 @@ pub struct Rule {
     pub action: RuleAction,
     /// Whether it authenticates users before that action.
     pub authenticates: bool,
+    /// Its `url-rewrite` transforms: a regular expression, and what replaces its match.
+    pub rewrites: Vec<(String, String)>,
 }
 
 /// A condition of a rule: one of the values must match. `*` matches any characters, `?` matches

@@ -208,6 +208,7 @@ mod tests {
             conditions,
             action,
             authenticates: false,
+            rewrites: Vec::new(),
         }
     }
 

@@ -128,19 +128,26 @@ impl LoadBalancer for LoadBalancerClient {
         let tags = (tags.iter())
             .map(|(key, value)| Tag::builder().key(key).value(value).build())
             .collect();
-        let output = self
+        let create = self
             .client
             .create_listener()
             .load_balancer_arn(new.load_balancer.as_str())
             .protocol(ProtocolEnum::Https)
             .port(i32::from(new.port))
-            .set_ssl_policy(new.tls_policy.clone())
             .certificates(by_arn(certificate))
             .default_actions(forward)
-            .set_tags(Some(tags))
-            .send()
-            .await
-            .map_err(|error| attach_error(service_error(OPERATION, &error)))?;
+            .set_tags(Some(tags));
+        let named = new.tls_policy.as_deref();
+        let policy = named.unwrap_or(RECOMMENDED_POLICY);
+        let mut made = create.clone().ssl_policy(policy).send().await;
+        // The recommended policy may be too new for a partition.
+        if let Err(error) = &made
+            && named.is_none()
+            && service_error(OPERATION, error).code.as_deref() == Some("SSLPolicyNotFound")
+        {
+            made = create.ssl_policy(OLDER_POLICY).send().await;
+        }
+        let output = made.map_err(|error| attach_error(service_error(OPERATION, &error)))?;
         let made = output.listeners.unwrap_or_default().into_iter().next();
         listener_arn(OPERATION, made.and_then(|it| it.listener_arn)).map_err(AttachError::Service)
     }
@@ -353,6 +360,16 @@ fn rule(rule: types::Rule) -> Option<Rule> {
             .collect(),
         action: action(actions.pop()),
         authenticates,
+        rewrites: (rule.transforms.unwrap_or_default().into_iter())
+            .filter_map(|transform| transform.url_rewrite_config)
+            .flat_map(|config| config.rewrites.unwrap_or_default())
+            .map(|rewrite| {
+                (
+                    rewrite.regex.unwrap_or_default(),
+                    rewrite.replace.unwrap_or_default(),
+                )
+            })
+            .collect(),
     })
 }
 
@@ -464,6 +481,11 @@ fn attach_error(error: ServiceError) -> AttachError {
 }
 
 /// The most entries that the service returns at once.
+/// What AWS recommends for new listeners: TLS 1.2 and 1.3 with post-quantum key exchange. Without a
+/// policy, its API would choose one of 2016.
+const RECOMMENDED_POLICY: &str = "ELBSecurityPolicy-TLS13-1-2-Res-PQ-2025-09";
+/// The same without post-quantum key exchange.
+const OLDER_POLICY: &str = "ELBSecurityPolicy-TLS13-1-2-Res-2021-06";
 const PAGE: i32 = 400;
 
 #[cfg(test)]
@@ -858,6 +880,7 @@ mod tests {
                 ],
                 action: load_balancer::RuleAction::Forward(text(&[GROUP])),
                 authenticates: false,
+                rewrites: Vec::new(),
             }
         );
         assert_eq!(
