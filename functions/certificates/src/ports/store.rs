@@ -5,6 +5,7 @@
 //! exist".
 
 use thiserror::Error;
+use time::OffsetDateTime;
 
 use crate::records::record::Record;
 use crate::values::names::CertificateName;
@@ -44,6 +45,8 @@ pub struct StoredObject {
     pub body: Vec<u8>,
     /// Its version, for [`Condition::Matches`].
     pub etag: String,
+    /// When it was written, by the clock of the bucket; `None` where the bucket does not say it.
+    pub modified: Option<OffsetDateTime>,
 }
 
 /// An object in a list.

@@ -126,7 +126,11 @@ impl Store for Memory {
         self.refuse("read", key)?;
         let body = self.objects.borrow().get(key).cloned();
         let etag = String::new();
-        Ok(body.map(|body| StoredObject { body, etag }))
+        Ok(body.map(|body| StoredObject {
+            body,
+            etag,
+            modified: None,
+        }))
     }
 
     async fn write(&self, _: &str, _: Vec<u8>, _: Condition<'_>) -> Result<String, StoreError> {
@@ -352,6 +356,21 @@ async fn a_rollback_is_followed_and_without_the_state_the_newest_is_taken() {
     assert!(matches!(error, PullError::Denied { .. }), "{error}");
     assert!(error.to_string().contains("pull_policy_arns"), "{error}");
     assert_eq!(held(&options.directory), "02");
+}
+
+#[test]
+fn a_bucket_that_does_not_exist_is_no_matter_of_permissions() {
+    let missing = StoreError::Unavailable {
+        verb: "read",
+        key: "state/shop.json".to_owned(),
+        reason: "GetObject: NoSuchBucket".to_owned(),
+        person: true,
+    };
+    let told = PullError::NoBucket(missing).to_string();
+    assert!(
+        told.contains("--bucket") && !told.contains("policy"),
+        "{told}"
+    );
 }
 
 #[tokio::test]

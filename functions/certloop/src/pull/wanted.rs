@@ -14,6 +14,7 @@ use time::OffsetDateTime;
 use super::error::PullError;
 use super::files::{Pair, instant};
 use super::outcome::Chosen;
+use crate::cli_error::NO_BUCKET;
 
 /// The certificate a host should hold.
 pub(super) struct Wanted {
@@ -68,6 +69,7 @@ pub(super) async fn find(
             })
         }
         Ok(None) => Err(none()),
+        Err(state) if is_of_no_bucket(&state) => Err(PullError::NoBucket(state)),
         Err(state @ StoreError::Unavailable { person: true, .. }) => {
             let known = match in_vault(store, name).await {
                 Ok(known) => known,
@@ -89,6 +91,10 @@ pub(super) async fn find(
         }
         Err(error) => Err(error.into()),
     }
+}
+
+fn is_of_no_bucket(error: &StoreError) -> bool {
+    matches!(error, StoreError::Unavailable { reason, .. } if reason.contains(NO_BUCKET))
 }
 
 /// Returns the serial that a host should serve by the state, and all serials that it knows.
