@@ -490,6 +490,7 @@ impl LoadBalancer for SimLoadBalancer {
                         port: 443,
                         host: held.host.clone(),
                         internet_facing: held.internet_facing,
+                        tls_policy: None,
                     }))
                 },
             )

@@ -311,7 +311,11 @@ impl<'r> Rules<'r> {
     fn rewritten(&self, rule: &Rule) -> Option<Finding> {
         let mut rewrites = rule.rewrites.iter();
         let (regex, _) = rewrites.find(|(regex, _)| may_match_the_path(regex))?;
-        let repair = match self.is_for_the_path(rule) {
+        let of_it_alone = |condition: &RuleMatch| {
+            matches!(condition, RuleMatch::Path(patterns)
+                if patterns.iter().all(|pattern| pattern.starts_with("/.well-known/")))
+        };
+        let repair = match rule.conditions.iter().any(of_it_alone) {
             true => Repair(format!(
                 "aws elbv2 modify-rule --region {} --rule-arn {} --reset-transforms",
                 self.listener.arn.region(),

@@ -15,6 +15,7 @@ use crate::contract::target::NewListener;
 use crate::ports::load_balancer::{
     self, AttachError, Balancer, Holding, Listener, LoadBalancer, Rule, RuleMatch, RuledListener,
 };
+use crate::rules::tls_policy::RECOMMENDED_POLICY;
 use crate::values::arn::{ListenerArn, LoadBalancerArn, TargetGroupArn};
 use crate::values::problem::ServiceError;
 
@@ -88,6 +89,7 @@ impl LoadBalancer for LoadBalancerClient {
             port,
             host,
             internet_facing: balancer.scheme == Some(LoadBalancerSchemeEnum::InternetFacing),
+            tls_policy: listener.ssl_policy,
         }))
     }
 
@@ -481,10 +483,7 @@ fn attach_error(error: ServiceError) -> AttachError {
 }
 
 /// The most entries that the service returns at once.
-/// What AWS recommends for new listeners: TLS 1.2 and 1.3 with post-quantum key exchange. Without a
-/// policy, its API would choose one of 2016.
-const RECOMMENDED_POLICY: &str = "ELBSecurityPolicy-TLS13-1-2-Res-PQ-2025-09";
-/// The same without post-quantum key exchange.
+/// [`RECOMMENDED_POLICY`] without post-quantum key exchange.
 const OLDER_POLICY: &str = "ELBSecurityPolicy-TLS13-1-2-Res-2021-06";
 const PAGE: i32 = 400;
 
@@ -562,6 +561,7 @@ mod tests {
                     port: 8443,
                     host: "web.elb.example".to_owned(),
                     internet_facing,
+                    tls_policy: None,
                 }
             );
             let [first, second] = service.requests();
