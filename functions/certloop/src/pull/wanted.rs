@@ -217,6 +217,7 @@ fn servable(
             let until = instant(&leaf.not_after);
             return Err(format!("it was valid until {until} only"));
         }
+        chain.check_issuer().map_err(|error| error.to_string())?;
         Pair::of(chain, private_key).map_err(|error| error.to_string())
     })();
     let pair = checked.map_err(|reason| PullError::Unservable {
