@@ -281,6 +281,24 @@ data "aws_iam_policy_document" "renew" {
     }
   }
 
+  # A document's tags that are gone. Ours cannot be taken away.
+  statement {
+    sid       = "UntagOurCertificates"
+    actions   = ["acm:RemoveTagsFromCertificate"]
+    resources = [local.acm_certificates]
+
+    condition {
+      test     = "StringEquals"
+      variable = "aws:ResourceTag/certloop:installation"
+      values   = [local.bucket]
+    }
+    condition {
+      test     = "ForAllValues:StringNotLike"
+      variable = "aws:TagKeys"
+      values   = ["certloop:*"]
+    }
+  }
+
   statement {
     sid       = "ChangeOurCertificates"
     actions   = ["acm:DeleteCertificate", "acm:ImportCertificate"]

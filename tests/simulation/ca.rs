@@ -8,8 +8,8 @@ use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use certificates::contract::settings;
 use certificates::ports::authority::{
-    Account, AccountKey, Authorities, Authorization, AuthorizationStatus, Http01, Order,
-    OrderStatus, Suggested,
+    Account, AccountKey, Authorities, Authorization, AuthorizationStatus, ChallengeStatus,
+    ExternalBinding, Http01, Order, OrderStatus, Registered, Suggested,
 };
 use certificates::values::names::DnsName;
 use certificates::values::problem::{AcmeError, URN};
@@ -882,29 +882,25 @@ impl Authorities for SimAuthorities {
         &self,
         authority: &settings::Authority,
         key: &AccountKey,
-    ) -> Result<String, AcmeError> {
+        _contact: &[String],
+        _binding: Option<&ExternalBinding>,
+    ) -> Result<Registered, AcmeError> {
         let site = Site::of_url(&authority.directory);
         self.0
             .call(site.service(), "ca.register", "", |world| {
                 let known = (site, key.0.to_string());
                 if let Some(url) = world.ca.accounts.get(&known) {
-                    return Ok(url.clone());
+                    return Ok(Registered {
+                        url: url.clone(),
+                        is_new: false,
+                    });
                 }
                 rules::before_registration(world, site, &key.0);
                 let url = format!("{}/account/{}", site.base(), world.fresh());
                 world.ca.accounts.insert(known, url.clone());
-                Ok(url)
+                Ok(Registered { url, is_new: true })
             })
             .await
-    }
-
-    async fn register_bound(
-        &self,
-        _: &settings::Authority,
-        _: &str,
-        _: &str,
-    ) -> Result<(AccountKey, String), AcmeError> {
-        Err(problem("externalAccountRequired", 400, "not simulated"))
     }
 
     async fn sign_in(
@@ -1158,8 +1154,16 @@ impl Order for SimOrder {
                             http01: Some(Http01 {
                                 token: known.token.clone(),
                                 key_authorization: key_authorization(&known.token),
-                                is_pending: known.status == AuthorizationStatus::Pending
-                                    && !known.answered,
+                                status: match (known.status, known.answered) {
+                                    (AuthorizationStatus::Pending, false) => {
+                                        ChallengeStatus::Pending
+                                    }
+                                    (AuthorizationStatus::Pending, true) => {
+                                        ChallengeStatus::Processing
+                                    }
+                                    (AuthorizationStatus::Valid, _) => ChallengeStatus::Valid,
+                                    (AuthorizationStatus::Final, _) => ChallengeStatus::Invalid,
+                                },
                                 error: known
                                     .error
                                     .as_ref()

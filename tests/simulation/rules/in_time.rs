@@ -88,7 +88,9 @@ pub(crate) fn time_passes(world: &mut World) {
 fn is_lost(world: &World, name: &str, serial: &str) -> bool {
     let is_held = |holding: &crate::aws::AcmCertificate| holding.leaf.serial == serial;
     world.visitors.restored_at.is_some()
-        && !world.objects.contains_key(&format!("vault/{name}/{serial}.json"))
+        && !world
+            .objects
+            .contains_key(&format!("vault/{name}/{serial}.json"))
         && !world.manager.values().any(is_held)
 }
 

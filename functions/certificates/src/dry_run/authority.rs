@@ -13,8 +13,8 @@ use super::store::DryRunStore;
 use crate::contract::settings::Authority;
 use crate::ports::Ports;
 use crate::ports::authority::{
-    Account, AccountKey, Authorities, Authorization, AuthorizationStatus, Http01, Order,
-    OrderStatus, Suggested,
+    Account, AccountKey, Authorities, Authorization, AuthorizationStatus, ChallengeStatus,
+    ExternalBinding, Http01, Order, OrderStatus, Registered, Suggested,
 };
 use crate::ports::store::{self, StoreError, read_record};
 use crate::records::certificate::IssuedCertificate;
@@ -142,21 +142,15 @@ impl<'l, L: Ports> Authorities for DryRunAuthorities<'l, L> {
         &self,
         authority: &Authority,
         _key: &AccountKey,
-    ) -> Result<String, AcmeError> {
+        _contact: &[String],
+        _binding: Option<&ExternalBinding>,
+    ) -> Result<Registered, AcmeError> {
         let journal = &self.shared.journal;
         journal.record("acme", "newAccount", &authority.directory);
-        Ok(made_up_url(&authority.directory, journal.next()))
-    }
-
-    async fn register_bound(
-        &self,
-        authority: &Authority,
-        _key_id: &str,
-        _hmac: &str,
-    ) -> Result<(AccountKey, String), AcmeError> {
-        let key = self.live.new_key()?;
-        let url = self.register(authority, &key).await?;
-        Ok((key, url))
+        Ok(Registered {
+            url: made_up_url(&authority.directory, journal.next()),
+            is_new: true,
+        })
     }
 
     async fn sign_in(
@@ -327,7 +321,10 @@ impl<L: Ports> Order for DryRunOrder<'_, L> {
                 http01: Some(Http01 {
                     token: token.clone(),
                     key_authorization: format!("{token}.planned"),
-                    is_pending: status == AuthorizationStatus::Pending,
+                    status: match status {
+                        AuthorizationStatus::Pending => ChallengeStatus::Pending,
+                        _ => ChallengeStatus::Valid,
+                    },
                     error: None,
                 }),
             }
@@ -337,7 +334,8 @@ impl<L: Ports> Order for DryRunOrder<'_, L> {
 
     async fn answer(&mut self) -> Result<(), AcmeError> {
         for authorization in self.authorizations(false).await? {
-            let is_pending = authorization.http01.is_some_and(|it| it.is_pending);
+            let is_pending = (authorization.http01)
+                .is_some_and(|challenge| challenge.status == ChallengeStatus::Pending);
             if authorization.status == AuthorizationStatus::Pending && is_pending {
                 self.journal()
                     .record("acme", "challenge", &authorization.identifier);

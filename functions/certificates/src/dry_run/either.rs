@@ -16,7 +16,8 @@ use crate::contract::settings::{Authority, Channel};
 use crate::contract::target::NewListener;
 use crate::ports::Ports;
 use crate::ports::authority::{
-    Account, AccountKey, Authorities, Authorization, Order, OrderStatus, Suggested,
+    Account, AccountKey, Authorities, Authorization, ExternalBinding, Order, OrderStatus,
+    Registered, Suggested,
 };
 use crate::ports::certificate_manager::{
     CertificateManager, Deletion, Described, Listed, Material,
@@ -86,9 +87,12 @@ impl<L: Authorities, P: Authorities> Authorities for Either<&L, &P> {
     }
 
     pass_on! { async &self:
-        register(authority: &Authority, key: &AccountKey) -> Result<String, AcmeError>;
-        register_bound(authority: &Authority, key_id: &str, hmac: &str)
-            -> Result<(AccountKey, String), AcmeError>;
+        register(
+            authority: &Authority,
+            key: &AccountKey,
+            contact: &[String],
+            binding: Option<&ExternalBinding>
+        ) -> Result<Registered, AcmeError>;
         renewal_information(authority: &Authority, certificate: &str)
             -> Result<Option<Suggested>, AcmeError>;
         caa_identities(authority: &Authority) -> Result<Vec<String>, AcmeError>;
@@ -162,6 +166,8 @@ impl<L: CertificateManager, P: CertificateManager> CertificateManager for Either
         import_over(arn: &CertificateArn, material: &Material<'_>) -> Result<(), ServiceError>;
         describe(arn: &CertificateArn) -> Result<Option<Described>, ServiceError>;
         tags(arn: &CertificateArn) -> Result<Option<BTreeMap<String, String>>, ServiceError>;
+        change_tags(arn: &CertificateArn, gone: &[String], set: &BTreeMap<String, String>)
+            -> Result<(), ServiceError>;
         leaf_pem(arn: &CertificateArn) -> Result<Option<String>, ServiceError>;
         list() -> Result<Vec<Listed>, ServiceError>;
         delete(arn: &CertificateArn) -> Result<Deletion, ServiceError>;

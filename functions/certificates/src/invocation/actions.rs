@@ -120,11 +120,12 @@ async fn prepared<P: Ports>(
         return Ok(Prepared::Busy);
     }
     let document = object.as_ref().map(|object| object.etag.clone());
+    let modified = object.as_ref().and_then(|object| object.modified);
     if *action == Action::Remove {
         if object.is_none() && etag.is_none() {
             return Err(unknown(name));
         }
-        let removal = removal_asked_for(name, state, etag, document, now);
+        let removal = removal_asked_for(name, state, etag, (document, modified), now);
         return Ok(Prepared::Work(Box::new(removal)));
     }
     let object = object.ok_or_else(|| unknown(name))?;
@@ -184,22 +185,26 @@ fn wanted_by<P: Ports>(
     })
 }
 
-/// Writes down a requested removal, unless the record has it already.
+/// Writes down a requested removal, unless the record has it already. The document is given by its
+/// ETag and the time of its last change.
 fn removal_asked_for(
     name: &CertificateName,
     mut state: State,
     etag: Option<String>,
-    document: Option<String>,
+    (document, document_modified): (Option<String>, Option<OffsetDateTime>),
     now: OffsetDateTime,
 ) -> Task {
     let removing = state.removing.as_ref();
-    let is_asked_for =
-        removing.is_some_and(|removing| document.is_none() || removing.document == document);
+    let is_it = |removing: &Removal| {
+        removing.document == document && removing.document_modified == document_modified
+    };
+    let is_asked_for = removing.is_some_and(|removing| document.is_none() || is_it(removing));
     if !is_asked_for {
         state.note(whole_seconds(now), "removal", "asked for");
         state.removing = Some(Removal {
             at: whole_seconds(now),
             document,
+            document_modified,
         });
     }
     state.deployment.failure = None;

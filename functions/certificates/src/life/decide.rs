@@ -334,7 +334,7 @@ fn settled<P: Ports>(
 }
 
 /// Whether people still have to receive a message about a certificate that is removed.
-fn has_to_tell<P: Ports>(cycle: &Cycle<'_, P>, state: &State) -> bool {
+pub(crate) fn has_to_tell<P: Ports>(cycle: &Cycle<'_, P>, state: &State) -> bool {
     let told = state
         .told
         .as_ref()
@@ -376,6 +376,7 @@ fn look_at_orphan<P: Ports>(
         seen.state.removing = Some(Removal {
             at: whole_seconds(now),
             document: None,
+            document_modified: None,
         });
         seen.state.note(now, "removal", "the document is gone");
         return seen.work(wanted, Plan::removal(RemovalStage::Begins));
@@ -666,5 +667,6 @@ fn asked_to_wait(state: &State, now: OffsetDateTime) -> Option<OffsetDateTime> {
     (until > now && until <= now + LONGEST_ORDER_WAIT).then_some(until)
 }
 
-/// A wrong clock wrote an instant that is further ahead than this.
-const LONGEST_ORDER_WAIT: time::Duration = time::Duration::hours(25);
+/// An order is looked at again within this time, for whatever its authority asks. A wrong clock or
+/// an older build wrote an instant that is further ahead.
+const LONGEST_ORDER_WAIT: time::Duration = time::Duration::HOUR;

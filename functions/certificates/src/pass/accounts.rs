@@ -8,10 +8,12 @@ use crate::contract::settings::Authority;
 use crate::pass::memo::Memo;
 use crate::pass::stop::{Failing, Stop, store_problem};
 use crate::ports::Ports;
-use crate::ports::authority::{Account, AccountKey, Authorities, Opened};
+use crate::ports::authority::{
+    Account, AccountKey, Authorities, ExternalBinding, Opened, Registered,
+};
 use crate::ports::store::{Condition, StoreError, account_key, read_record, write_record};
 use crate::records::record::Record;
-use crate::values::problem::Problem;
+use crate::values::problem::{AcmeError, Problem};
 use crate::values::problem_types::ProblemType;
 
 /// `accounts/<authority>-<digest>.json`.
@@ -95,7 +97,7 @@ impl<'p, P: Ports> Accounts<'p, P> {
                 .await
                 .map_err(|error| store_problem(&error))?;
             let (mut record, etag) = match read {
-                None => (self.new_record(authority).await?, None),
+                None => (self.new_record(authority)?, None),
                 Some((record, etag)) => match record.opened(authority) {
                     Some(opened) => return Ok(opened),
                     None => (self.completed(authority, record).await?, Some(etag)),
@@ -123,34 +125,15 @@ impl<'p, P: Ports> Accounts<'p, P> {
     }
 
     /// Makes the record of a new account. It holds the key alone, which is stored before the
-    /// account is registered. An account bound to an external account is registered already, since
-    /// the library makes that key itself.
-    async fn new_record(&self, authority: &Authority) -> Result<AccountRecord, Failing> {
-        let (key, url, contact) = match &authority.external_account {
-            None => (self.ports.authorities().new_key()?, None, Vec::new()),
-            Some(external) => {
-                let secret = self
-                    .ports
-                    .secret(&external.secret_arn)
-                    .await
-                    .map_err(|error| {
-                        error.problem(ProblemType::ExternalAccount, "the external account secret")
-                    })?;
-                let (key, url) = self
-                    .ports
-                    .authorities()
-                    .register_bound(authority, &external.key_id, &secret)
-                    .await?;
-                (key, Some(url), authority.contact.clone())
-            }
-        };
+    /// account is registered.
+    fn new_record(&self, authority: &Authority) -> Result<AccountRecord, Failing> {
         Ok(AccountRecord {
             version: AccountRecord::VERSION,
             write_id: String::new(),
             directory: authority.directory.clone(),
-            key: key.0,
-            url,
-            contact,
+            key: self.ports.authorities().new_key()?.0,
+            url: None,
+            contact: Vec::new(),
         })
     }
 
@@ -161,15 +144,55 @@ impl<'p, P: Ports> Accounts<'p, P> {
         mut record: AccountRecord,
     ) -> Result<AccountRecord, Failing> {
         if record.url.is_none() {
-            let key = AccountKey(record.key.clone());
-            let url = self.ports.authorities().register(authority, &key).await?;
-            tracing::info!(account.url = %url, "account registered");
-            record.url = Some(url);
+            let registered = self.register(authority, &record.key).await?;
+            tracing::info!(account.url = %registered.url, "account registered");
+            if registered.is_new {
+                record.contact.clone_from(&authority.contact);
+            }
+            record.url = Some(registered.url);
         } else {
             self.tell_contact(authority, &record).await?;
             record.contact.clone_from(&authority.contact);
         }
         Ok(record)
+    }
+
+    /// Registers a key with the contacts and the external account of the settings. A contact that
+    /// the authority refuses must not cost a certificate: then the key is registered without it.
+    async fn register(
+        &self,
+        authority: &Authority,
+        key: &Zeroizing<String>,
+    ) -> Result<Registered, Failing> {
+        let binding = self.binding(authority).await?;
+        let (authorities, key) = (self.ports.authorities(), AccountKey(key.clone()));
+        let register = |contact| authorities.register(authority, &key, contact, binding.as_ref());
+        match register(&authority.contact).await {
+            Err(refusal)
+                if !authority.contact.is_empty() && CONTACT_REFUSED.contains(&refusal.word()) =>
+            {
+                warn_of_contact(&refusal);
+                Ok(register(&[]).await?)
+            }
+            outcome => Ok(outcome?),
+        }
+    }
+
+    async fn binding(&self, authority: &Authority) -> Result<Option<ExternalBinding>, Failing> {
+        let Some(external) = &authority.external_account else {
+            return Ok(None);
+        };
+        let hmac = self
+            .ports
+            .secret(&external.secret_arn)
+            .await
+            .map_err(|error| {
+                error.problem(ProblemType::ExternalAccount, "the external account secret")
+            })?;
+        Ok(Some(ExternalBinding {
+            key_id: external.key_id.clone(),
+            hmac,
+        }))
     }
 
     /// Sends the contacts to the authority. A refusal is logged and not tried again: it must not
@@ -192,11 +215,7 @@ impl<'p, P: Ports> Accounts<'p, P> {
         };
         match told.await {
             Err(refusal) if refusal.status.is_some_and(|status| status < 500) => {
-                tracing::warn!(
-                    problem.type = %refusal.kind,
-                    problem.detail = %refusal.detail,
-                    "contact not accepted"
-                );
+                warn_of_contact(&refusal);
                 Ok(())
             }
             outcome => Ok(outcome?),
@@ -204,7 +223,17 @@ impl<'p, P: Ports> Accounts<'p, P> {
     }
 }
 
+fn warn_of_contact(refusal: &AcmeError) {
+    tracing::warn!(
+        problem.type = %refusal.kind,
+        problem.detail = %refusal.detail,
+        "contact not accepted"
+    );
+}
+
 const ROUNDS: usize = 6;
+/// RFC 8555 section 6.7.
+const CONTACT_REFUSED: [&str; 2] = ["invalidContact", "unsupportedContact"];
 
 /// Returns the URL of the account at an authority where one is stored. Creates nothing and asks no
 /// authority.

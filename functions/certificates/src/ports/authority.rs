@@ -23,21 +23,14 @@ pub trait Authorities {
     fn new_key(&self) -> Result<AccountKey, AcmeError>;
 
     /// Registers the key as an account, or finds the account that the key already has (RFC 8555
-    /// section 7.3.1).
+    /// section 7.3.1). With `binding`, the account is bound to an external account (section 7.3.4).
     async fn register(
         &self,
         authority: &settings::Authority,
         key: &AccountKey,
-    ) -> Result<String, AcmeError>;
-
-    /// Registers a new key bound to an external account (RFC 8555 section 7.3.4). `hmac` is the
-    /// base64url HMAC key.
-    async fn register_bound(
-        &self,
-        authority: &settings::Authority,
-        key_id: &str,
-        hmac: &str,
-    ) -> Result<(AccountKey, String), AcmeError>;
+        contact: &[String],
+        binding: Option<&ExternalBinding>,
+    ) -> Result<Registered, AcmeError>;
 
     /// Signs in to an existing account. Asks the authority for its directory at most.
     async fn sign_in(
@@ -79,6 +72,23 @@ pub struct Suggested {
 /// An account's private key: PKCS#8 DER in base64url. It is wiped when dropped and never printed.
 #[derive(Clone)]
 pub struct AccountKey(pub Zeroizing<String>);
+
+/// An external account that an authority gave us (RFC 8555 section 7.3.4).
+pub struct ExternalBinding {
+    /// Its key identifier.
+    pub key_id: String,
+    /// Its HMAC key in base64url.
+    pub hmac: Zeroizing<String>,
+}
+
+/// A registered account.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Registered {
+    /// Its URL.
+    pub url: String,
+    /// Whether the authority made it now, with these contacts. It had the key already if not.
+    pub is_new: bool,
+}
 
 /// What it takes to sign in to an account.
 #[derive(Clone)]
@@ -181,6 +191,32 @@ pub enum AuthorizationStatus {
     Final,
 }
 
+impl Authorization {
+    /// Whether it can never become valid, by its own status or that of its challenge. Some
+    /// authorities let the authorization and the order of a failed challenge pend.
+    pub fn has_failed(&self) -> bool {
+        match self.status {
+            AuthorizationStatus::Valid => false,
+            AuthorizationStatus::Final => true,
+            AuthorizationStatus::Pending => (self.http01.as_ref())
+                .is_some_and(|challenge| challenge.status == ChallengeStatus::Invalid),
+        }
+    }
+}
+
+/// The status of a challenge (RFC 8555 section 7.1.6).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ChallengeStatus {
+    /// It has no answer yet.
+    Pending,
+    /// The authority validates it.
+    Processing,
+    /// It has succeeded.
+    Valid,
+    /// It has failed.
+    Invalid,
+}
+
 /// An http-01 challenge (RFC 8555 section 8.3).
 pub struct Http01 {
     /// The token: the last part of the requested path.
@@ -188,8 +224,8 @@ pub struct Http01 {
     /// The content that the authority expects there. A secret until the challenge is final: no
     /// `Debug`.
     pub key_authorization: String,
-    /// Whether we have not answered it yet.
-    pub is_pending: bool,
+    /// How far it is.
+    pub status: ChallengeStatus,
     /// Why it failed.
     pub error: Option<AcmeError>,
 }

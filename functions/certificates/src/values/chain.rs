@@ -23,30 +23,39 @@ use x509_parser::x509::SubjectPublicKeyInfo;
 use crate::values::key::{KeyType, PrivateKey};
 use crate::values::names::DnsName;
 
-/// A certificate with its issuers, as the authority sent them.
+/// A certificate with its issuers, each followed by the one that issued it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Chain {
     leaf: Leaf,
     leaf_pem: String,
     der: Vec<Vec<u8>>,
+    /// Whether there are intermediates and none of them issued the leaf.
+    lacks_issuer: bool,
 }
 
 impl Chain {
-    /// Reads a chain from a PEM text. The first certificate is the leaf.
+    /// Reads a chain from a PEM text and puts it in order: the leaf, then each issuer. Repetitions,
+    /// roots and what is in no place of the chain are left out: ACM refuses them, and no browser
+    /// needs them.
+    ///
+    /// The leaf is the first certificate that is no authority's; the first of all where each is.
+    /// Signatures are not checked: the clients that receive the chain do that.
     pub fn parse(pem: &str) -> Result<Self, ChainError> {
-        let der = CertificateDer::pem_slice_iter(pem.as_bytes())
+        let der = CertificateDer::pem_slice_iter(tidy(pem).as_bytes())
             .map(|certificate| certificate.map(|der| der.to_vec()))
             .collect::<Result<Vec<_>, _>>()
             .map_err(|_| ChainError::NotPem)?;
+        let (der, others) = in_order(&der)?;
         let first = der.first().ok_or(ChainError::NotPem)?;
         Ok(Self {
             leaf: Leaf::parse(first)?,
             leaf_pem: to_pem(first),
+            lacks_issuer: der.len() == 1 && others > 0,
             der,
         })
     }
 
-    /// Returns the whole chain as PEM.
+    /// Returns the facts of the leaf.
     pub fn leaf(&self) -> &Leaf {
         &self.leaf
     }
@@ -56,37 +65,24 @@ impl Chain {
         &self.leaf_pem
     }
 
-    /// Returns everything after the leaf as PEM: ACM calls this the certificate chain.
-    ///
-    /// It never repeats the leaf, because ACM refuses that. The rest is what the authority sent; it
-    /// is empty when the authority sent the leaf only.
+    /// Returns everything after the leaf as PEM: ACM calls this the certificate chain. It is empty
+    /// when the authority sent the leaf only.
     pub fn intermediates_pem(&self) -> String {
-        self.intermediates().map(|der| to_pem(der)).collect()
+        self.der.iter().skip(1).map(|der| to_pem(der)).collect()
     }
 
-    /// Checks that each certificate names the next one as its issuer, and that their key
-    /// identifiers match where both have one.
-    ///
-    /// Does not check signatures: the clients that receive the chain do that.
-    pub fn check_order(&self) -> Result<(), ChainError> {
-        let mut below = parse(&self.leaf.der)?;
-        for (place, der) in self.intermediates().enumerate() {
-            let above = parse(der)?;
-            if below.issuer().as_raw() != above.subject().as_raw() || other_key(&below, &above) {
-                return Err(ChainError::OutOfOrder {
-                    place: place + 2,
-                    subject: above.subject().to_string(),
-                    issuer: below.issuer().to_string(),
-                });
-            }
-            below = above;
+    /// Returns the whole chain as PEM, the leaf first.
+    pub fn pem(&self) -> String {
+        self.leaf_pem.clone() + &self.intermediates_pem()
+    }
+
+    /// Checks that the issuer of the leaf is among the intermediates, where there are any: visitors
+    /// could not trust such a chain.
+    pub fn check_issuer(&self) -> Result<(), ChainError> {
+        match self.lacks_issuer {
+            true => Err(ChainError::IssuerMissing(self.leaf.issuer.clone())),
+            false => Ok(()),
         }
-        Ok(())
-    }
-
-    fn intermediates(&self) -> impl Iterator<Item = &Vec<u8>> {
-        let rest = self.der.iter().skip(1);
-        rest.filter(|der| **der != self.leaf.der)
     }
 
     /// Returns the certificates as DER, the leaf first.
@@ -218,8 +214,9 @@ impl Leaf {
 
 /// Checks that the authority sent what we ordered, before we keep it or pass it on.
 ///
-/// The leaf must hold the public key of `key` and exactly the names in `wanted`, and be valid at
-/// `now`: ACM refuses to import a certificate before its validity starts, even one second before.
+/// The leaf must hold the public key of `key` and all names in `wanted`, and be valid at `now`: ACM
+/// refuses to import a certificate before its validity starts, even one second before. Names that
+/// the authority added are accepted ([`added_names`]).
 pub fn check_issued(
     chain: &Chain,
     key: &PrivateKey,
@@ -230,15 +227,13 @@ pub fn check_issued(
     if parse(&leaf.der)?.public_key().raw != key.public_key_der() {
         return Err(ChainError::OtherKey);
     }
-    let wanted: BTreeSet<&DnsName> = wanted.iter().collect();
-    let held: BTreeSet<&DnsName> = leaf.names.iter().collect();
-    if wanted != held || !leaf.other_names.is_empty() {
-        let missing = wanted.difference(&held).map(|name| name.as_str());
-        let added = held.difference(&wanted).map(|name| name.as_str());
-        return Err(ChainError::OtherNames {
-            missing: list(missing),
-            added: list(added.chain(leaf.other_names.iter().map(String::as_str))),
-        });
+    chain.check_issuer()?;
+    let missing: Vec<&str> = (wanted.iter())
+        .filter(|name| !leaf.names.contains(name))
+        .map(DnsName::as_str)
+        .collect();
+    if !missing.is_empty() {
+        return Err(ChainError::NamesMissing(missing.join(", ")));
     }
     if now < leaf.not_before {
         return Err(ChainError::NotYetValid(leaf.not_before));
@@ -247,6 +242,14 @@ pub fn check_issued(
         return Err(ChainError::Expired(leaf.not_after));
     }
     Ok(())
+}
+
+/// Returns what a leaf is valid for beside the names in `wanted`. Some authorities add the name with
+/// `www.`, or the common name.
+pub fn added_names(leaf: &Leaf, wanted: &[DnsName]) -> Vec<String> {
+    let names = leaf.names.iter().filter(|name| !wanted.contains(name));
+    let names = names.map(ToString::to_string);
+    names.chain(leaf.other_names.iter().cloned()).collect()
 }
 
 /// Decides whether ACM lets `new` replace `old` under the same ARN. If not, returns the reason in
@@ -289,30 +292,15 @@ pub enum ChainError {
     /// A certificate cannot be parsed.
     #[error("unreadable certificate: {0}")]
     Unreadable(String),
-    /// The next certificate in the chain is not the issuer.
-    #[error(
-        "certificate {place} of the chain is {subject:?}; it should be the issuer of the one \
-         before, {issuer:?}"
-    )]
-    OutOfOrder {
-        /// Its place in the chain; the leaf is 1.
-        place: usize,
-        /// Its subject.
-        subject: String,
-        /// The expected subject.
-        issuer: String,
-    },
+    /// No certificate of the chain issued the leaf.
+    #[error("the chain holds other certificates than the issuer of its first one, {0:?}")]
+    IssuerMissing(String),
     /// The leaf was issued for another key.
     #[error("the certificate holds another public key than the key of its order")]
     OtherKey,
-    /// The leaf has other names than wanted.
-    #[error("the certificate has other names than wanted: missing {missing}, not ordered {added}")]
-    OtherNames {
-        /// Wanted names that it does not have.
-        missing: String,
-        /// Names that it has but should not have.
-        added: String,
-    },
+    /// The leaf does not have all names that were ordered.
+    #[error("the certificate lacks names that were ordered: {0}")]
+    NamesMissing(String),
     /// The leaf is not valid yet.
     #[error(
         "the certificate is valid only from {} on and ACM refuses it until then: our clock is slow \
@@ -331,6 +319,50 @@ fn parse(der: &[u8]) -> Result<X509Certificate<'_>, ChainError> {
         Ok(_) => Err(ChainError::Unreadable("bytes after its end".to_owned())),
         Err(error) => Err(ChainError::Unreadable(error.to_string())),
     }
+}
+
+/// Makes a PEM text one that a strict reader accepts: each block on lines of its own, without a
+/// byte order mark and without space around the lines.
+fn tidy(pem: &str) -> String {
+    let apart = pem
+        .trim_start_matches('\u{feff}')
+        .replace("-----BEGIN ", "\n-----BEGIN ")
+        .replace(" X509 CERTIFICATE-----", " CERTIFICATE-----");
+    let lines: Vec<&str> = apart.lines().map(str::trim).collect();
+    lines.join("\n")
+}
+
+/// Returns the leaf, then each issuer, without repetitions and roots. Also returns how many other
+/// intermediates there are.
+fn in_order(all: &[Vec<u8>]) -> Result<(Vec<Vec<u8>>, usize), ChainError> {
+    let mut rest = Vec::new();
+    for der in all {
+        if !rest.iter().any(|(known, _)| *known == der) {
+            rest.push((der, parse(der)?));
+        }
+    }
+    let is_authority = |certificate: &X509Certificate<'_>| {
+        let constraints = certificate.basic_constraints().ok().flatten();
+        constraints.is_some_and(|constraints| constraints.value.ca)
+    };
+    let leaf = (rest.iter()).position(|(_, certificate)| !is_authority(certificate));
+    let is_root = |certificate: &X509Certificate<'_>| {
+        certificate.subject().as_raw() == certificate.issuer().as_raw()
+    };
+    let mut ordered = Vec::new();
+    let mut next = (!rest.is_empty()).then_some(leaf.unwrap_or(0));
+    while let Some(at) = next {
+        let (der, below) = rest.remove(at);
+        ordered.push(der.clone());
+        next = rest.iter().position(|(_, above)| {
+            let is_issuer = below.issuer().as_raw() == above.subject().as_raw();
+            is_issuer && !is_root(above) && !other_key(&below, above)
+        });
+    }
+    let others = rest.iter();
+    let others = others.filter(|(_, other)| is_authority(other) && !is_root(other));
+    let others = others.count();
+    Ok((ordered, others))
 }
 
 /// Whether a certificate names itself as its issuer, and no other key as the one that signed it.
@@ -457,15 +489,6 @@ fn usages_stay(
     }
 }
 
-fn list<'a>(names: impl Iterator<Item = &'a str>) -> String {
-    let names: Vec<&str> = names.collect();
-    if names.is_empty() {
-        "none".to_owned()
-    } else {
-        names.join(" ")
-    }
-}
-
 fn instant(at: &OffsetDateTime) -> impl fmt::Display {
     at.format(&Rfc3339).unwrap_or_else(|_| at.to_string())
 }
@@ -535,7 +558,7 @@ mod tests {
         CertifiedIssuer::self_signed(params, rcgen::KeyPair::generate().unwrap()).unwrap()
     }
 
-    /// A chain for `key` with its intermediate.
+    /// A chain for `key`.
     fn issue(params: &CertificateParams, key: &PrivateKey) -> Chain {
         let authority = authority();
         let key = rcgen::KeyPair::from_pem(&key.to_pem()).unwrap();
@@ -637,58 +660,77 @@ mod tests {
         let chain = issue(&params(&["a.example.com", "192.0.2.7"]), &key);
         assert_eq!(chain.leaf().names, names(&["a.example.com"]));
         assert_eq!(chain.leaf().other_names.len(), 1);
-        let verdict = check_issued(&chain, &key, &names(&["a.example.com"]), now());
-        assert!(matches!(verdict, Err(ChainError::OtherNames { .. })));
+        let wanted = names(&["a.example.com"]);
+        assert_eq!(check_issued(&chain, &key, &wanted, now()), Ok(()));
+        assert_eq!(added_names(chain.leaf(), &wanted).len(), 1);
+    }
+
+    /// A leaf, its intermediate and the root, as PEM.
+    fn three() -> [String; 3] {
+        let root = authority();
+        let mut between = params(&[]);
+        between.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        between
+            .distinguished_name
+            .push(DnType::CommonName, "between");
+        let new_key = || rcgen::KeyPair::generate().unwrap();
+        let between = CertifiedIssuer::signed_by(between, new_key(), &root).unwrap();
+        let leaf = params(&["a.example.com"]).signed_by(&new_key(), &between);
+        let pem = |issuer: &CertifiedIssuer<'_, rcgen::KeyPair>| issuer.pem();
+        [leaf.unwrap().pem(), pem(&between), pem(&root)]
     }
 
     #[test]
-    fn leaf_and_intermediates_are_split_and_the_leaf_is_never_repeated() {
-        let key = PrivateKey::generate(KeyType::EcdsaP256).unwrap();
-        let chain = issue(&params(&["a.example.com"]), &key);
-        let untidy = format!(
-            "subject=/CN=a.example.com\r\n{}\n\n{}{}",
-            chain.leaf_pem().replace('\n', " \r\n"),
-            chain.leaf_pem(),
-            chain.intermediates_pem(),
-        );
-        for text in [
-            chain.leaf_pem().to_owned() + &chain.intermediates_pem(),
-            untidy,
+    fn a_chain_is_put_in_order() {
+        let [leaf, intermediate, root] = three();
+        let other = three();
+        let wanted = Chain::parse(&[&*leaf, &intermediate].concat()).unwrap();
+        assert_eq!(wanted.der().len(), 2);
+        let glued = [leaf.trim_end(), &intermediate].concat();
+        let indented = glued.replace('\n', "\r\n   ");
+        let marked = format!("\u{feff}subject=/CN=a.example.com\n{leaf}{intermediate}");
+        let old_label = marked.replace(" CERTIFICATE-----", " X509 CERTIFICATE-----");
+        for (what, text) in [
+            (
+                "the intermediate twice",
+                [&*leaf, &intermediate, &intermediate].concat(),
+            ),
+            ("the leaf twice", [&*leaf, &leaf, &intermediate].concat()),
+            ("the root too", [&*leaf, &intermediate, &root].concat()),
+            (
+                "root before intermediate",
+                [&*leaf, &root, &intermediate].concat(),
+            ),
+            ("the leaf last", [&*root, &intermediate, &leaf].concat()),
+            (
+                "the leaf in the middle",
+                [&*intermediate, &leaf, &root].concat(),
+            ),
+            (
+                "one that has no place",
+                [&*leaf, &other[1], &intermediate].concat(),
+            ),
+            ("blocks without a line between", glued),
+            ("space around lines", indented),
+            ("a byte order mark and text", marked),
+            ("the label of old tools", old_label),
         ] {
-            let again = Chain::parse(&text).unwrap();
-            assert_eq!(again.leaf_pem(), chain.leaf_pem());
-            assert_eq!(again.leaf_pem().matches("BEGIN").count(), 1);
-            assert_eq!(again.intermediates_pem(), chain.intermediates_pem());
-            assert_eq!(again.intermediates_pem().matches("BEGIN").count(), 1);
+            assert_eq!(Chain::parse(&text).as_ref(), Ok(&wanted), "{what}");
         }
     }
 
     #[test]
-    fn each_certificate_of_a_chain_is_the_issuer_of_the_one_before() {
-        let key = PrivateKey::generate(KeyType::EcdsaP256).unwrap();
-        let chain = issue(&params(&["a.example.com"]), &key);
-        let twin = issue(&params(&["a.example.com"]), &key);
-        let parse = |parts: [&str; 3]| Chain::parse(&parts.concat()).unwrap();
-        let (leaf, root) = (chain.leaf_pem(), &*chain.intermediates_pem());
-        let other = &*twin.intermediates_pem();
-        for good in [
-            parse([leaf, "", ""]),
-            parse([leaf, root, ""]),
-            parse([leaf, leaf, root]),
+    fn a_chain_without_the_issuer_of_its_leaf_is_refused() {
+        let [leaf, intermediate, root] = three();
+        let other = three();
+        for (parts, is_good) in [
+            ([&*leaf, "", ""], true),
+            ([&*leaf, &root, ""], true),
+            ([&*leaf, &intermediate, &other[1]], true),
+            ([&*leaf, &other[1], &root], false),
         ] {
-            assert_eq!(good.check_order(), Ok(()));
-        }
-        // An authority with the same name and another key, and a leaf in the middle of the chain.
-        for (bad, at) in [
-            (parse([leaf, other, ""]), 2),
-            (parse([leaf, twin.leaf_pem(), root]), 2),
-            (parse([leaf, root, twin.leaf_pem()]), 3),
-        ] {
-            let verdict = bad.check_order();
-            assert!(
-                matches!(verdict, Err(ChainError::OutOfOrder { place, .. }) if place == at),
-                "{verdict:?}"
-            );
+            let verdict = Chain::parse(&parts.concat()).unwrap().check_issuer();
+            assert_eq!(verdict.is_ok(), is_good, "{verdict:?}");
         }
     }
 
@@ -734,15 +776,9 @@ mod tests {
                 &key,
                 &["a.example.com", "*.b.example.com", "c.example.com"],
                 now(),
-                Some("missing c.example.com, not ordered none"),
+                Some("lacks names that were ordered: c.example.com"),
             ),
-            (
-                "a name too many",
-                &key,
-                &["a.example.com"],
-                now(),
-                Some("missing none, not ordered *.b.example.com"),
-            ),
+            ("a name too many", &key, &["a.example.com"], now(), None),
             (
                 "a second early",
                 &key,

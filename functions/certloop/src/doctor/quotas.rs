@@ -201,6 +201,7 @@ mod tests {
                 https: Ok(None),
                 functions: Ok(Vec::new()),
                 held: Ok(vec![held]),
+                policies: Vec::new(),
             })
         };
         assert_eq!(of(21).verdict, Verdict::Ok);

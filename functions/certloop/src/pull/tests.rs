@@ -126,7 +126,11 @@ impl Store for Memory {
         self.refuse("read", key)?;
         let body = self.objects.borrow().get(key).cloned();
         let etag = String::new();
-        Ok(body.map(|body| StoredObject { body, etag }))
+        Ok(body.map(|body| StoredObject {
+            body,
+            etag,
+            modified: None,
+        }))
     }
 
     async fn write(&self, _: &str, _: Vec<u8>, _: Condition<'_>) -> Result<String, StoreError> {
@@ -192,6 +196,22 @@ fn issue_to(names: &[&str], serial: u8, from: i64, until: i64) -> Issued {
         chain: format!("{}{}", leaf.pem(), issuer.pem()),
         key,
     }
+}
+
+/// The intermediate of another authority.
+fn stranger() -> String {
+    let authority = |name: &str| {
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let mut called = DistinguishedName::new();
+        called.push(DnType::CommonName, name);
+        params.distinguished_name = called;
+        params
+    };
+    let key = || KeyPair::generate().unwrap();
+    let root = CertifiedIssuer::self_signed(authority("another root"), key()).unwrap();
+    let between = CertifiedIssuer::signed_by(authority("another authority"), key(), &root);
+    between.unwrap().pem()
 }
 
 fn issue(serial: u8) -> Issued {
@@ -354,6 +374,21 @@ async fn a_rollback_is_followed_and_without_the_state_the_newest_is_taken() {
     assert_eq!(held(&options.directory), "02");
 }
 
+#[test]
+fn a_bucket_that_does_not_exist_is_no_matter_of_permissions() {
+    let missing = StoreError::Unavailable {
+        verb: "read",
+        key: "state/shop.json".to_owned(),
+        reason: "GetObject: NoSuchBucket".to_owned(),
+        person: true,
+    };
+    let told = PullError::NoBucket(missing).to_string();
+    assert!(
+        told.contains("--bucket") && !told.contains("policy"),
+        "{told}"
+    );
+}
+
 #[tokio::test]
 async fn what_cannot_be_served_changes_nothing() {
     let (host, store) = (host(), Memory::default());
@@ -366,16 +401,14 @@ async fn what_cannot_be_served_changes_nothing() {
     other_key.key = issue(4).key;
     backwards.chain = {
         let chain = Chain::parse(&backwards.chain).unwrap();
-        let again = issue(5);
-        let twin = Chain::parse(&again.chain).unwrap();
-        format!("{}{}", chain.leaf_pem(), twin.intermediates_pem())
+        format!("{}{}", chain.leaf_pem(), stranger())
     };
     renamed.serial = "aa".to_owned();
     for (bad, why) in [
         (&expired, "it was valid until"),
         (&early, "set the clock"),
         (&other_key, "another public key"),
-        (&backwards, "should be the issuer of the one before"),
+        (&backwards, "other certificates than the issuer"),
         (&renamed, "has serial 06"),
     ] {
         store.serve(bad);

@@ -14,6 +14,7 @@ use time::OffsetDateTime;
 use super::error::PullError;
 use super::files::{Pair, instant};
 use super::outcome::Chosen;
+use crate::cli_error::NO_BUCKET;
 
 /// The certificate a host should hold.
 pub(super) struct Wanted {
@@ -78,6 +79,7 @@ pub(super) async fn find(
             })
         }
         Ok(None) => Err(none()),
+        Err(state) if is_of_no_bucket(&state) => Err(PullError::NoBucket(state)),
         Err(state @ StoreError::Unavailable { person: true, .. }) => {
             let known = match in_vault(store, name).await {
                 Ok(known) => known,
@@ -100,6 +102,10 @@ pub(super) async fn find(
         }
         Err(error) => Err(error.into()),
     }
+}
+
+fn is_of_no_bucket(error: &StoreError) -> bool {
+    matches!(error, StoreError::Unavailable { reason, .. } if reason.contains(NO_BUCKET))
 }
 
 /// Returns what the vault holds of a serial, if a server can serve it.
@@ -264,7 +270,7 @@ fn servable(
             let until = instant(&leaf.not_after);
             return Err(format!("it was valid until {until} only"));
         }
-        chain.check_order().map_err(|error| error.to_string())?;
+        chain.check_issuer().map_err(|error| error.to_string())?;
         Pair::of(chain, private_key).map_err(|error| error.to_string())
     })();
     let pair = checked.map_err(|reason| PullError::Unservable {

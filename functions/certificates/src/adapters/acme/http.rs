@@ -2,7 +2,9 @@
 //!
 //! It adds: the platform's trust roots together with a configured one, a timeout for every call,
 //! the status and `Retry-After` of refusals (the library's `Problem` drops them), a pool of nonces
-//! that answers `HEAD newNonce`, our User-Agent (RFC 8555 section 6.1), and a count of requests.
+//! that answers `HEAD newNonce`, our User-Agent (RFC 8555 section 6.1), a count of requests, and
+//! the redirects of what is read without a signature. Each answer is put into the form of RFC 8555
+//! first ([`accent`]).
 
 use std::error::Error as _;
 use std::future::Future;
@@ -13,7 +15,8 @@ use std::time::{Duration, Instant};
 
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Bytes;
-use hyper::header::{HeaderMap, HeaderValue, USER_AGENT};
+use hyper::header::{HeaderMap, HeaderValue, LOCATION, USER_AGENT};
+use hyper::http::response::Parts;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_rustls::HttpsConnector;
 use hyper_util::client::legacy::Client;
@@ -25,6 +28,7 @@ use serde::de::DeserializeOwned;
 use time::OffsetDateTime;
 use tokio::sync::Notify;
 
+use super::accent;
 use super::answer::{of_problem, refusal, retry_after};
 use crate::adapters::network::{Schemes, https_client};
 use crate::values::problem::{AcmeError, UNSPECIFIED};
@@ -45,6 +49,7 @@ struct CachedDirectory {
     url: String,
     body: Bytes,
     new_nonce: String,
+    new_order: String,
     read: Instant,
 }
 
@@ -124,17 +129,54 @@ impl Wire {
     fn keep_directory(&self, url: String, body: &Bytes) {
         #[derive(Deserialize)]
         #[serde(rename_all = "camelCase")]
-        struct NewNonce {
+        struct Places {
             new_nonce: String,
+            new_order: String,
         }
-        if let Ok(NewNonce { new_nonce }) = serde_json::from_slice(body) {
+        if let Ok(places) = serde_json::from_slice::<Places>(body) {
             let directory = CachedDirectory {
                 url,
                 body: body.clone(),
-                new_nonce,
+                new_nonce: places.new_nonce,
+                new_order: places.new_order,
                 read: Instant::now(),
             };
             *lock(&self.directory) = Some(directory);
+        }
+    }
+
+    /// Whether a request to this URL makes an order.
+    fn makes_orders(&self, url: &str) -> bool {
+        let directory = lock(&self.directory);
+        (directory.as_ref()).is_some_and(|directory| directory.new_order == url)
+    }
+
+    /// Sends a request. Follows the redirects of one without a signature; a signature holds for one
+    /// URL only (RFC 8555 section 6.4).
+    async fn ask(&self, request: Request<BodyWrapper<Bytes>>) -> Result<Answer, Unanswered> {
+        let method = request.method().clone();
+        let mut url = request.uri().to_string();
+        let mut request = Some(request);
+        let mut left = MOST_REDIRECTS;
+        loop {
+            let asked = match request.take() {
+                Some(first) => first,
+                None => again(&method, &url)?,
+            };
+            self.requests.fetch_add(1, Ordering::Relaxed);
+            let response = {
+                let _in_flight = InFlight::count(self);
+                self.send(asked).await?
+            };
+            let (parts, body) = response.into_parts();
+            let answer = Answer { url, parts, body };
+            match answer.points_to() {
+                Some(next) if left > 0 && method != Method::POST => {
+                    left -= 1;
+                    url = next;
+                }
+                _ => return Ok(answer),
+            }
         }
     }
 
@@ -180,11 +222,111 @@ impl Wire {
     }
 }
 
+fn again(method: &Method, url: &str) -> Result<Request<BodyWrapper<Bytes>>, Unanswered> {
+    let request = Request::builder()
+        .method(method)
+        .uri(url)
+        .header(USER_AGENT, HeaderValue::from_static(AGENT))
+        .body(BodyWrapper::default());
+    request.map_err(|error| Unanswered {
+        reason: format!("it redirects to {url}: {error}"),
+        unconnected: false,
+    })
+}
+
+/// An authority's answer.
+struct Answer {
+    /// What was asked, after redirects.
+    url: String,
+    parts: Parts,
+    body: Bytes,
+}
+
+impl Answer {
+    /// Returns where a redirect leads.
+    fn points_to(&self) -> Option<String> {
+        let location = self.parts.headers.get(LOCATION)?.to_str().ok()?;
+        let is_redirect = self.parts.status.is_redirection();
+        accent::resolved(location, &self.url).filter(|_| is_redirect)
+    }
+
+    /// Puts the answer into the form of RFC 8555; `makes_order`: the request made an order.
+    fn make_plain(&mut self, makes_order: bool) -> Result<(), String> {
+        let Self { url, parts, body } = self;
+        let headers = &mut parts.headers;
+        let location = headers.get(LOCATION).and_then(|text| text.to_str().ok());
+        let location = location.and_then(|text| accent::resolved(text, url));
+        if let Some(location) = location.and_then(|text| HeaderValue::from_str(&text).ok()) {
+            headers.insert(LOCATION, location);
+        }
+        let plain = accent::plain(url, parts.status, body);
+        if makes_order && parts.status.is_success() && headers.contains_key(LOCATION) {
+            let plain = plain.ok().flatten();
+            let order = plain.filter(|content| accent::is_order(content));
+            *body = order.unwrap_or_else(accent::undescribed_order).into();
+            return Ok(());
+        }
+        if let Some(plain) = plain? {
+            *body = plain.into();
+        }
+        Ok(())
+    }
+
+    /// Returns what the next question about this answer needs; `plain`: whether it could be read.
+    fn summary(&self, plain: Result<(), String>) -> Last {
+        let status = self.parts.status;
+        let retry_after = retry_after(&self.parts.headers);
+        let answered = format!("{} answered HTTP {}", shown(&self.url), status.as_u16());
+        let refusal = match plain {
+            _ if status.is_client_error() || status.is_server_error() => {
+                Some(refusal(status, retry_after, &answered, &self.body))
+            }
+            _ if status.is_redirection() => {
+                let leads = self
+                    .points_to()
+                    .map(|url| format!(" and leads to {}", shown(&url)));
+                let detail = format!(
+                    "{answered}{}; a signed request follows no redirect: set the authority's \
+                     `directory` to the URL of the server itself",
+                    leads.unwrap_or_default()
+                );
+                Some(AcmeError {
+                    retry_after,
+                    ..unreachable_because(detail)
+                })
+            }
+            Err(why) => Some(unreachable_because(format!("{answered}, but {why}"))),
+            Ok(()) => None,
+        };
+        Last {
+            accepted: status.is_success(),
+            refusal,
+            retry_after,
+            answered,
+        }
+    }
+}
+
 /// Why no answer came.
 struct Unanswered {
     reason: String,
     /// Whether no connection was made at all.
     unconnected: bool,
+}
+
+impl Unanswered {
+    fn refusal(self, asked: &str) -> AcmeError {
+        let detail = format!(
+            "{} could not be asked: {}; is the authority's directory right, and can it be reached \
+             from here?",
+            host(asked),
+            self.reason
+        );
+        AcmeError {
+            unconnected: self.unconnected,
+            ..unreachable_because(detail)
+        }
+    }
 }
 
 /// The client for one order: it remembers the status and headers of the last answer.
@@ -199,6 +341,8 @@ struct Last {
     refusal: Option<AcmeError>,
     retry_after: Option<OffsetDateTime>,
     accepted: bool,
+    /// The URL that was asked and the HTTP status of its answer, in words.
+    answered: String,
 }
 
 impl Exchange {
@@ -224,6 +368,27 @@ impl Exchange {
         lock(&self.last).accepted
     }
 
+    /// Returns the refusal of the last answer as an error.
+    pub(super) fn accepted(&self) -> Result<(), AcmeError> {
+        lock(&self.last).refusal.take().map_or(Ok(()), Err)
+    }
+
+    /// Returns a fresh nonce.
+    pub(super) async fn nonce(&self, new_nonce: &str) -> Result<String, AcmeError> {
+        let asked = async {
+            let request = Request::head(new_nonce).body(BodyWrapper::default())?;
+            self.request(request).await
+        };
+        let answer = asked.await.map_err(|error| self.refusal(&error))?;
+        self.accepted()?;
+        let nonce = answer.parts.headers.get(REPLAY_NONCE);
+        let nonce = nonce.and_then(|nonce| nonce.to_str().ok());
+        nonce.map(str::to_owned).ok_or_else(|| {
+            let answered = lock(&self.last).answered.clone();
+            unreachable_because(format!("{answered} without a nonce (Replay-Nonce)"))
+        })
+    }
+
     /// Reads a resource that needs no signature.
     pub(super) async fn read<T: DeserializeOwned>(&self, url: &str) -> Result<T, AcmeError> {
         let answered = async {
@@ -232,9 +397,7 @@ impl Exchange {
             response.body.into_bytes().await.map_err(Error::Other)
         };
         let body = answered.await.map_err(|error| self.refusal(&error))?;
-        if let Some(refusal) = lock(&self.last).refusal.take() {
-            return Err(refusal);
-        }
+        self.accepted()?;
         serde_json::from_slice(&body).map_err(|error| AcmeError {
             status: Some(StatusCode::OK.as_u16()),
             ..self.refusal(&Error::Json(error))
@@ -249,11 +412,10 @@ impl Exchange {
         match error {
             Error::Api(problem) => of_problem(problem),
             // The text quotes neither the answer's body nor a secret of ours.
-            Error::Json(error) => unreachable_because(format!(
-                "the answer is not what RFC 8555 describes (line {} column {})",
-                error.line(),
-                error.column()
-            )),
+            Error::Json(error) => {
+                let answered = &lock(&self.last).answered;
+                unreachable_because(format!("{answered}, but {}", unread(error)))
+            }
             other => unreachable_because(other.to_string()),
         }
     }
@@ -271,43 +433,30 @@ impl HttpClient for Exchange {
             .insert(USER_AGENT, HeaderValue::from_static(AGENT));
         let asks_for_nonce = *request.method() == Method::HEAD;
         let directory = (*request.method() == Method::GET).then(|| request.uri().to_string());
-        let host = request.uri().host().unwrap_or_default().to_owned();
+        let asked = request.uri().to_string();
+        let signed = *request.method() == Method::POST;
         Box::pin(async move {
             if let Some(response) = wire.remembered_answer(&request).await {
                 return Ok(BytesResponse::from(response));
             }
-            wire.requests.fetch_add(1, Ordering::Relaxed);
-            let sent = {
-                let _in_flight = InFlight::count(&wire);
-                wire.send(request).await
-            };
-            let (mut parts, body) = match sent {
-                Ok(response) => response.into_parts(),
-                Err(Unanswered {
-                    reason,
-                    unconnected,
-                }) => {
-                    let detail = format!(
-                        "{host} could not be asked: {reason}; is the authority's directory right, \
-                         and can it be reached from here?"
-                    );
-                    lock(&last).refusal = Some(AcmeError {
-                        unconnected,
-                        ..unreachable_because(detail.clone())
-                    });
+            let mut answer = match wire.ask(request).await {
+                Ok(answer) => answer,
+                Err(unanswered) => {
+                    let refusal = unanswered.refusal(&asked);
+                    let detail = refusal.detail.clone();
+                    lock(&last).refusal = Some(refusal);
                     return Err(Error::Other(detail.into()));
                 }
             };
             if !asks_for_nonce {
-                wire.keep_nonce(&mut parts.headers);
+                wire.keep_nonce(&mut answer.parts.headers);
+            } else if answer.parts.status.is_success() {
+                // RFC 8555 section 7.2 says 200; some authorities answer 204.
+                answer.parts.status = StatusCode::OK;
             }
-            let retry_after = retry_after(&parts.headers);
-            *lock(&last) = Last {
-                retry_after,
-                accepted: parts.status.is_success(),
-                refusal: (parts.status.is_client_error() || parts.status.is_server_error())
-                    .then(|| refusal(parts.status, retry_after, &host, &body)),
-            };
+            let plain = answer.make_plain(signed && wire.makes_orders(&asked));
+            *lock(&last) = answer.summary(plain);
+            let Answer { parts, body, .. } = answer;
             if let Some(url) = directory.filter(|_| parts.status == StatusCode::OK) {
                 wire.keep_directory(url, &body);
             }
@@ -347,6 +496,27 @@ fn unreachable_because(detail: String) -> AcmeError {
     }
 }
 
+/// Says which member of an answer the library missed, without a value of the answer.
+fn unread(error: &serde_json::Error) -> String {
+    let words = error.to_string();
+    let member = words.strip_prefix("missing field `");
+    match member.and_then(|rest| rest.split('`').next()) {
+        Some(member) => format!("its member `{member}` is missing (RFC 8555)"),
+        None => "its content is not the JSON object that RFC 8555 describes".to_owned(),
+    }
+}
+
+fn host(url: &str) -> String {
+    let url = url::Url::parse(url).ok();
+    let host = url.as_ref().and_then(url::Url::host_str);
+    host.unwrap_or_default().to_owned()
+}
+
+/// Returns a URL without its query: that may hold a secret.
+fn shown(url: &str) -> &str {
+    url.split(['?', '#']).next().unwrap_or_default()
+}
+
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -361,6 +531,8 @@ const CALL: Duration = Duration::from_secs(20);
 /// A warm function reads the directory again after this time.
 const DIRECTORY_AGE: Duration = Duration::from_secs(3600);
 const NONCES: usize = 64;
+/// More redirects than any authority needs.
+const MOST_REDIRECTS: u32 = 5;
 /// The longest wait for a nonce from the answer to another request.
 const NONCE_PATIENCE: Duration = Duration::from_millis(150);
 const LARGEST_BODY: usize = 1 << 20;

@@ -1,33 +1,36 @@
 //! The adapter to authorities over instant-acme.
 
+mod accent;
 mod answer;
 mod http;
+mod registration;
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use base64::Engine;
-use base64::prelude::{BASE64_URL_SAFE, BASE64_URL_SAFE_NO_PAD};
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use instant_acme::{
-    CertificateIdentifier, ChallengeStatus, ChallengeType, ExternalAccountKey, Identifier, Key,
-    NewAccount, NewOrder, RenewalInfo, RevocationReason, RevocationRequest,
+    CertificateIdentifier, ChallengeType, Identifier, Key, NewOrder, RenewalInfo, RevocationReason,
+    RevocationRequest,
 };
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
 use serde::Deserialize;
 use zeroize::Zeroizing;
 
 use crate::adapters::network::trust_roots;
 use crate::contract::settings;
 use crate::ports::authority::{
-    Account, AccountKey, Authorities, Authorization, AuthorizationStatus, Http01, Order,
-    OrderStatus, Suggested,
+    Account, AccountKey, Authorities, Authorization, AuthorizationStatus, ChallengeStatus,
+    ExternalBinding, Http01, Order, OrderStatus, Registered, Suggested,
 };
 use crate::values::names::DnsName;
 use crate::values::problem::{AcmeError, REPLACES_NOT_ECHOED};
 use crate::values::revocation_reason::Reason;
-use answer::of_problem;
+use answer::{NONCE_ROUNDS, of_problem, ours};
 use http::{Exchange, Wire};
+use registration::Registration;
 
 /// All authorities, each with one connection pool.
 #[derive(Default)]
@@ -106,58 +109,17 @@ impl Authorities for Acme {
         &self,
         authority: &settings::Authority,
         key: &AccountKey,
-    ) -> Result<String, AcmeError> {
-        let exchange = self.exchange(authority)?;
+        contact: &[String],
+        binding: Option<&ExternalBinding>,
+    ) -> Result<Registered, AcmeError> {
         let der = der(key)?;
-        let (account, _credentials) = with_fresh_nonces!(exchange, async {
-            let pkcs8 = PrivatePkcs8KeyDer::from(der.to_vec());
-            let signer = Key::from_pkcs8_der(pkcs8.clone_key())?;
-            instant_acme::Account::builder_with_http(Box::new(exchange.clone()))
-                .create_from_key(
-                    (signer, PrivateKeyDer::Pkcs8(pkcs8)),
-                    authority.directory.clone(),
-                )
-                .await
-        })?;
-        Ok(account.id().to_owned())
-    }
-
-    async fn register_bound(
-        &self,
-        authority: &settings::Authority,
-        key_id: &str,
-        hmac: &str,
-    ) -> Result<(AccountKey, String), AcmeError> {
-        let exchange = self.exchange(authority)?;
-        // Some authorities publish the HMAC key with padding, most without.
-        let secret = Zeroizing::new(
-            BASE64_URL_SAFE_NO_PAD
-                .decode(hmac.trim())
-                .or_else(|_| BASE64_URL_SAFE.decode(hmac.trim()))
-                .map_err(|_| {
-                    ours(
-                        "externalAccount",
-                        "the external account secret is not base64url; store the HMAC key as the \
-                         authority shows it",
-                    )
-                })?,
-        );
-        let contact: Vec<&str> = authority.contact.iter().map(String::as_str).collect();
-        let (account, credentials) = with_fresh_nonces!(exchange, async {
-            instant_acme::Account::builder_with_http(Box::new(exchange.clone()))
-                .create(
-                    &NewAccount {
-                        contact: &contact,
-                        terms_of_service_agreed: true,
-                        only_return_existing: false,
-                    },
-                    authority.directory.clone(),
-                    Some(&ExternalAccountKey::new(key_id.to_owned(), &secret)),
-                )
-                .await
-        })?;
-        let key = BASE64_URL_SAFE_NO_PAD.encode(credentials.private_key().secret_pkcs8_der());
-        Ok((AccountKey(Zeroizing::new(key)), account.id().to_owned()))
+        let registration = Registration {
+            directory: &authority.directory,
+            key: &der,
+            contact,
+            binding,
+        };
+        registration.send(&self.exchange(authority)?).await
     }
 
     async fn sign_in(
@@ -249,16 +211,6 @@ fn der(key: &AccountKey) -> Result<Zeroizing<Vec<u8>>, AcmeError> {
         })
 }
 
-fn ours(word: &str, detail: &str) -> AcmeError {
-    AcmeError {
-        kind: format!("certloop:{word}"),
-        detail: detail.to_owned(),
-        status: None,
-        retry_after: None,
-        unconnected: false,
-    }
-}
-
 /// A signed-in account.
 pub struct AcmeAccount {
     account: instant_acme::Account,
@@ -288,7 +240,12 @@ impl Account for AcmeAccount {
 
     async fn set_contact(&self, contact: &[String]) -> Result<(), AcmeError> {
         let contact: Vec<&str> = contact.iter().map(String::as_str).collect();
-        with_fresh_nonces!(self.exchange, self.account.update_contacts(&contact))
+        let told = with_fresh_nonces!(self.exchange, self.account.update_contacts(&contact));
+        // Nothing in the answer is needed once the authority took the contacts.
+        told.or_else(|refusal| match self.exchange.was_accepted() {
+            true => Ok(()),
+            false => Err(refusal),
+        })
     }
 
     async fn new_order(
@@ -380,6 +337,10 @@ impl AcmeOrder {
             instant_acme::OrderStatus::Pending => OrderStatus::Pending,
             instant_acme::OrderStatus::Ready => OrderStatus::Ready,
             instant_acme::OrderStatus::Processing => OrderStatus::Processing,
+            // Some authorities name the certificate a moment later.
+            instant_acme::OrderStatus::Valid if state.certificate.is_none() => {
+                OrderStatus::Processing
+            }
             instant_acme::OrderStatus::Valid => OrderStatus::Valid,
             instant_acme::OrderStatus::Invalid => OrderStatus::Invalid,
         };
@@ -417,7 +378,12 @@ impl AcmeOrder {
                 .map(|challenge| Http01 {
                     token: challenge.token.clone(),
                     key_authorization: challenge.key_authorization().as_str().to_owned(),
-                    is_pending: challenge.status == ChallengeStatus::Pending,
+                    status: match challenge.status {
+                        instant_acme::ChallengeStatus::Pending => ChallengeStatus::Pending,
+                        instant_acme::ChallengeStatus::Processing => ChallengeStatus::Processing,
+                        instant_acme::ChallengeStatus::Valid => ChallengeStatus::Valid,
+                        instant_acme::ChallengeStatus::Invalid => ChallengeStatus::Invalid,
+                    },
                     error: challenge.error.as_ref().map(of_problem),
                 });
             seen.push(Authorization {
@@ -445,9 +411,14 @@ impl AcmeOrder {
             let is_pending = handle.status == instant_acme::AuthorizationStatus::Pending;
             let outcome = match handle.challenge(ChallengeType::Http01) {
                 Some(mut challenge)
-                    if is_pending && challenge.status == ChallengeStatus::Pending =>
+                    if is_pending && challenge.status == instant_acme::ChallengeStatus::Pending =>
                 {
-                    challenge.set_ready().await
+                    match challenge.set_ready().await {
+                        // Only that the authority took it counts: a look at the authorization says
+                        // the rest. An error in the answer is that of an earlier try.
+                        Err(_) if self.exchange.was_accepted() => Ok(()),
+                        outcome => outcome,
+                    }
                 }
                 _ => Ok(()),
             };
@@ -514,6 +485,11 @@ impl Order for AcmeOrder {
 
     async fn finalize(&mut self, csr: &[u8]) -> Result<Option<Duration>, AcmeError> {
         let exchange = self.exchange.clone();
+        if self.order.state().finalize.is_empty() {
+            let url = self.order.url();
+            let detail = format!("the order {url} is ready, but its member `finalize` is missing");
+            return Err(ours("authority", &detail));
+        }
         with_fresh_nonces!(exchange, self.order.finalize_csr(csr))?;
         self.look();
         Ok(self.exchange.retry_after())
@@ -533,7 +509,3 @@ impl Order for AcmeOrder {
 }
 
 const MALFORMED: &str = "urn:ietf:params:acme:error:malformed";
-/// How often we repeat a call whose nonces were refused, each time with three tries of the library.
-/// If half of all nonces are refused, reading the authorizations of a hundred names takes about
-/// thirteen repetitions.
-const NONCE_ROUNDS: u32 = 48;

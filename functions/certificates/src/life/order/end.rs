@@ -38,25 +38,23 @@ impl<P: Ports> Work<'_, '_, P> {
         order.map_or(&self.wanted.domains, |order| &order.domains)
     }
 
-    /// Finds out which names made the order invalid, and why.
-    pub(super) async fn explain_invalid(
-        &mut self,
-        order: &mut OrderOf<P>,
-    ) -> Result<Failing, Stop> {
+    /// Finds out which names made the order fail, and why.
+    pub(super) async fn why_failed(&mut self, order: &mut OrderOf<P>) -> Result<Failing, Stop> {
         let authorizations = self.within_time(order.authorizations(true)).await?;
         let until = AskedFor(
             crate::values::instant::whole_seconds(self.cycle.clock.now()) + STILL_ASKED_FOR,
         );
         let pending = (authorizations.iter())
-            .filter(|authorization| authorization.status == AuthorizationStatus::Pending);
+            .filter(|authorization| authorization.status == AuthorizationStatus::Pending)
+            .filter(|authorization| !authorization.has_failed());
         for authorization in pending {
             validation::keep(authorization, &mut self.state.leftovers, until);
         }
         let failed: Vec<(String, AcmeError)> = authorizations
             .into_iter()
             .filter_map(|authorization| {
-                let name = authorization.identifier.clone();
-                Some((name, validation::error_of(authorization)?))
+                let error = validation::failure_of(&authorization)?;
+                Some((authorization.identifier, error))
             })
             .collect();
         let Some((_, first)) = failed.first() else {

@@ -14,7 +14,7 @@ use crate::records::order::{OrderRecord, Rehearsed, Stage};
 use crate::records::vault::{PendingKey, VaultEntry};
 use crate::rules::ledger::OrderFate;
 use crate::rules::renewal;
-use crate::values::chain::{Chain, Leaf, check_issued};
+use crate::values::chain::{Chain, Leaf, added_names, check_issued};
 use crate::values::instant;
 use crate::values::key::PrivateKey;
 use crate::values::names::DnsName;
@@ -51,26 +51,46 @@ impl<P: Ports> Work<'_, '_, P> {
         let csr = key
             .csr(self.ordered_names())
             .map_err(|error| Problem::ours(ProblemType::Key, error.to_string()))?;
-        match self.within_time(order.finalize(&csr)).await {
-            Ok(wait) if order.status() == OrderStatus::Processing => {
-                self.wait(
-                    order,
-                    OrderStatus::Processing,
-                    wait.unwrap_or_default().max(FIRST_LOOK_AT_ISSUANCE),
-                )
-                .await
+        let wait = self.send_csr(order, &csr).await?;
+        if order.status() != OrderStatus::Processing {
+            return Ok(());
+        }
+        let first = wait.unwrap_or_default().max(FIRST_LOOK_AT_ISSUANCE);
+        self.wait_for_issuance(order, first).await
+    }
+
+    /// Sends the CSR. Returns how long the authority wants us to wait before the next look.
+    ///
+    /// Some authorities call an order ready a moment before they take its CSR: then it is sent
+    /// again.
+    async fn send_csr(
+        &mut self,
+        order: &mut OrderOf<P>,
+        csr: &[u8],
+    ) -> Result<Option<Duration>, Stop> {
+        let mut pauses = NOT_READY_YET.into_iter();
+        loop {
+            let refusal = match self.within_time(order.finalize(csr)).await {
+                Ok(wait) => return Ok(wait),
+                Err(refusal) => refusal,
+            };
+            let is_not_ready = refusal.word() == "orderNotReady";
+            if !is_not_ready && refusal.status != Some(403) {
+                return Err(refusal.into());
             }
-            Ok(_) => Ok(()),
             // An earlier visit may have sent it already: the status shows that.
-            Err(refusal) if refusal.word() == "orderNotReady" || refusal.status == Some(403) => {
-                self.within_time(order.refresh()).await?;
-                if order.status() == OrderStatus::Ready {
-                    Err(refusal.into())
-                } else {
-                    Ok(())
-                }
+            self.within_time(order.refresh()).await?;
+            if order.status() != OrderStatus::Ready {
+                return Ok(None);
             }
-            Err(refusal) => Err(refusal.into()),
+            let left = self.cycle.clock.left();
+            match pauses
+                .next()
+                .filter(|pause| is_not_ready && left > *pause + LEAST)
+            {
+                Some(pause) => tokio::time::sleep(pause).await,
+                None => return Err(refusal.into()),
+            }
         }
     }
 
@@ -121,13 +141,14 @@ impl<P: Ports> Work<'_, '_, P> {
             return Ok(Some(Problem::ours(ProblemType::KeyLost, detail)));
         };
         let pem = self.within_time(order.certificate()).await?;
-        let leaf = match self.usable(&pem, &key) {
-            Ok(leaf) => leaf,
+        let chain = match self.usable(&pem, &key) {
+            Ok(chain) => chain,
             Err(why) => {
                 let detail = format!("the downloaded chain cannot be used: {why}");
                 return Ok(Some(Problem::ours(ProblemType::Chain, detail)));
             }
         };
+        let (leaf, pem) = (chain.leaf().clone(), chain.pem());
         let order = self.state.orders.current.as_ref();
         if order.is_some_and(|order| order.rehearsal) {
             self.rehearsed().await?;
@@ -150,24 +171,31 @@ impl<P: Ports> Work<'_, '_, P> {
         };
         let now = self.cycle.clock.now();
         self.state.orders.has_ordered_at(&record.directory, now);
+        let added = added_names(&leaf, &record.domains);
         let held = self.held(record, &leaf, public);
         self.take_up(held);
         let until = instant::rfc3339(leaf.not_after);
         let detail = format!("serial {}, valid until {until}", leaf.serial);
         self.note("issued", detail);
+        if !added.is_empty() {
+            self.note(
+                "names added",
+                format!("by the authority: {}", added.join(", ")),
+            );
+        }
         self.save().await?;
         self.sweep().await?;
         self.ask_about_new().await;
         Ok(None)
     }
 
-    /// Returns the leaf of a chain if that is what was ordered, or why it is not.
-    fn usable(&self, pem: &str, key: &PrivateKey) -> Result<Leaf, String> {
+    /// Returns the chain in order if it is what was ordered, or why it is not.
+    fn usable(&self, pem: &str, key: &PrivateKey) -> Result<Chain, String> {
         let chain = Chain::parse(pem).map_err(|error| error.to_string())?;
-        let leaf = chain.leaf();
-        check_issued(&chain, key, self.ordered_names(), self.judged_at(leaf))
+        let judged_at = self.judged_at(chain.leaf());
+        check_issued(&chain, key, self.ordered_names(), judged_at)
             .map_err(|error| error.to_string())?;
-        Ok(leaf.clone())
+        Ok(chain)
     }
 
     /// Returns the instant by which a new chain is judged. A certificate that becomes valid in a
@@ -251,4 +279,10 @@ fn listed_names<'n>(names: impl Iterator<Item = &'n DnsName>) -> String {
 
 /// No step starts with less time than this left.
 const LEAST: Duration = Duration::from_secs(2);
+/// The pauses before a CSR is sent again to an order that was not ready.
+const NOT_READY_YET: [Duration; 3] = [
+    Duration::from_secs(1),
+    Duration::from_secs(2),
+    Duration::from_secs(4),
+];
 const FIRST_LOOK_AT_ISSUANCE: Duration = Duration::from_millis(250);

@@ -6,57 +6,112 @@ use crate::life::work::Work;
 use crate::pass::stop::Stop;
 use crate::ports::Ports;
 use crate::ports::authority::{Account, Authorities, Order, OrderStatus};
+use crate::values::instant;
+use crate::values::problem::Problem;
 
 /// An order at an authority.
 pub(super) type OrderOf<P> =
     <<<P as Ports>::Authorities as Authorities>::Account as Account>::Order;
 
+/// The looks at an order that has not changed.
+pub(super) struct Polls {
+    /// The time before the next look.
+    pause: Duration,
+    waited: Duration,
+    unanswered: u32,
+    /// What the authority has not done, in words.
+    pub(super) waits_for: String,
+    /// What a person should know of it.
+    pub(super) problem: Option<Problem>,
+}
+
+impl Polls {
+    pub(super) fn new(first: Duration, waits_for: &str) -> Self {
+        Self {
+            pause: first,
+            waited: Duration::ZERO,
+            unanswered: 0,
+            waits_for: waits_for.to_owned(),
+            problem: None,
+        }
+    }
+
+    /// Returns how long the order has been waited for.
+    pub(super) fn waited(&self) -> Duration {
+        self.waited
+    }
+}
+
 impl<P: Ports> Work<'_, '_, P> {
-    /// Waits until the order has left a status. Looks as often as the authority wants.
-    pub(super) async fn wait(
+    /// Waits until the certificate of an order is issued. Looks as often as the authority wants.
+    pub(super) async fn wait_for_issuance(
         &mut self,
         order: &mut OrderOf<P>,
-        left: OrderStatus,
         first: Duration,
     ) -> Result<(), Stop> {
-        let (mut pause, mut waited, mut unanswered) = (first, Duration::ZERO, 0);
-        while order.status() == left {
-            let too_long = waited + pause > LONGEST_WAIT;
-            if (too_long || self.cycle.clock.left() < pause + LEAST)
-                && let Some(record) = &mut self.state.orders.current
-            {
-                record.not_before = Some(self.cycle.clock.now() + pause);
-            }
-            if too_long {
-                return Err(Stop::Waiting {
-                    reason:
-                        "the authority is still processing the order; the next pass looks again"
-                            .to_owned(),
-                    until: self.cycle.clock.now() + pause,
-                    problem: None,
-                });
-            }
-            if self.cycle.clock.left() < pause + LEAST {
-                return Err(self.out_of_time("the authority's answer"));
-            }
-            tokio::time::sleep(pause).await;
-            waited += pause;
-            pause = match self.within_time(order.refresh()).await {
-                Ok(Some(wish)) => wish.max(SHORTEST_PAUSE),
-                Ok(None) => pause.mul_f32(1.5).min(LONGEST_PAUSE),
-                // A look can be repeated; a few failed looks do not make the order fail.
-                Err(refusal)
-                    if refusal.retry_after.is_none()
-                        && refusal.status.is_none_or(|status| status >= 500)
-                        && unanswered < UNANSWERED =>
-                {
-                    unanswered += 1;
-                    pause.mul_f32(2.0).min(LONGEST_PAUSE)
-                }
-                Err(refusal) => return Err(refusal.into()),
-            };
+        let mut polls = Polls::new(first, "the authority is still processing the order");
+        while order.status() == OrderStatus::Processing {
+            self.look_again(order, &mut polls).await?;
         }
         Ok(())
+    }
+
+    /// Looks at an order after a pause. Stops the work where the pause is too long for this pass.
+    pub(super) async fn look_again(
+        &mut self,
+        order: &mut OrderOf<P>,
+        polls: &mut Polls,
+    ) -> Result<(), Stop> {
+        let pause = polls.pause;
+        let too_long = polls.waited + pause > LONGEST_WAIT;
+        let no_time = self.cycle.clock.left() < pause + LEAST;
+        if too_long || no_time {
+            let until = self.cycle.clock.now() + pause.min(LONGEST_PAUSE_OF_AN_ORDER);
+            if let Some(record) = &mut self.state.orders.current {
+                record.not_before = Some(until);
+            }
+        }
+        if too_long {
+            return Err(self.waits(polls));
+        }
+        if no_time {
+            return Err(self.out_of_time("the authority's answer"));
+        }
+        tokio::time::sleep(pause).await;
+        polls.waited += pause;
+        polls.pause = match self.within_time(order.refresh()).await {
+            Ok(Some(wish)) => wish.max(SHORTEST_PAUSE),
+            Ok(None) => pause.mul_f32(1.5).min(LONGEST_PAUSE),
+            // A look can be repeated; a few failed looks do not make the order fail.
+            Err(refusal)
+                if refusal.retry_after.is_none()
+                    && refusal.status.is_none_or(|status| status >= 500)
+                    && polls.unanswered < UNANSWERED =>
+            {
+                polls.unanswered += 1;
+                pause.mul_f32(2.0).min(LONGEST_PAUSE)
+            }
+            Err(refusal) => return Err(refusal.into()),
+        };
+        Ok(())
+    }
+
+    /// Returns the stop of an order whose authority needs more time than this pass has.
+    pub(super) fn waits(&self, polls: &Polls) -> Stop {
+        let now = self.cycle.clock.now();
+        let asked = instant::rfc3339(instant::whole_seconds(now + polls.pause));
+        let reason = match polls.pause > LONGEST_WAIT {
+            true => format!(
+                "{}; it asks to look again at {asked}, certloop looks within the hour",
+                polls.waits_for
+            ),
+            false => format!("{}; the next pass looks again", polls.waits_for),
+        };
+        Stop::Waiting {
+            reason,
+            until: now + polls.pause.min(LONGEST_PAUSE_OF_AN_ORDER),
+            problem: polls.problem.clone(),
+        }
     }
 }
 
@@ -65,4 +120,6 @@ const LEAST: Duration = Duration::from_secs(2);
 const SHORTEST_PAUSE: Duration = Duration::from_millis(250);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 const LONGEST_WAIT: Duration = Duration::from_secs(180);
+/// An order is looked at again within this time, for whatever its authority asks.
+const LONGEST_PAUSE_OF_AN_ORDER: Duration = Duration::from_secs(3600);
 const UNANSWERED: u32 = 3;

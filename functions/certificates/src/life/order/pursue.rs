@@ -68,10 +68,14 @@ impl<P: Ports> Work<'_, '_, P> {
     async fn pursue(&mut self, order: &mut OrderOf<P>) -> Result<Ended, Stop> {
         for _ in 0..TURNS {
             match order.status() {
-                OrderStatus::Pending => self.validate(order).await?,
+                OrderStatus::Pending => {
+                    if let Some(failing) = self.validate(order).await? {
+                        return self.end_order(failing).await;
+                    }
+                }
                 OrderStatus::Ready => self.finalize(order).await?,
                 OrderStatus::Processing => {
-                    self.wait(order, OrderStatus::Processing, FIRST_LOOK_AT_ISSUANCE)
+                    self.wait_for_issuance(order, FIRST_LOOK_AT_ISSUANCE)
                         .await?
                 }
                 OrderStatus::Valid => {
@@ -84,7 +88,7 @@ impl<P: Ports> Work<'_, '_, P> {
                     };
                 }
                 OrderStatus::Invalid => {
-                    let failing = self.explain_invalid(order).await?;
+                    let failing = self.why_failed(order).await?;
                     return self.end_order(failing).await;
                 }
             }
@@ -118,6 +122,12 @@ impl<P: Ports> Work<'_, '_, P> {
                     OrderFate::Unknown,
                 )
                 .await?;
+                Ok(None)
+            }
+            // What cannot be read for a day is given up (its authority may have forgotten it).
+            Err(refusal) if is_too_old(record.ordered_at, self.cycle.clock.now()) => {
+                let why = format!("not readable within 24 hours: {}", refusal.detail);
+                self.abandon(&why, OrderFate::Unknown).await?;
                 Ok(None)
             }
             Err(refusal) => Err(refusal.into()),
@@ -155,8 +165,11 @@ impl<P: Ports> Work<'_, '_, P> {
 
 /// Whether an order has waited for its authority so long that a new one is better.
 fn is_stuck(status: OrderStatus, ordered_at: Option<OffsetDateTime>, now: OffsetDateTime) -> bool {
-    matches!(status, OrderStatus::Pending | OrderStatus::Processing)
-        && ordered_at.is_some_and(|at| now - at > LONGEST_LIFE)
+    matches!(status, OrderStatus::Pending | OrderStatus::Processing) && is_too_old(ordered_at, now)
+}
+
+fn is_too_old(ordered_at: Option<OffsetDateTime>, now: OffsetDateTime) -> bool {
+    ordered_at.is_some_and(|at| now - at > LONGEST_LIFE)
 }
 
 /// Whether an order died only of CAA records.

@@ -14,6 +14,7 @@ mod placing;
 pub mod prove;
 mod put_back;
 mod stays;
+mod tags;
 
 use crate::contract::report::{TargetKind, TargetState};
 use crate::contract::settings::CheckMode;
@@ -69,6 +70,7 @@ impl<P: Ports> Work<'_, '_, P> {
             InRegion::Adopted => return Ok(Brought::Adopted),
             InRegion::Failed => return Ok(Brought::Done),
         };
+        self.bring_tags(region, &arrived).await?;
         let mut all_proved = true;
         for target in &targets {
             let proof = match target {

@@ -16,7 +16,7 @@ use crate::ports::Ports;
 use crate::ports::authority::Authorization;
 use crate::records::state::{AskedFor, Leftovers};
 use crate::values::names::DnsName;
-use crate::values::problem::{AcmeError, Problem};
+use crate::values::problem::{AcmeError, Problem, UNSPECIFIED};
 
 /// What an authority must see for a name, by the way of validation.
 pub(super) enum Challenge {
@@ -70,9 +70,26 @@ pub(super) fn names_of(challenges: &[Challenge]) -> String {
     names.join(", ")
 }
 
-/// Returns why an authorization failed.
-pub(super) fn error_of(authorization: Authorization) -> Option<AcmeError> {
-    http_01::error_of(authorization)
+/// Returns the error of an authorization's challenge.
+pub(super) fn error_in(authorization: &Authorization) -> Option<&AcmeError> {
+    http_01::error_in(authorization)
+}
+
+/// Returns why an authorization failed; `None` where it has not failed.
+pub(super) fn failure_of(authorization: &Authorization) -> Option<AcmeError> {
+    let unexplained = || AcmeError {
+        kind: UNSPECIFIED.to_owned(),
+        detail: "the authority holds its authorization for failed and does not say why".to_owned(),
+        status: None,
+        retry_after: None,
+        unconnected: false,
+    };
+    match (error_in(authorization), authorization.has_failed()) {
+        (Some(error), true) => Some(error.clone()),
+        (None, true) => Some(unexplained()),
+        // The error of a try that the authority repeats.
+        (_, false) => None,
+    }
 }
 
 /// Keeps what the authority may still ask for: it is validating this authorization.
