@@ -168,21 +168,6 @@ async fn tags_that_change_later_reach_the_certificate() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_notification_of_s3_itself_starts_a_pass() {
-    let cloud = LocalCloud::start().await;
-    let site = cloud.install("shop").await;
-    site.want("shop", &["shop.example.com"]).await;
-    let notification = json!({"Records": [{
-        "eventVersion": "2.1", "eventSource": "aws:s3", "eventName": "ObjectCreated:Put",
-        "s3": {"bucket": {"name": site.bucket}, "object": {"key": "certificates/shop.json"}},
-    }]});
-
-    let pass = site.invoke(&notification).await;
-
-    assert_eq!(pass.outcome("shop"), "issued", "{:#}", pass.report());
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn a_document_that_turns_invalid_leaves_its_certificate_served() {
     let cloud = LocalCloud::start().await;
     let site = cloud.install("shop").await;
