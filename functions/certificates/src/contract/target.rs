@@ -461,8 +461,8 @@ pub(super) struct TargetDocument {
     #[serde(default)]
     #[schemars(regex(pattern = TARGET_GROUP_PATTERN))]
     forward: Option<String>,
-    /// Name of the security policy of a listener created for `loadBalancer`. Left out: the
-    /// policy that AWS recommends, today `ELBSecurityPolicy-TLS13-1-2-Res-PQ-2025-09`. A listener that
+    /// Name of the security policy of a listener created for `loadBalancer`. Left out: the policy
+    /// that AWS recommends, today `ELBSecurityPolicy-TLS13-1-2-Res-PQ-2025-09`. A listener that
     /// exists already keeps its policy.
     #[serde(default)]
     #[schemars(length(min = 1, max = 255), regex(pattern = r"^[A-Za-z0-9-]+$"))]

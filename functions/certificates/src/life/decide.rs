@@ -667,6 +667,6 @@ fn asked_to_wait(state: &State, now: OffsetDateTime) -> Option<OffsetDateTime> {
     (until > now && until <= now + LONGEST_ORDER_WAIT).then_some(until)
 }
 
-/// An order is looked at again within this time, for whatever its authority asks. A wrong clock or
-/// an older build wrote an instant that is further ahead.
+/// certloop looks at an order again within this time, even if its authority asks for more. A wrong
+/// clock or an older build wrote an instant that is further ahead.
 const LONGEST_ORDER_WAIT: time::Duration = time::Duration::HOUR;

@@ -144,8 +144,8 @@ impl<P: Ports> Work<'_, '_, P> {
         if deployed.problem.is_some() || !self.state.is_to_be_forgotten(now) {
             return Ok(Removed::NotYet(deployed));
         }
-        // The end of a problem is told before the record is forgotten; a channel that takes nothing
-        // delays that by a week at most.
+        // A message about the end of a problem goes out before the record is forgotten. A channel
+        // that takes nothing delays that by a week at most.
         let waits_for_channels = self.state.removing.as_ref();
         let waits_for_channels =
             waits_for_channels.is_some_and(|removing| removing.at + KEPT * 2 > now);

@@ -244,8 +244,8 @@ pub fn check_issued(
     Ok(())
 }
 
-/// Returns what a leaf is valid for beside the names in `wanted`. Some authorities add the name with
-/// `www.`, or the common name.
+/// Returns what a leaf is valid for beside the names in `wanted`. Some authorities add the name
+/// with `www.`, or the common name.
 pub fn added_names(leaf: &Leaf, wanted: &[DnsName]) -> Vec<String> {
     let names = leaf.names.iter().filter(|name| !wanted.contains(name));
     let names = names.map(ToString::to_string);

@@ -312,7 +312,7 @@ impl<'a> Look<'a> {
         let mut held = Ok(Vec::new());
         let mut policies = Vec::new();
         for listener in listeners {
-            // What cannot be read is told of what it holds.
+            // The look at what it holds reports a failure.
             if let Ok(Some(found)) = region.listener(listener).await {
                 policies.extend(found.tls_policy.map(|policy| (listener.clone(), policy)));
             }

@@ -20,8 +20,8 @@ pub(super) enum PullError {
     Store(#[from] StoreError),
     /// There is no such bucket.
     #[error(
-        "{0}. This bucket does not exist, or its name is wrong: name the right one with --bucket or \
-         CERTLOOP_BUCKET"
+        "{0}. This bucket does not exist, or its name is wrong: name the right one with --bucket \
+         or CERTLOOP_BUCKET"
     )]
     NoBucket(StoreError),
     /// The bucket lets us see neither of the two places that tell which certificate it is.

@@ -165,7 +165,7 @@ impl CertificateManager for CertificateManagerClient {
                 .map_err(|error| unusable(operation, error.to_string()))
         };
         if !gone.is_empty() {
-            // A key alone removes the tag, whatever its value is.
+            // A key alone removes the tag with any value.
             let tags = gone
                 .iter()
                 .map(|key| built(REMOVE, Tag::builder().key(key)));

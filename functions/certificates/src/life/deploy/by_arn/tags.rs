@@ -9,7 +9,7 @@ use crate::values::problem_types::ProblemType;
 
 impl<P: Ports> Work<'_, '_, P> {
     /// Sets the document's tags, and takes away those that an earlier document set. Tags of others
-    /// stay. A failure is told and stops nothing: tags change no visitor's certificate.
+    /// stay. The report names a failure, which stops nothing: tags change no visitor's certificate.
     pub(super) async fn bring_tags(
         &mut self,
         region: &str,
