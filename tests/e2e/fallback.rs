@@ -391,3 +391,28 @@ async fn the_next_is_passed_over_where_caa_records_are_for_another_account_there
     assert_eq!(pair.issuer(&site, "shop.example.com").await, "second");
     assert_eq!(pair.asked(&site, NEW_ORDER), (1, 1));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_second_has_issued_is_downloaded_from_it_later() {
+    let pair = Pair::start().await;
+    let site = pair.install("shop").await;
+    let domain = "shop.example.com";
+    let document = either(&site, &[domain]);
+    site.put_document("shop", &document).await;
+    close(&pair, &site);
+    let certificates = Fault::on("/certZ/").answer(busy());
+    pair.second.wire().inject(certificates);
+
+    let pass = site.pass().await;
+    assert_eq!(pass.outcome("shop"), "failed", "{:#}", pass.report());
+
+    // The first is back, and the second says when to ask again.
+    mend(&pair, &site);
+    let orders = pair.asked(&site, NEW_ORDER);
+    let pass = site.pass_with(later(2 * MINUTE)).await;
+    assert_eq!(pass.outcome("shop"), "waiting", "{:#}", pass.report());
+    let pass = site.pass_with(later(62 * MINUTE)).await;
+    assert_eq!(pass.outcome("shop"), "issued", "{:#}", pass.report());
+    assert_eq!(pair.issuer(&site, domain).await, "second");
+    assert_eq!(pair.asked(&site, NEW_ORDER), orders);
+}

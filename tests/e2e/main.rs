@@ -7,6 +7,7 @@
     reason = "helpers of tests are tests"
 )]
 
+mod accents;
 mod alarms;
 mod authority_refusals;
 mod aws_refusals;

@@ -482,17 +482,6 @@ impl World {
                 self.tally.count("order reused");
                 if replaces.is_some() && order.replaces.as_deref() != replaces {
                     self.tally.count("replaces: not echoed");
-                    let detail = format!(
-                        "the authority made an order that does not replace {}",
-                        replaces.unwrap_or_default()
-                    );
-                    return Err(refusal(
-                        "certloop:replacesNotEchoed".to_owned(),
-                        detail,
-                        None,
-                        None,
-                        false,
-                    ));
                 }
                 return Ok(url);
             }
@@ -995,6 +984,7 @@ impl SimAccount {
             url: url.to_owned(),
             status: OrderStatus::Pending,
             error: None,
+            ignores_replaces: false,
         };
         order.look(world);
         order
@@ -1039,7 +1029,11 @@ impl Account for SimAccount {
                 let url = url?;
                 let line = format!("pass#{pass} ca.newOrder: {url}");
                 world.say(format_args!("{line}"));
-                Ok(self.handle(world, &url))
+                let echo = world.ca.orders[&url].replaces.as_deref();
+                let ignores_replaces = replaces.is_some() && echo != replaces;
+                let mut order = self.handle(world, &url);
+                order.ignores_replaces = ignores_replaces;
+                Ok(order)
             })
             .await
     }
@@ -1093,6 +1087,7 @@ pub(crate) struct SimOrder {
     url: String,
     status: OrderStatus,
     error: Option<AcmeError>,
+    ignores_replaces: bool,
 }
 
 impl SimOrder {
@@ -1117,6 +1112,10 @@ impl Order for SimOrder {
 
     fn error(&self) -> Option<AcmeError> {
         self.error.clone()
+    }
+
+    fn ignores_replaces(&self) -> bool {
+        self.ignores_replaces
     }
 
     async fn refresh(&mut self) -> Result<Option<std::time::Duration>, AcmeError> {

@@ -93,7 +93,16 @@ impl Plan {
     /// Kills the process at its n-th outgoing request (1 is the first).
     #[must_use]
     pub fn killed_at(mut self, request: usize, moment: Moment) -> Self {
-        self.kill = Some(Kill { request, moment });
+        let at = Deadly::Number(request);
+        self.kill = Some(Kill { at, moment });
+        self
+    }
+
+    /// Kills the process at its first outgoing request whose call begins so: `POST /authZ/`.
+    #[must_use]
+    pub fn killed_on(mut self, call: &'static str, moment: Moment) -> Self {
+        let at = Deadly::Call(call);
+        self.kill = Some(Kill { at, moment });
         self
     }
 
@@ -117,10 +126,18 @@ impl Plan {
 /// Where a process dies: at an outgoing request.
 #[derive(Clone, Copy, Debug)]
 pub struct Kill {
-    /// Which request of the invocation, counted from 1.
-    pub request: usize,
+    at: Deadly,
     /// Before or after it.
     pub moment: Moment,
+}
+
+/// Which request of an invocation.
+#[derive(Clone, Copy, Debug)]
+enum Deadly {
+    /// The n-th, counted from 1.
+    Number(usize),
+    /// The first whose call begins so.
+    Call(&'static str),
 }
 
 /// The two moments around a request when a process may die.
@@ -643,9 +660,12 @@ impl Environment {
         let Some(current) = current.as_mut() else {
             return (0, None);
         };
+        let number = current.requests.len() + 1;
+        let dies = current.kill.filter(|kill| match kill.at {
+            Deadly::Number(at) => at == number,
+            Deadly::Call(call) => sent.call.starts_with(call),
+        });
         current.requests.push(sent);
-        let number = current.requests.len();
-        let dies = current.kill.filter(|kill| kill.request == number);
         (number, dies.map(|kill| kill.moment))
     }
 

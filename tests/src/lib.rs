@@ -16,6 +16,7 @@
     reason = "a stand-in that cannot do its work should end its test, loudly"
 )]
 
+pub mod accent;
 pub mod authority;
 pub mod aws;
 pub mod browser;

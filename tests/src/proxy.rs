@@ -53,6 +53,8 @@ pub struct Sent {
     pub payload: Value,
     /// The status of the answer, after there is one.
     pub status: Option<u16>,
+    /// The Location header of the answer, if it has one: the URL of a new order or account.
+    pub location: Option<String>,
 }
 
 impl Sent {
@@ -112,7 +114,7 @@ enum Act {
     Answer(Response),
     AnswerBy(Arc<dyn Fn(&Sent) -> Response + Send + Sync>),
     Swallow(Response),
-    Edit(Arc<dyn Fn(&mut Response) + Send + Sync>),
+    Edit(Arc<dyn Fn(&Sent, &mut Response) + Send + Sync>),
     HangUp,
     Delay(Duration),
 }
@@ -219,7 +221,12 @@ impl FaultBuilder {
     }
 
     /// Changes the service's answer on its way.
-    pub fn edit(mut self, edit: impl Fn(&mut Response) + Send + Sync + 'static) -> Fault {
+    pub fn edit(self, edit: impl Fn(&mut Response) + Send + Sync + 'static) -> Fault {
+        self.edit_by(move |_, response| edit(response))
+    }
+
+    /// Changes the service's answer on its way, by what was asked.
+    pub fn edit_by(mut self, edit: impl Fn(&Sent, &mut Response) + Send + Sync + 'static) -> Fault {
         self.0.act = Act::Edit(Arc::new(edit));
         self.0
     }
@@ -415,6 +422,7 @@ async fn exchange(wire: &Wire, request: Request) -> Option<Response> {
             Service::Aws => parameters(&request),
         },
         status: None,
+        location: None,
     };
     let index = {
         let mut all = lock(&shared.sent);
@@ -446,7 +454,7 @@ async fn exchange(wire: &Wire, request: Request) -> Option<Response> {
         }
         Some(Act::Edit(edit)) => {
             let mut response = forward(wire, request).await;
-            edit(&mut response);
+            edit(&sent, &mut response);
             response
         }
         Some(Act::Delay(delay)) => {
@@ -457,6 +465,7 @@ async fn exchange(wire: &Wire, request: Request) -> Option<Response> {
     };
     if let Some(sent) = lock(&shared.sent).get_mut(index) {
         sent.status = Some(response.status);
+        sent.location = response.header("location").map(str::to_owned);
     }
     if let Some(environment) = environment {
         environment.answered(number, response.status);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType, IsCa, KeyPair,
-    KeyUsagePurpose,
+    KeyUsagePurpose, PublicKeyData, SignatureAlgorithm,
 };
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::pem::PemObject;
@@ -59,9 +59,40 @@ impl PrivateAuthority {
         self.sign(params, &KeyPair::generate().unwrap())
     }
 
+    /// Issues a certificate for the public key of another one, for these names, as PEM.
+    pub fn issue_again(&self, leaf: &[u8], names: &[&str]) -> String {
+        let mut params = server(names);
+        let now = time::OffsetDateTime::now_utc();
+        params.not_before = now - time::Duration::HOUR;
+        params.not_after = now + time::Duration::days(90);
+        let key = PublicKey::of(leaf);
+        params.signed_by(&key, &self.issuer).unwrap().pem()
+    }
+
     fn sign(&self, params: CertificateParams, key: &KeyPair) -> (String, String) {
         let certificate = params.signed_by(key, &self.issuer).unwrap();
         (certificate.pem(), key.serialize_pem())
+    }
+}
+
+/// The public key of a certificate; its private key is somebody else's.
+struct PublicKey(Vec<u8>);
+
+impl PublicKey {
+    /// Takes the ECDSA P-256 key of a certificate in DER.
+    fn of(der: &[u8]) -> Self {
+        let (_, certificate) = x509_parser::parse_x509_certificate(der).unwrap();
+        Self(certificate.public_key().subject_public_key.data.to_vec())
+    }
+}
+
+impl PublicKeyData for PublicKey {
+    fn der_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    fn algorithm(&self) -> &'static SignatureAlgorithm {
+        &rcgen::PKCS_ECDSA_P256_SHA256
     }
 }
 

@@ -13,19 +13,22 @@
 
 include!(concat!(env!("OUT_DIR"), "/library.rs"));
 
-// In the library the module of the answers is private to the authority; here it is beside its
-// checks.
+// In the library these modules are private to the authority; here they are beside their checks.
+#[path = "../../../functions/certificates/src/adapters/acme/accent.rs"]
+mod accent;
 #[path = "../../../functions/certificates/src/adapters/acme/answer.rs"]
 mod answer;
 
 pub use invocation::event;
 
+mod check_accents;
 mod check_answers;
 mod check_names;
 mod check_pem;
 mod check_records;
 mod check_written;
 
+pub use check_accents::accents;
 pub use check_answers::answers;
 pub use check_names::names;
 pub use check_pem::pem;

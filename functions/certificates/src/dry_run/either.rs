@@ -148,6 +148,7 @@ impl<L: Order, P: Order> Order for Either<L, P> {
         url() -> &str;
         status() -> OrderStatus;
         error() -> Option<AcmeError>;
+        ignores_replaces() -> bool;
     }
 
     pass_on! { async &mut self:

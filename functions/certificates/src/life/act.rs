@@ -254,6 +254,7 @@ impl<P: Ports> Work<'_, '_, P> {
                 Ok(false) => {}
                 Err(stop) => done.stopped = Some(stop),
             }
+            done.remarks.append(&mut self.remarks);
         } else if self.state.orders.current.is_some() && plan.waiting.is_none() {
             done.stop(self.abandon_unneeded().await);
         } else if plan.sweep {

@@ -205,6 +205,7 @@ impl IssuedCertificate {
             kept_under: None,
             was_served: None,
             revoked_at: None,
+            refused_at: None,
             ..self.clone()
         })
     }

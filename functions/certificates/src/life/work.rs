@@ -27,6 +27,8 @@ pub(crate) struct Work<'c, 'p, P: Ports> {
     pub(crate) state: State,
     /// What the current deployment has done so far.
     pub(crate) deployed: Deployed,
+    /// What a person should know of a new certificate although nothing failed.
+    pub(crate) remarks: Vec<String>,
     /// What this pass put back in its place. The listener may not list it for a while.
     pub(crate) put_back: BTreeSet<String>,
     /// Whether a person asked for this work: then a failure does not lengthen the wait.
@@ -50,6 +52,7 @@ impl<'c, 'p, P: Ports> Work<'c, 'p, P> {
             document,
             state,
             deployed: Deployed::default(),
+            remarks: Vec::new(),
             put_back: BTreeSet::new(),
             by_hand: false,
             etag,

@@ -154,6 +154,12 @@ pub trait Order {
     /// Returns the order's own error, where it has one.
     fn error(&self) -> Option<AcmeError>;
 
+    /// Whether this is a new order that does not replace the certificate that was asked for: the
+    /// authority made it all the same (RFC 9773 section 5).
+    fn ignores_replaces(&self) -> bool {
+        false
+    }
+
     /// Reads the order again. Returns how long the authority wants us to wait before the next read.
     async fn refresh(&mut self) -> Result<Option<Duration>, AcmeError>;
 

@@ -58,6 +58,13 @@ pub struct IssuedCertificate {
         skip_serializing_if = "Option::is_none"
     )]
     pub revoked_at: Option<OffsetDateTime>,
+    /// When a certificate manager last refused to import it, as a certificate that it never takes.
+    #[serde(
+        default,
+        with = "time::serde::rfc3339::option",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub refused_at: Option<OffsetDateTime>,
 }
 
 impl IssuedCertificate {

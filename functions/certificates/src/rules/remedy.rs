@@ -56,8 +56,9 @@ const DOCUMENT: [ProblemType; 9] = [
     ProblemType::Untrusted,
 ];
 /// Problems of more than one certificate.
-const INSTALLATION: [ProblemType; 8] = [
+const INSTALLATION: [ProblemType; 9] = [
     ProblemType::AccountKey,
+    ProblemType::AccountRefused,
     ProblemType::ExternalAccount,
     ProblemType::Record,
     ProblemType::Settings,

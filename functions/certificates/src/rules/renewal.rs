@@ -57,6 +57,9 @@ pub fn decide(situation: &Situation<'_>, force: bool) -> Decision {
     if !force && state.is_held_back(now) {
         return Decision::Keep;
     }
+    if held.refused_at.is_some() && now - held.not_before >= REFUSED_FOR {
+        return order("the certificate manager does not take the certificate".to_owned());
+    }
     let names = order_names::names_now(wanted, state, now);
     let missing = |name: &&DnsName| !held.domains.contains(name);
     if held.domains != names {
@@ -401,6 +404,10 @@ const LASTING: Duration = Duration::hours(6);
 /// How far an instant may be beyond the longest pause. One further ahead comes from a wrong clock.
 const SLACK: Duration = Duration::hours(1);
 
+/// So old is a certificate that no certificate manager takes before another one is ordered: that is
+/// one order a day at most.
+const REFUSED_FOR: Duration = Duration::DAY;
+
 #[cfg(test)]
 mod tests {
     use time::macros::datetime;
@@ -446,6 +453,7 @@ mod tests {
             kept_under: None,
             was_served: None,
             revoked_at: None,
+            refused_at: None,
         }
     }
 

@@ -142,8 +142,6 @@ pub struct AcmeError {
 
 /// The problem type when the authority gave none.
 pub const UNSPECIFIED: &str = "certloop:authority";
-/// The problem type when the new order does not echo `replaces` (RFC 9773 section 5).
-pub const REPLACES_NOT_ECHOED: &str = "certloop:replacesNotEchoed";
 /// The namespace of the problem types of RFC 8555 section 6.7.
 pub const URN: &str = "urn:ietf:params:acme:error:";
 
@@ -163,7 +161,7 @@ impl AcmeError {
     /// differ in how they refuse an order for a successor (RFC 9773 section 5).
     pub fn may_be_about_replaces(&self) -> bool {
         match self.word() {
-            "alreadyReplaced" | "malformed" | "unauthorized" | REPLACES_NOT_ECHOED => true,
+            "alreadyReplaced" | "malformed" | "unauthorized" => true,
             "accountDoesNotExist"
             | "badNonce"
             | "badSignatureAlgorithm"
@@ -198,6 +196,24 @@ impl AcmeError {
             detail: self.detail.clone(),
             retry: self.retry(),
         }
+    }
+}
+
+/// Says of an `unauthorized` request what it is about. A request that is no answer to a challenge
+/// shows only the account: the authority refuses that, and not a name.
+pub fn of_account(refusal: AcmeError) -> AcmeError {
+    if refusal.word() != "unauthorized" {
+        return refusal;
+    }
+    AcmeError {
+        kind: format!("certloop:{}", ProblemType::AccountRefused.word()),
+        detail: format!(
+            "the authority refuses the account: {}; ask the authority why; where it has \
+             deactivated the account for good, delete the account's object under `accounts/` and \
+             certloop makes a new one",
+            refusal.detail
+        ),
+        ..refusal
     }
 }
 

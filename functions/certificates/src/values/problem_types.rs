@@ -61,6 +61,9 @@ ours! {
     /// The stored account key cannot be used: restore the object. certloop never makes another
     /// account in its place.
     "accountKey" AccountKey Person;
+    /// The authority refuses requests of the account, which it may have deactivated. The detail
+    /// says what to do.
+    "accountRefused" AccountRefused Person;
     /// Other services use the ARN, and the certificate manager does not accept the new certificate
     /// under it.
     "arnWouldChange" ArnWouldChange Person;
@@ -127,8 +130,6 @@ ours! {
     /// An object of the bucket cannot be read, or a newer build wrote it: certloop does not
     /// overwrite it. Or the bucket may be an older copy; the detail says what speaks for that.
     "record" Record Person;
-    /// The authority made an order that does not replace the certificate.
-    "replacesNotEchoed" ReplacesNotEchoed Soon;
     /// The served certificate was revoked and has no replacement yet: the detail says why.
     "revoked" Revoked Person;
     /// Our own fetch of a challenge got another answer.

@@ -47,6 +47,18 @@ pub(super) fn undescribed_order() -> Vec<u8> {
         .into_bytes()
 }
 
+/// Returns a new order that says that it replaces this certificate; `None` where it says so itself,
+/// or is no order.
+pub(super) fn echoing(content: &[u8], replaces: &str) -> Option<Vec<u8>> {
+    let mut order = object(content).filter(|_| is_order(content))?;
+    let echo = Value::from(replaces);
+    if order.get("replaces") == Some(&echo) {
+        return None;
+    }
+    order.insert("replaces".to_owned(), echo);
+    serde_json::to_vec(&order).ok()
+}
+
 /// Whether content describes an order, after [`plain`].
 pub(super) fn is_order(content: &[u8]) -> bool {
     object(content).is_some_and(|order| {

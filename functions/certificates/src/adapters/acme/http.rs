@@ -180,6 +180,23 @@ impl Wire {
         }
     }
 
+    /// Asks for a nonce. RFC 8555 section 7.2 has two methods for it; some authorities know only
+    /// GET.
+    async fn ask_for_nonce(
+        &self,
+        request: Request<BodyWrapper<Bytes>>,
+    ) -> Result<Answer, Unanswered> {
+        let first = self.ask(request).await?;
+        if first.parts.status.is_success() && first.parts.headers.contains_key(REPLAY_NONCE) {
+            return Ok(first);
+        }
+        let second = self.ask(again(&Method::GET, &first.url)?).await;
+        Ok(second
+            .ok()
+            .filter(|second| second.parts.headers.contains_key(REPLAY_NONCE))
+            .unwrap_or(first))
+    }
+
     async fn send(
         &self,
         request: Request<BodyWrapper<Bytes>>,
@@ -272,6 +289,18 @@ impl Answer {
         Ok(())
     }
 
+    /// Makes a new order say that it replaces this certificate: the library takes no other order,
+    /// but the authority has made it. Returns whether the order says so itself.
+    fn echo(&mut self, replaces: &str) -> bool {
+        match accent::echoing(&self.body, replaces) {
+            Some(body) if self.parts.status.is_success() => {
+                self.body = body.into();
+                false
+            }
+            _ => true,
+        }
+    }
+
     /// Returns what the next question about this answer needs; `plain`: whether it could be read.
     fn summary(&self, plain: Result<(), String>) -> Last {
         let status = self.parts.status;
@@ -300,6 +329,7 @@ impl Answer {
         };
         Last {
             accepted: status.is_success(),
+            echoed: true,
             refusal,
             retry_after,
             answered,
@@ -334,6 +364,8 @@ impl Unanswered {
 pub(super) struct Exchange {
     wire: Arc<Wire>,
     last: Arc<Mutex<Last>>,
+    /// The certificate that the next new order replaces.
+    replaces: Arc<Mutex<Option<String>>>,
 }
 
 #[derive(Default)]
@@ -341,6 +373,8 @@ struct Last {
     refusal: Option<AcmeError>,
     retry_after: Option<OffsetDateTime>,
     accepted: bool,
+    /// Whether a new order says that it replaces the certificate that was asked for.
+    echoed: bool,
     /// The URL that was asked and the HTTP status of its answer, in words.
     answered: String,
 }
@@ -350,7 +384,18 @@ impl Exchange {
         Self {
             wire,
             last: Arc::default(),
+            replaces: Arc::default(),
         }
+    }
+
+    /// Says which certificate the next new order replaces (RFC 9773 section 5).
+    pub(super) fn expect_replaces(&self, certificate: Option<&str>) {
+        *lock(&self.replaces) = certificate.map(str::to_owned);
+    }
+
+    /// Whether the last answer is an order that replaces what was expected.
+    pub(super) fn was_echoed(&self) -> bool {
+        lock(&self.last).echoed
     }
 
     /// Returns how long the last answer asked us to wait.
@@ -416,7 +461,10 @@ impl Exchange {
                 let answered = &lock(&self.last).answered;
                 unreachable_because(format!("{answered}, but {}", unread(error)))
             }
-            other => unreachable_because(other.to_string()),
+            other => match &*lock(&self.last).answered {
+                "" => unreachable_because(other.to_string()),
+                answered => unreachable_because(format!("{answered}, but: {other}")),
+            },
         }
     }
 }
@@ -427,7 +475,11 @@ impl HttpClient for Exchange {
         mut request: Request<BodyWrapper<Bytes>>,
     ) -> Pin<Box<dyn Future<Output = Result<BytesResponse, Error>> + Send>> {
         *lock(&self.last) = Last::default();
-        let Self { wire, last } = self.clone();
+        let Self {
+            wire,
+            last,
+            replaces,
+        } = self.clone();
         request
             .headers_mut()
             .insert(USER_AGENT, HeaderValue::from_static(AGENT));
@@ -439,7 +491,11 @@ impl HttpClient for Exchange {
             if let Some(response) = wire.remembered_answer(&request).await {
                 return Ok(BytesResponse::from(response));
             }
-            let mut answer = match wire.ask(request).await {
+            let answered = match asks_for_nonce {
+                true => wire.ask_for_nonce(request).await,
+                false => wire.ask(request).await,
+            };
+            let mut answer = match answered {
                 Ok(answer) => answer,
                 Err(unanswered) => {
                     let refusal = unanswered.refusal(&asked);
@@ -454,8 +510,14 @@ impl HttpClient for Exchange {
                 // RFC 8555 section 7.2 says 200; some authorities answer 204.
                 answer.parts.status = StatusCode::OK;
             }
-            let plain = answer.make_plain(signed && wire.makes_orders(&asked));
-            *lock(&last) = answer.summary(plain);
+            let makes_order = signed && wire.makes_orders(&asked);
+            let plain = answer.make_plain(makes_order);
+            let replaces = lock(&replaces).clone().filter(|_| makes_order);
+            let echoed = replaces.is_none_or(|replaces| answer.echo(&replaces));
+            *lock(&last) = Last {
+                echoed,
+                ..answer.summary(plain)
+            };
             let Answer { parts, body, .. } = answer;
             if let Some(url) = directory.filter(|_| parts.status == StatusCode::OK) {
                 wire.keep_directory(url, &body);

@@ -26,7 +26,7 @@ use crate::ports::authority::{
     ExternalBinding, Http01, Order, OrderStatus, Registered, Suggested,
 };
 use crate::values::names::DnsName;
-use crate::values::problem::{AcmeError, REPLACES_NOT_ECHOED};
+use crate::values::problem::{AcmeError, URN};
 use crate::values::revocation_reason::Reason;
 use answer::{NONCE_ROUNDS, of_problem, ours};
 use http::{Exchange, Wire};
@@ -276,17 +276,11 @@ impl Account for AcmeAccount {
                 serial: serial.into(),
             });
         }
-        let order = with_fresh_nonces!(self.exchange, self.account.new_order(&wish));
-        let order = order.map_err(|refusal| match replaces {
-            // The authority accepted the order, but not as the successor of this certificate.
-            Some(certificate) if self.exchange.was_accepted() => AcmeError {
-                kind: REPLACES_NOT_ECHOED.to_owned(),
-                detail: format!("the authority made an order that does not replace {certificate}"),
-                ..refusal
-            },
-            _ => refusal,
-        })?;
-        AcmeOrder::new(order, self.exchange.clone())
+        self.exchange.expect_replaces(replaces);
+        let order = with_fresh_nonces!(self.exchange, self.account.new_order(&wish))?;
+        let mut order = AcmeOrder::new(order, self.exchange.clone())?;
+        order.ignores_replaces = !self.exchange.was_echoed();
+        Ok(order)
     }
 
     async fn order(&self, url: &str) -> Result<AcmeOrder, AcmeError> {
@@ -316,6 +310,7 @@ pub struct AcmeOrder {
     order: instant_acme::Order,
     status: OrderStatus,
     error: Option<AcmeError>,
+    ignores_replaces: bool,
     exchange: Exchange,
 }
 
@@ -325,6 +320,7 @@ impl AcmeOrder {
             order,
             status: OrderStatus::Pending,
             error: None,
+            ignores_replaces: false,
             exchange,
         };
         order.look();
@@ -463,6 +459,10 @@ impl Order for AcmeOrder {
         self.error.clone()
     }
 
+    fn ignores_replaces(&self) -> bool {
+        self.ignores_replaces
+    }
+
     async fn refresh(&mut self) -> Result<Option<Duration>, AcmeError> {
         let exchange = self.exchange.clone();
         with_fresh_nonces!(exchange, async { self.order.refresh().await.map(|_| ()) })?;
@@ -488,7 +488,11 @@ impl Order for AcmeOrder {
         if self.order.state().finalize.is_empty() {
             let url = self.order.url();
             let detail = format!("the order {url} is ready, but its member `finalize` is missing");
-            return Err(ours("authority", &detail));
+            // Some authorities name it a moment later.
+            return Err(AcmeError {
+                kind: format!("{URN}orderNotReady"),
+                ..ours("authority", &detail)
+            });
         }
         with_fresh_nonces!(exchange, self.order.finalize_csr(csr))?;
         self.look();

@@ -17,7 +17,7 @@ use zeroize::Zeroizing;
 use super::answer::{NONCE_ROUNDS, ours};
 use super::http::Exchange;
 use crate::ports::authority::{ExternalBinding, Registered};
-use crate::values::problem::AcmeError;
+use crate::values::problem::{AcmeError, URN};
 
 /// What a registration says.
 pub(super) struct Registration<'r> {
@@ -58,7 +58,7 @@ impl Registration<'_> {
             match post(exchange, &places.new_account, &body).await {
                 Err(refusal) if refusal.word() == "badNonce" => {}
                 Err(refusal) => return Err(refusal),
-                Ok(answer) => return registered(&answer, &places.new_account),
+                Ok(answer) => return registered(answer, &places.new_account).await,
             }
         }
         Err(ours(
@@ -86,7 +86,17 @@ async fn post(exchange: &Exchange, url: &str, body: &Value) -> Result<BytesRespo
     exchange.accepted().map(|()| answer)
 }
 
-fn registered(answer: &BytesResponse, url: &str) -> Result<Registered, AcmeError> {
+async fn registered(mut answer: BytesResponse, url: &str) -> Result<Registered, AcmeError> {
+    // Nothing else of the content is needed, so it may be anything.
+    let content = answer.body.into_bytes().await.unwrap_or_default();
+    let content: Value = serde_json::from_slice(&content).unwrap_or_default();
+    if let Some(status @ ("deactivated" | "revoked")) = content["status"].as_str() {
+        let detail = format!("{url} says that the account is {status}");
+        return Err(AcmeError {
+            kind: format!("{URN}unauthorized"),
+            ..ours("authority", &detail)
+        });
+    }
     let location = answer.parts.headers.get(LOCATION);
     let account = location.and_then(|location| location.to_str().ok());
     let status = answer.parts.status.as_u16();

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::contract::word::Word;
 use crate::life::order::poll::OrderOf;
+use crate::life::order::pursue::is_too_old;
 use crate::life::work::Work;
 use crate::pass::stop::Stop;
 use crate::ports::Ports;
@@ -18,7 +19,7 @@ use crate::values::chain::{Chain, Leaf, added_names, check_issued};
 use crate::values::instant;
 use crate::values::key::PrivateKey;
 use crate::values::names::DnsName;
-use crate::values::problem::Problem;
+use crate::values::problem::{AcmeError, Problem};
 use crate::values::problem_types::ProblemType;
 use time::OffsetDateTime;
 
@@ -75,7 +76,10 @@ impl<P: Ports> Work<'_, '_, P> {
                 Err(refusal) => refusal,
             };
             let is_not_ready = refusal.word() == "orderNotReady";
-            if !is_not_ready && refusal.status != Some(403) {
+            let is_refused = refusal
+                .status
+                .is_some_and(|status| (400..500).contains(&status));
+            if !is_not_ready && (!is_refused || refusal.retry_after.is_some()) {
                 return Err(refusal.into());
             }
             // An earlier visit may have sent it already: the status shows that.
@@ -140,7 +144,10 @@ impl<P: Ports> Work<'_, '_, P> {
                 "the key of the issued certificate is not in the vault; a new order follows";
             return Ok(Some(Problem::ours(ProblemType::KeyLost, detail)));
         };
-        let pem = self.within_time(order.certificate()).await?;
+        let pem = match self.within_time(order.certificate()).await {
+            Ok(pem) => pem,
+            Err(refusal) => return self.not_downloaded(refusal),
+        };
         let chain = match self.usable(&pem, &key) {
             Ok(chain) => chain,
             Err(why) => {
@@ -178,15 +185,26 @@ impl<P: Ports> Work<'_, '_, P> {
         let detail = format!("serial {}, valid until {until}", leaf.serial);
         self.note("issued", detail);
         if !added.is_empty() {
-            self.note(
-                "names added",
-                format!("by the authority: {}", added.join(", ")),
-            );
+            let added = added.join(", ");
+            self.note("names added", format!("by the authority: {added}"));
+            self.remarks
+                .push(format!("the authority added names: {added}"));
         }
         self.save().await?;
         self.sweep().await?;
         self.ask_about_new().await;
         Ok(None)
+    }
+
+    /// Returns why a certificate that is issued cannot be had; `Err` while another try may bring
+    /// it.
+    fn not_downloaded(&self, refusal: AcmeError) -> Result<Option<Problem>, Stop> {
+        let order = self.state.orders.current.as_ref();
+        let ordered_at = order.and_then(|order| order.ordered_at);
+        match is_too_old(ordered_at, self.cycle.clock.now()) {
+            true => Ok(Some(refusal.problem())),
+            false => Err(Stop::Failed(self.nearly_there(refusal))),
+        }
     }
 
     /// Returns the chain in order if it is what was ordered, or why it is not.
@@ -227,6 +245,7 @@ impl<P: Ports> Work<'_, '_, P> {
             kept_under: None,
             was_served: Some(false),
             revoked_at: None,
+            refused_at: None,
         }
     }
 

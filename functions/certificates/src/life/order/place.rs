@@ -16,7 +16,7 @@ use crate::rules::ledger::{Blocked, OrderFate, registered_domain};
 use crate::rules::order_names::{self, FailedName};
 use crate::values::instant::whole_seconds;
 use crate::values::names::DnsName;
-use crate::values::problem::{self, AcmeError, Problem, REPLACES_NOT_ECHOED};
+use crate::values::problem::{self, AcmeError, Problem, of_account};
 use crate::values::problem_types::ProblemType;
 
 impl<P: Ports> Work<'_, '_, P> {
@@ -71,7 +71,33 @@ impl<P: Ports> Work<'_, '_, P> {
         };
         self.note(step, order.url());
         self.save().await?;
+        if order.ignores_replaces() {
+            self.count_as_ordinary(authority).await?;
+        }
         Ok(order)
+    }
+
+    /// Books that the order replaces no certificate: the limits count it like any other. It exists,
+    /// so a limit that allows no more holds only the next one.
+    async fn count_as_ordinary(&mut self, authority: &Authority) -> Result<(), Stop> {
+        self.refuse_replaces(true);
+        self.note("replaces ignored", "the order is one like any other");
+        let Some(order) = &self.state.orders.current else {
+            return Ok(());
+        };
+        if !order.reserved.is_empty() {
+            let (names, before) = (order.domains.clone(), order.reserved.clone());
+            if let Ok(ordinary) = self.reserve(authority, &names, false).await {
+                let fate = OrderFate::NeverMade { counted: false };
+                let (key, directory) = (&authority.key, &authority.directory);
+                let ledgers = &self.cycle.ledgers;
+                ledgers.settle(key, directory, &before, fate).await?;
+                if let Some(order) = &mut self.state.orders.current {
+                    order.reserved = ordinary;
+                }
+            }
+        }
+        self.save().await
     }
 
     /// Returns the profile to order there. A profile belongs to the preferred authority; another
@@ -253,8 +279,7 @@ impl<P: Ports> Work<'_, '_, P> {
         reserved: &Reserved,
         refusal: &AcmeError,
     ) -> Result<(), Stop> {
-        let counted = refusal.status.is_none_or(|status| status >= 500)
-            || refusal.word() == REPLACES_NOT_ECHOED;
+        let counted = refusal.status.is_none_or(|status| status >= 500);
         let outcome = OrderFate::NeverMade { counted };
         self.cycle
             .ledgers
@@ -270,6 +295,7 @@ impl<P: Ports> Work<'_, '_, P> {
         names: &[DnsName],
         refusal: AcmeError,
     ) -> Stop {
+        let refusal = of_account(refusal);
         let problem = refusal.problem();
         let paused = problem::is_paused(&refusal);
         let named = said_of(names, |name| mentions(&refusal.detail, name.as_str()));

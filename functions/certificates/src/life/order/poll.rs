@@ -75,7 +75,7 @@ impl<P: Ports> Work<'_, '_, P> {
             return Err(self.waits(polls));
         }
         if no_time {
-            return Err(self.out_of_time("the authority's answer"));
+            return Err(self.waits_for_the_next_pass(polls));
         }
         tokio::time::sleep(pause).await;
         polls.waited += pause;
@@ -94,6 +94,15 @@ impl<P: Ports> Work<'_, '_, P> {
             Err(refusal) => return Err(refusal.into()),
         };
         Ok(())
+    }
+
+    /// Returns the stop of an order at the end of the pass.
+    fn waits_for_the_next_pass(&self, polls: &Polls) -> Stop {
+        Stop::Waiting {
+            reason: format!("{}; the next pass looks again", polls.waits_for),
+            until: self.cycle.clock.now(),
+            problem: polls.problem.clone(),
+        }
     }
 
     /// Returns the stop of an order whose authority needs more time than this pass has.
@@ -121,5 +130,5 @@ const SHORTEST_PAUSE: Duration = Duration::from_millis(250);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 const LONGEST_WAIT: Duration = Duration::from_secs(180);
 /// certloop looks at an order again within this time, even if its authority asks for more.
-const LONGEST_PAUSE_OF_AN_ORDER: Duration = Duration::from_secs(3600);
+pub(super) const LONGEST_PAUSE_OF_AN_ORDER: Duration = Duration::from_secs(3600);
 const UNANSWERED: u32 = 3;

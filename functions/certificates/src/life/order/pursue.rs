@@ -9,16 +9,16 @@ use std::time::Duration;
 use time::OffsetDateTime;
 
 use crate::life::order::end::Ended;
-use crate::life::order::poll::OrderOf;
+use crate::life::order::poll::{LONGEST_PAUSE_OF_AN_ORDER, OrderOf};
 use crate::life::order::route::OrderRoute;
 use crate::life::work::Work;
 use crate::pass::stop::{Failing, Stop};
 use crate::ports::Ports;
 use crate::ports::authority::{Account, Order, OrderStatus};
-use crate::records::order::Rehearsed;
+use crate::records::order::{Rehearsed, Stage};
 use crate::rules::ledger::OrderFate;
 use crate::rules::order_names::{self, FailedName};
-use crate::values::problem::{Failure, Problem, URN};
+use crate::values::problem::{AcmeError, Failure, Problem, URN, of_account};
 use crate::values::problem_types::ProblemType;
 
 impl<P: Ports> Work<'_, '_, P> {
@@ -130,7 +130,27 @@ impl<P: Ports> Work<'_, '_, P> {
                 self.abandon(&why, OrderFate::Unknown).await?;
                 Ok(None)
             }
-            Err(refusal) => Err(refusal.into()),
+            Err(refusal) => Err(Stop::Failed(self.nearly_there(of_account(refusal)))),
+        }
+    }
+
+    /// Returns a failure of the pending order. Where its CSR was sent a short time ago, no other
+    /// authority is asked: the certificate is issued, or will be in a moment.
+    pub(super) fn nearly_there(&self, refusal: AcmeError) -> Failing {
+        let now = self.cycle.clock.now();
+        let order = self.state.orders.current.as_ref();
+        let is_near = order.is_some_and(|order| {
+            order.stage == Stage::Finalizing
+                && order.ordered_at.is_some_and(|at| now - at < SHORT_TIME)
+        });
+        let failing = Failing::from(refusal);
+        if !is_near {
+            return failing;
+        }
+        Failing {
+            unavailable: false,
+            not_before: (failing.not_before).map(|at| at.min(now + LONGEST_PAUSE_OF_AN_ORDER)),
+            ..failing
         }
     }
 
@@ -168,7 +188,8 @@ fn is_stuck(status: OrderStatus, ordered_at: Option<OffsetDateTime>, now: Offset
     matches!(status, OrderStatus::Pending | OrderStatus::Processing) && is_too_old(ordered_at, now)
 }
 
-fn is_too_old(ordered_at: Option<OffsetDateTime>, now: OffsetDateTime) -> bool {
+/// Whether a new order is better than one more try of this one.
+pub(super) fn is_too_old(ordered_at: Option<OffsetDateTime>, now: OffsetDateTime) -> bool {
     ordered_at.is_some_and(|at| now - at > LONGEST_LIFE)
 }
 
@@ -181,6 +202,8 @@ fn is_of_caa(failing: &Failing) -> bool {
 
 /// No step starts with less time than this left.
 const LEAST: Duration = Duration::from_secs(2);
+/// How long a certificate that is issued is waited for, before another authority may be asked.
+const SHORT_TIME: time::Duration = time::Duration::hours(2);
 /// An order that is neither ready nor dead by then is abandoned.
 const LONGEST_LIFE: time::Duration = time::Duration::DAY;
 const FIRST_LOOK_AT_ISSUANCE: Duration = Duration::from_millis(250);

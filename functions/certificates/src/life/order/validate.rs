@@ -24,7 +24,7 @@ impl<P: Ports> Work<'_, '_, P> {
         order: &mut OrderOf<P>,
     ) -> Result<Option<Failing>, Stop> {
         self.time_for("validating", LEAST, LEAST)?;
-        let authorizations = self.within_time(order.authorizations(false)).await?;
+        let authorizations = self.authorizations_of(order).await?;
         if authorizations.iter().any(Authorization::has_failed) {
             // Nothing of this order can become valid, so nothing more is answered.
             return self.why_failed(order).await.map(Some);
@@ -48,6 +48,23 @@ impl<P: Ports> Work<'_, '_, P> {
         // All authorizations are final now: no authority asks for the challenges any more.
         self.sweep().await?;
         Ok(None)
+    }
+
+    /// Looks at a pending order until it names its authorizations: some authorities say nothing of
+    /// an order at first but its URL.
+    async fn authorizations_of(
+        &mut self,
+        order: &mut OrderOf<P>,
+    ) -> Result<Vec<Authorization>, Stop> {
+        let waits_for = "the authority does not say yet how to validate the names";
+        let mut polls = Polls::new(FIRST_LOOK_AT_VALIDATION, waits_for);
+        loop {
+            let authorizations = self.within_time(order.authorizations(false)).await?;
+            if !authorizations.is_empty() || order.status() != OrderStatus::Pending {
+                return Ok(authorizations);
+            }
+            self.look_again(order, &mut polls).await?;
+        }
     }
 
     /// Waits until the order does not pend any more. After some looks at the order alone, it looks

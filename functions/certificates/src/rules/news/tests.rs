@@ -32,6 +32,7 @@ fn held(serial: &str, left: Duration) -> IssuedCertificate {
         kept_under: None,
         was_served: None,
         revoked_at: None,
+        refused_at: None,
     }
 }
 

@@ -18,7 +18,7 @@ use crate::records::deployment::{Import, Importing, Superseded, Untagged};
 use crate::rules::takeover;
 use crate::values::arn::CertificateArn;
 use crate::values::chain::{Chain, Leaf, may_reimport, same_serial};
-use crate::values::instant::rfc3339;
+use crate::values::instant::{rfc3339, whole_seconds};
 use crate::values::lifetime;
 use crate::values::problem::{Problem, ServiceError};
 use crate::values::problem_types::ProblemType;
@@ -347,6 +347,11 @@ impl<P: Ports> Work<'_, '_, P> {
         import
             .replaced
             .take_if(|replaced| same_serial(replaced, serial));
+        if let Some(held) = &mut self.state.certificate
+            && same_serial(&held.serial, serial)
+        {
+            held.refused_at = None;
+        }
     }
 
     async fn standing(
@@ -576,7 +581,7 @@ impl<P: Ports> Work<'_, '_, P> {
         let material = material(issued)?;
         let left = self.time_for("importing", LEAST, LONGEST)?;
         self.count_import(region, urgent).await?;
-        let at = crate::values::instant::whole_seconds(self.cycle.clock.now());
+        let at = whole_seconds(self.cycle.clock.now());
         self.state
             .deployment
             .imports
@@ -615,9 +620,9 @@ impl<P: Ports> Work<'_, '_, P> {
                 if let Some(import) = self.state.deployment.imports.get_mut(region) {
                     import.importing = None;
                 }
-                return Err(error
-                    .problem(ProblemType::Import, &format!("first import in {region}"))
-                    .into());
+                let problem =
+                    error.problem(ProblemType::Import, &format!("first import in {region}"));
+                return Err(self.refused_import(problem, &error).into());
             }
             None => return Err(self.out_of_time("the import's answer")),
         };
@@ -626,6 +631,18 @@ impl<P: Ports> Work<'_, '_, P> {
         // The ARN is written down before it is attached anywhere.
         self.save().await?;
         Ok(arn)
+    }
+
+    /// Remembers that the certificate manager does not take the current certificate. The same one
+    /// is tried again until it is a day old: perhaps it is not valid yet.
+    fn refused_import(&mut self, mut problem: Problem, error: &ServiceError) -> Problem {
+        if is_refusal(error)
+            && let Some(held) = &mut self.state.certificate
+        {
+            held.refused_at = Some(whole_seconds(self.cycle.clock.now()));
+            problem.detail += "; a new certificate is ordered when this one is a day old";
+        }
+        problem
     }
 
     /// Puts an earlier certificate back under its ARN.
