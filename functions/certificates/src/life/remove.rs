@@ -5,7 +5,6 @@ use time::{Duration, OffsetDateTime};
 
 use crate::contract::certificate::Wanted;
 use crate::contract::report::TargetState;
-use crate::life::decide::has_to_tell;
 use crate::life::work::Work;
 use crate::pass::preflight;
 use crate::pass::stop::Stop;
@@ -149,7 +148,7 @@ impl<P: Ports> Work<'_, '_, P> {
         let waits_for_channels = self.state.removing.as_ref();
         let waits_for_channels =
             waits_for_channels.is_some_and(|removing| removing.at + KEPT * 2 > now);
-        if waits_for_channels && has_to_tell(self.cycle, &self.state) {
+        if waits_for_channels && self.state.has_to_tell(&self.cycle.settings.notify, now) {
             deployed.changed = true;
             return Ok(Removed::NotYet(deployed));
         }
