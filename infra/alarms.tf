@@ -59,9 +59,9 @@ locals {
         "certificate, pause it or remove its document. ${local.ask_status}",
       ])
     }
-    # The lowest number of each hour: the alarm rings when no pass of two hours was without
-    # failures. Failed counts what fails in the pass itself, and our own waits soon leave a day
-    # between two attempts.
+    # The lowest number of each hour: the alarm rings when every pass of two hours found a failing
+    # certificate. The metric Failed would not do: it counts only attempts of the pass itself, and
+    # after a few failures our own waits leave a day between two attempts.
     failing = {
       metric      = "Failing"
       period      = 3600
@@ -71,8 +71,8 @@ locals {
       threshold   = 0
       missing     = "ignore"
       description = join(" ", [
-        "For two hours, in every pass, a certificate's last order, deployment or revocation was a",
-        "failed one. certloop tries again by itself: after a minute at first, then less and less",
+        "For two hours, every pass found a certificate whose last order, deployment or revocation",
+        "had failed. certloop tries again by itself: after a minute at first, then less and less",
         "often, at last once a day. The served certificate stays. The problems say what fails.",
         local.ask_status,
       ])
@@ -163,9 +163,9 @@ locals {
       threshold   = 0
       missing     = "notBreaching"
       description = join(" ", [
-        "For an hour, messages to a channel of settings.notify failed. Certificates are still",
-        "kept, but nobody is notified there. The log says which channel and why: the topic, the",
-        "bus, the webhook's secret or address, or renew's permission for it.",
+        "For an hour, messages to a channel of settings.notify failed. certloop still renews",
+        "certificates, but nobody is notified there. The log says which channel and why: the",
+        "topic, the bus, the webhook's secret or address, or renew's permission for it.",
         "${local.read_logs}-renew",
       ])
     }
@@ -307,12 +307,12 @@ resource "aws_cloudwatch_metric_alarm" "throttles" {
   tags                = local.tags
 }
 
-# Fewer certificates from one hour to the next. It is a DIFF of one metric, because an alarm's
-# expression is a series of one period: it cannot compare a day with an hour, and there is no
-# maximum of the hours before. It takes the highest number of each hour, so a document that is
-# deleted and written again within the hour is no fall. One of the last 24 hours is enough: the
-# alarm rings for a day after a fall and clears by itself. An alarm of one hour would be over before
-# anybody is awake.
+# Fewer certificates from one hour to the next. It is a DIFF of one metric, because the expression
+# of an alarm has one period: it cannot compare a day with an hour, and it cannot take the maximum
+# of earlier hours. It takes the highest number of each hour, so a document that is deleted and
+# written again within the hour is no fall. One of the last 24 hours is enough: the alarm rings for
+# a day after a fall and clears by itself. An alarm of one hour would be over before anybody is
+# awake.
 resource "aws_cloudwatch_metric_alarm" "managed" {
   count      = var.alarms.enabled && var.alarms.managed_fall > 0 ? 1 : 0
   alarm_name = "${var.name}-managed"
@@ -472,7 +472,7 @@ resource "aws_cloudwatch_event_target" "expiring" {
     ])
   }
 
-  # Without it, nobody would notice what the topic refuses; the queue has an alarm.
+  # Without the queue, nobody would notice what the topic refuses: the queue has an alarm.
   dead_letter_config {
     arn = aws_sqs_queue.dead_letters.arn
   }
@@ -480,9 +480,9 @@ resource "aws_cloudwatch_event_target" "expiring" {
   depends_on = [aws_iam_role_policy.expiring, aws_sqs_queue_policy.dead_letters, aws_sns_topic_policy.this]
 }
 
-# A role is needed, because the topic's policy can have no condition for EventBridge: it gives SNS
-# neither aws:SourceAccount nor aws:SourceArn, so a rule of any account could publish. When it
-# assumes a role it gives both.
+# A role is needed, because the topic's policy can have no condition for EventBridge. EventBridge
+# gives SNS neither aws:SourceAccount nor aws:SourceArn, so a rule of any account could publish.
+# When EventBridge assumes a role, it gives both.
 resource "aws_iam_role" "expiring" {
   count                = length(aws_cloudwatch_event_rule.expiring)
   name                 = "${var.name}-expiring"

@@ -46,7 +46,7 @@ resource "aws_s3_bucket_server_side_encryption_configuration" "this" {
   }
 }
 
-# When this is removed, versioning is suspended: S3 knows no other way back.
+# If this resource is removed, versioning is suspended: S3 cannot switch it off.
 resource "aws_s3_bucket_versioning" "this" {
   count  = var.versioning ? 1 : 0
   bucket = aws_s3_bucket.this.id
@@ -218,8 +218,8 @@ data "aws_iam_policy_document" "bucket" {
     }
   }
 
-  # A record holds no secret, and each policy of pull allows one by its name. Repeating that here
-  # would let only half as many names fit.
+  # Each principal of var.pull may read every record here: a record holds no secret, and the policy
+  # of pull allows only one. Statements for each name would halve the number of names that fit.
   dynamic "statement" {
     for_each = length(var.pull) > 0 ? [distinct(flatten(values(var.pull)))] : []
 

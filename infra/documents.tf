@@ -43,8 +43,8 @@ locals {
     )
   }
 
-  # Looking up a listener helps people who mistyped its ARN, and ELB allows few calls a second: the
-  # first fifty are enough.
+  # The plan looks up listeners to find ARNs with typing errors. ELB allows few calls a second, so
+  # it looks up only the first fifty.
   listener_targets = merge([
     for name, document in var.certificates : {
       # Test the fields' names: try() and can() of an unknown value are unknown too.
@@ -78,7 +78,7 @@ data "aws_lb_listener" "target" { # not found? See certificates.<name>.targets[<
   }
 }
 
-# The ETag of an object that S3 encrypts with its own key is the MD5 of its content: so a plan sees
+# If S3 encrypts an object with its own key, the ETag is the MD5 of the content. So a plan sees
 # changes by others.
 
 # A function must understand its settings: first the new code, then its settings.

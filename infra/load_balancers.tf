@@ -1,6 +1,6 @@
 # The route from port 80 of a load balancer to challenge. The key is always the label in
-# var.load_balancers: the same apply may create the load balancer, and then its ARN is unknown
-# before.
+# var.load_balancers. It cannot be the ARN: if the same apply creates the load balancer, the ARN is
+# not known at plan.
 
 locals {
   has_load_balancers = length(var.load_balancers) > 0 || anytrue([for target in local.documented_targets : target.type == "listener"])

@@ -193,8 +193,8 @@ data "aws_iam_policy_document" "renew" {
   }
 
   # With this permission S3 also answers 404 for a missing object. A 403 would mean "could not
-  # tell", and nothing would ever be issued. For that check S3 uses the object's key as the prefix;
-  # IfExists, so that nothing depends on it.
+  # tell", and nothing would ever be issued. For that check S3 uses the object's key as the prefix.
+  # The condition has IfExists, so that it also works without a prefix.
   statement {
     sid       = "ListObjects"
     actions   = ["s3:ListBucket"]
@@ -281,6 +281,24 @@ data "aws_iam_policy_document" "renew" {
     }
   }
 
+  # A document's tags that are gone. Ours cannot be taken away.
+  statement {
+    sid       = "UntagOurCertificates"
+    actions   = ["acm:RemoveTagsFromCertificate"]
+    resources = [local.acm_certificates]
+
+    condition {
+      test     = "StringEquals"
+      variable = "aws:ResourceTag/certloop:installation"
+      values   = [local.bucket]
+    }
+    condition {
+      test     = "ForAllValues:StringNotLike"
+      variable = "aws:TagKeys"
+      values   = ["certloop:*"]
+    }
+  }
+
   statement {
     sid       = "ChangeOurCertificates"
     actions   = ["acm:DeleteCertificate", "acm:ImportCertificate"]
@@ -320,8 +338,8 @@ data "aws_iam_policy_document" "renew" {
   }
 
   # For the check of the challenge path: the request names the load balancer, and the answer is the
-  # web ACL. Allowed by kind, because the ARN of each load balancer would make the policy longer,
-  # and nothing depends on it.
+  # web ACL. The statement allows all load balancers: a list of ARNs would make the policy longer,
+  # and would protect nothing.
   statement {
     sid     = "ReadWebAcls"
     actions = ["wafv2:GetWebACL", "wafv2:GetWebACLForResource"]

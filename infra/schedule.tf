@@ -1,6 +1,6 @@
-# Two things start renew: the schedule, and a document written to certificates/. Neither is retried:
-# the next pass comes in minutes and looks for itself. Events that could not be delivered go to the
-# queue, which has an alarm.
+# Two things start renew: the schedule, and a document written to certificates/. AWS repeats
+# neither: the next pass comes in minutes and finds out what to do. Events that could not be
+# delivered go to the queue, which has an alarm.
 
 resource "aws_scheduler_schedule_group" "this" {
   name = var.name

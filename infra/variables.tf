@@ -1,5 +1,6 @@
-# Here only the form is checked. The templates of refusals/ check the content of documents: each
-# renders one line per mistake, in the words of the function itself, and nothing when all is well.
+# This file checks only the form. The templates in refusals/ check the content of documents. Each
+# template renders one line for each mistake, in the words of the function itself, and nothing if
+# there is no mistake.
 
 variable "name" {
   description = "Prefix of all names; one per environment (certloop-dev, certloop-prod)."
@@ -347,8 +348,8 @@ variable "versioning" {
   nullable    = false
 }
 
-# Older objects are of no use: since 2020 a public authority may sign for 398 days at most. A
-# private one may sign for longer, and an object's age is the time since its last renewal.
+# Older objects are of no use: a public authority signs for at most 200 days (398 days before March
+# 2026). A private one may sign for longer, and an object's age is the time since its last renewal.
 variable "vault_days" {
   description = "Days after which a private key that was never renewed is removed from the vault; more than the longest lifetime that your authorities sign."
   type        = number

@@ -23,7 +23,7 @@ production = false
 
 # Rarely needed:
 # account      = "123456789012" # refuses credentials of another account
-# forward      = "web-servers" # name or ARN of the target group for an HTTPS listener that certloop is to make
+# forward      = "web-servers" # name or ARN of the target group for the HTTPS listener that certloop makes
 # priority     = 5             # of the rule for /.well-known/acme-challenge/* on port 80, if 1 is taken
 # architecture = "x86_64"      # of the functions
 # settings     = { proof = { mode = "require" } }   # further fields of settings.json

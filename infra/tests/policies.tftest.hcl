@@ -80,6 +80,7 @@ run "renew_may_do_exactly_this" {
       EncryptSecrets        = ["kms:Decrypt", "kms:GenerateDataKey"]
       ImportNewCertificates = ["acm:ImportCertificate"]
       TagNewCertificates    = ["acm:AddTagsToCertificate"]
+      UntagOurCertificates  = ["acm:RemoveTagsFromCertificate"]
       ChangeOurCertificates = ["acm:DeleteCertificate", "acm:ImportCertificate"]
       ReadCertificates      = ["acm:DescribeCertificate", "acm:GetCertificate", "acm:ListTagsForCertificate"]
       ListCertificates      = ["acm:ListCertificates"]

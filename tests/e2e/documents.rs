@@ -93,6 +93,7 @@ async fn invalid_documents_stop_no_good_one_and_change_nothing() {
     for key in ["notes.txt", "folder/bad.json"] {
         site.put(&format!("certificates/{key}"), body.clone()).await;
     }
+    let misplaced = "move it to certificates/bad.json";
 
     let pass = site.pass().await;
 
@@ -106,15 +107,64 @@ async fn invalid_documents_stop_no_good_one_and_change_nothing() {
         let key = format!("certificates/{name}.json");
         assert_failed(&pass, name, "certloop:invalidDocument", &[&key, "rename"]);
     }
+    assert_failed(
+        &pass,
+        "folder/bad",
+        "certloop:invalidDocument",
+        &[misplaced],
+    );
     let metrics = pass.metrics();
-    assert_eq!(metrics[0]["NeedsPerson"], bad.len() + 3, "{metrics:#?}");
-    assert_eq!(metrics[0]["Failed"], bad.len() + 3, "{metrics:#?}");
+    assert_eq!(metrics[0]["NeedsPerson"], bad.len() + 4, "{metrics:#?}");
+    assert_eq!(metrics[0]["Failed"], bad.len() + 4, "{metrics:#?}");
     assert!(site.browser_trusts("three.example.com").await.is_ok());
     let good = ["state/good-one.json", "state/good-two.json"];
     assert_eq!(site.keys("state/").await, good);
     assert_eq!(evidence::orders(&cloud, &site), 2);
     let again = site.pass().await;
     assert_eq!(evidence::writes(&again), Vec::<String>::new());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tags_that_change_later_reach_the_certificate() {
+    let cloud = LocalCloud::start().await;
+    let site = cloud.install("shop").await;
+    let put = async |tags: Value| {
+        let mut document = site.document(&["shop.example.com"]);
+        document["tags"] = tags;
+        site.put_document("shop", &document).await;
+    };
+    put(json!({"Team": "web", "Stage": "test"})).await;
+    assert_eq!(site.pass().await.outcome("shop"), "issued");
+    let arn = site.read_json("state/shop.json").await["imports"]["us-east-1"]["arn"].clone();
+    let arn = arn.as_str().unwrap().to_owned();
+    let tag = cloud.aws().acm().add_tags_to_certificate();
+    let others = aws_sdk_acm::types::Tag::builder().key("Cost").value("42");
+    let tag = tag.certificate_arn(&arn).tags(others.build().unwrap());
+    tag.send().await.unwrap();
+    let ours = site.tags(&arn).await.len() - 3;
+
+    put(json!({"Team": "shop", "Owner": "ann"})).await;
+    let pass = site.pass().await;
+
+    assert_eq!(pass.outcome("shop"), "deployed", "{:#}", pass.report());
+    let tags = site.tags(&arn).await;
+    let value = |key: &str| {
+        let mut tags = tags.iter();
+        tags.find(|(one, _)| one == key)
+            .map(|(_, value)| value.as_str())
+    };
+    assert_eq!(value("Team"), Some("shop"));
+    assert_eq!(value("Owner"), Some("ann"));
+    assert_eq!(value("Cost"), Some("42"), "a tag of others went");
+    assert_eq!(value("Stage"), None);
+    assert_eq!(tags.len(), ours + 3, "{tags:?}");
+    assert_eq!(evidence::orders(&cloud, &site), 1);
+    let quiet = site.pass().await;
+    assert_eq!(evidence::writes(&quiet), Vec::<String>::new());
+    // What was never tagged needs no look.
+    put(json!({})).await;
+    assert_eq!(site.pass().await.outcome("shop"), "deployed");
+    assert_eq!(site.tags(&arn).await.len(), ours + 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]

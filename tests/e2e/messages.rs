@@ -11,8 +11,8 @@ use tests::{Fault, Installation, LocalCloud, Receiver, Response, Sent};
 use tokio::net::TcpStream;
 
 use crate::authority_refusals::put_secret;
-use crate::evidence::{NEW_ORDER, later};
-use crate::helpers::{two_minutes_later, with};
+use crate::evidence::{DAY, NEW_ORDER, later};
+use crate::helpers::{arn, delete_certificate, two_minutes_later, with};
 use crate::interruption::{AFTERWARDS, survives};
 
 /// Makes a topic, by hand.
@@ -72,6 +72,39 @@ fn message_of(published: &Value) -> Value {
     let by_protocol = published["Message"].as_str().unwrap();
     let by_protocol: Value = serde_json::from_str(by_protocol).unwrap();
     serde_json::from_str(by_protocol["default"].as_str().unwrap()).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_end_of_a_problem_is_told_before_a_removal_is_forgotten() {
+    let cloud = LocalCloud::start().await;
+    let site = cloud.install("told").await;
+    let receiver = Receiver::start().await;
+    tell(&cloud, &site, &receiver, &["json"]).await;
+    let mut document = site.document(&["shop.example.com"]);
+    document["targets"][0]["as"] = json!("default");
+    site.put_document("shop", &document).await;
+    let pass = site.pass().await;
+    let ours = arn(&pass, "shop");
+    site.invoke(&json!({"action": "remove", "name": "shop"}))
+        .await;
+    site.pass_with(later(10 * DAY)).await;
+    assert_eq!(
+        kinds(&receiver).last().map(String::as_str),
+        Some("problemStarted")
+    );
+
+    // A person takes everything away by hand, so one pass finds the removal done and old enough.
+    site.set_default(&site.placeholder).await;
+    delete_certificate(&cloud, &ours).await;
+    for clock in [11 * DAY, 12 * DAY, 13 * DAY] {
+        site.pass_with(later(clock)).await;
+    }
+
+    assert_eq!(
+        kinds(&receiver).last().map(String::as_str),
+        Some("problemEnded")
+    );
+    assert!(site.keys("state/").await.is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread")]

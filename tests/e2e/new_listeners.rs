@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tests::{Fault, Installation, LocalCloud, Moment, Response};
+use tests::{Fault, Installation, LocalCloud, Moment, Response, Sent};
 
 use crate::evidence::{self, later};
 use crate::helpers::{acme, arn, delete_certificate, two_minutes_later};
@@ -53,6 +53,44 @@ async fn listeners(cloud: &LocalCloud, site: &Installation, port: i32) -> Vec<St
 
 fn target(pass: &tests::Invocation, name: &str) -> Value {
     pass.certificate(name)["targets"][0].clone()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_listener_has_a_policy_of_today() {
+    let cloud = LocalCloud::start().await;
+    let site = cloud.install("shop").await;
+    without_listener(&cloud, &site).await;
+    let mut wanted = document(&cloud, &site, &["shop.example.com"]).await;
+    wanted["targets"][0]["tlsPolicy"].take();
+    site.put_document("shop", &wanted).await;
+    // The newest policy may be missing in a partition.
+    let missing =
+        |sent: &Sent| sent.is("CreateListener") && sent.payload.to_string().contains("-PQ-");
+    let refusal = "<ErrorResponse><Error><Code>SSLPolicyNotFound</Code><Message>not found\
+                   </Message></Error></ErrorResponse>";
+    let refused = Response::new(400, refusal);
+    cloud.to_aws().inject(Fault::when(missing).answer(refused));
+    let policy = async |site: &Installation| {
+        let listener = &listeners(&cloud, site, 443).await[0];
+        let describe = cloud.aws().elb().describe_listeners();
+        let described = describe.listener_arns(listener).send().await.unwrap();
+        described.listeners()[0].ssl_policy().unwrap().to_owned()
+    };
+
+    assert_eq!(site.pass().await.outcome("shop"), "issued");
+    assert_eq!(
+        policy(&site).await,
+        "ELBSecurityPolicy-TLS13-1-2-Res-2021-06"
+    );
+
+    let other = cloud.install("other").await;
+    without_listener(&cloud, &other).await;
+    let mut wanted = document(&cloud, &other, &["other.example.com"]).await;
+    wanted["targets"][0]["tlsPolicy"].take();
+    other.put_document("other", &wanted).await;
+    assert_eq!(other.pass().await.outcome("other"), "issued");
+    let recommended = "ELBSecurityPolicy-TLS13-1-2-Res-PQ-2025-09";
+    assert_eq!(policy(&other).await, recommended);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -16,7 +16,7 @@ use tests::{Installation, LocalCloud, Nginx, binary, browser, tls};
 const DOMAIN: &str = "shop.example.com";
 
 /// A host with its own directory and its own credentials.
-struct Host {
+pub(crate) struct Host {
     endpoint: String,
     bucket: String,
     home: PathBuf,
@@ -24,9 +24,9 @@ struct Host {
 
 /// The result of one run of the command.
 #[derive(Debug)]
-struct Ran {
-    status: Option<i32>,
-    out: String,
+pub(crate) struct Ran {
+    pub(crate) status: Option<i32>,
+    pub(crate) out: String,
     err: String,
 }
 
@@ -38,7 +38,7 @@ impl Ran {
 }
 
 impl Host {
-    fn new(cloud: &LocalCloud, site: &Installation) -> Self {
+    pub(crate) fn new(cloud: &LocalCloud, site: &Installation) -> Self {
         let name = format!("certloop-host-{:016x}", fastrand::u64(..));
         let home = std::env::temp_dir().join(name);
         fs::create_dir(&home).unwrap();
@@ -72,7 +72,7 @@ impl Host {
         command
     }
 
-    fn pull(&self, arguments: &[&str]) -> Ran {
+    pub(crate) fn pull(&self, arguments: &[&str]) -> Ran {
         let output = self.command(arguments).output().unwrap();
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         Ran {
@@ -84,7 +84,7 @@ impl Host {
 
     /// Returns the serial in the files, and asserts that the files belong together.
     #[track_caller]
-    fn held(&self) -> String {
+    pub(crate) fn held(&self) -> String {
         let read = |name: &str| fs::read_to_string(self.directory().join(name)).unwrap();
         let [cert, chain, fullchain, key, bundle] =
             ["cert", "chain", "fullchain", "privkey", "bundle"]

@@ -125,6 +125,45 @@ async fn asking_twice_is_asking_once_and_a_new_document_ends_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_same_document_put_again_after_a_death_is_a_new_one() {
+    let cloud = steady().await;
+    let (site, domain, leaf) = issued(&cloud, "shop").await;
+    let document = site.read_json("certificates/shop.json").await;
+    // The pass deletes the document and cannot write that down.
+    let is_state = |sent: &tests::Sent| sent.call == "PutObject state/shop.json";
+    let lost = Fault::when(is_state).after(1).always().labelled("lost");
+    cloud.to_aws().inject(lost.hang_up());
+    site.invoke(&remove()).await;
+    cloud.to_aws().heal_labelled("lost");
+    assert!(site.read("certificates/shop.json").await.is_none());
+    // The bucket tells whole seconds.
+    tokio::time::sleep(Duration::from_millis(1_100)).await;
+
+    site.put_document("shop", &document).await;
+    for clock in [AFTERWARDS, 2 * AFTERWARDS] {
+        site.pass_with(later(clock)).await;
+    }
+
+    assert!(site.read("certificates/shop.json").await.is_some());
+    let served = site.browser_trusts(&domain).await.unwrap();
+    assert_eq!(served.serial, leaf.serial);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn status_says_where_a_removal_stands() {
+    let cloud = steady().await;
+    let (site, _, _) = issued(&cloud, "shop").await;
+    site.invoke(&remove()).await;
+
+    let asked = json!({"action": "status", "certificates": ["shop"]});
+    let status = site.invoke(&asked).await;
+
+    let target = &status.report()["certificates"][0]["targets"][0];
+    assert_eq!(target["arn"], json!(site.listener), "{target:#}");
+    assert_eq!(target["state"], "detached", "{target:#}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_default_stays_until_somebody_chooses_another() {
     let cloud = steady().await;
     let site = cloud.install("shop").await;

@@ -7,7 +7,8 @@ use tests::{Installation, Invocation, LocalCloud, Moment, Plan, Sent, tls};
 
 use crate::evidence::{self, DAY, MINUTE, NEW_ORDER, later};
 use crate::helpers::{
-    Foreign, arn, assert_person, delete_certificate, importing, refuse_to_add, text,
+    Foreign, arn, assert_person, assert_problem, delete_certificate, importing, refuse_to_add,
+    take_more_certificates, text,
 };
 use crate::renewal_information::{HOUR, issued, steady};
 
@@ -75,6 +76,78 @@ async fn a_certificate_that_nobody_trusts_takes_nobodys_place() {
         assert!(site.browser_trusts(own).await.is_ok(), "{told}");
         assert_eq!(new_orders(&pass), 0, "{told}");
     }
+}
+
+/// Lets the certificate manager answer each question for a certificate's leaf with an error.
+async fn unreadable(cloud: &LocalCloud, arn: &str, code: &str) {
+    let fault = json!({
+        "service": "acm", "operation": "GetCertificate", "match": arn, "count": null,
+        "status": 400, "code": code,
+    });
+    cloud.aws().fault(fault).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_that_nobody_trusts_has_an_heir_beside_one_that_cannot_be_read() {
+    let cloud = steady().await;
+    let (site, own) = (cloud.install("site").await, "shop.example.com");
+    let mut settings = site.settings();
+    settings["authorities"]["pebble"]["private"] = json!(false);
+    site.put_settings(&settings).await;
+    site.want("shop", &[own]).await;
+    let before = arn(&site.pass().await, "shop");
+    let theirs = Foreign::import(&cloud, &["other.example.net"]).await;
+    site.add_to_listener(&theirs.arn).await;
+    let others = [theirs.arn.clone()].into();
+
+    // Another key type needs another ARN. An error that may pass is not a reason for a person.
+    unreadable(&cloud, &theirs.arn, "ThrottlingException").await;
+    let mut document = site.document(&[own]);
+    document["keyType"] = json!("rsa-2048");
+    site.put_document("shop", &document).await;
+    let pass = site.pass_with(later(HOUR)).await;
+    let words = [theirs.arn.as_str(), "ThrottlingException"];
+    assert_problem(
+        &pass,
+        "shop",
+        ("certloop:certificateManager", "soon"),
+        &words,
+    );
+    assert!(
+        site.listed().await.sni.contains(&before),
+        "{:#}",
+        pass.report()
+    );
+    cloud.aws().admin("DELETE", "faults", None).await;
+
+    unreadable(&cloud, &theirs.arn, "ResourceNotFoundException").await;
+    let pass = site.pass_with(later(3 * HOUR)).await;
+    let told = format!("{:#}", pass.report());
+    let heir = arn(&pass, "shop");
+    assert_ne!(heir, before, "{told}");
+    let listed = &site.listed().await.sni - &others;
+    assert_eq!(listed, [heir.clone()].into(), "{told}");
+
+    // Drift is repaired.
+    site.remove_from_listener(&heir).await;
+    let pass = site.pass_with(later(4 * HOUR)).await;
+    let told = format!("{:#}", pass.report());
+    assert!(site.listed().await.sni.contains(&heir), "{told}");
+
+    // On another listener it would be new.
+    let second = cloud.install("second").await;
+    second.add_to_listener(&theirs.arn).await;
+    let on = |listener: &str| json!({"type": "listener", "arn": listener});
+    document["targets"] = json!([on(&site.listener), on(&second.listener)]);
+    site.put_document("shop", &document).await;
+    let pass = site.pass_with(later(5 * HOUR)).await;
+    assert_person(
+        &pass,
+        "shop",
+        "certloop:untrusted",
+        &[&theirs.arn, &second.listener],
+    );
+    assert_eq!(second.listed().await.sni, others, "{:#}", pass.report());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -461,4 +534,53 @@ async fn a_removal_after_a_death_ends_where_nothing_can_come_back() {
         let left = evidence::ours(&cloud, &site, "shop", &own).await;
         assert!(left.is_empty(), "{told}: {left:?}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_removal_gives_back_later_what_could_not_come_back_at_once() {
+    let cloud = steady().await;
+    let removal = removal_request(&cloud).await;
+    let (site, own) = (cloud.install("dies").await, "dies.example.com");
+    let theirs = stopped_in_a_switch(&cloud, &site, own, removal).await;
+    let ours = site.listed().await.sni;
+    refuse_to_add(&cloud, "TooManyCertificates").await;
+
+    let pass = site.invoke_with(&remove(), later(16 * MINUTE)).await;
+
+    let words = [theirs.arn.as_str(), site.listener.as_str()];
+    assert_person(&pass, "shop", "certloop:listenerFull", &words);
+    assert_eq!(site.listed().await.sni, ours, "{:#}", pass.report());
+
+    // Two attempts fail before one succeeds.
+    site.pass_with(later(26 * HOUR)).await;
+    assert_eq!(site.listed().await.sni, ours);
+    take_more_certificates(&cloud).await;
+    let pass = site.pass_with(later(52 * HOUR)).await;
+    let told = format!("{:#}", pass.report());
+    let listed = site.listed().await.sni;
+    assert_eq!(listed, [theirs.arn.clone()].into(), "{told}");
+    assert!(theirs.is_seen(&site, own).await, "{told}");
+    for days in [4, 6] {
+        site.pass_with(later(days * DAY)).await;
+    }
+    let left = evidence::ours(&cloud, &site, "shop", own).await;
+    assert!(left.is_empty(), "{left:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_removal_waits_for_no_certificate_that_has_ended() {
+    let cloud = steady().await;
+    let removal = removal_request(&cloud).await;
+    let (site, own) = (cloud.install("dies").await, "dies.example.com");
+    stopped_in_a_switch(&cloud, &site, own, removal).await;
+    refuse_to_add(&cloud, "TooManyCertificates").await;
+
+    // The other's certificate was valid for 30 days.
+    let pass = site.invoke_with(&remove(), later(31 * DAY)).await;
+
+    let told = format!("{:#}", pass.report());
+    let entry = pass.certificate("shop");
+    assert_eq!(entry["outcome"], "removed", "{told}");
+    assert_eq!(entry["problem"], Value::Null, "{told}");
+    assert!(site.listed().await.sni.is_empty(), "{told}");
 }

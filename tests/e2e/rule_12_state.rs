@@ -7,15 +7,16 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use serde_json::{Value, json};
 use tests::http;
-use tests::{Fault, Installation, Invocation, Leaf, Sent, tls};
+use tests::{Fault, Installation, Invocation, Leaf, LocalCloud, Sent, tls};
 use time::OffsetDateTime;
 
 use crate::evidence::{self, DAY, MINUTE, NEW_ORDER, later};
 use crate::helpers::{
-    acme, arn, assert_person, changing_a_listener, importing, refuse_to_add, shown,
+    acme, arn, assert_person, assert_problem, changing_a_listener, importing, refuse_to_add, shown,
     take_more_certificates, with,
 };
 use crate::proofs::stale_server;
+use crate::pull::Host;
 use crate::renewal_information::{HOUR, issued, steady};
 
 async fn status_of(site: &Installation, name: &str, clock: Duration) -> Value {
@@ -54,6 +55,19 @@ impl Backup {
             site.put(&key, body).await;
         }
     }
+}
+
+/// Restores a bucket to before its last renewal. Returns the domain, the certificate of the bucket
+/// and the one that is served.
+async fn restored(cloud: &LocalCloud) -> (Installation, String, Leaf, Leaf) {
+    let (site, domain, old) = issued(cloud, "shop").await;
+    let backup = Backup::of(&site).await;
+    a_second_later().await;
+    let pass = site.invoke(&forced()).await;
+    assert_eq!(pass.outcome("shop"), "renewed", "{:#}", pass.report());
+    let newer = site.browser_trusts(&domain).await.unwrap();
+    backup.restore(&site).await;
+    (site, domain, old, newer)
 }
 
 /// Waits until the next certificate ends later than the one before.
@@ -445,4 +459,148 @@ async fn telling_what_is_served_costs_nothing() {
     assert_eq!(status.count(acme), 0);
     assert_eq!(status.count(changing_a_listener), 0);
     assert_eq!(evidence::asked(&cloud, &site, NEW_ORDER).len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_vault_takes_no_certificate_from_its_listener() {
+    let cloud = steady().await;
+    let (site, domain, served) = issued(&cloud, "shop").await;
+    let ours = site.listed().await.sni.into_iter().next().unwrap();
+    for key in site.keys("vault/").await {
+        site.delete(&key).await;
+    }
+
+    // The daily look finds that the vault is empty.
+    let pass = site.pass_with(later(26 * HOUR)).await;
+    let told = format!("{:#}", pass.report());
+    let state = site.read_json("state/shop.json").await;
+    assert_eq!(state["certificate"]["serial"], served.serial, "{told}");
+    let status = status_of(&site, "shop", 26 * HOUR).await;
+    assert_eq!(status["served"]["serial"], served.serial, "{status:#}");
+    let kind = &status["problem"]["type"];
+    assert_eq!(kind, "certloop:vaultEntryLost", "{status:#}");
+    assert_eq!(evidence::orders(&cloud, &site), 1, "{told}");
+    // The renewals of a fleet come one after the other, but soon.
+    let renews = evidence::instant(&status["renewAt"]);
+    let now = OffsetDateTime::now_utc() + 26 * HOUR;
+    assert!(now - MINUTE < renews && renews < now + 4 * DAY, "{renews}");
+
+    // Drift is repaired, although the authority is down.
+    cloud.to_acme().down().await;
+    site.remove_from_listener(&ours).await;
+    for clock in [27 * HOUR, 5 * DAY] {
+        let pass = site.pass_with(later(clock)).await;
+        let told = format!("after {clock:?}: {:#}", pass.report());
+        let seen = site.browser_trusts(&domain).await;
+        assert_eq!(
+            seen.map(|leaf| leaf.serial),
+            Ok(served.serial.clone()),
+            "{told}"
+        );
+    }
+
+    cloud.to_acme().up().await;
+    let pass = site.pass_with(later(7 * DAY)).await;
+    assert_eq!(pass.outcome("shop"), "renewed", "{:#}", pass.report());
+    assert_eq!(pass.certificate("shop")["problem"], Value::Null);
+    let newest = site.browser_trusts(&domain).await.unwrap();
+    assert_ne!(newest.serial, served.serial);
+    evidence::assert_at_rest(&cloud, &site, "shop", &domain, 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hosts_that_pull_do_not_wait_long_for_what_was_adopted() {
+    let cloud = steady().await;
+    let (site, _, old, newer) = restored(&cloud).await;
+
+    let pass = site.pass_with(later(26 * HOUR)).await;
+
+    let told = format!("{:#}", pass.report());
+    let state = site.read_json("state/shop.json").await;
+    assert_eq!(state["certificate"]["serial"], newer.serial, "{told}");
+    let status = status_of(&site, "shop", 26 * HOUR).await;
+    let problem = &status["problem"];
+    assert_eq!(problem["type"], "certloop:vaultEntryLost", "{status:#}");
+    assert!(problem.to_string().contains(&newer.serial), "{status:#}");
+    // A new host gets the one before: the vault has its key.
+    let host = Host::new(&cloud, &site);
+    let ran = host.pull(&[]);
+    assert_eq!(ran.status, Some(0), "{ran:?}");
+    assert!(ran.out.contains("nowhere in the bucket"), "{ran:?}");
+    assert_eq!(host.held(), old.serial);
+
+    let pass = site.pass_with(later(26 * HOUR + 10 * MINUTE)).await;
+    let told = format!("{:#}", pass.report());
+    assert_eq!(pass.outcome("shop"), "renewed", "{told}");
+    assert_eq!(pass.certificate("shop")["problem"], Value::Null, "{told}");
+    assert_eq!(host.pull(&[]).status, Some(0));
+    assert_eq!(json!(host.held()), pass.certificate("shop")["serial"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_document_of_another_day_takes_no_name_from_what_was_adopted() {
+    let cloud = steady().await;
+    let (site, domain, _) = issued(&cloud, "shop").await;
+    let backup = Backup::of(&site).await;
+    a_second_later().await;
+    let more = "more.example.com";
+    site.want("shop", &[&domain, more]).await;
+    let pass = site.pass().await;
+    assert_eq!(pass.outcome("shop"), "renewed", "{:#}", pass.report());
+    let newer = site.browser_trusts(more).await.unwrap();
+    backup.restore(&site).await;
+    site.want("shop", &[&domain]).await;
+
+    for clock in [26 * HOUR, 27 * HOUR, 4 * DAY] {
+        let pass = site.pass_with(later(clock)).await;
+        let told = format!("after {clock:?}: {:#}", pass.report());
+        let words = [newer.serial.as_str(), more, "older copy", "--force"];
+        assert_person(&pass, "shop", "certloop:record", &words);
+        let served = site.browser_trusts(more).await.map(|leaf| leaf.serial);
+        assert_eq!(served, Ok(newer.serial.clone()), "{told}");
+        assert_eq!(evidence::orders(&cloud, &site), 2, "{told}");
+    }
+
+    site.want("shop", &[&domain, more]).await;
+    let pass = site.pass_with(later(4 * DAY + HOUR)).await;
+    let told = format!("{:#}", pass.report());
+    assert_eq!(pass.outcome("shop"), "renewed", "{told}");
+    assert_eq!(pass.certificate("shop")["problem"], Value::Null, "{told}");
+    assert!(site.browser_trusts(more).await.is_ok(), "{told}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restored_bucket_revokes_nothing_that_is_not_served() {
+    for is_named in [false, true] {
+        let cloud = steady().await;
+        let (site, domain, old, newer) = restored(&cloud).await;
+        // The command names what status shows as served.
+        let mut event = json!({"action": "revoke", "name": "shop", "reason": "keyCompromise"});
+        if is_named {
+            event["serial"] = json!(old.serial);
+        }
+
+        let refused = site.invoke_with(&event, later(MINUTE)).await;
+
+        let told = format!("{:#}", refused.report());
+        let words = [old.serial.as_str(), newer.serial.as_str()];
+        let kind = ("certloop:noCertificate", "never");
+        assert_problem(&refused, "shop", kind, &words);
+        for serial in [&old.serial, &newer.serial] {
+            assert_eq!(cloud.pebble().revoked(serial).await, None, "{told}");
+        }
+        let served = site.browser_trusts(&domain).await.unwrap();
+        assert_eq!(served.serial, newer.serial, "{told}");
+        let status = status_of(&site, "shop", MINUTE).await;
+        assert_eq!(status["served"]["serial"], newer.serial, "{status:#}");
+
+        // Asked again, it revokes what is served, or what was named.
+        let again = site.invoke_with(&event, later(2 * MINUTE)).await;
+        let told = format!("{:#}", again.report());
+        let revoked = match is_named {
+            true => &old.serial,
+            false => &newer.serial,
+        };
+        assert_eq!(cloud.pebble().revoked(revoked).await, Some(1), "{told}");
+    }
 }

@@ -72,7 +72,12 @@ def trial(world: World) -> str | None:
         "loadBalancer": world.load_balancer_arn,
         "forward": world.site_target_group_arn,
     }
-    document = {"domains": [f"{name}.example.com"], "authority": "bound", "targets": [target]}
+    document = {
+        "domains": [f"{name}.example.com"],
+        "authority": "bound",
+        "targets": [target],
+        "tags": {"Team": "web"},
+    }
     steps: list[tuple[dict[str, Any], str]] = [
         ({"action": "issue", "name": name, "certificate": document}, "issued"),
         ({"action": "reconcile", "certificates": [name], "force": True}, "renewed"),
@@ -86,6 +91,16 @@ def trial(world: World) -> str | None:
             "renewed",
         ),
         ({"action": "reconcile", "certificates": [name]}, "kept"),
+        # The tag goes.
+        (
+            {
+                "action": "issue",
+                "name": name,
+                "certificate": {**document, "keyType": "rsa-2048", "tags": {}},
+                "replace": True,
+            },
+            "deployed",
+        ),
     ]
     try:
         for event, expected in steps:
@@ -186,8 +201,8 @@ def test_a_whole_life_needs_every_action_of_the_role_and_no_other(world: World) 
 # here.
 STATEMENTS = [
     "ReadObjects", "WriteObjects", "DeleteObjects", "ListObjects", "EncryptSecrets",
-    "ImportNewCertificates", "TagNewCertificates", "ChangeOurCertificates", "ReadCertificates",
-    "ListCertificates", "ReadLoadBalancers", "ChangeListeners", "CreateListeners",
+    "ImportNewCertificates", "TagNewCertificates", "UntagOurCertificates",
+    "ChangeOurCertificates", "ReadCertificates", "ListCertificates", "ReadLoadBalancers", "ChangeListeners", "CreateListeners",
     "TagNewListeners", "ReadSecrets",
 ]  # fmt: skip
 
@@ -409,6 +424,9 @@ def test_renew_can_touch_no_certificate_that_is_not_ours(world: World) -> None:
     # Claiming another installation's certificate, or importing one without our tag.
     refused(probe.add_tags_to_certificate, CertificateArn=production, Tags=[ours])
     refused(probe.remove_tags_from_certificate, CertificateArn=production, Tags=[others])
+    mine = acm.import_certificate(**material, Tags=[ours])["CertificateArn"]
+    refused(probe.remove_tags_from_certificate, CertificateArn=mine, Tags=[ours])
+    acm.delete_certificate(CertificateArn=mine)
     refused(probe.import_certificate, **material)
     refused(probe.import_certificate, **material, Tags=[others])
     refused(probe.export_certificate, CertificateArn=foreign, Passphrase=b"passphrase")

@@ -226,6 +226,29 @@ impl CertificateManager for SimCertificateManager {
             .await
     }
 
+    async fn change_tags(
+        &self,
+        arn: &CertificateArn,
+        gone: &[String],
+        set: &BTreeMap<String, String>,
+    ) -> Result<(), ServiceError> {
+        let (gone, set) = (gone.to_vec(), set.clone());
+        self.handle
+            .call(
+                Service::CertificateManager,
+                "acm.changeTags",
+                arn.as_str(),
+                |world| {
+                    if let Some(held) = world.manager.get_mut(arn.as_str()) {
+                        held.tags.retain(|key, _| !gone.contains(key));
+                        held.tags.extend(set);
+                    }
+                    Ok(())
+                },
+            )
+            .await
+    }
+
     async fn leaf_pem(&self, arn: &CertificateArn) -> Result<Option<String>, ServiceError> {
         self.handle
             .call(
@@ -467,6 +490,7 @@ impl LoadBalancer for SimLoadBalancer {
                         port: 443,
                         host: held.host.clone(),
                         internet_facing: held.internet_facing,
+                        tls_policy: None,
                     }))
                 },
             )
@@ -596,6 +620,7 @@ impl LoadBalancer for SimLoadBalancer {
                     ])],
                     action: RuleAction::Forward(vec![CHALLENGE.to_owned()]),
                     authenticates: false,
+                    rewrites: Vec::new(),
                 };
                 Ok(Some(RuledListener {
                     arn: (arn.listeners() + "0000000000000080").parse().unwrap(),

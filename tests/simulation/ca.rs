@@ -665,17 +665,21 @@ thread_local! {
     static ISSUER: (Issuer<'static, KeyPair>, String) = issuer();
 }
 
+/// An intermediate: the chains of authorities end before the root.
 fn issuer() -> (Issuer<'static, KeyPair>, String) {
-    let mut params = CertificateParams::default();
-    params.distinguished_name = DistinguishedName::new();
-    params
-        .distinguished_name
-        .push(DnType::CommonName, "Simulated CA");
-    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
-    params.key_identifier_method = KeyIdMethod::PreSpecified(vec![7; 20]);
+    let authority = |name: &str, key: u8| {
+        let mut params = CertificateParams::default();
+        params.distinguished_name = DistinguishedName::new();
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+        params.key_identifier_method = KeyIdMethod::PreSpecified(vec![key; 20]);
+        params
+    };
+    let root = Issuer::new(authority("Simulated root", 6), KeyPair::generate().unwrap());
+    let params = authority("Simulated CA", 7);
     let key = KeyPair::generate().unwrap();
-    let pem = params.self_signed(&key).unwrap().pem();
+    let pem = params.signed_by(&key, &root).unwrap().pem();
     (Issuer::new(params, key), pem)
 }
 

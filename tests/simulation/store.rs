@@ -26,6 +26,7 @@ impl Store for SimStore {
                 Ok(world.objects.get(key).map(|stored| StoredObject {
                     body: stored.body.clone(),
                     etag: stored.etag.clone(),
+                    modified: None,
                 }))
             })
             .await

@@ -238,10 +238,10 @@ impl Asking {
         let report: Report = read(answer.clone())?;
         let now = OffsetDateTime::now_utc();
         self.show(&answer, || report.rendered(now, self.screen))?;
-        Ok(self
-            .hinted(&report.unknown())
-            .await
-            .unwrap_or(report.ends()))
+        let unknown = self.hinted(&report.unknown()).await;
+        // For the names that are known, something may have been done, or may have failed.
+        let unknown = unknown.filter(|_| report.knows_none());
+        Ok(unknown.unwrap_or(report.ends()))
     }
 
     async fn ask(&self, event: &Value, doing: &str) -> Result<Value, CliError> {

@@ -12,7 +12,7 @@ use time::format_description::well_known::Rfc3339;
 use crate::cli_error::EXIT_CODES;
 use crate::pull::owner::{Mode, Owner};
 
-/// Show and steer the certificates that certloop keeps on AWS load balancers.
+/// Show and change the certificates that certloop keeps on AWS load balancers.
 #[derive(Debug, Parser)]
 #[command(
     name = "certloop",
@@ -67,7 +67,7 @@ pub(crate) enum Command {
     Add(Add),
     /// Change a certificate's document, in an editor or by --set
     Edit(Edit),
-    /// Order nothing for a certificate, and serve what it has
+    /// Stop orders for a certificate, and keep it served
     Pause(Pause),
     /// Order again for a paused certificate
     Resume(Pause),
@@ -90,13 +90,14 @@ pub(crate) enum Command {
     /// Fetch a certificate with its private key to this host
     ///
     /// DIR gets cert.pem, chain.pem, fullchain.pem, privkey.pem and bundle.pem (key, certificate,
-    /// chain), which change all at one instant. Needs the bucket and its region alone, no function.
+    /// chain). All five change at one instant. The command needs only the bucket and its region, no
+    /// function.
     ///
-    /// A directory is for one certificate: another one is refused. The files stay where they are
-    /// newer than the bucket's certificate and the bucket does not know them, as after a restore of
-    /// the bucket from an older copy: the command ends with 1 until certloop has ordered again.
+    /// A directory is for one certificate: another one is refused. After the bucket was restored
+    /// from an older copy, the files may be newer than its certificate. If the bucket does not know
+    /// them, they stay, and the exit code is 1 until certloop has ordered again.
     Pull(Pull),
-    /// Write the whole fleet as one HTML page
+    /// Write all certificates as one HTML page
     Page(Page),
     /// Check the whole installation
     Doctor,
@@ -120,7 +121,7 @@ pub(crate) struct Status {
     /// Only these certificates
     #[arg(value_name = "NAME")]
     pub(crate) names: Vec<String>,
-    /// Also show the certificates there that certloop does not manage
+    /// Also show certificates that certloop does not manage
     #[arg(long)]
     pub(crate) unmanaged: bool,
     /// Leave nothing out, however many certificates there are
@@ -147,7 +148,7 @@ pub(crate) struct Document {
     /// Make it the default certificate of these listeners instead of one chosen by name
     #[arg(long, requires = "listeners")]
     pub(crate) default: bool,
-    /// Import it into the certificate manager, of this region or the function's own
+    /// Import it into the certificate manager of REGION; without REGION, of the function's region
     #[arg(long, value_name = "REGION", num_args = 0..=1, default_missing_value = "")]
     pub(crate) certificate_manager: Vec<String>,
     /// Key of an authority in settings.json; several in order of preference
@@ -159,7 +160,7 @@ pub(crate) struct Document {
     /// Kind of key: ecdsa-p256, ecdsa-p384, rsa-2048, ...
     #[arg(long)]
     pub(crate) key_type: Option<String>,
-    /// Go on with the names that can be validated where others cannot
+    /// If some names cannot be validated, order for the others
     #[arg(long)]
     pub(crate) partial: bool,
     /// ARN of a certificate that this one takes over from
@@ -168,7 +169,7 @@ pub(crate) struct Document {
     /// Tag of the imported certificates
     #[arg(long = "tag", value_name = "KEY=VALUE")]
     pub(crate) tags: Vec<String>,
-    /// The whole document from a file instead, - for standard input
+    /// Read the whole document from a file instead; - is standard input
     #[arg(long, value_hint = ValueHint::FilePath, conflicts_with_all = [
         "domains", "listeners", "certificate_manager", "authorities", "acme_profile", "key_type",
          "partial", "supersedes", "tags",
@@ -194,7 +195,7 @@ pub(crate) struct Add {
 pub(crate) struct Edit {
     /// Name of the document
     pub(crate) name: String,
-    /// Set a field of the document without an editor: keyType=rsa-2048; null takes the field out
+    /// Set a field of the document without an editor, such as keyType=rsa-2048; null removes it
     #[arg(long, value_name = "FIELD=JSON")]
     pub(crate) set: Vec<String>,
     /// Follow the work until the certificate is served
@@ -239,7 +240,7 @@ pub(crate) struct Issue {
 
 #[derive(Debug, Args)]
 pub(crate) struct Renew {
-    /// These certificates; for all of them, --all
+    /// Renew only these certificates; for all of them, use --all
     #[arg(value_name = "NAME")]
     pub(crate) names: Vec<String>,
     /// All certificates: one pass, as the schedule makes it
@@ -258,7 +259,7 @@ pub(crate) struct Plan {
     /// Only these certificates
     #[arg(value_name = "NAME")]
     pub(crate) names: Vec<String>,
-    /// As it would be later: a date (2027-02-01) or an instant (2027-02-01T09:20:00Z)
+    /// Plan for a later time: a date (2027-02-01) or an instant (2027-02-01T09:20:00Z)
     #[arg(long, value_name = "INSTANT", value_parser = instant)]
     pub(crate) at: Option<OffsetDateTime>,
 }
@@ -279,7 +280,7 @@ pub(crate) struct Rollback {
 pub(crate) struct Revoke {
     /// Name of the document
     pub(crate) name: String,
-    /// Why
+    /// Reason for the revocation
     #[arg(long, default_value = "unspecified")]
     pub(crate) reason: Reason,
     /// Serial of the certificate to revoke; default: the one that is served
@@ -329,7 +330,7 @@ pub(crate) struct Pull {
     #[arg(long, value_name = "TIME", default_value = "2m", value_parser = time_span,
     requires = "exec")]
     pub(crate) exec_timeout: Duration,
-    /// Go on looking for a new certificate
+    /// Keep running, and look for a new certificate at intervals
     #[arg(long)]
     pub(crate) watch: bool,
     /// How often to look with --watch: 30m, 1h, 1d
@@ -342,7 +343,7 @@ pub(crate) struct Pull {
     /// Mode of the files that hold the key, octal; the others are 0644
     #[arg(long, default_value = "0600")]
     pub(crate) mode: Mode,
-    /// Bring the bucket's certificate also where DIR holds another certificate, or a newer one that
+    /// Write the bucket's certificate even if DIR holds another certificate, or a newer one that
     /// the bucket does not know
     #[arg(long, conflicts_with = "watch")]
     pub(crate) replace: bool,
@@ -392,7 +393,7 @@ pub(crate) struct Page {
 
 #[derive(Debug, Args)]
 pub(crate) struct Schema {
-    /// Of what
+    /// Which schema
     pub(crate) of: SchemaOf,
 }
 

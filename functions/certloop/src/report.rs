@@ -59,6 +59,11 @@ impl Report {
         unknown.map(|entry| entry.name.clone()).collect()
     }
 
+    /// Whether nobody knows any of its names, so that nothing was done.
+    pub(crate) fn knows_none(&self) -> bool {
+        self.omitted == 0 && self.unknown().len() == self.certificates.len()
+    }
+
     /// Whether nothing was done and nothing is wrong: another invocation works, or the authority.
     pub(crate) fn only_waits(&self) -> bool {
         let mut entries = self.certificates.iter();
@@ -209,6 +214,24 @@ mod tests {
         assert_eq!(failed.ends(), Ends::NeedsPerson);
         assert_eq!(entry("kept", "person").ends(), Ends::NeedsPerson);
         assert_eq!(entry("kept", "soon").ends(), Ends::Well);
+    }
+
+    #[test]
+    fn nothing_was_done_only_where_all_names_are_unknown() {
+        let report = |kinds: &[&str]| {
+            let entry = |kind: &&str| {
+                let problem = serde_json::json!({"type": kind, "detail": "x", "retry": "never"});
+                serde_json::json!({"name": "shop", "outcome": "failed", "problem": problem})
+            };
+            let entries: Vec<_> = kinds.iter().map(entry).collect();
+            let report = serde_json::json!({"certificates": entries});
+            serde_json::from_value::<Report>(report).unwrap()
+        };
+        let (unknown, known) = ("certloop:unknownCertificate", "certloop:invalidDocument");
+        assert!(report(&[unknown, unknown]).knows_none());
+        let mixed = report(&[known, unknown]);
+        assert!(!mixed.knows_none());
+        assert_eq!(mixed.ends(), Ends::NeedsPerson);
     }
 
     #[test]

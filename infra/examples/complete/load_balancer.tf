@@ -34,10 +34,10 @@ resource "aws_lb" "this" {
   drop_invalid_header_fields = true
   tags                       = local.tags
 
-  # For destroy, read it backwards. The HTTPS listener does not belong to Terraform and is deleted
-  # only with the load balancer; until then AWS keeps the target group that it forwards to. So the
-  # load balancer comes after the target group and is deleted before it. In the same way, the
-  # addresses are released before the internet gateway is removed.
+  # The order matters for destroy, which goes backwards. The HTTPS listener does not belong to
+  # Terraform and is deleted only with the load balancer. Until then AWS keeps the target group that
+  # the listener forwards to. So the load balancer comes after the target group and is deleted
+  # before it. In the same way, the addresses are released before the internet gateway is removed.
   depends_on = [aws_lb_target_group.site, aws_route_table.public]
 }
 

@@ -4,17 +4,17 @@ output "renew_function" {
 }
 
 output "renew_function_arn" {
-  description = "Its ARN."
+  description = "ARN of that function."
   value       = module.certloop.renew_function_arn
 }
 
 output "bucket" {
-  description = "Where the documents are: others may add certificates/<name>.json there."
+  description = "Name of the bucket with the documents: others may add certificates/<name>.json there."
   value       = module.certloop.bucket
 }
 
 output "region" {
-  description = "Where it is."
+  description = "Region of function and bucket."
   value       = module.certloop.region
 }
 

@@ -145,6 +145,9 @@ fn not_gone(world: &World, name: &str, now: OffsetDateTime) -> Vec<String> {
     problems
 }
 
+/// What certloop does not repair by itself. A default of a certificate without a document is one.
+const FOR_A_PERSON: [&str; 2] = ["certloop:arnWouldChange", "certloop:contended"];
+
 /// Whether a problem remains that only a person can repair.
 pub(super) fn needs_person(world: &World, name: &str, wish: &Wish) -> bool {
     let full = wish.listeners().any(|(arn, _)| {
@@ -156,7 +159,7 @@ pub(super) fn needs_person(world: &World, name: &str, wish: &Wish) -> bool {
         failures
             .into_iter()
             .flatten()
-            .any(|failure| failure.problem.kind == "certloop:arnWouldChange")
+            .any(|failure| FOR_A_PERSON.contains(&&*failure.problem.kind))
     });
     // A certificate of others for the same name is on the same listener: which one is served is
     // unpredictable.

@@ -65,6 +65,13 @@ pub async fn fetch(
     }
 }
 
+/// The pauses before a host that is too busy is asked again.
+const BUSY: [Duration; 3] = [
+    Duration::from_millis(200),
+    Duration::from_millis(400),
+    Duration::from_millis(800),
+];
+
 /// The longest time for one fetch, redirects included.
 pub const LONGEST: Duration = Duration::from_secs(5);
 
@@ -76,10 +83,19 @@ async fn follow(
 ) -> Result<(), Fetched> {
     let mut visited: Vec<Address> = Vec::new();
     let mut url = start;
+    let mut busy = BUSY.into_iter();
     loop {
         // Dropped at the end of the round: it holds the connection.
         let mut connection = JoinSet::new();
         let response = ask(&url, connect_to, until, &mut connection).await?;
+        // A load balancer says so of a function whose environments are all in use.
+        let is_busy = matches!(response.status().as_u16(), 429 | 502 | 503 | 504);
+        if is_busy && let Some(pause) = busy.next().filter(|pause| Instant::now() + *pause < until)
+        {
+            drop(connection);
+            tokio::time::sleep(pause).await;
+            continue;
+        }
         if !response.status().is_redirection() {
             return compare(&url, response, wanted).await;
         }

@@ -322,17 +322,17 @@ struct CertificateDocument {
     #[serde(rename = "$schema", default)]
     _schema: Option<String>,
     /// The names that the certificate must hold. Order and letter case do not matter; international
-    /// names may be written in Unicode. A profile may allow fewer names. Wildcards need dns-01,
-    /// which is not yet supported.
+    /// names may be written in Unicode. A profile may limit how many there are. Wildcards need
+    /// dns-01, which is not yet supported.
     #[schemars(
         length(min = 1, max = 100),
         inner(length(min = 1)),
         extend("uniqueItems" = true)
     )]
     domains: Vec<String>,
-    /// Key of an authority in settings.json, or a list of keys in order of preference. The next one
-    /// is used when those before it are down or limit requests, and little of the lifetime is left
-    /// (`fallback.share` of the settings). Left out: the settings' default.
+    /// Key of an authority in settings.json, or a list of keys in order of preference. certloop
+    /// uses the next one when those before it are down or limit requests, and little of the
+    /// lifetime is left (`fallback.share` of the settings). Left out: the settings' default.
     #[serde(default)]
     authority: Option<OneOrMany>,
     /// Profile to order; the CA's directory lists them. Left out or null: the settings' default.
@@ -348,8 +348,9 @@ struct CertificateDocument {
     validation: Option<String>,
     /// Where the certificate goes. With an empty list only the vault keeps it.
     targets: Vec<Object<TargetDocument>>,
-    /// ARNs of certificates in AWS Certificate Manager that this one takes over from. They are
-    /// detached from the targets after this one is proved, and never deleted.
+    /// ARNs of certificates in AWS Certificate Manager that this one takes over from. certloop
+    /// takes them off the targets when this one is there, and puts them back if the proof fails. It
+    /// never deletes them.
     #[serde(default)]
     #[schemars(
         inner(regex(
@@ -358,8 +359,8 @@ struct CertificateDocument {
         extend("uniqueItems" = true)
     )]
     supersedes: Vec<String>,
-    /// Whether to go on without the names that cannot be validated. Those are tried again on their
-    /// own schedule.
+    /// Whether to go on without the names that cannot be validated. certloop tries those again on
+    /// their own schedule.
     #[serde(default)]
     partial: bool,
     /// Order nothing; keep serving and reporting.

@@ -132,9 +132,10 @@ pub(crate) struct PermitDocument {
     /// permits any name, an empty list none.
     #[schemars(inner(length(min = 1)))]
     domains: Option<Vec<String>>,
-    /// Patterns of ARNs; * matches any run of characters. A listener is matched by its ARN, a
-    /// certificateManager target by `arn:aws:acm:<region>:<account>:certificate/*`, with * for a
-    /// region or account that is not given. null permits any target, an empty list none.
+    /// Patterns of ARNs; * matches any run of characters. A listener is matched by its ARN. A
+    /// certificateManager target is matched by `arn:aws:acm:<region>:<account>:certificate/*`,
+    /// where * is a region or account that the target leaves out. null permits any target, an empty
+    /// list none.
     #[schemars(inner(length(min = 1)))]
     targets: Option<Vec<String>>,
     /// Patterns of the ARNs of certificates that documents may take over from (`supersedes`); *

@@ -81,7 +81,7 @@ pub struct NewListener {
     pub port: u16,
     /// The target group that its default action forwards to.
     pub forward: TargetGroupArn,
-    /// Name of the security policy; `None` for the load balancer's default.
+    /// Name of the security policy; `None` for the one that AWS recommends.
     pub tls_policy: Option<String>,
 }
 
@@ -461,13 +461,14 @@ pub(super) struct TargetDocument {
     #[serde(default)]
     #[schemars(regex(pattern = TARGET_GROUP_PATTERN))]
     forward: Option<String>,
-    /// Name of the security policy of a listener created for `loadBalancer`. Left out: the load
-    /// balancer's default. A listener that exists already keeps its policy.
+    /// Name of the security policy of a listener created for `loadBalancer`. Left out: the policy
+    /// that AWS recommends, today `ELBSecurityPolicy-TLS13-1-2-Res-PQ-2025-09`. A listener that
+    /// exists already keeps its policy.
     #[serde(default)]
     #[schemars(length(min = 1, max = 255), regex(pattern = r"^[A-Za-z0-9-]+$"))]
     tls_policy: Option<String>,
-    /// How the listener holds the certificate: "sni" (the default) in its list, "default" as its
-    /// default certificate.
+    /// How the listener holds the certificate. "sni": in its list. "default": as its default
+    /// certificate. Left out: "sni".
     #[serde(rename = "as", default)]
     placement: Option<Placement>,
     /// Region that certificateManager imports into. Left out: the region that certloop runs in.

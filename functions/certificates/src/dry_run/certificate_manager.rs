@@ -130,6 +130,21 @@ impl<C: CertificateManager> CertificateManager for DryRunCertificateManager<C> {
         }
     }
 
+    async fn change_tags(
+        &self,
+        arn: &CertificateArn,
+        gone: &[String],
+        _set: &BTreeMap<String, String>,
+    ) -> Result<(), ServiceError> {
+        if !gone.is_empty() {
+            self.journal
+                .record("acm", "RemoveTagsFromCertificate", arn.as_str());
+        }
+        self.journal
+            .record("acm", "AddTagsToCertificate", arn.as_str());
+        Ok(())
+    }
+
     async fn leaf_pem(&self, arn: &CertificateArn) -> Result<Option<String>, ServiceError> {
         match self.change(arn) {
             None => self.live.leaf_pem(arn).await,
@@ -234,6 +249,15 @@ mod tests {
             arn: &CertificateArn,
         ) -> Result<Option<BTreeMap<String, String>>, ServiceError> {
             Ok((arn.as_str() == ARN).then(|| tags("theirs")))
+        }
+
+        async fn change_tags(
+            &self,
+            _: &CertificateArn,
+            _: &[String],
+            _: &BTreeMap<String, String>,
+        ) -> Result<(), ServiceError> {
+            panic!("tagged");
         }
 
         async fn leaf_pem(&self, _: &CertificateArn) -> Result<Option<String>, ServiceError> {

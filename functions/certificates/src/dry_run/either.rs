@@ -167,6 +167,8 @@ impl<L: CertificateManager, P: CertificateManager> CertificateManager for Either
         import_over(arn: &CertificateArn, material: &Material<'_>) -> Result<(), ServiceError>;
         describe(arn: &CertificateArn) -> Result<Option<Described>, ServiceError>;
         tags(arn: &CertificateArn) -> Result<Option<BTreeMap<String, String>>, ServiceError>;
+        change_tags(arn: &CertificateArn, gone: &[String], set: &BTreeMap<String, String>)
+            -> Result<(), ServiceError>;
         leaf_pem(arn: &CertificateArn) -> Result<Option<String>, ServiceError>;
         list() -> Result<Vec<Listed>, ServiceError>;
         delete(arn: &CertificateArn) -> Result<Deletion, ServiceError>;

@@ -49,6 +49,7 @@ impl<B: LoadBalancer> LoadBalancer for DryRunLoadBalancer<B> {
                 port,
                 host: String::new(),
                 internet_facing: true,
+                tls_policy: None,
             })),
         }
     }

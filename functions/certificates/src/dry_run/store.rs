@@ -72,6 +72,7 @@ impl<S: Store> Store for DryRunStore<'_, S> {
         let object = StoredObject {
             body,
             etag: etag.clone(),
+            modified: None,
         };
         self.put(key, Some(object), true);
         self.journal.record("s3", "PutObject", key);
@@ -127,6 +128,7 @@ mod tests {
                 "state/a.json" | "state/b.json" => Ok(Some(StoredObject {
                     body: b"real".to_vec(),
                     etag: "\"1\"".to_owned(),
+                    modified: None,
                 })),
                 "broken" => Err(StoreError::Unavailable {
                     verb: "read",

@@ -9,6 +9,7 @@ use crate::contract::certificate::Wanted;
 use crate::contract::report::{Entry, Outcome};
 use crate::life::decide::{Plan, RemovalStage, Task, plan_for, unknown};
 use crate::life::remove::wanted_nowhere;
+use crate::life::revoke::unlike_the_record;
 use crate::life::rollback::{leaf_of_ours, look_up_previous};
 use crate::life::work::Work;
 use crate::life::{Pass, log};
@@ -47,6 +48,8 @@ pub enum Action {
 /// What follows from a request.
 enum Prepared {
     Work(Box<Task>),
+    /// The request is refused, since the record is not what AWS holds. The work puts it right.
+    Refused(Box<Task>, Problem),
     /// Another invocation is working on the certificate.
     Busy,
 }
@@ -85,6 +88,10 @@ async fn act_on_parsed<P: Ports>(
                 Some(entry) => return Ok(entry),
                 None => busy(cycle, name),
             },
+            Prepared::Refused(task, problem) => match begin(cycle, *task).await? {
+                Some(_) => return Ok(Entry::failed(name.as_str(), problem, None)),
+                None => busy(cycle, name),
+            },
             Prepared::Busy => busy(cycle, name),
         };
         if cycle.clock.grant(LEAST, LEAST).is_none() {
@@ -113,18 +120,19 @@ async fn prepared<P: Ports>(
         return Ok(Prepared::Busy);
     }
     let document = object.as_ref().map(|object| object.etag.clone());
+    let modified = object.as_ref().and_then(|object| object.modified);
     if *action == Action::Remove {
         if object.is_none() && etag.is_none() {
             return Err(unknown(name));
         }
-        let removal = removal_asked_for(name, state, etag, document, now);
+        let removal = removal_asked_for(name, state, etag, (document, modified), now);
         return Ok(Prepared::Work(Box::new(removal)));
     }
     let object = object.ok_or_else(|| unknown(name))?;
     let wanted = wanted_by(cycle, name, &object.body)?;
     state.note_document(&object.etag, Some(&wanted));
     look_up_previous(cycle, name, &mut state).await?;
-    let mut plan = Plan::default();
+    let (mut plan, mut refused) = (Plan::default(), None);
     match action {
         Action::RollBack { serial } => {
             let rolled_back = state.roll_back(serial.as_deref(), &object.etag, now)?;
@@ -139,19 +147,29 @@ async fn prepared<P: Ports>(
             plan.deploy = Some(words);
         }
         Action::Revoke { serial, reason } => {
-            ask_for_revocation(cycle, name, &mut state, serial.as_deref(), *reason, now).await?;
-            plan = plan_for(cycle, &wanted, &object.etag, &state, false).await?;
-            plan.sweep = true;
+            refused = why_not_to_revoke(cycle, &state, serial.as_deref()).await?;
+            if let Some(problem) = &refused {
+                plan.deploy = Some(problem.detail.clone());
+            } else {
+                let serial = serial.as_deref();
+                ask_for_revocation(cycle, name, &mut state, serial, *reason, now).await?;
+                plan = plan_for(cycle, &wanted, &object.etag, &state, false).await?;
+                plan.sweep = true;
+            }
         }
         Action::Remove => {}
     }
-    Ok(Prepared::Work(Box::new(Task {
+    let task = Box::new(Task {
         wanted,
         document: object.etag,
         state,
         etag,
         plan,
-    })))
+    });
+    Ok(match refused {
+        Some(problem) => Prepared::Refused(task, problem),
+        None => Prepared::Work(task),
+    })
 }
 
 fn wanted_by<P: Ports>(
@@ -167,22 +185,26 @@ fn wanted_by<P: Ports>(
     })
 }
 
-/// Writes down a requested removal, unless the record has it already.
+/// Writes down a requested removal, unless the record has it already. The document is given by its
+/// ETag and the time of its last change.
 fn removal_asked_for(
     name: &CertificateName,
     mut state: State,
     etag: Option<String>,
-    document: Option<String>,
+    (document, document_modified): (Option<String>, Option<OffsetDateTime>),
     now: OffsetDateTime,
 ) -> Task {
     let removing = state.removing.as_ref();
-    let is_asked_for =
-        removing.is_some_and(|removing| document.is_none() || removing.document == document);
+    let is_it = |removing: &Removal| {
+        removing.document == document && removing.document_modified == document_modified
+    };
+    let is_asked_for = removing.is_some_and(|removing| document.is_none() || is_it(removing));
     if !is_asked_for {
         state.note(whole_seconds(now), "removal", "asked for");
         state.removing = Some(Removal {
             at: whole_seconds(now),
             document,
+            document_modified,
         });
     }
     state.deployment.failure = None;
@@ -193,6 +215,36 @@ fn removal_asked_for(
         etag,
         plan: Plan::removal(RemovalStage::GoesOn),
     }
+}
+
+/// Returns why a revocation is refused, or `None`: it means what is served, and AWS does not hold
+/// what the record says. The bucket may be an older copy.
+///
+/// The command names the serial that the record says is served. Where AWS does not answer, that
+/// name is enough.
+async fn why_not_to_revoke<P: Ports>(
+    cycle: &Cycle<'_, P>,
+    state: &State,
+    named: Option<&str>,
+) -> Result<Option<Problem>, Problem> {
+    let meant = match named {
+        Some(named) => state.serial_to_revoke().ok().filter(|meant| meant == named),
+        None => Some(state.serial_to_revoke()?),
+    };
+    let Some(meant) = meant else {
+        return Ok(None);
+    };
+    let unlike = match unlike_the_record(cycle, state).await {
+        Err(_) if named.is_some() => None,
+        looked => looked?,
+    };
+    Ok(unlike.map(|why| {
+        let detail = format!(
+            "nothing was revoked: by the record of certloop {meant} is served, but {why}; certloop \
+             put its record right: ask again, or name the serial"
+        );
+        Problem::ours(ProblemType::NoCertificate, detail)
+    }))
 }
 
 /// Writes down a requested revocation: of this serial, or of the served certificate.

@@ -82,6 +82,7 @@ const UNDERSTOOD: &str = "Understood are: \
      an EventBridge event of detail-type \"Scheduled Event\" (source aws.events or aws.scheduler); \
      an EventBridge event of detail-type \"Object Created\" (source aws.s3) \
      for certificates/<name>.json; \
+     a notification of S3 itself for such objects; \
      {\"action\":\"reconcile\"} with optional \"certificates\", \"force\" and \"reissue\"; \
      {\"action\":\"issue\",\"name\":...,\"certificate\":{...}} with optional \"replace\"; \
      {\"action\":\"plan\"} with optional \"certificates\" and \"at\"; \
@@ -173,25 +174,14 @@ impl Event {
             }),
             ("Object Created", "aws.s3") => {
                 let (named, key) = (text("/detail/bucket/name"), text("/detail/object/key"));
-                if named != bucket {
-                    return Err(NotUnderstood::Event(format!(
-                        "the object was created in the bucket {named:?}, not in {bucket:?}"
-                    )));
-                }
-                let name = store::name_of_certificate_key(key).ok_or_else(|| {
-                    NotUnderstood::Event(format!(
-                        "the object {key:?} is not certificates/<name>.json"
-                    ))
-                })?;
+                let name = name_of_object(named, key, bucket)?;
                 Ok(Self::Reconcile {
-                    certificates: Some(vec![name.to_owned()]),
+                    certificates: Some(vec![name]),
                     force: false,
                     reissue: false,
                 })
             }
-            ("", "") if event.get("Records").is_some() => Err(NotUnderstood::Event(
-                "batches of a queue are not yet supported".to_owned(),
-            )),
+            ("", "") if event.get("Records").is_some() => of_records(event, bucket),
             ("", "") => Err(NotUnderstood::Event(
                 "the event has neither \"action\" nor \"detail-type\"".to_owned(),
             )),
@@ -274,6 +264,57 @@ impl Event {
     }
 }
 
+/// Reads a notification as S3 itself sends it to a function: one or more created objects, whose
+/// keys are URL-encoded.
+fn of_records(event: &Value, bucket: &str) -> Result<Event, NotUnderstood> {
+    let records = event["Records"].as_array().map(Vec::as_slice);
+    let mut names = Vec::new();
+    for record in records.unwrap_or_default() {
+        let text = |pointer: &str| {
+            let value = record.pointer(pointer).and_then(Value::as_str);
+            value.unwrap_or_default()
+        };
+        let (source, what) = (text("/eventSource"), text("/eventName"));
+        if source == "aws:sqs" {
+            return Err(NotUnderstood::Event(
+                "batches of a queue are not yet supported".to_owned(),
+            ));
+        }
+        if source != "aws:s3" || !what.starts_with("ObjectCreated:") {
+            return Err(NotUnderstood::Event(format!(
+                "the record {what:?} of source {source:?} is no created object of S3"
+            )));
+        }
+        let encoded = text("/s3/object/key");
+        let decoded = url::form_urlencoded::parse(encoded.as_bytes()).next();
+        let key = decoded.map(|(key, _)| key.into_owned()).unwrap_or_default();
+        names.push(name_of_object(text("/s3/bucket/name"), &key, bucket)?);
+    }
+    if names.is_empty() {
+        return Err(NotUnderstood::Event("\"Records\" is empty".to_owned()));
+    }
+    Ok(Event::Reconcile {
+        certificates: Some(names),
+        force: false,
+        reissue: false,
+    })
+}
+
+/// Returns the certificate whose document was created as `key` in the bucket `named`.
+fn name_of_object(named: &str, key: &str, bucket: &str) -> Result<String, NotUnderstood> {
+    if named != bucket {
+        return Err(NotUnderstood::Event(format!(
+            "the object was created in the bucket {named:?}, not in {bucket:?}"
+        )));
+    }
+    let name = store::name_of_certificate_key(key).ok_or_else(|| {
+        NotUnderstood::Event(format!(
+            "the object {key:?} is not certificates/<name>.json"
+        ))
+    })?;
+    Ok(name.to_owned())
+}
+
 fn instant(text: &str) -> Result<OffsetDateTime, NotUnderstood> {
     OffsetDateTime::parse(text, &Rfc3339).map_err(|_| {
         NotUnderstood::Value(format!(
@@ -351,6 +392,54 @@ mod tests {
                 reissue: false
             }
         );
+    }
+
+    #[test]
+    fn a_notification_of_s3_itself_asks_for_its_certificates() {
+        let record = |bucket: &str, key: &str| {
+            serde_json::json!({
+                "eventSource": "aws:s3", "eventName": "ObjectCreated:Put",
+                "s3": {"bucket": {"name": bucket}, "object": {"key": key}},
+            })
+        };
+        let of = |records: Vec<Value>| {
+            Event::parse(&serde_json::json!({"Records": records}), "certloop-example")
+        };
+        let both = of(vec![
+            record("certloop-example", "certificates/shop.json"),
+            record("certloop-example", "certificates/web%2Fa+b.json"),
+        ]);
+        let names = Some(vec!["shop".to_owned(), "web/a b".to_owned()]);
+        assert_eq!(
+            both,
+            Ok(Event::Reconcile {
+                certificates: names,
+                force: false,
+                reissue: false
+            })
+        );
+        for (records, words) in [
+            (
+                vec![record("other", "certificates/shop.json")],
+                "in the bucket",
+            ),
+            (
+                vec![record("certloop-example", "state/shop.json")],
+                "is not certificates/",
+            ),
+            (
+                vec![serde_json::json!({"eventSource": "aws:sqs"})],
+                "batches of a queue",
+            ),
+            (
+                vec![serde_json::json!({"eventSource": "aws:sns"})],
+                "no created object",
+            ),
+            (vec![], "is empty"),
+        ] {
+            let refused = of(records).unwrap_err().to_string();
+            assert!(refused.contains(words), "{refused}");
+        }
     }
 
     #[test]
@@ -441,7 +530,8 @@ mod tests {
             .unwrap_err()
             .to_string();
         assert!(typo.contains("certificats"), "{typo}");
-        let later = parse("{\"Records\":[]}").unwrap_err().to_string();
+        let later = parse("{\"Records\":[{\"eventSource\":\"aws:sqs\"}]}");
+        let later = later.unwrap_err().to_string();
         assert!(later.contains("not yet"), "{later}");
     }
 }

@@ -25,7 +25,7 @@ use crate::records::state::{HISTORY, HistoryStep, State};
 use crate::rules::order_names;
 use crate::rules::renewal::Decision;
 use crate::rules::standing::revoked;
-use crate::rules::targets::target_entries;
+use crate::rules::targets::{known_entries, target_entries};
 use crate::values::instant::whole_seconds;
 use crate::values::names::CertificateName;
 use crate::values::problem::{Failure, Problem};
@@ -474,11 +474,13 @@ fn missing_names(state: &State, wanted: Option<&Wanted>) -> Vec<MissingName> {
 
 /// Returns the state of the targets of a document.
 fn target_standings(state: &State, wanted: Option<&Wanted>, home: &str) -> Vec<TargetStanding> {
-    let Some(wanted) = wanted else {
-        return Vec::new();
+    let entries = match wanted {
+        Some(wanted) => target_entries(state, wanted, home),
+        // During a removal, the places say what is done.
+        None if state.removing.is_some() => known_entries(state),
+        None => Vec::new(),
     };
-    let entries = target_entries(state, wanted, home).into_iter();
-    let standings = entries.map(|(id, entry)| {
+    let standings = entries.into_iter().map(|(id, entry)| {
         let known = state.deployment.target(&id);
         TargetStanding {
             entry,

@@ -333,15 +333,6 @@ fn settled<P: Ports>(
     }))
 }
 
-/// Whether people still have to receive a message about a certificate that is removed.
-fn has_to_tell<P: Ports>(cycle: &Cycle<'_, P>, state: &State) -> bool {
-    let told = state
-        .told
-        .as_ref()
-        .filter(|_| !cycle.settings.notify.channels.is_empty());
-    told.is_some_and(|told| told.problem.is_some() || !told.sendable(cycle.clock.now()).is_empty())
-}
-
 /// Looks at a record without a document: its removal is running, the settings ask for its removal,
 /// or it is only reported.
 fn look_at_orphan<P: Ports>(
@@ -368,7 +359,7 @@ fn look_at_orphan<P: Ports>(
     let has_no_certificate = seen.state.has_no_certificate();
     // If we reported a problem of a document that never got a certificate, we report its end before
     // the record is deleted.
-    if has_no_certificate && has_to_tell(cycle, &seen.state) {
+    if has_no_certificate && seen.state.has_to_tell(&cycle.settings.notify, now) {
         let entry = Entry::bare(name.as_str(), Outcome::Removed, "the document is gone");
         return settled(cycle, &seen, entry, Some(&wanted));
     }
@@ -376,6 +367,7 @@ fn look_at_orphan<P: Ports>(
         seen.state.removing = Some(Removal {
             at: whole_seconds(now),
             document: None,
+            document_modified: None,
         });
         seen.state.note(now, "removal", "the document is gone");
         return seen.work(wanted, Plan::removal(RemovalStage::Begins));
@@ -398,7 +390,7 @@ fn look_at_removal<P: Ports>(cycle: &Cycle<'_, P>, seen: Seen<'_>, wanted: Wante
     if state.is_to_be_taken_away(now, |old| may_delete(cycle, old)) {
         return seen.work(wanted, Plan::removal(RemovalStage::GoesOn));
     }
-    if has_to_tell(cycle, state) {
+    if state.has_to_tell(&cycle.settings.notify, now) {
         let entry = Entry::bare(name.as_str(), Outcome::Removed, "it is removed");
         return settled(cycle, &seen, entry, Some(&wanted));
     }
@@ -666,6 +658,6 @@ fn asked_to_wait(state: &State, now: OffsetDateTime) -> Option<OffsetDateTime> {
     (until > now && until <= now + LONGEST_ORDER_WAIT).then_some(until)
 }
 
-/// An order is looked at again within this time, even if its authority asks for more. A wrong clock
-/// or an older build wrote an instant that is further ahead.
+/// certloop looks at an order again within this time, even if its authority asks for more. A wrong
+/// clock or an older build wrote an instant that is further ahead.
 const LONGEST_ORDER_WAIT: time::Duration = time::Duration::HOUR;

@@ -61,8 +61,7 @@ pub async fn read_settings(store: &impl Store) -> Result<Settings, Problem> {
         .map_err(|error| Problem::ours(ProblemType::Settings, format!("settings.json: {error}")))
 }
 
-/// Lists the names of all documents. Ignores objects that do not end in `.json` or that are in a
-/// subfolder.
+/// Lists the names of all documents. Ignores objects that do not end in `.json`.
 pub async fn list_names(store: &impl Store) -> Result<Vec<String>, Problem> {
     let entries = store
         .list(store::CERTIFICATES)
@@ -241,11 +240,20 @@ async fn look_until<P: Ports>(
                 None => Assessment::Settled(Box::new(out_of_time(cycle, &parsed))),
             }
         }
-        Err(error) => {
-            let detail = format!("certificates/{name}.json: {error}; rename the object");
-            Assessment::failed(name, Problem::ours(ProblemType::InvalidDocument, detail))
-        }
+        Err(error) => Assessment::failed(name, misplaced(name, &error.to_string())),
     }
+}
+
+/// The problem of an object whose key gives no name of a certificate.
+fn misplaced(name: &str, error: &str) -> Problem {
+    let detail = match name.rsplit_once('/') {
+        Some((folder, file)) => format!(
+            "certificates/{name}.json is in the folder {folder}/, and certloop reads none: move it \
+             to certificates/{file}.json"
+        ),
+        None => format!("certificates/{name}.json: {error}; rename the object"),
+    };
+    Problem::ours(ProblemType::InvalidDocument, detail)
 }
 
 /// Does the work on a certificate; `None` where there is nothing to report.

@@ -9,7 +9,7 @@ use crate::life::work::Work;
 use crate::pass::preflight;
 use crate::pass::stop::Stop;
 use crate::ports::Ports;
-use crate::ports::store::{self, Store, StoreError};
+use crate::ports::store::{self, Store, StoreError, StoredObject};
 use crate::records::state::{Removal, State};
 use crate::rules::targets::Deployed;
 use crate::values::instant::whole_seconds;
@@ -143,6 +143,15 @@ impl<P: Ports> Work<'_, '_, P> {
         if deployed.problem.is_some() || !self.state.is_to_be_forgotten(now) {
             return Ok(Removed::NotYet(deployed));
         }
+        // A message about the end of a problem goes out before the record is forgotten. A channel
+        // that takes nothing delays that by a week at most.
+        let waits_for_channels = self.state.removing.as_ref();
+        let waits_for_channels =
+            waits_for_channels.is_some_and(|removing| removing.at + KEPT * 2 > now);
+        if waits_for_channels && self.state.has_to_tell(&self.cycle.settings.notify, now) {
+            deployed.changed = true;
+            return Ok(Removed::NotYet(deployed));
+        }
         let store = self.cycle.ports.store();
         let name = self.wanted.name.clone();
         for entry in store.list(&store::vault_prefix(&name)).await? {
@@ -162,13 +171,18 @@ impl<P: Ports> Work<'_, '_, P> {
         let asked_for = removing.and_then(|removing| removing.document.clone());
         let key = store::certificate_key(&self.wanted.name);
         let store = self.cycle.ports.store();
+        // The same document may have been put again after an earlier pass deleted it and died.
+        let is_later = |object: &StoredObject| {
+            let known = removing.and_then(|removing| removing.document_modified);
+            (known.zip(object.modified)).is_some_and(|(known, modified)| modified > known)
+        };
         // This runs under the lease, since a document may have been put after the look that led
         // here.
         let there = store.read(&key).await?;
         let deleted = match (&there, &asked_for) {
             (None, None) => return Ok(false),
             (None, Some(_)) => Ok(()),
-            (Some(object), Some(etag)) if object.etag == *etag => {
+            (Some(object), Some(etag)) if object.etag == *etag && !is_later(object) => {
                 store.delete_matching(&key, etag).await
             }
             (Some(_), _) => Err(StoreError::ConditionFailed { key: key.clone() }),

@@ -4,14 +4,17 @@ use time::OffsetDateTime;
 
 use crate::life::rollback::leaf_of_ours;
 use crate::life::work::Work;
+use crate::pass::context::Cycle;
 use crate::pass::stop::Stop;
 use crate::ports::Ports;
 use crate::ports::authority::Account;
+use crate::ports::certificate_manager::CertificateManager;
 use crate::records::certificate::IssuedCertificate;
 use crate::records::revocation::Revocation;
 use crate::records::state::State;
+use crate::values::chain::same_serial;
 use crate::values::instant::{rfc3339, whole_seconds};
-use crate::values::problem::{self, Problem};
+use crate::values::problem::{self, Problem, ServiceError};
 use crate::values::problem_types::{ProblemType, Retry};
 use crate::values::revocation_reason::Reason;
 
@@ -96,6 +99,40 @@ impl State {
         self.revocations.pending.push(revocation);
         Ok(())
     }
+}
+
+/// Returns what AWS holds otherwise than the record says, in words; `None` where it is as recorded.
+pub(crate) async fn unlike_the_record<P: Ports>(
+    cycle: &Cycle<'_, P>,
+    state: &State,
+) -> Result<Option<String>, Problem> {
+    for (region, import) in &state.deployment.imports {
+        let (Some(arn), Some(serial)) = (&import.arn, &import.serial) else {
+            continue;
+        };
+        let described = cycle.ports.certificate_manager(region).describe(arn).await;
+        let failed =
+            |error: ServiceError| error.problem(ProblemType::CertificateManager, arn.as_str());
+        let Some(described) = described.map_err(failed)? else {
+            return Ok(Some(format!("{arn}, which should hold {serial}, is gone")));
+        };
+        if let Some(held) = described.serial
+            && !same_serial(&held, serial)
+        {
+            return Ok(Some(format!("{arn} holds {held} and not {serial}")));
+        }
+    }
+    for target in &state.deployment.targets {
+        let (Some(arn), Ok(listener)) = (&target.certificate_arn, target.id.parse()) else {
+            continue;
+        };
+        let holding = cycle.holding_seen(&listener).await;
+        let failed = |error: ServiceError| error.problem(ProblemType::LoadBalancer, &target.id);
+        if target.holds_ours() && !holding.map_err(failed)?.has(arn.as_str()) {
+            return Ok(Some(format!("{listener} does not hold {arn} any more")));
+        }
+    }
+    Ok(None)
 }
 
 impl<P: Ports> Work<'_, '_, P> {

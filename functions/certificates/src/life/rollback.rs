@@ -202,6 +202,7 @@ impl IssuedCertificate {
             renewal: renewal::draw(leaf.not_before, leaf.not_after, None, now, 0.0),
             public: None,
             adopted: false,
+            kept_under: None,
             was_served: None,
             revoked_at: None,
             refused_at: None,

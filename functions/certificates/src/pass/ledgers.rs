@@ -630,6 +630,7 @@ mod tests {
                 Fault::None => Ok(self.object.borrow().as_ref().map(|body| StoredObject {
                     body: body.clone(),
                     etag: self.version.get().to_string(),
+                    modified: None,
                 })),
                 _ => Err(unavailable("read")),
             }

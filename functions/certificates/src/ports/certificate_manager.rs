@@ -37,6 +37,14 @@ pub trait CertificateManager {
         arn: &CertificateArn,
     ) -> Result<Option<BTreeMap<String, String>>, ServiceError>;
 
+    /// Takes these tags away, then sets the others. Safe to repeat.
+    async fn change_tags(
+        &self,
+        arn: &CertificateArn,
+        gone: &[String],
+        set: &BTreeMap<String, String>,
+    ) -> Result<(), ServiceError>;
+
     /// Returns the leaf's PEM. `None` when the service says that the certificate does not exist.
     async fn leaf_pem(&self, arn: &CertificateArn) -> Result<Option<String>, ServiceError>;
 

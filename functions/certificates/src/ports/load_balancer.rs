@@ -96,6 +96,8 @@ pub struct Rule {
     pub action: RuleAction,
     /// Whether it authenticates users before that action.
     pub authenticates: bool,
+    /// Its `url-rewrite` transforms: a regular expression, and what replaces its match.
+    pub rewrites: Vec<(String, String)>,
 }
 
 /// A condition of a rule: one of the values must match. `*` matches any characters, `?` matches
@@ -147,6 +149,8 @@ pub struct Listener {
     pub host: String,
     /// Whether the load balancer is reachable from the internet (`internet-facing`).
     pub internet_facing: bool,
+    /// The name of its security policy; `None` if it is not HTTPS.
+    pub tls_policy: Option<String>,
 }
 
 /// The certificates of a listener, by ARN in the service's form. The ARN of an IAM server

@@ -5,6 +5,7 @@
 //! exist".
 
 use thiserror::Error;
+use time::OffsetDateTime;
 
 use crate::records::record::Record;
 use crate::values::names::CertificateName;
@@ -44,6 +45,8 @@ pub struct StoredObject {
     pub body: Vec<u8>,
     /// Its version, for [`Condition::Matches`].
     pub etag: String,
+    /// When it was written, by the clock of the bucket; `None` where the bucket does not say it.
+    pub modified: Option<OffsetDateTime>,
 }
 
 /// An object in a list.
@@ -192,11 +195,12 @@ pub fn certificate_key(name: &CertificateName) -> String {
     format!("{CERTIFICATES}{name}.json")
 }
 
-/// Returns the certificate name for a document's key, or `None` for any other key.
+/// Returns the certificate name for a document's key, or `None` for any other key. A name with `/`
+/// is that of an object in a folder: it is no name of a certificate, and the report says so.
 pub fn name_of_certificate_key(key: &str) -> Option<&str> {
     key.strip_prefix(CERTIFICATES)?
         .strip_suffix(".json")
-        .filter(|name| !name.contains('/'))
+        .filter(|name| !name.is_empty())
 }
 
 /// Returns the key of a certificate's state.

@@ -40,10 +40,14 @@ pub struct IssuedCertificate {
     /// Whether its chain leads to a trust root of the platform; `None` if that was not checked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub public: Option<bool>,
-    /// Whether we took it over from the certificate manager, where it carries our tags. The vault
-    /// does not hold its key.
+    /// Whether the vault does not hold its key: the certificate manager does, where it carries our
+    /// tags.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub adopted: bool,
+    /// The ETag of the document under which it was adopted, if that document lacks a name or the
+    /// key type of it: the document may be an older copy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kept_under: Option<String>,
     /// Whether a target of ours ever held it; `None` in older records.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub was_served: Option<bool>,

@@ -136,6 +136,19 @@ pub struct Import {
     /// Certificates that we imported and that no longer carry our tags.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub untagged: Vec<Untagged>,
+    /// The tags of the document that were brought there last; `None` if that is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tags: Option<BTreeMap<String, String>>,
+}
+
+impl Import {
+    /// Whether the tags there are those of a document. Unknown ones count as none.
+    pub fn has_tags(&self, wanted: &BTreeMap<String, String>) -> bool {
+        match &self.tags {
+            Some(tags) => tags == wanted,
+            None => wanted.is_empty(),
+        }
+    }
 }
 
 /// A certificate that we imported and that no longer carries our tags. We do not change it.

@@ -303,6 +303,13 @@ pub struct Removal {
     /// The ETag of the document that will be deleted. Another document ends the removal.
     #[serde(default)]
     pub document: Option<String>,
+    /// When that document was written, by the clock of the bucket.
+    #[serde(
+        default,
+        with = "time::serde::rfc3339::option",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub document_modified: Option<OffsetDateTime>,
 }
 
 /// What still has to be deleted from the bucket.

@@ -59,6 +59,15 @@ pub enum Finding {
         /// How to repair it.
         repair: Repair,
     },
+    /// There is a rule, but it rewrites the path on the way to the function.
+    Rewritten {
+        /// Its priority.
+        priority: u32,
+        /// The regular expression that the path matches.
+        regex: String,
+        /// How to repair it.
+        repair: Repair,
+    },
     /// There is a rule, but it leaves this name or some requests out.
     OnlySome {
         /// Its priority.
@@ -124,6 +133,17 @@ impl Finding {
                 format!(
                     "the rule of priority {priority} on port 80 comes before the one for \
                      {PATTERN} and {does}"
+                ),
+                repair,
+            ),
+            Self::Rewritten {
+                priority,
+                regex,
+                repair,
+            } => (
+                format!(
+                    "the rule of priority {priority} on port 80 for {PATTERN} rewrites the path \
+                     (url-rewrite of {regex}), so that the function does not see it"
                 ),
                 repair,
             ),
@@ -225,6 +245,9 @@ fn judge_rules(listener: &RuledListener, functions: &[TargetGroupArn], name: &Dn
                 some_taken_by = some_taken_by.or(rule.priority);
             }
             Fits::Always if leads_there => {
+                if let Some(rewritten) = rules.rewritten(rule) {
+                    return rewritten;
+                }
                 return Finding::Right {
                     group: rules.group_of(rule).unwrap_or_default().to_owned(),
                     some_taken_by,
@@ -282,6 +305,30 @@ impl<'r> Rules<'r> {
         };
         let all = !groups.is_empty() && groups.iter().all(is_function) && !rule.authenticates;
         all.then(|| groups.first().map(String::as_str)).flatten()
+    }
+
+    /// Returns the finding of a rule that rewrites the challenge path.
+    fn rewritten(&self, rule: &Rule) -> Option<Finding> {
+        let mut rewrites = rule.rewrites.iter();
+        let (regex, _) = rewrites.find(|(regex, _)| may_match_the_path(regex))?;
+        let of_it_alone = |condition: &RuleMatch| {
+            matches!(condition, RuleMatch::Path(patterns)
+                if patterns.iter().all(|pattern| pattern.starts_with("/.well-known/")))
+        };
+        let repair = match rule.conditions.iter().any(of_it_alone) {
+            true => Repair(format!(
+                "aws elbv2 modify-rule --region {} --rule-arn {} --reset-transforms",
+                self.listener.arn.region(),
+                rule.arn
+            )),
+            // Others need the rewrite.
+            false => self.new_rule(Some(rule), self.group_of(rule)),
+        };
+        Some(Finding::Rewritten {
+            priority: rule.priority?,
+            regex: regex.clone(),
+            repair,
+        })
     }
 
     /// Whether a rule was made for the challenge path, in any letter case.
@@ -452,6 +499,20 @@ impl<'r> Rules<'r> {
             _ => "<ARN of the challenge function's target group>".to_owned(),
         }
     }
+}
+
+/// Whether a regular expression may match a challenge path. One that begins with other letters
+/// cannot.
+fn may_match_the_path(regex: &str) -> bool {
+    let Some(begin) = regex.strip_prefix('^') else {
+        return true;
+    };
+    let literal = begin.split(|c: char| !(c.is_ascii_alphanumeric() || "/-_".contains(c)));
+    let literal = literal.into_iter().next().unwrap_or_default();
+    // What follows may make the last letter optional.
+    let literal = &literal[..literal.len().saturating_sub(1)];
+    let whole = literal.len().min(WELL_KNOWN_PREFIX.len());
+    WELL_KNOWN_PREFIX.starts_with(&literal[..whole])
 }
 
 fn set_priorities(region: &str, priorities: &[(String, u32)]) -> String {
@@ -648,6 +709,7 @@ mod tests {
             conditions,
             action,
             authenticates: false,
+            rewrites: Vec::new(),
         }
     }
 
@@ -722,6 +784,7 @@ mod tests {
             Finding::Missing { .. } => "missing".to_owned(),
             Finding::WrongCase { priority, .. } => format!("wrong case {priority}"),
             Finding::ShadowedBy { priority, .. } => format!("shadowed by {priority}"),
+            Finding::Rewritten { priority, .. } => format!("rewritten {priority}"),
             Finding::OnlySome { priority, .. } => format!("only some {priority}"),
         }
     }
@@ -732,10 +795,41 @@ mod tests {
     }
 
     #[test]
+    fn a_rewritten_path_does_not_reach_the_function() {
+        let rewriting = |patterns: Vec<RuleMatch>, regex: &str| Rule {
+            rewrites: vec![(regex.to_owned(), "/$1".to_owned())],
+            ..rule(4, patterns, to(CHALLENGE))
+        };
+        let cases = [
+            (rewriting(vec![path(PATTERN)], "^/(.*)$"), "rewritten 4"),
+            (
+                rewriting(vec![path(PATTERN)], r"^/\.well-known/(.*)$"),
+                "rewritten 4",
+            ),
+            (
+                rewriting(vec![path("/*")], "acme-challenge/(.*)"),
+                "rewritten 4",
+            ),
+            (rewriting(vec![path(PATTERN)], "^/api/(.*)$"), "right"),
+            // The path is as it was until a rule takes the request.
+            (rewriting(vec![path("/other/*")], "^/(.*)$"), "missing"),
+        ];
+        for (rule, expected) in cases {
+            let found = judged(vec![rule.clone()]);
+            assert_eq!(kind(&found), expected, "{rule:?}");
+        }
+        let own = judged(vec![rewriting(vec![path(PATTERN)], "^/(.*)$")]);
+        assert!(command(&own).contains("--reset-transforms"), "{own:?}");
+        let shared = judged(vec![rewriting(vec![path("/*")], "^/(.*)$")]);
+        assert!(command(&shared).contains("create-rule"), "{shared:?}");
+    }
+
+    #[test]
     fn each_set_of_rules_is_judged_so() {
         let right = |priority| rule(priority, vec![path(PATTERN)], to(CHALLENGE));
         let authenticating = Rule {
             authenticates: true,
+            rewrites: Vec::new(),
             ..right(1)
         };
         let cases = vec![

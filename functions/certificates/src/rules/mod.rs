@@ -14,5 +14,6 @@ pub mod renewal;
 pub(crate) mod standing;
 pub(crate) mod takeover;
 pub(crate) mod targets;
+pub mod tls_policy;
 pub mod word;
 pub mod wording;

@@ -63,6 +63,14 @@ impl Outgoing {
     }
 }
 
+impl State {
+    /// Whether people still have to receive a message about a certificate that is removed.
+    pub(crate) fn has_to_tell(&self, notify: &Notify, now: OffsetDateTime) -> bool {
+        let told = self.told.as_ref().filter(|_| !notify.channels.is_empty());
+        told.is_some_and(|told| told.problem.is_some() || !told.sendable(now).is_empty())
+    }
+}
+
 /// What a pass found about a certificate.
 pub struct Found<'f> {
     /// What the pass did with it.

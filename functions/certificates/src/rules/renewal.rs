@@ -108,13 +108,24 @@ pub fn decide(situation: &Situation<'_>, force: bool) -> Decision {
 }
 
 impl State {
-    /// Whether a rollback is in force: the document is the same, the certificate does not end soon,
-    /// and it does not have to be replaced at once.
+    /// Whether no order is made now: a rollback is in force, or the document may be an older copy.
+    /// The document is the same, the certificate does not end soon, and it does not have to be
+    /// replaced at once.
     pub fn is_held_back(&self, now: OffsetDateTime) -> bool {
-        let (Some(_), Some(held)) = (self.held_back(), &self.certificate) else {
+        let Some(held) = &self.certificate else {
             return false;
         };
-        !held.is_urgent(now) && !held.is_to_be_replaced_at_once(now)
+        let until_due = self.kept().is_some_and(|kept| now < kept.latest());
+        (self.held_back().is_some() || until_due)
+            && !held.is_urgent(now)
+            && !held.is_to_be_replaced_at_once(now)
+    }
+
+    /// Returns the adopted certificate if the document lacks a name or the key type of it, and is
+    /// still the same.
+    pub(crate) fn kept(&self) -> Option<&IssuedCertificate> {
+        let held = self.certificate.as_ref();
+        held.filter(|held| held.kept_under.is_some() && held.kept_under == self.document)
     }
 
     /// Returns when the certificate will be renewed.
@@ -122,6 +133,7 @@ impl State {
         let held = self.certificate.as_ref()?;
         Some(match self.held_back() {
             Some(_) => held.not_after - little(held.lifetime()),
+            None if self.kept().is_some() => held.latest(),
             None => held.renew_at(),
         })
     }
@@ -129,6 +141,12 @@ impl State {
 
 fn due_reason(held: &IssuedCertificate) -> String {
     let since = rfc3339(held.renew_at());
+    if held.adopted {
+        return format!(
+            "renewal is due since {since}: the vault does not hold the key of {}",
+            held.serial
+        );
+    }
     match held.window() {
         None => format!("renewal is due since {since}"),
         Some(window) => {
@@ -154,12 +172,7 @@ pub fn draw(
     jitter: f64,
 ) -> Renewal {
     let lifetime = not_after - not_before;
-    let left = if lifetime < SHORT {
-        lifetime / 2
-    } else {
-        lifetime / 3
-    };
-    let latest = not_after - left;
+    let latest = latest(not_before, not_after);
     // Whether the previous one was replaced early because of its window. That window may have been
     // wrong, and then the next one may be wrong as well.
     let early = |held: &&IssuedCertificate| {
@@ -177,6 +190,27 @@ pub fn draw(
     }
 }
 
+/// Returns when a certificate is renewed at the latest without renewal information.
+fn latest(not_before: OffsetDateTime, not_after: OffsetDateTime) -> OffsetDateTime {
+    let lifetime = not_after - not_before;
+    let left = match lifetime < SHORT {
+        true => lifetime / 2,
+        false => lifetime / 3,
+    };
+    not_after - left
+}
+
+/// Returns when to renew a certificate whose key the vault has lost: within a thirtieth of its
+/// lifetime. `jitter` in 0..1 spreads the renewals of a fleet.
+pub(crate) fn without_key(
+    held: &IssuedCertificate,
+    now: OffsetDateTime,
+    jitter: f64,
+) -> OffsetDateTime {
+    let soon = now + held.lifetime() / 30 * jitter.clamp(0.0, 1.0);
+    held.renewal.at.min(whole_seconds(soon))
+}
+
 /// Returns how long a new certificate is kept even if its window says otherwise, after this many
 /// early replacements. The waits are those after failures; beyond one day they double.
 fn patience(early_windows: u32) -> Duration {
@@ -185,18 +219,28 @@ fn patience(early_windows: u32) -> Duration {
 }
 
 impl IssuedCertificate {
+    /// When it is renewed at the latest without renewal information.
+    fn latest(&self) -> OffsetDateTime {
+        latest(self.not_before, self.not_after)
+    }
+
     /// The window that the authority suggests, if it sent a valid one.
     pub fn window(&self) -> Option<&Window> {
         self.renewal.information.as_ref()?.window.as_ref()
     }
 
     /// Returns when it will be renewed: in the suggested window, but not so late that little
-    /// lifetime is left. Without a window its lifetime decides.
+    /// lifetime is left. Without a window its lifetime decides. Without its key in the vault, it
+    /// waits for no window.
     pub fn renew_at(&self) -> OffsetDateTime {
         let Some(window) = self.window() else {
             return self.renewal.at;
         };
         let latest = self.not_after - self.lifetime() / 20;
+        let latest = match self.adopted {
+            true => self.renewal.at.min(latest),
+            false => latest,
+        };
         let longest = (self.not_before).saturating_add(patience(u32::MAX) + SLACK);
         let counts_from = self.renewal.window_counts_from;
         counts_from
@@ -235,7 +279,8 @@ impl IssuedCertificate {
     /// (RFC 9773 section 4.2).
     pub fn is_to_be_replaced_at_once(&self, now: OffsetDateTime) -> bool {
         let is_over = self.window().is_some_and(|window| window.end <= now);
-        is_over && now < self.renewal.at || self.revoked_at.is_some()
+        // Without its key it may be due for renewal earlier than by its window.
+        is_over && (self.adopted || now < self.renewal.at) || self.revoked_at.is_some()
     }
 
     /// Whether to ask the authority for renewal information now. We do not ask for a certificate
@@ -405,6 +450,7 @@ mod tests {
             renewal: draw(issued, not_after, before, issued, 0.0),
             public: None,
             adopted: false,
+            kept_under: None,
             was_served: None,
             revoked_at: None,
             refused_at: None,

@@ -137,8 +137,11 @@ impl<'a> Judge<'a> {
         if let Some((problem, next)) = order_names::missing_problem(wanted, state) {
             return Some((problem, Some(next)));
         }
+        if let Some(problem) = kept(wanted, state, self.now) {
+            return Some((problem, state.renew_at()));
+        }
         let untrusted = self.untrusted(state).map(|problem| (problem, None));
-        untrusted.or_else(|| {
+        untrusted.or_else(|| key_lost(wanted, state)).or_else(|| {
             let preflight = state.orders.preflight.as_ref().filter(|_| !wanted.paused)?;
             Some((preflight.problem.clone()?, None))
         })
@@ -308,6 +311,45 @@ pub(crate) fn revoked(
 fn contended(wanted: &Wanted, state: &State) -> Option<Problem> {
     let (listener, contended) = state.deployment.contended.iter().next()?;
     Some(contended.problem(wanted.name.as_str(), listener))
+}
+
+/// The problem of an adopted certificate that serves more than the document says.
+fn kept(wanted: &Wanted, state: &State, now: OffsetDateTime) -> Option<Problem> {
+    let held = state.kept().filter(|_| state.is_held_back(now))?;
+    let names = held.domains.iter();
+    let mut serves: Vec<String> = names
+        .filter(|name| !wanted.domains.contains(name))
+        .map(ToString::to_string)
+        .collect();
+    if held.key_type != wanted.key_type {
+        serves.push(format!("the key type {}", held.key_type));
+    }
+    let (name, serves) = (&wanted.name, serves.join(", "));
+    let until = state.renew_at().map(rfc3339).unwrap_or_default();
+    let detail = format!(
+        "{} was adopted and has {serves}, which certificates/{name}.json does not say: the bucket \
+         may be an older copy, and its documents as well. Nothing is ordered before {until}: put \
+         the newer document back, or order by this one (certloop renew {name} --force)",
+        held.serial
+    );
+    Some(Problem::ours(ProblemType::Record, detail))
+}
+
+/// The problem of a certificate that is served although the vault does not hold its key, and when
+/// a new one is ordered.
+fn key_lost(wanted: &Wanted, state: &State) -> Option<(Problem, Option<OffsetDateTime>)> {
+    let held = state.certificate.as_ref().filter(|held| held.adopted)?;
+    let next = state.renew_at().filter(|_| !wanted.paused);
+    let then = match next {
+        Some(at) => format!("a new certificate is ordered at {}", rfc3339(at)),
+        None => "no new certificate is ordered while it is paused".to_owned(),
+    };
+    let detail = format!(
+        "the vault does not hold the key of {}: it stays where it is, but it cannot be imported \
+         elsewhere, and hosts cannot pull it; {then}",
+        held.serial
+    );
+    Some((Problem::ours(ProblemType::VaultEntryLost, detail), next))
 }
 
 /// Returns why a superseded certificate stays on a listener.

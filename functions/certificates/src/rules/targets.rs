@@ -120,6 +120,19 @@ pub(crate) fn target_entries(
         .collect()
 }
 
+/// Returns what is known of all places, where there is no document that names some.
+pub(crate) fn known_entries(state: &State) -> Vec<(String, TargetEntry)> {
+    let known = state.deployment.targets.iter();
+    known
+        .map(|target| {
+            (
+                target.id.clone(),
+                target_entry(state, target.kind, &target.id),
+            )
+        })
+        .collect()
+}
+
 fn target_entry(state: &State, kind: TargetKind, id: &str) -> TargetEntry {
     let known = state.deployment.target(id);
     let certificate_arn = known

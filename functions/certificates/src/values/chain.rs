@@ -29,6 +29,8 @@ pub struct Chain {
     leaf: Leaf,
     leaf_pem: String,
     der: Vec<Vec<u8>>,
+    /// Whether there are intermediates and none of them issued the leaf.
+    lacks_issuer: bool,
 }
 
 impl Chain {
@@ -43,11 +45,12 @@ impl Chain {
             .map(|certificate| certificate.map(|der| der.to_vec()))
             .collect::<Result<Vec<_>, _>>()
             .map_err(|_| ChainError::NotPem)?;
-        let der = in_order(&der)?;
+        let (der, others) = in_order(&der)?;
         let first = der.first().ok_or(ChainError::NotPem)?;
         Ok(Self {
             leaf: Leaf::parse(first)?,
             leaf_pem: to_pem(first),
+            lacks_issuer: der.len() == 1 && others > 0,
             der,
         })
     }
@@ -71,6 +74,15 @@ impl Chain {
     /// Returns the whole chain as PEM, the leaf first.
     pub fn pem(&self) -> String {
         self.leaf_pem.clone() + &self.intermediates_pem()
+    }
+
+    /// Checks that the issuer of the leaf is among the intermediates, where there are any: visitors
+    /// could not trust such a chain.
+    pub fn check_issuer(&self) -> Result<(), ChainError> {
+        match self.lacks_issuer {
+            true => Err(ChainError::IssuerMissing(self.leaf.issuer.clone())),
+            false => Ok(()),
+        }
     }
 
     /// Returns the certificates as DER, the leaf first.
@@ -215,6 +227,7 @@ pub fn check_issued(
     if parse(&leaf.der)?.public_key().raw != key.public_key_der() {
         return Err(ChainError::OtherKey);
     }
+    chain.check_issuer()?;
     let missing: Vec<&str> = (wanted.iter())
         .filter(|name| !leaf.names.contains(name))
         .map(DnsName::as_str)
@@ -279,6 +292,9 @@ pub enum ChainError {
     /// A certificate cannot be parsed.
     #[error("unreadable certificate: {0}")]
     Unreadable(String),
+    /// No certificate of the chain issued the leaf.
+    #[error("the chain holds other certificates than the issuer of its first one, {0:?}")]
+    IssuerMissing(String),
     /// The leaf was issued for another key.
     #[error("the certificate holds another public key than the key of its order")]
     OtherKey,
@@ -316,8 +332,9 @@ fn tidy(pem: &str) -> String {
     lines.join("\n")
 }
 
-/// Returns the leaf, then each issuer, without repetitions and roots.
-fn in_order(all: &[Vec<u8>]) -> Result<Vec<Vec<u8>>, ChainError> {
+/// Returns the leaf, then each issuer, without repetitions and roots. Also returns how many other
+/// intermediates there are.
+fn in_order(all: &[Vec<u8>]) -> Result<(Vec<Vec<u8>>, usize), ChainError> {
     let mut rest = Vec::new();
     for der in all {
         if !rest.iter().any(|(known, _)| *known == der) {
@@ -329,18 +346,23 @@ fn in_order(all: &[Vec<u8>]) -> Result<Vec<Vec<u8>>, ChainError> {
         constraints.is_some_and(|constraints| constraints.value.ca)
     };
     let leaf = (rest.iter()).position(|(_, certificate)| !is_authority(certificate));
+    let is_root = |certificate: &X509Certificate<'_>| {
+        certificate.subject().as_raw() == certificate.issuer().as_raw()
+    };
     let mut ordered = Vec::new();
     let mut next = (!rest.is_empty()).then_some(leaf.unwrap_or(0));
     while let Some(at) = next {
         let (der, below) = rest.remove(at);
         ordered.push(der.clone());
         next = rest.iter().position(|(_, above)| {
-            let is_root = above.subject().as_raw() == above.issuer().as_raw();
             let is_issuer = below.issuer().as_raw() == above.subject().as_raw();
-            is_issuer && !is_root && !other_key(&below, above)
+            is_issuer && !is_root(above) && !other_key(&below, above)
         });
     }
-    Ok(ordered)
+    let others = rest.iter();
+    let others = others.filter(|(_, other)| is_authority(other) && !is_root(other));
+    let others = others.count();
+    Ok((ordered, others))
 }
 
 /// Whether a certificate names itself as its issuer, and no other key as the one that signed it.
@@ -694,6 +716,21 @@ mod tests {
             ("the label of old tools", old_label),
         ] {
             assert_eq!(Chain::parse(&text).as_ref(), Ok(&wanted), "{what}");
+        }
+    }
+
+    #[test]
+    fn a_chain_without_the_issuer_of_its_leaf_is_refused() {
+        let [leaf, intermediate, root] = three();
+        let other = three();
+        for (parts, is_good) in [
+            ([&*leaf, "", ""], true),
+            ([&*leaf, &root, ""], true),
+            ([&*leaf, &intermediate, &other[1]], true),
+            ([&*leaf, &other[1], &root], false),
+        ] {
+            let verdict = Chain::parse(&parts.concat()).unwrap().check_issuer();
+            assert_eq!(verdict.is_ok(), is_good, "{verdict:?}");
         }
     }
 

@@ -110,7 +110,8 @@ ours! {
     /// Names cannot be validated and are left out of the certificate (`partial`). certloop tries
     /// them again on their own schedule.
     "namesMissing" NamesMissing Soon;
-    /// There is no certificate to revoke.
+    /// There is no certificate to revoke, or it is not clear which one is served: the detail says
+    /// why.
     "noCertificate" NoCertificate Never;
     /// The authority offers no challenge that certloop can answer.
     "noChallenge" NoChallenge Person;
@@ -126,14 +127,14 @@ ours! {
     "profile" Profile Person;
     /// The authority's answer violates RFC 8555.
     "protocol" Protocol Person;
-    /// An object of the bucket cannot be read, or a newer build wrote it. certloop does not
-    /// overwrite it.
+    /// An object of the bucket cannot be read, or a newer build wrote it: certloop does not
+    /// overwrite it. Or the bucket may be an older copy; the detail says what speaks for that.
     "record" Record Person;
     /// The served certificate was revoked and has no replacement yet: the detail says why.
     "revoked" Revoked Person;
     /// Our own fetch of a challenge got another answer.
     "selfCheck" SelfCheck Soon;
-    /// Our own fetch of a challenge could not connect; it blocks one attempt.
+    /// Our own fetch of a challenge could not connect. This blocks only one attempt.
     "selfCheckUnreachable" SelfCheckUnreachable Soon;
     /// The settings are not valid; the detail names the field.
     "settings" Settings Person;
@@ -163,7 +164,7 @@ ours! {
     /// Public clients do not trust the authority of a served certificate, and the settings do not
     /// say that it is private.
     "untrusted" Untrusted Person;
-    /// The vault no longer holds the certificate; certloop orders another.
+    /// The vault does not hold the certificate, or not its key; certloop orders another.
     "vaultEntryLost" VaultEntryLost Soon;
 }
 
@@ -173,15 +174,15 @@ pub const AUTHORITY: &[(&str, Retry, &str)] = &[
     (
         "accountDoesNotExist",
         Retry::Person,
-        "The authority no longer knows the account. certloop makes no other: restore `accounts/`, \
-         or delete the object to start with a new account.",
+        "The authority no longer knows the account. certloop makes no new one by itself: restore \
+         `accounts/`, or delete the object there to start with a new account.",
     ),
     (
         "alreadyReplaced",
         Retry::Soon,
         "certloop orders once more without `replaces`, at once.",
     ),
-    ("alreadyRevoked", Retry::Never, "It is revoked."),
+    ("alreadyRevoked", Retry::Never, "It was revoked before."),
     (
         "badCSR",
         Retry::Person,
@@ -248,8 +249,8 @@ pub const AUTHORITY: &[(&str, Retry, &str)] = &[
     (
         "rateLimited",
         Retry::At,
-        "certloop asks nothing before its Retry-After. Without one: `person` where the detail has \
-         a link, which a person must open, else `soon`.",
+        "certloop sends nothing before the time of its Retry-After. Without one, the class is \
+         `person` if the detail has a link, which a person must open. Otherwise it is `soon`.",
     ),
     (
         "rejectedIdentifier",

@@ -310,7 +310,12 @@ impl<'a> Look<'a> {
             region.rules_on(arn, 443)
         );
         let mut held = Ok(Vec::new());
+        let mut policies = Vec::new();
         for listener in listeners {
+            // The look at what it holds reports a failure.
+            if let Ok(Some(found)) = region.listener(listener).await {
+                policies.extend(found.tls_policy.map(|policy| (listener.clone(), policy)));
+            }
             match region.certificates(listener).await {
                 Ok(holding) => {
                     if let Ok(all) = &mut held {
@@ -347,6 +352,7 @@ impl<'a> Look<'a> {
             https,
             functions,
             held,
+            policies,
         }
     }
 

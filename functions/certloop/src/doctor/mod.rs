@@ -14,6 +14,7 @@ mod numbers;
 mod quotas;
 mod route;
 mod schedule;
+mod tls;
 
 use certificates::contract::settings::Settings;
 use certificates::invocation::status::Inventory;
@@ -292,6 +293,7 @@ async fn routes(
         findings.extend(found);
         groups.extend(to);
         findings.push(quotas::certificates(&balancer));
+        findings.extend(tls::judge(&balancer.policies));
     }
     if let Some(challenge) = challenge {
         findings.extend(

@@ -39,7 +39,7 @@ pub(crate) fn judge(left: &LimitsLeft) -> Vec<Finding> {
         for hold in &left.holds {
             let subject = hold.subject.as_deref().unwrap_or("everything");
             scarce.push(format!(
-                "{authority} takes nothing for {subject} until {}: {}",
+                "{authority} refuses requests for {subject} until {}: {}",
                 minute(hold.until),
                 hold.problem.detail
             ));
@@ -201,6 +201,7 @@ mod tests {
                 https: Ok(None),
                 functions: Ok(Vec::new()),
                 held: Ok(vec![held]),
+                policies: Vec::new(),
             })
         };
         assert_eq!(of(21).verdict, Verdict::Ok);

@@ -38,6 +38,8 @@ pub(crate) struct Balancer {
     pub(crate) functions: Seen<Vec<TargetGroupArn>>,
     /// What its listeners hold.
     pub(crate) held: Seen<Vec<Holding>>,
+    /// The security policies of these listeners.
+    pub(crate) policies: Vec<(ListenerArn, String)>,
 }
 
 /// Returns the load balancers that certificates are on.
@@ -208,6 +210,7 @@ mod tests {
             conditions,
             action,
             authenticates: false,
+            rewrites: Vec::new(),
         }
     }
 
@@ -241,6 +244,7 @@ mod tests {
             https: Ok(None),
             functions: Ok(vec![GROUP.parse().unwrap()]),
             held: Ok(Vec::new()),
+            policies: Vec::new(),
         }
     }
 

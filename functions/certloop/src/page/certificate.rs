@@ -353,7 +353,7 @@ fn notes(out: &mut String, standing: &Standing, health: Health) {
     }
     match (health, Serving::of(standing)) {
         (Health::Unserved, Serving::Unknown) => {
-            note(&"No pass has looked at what is served since then: they look once a day.");
+            note(&"No pass has looked at what is served since then: a pass looks once a day.");
         }
         (Health::Working, Serving::NotYet) if standing.under_way.is_none() => {
             note(&"The next pass puts it on its targets.");

@@ -103,7 +103,7 @@ pub(crate) fn page_of(inventory: &Inventory, place: &Place) -> String {
     }
     let _ = write!(
         out,
-        "</main>\n<footer><p>The mark on a bar is where the certificate is renewed. \
+        "</main>\n<footer><p>The mark on a bar shows when certloop renews it. \
          <code>certloop page</code> made this page; it does not change by itself.</p></footer>\n\
          <script>{SCRIPT}</script>\n</body>\n</html>\n"
     );
@@ -430,7 +430,7 @@ fn limits(limits: &LimitsLeft, now: OffsetDateTime) -> Vec<String> {
         for hold in &left.holds {
             let subject = hold.subject.as_deref().unwrap_or("everything");
             entries.push(format!(
-                "<p class=\"f\"><b>{}</b> takes nothing for <b>{}</b>; that ends {}: {}</p>",
+                "<p class=\"f\"><b>{}</b> refuses requests for <b>{}</b>; that ends {}: {}</p>",
                 Text(authority),
                 Text(subject),
                 Relative {
@@ -729,7 +729,7 @@ mod tests {
         for told in [
             "limits nearly used up: <b>4</b>",
             "10 of 50 left for certificates under example.com, per 7 days. The next: in 2 hours, ",
-            "takes nothing for <b>everything</b>; that ends in 60 minutes, ",
+            "refuses requests for <b>everything</b>; that ends in 60 minutes, ",
             "us-east-1</b>: 0 of 5,000 imports of a year left",
             "could not be read: AccessDenied",
             "<code>certloop doctor</code>",

@@ -18,6 +18,12 @@ pub(super) enum PullError {
     /// The bucket could not be read.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// There is no such bucket.
+    #[error(
+        "{0}. This bucket does not exist, or its name is wrong: name the right one with --bucket \
+         or CERTLOOP_BUCKET"
+    )]
+    NoBucket(StoreError),
     /// The bucket lets us see neither of the two places that tell which certificate it is.
     #[error(
         "{state}, and {vault}. Give this host's role or user the policy of the module's output \

@@ -17,8 +17,8 @@
 //! The state says which certificate to bring, so a rollback is followed. Two things keep it out:
 //!
 //! - `DIR/.certloop/name` says which certificate the directory is for. Another one is refused. A
-//!   directory without that file is another certificate's if its leaf has no name in common with the
-//!   wanted one. The file is written before a set counts.
+//!   directory without that file is another certificate's if its leaf and the wanted one have no
+//!   name in common. The file is written before a set counts.
 //! - A bucket restored from an older copy names an older certificate. The set on the disk stays
 //!   where it is valid, begins and ends later, serves every name of the wanted one, and neither
 //!   state nor vault knows its serial. A run then ends with an error, until the wanted one begins

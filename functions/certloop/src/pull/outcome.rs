@@ -49,6 +49,8 @@ pub(super) enum Done {
 pub(super) enum Chosen {
     /// It is the one to be served, by the certificate's state.
     State,
+    /// It is the one before that, since the bucket does not hold the key of the one to be served.
+    Before,
     /// It begins last of those in the vault: this host may not read the state, and so follows no
     /// rollback.
     Newest,
@@ -72,6 +74,13 @@ impl fmt::Display for Outcome {
         }
         match self.chosen {
             Chosen::State => Ok(()),
+            Chosen::Before => write!(
+                f,
+                "\n{0}: chosen as the one before the certificate to serve, whose key is nowhere in \
+                 the bucket: `certloop status {0}`, where the fleet is operated, says when another \
+                 one is ordered",
+                self.name
+            ),
             Chosen::Newest => write!(
                 f,
                 "\n{0}: chosen as the newest in the vault, since state/{0}.json may not be read \

@@ -26,18 +26,27 @@ pub(super) async fn take_up(
     wanted: &Wanted,
     now: OffsetDateTime,
 ) -> Result<Outcome, PullError> {
-    if wanted.pair.is_none() && !options.directory.is_dir() {
+    let at_hand = wanted.pair.as_ref().or(wanted.before.as_ref());
+    if at_hand.is_none() && !options.directory.is_dir() {
         return Err(lost(options, wanted));
     }
     let directory = Directory::open(&options.directory)?;
     let standing = directory.standing();
     refuse_another(&directory, options, wanted, standing.as_ref())?;
     let standing = standing.as_ref().and_then(|set| set.servable(now));
-    let Some(offered) = &wanted.pair else {
-        let is_wanted = |held: &&Pair| held.leaf().serial == wanted.serial;
-        let held = standing.filter(is_wanted);
-        let held = held.ok_or_else(|| lost(options, wanted))?;
-        return bring(&directory, options, held, wanted.chosen, now).await;
+    let (offered, chosen) = match (&wanted.pair, &wanted.before) {
+        (Some(pair), _) => (pair, wanted.chosen),
+        (None, before) => {
+            let is_wanted = |held: &&Pair| held.leaf().serial == wanted.serial;
+            if let Some(held) = standing.filter(is_wanted) {
+                return bring(&directory, options, held, wanted.chosen, now).await;
+            }
+            // The one before is better than none, but not better than a newer one.
+            let is_older =
+                |before: &&Pair| standing.is_none_or(|held| !held.is_successor_of(before.leaf()));
+            let before = before.as_ref().filter(is_older);
+            (before.ok_or_else(|| lost(options, wanted))?, Chosen::Before)
+        }
     };
     let stays = standing.filter(|held| !options.replace && held.is_successor_of(offered.leaf()));
     if let Some(held) = stays
@@ -55,7 +64,7 @@ pub(super) async fn take_up(
         });
     }
     directory.note_name(&options.name)?;
-    bring(&directory, options, offered, wanted.chosen, now).await
+    bring(&directory, options, offered, chosen, now).await
 }
 
 /// Refuses a directory that is for another certificate.
@@ -68,7 +77,8 @@ fn refuse_another(
     if options.replace {
         return Ok(());
     }
-    let held = match (directory.noted_name()?, standing, &wanted.pair) {
+    let offered = wanted.pair.as_ref().or(wanted.before.as_ref());
+    let held = match (directory.noted_name()?, standing, offered) {
         (Some(noted), ..) if noted == options.name => return Ok(()),
         (Some(noted), ..) => format!("the certificate {noted}"),
         (None, Some(standing), Some(pair)) if !standing.shares_a_name_with(pair.leaf()) => {

@@ -126,7 +126,11 @@ impl Store for Memory {
         self.refuse("read", key)?;
         let body = self.objects.borrow().get(key).cloned();
         let etag = String::new();
-        Ok(body.map(|body| StoredObject { body, etag }))
+        Ok(body.map(|body| StoredObject {
+            body,
+            etag,
+            modified: None,
+        }))
     }
 
     async fn write(&self, _: &str, _: Vec<u8>, _: Condition<'_>) -> Result<String, StoreError> {
@@ -192,6 +196,22 @@ fn issue_to(names: &[&str], serial: u8, from: i64, until: i64) -> Issued {
         chain: format!("{}{}", leaf.pem(), issuer.pem()),
         key,
     }
+}
+
+/// The intermediate of another authority.
+fn stranger() -> String {
+    let authority = |name: &str| {
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let mut called = DistinguishedName::new();
+        called.push(DnType::CommonName, name);
+        params.distinguished_name = called;
+        params
+    };
+    let key = || KeyPair::generate().unwrap();
+    let root = CertifiedIssuer::self_signed(authority("another root"), key()).unwrap();
+    let between = CertifiedIssuer::signed_by(authority("another authority"), key(), &root);
+    between.unwrap().pem()
 }
 
 fn issue(serial: u8) -> Issued {
@@ -354,6 +374,21 @@ async fn a_rollback_is_followed_and_without_the_state_the_newest_is_taken() {
     assert_eq!(held(&options.directory), "02");
 }
 
+#[test]
+fn a_bucket_that_does_not_exist_is_no_matter_of_permissions() {
+    let missing = StoreError::Unavailable {
+        verb: "read",
+        key: "state/shop.json".to_owned(),
+        reason: "GetObject: NoSuchBucket".to_owned(),
+        person: true,
+    };
+    let told = PullError::NoBucket(missing).to_string();
+    assert!(
+        told.contains("--bucket") && !told.contains("policy"),
+        "{told}"
+    );
+}
+
 #[tokio::test]
 async fn what_cannot_be_served_changes_nothing() {
     let (host, store) = (host(), Memory::default());
@@ -366,16 +401,14 @@ async fn what_cannot_be_served_changes_nothing() {
     other_key.key = issue(4).key;
     backwards.chain = {
         let chain = Chain::parse(&backwards.chain).unwrap();
-        let again = issue(5);
-        let twin = Chain::parse(&again.chain).unwrap();
-        format!("{}{}", chain.leaf_pem(), twin.intermediates_pem())
+        format!("{}{}", chain.leaf_pem(), stranger())
     };
     renamed.serial = "aa".to_owned();
     for (bad, why) in [
         (&expired, "it was valid until"),
         (&early, "set the clock"),
         (&other_key, "another public key"),
-        (&backwards, "should be the issuer of the one before"),
+        (&backwards, "other certificates than the issuer"),
         (&renamed, "has serial 06"),
     ] {
         store.serve(bad);
@@ -879,7 +912,7 @@ async fn replace_takes_the_certificate_of_the_bucket() {
 }
 
 #[tokio::test]
-async fn what_was_adopted_stays_where_it_is_held_and_is_waited_for_elsewhere() {
+async fn what_was_adopted_stays_where_it_is_held_and_the_one_before_serves_elsewhere() {
     let host = host();
     let (store, options) = restored(&host, &issue_for(2, -1, 60)).await;
     store.say(&name(), "02", json!({"previous": "01"}));
@@ -909,15 +942,36 @@ async fn what_was_adopted_stays_where_it_is_held_and_is_waited_for_elsewhere() {
             assert!(told.contains(words), "{told}");
         }
     };
-    lost(&elsewhere).await;
-    assert!(!elsewhere.directory.exists());
+    // One that must not be served again is no way out.
+    for why in [
+        json!({}),
+        json!({"previous": "03"}),
+        json!({"previous": "01", "revoked": {"01": {}}}),
+        json!({"previous": "01", "revoking": [{"serial": "01"}]}),
+        json!({"previous": "01", "previousHeld": {"revokedAt": "2026-01-01T00:00:00Z"}}),
+        json!({"previous": "01", "rolledBack": {"from": "01"}}),
+    ] {
+        store.say(&name(), "02", why);
+        lost(&elsewhere).await;
+        assert!(!elsewhere.directory.exists());
+    }
 
-    store.say(&name(), "01", json!({"previous": "02"}));
+    store.say(&name(), "02", json!({"previous": "01"}));
+    for expected in [Done::Changed, Done::Unchanged] {
+        let outcome = pull(&store, &elsewhere).await.unwrap();
+        assert_eq!((&*outcome.serial, outcome.chosen), ("01", Chosen::Before));
+        assert_eq!(outcome.outcome, expected);
+        assert!(outcome.to_string().contains("nowhere in the bucket"));
+        assert_eq!(held(&elsewhere.directory), "01");
+    }
+    // It takes no newer one away.
+    store.serve(&issue_for(3, -2, 50));
     pull(&store, &elsewhere).await.unwrap();
     store.say(&name(), "02", json!({"previous": "01"}));
     lost(&elsewhere).await;
-    assert_eq!(held(&elsewhere.directory), "01");
+    assert_eq!(held(&elsewhere.directory), "03");
 
+    store.say(&name(), "02", json!({}));
     let wanted = wanted::find(&store, &name(), OffsetDateTime::now_utc()).await;
     let later = OffsetDateTime::now_utc() + 61.days();
     let pulled = take_up(&store, &options, &wanted.unwrap(), later).await;
@@ -1233,8 +1287,10 @@ async fn a_certificate_that_failed_is_left_alone_for_longer_and_longer() {
         })
     };
     let (mut failures, every, mut now) = (Failures::default(), minutes(60), Instant::now());
+    // A restored bucket wants 01, and the directory keeps the newer 02.
+    let kept = failed("02");
     for expected in [5, 10, 20, 40, 60, 60] {
-        let wait = failures.after(Some(&failed("01")), every, now);
+        let wait = failures.after("01", Some(&kept), every, now);
         assert_eq!(wait, minutes(expected));
         assert!(failures.waits("01", now + minutes(expected) - minutes(1)));
         assert!(!failures.waits("02", now));
@@ -1242,15 +1298,15 @@ async fn a_certificate_that_failed_is_left_alone_for_longer_and_longer() {
         assert!(!failures.waits("01", now));
     }
     // While it is left alone others are looked for as often as ever, and begin anew.
-    failures.after(Some(&failed("01")), every, now);
-    assert_eq!(failures.after(None, every, now), every);
-    let wait = failures.after(Some(&failed("02")), every, now);
+    failures.after("01", Some(&failed("01")), every, now);
+    assert_eq!(failures.after("02", None, every, now), every);
+    let wait = failures.after("02", Some(&failed("02")), every, now);
     assert_eq!(wait, minutes(5));
 
     let unheard = || Err(PullError::NoCertificate { name: name() });
     let mut failures = Failures::default();
     for expected in [1, 2, 4, 8, 16, 32, 60, 60] {
-        let wait = failures.after(Some(&unheard()), every, now);
+        let wait = failures.after("", Some(&unheard()), every, now);
         assert_eq!(wait, minutes(expected));
     }
 }

@@ -14,6 +14,7 @@ use time::OffsetDateTime;
 use super::error::PullError;
 use super::files::{Pair, instant};
 use super::outcome::Chosen;
+use crate::cli_error::NO_BUCKET;
 
 /// The certificate a host should hold.
 pub(super) struct Wanted {
@@ -21,6 +22,8 @@ pub(super) struct Wanted {
     pub(super) serial: String,
     /// The certificate with its key; `None` where the vault does not hold it.
     pub(super) pair: Option<Pair>,
+    /// The one before, if the vault holds only that one.
+    pub(super) before: Option<Pair>,
     pub(super) chosen: Chosen,
     /// Serials that the bucket knows: those of the state, or else those of the vault.
     known: Vec<String>,
@@ -39,7 +42,7 @@ impl Wanted {
         let is_it = |known: &String| same_serial(known, serial);
         Ok(self.known.iter().any(is_it)
             || match self.chosen {
-                Chosen::State => in_vault(store, name).await?.iter().any(is_it),
+                Chosen::State | Chosen::Before => in_vault(store, name).await?.iter().any(is_it),
                 Chosen::Newest => false,
             })
     }
@@ -56,18 +59,27 @@ pub(super) async fn find(
 ) -> Result<Wanted, PullError> {
     let none = || PullError::NoCertificate { name: name.clone() };
     match by_state(store, name).await {
-        Ok(Some((serial, known))) => {
-            let key = vault_key(name, &serial);
-            let read = read_record::<VaultEntry>(store, &key).await?;
-            let pair = read.map(|(entry, _)| servable(name, key, &entry, now));
+        Ok(Some(told)) => {
+            let pair = in_vault_of(store, name, &told.serial, now)
+                .await?
+                .transpose()?;
+            let before = match told.before.filter(|_| pair.is_none()) {
+                // One that cannot be served is none.
+                Some(before) => in_vault_of(store, name, &before, now)
+                    .await?
+                    .and_then(Result::ok),
+                None => None,
+            };
             Ok(Wanted {
-                serial,
-                pair: pair.transpose()?,
+                serial: told.serial,
+                pair,
+                before,
                 chosen: Chosen::State,
-                known,
+                known: told.known,
             })
         }
         Ok(None) => Err(none()),
+        Err(state) if is_of_no_bucket(&state) => Err(PullError::NoBucket(state)),
         Err(state @ StoreError::Unavailable { person: true, .. }) => {
             let known = match in_vault(store, name).await {
                 Ok(known) => known,
@@ -79,6 +91,7 @@ pub(super) async fn find(
                     Ok(Wanted {
                         serial,
                         pair: Some(pair),
+                        before: None,
                         chosen: Chosen::Newest,
                         known,
                     })
@@ -91,13 +104,36 @@ pub(super) async fn find(
     }
 }
 
-/// Returns the serial that a host should serve by the state, and all serials that it knows.
-///
-/// Nothing else of the state is looked at, so that a host need not be of the functions' very build.
-async fn by_state(
+fn is_of_no_bucket(error: &StoreError) -> bool {
+    matches!(error, StoreError::Unavailable { reason, .. } if reason.contains(NO_BUCKET))
+}
+
+/// Returns what the vault holds of a serial, if a server can serve it.
+async fn in_vault_of(
     store: &impl Store,
     name: &CertificateName,
-) -> Result<Option<(String, Vec<String>)>, StoreError> {
+    serial: &str,
+    now: OffsetDateTime,
+) -> Result<Option<Result<Pair, PullError>>, StoreError> {
+    let key = vault_key(name, serial);
+    let read = read_record::<VaultEntry>(store, &key).await?;
+    Ok(read.map(|(entry, _)| servable(name, key, &entry, now)))
+}
+
+/// What a host reads of a state.
+struct Told {
+    /// What a host should serve.
+    serial: String,
+    /// The one before, unless it is revoked or a rollback left it.
+    before: Option<String>,
+    /// All serials that the state knows.
+    known: Vec<String>,
+}
+
+/// Returns what a host should serve by the state.
+///
+/// Nothing else of the state is looked at, so that a host need not be of the functions' very build.
+async fn by_state(store: &impl Store, name: &CertificateName) -> Result<Option<Told>, StoreError> {
     #[derive(Deserialize)]
     struct State {
         version: u32,
@@ -127,8 +163,31 @@ async fn by_state(
             state.version
         )));
     }
-    let known = serials_in(&serde_json::from_slice(&object.body).map_err(place)?);
-    Ok(state.certificate.map(|held| (held.serial, known)))
+    let all = serde_json::from_slice(&object.body).map_err(place)?;
+    Ok(state.certificate.map(|held| Told {
+        serial: held.serial,
+        before: before_in(&all),
+        known: serials_in(&all),
+    }))
+}
+
+/// Returns the serial of the certificate before the one to serve, by a state. One that is revoked,
+/// or that a rollback left, must not be served again.
+fn before_in(state: &Value) -> Option<String> {
+    let before = state.get("previous")?.as_str()?;
+    let one = |pointer| state.pointer(pointer).and_then(Value::as_str);
+    let revoked = state.get("revoked").and_then(Value::as_object);
+    let revoking = state.get("revoking").and_then(Value::as_array);
+    let mut revoking = revoking.into_iter().flatten();
+    let is_out = one("/previousHeld/revokedAt").is_some()
+        || one("/rolledBack/from").is_some_and(|from| same_serial(from, before))
+        || revoked.is_some_and(|all| all.keys().any(|serial| same_serial(serial, before)))
+        || revoking.any(|one| {
+            one["serial"]
+                .as_str()
+                .is_some_and(|it| same_serial(it, before))
+        });
+    (!is_out).then(|| before.to_owned())
 }
 
 /// Returns the serials of the certificates that certloop issued, by a state: the one to serve,
@@ -211,6 +270,7 @@ fn servable(
             let until = instant(&leaf.not_after);
             return Err(format!("it was valid until {until} only"));
         }
+        chain.check_issuer().map_err(|error| error.to_string())?;
         Pair::of(chain, private_key).map_err(|error| error.to_string())
     })();
     let pair = checked.map_err(|reason| PullError::Unservable {

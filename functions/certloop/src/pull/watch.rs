@@ -28,12 +28,16 @@ pub(super) async fn watch(
     let mut failures = Failures::default();
     loop {
         let now = OffsetDateTime::now_utc();
-        let round = match wanted::find(store, &options.name, now).await {
-            Ok(wanted) if failures.waits(&wanted.serial, Instant::now()) => None,
-            Ok(wanted) => Some(take_up(store, options, &wanted, now).await),
+        let found = wanted::find(store, &options.name, now).await;
+        let wanted = found
+            .as_ref()
+            .map_or(String::new(), |found| found.serial.clone());
+        let round = match found {
+            Ok(_) if failures.waits(&wanted, Instant::now()) => None,
+            Ok(found) => Some(take_up(store, options, &found, now).await),
             Err(error) => Some(Err(error)),
         };
-        let wait = failures.after(round.as_ref(), every, Instant::now());
+        let wait = failures.after(&wanted, round.as_ref(), every, Instant::now());
         if let Some(round) = round {
             tell(round);
         }
@@ -46,7 +50,8 @@ pub(super) async fn watch(
 pub(super) struct Failures {
     /// Runs in a row that could not tell.
     untold: u32,
-    /// The serial the command failed with, how often, and until when it is left alone.
+    /// The serial that was wanted when the command failed, how often, and until when it is left
+    /// alone. The command may have run with another one, which the directory keeps.
     avoided: Option<(String, u32, Instant)>,
 }
 
@@ -57,9 +62,11 @@ impl Failures {
         avoided.is_some_and(|(avoided, _, until)| avoided == serial && now < *until)
     }
 
-    /// Notes what came of a run, `None` if nothing was tried, and returns the time until the next.
+    /// Notes what came of a run for the wanted serial, `None` if nothing was tried, and returns the
+    /// time until the next.
     pub(super) fn after(
         &mut self,
+        wanted: &str,
         round: Option<&Result<Outcome, PullError>>,
         every: Duration,
         now: Instant,
@@ -67,12 +74,12 @@ impl Failures {
         match round {
             None => self.untold = 0,
             Some(Ok(_)) => *self = Self::default(),
-            Some(Err(PullError::Command { serial, .. })) => {
+            Some(Err(PullError::Command { .. })) => {
                 let before = self.avoided.take();
-                let before = before.filter(|(avoided, ..)| avoided == serial);
+                let before = before.filter(|(avoided, ..)| avoided == wanted);
                 let times = before.map_or(0, |(_, times, _)| times);
                 let wait = doubled(AFTER_COMMAND, times, LONGEST_AFTER_COMMAND);
-                self.avoided = Some((serial.clone(), times.saturating_add(1), now + wait));
+                self.avoided = Some((wanted.to_owned(), times.saturating_add(1), now + wait));
                 self.untold = 0;
             }
             Some(Err(_)) => {

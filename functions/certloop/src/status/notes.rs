@@ -67,7 +67,7 @@ fn limits(limits: &LimitsLeft, now: OffsetDateTime) -> Vec<String> {
             let until = minute(hold.until);
             let detail = &hold.problem.detail;
             notes.push(format!(
-                "{authority} takes nothing for {subject} until {until}: {detail}"
+                "{authority} refuses requests for {subject} until {until}: {detail}"
             ));
         }
     }

@@ -65,7 +65,8 @@ fn why_not_served_yet(health: Health, standing: &Standing, serving: Serving<'_>)
         }
         Health::Unserved => Some(match serving {
             Serving::Unknown => {
-                "no pass has looked at what is served since then: they look once a day".to_owned()
+                "no pass has looked at what is served since then: a pass looks once a day"
+                    .to_owned()
             }
             _ => "it was paused before there was a certificate".to_owned(),
         }),

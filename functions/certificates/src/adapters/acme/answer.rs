@@ -127,6 +127,21 @@ pub(super) fn retry_after(headers: &HeaderMap) -> Option<OffsetDateTime> {
     Some(OffsetDateTime::now_utc() + wait.min(LONGEST_RETRY_AFTER))
 }
 
+/// An error of our own: `word` is its type.
+pub(super) fn ours(word: &str, detail: &str) -> AcmeError {
+    AcmeError {
+        kind: format!("certloop:{word}"),
+        detail: detail.to_owned(),
+        status: None,
+        retry_after: None,
+        unconnected: false,
+    }
+}
+
+/// How often we repeat a call whose nonces were refused, each time with three tries of the library.
+/// If half of all nonces are refused, reading the authorizations of a hundred names takes about
+/// thirteen repetitions.
+pub(super) const NONCE_ROUNDS: u32 = 48;
 /// The length of a SHA-256 digest in base64url.
 const THUMBPRINT: usize = 43;
 /// The most names of an order at Let's Encrypt; more would be cut anyway.

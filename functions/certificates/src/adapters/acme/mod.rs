@@ -28,7 +28,7 @@ use crate::ports::authority::{
 use crate::values::names::DnsName;
 use crate::values::problem::{AcmeError, URN};
 use crate::values::revocation_reason::Reason;
-use answer::of_problem;
+use answer::{NONCE_ROUNDS, of_problem, ours};
 use http::{Exchange, Wire};
 use registration::Registration;
 
@@ -209,16 +209,6 @@ fn der(key: &AccountKey) -> Result<Zeroizing<Vec<u8>>, AcmeError> {
                 "the stored account key is not base64url; restore the object from a backup",
             )
         })
-}
-
-fn ours(word: &str, detail: &str) -> AcmeError {
-    AcmeError {
-        kind: format!("certloop:{word}"),
-        detail: detail.to_owned(),
-        status: None,
-        retry_after: None,
-        unconnected: false,
-    }
 }
 
 /// A signed-in account.
@@ -523,7 +513,3 @@ impl Order for AcmeOrder {
 }
 
 const MALFORMED: &str = "urn:ietf:params:acme:error:malformed";
-/// How often we repeat a call whose nonces were refused, each time with three tries of the library.
-/// If half of all nonces are refused, reading the authorizations of a hundred names takes about
-/// thirteen repetitions.
-const NONCE_ROUNDS: u32 = 48;

@@ -14,8 +14,8 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
+use super::answer::{NONCE_ROUNDS, ours};
 use super::http::Exchange;
-use super::{NONCE_ROUNDS, ours};
 use crate::ports::authority::{ExternalBinding, Registered};
 use crate::values::problem::{AcmeError, URN};
 

@@ -11,6 +11,7 @@ use aws_sdk_acm::Client;
 use aws_sdk_acm::config::Builder;
 use aws_sdk_acm::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_acm::primitives::{Blob, DateTime};
+use aws_sdk_acm::types::builders::TagBuilder;
 use aws_sdk_acm::types::{CertificateType, Filters, KeyAlgorithm, Tag};
 use time::OffsetDateTime;
 use tokio::sync::Mutex;
@@ -149,6 +150,43 @@ impl CertificateManager for CertificateManagerClient {
             tags.map(|tag| (tag.key, tag.value.unwrap_or_default()))
                 .collect()
         }))
+    }
+
+    async fn change_tags(
+        &self,
+        arn: &CertificateArn,
+        gone: &[String],
+        set: &BTreeMap<String, String>,
+    ) -> Result<(), ServiceError> {
+        const REMOVE: &str = "RemoveTagsFromCertificate";
+        const ADD: &str = "AddTagsToCertificate";
+        let built = |operation, tag: TagBuilder| {
+            tag.build()
+                .map_err(|error| unusable(operation, error.to_string()))
+        };
+        if !gone.is_empty() {
+            // A key alone removes the tag with any value.
+            let tags = gone
+                .iter()
+                .map(|key| built(REMOVE, Tag::builder().key(key)));
+            self.client
+                .remove_tags_from_certificate()
+                .certificate_arn(arn.as_str())
+                .set_tags(Some(tags.collect::<Result<_, _>>()?))
+                .send()
+                .await
+                .map_err(|error| service_error(REMOVE, &error))?;
+        }
+        let tags = set.iter();
+        let tags = tags.map(|(key, value)| built(ADD, Tag::builder().key(key).value(value)));
+        self.client
+            .add_tags_to_certificate()
+            .certificate_arn(arn.as_str())
+            .set_tags(Some(tags.collect::<Result<_, _>>()?))
+            .send()
+            .await
+            .map_err(|error| service_error(ADD, &error))?;
+        Ok(())
     }
 
     async fn leaf_pem(&self, arn: &CertificateArn) -> Result<Option<String>, ServiceError> {

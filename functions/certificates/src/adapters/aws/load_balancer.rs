@@ -15,6 +15,7 @@ use crate::contract::target::NewListener;
 use crate::ports::load_balancer::{
     self, AttachError, Balancer, Holding, Listener, LoadBalancer, Rule, RuleMatch, RuledListener,
 };
+use crate::rules::tls_policy::RECOMMENDED_POLICY;
 use crate::values::arn::{ListenerArn, LoadBalancerArn, TargetGroupArn};
 use crate::values::problem::ServiceError;
 
@@ -88,6 +89,7 @@ impl LoadBalancer for LoadBalancerClient {
             port,
             host,
             internet_facing: balancer.scheme == Some(LoadBalancerSchemeEnum::InternetFacing),
+            tls_policy: listener.ssl_policy,
         }))
     }
 
@@ -128,19 +130,26 @@ impl LoadBalancer for LoadBalancerClient {
         let tags = (tags.iter())
             .map(|(key, value)| Tag::builder().key(key).value(value).build())
             .collect();
-        let output = self
+        let create = self
             .client
             .create_listener()
             .load_balancer_arn(new.load_balancer.as_str())
             .protocol(ProtocolEnum::Https)
             .port(i32::from(new.port))
-            .set_ssl_policy(new.tls_policy.clone())
             .certificates(by_arn(certificate))
             .default_actions(forward)
-            .set_tags(Some(tags))
-            .send()
-            .await
-            .map_err(|error| attach_error(service_error(OPERATION, &error)))?;
+            .set_tags(Some(tags));
+        let named = new.tls_policy.as_deref();
+        let policy = named.unwrap_or(RECOMMENDED_POLICY);
+        let mut made = create.clone().ssl_policy(policy).send().await;
+        // The recommended policy may be too new for a partition.
+        if let Err(error) = &made
+            && named.is_none()
+            && service_error(OPERATION, error).code.as_deref() == Some("SSLPolicyNotFound")
+        {
+            made = create.ssl_policy(OLDER_POLICY).send().await;
+        }
+        let output = made.map_err(|error| attach_error(service_error(OPERATION, &error)))?;
         let made = output.listeners.unwrap_or_default().into_iter().next();
         listener_arn(OPERATION, made.and_then(|it| it.listener_arn)).map_err(AttachError::Service)
     }
@@ -353,6 +362,16 @@ fn rule(rule: types::Rule) -> Option<Rule> {
             .collect(),
         action: action(actions.pop()),
         authenticates,
+        rewrites: (rule.transforms.unwrap_or_default().into_iter())
+            .filter_map(|transform| transform.url_rewrite_config)
+            .flat_map(|config| config.rewrites.unwrap_or_default())
+            .map(|rewrite| {
+                (
+                    rewrite.regex.unwrap_or_default(),
+                    rewrite.replace.unwrap_or_default(),
+                )
+            })
+            .collect(),
     })
 }
 
@@ -464,6 +483,8 @@ fn attach_error(error: ServiceError) -> AttachError {
 }
 
 /// The most entries that the service returns at once.
+/// [`RECOMMENDED_POLICY`] without post-quantum key exchange.
+const OLDER_POLICY: &str = "ELBSecurityPolicy-TLS13-1-2-Res-2021-06";
 const PAGE: i32 = 400;
 
 #[cfg(test)]
@@ -540,6 +561,7 @@ mod tests {
                     port: 8443,
                     host: "web.elb.example".to_owned(),
                     internet_facing,
+                    tls_policy: None,
                 }
             );
             let [first, second] = service.requests();
@@ -858,6 +880,7 @@ mod tests {
                 ],
                 action: load_balancer::RuleAction::Forward(text(&[GROUP])),
                 authenticates: false,
+                rewrites: Vec::new(),
             }
         );
         assert_eq!(

@@ -11,6 +11,7 @@ use aws_sdk_s3::types::ServerSideEncryption;
 use super::error::{about, service_error, unusable};
 use crate::ports::store::{Condition, ListedObject, Store, StoreError, StoredObject};
 use crate::values::problem::ServiceError;
+use time::OffsetDateTime;
 
 /// One bucket.
 ///
@@ -159,7 +160,12 @@ impl Store for Bucket {
                 &unusable("GetObject", "the answer has no ETag"),
             )
         })?;
-        Ok(Some(StoredObject { body, etag }))
+        let modified = output.last_modified;
+        Ok(Some(StoredObject {
+            body,
+            etag,
+            modified: modified.and_then(|at| OffsetDateTime::from_unix_timestamp(at.secs()).ok()),
+        }))
     }
 
     async fn write(

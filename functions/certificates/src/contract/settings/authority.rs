@@ -275,8 +275,8 @@ pub(super) struct AuthorityDocument {
     #[serde(default)]
     #[schemars(inner(regex(pattern = r"^mailto:[^\s@,?]+@[^\s@,?]+$")))]
     contact: Vec<String>,
-    /// Whether you have read the CA's terms of service and agree to them. Without this, no account
-    /// is made.
+    /// Whether you have read the CA's terms of service and agree to them. Without this, certloop
+    /// makes no account.
     #[schemars(extend("const" = true))]
     terms_of_service_agreed: bool,
     /// PEM text of trust roots in addition to the platform's, for a private ACME server.
@@ -285,8 +285,8 @@ pub(super) struct AuthorityDocument {
     /// Account at the CA that the ACME account is bound to, for CAs that require one.
     #[serde(default)]
     external_account: Option<Object<ExternalAccountDocument>>,
-    /// The domains by which CAA records name this CA. Left out or null: those of its directory
-    /// (meta.caaIdentities), and for directories under letsencrypt.org that name none,
+    /// The domains by which CAA records name this CA. Left out or null: those that its directory
+    /// lists (meta.caaIdentities). If a directory under letsencrypt.org lists none:
     /// "letsencrypt.org".
     #[serde(default)]
     #[schemars(inner(regex(pattern = r"^[A-Za-z0-9.-]+$")), extend("minItems" = 1))]
@@ -295,9 +295,9 @@ pub(super) struct AuthorityDocument {
     /// Left out: the preset for directories under letsencrypt.org, none for others.
     #[serde(default)]
     limits: AuthorityLimitsDocument,
-    /// Whether its certificates are not meant for the public. If not set, a certificate on a
-    /// listener is a problem when the public does not trust its root. Left out: true where
-    /// `rootCertificate` is set.
+    /// Whether its certificates are only for clients that know its root, not for the public. If
+    /// false, a certificate on a listener is a problem when the public does not trust its root.
+    /// Left out: true if `rootCertificate` is set, else false.
     #[serde(default)]
     private: Option<bool>,
 }
@@ -425,7 +425,7 @@ struct LimitDocument {
     /// How many are allowed at once.
     #[schemars(range(min = 1, max = 1_000_000))]
     count: u64,
-    /// The seconds in which as many are allowed again; the bucket refills evenly.
+    /// Seconds until all of them are available again. They come back evenly over this time.
     #[schemars(range(min = 1, max = 31_536_000))]
     seconds: u64,
 }

@@ -436,13 +436,13 @@ struct SettingsDocument {
     /// When to try the next authority of a certificate's list.
     #[serde(default)]
     fallback: Object<FallbackDocument>,
-    /// Key of an authority, such as a CA's staging environment. A new set of names is first issued
-    /// there as a trial run, and nothing of it is deployed. The real order follows after the trial
-    /// run succeeds.
+    /// Key of an authority, such as a CA's staging environment. certloop first orders a new set of
+    /// names there as a trial run, and deploys nothing of it. The real order follows after the
+    /// trial run succeeds.
     #[serde(default)]
     rehearse: Option<String>,
-    /// What happens to certificates of certloop whose document was deleted: "report" leaves them
-    /// alone and reports them, "remove" removes them from their targets and deletes them.
+    /// What happens to a certificate whose document was deleted. "report": certloop leaves it alone
+    /// and reports it. "remove": certloop takes it off its targets and deletes it.
     #[serde(default = "default_orphans")]
     orphans: Orphans,
     /// Limits: work at once, imports in a year, and the overlap of old and new certificates.
@@ -535,7 +535,8 @@ struct DnsDocument {
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 #[schemars(rename = "Fallback")]
 struct FallbackDocument {
-    /// Share of the certificate's lifetime, 0 to 1.
+    /// Share of the certificate's lifetime, 0 to 1. certloop tries the next authority only when
+    /// less than this share is left.
     #[schemars(range(min = 0, max = 1))]
     share: f64,
 }

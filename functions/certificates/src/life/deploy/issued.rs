@@ -12,7 +12,7 @@ use crate::values::problem_types::ProblemType;
 /// An issued certificate as the vault holds it.
 pub(crate) struct Issued {
     pub(crate) chain: Chain,
-    /// `None` for a certificate that was adopted from where it is used.
+    /// `None` for a certificate that is read from where it is used.
     private_key: Option<zeroize::Zeroizing<String>>,
     pub(crate) intermediates: String,
 }
@@ -29,6 +29,11 @@ impl Issued {
 
     pub(crate) fn leaf(&self) -> &Leaf {
         self.chain.leaf()
+    }
+
+    /// Whether the vault holds its key.
+    pub(crate) fn has_key(&self) -> bool {
+        self.private_key.is_some()
     }
 
     pub(crate) fn private_key(&self) -> Result<&zeroize::Zeroizing<String>, Stop> {

@@ -18,6 +18,7 @@ use crate::pass::context::Cycle;
 use crate::pass::stop::Stop;
 use crate::ports::Ports;
 use crate::records::state::State;
+use crate::rules::renewal;
 use crate::rules::targets::{Deployed, stray_targets};
 use crate::values::instant::whole_seconds;
 use crate::values::problem::Problem;
@@ -135,27 +136,43 @@ impl<P: Ports> Work<'_, '_, P> {
         Ok(Brought::Done)
     }
 
-    /// Returns the current certificate from the vault. An adopted one is read from where it is
-    /// used.
+    /// Returns the current certificate from the vault. One that the vault does not hold is read
+    /// from where it is used: it stays in service without its key, and a new one is ordered soon.
     async fn what_is_to_be_served(&mut self) -> Result<Option<Issued>, Stop> {
         let Some(held) = self.state.certificate.clone() else {
             return Ok(None);
         };
         let serial = &held.serial;
         let mut issued = self.issued(serial).await?;
-        for family in Family::ALL.into_iter().filter(|_| held.adopted) {
+        for family in Family::ALL {
             if issued.is_none() {
                 issued = self.in_use(family, serial).await?;
             }
         }
-        if issued.is_some() {
-            return Ok(issued);
+        if let Some(issued) = issued {
+            self.note_key(&issued);
+            return Ok(Some(issued));
         }
         self.note("vault entry lost", serial.clone());
         self.state.certificate = None;
         let detail =
             format!("the vault does not hold {serial} any more; a new certificate will be ordered");
         Err(Problem::ours(ProblemType::VaultEntryLost, detail).into())
+    }
+
+    /// Notes whether the vault holds the key of the current certificate. One that has just lost it
+    /// is renewed soon; not at once, since a fleet may have lost all its keys.
+    fn note_key(&mut self, issued: &Issued) {
+        let (now, is_lost) = (self.cycle.clock.now(), !issued.has_key());
+        let held = self.state.certificate.as_mut();
+        let Some(held) = held.filter(|held| held.adopted != is_lost) else {
+            return;
+        };
+        held.adopted = is_lost;
+        if is_lost {
+            held.renewal.at = renewal::without_key(held, now, fastrand::f64());
+            self.note("vault entry lost", issued.leaf().serial.clone());
+        }
     }
 }
 

@@ -242,6 +242,7 @@ impl<P: Ports> Work<'_, '_, P> {
             identifier: leaf.identifier(),
             renewal: renewal::draw(leaf.not_before, leaf.not_after, before, now, jitter),
             adopted: false,
+            kept_under: None,
             was_served: Some(false),
             revoked_at: None,
             refused_at: None,

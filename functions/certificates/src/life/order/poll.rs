@@ -129,6 +129,6 @@ const LEAST: Duration = Duration::from_secs(2);
 const SHORTEST_PAUSE: Duration = Duration::from_millis(250);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 const LONGEST_WAIT: Duration = Duration::from_secs(180);
-/// An order is looked at again within this time, even if its authority asks for a longer pause.
+/// certloop looks at an order again within this time, even if its authority asks for more.
 pub(super) const LONGEST_PAUSE_OF_AN_ORDER: Duration = Duration::from_secs(3600);
 const UNANSWERED: u32 = 3;

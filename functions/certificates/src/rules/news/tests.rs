@@ -29,6 +29,7 @@ fn held(serial: &str, left: Duration) -> IssuedCertificate {
         },
         public: None,
         adopted: false,
+        kept_under: None,
         was_served: None,
         revoked_at: None,
         refused_at: None,

@@ -34,8 +34,9 @@ impl<P: Ports> Work<'_, '_, P> {
     ) -> Result<ProofOutcome, Stop> {
         self.time_for("switching a listener", LEAST_TO_SWITCH, LEAST_TO_SWITCH)?;
         let (listener, before) = self.look_at(at).await?;
-        self.note_found(at, &before, &arrived.arn);
-        self.may_stand_there(at, &before, arrived).await?;
+        let has_stood = self.note_found(at, &before, &arrived.arn);
+        self.may_stand_there(at, &before, has_stood, arrived)
+            .await?;
         let mut switch = self
             .decide_switch(at, placement, arrived, (listener, before))
             .await?;
@@ -78,12 +79,14 @@ impl<P: Ports> Work<'_, '_, P> {
         Ok((listener, before))
     }
 
-    /// Notes what others did to a listener since it was known to hold ours.
-    fn note_found(&mut self, at: &ListenerArn, before: &Holding, ours: &CertificateArn) {
+    /// Notes what others did to a listener since it was known to hold ours. Returns whether it was
+    /// known to hold ours.
+    fn note_found(&mut self, at: &ListenerArn, before: &Holding, ours: &CertificateArn) -> bool {
         let record = self
             .state
             .deployment
             .target_mut(TargetKind::Listener, at.as_str());
+        let has_stood = record.certificate_arn.is_some() || record.checked_at.is_some();
         // What an unfinished switch took off may still come back.
         let may_come_back = |held: &CertificateArn| record.to_restore.holds(held.as_str());
         if record
@@ -99,6 +102,7 @@ impl<P: Ports> Work<'_, '_, P> {
             // Another certificate is the default by now.
             record.default_since = None;
         }
+        has_stood
     }
 
     /// Stops where ours must not come: it serves nobody, or visitors would get it instead of one
@@ -107,6 +111,7 @@ impl<P: Ports> Work<'_, '_, P> {
         &self,
         at: &ListenerArn,
         before: &Holding,
+        has_stood: bool,
         arrived: &Arrived<'_>,
     ) -> Result<(), Stop> {
         let ours = &arrived.arn;
@@ -115,7 +120,7 @@ impl<P: Ports> Work<'_, '_, P> {
         {
             return Err(problem.into());
         }
-        match self.shadows(at, before, ours, arrived.issued.leaf()).await {
+        match self.shadows(at, before, has_stood, arrived).await {
             Some(problem) => Err(problem.into()),
             None => Ok(()),
         }

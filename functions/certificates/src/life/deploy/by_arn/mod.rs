@@ -14,6 +14,7 @@ mod placing;
 pub mod prove;
 mod put_back;
 mod stays;
+mod tags;
 
 use crate::contract::report::{TargetKind, TargetState};
 use crate::contract::settings::CheckMode;
@@ -69,6 +70,7 @@ impl<P: Ports> Work<'_, '_, P> {
             InRegion::Adopted => return Ok(Brought::Adopted),
             InRegion::Failed => return Ok(Brought::Done),
         };
+        self.bring_tags(region, &arrived).await?;
         let mut all_proved = true;
         for target in &targets {
             let proof = match target {
@@ -255,7 +257,8 @@ impl<P: Ports> Work<'_, '_, P> {
     }
 
     /// Adopts a newer certificate of ours that the certificate manager holds and no record knows.
-    /// It stays in service, which does not need its key, and a new order follows in time.
+    /// It stays in service, which does not need its key. If the vault does not hold that key, a new
+    /// order is due now: hosts cannot pull this certificate.
     async fn adopt_newer(
         &mut self,
         region: &str,
@@ -277,9 +280,20 @@ impl<P: Ports> Work<'_, '_, P> {
         let Some(held) = before.like(&leaf, now) else {
             return Ok(());
         };
+        let adopted = self.issued(&leaf.serial).await?.is_none();
+        let mut renewal =
+            renewal::draw(leaf.not_before, leaf.not_after, None, now, fastrand::f64());
+        if adopted {
+            renewal.at = whole_seconds(now);
+        }
+        // Its names and its key are what visitors have now: the document may be an older copy.
+        let wanted = &self.wanted;
+        let is_less = leaf.names.iter().any(|name| !wanted.domains.contains(name))
+            || leaf.key_type != Some(wanted.key_type);
         self.state.certificate = Some(IssuedCertificate {
-            adopted: true,
-            renewal: renewal::draw(leaf.not_before, leaf.not_after, None, now, fastrand::f64()),
+            adopted,
+            kept_under: is_less.then(|| self.document.clone()),
+            renewal,
             ..held
         });
         self.state.supersede(before);

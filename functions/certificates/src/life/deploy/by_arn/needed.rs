@@ -38,6 +38,9 @@ impl<P: Ports> Deployment<'_, '_, P> {
         let Some(arn) = import.and_then(|import| import.arn.as_ref()) else {
             return Some(format!("the certificate is not yet imported in {region}"));
         };
+        if import.is_some_and(|import| !import.has_tags(&self.wanted.tags)) {
+            return Some(format!("the document's tags are not yet those of {arn}"));
+        }
         if state.deployment.contended.contains_key(&id) {
             let has_one = has_a_place_still(self.cycle, state, &id, arn).await;
             return has_one.then(|| format!("a superseded certificate is still on {id}"));

@@ -24,7 +24,7 @@ impl<P: Ports> Work<'_, '_, P> {
         previously: Previously,
         why: String,
     ) -> Result<(), Stop> {
-        let (arn, ours) = (switch.at, &switch.arrived.arn);
+        let (arn, ours) = (switch.at, switch.arrived.arn.to_string());
         let serial = switch.leaf().serial.clone();
         let ends_soon = self.those_that_end_soon(arn).await;
         let revoked = self.state.previous.is_revoked();
@@ -48,13 +48,13 @@ impl<P: Ports> Work<'_, '_, P> {
             // This also shows whether another invocation has the lease by now.
             self.save().await?;
         }
-        let held = self.put_back(arn, ours).await?;
+        let held = self.put_back(arn, std::slice::from_ref(&ours)).await?;
         let detail = format!("{arn}: {why}");
         let record = self
             .state
             .deployment
             .target_mut(TargetKind::Listener, arn.as_str());
-        if !held.has(ours.as_str()) {
+        if !held.has(&ours) {
             record.state = TargetState::Failed;
             (record.certificate_arn, record.serial) = previously;
         }
@@ -103,40 +103,50 @@ impl<P: Ports> Work<'_, '_, P> {
     }
 
     /// Puts back the others' certificates that an unfinished switch took off: ours leaves as well.
+    /// Those that have ended by now stay off. The record of the region may be empty already.
     pub(super) async fn give_back(&mut self, arn: &ListenerArn) -> Result<(), Stop> {
         let region = arn.region();
         let ours = self.state.deployment.ours_in(region);
+        let ended = self.those_that_ended(arn).await;
         let record = self
             .state
             .deployment
             .target_mut(TargetKind::Listener, arn.as_str());
-        record.to_restore.list.retain(|stood| !ours.contains(stood));
-        (record.to_restore.default).take_if(|stood| ours.contains(stood));
+        let goes = |stood: &String| ours.contains(stood) || ended.contains(stood);
+        record.to_restore.list.retain(|stood| !goes(stood));
+        record.to_restore.default.take_if(|stood| goes(stood));
         if record.to_restore.is_empty() {
             return Ok(());
         }
-        let import = self.state.deployment.imports.get(region);
-        let Some(current) = import.and_then(|import| import.arn.clone()) else {
-            return Ok(());
-        };
         let balancer = self.cycle.ports.load_balancer(region);
         let found = balancer.listener(arn).await;
         let found =
             found.map_err(|error| error.problem(ProblemType::LoadBalancer, arn.as_str()))?;
         // A listener that is gone gets nothing back.
         if found.is_some() {
-            self.put_back(arn, &current).await?;
+            self.put_back(arn, &ours).await?;
         }
         Ok(())
     }
 
-    /// After a failed proof: puts back what was taken off, so that visitors get what they got
-    /// before. Returns what the listener holds then.
-    async fn put_back(
-        &mut self,
-        arn: &ListenerArn,
-        ours: &CertificateArn,
-    ) -> Result<Holding, Stop> {
+    /// Returns which of a listener's certificates to restore have ended, as the certificate manager
+    /// holds them.
+    async fn those_that_ended(&self, listener: &ListenerArn) -> BTreeSet<String> {
+        let now = self.cycle.clock.now();
+        let record = self.state.deployment.target(listener.as_str());
+        let mut ended = BTreeSet::new();
+        for stood in record.into_iter().flat_map(|it| it.to_restore.all()) {
+            let leaf = self.leaf_under(listener.region(), stood).await;
+            if leaf.is_some_and(|leaf| leaf.not_after <= now) {
+                ended.insert(stood.to_owned());
+            }
+        }
+        ended
+    }
+
+    /// Puts back what was taken off, so that visitors get what they got before. A default comes
+    /// back where one of `ours` has its place. Returns what the listener holds then.
+    async fn put_back(&mut self, arn: &ListenerArn, ours: &[String]) -> Result<Holding, Stop> {
         let balancer = self.cycle.ports.load_balancer(arn.region());
         let failed = |error: ServiceError| {
             Stop::from(error.problem(ProblemType::LoadBalancer, arn.as_str()))
@@ -152,7 +162,7 @@ impl<P: Ports> Work<'_, '_, P> {
         let missing = missing.filter(|was| !held.list.contains(was));
         let mut changes: Vec<Change> = missing.map(Change::Add).collect();
         // Somebody else may have chosen another default since: that one stays.
-        let is_ours = held.default.as_deref() == Some(ours.as_str());
+        let is_ours = (held.default.as_ref()).is_some_and(|default| ours.contains(default));
         if let Some(default) = to_restore.default.filter(|_| is_ours) {
             changes.push(Change::SetDefault(default));
         }

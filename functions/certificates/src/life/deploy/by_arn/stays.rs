@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::contract::target::Placement;
+use crate::life::deploy::by_arn::import::Arrived;
 use crate::life::deploy::by_arn::placing::{Displaced, Placing};
 use crate::life::work::Work;
 use crate::ports::Ports;
@@ -12,7 +13,7 @@ use crate::rules::takeover;
 use crate::values::arn::{CertificateArn, ListenerArn};
 use crate::values::chain::{Chain, Leaf};
 use crate::values::problem::{Problem, ServiceError};
-use crate::values::problem_types::ProblemType;
+use crate::values::problem_types::{ProblemType, Retry};
 
 impl<P: Ports> Work<'_, '_, P> {
     /// Whether a leaf lacks names that the document wants (`partial`).
@@ -56,13 +57,16 @@ impl<P: Ports> Work<'_, '_, P> {
 
     /// Why a certificate without public trust is not put on a listener: another certificate there,
     /// which the public may trust, serves one of its names. Visitors might get this one instead.
+    ///
+    /// `has_stood`: whether the record says that one of ours was there before this pass.
     pub(super) async fn shadows(
         &self,
         listener: &ListenerArn,
         holding: &Holding,
-        arn: &CertificateArn,
-        ours: &Leaf,
+        has_stood: bool,
+        arrived: &Arrived<'_>,
     ) -> Option<Problem> {
+        let (arn, ours) = (&arrived.arn, arrived.issued.leaf());
         let held = self.state.certificate.as_ref()?;
         if !self.cycle.judge().is_distrusted(held) || holding.has(arn.as_str()) {
             return None;
@@ -75,11 +79,15 @@ impl<P: Ports> Work<'_, '_, P> {
             .map(|old| old.arn.as_str())
             .collect();
         let now = self.cycle.clock.now();
-        let others = holding.list.iter().chain(&holding.default);
-        for other in others.filter(|other| !own.contains(other.as_str())) {
-            let served = match self.leaf_under(region, other).await {
-                Some(leaf) => takeover::shared_name(&leaf, ours, now).map(ToString::to_string),
-                None => Some("names that cannot be read".to_owned()),
+        let all = || holding.list.iter().chain(&holding.default);
+        // Beside one that can never be read, one of ours has an heir: it is no new shadow.
+        let has_stood = has_stood || all().any(|held| own.contains(held.as_str()));
+        for other in all().filter(|other| !own.contains(other.as_str())) {
+            let served = match self.leaf_if_readable(region, other).await {
+                // The next pass may be able to read it.
+                Err(problem) => return Some(problem),
+                Ok(Some(leaf)) => takeover::shared_name(&leaf, ours, now).map(ToString::to_string),
+                Ok(None) => (!has_stood).then(|| "names that cannot be read".to_owned()),
             };
             if let Some(served) = served {
                 let detail = format!(
@@ -103,7 +111,12 @@ impl<P: Ports> Work<'_, '_, P> {
             return Some(problem);
         }
         let stays = |why: String| Some(Problem::ours(ProblemType::Supersedes, why));
-        let Some(leaf) = self.leaf_under(region, theirs).await else {
+        let leaf = match self.leaf_if_readable(region, theirs).await {
+            Ok(leaf) => leaf,
+            // The next pass may be able to read it.
+            Err(problem) => return Some(problem),
+        };
+        let Some(leaf) = leaf else {
             return stays(format!(
                 "{theirs} stays on the listener: it cannot be read, so its visitors are unknown; \
                  take it off by hand if it has none"
@@ -133,6 +146,20 @@ impl<P: Ports> Work<'_, '_, P> {
     /// Returns a leaf as the certificate manager holds it; `None` where it cannot be read.
     pub(super) async fn leaf_under(&self, region: &str, arn: &str) -> Option<Leaf> {
         self.leaf_at(region, &arn.parse().ok()?).await.ok()?
+    }
+
+    /// Returns a leaf as the certificate manager holds it; `None` where it can never be read: it is
+    /// elsewhere, or cannot be parsed, or we may not read it.
+    async fn leaf_if_readable(&self, region: &str, arn: &str) -> Result<Option<Leaf>, Problem> {
+        let Ok(certificate) = arn.parse() else {
+            return Ok(None);
+        };
+        let read = self.leaf_at(region, &certificate).await;
+        let read = read.map_err(|error| error.problem(ProblemType::CertificateManager, arn));
+        match read {
+            Err(problem) if problem.retry == Retry::Person => Ok(None),
+            read => read,
+        }
     }
 
     /// Returns a leaf as the certificate manager holds it; `None` where there is none, or where it
