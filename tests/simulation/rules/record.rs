@@ -175,6 +175,9 @@ fn state_write(world: &mut World, pass: u32, name: &str, new: &State) {
             .is_some_and(|at| now - *at < Duration::days(9));
         // An order that ended unseen is placed again once, by the pass that finds it ended.
         let replaced = world.book.order_ended.get(name) == Some(&pass);
+        // Without its key, nobody can bring it to another place: it is renewed at once.
+        let key = format!("vault/{name}/{}.json", held.serial);
+        let fits = fits && world.objects.contains_key(&key);
         if fits && !force && !forced && !replaced && clock < earliest {
             world.broken(format!(
                 "rule 8: {name} holds {}, which is as wanted and not due before {earliest}, and \

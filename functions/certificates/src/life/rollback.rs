@@ -206,6 +206,7 @@ impl IssuedCertificate {
             was_served: None,
             revoked_at: None,
             refused_at: None,
+            refused_before: false,
             ..self.clone()
         })
     }

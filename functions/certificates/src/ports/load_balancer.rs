@@ -96,7 +96,8 @@ pub struct Rule {
     pub action: RuleAction,
     /// Whether it authenticates users before that action.
     pub authenticates: bool,
-    /// Its `url-rewrite` transforms: a regular expression, and what replaces its match.
+    /// Its `url-rewrite` transforms: a regular expression, and what replaces its match. A rewritten
+    /// host does not matter: the challenge function answers by the path alone.
     pub rewrites: Vec<(String, String)>,
 }
 

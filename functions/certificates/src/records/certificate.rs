@@ -65,6 +65,9 @@ pub struct IssuedCertificate {
         skip_serializing_if = "Option::is_none"
     )]
     pub refused_at: Option<OffsetDateTime>,
+    /// Whether the certificate before it was refused so too: then another one does not help.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub refused_before: bool,
 }
 
 impl IssuedCertificate {

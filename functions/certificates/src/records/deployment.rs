@@ -139,16 +139,37 @@ pub struct Import {
     /// The tags of the document that were brought there last; `None` if that is not known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tags: Option<BTreeMap<String, String>>,
+    /// Why the document's tags are not there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tags_failure: Option<TagsFailure>,
 }
 
 impl Import {
-    /// Whether the tags there are those of a document. Unknown ones count as none.
-    pub fn has_tags(&self, wanted: &BTreeMap<String, String>) -> bool {
-        match &self.tags {
+    /// Whether a document's tags are to be brought there now. Unknown tags count as none; after a
+    /// failure the same tags wait for a day.
+    pub fn wants_tags(&self, wanted: &BTreeMap<String, String>, now: OffsetDateTime) -> bool {
+        let has_them = match &self.tags {
             Some(tags) => tags == wanted,
             None => wanted.is_empty(),
-        }
+        };
+        let waits = self.tags_failure.as_ref().is_some_and(|failure| {
+            failure.tags == *wanted && failure.at <= now && now < failure.at + Duration::DAY
+        });
+        !has_them && !waits
     }
+}
+
+/// Why a document's tags are not there. They change no visitor's certificate, so nothing else waits
+/// for them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TagsFailure {
+    /// The tags.
+    pub tags: BTreeMap<String, String>,
+    /// What happened.
+    pub problem: Problem,
+    /// When.
+    #[serde(with = "time::serde::rfc3339")]
+    pub at: OffsetDateTime,
 }
 
 /// A certificate that we imported and that no longer carries our tags. We do not change it.

@@ -504,7 +504,8 @@ impl<'r> Rules<'r> {
 /// Whether a regular expression may match a challenge path. One that begins with other letters
 /// cannot.
 fn may_match_the_path(regex: &str) -> bool {
-    let Some(begin) = regex.strip_prefix('^') else {
+    let begin = regex.strip_prefix('^').filter(|regex| !regex.contains('|'));
+    let Some(begin) = begin else {
         return true;
     };
     let literal = begin.split(|c: char| !(c.is_ascii_alphanumeric() || "/-_".contains(c)));

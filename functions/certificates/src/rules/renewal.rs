@@ -57,7 +57,8 @@ pub fn decide(situation: &Situation<'_>, force: bool) -> Decision {
     if !force && state.is_held_back(now) {
         return Decision::Keep;
     }
-    if held.refused_at.is_some() && now - held.not_before >= REFUSED_FOR {
+    let is_refused = held.refused_at.is_some() && !held.refused_before;
+    if is_refused && now - held.not_before >= REFUSED_FOR {
         return order("the certificate manager does not take the certificate".to_owned());
     }
     let names = order_names::names_now(wanted, state, now);
@@ -454,6 +455,7 @@ mod tests {
             was_served: None,
             revoked_at: None,
             refused_at: None,
+            refused_before: false,
         }
     }
 

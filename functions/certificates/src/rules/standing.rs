@@ -141,10 +141,13 @@ impl<'a> Judge<'a> {
             return Some((problem, state.renew_at()));
         }
         let untrusted = self.untrusted(state).map(|problem| (problem, None));
-        untrusted.or_else(|| key_lost(wanted, state)).or_else(|| {
+        let preflight = || {
             let preflight = state.orders.preflight.as_ref().filter(|_| !wanted.paused)?;
             Some((preflight.problem.clone()?, None))
-        })
+        };
+        (untrusted.or_else(|| key_lost(wanted, state)))
+            .or_else(preflight)
+            .or_else(|| not_tagged(wanted, state))
     }
 
     /// The problem of a certificate that we imported and that lost its tags.
@@ -333,6 +336,17 @@ fn kept(wanted: &Wanted, state: &State, now: OffsetDateTime) -> Option<Problem> 
         held.serial
     );
     Some(Problem::ours(ProblemType::Record, detail))
+}
+
+/// The problem of tags that the certificate manager did not take.
+fn not_tagged(wanted: &Wanted, state: &State) -> Option<(Problem, Option<OffsetDateTime>)> {
+    let mut imports = state.deployment.imports.values();
+    let failure = imports.find_map(|import| {
+        let failure = import.tags_failure.as_ref();
+        failure.filter(|failure| failure.tags == wanted.tags)
+    })?;
+    let next = failure.at + time::Duration::DAY;
+    Some((failure.problem.clone(), Some(next)))
 }
 
 /// The problem of a certificate that is served although the vault does not hold its key, and when

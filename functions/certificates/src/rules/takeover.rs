@@ -85,3 +85,9 @@ pub(crate) fn may_follow(new: &Leaf, old: &Leaf, now: OffsetDateTime) -> bool {
         || new.not_after > old.not_after
         || (new.not_before > old.not_before && now < half)
 }
+/// Whether an authority may have added a name of its own accord: some add `www.` before each name.
+pub(crate) fn may_be_added(name: &DnsName, wanted: &[DnsName]) -> bool {
+    let base = name.as_str().strip_prefix("www.");
+    base.is_some_and(|base| wanted.iter().any(|wanted| wanted.as_str() == base))
+        && !wanted.contains(name)
+}

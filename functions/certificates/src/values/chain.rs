@@ -41,11 +41,26 @@ impl Chain {
     /// The leaf is the first certificate that is no authority's; the first of all where each is.
     /// Signatures are not checked: the clients that receive the chain do that.
     pub fn parse(pem: &str) -> Result<Self, ChainError> {
+        Self::parse_from(pem, |_| false)
+    }
+
+    /// Reads a chain as [`parse`](Self::parse) does. Its leaf is the certificate of `key`, where
+    /// there is one.
+    pub fn parse_of(pem: &str, key: &PrivateKey) -> Result<Self, ChainError> {
+        Self::parse_from(pem, |certificate| {
+            certificate.public_key().raw == key.public_key_der()
+        })
+    }
+
+    fn parse_from(
+        pem: &str,
+        is_leaf: impl Fn(&X509Certificate<'_>) -> bool,
+    ) -> Result<Self, ChainError> {
         let der = CertificateDer::pem_slice_iter(tidy(pem).as_bytes())
             .map(|certificate| certificate.map(|der| der.to_vec()))
             .collect::<Result<Vec<_>, _>>()
             .map_err(|_| ChainError::NotPem)?;
-        let (der, others) = in_order(&der)?;
+        let (der, others) = in_order(&der, is_leaf)?;
         let first = der.first().ok_or(ChainError::NotPem)?;
         Ok(Self {
             leaf: Leaf::parse(first)?,
@@ -334,18 +349,29 @@ fn tidy(pem: &str) -> String {
 
 /// Returns the leaf, then each issuer, without repetitions and roots. Also returns how many other
 /// intermediates there are.
-fn in_order(all: &[Vec<u8>]) -> Result<(Vec<Vec<u8>>, usize), ChainError> {
-    let mut rest = Vec::new();
+fn in_order(
+    all: &[Vec<u8>],
+    is_leaf: impl Fn(&X509Certificate<'_>) -> bool,
+) -> Result<(Vec<Vec<u8>>, usize), ChainError> {
+    let mut rest: Vec<(&Vec<u8>, X509Certificate<'_>)> = Vec::new();
+    let mut unreadable = None;
     for der in all {
-        if !rest.iter().any(|(known, _)| *known == der) {
-            rest.push((der, parse(der)?));
+        match parse(der) {
+            _ if rest.iter().any(|(known, _)| *known == der) => {}
+            Ok(certificate) => rest.push((der, certificate)),
+            Err(error) => unreadable = Some(error),
         }
+    }
+    if let Some(error) = unreadable.filter(|_| rest.is_empty()) {
+        return Err(error);
     }
     let is_authority = |certificate: &X509Certificate<'_>| {
         let constraints = certificate.basic_constraints().ok().flatten();
         constraints.is_some_and(|constraints| constraints.value.ca)
     };
-    let leaf = (rest.iter()).position(|(_, certificate)| !is_authority(certificate));
+    let leaf = (rest.iter())
+        .position(|(_, certificate)| is_leaf(certificate))
+        .or_else(|| (rest.iter()).position(|(_, certificate)| !is_authority(certificate)));
     let is_root = |certificate: &X509Certificate<'_>| {
         certificate.subject().as_raw() == certificate.issuer().as_raw()
     };

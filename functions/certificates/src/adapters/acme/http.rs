@@ -187,7 +187,11 @@ impl Wire {
         request: Request<BodyWrapper<Bytes>>,
     ) -> Result<Answer, Unanswered> {
         let first = self.ask(request).await?;
-        if first.parts.status.is_success() && first.parts.headers.contains_key(REPLAY_NONCE) {
+        let status = first.parts.status;
+        let has_nonce = first.parts.headers.contains_key(REPLAY_NONCE);
+        // An authority that asks for patience is not asked twice.
+        let knows_no_head = matches!(status.as_u16(), 404 | 405 | 501);
+        if !knows_no_head && (has_nonce || !status.is_success()) {
             return Ok(first);
         }
         let second = self.ask(again(&Method::GET, &first.url)?).await;
@@ -413,6 +417,17 @@ impl Exchange {
         lock(&self.last).accepted
     }
 
+    /// Drops the refusal of the last answer: it is handled.
+    pub(super) fn forget_refusal(&self) {
+        lock(&self.last).refusal = None;
+    }
+
+    /// Returns the error for a success whose content is no certificate.
+    pub(super) fn no_certificate(&self) -> AcmeError {
+        let answered = lock(&self.last).answered.clone();
+        unreachable_because(format!("{answered}, but its content is no PEM certificate"))
+    }
+
     /// Returns the refusal of the last answer as an error.
     pub(super) fn accepted(&self) -> Result<(), AcmeError> {
         lock(&self.last).refusal.take().map_or(Ok(()), Err)
@@ -514,9 +529,12 @@ impl HttpClient for Exchange {
             let plain = answer.make_plain(makes_order);
             let replaces = lock(&replaces).clone().filter(|_| makes_order);
             let echoed = replaces.is_none_or(|replaces| answer.echo(&replaces));
+            let summary = answer.summary(plain);
             *lock(&last) = Last {
                 echoed,
-                ..answer.summary(plain)
+                // A nonce is no answer to what is asked for.
+                accepted: summary.accepted && signed,
+                ..summary
             };
             let Answer { parts, body, .. } = answer;
             if let Some(url) = directory.filter(|_| parts.status == StatusCode::OK) {

@@ -81,14 +81,16 @@ macro_rules! with_fresh_nonces {
         let mut left = NONCE_ROUNDS;
         loop {
             left -= 1;
-            match $call.await {
-                Ok(value) => break Ok(value),
-                Err(error) => {
-                    let refusal = $exchange.refusal(&error);
-                    if left == 0 || refusal.word() != "badNonce" {
-                        break Err(refusal);
-                    }
-                }
+            // To the library a redirect is a success.
+            let refusal = match $call.await {
+                Ok(value) => match $exchange.accepted() {
+                    Ok(()) => break Ok(value),
+                    Err(refusal) => refusal,
+                },
+                Err(error) => $exchange.refusal(&error),
+            };
+            if left == 0 || refusal.word() != "badNonce" {
+                break Err(refusal);
             }
         }
     }};
@@ -347,6 +349,12 @@ impl AcmeOrder {
         &mut self,
         mut stale: Option<&mut BTreeSet<String>>,
     ) -> Result<Vec<Authorization>, instant_acme::Error> {
+        // What was not read since the last look at the order is read in any case.
+        if let Some(read_again) = stale.as_deref_mut() {
+            let all = self.order.state().authorizations.iter();
+            let unread = all.filter(|authorization| authorization.state.is_none());
+            read_again.extend(unread.map(|authorization| authorization.url.clone()));
+        }
         let mut seen = Vec::new();
         let mut handles = self.order.authorizations();
         while let Some(handle) = handles.next().await {
@@ -412,7 +420,10 @@ impl AcmeOrder {
                     match challenge.set_ready().await {
                         // Only that the authority took it counts: a look at the authorization says
                         // the rest. An error in the answer is that of an earlier try.
-                        Err(_) if self.exchange.was_accepted() => Ok(()),
+                        Err(_) if self.exchange.was_accepted() => {
+                            self.exchange.forget_refusal();
+                            Ok(())
+                        }
                         outcome => outcome,
                     }
                 }
@@ -426,6 +437,7 @@ impl AcmeOrder {
                     if problem.r#type.as_deref() == Some(MALFORMED)
                         && done.doubtful.insert(url) =>
                 {
+                    self.exchange.forget_refusal();
                     return Ok(false);
                 }
                 Err(error) => return Err(error),
@@ -503,12 +515,17 @@ impl Order for AcmeOrder {
         let exchange = self.exchange.clone();
         let chain = with_fresh_nonces!(exchange, self.order.certificate())?;
         self.look();
-        chain.ok_or_else(|| {
+        let chain = chain.ok_or_else(|| {
             ours(
                 "authority",
                 "the order is valid, yet the certificate is still being processed",
             )
-        })
+        })?;
+        // The page of a proxy is no certificate: the next try may bring it.
+        match chain.contains("-----BEGIN ") {
+            true => Ok(chain),
+            false => Err(self.exchange.no_certificate()),
+        }
     }
 }
 

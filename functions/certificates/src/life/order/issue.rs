@@ -3,8 +3,7 @@
 use std::time::Duration;
 
 use crate::contract::word::Word;
-use crate::life::order::poll::OrderOf;
-use crate::life::order::pursue::is_too_old;
+use crate::life::order::poll::{OrderOf, is_too_old};
 use crate::life::work::Work;
 use crate::pass::stop::Stop;
 use crate::ports::Ports;
@@ -80,7 +79,7 @@ impl<P: Ports> Work<'_, '_, P> {
                 .status
                 .is_some_and(|status| (400..500).contains(&status));
             if !is_not_ready && (!is_refused || refusal.retry_after.is_some()) {
-                return Err(refusal.into());
+                return Err(Stop::Failed(self.nearly_there(refusal)));
             }
             // An earlier visit may have sent it already: the status shows that.
             self.within_time(order.refresh()).await?;
@@ -209,7 +208,7 @@ impl<P: Ports> Work<'_, '_, P> {
 
     /// Returns the chain in order if it is what was ordered, or why it is not.
     fn usable(&self, pem: &str, key: &PrivateKey) -> Result<Chain, String> {
-        let chain = Chain::parse(pem).map_err(|error| error.to_string())?;
+        let chain = Chain::parse_of(pem, key).map_err(|error| error.to_string())?;
         let judged_at = self.judged_at(chain.leaf());
         check_issued(&chain, key, self.ordered_names(), judged_at)
             .map_err(|error| error.to_string())?;
@@ -246,6 +245,7 @@ impl<P: Ports> Work<'_, '_, P> {
             was_served: Some(false),
             revoked_at: None,
             refused_at: None,
+            refused_before: before.is_some_and(|held| held.refused_at.is_some()),
         }
     }
 

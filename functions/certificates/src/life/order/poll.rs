@@ -2,12 +2,15 @@
 
 use std::time::Duration;
 
+use time::OffsetDateTime;
+
 use crate::life::work::Work;
-use crate::pass::stop::Stop;
+use crate::pass::stop::{Failing, Stop};
 use crate::ports::Ports;
 use crate::ports::authority::{Account, Authorities, Order, OrderStatus};
+use crate::records::order::Stage;
 use crate::values::instant;
-use crate::values::problem::Problem;
+use crate::values::problem::{AcmeError, Problem};
 
 /// An order at an authority.
 pub(super) type OrderOf<P> =
@@ -91,9 +94,30 @@ impl<P: Ports> Work<'_, '_, P> {
                 polls.unanswered += 1;
                 pause.mul_f32(2.0).min(LONGEST_PAUSE)
             }
-            Err(refusal) => return Err(refusal.into()),
+            Err(refusal) => return Err(Stop::Failed(self.nearly_there(refusal))),
         };
         Ok(())
+    }
+
+    /// Returns a failure of the pending order. Where its CSR was sent a short time ago, no other
+    /// authority is asked: the certificate is issued, or will be in a moment.
+    pub(super) fn nearly_there(&self, refusal: AcmeError) -> Failing {
+        let now = self.cycle.clock.now();
+        let order = self.state.orders.current.as_ref();
+        let is_near = order.is_some_and(|order| {
+            order.stage == Stage::Finalizing
+                && order.ordered_at.is_some_and(|at| now - at < SHORT_TIME)
+        });
+        let is_limit = refusal.word() == "rateLimited" || refusal.status == Some(429);
+        let failing = Failing::from(refusal);
+        if !is_near || is_limit {
+            return failing;
+        }
+        Failing {
+            unavailable: false,
+            not_before: (failing.not_before).map(|at| at.min(now + LONGEST_PAUSE_OF_AN_ORDER)),
+            ..failing
+        }
     }
 
     /// Returns the stop of an order at the end of the pass.
@@ -124,11 +148,20 @@ impl<P: Ports> Work<'_, '_, P> {
     }
 }
 
+/// Whether a new order is better than one more try of this one.
+pub(super) fn is_too_old(ordered_at: Option<OffsetDateTime>, now: OffsetDateTime) -> bool {
+    ordered_at.is_some_and(|at| now - at > LONGEST_LIFE)
+}
+
 /// No step starts with less time than this left.
 const LEAST: Duration = Duration::from_secs(2);
 const SHORTEST_PAUSE: Duration = Duration::from_millis(250);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 const LONGEST_WAIT: Duration = Duration::from_secs(180);
 /// certloop looks at an order again within this time, even if its authority asks for more.
-pub(super) const LONGEST_PAUSE_OF_AN_ORDER: Duration = Duration::from_secs(3600);
+const LONGEST_PAUSE_OF_AN_ORDER: Duration = Duration::from_secs(3600);
 const UNANSWERED: u32 = 3;
+/// How long a certificate that is issued is waited for, before another authority may be asked.
+const SHORT_TIME: time::Duration = time::Duration::hours(2);
+/// An order that is neither ready nor dead by then is abandoned.
+const LONGEST_LIFE: time::Duration = time::Duration::DAY;

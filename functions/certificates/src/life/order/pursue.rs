@@ -9,16 +9,16 @@ use std::time::Duration;
 use time::OffsetDateTime;
 
 use crate::life::order::end::Ended;
-use crate::life::order::poll::{LONGEST_PAUSE_OF_AN_ORDER, OrderOf};
+use crate::life::order::poll::{OrderOf, is_too_old};
 use crate::life::order::route::OrderRoute;
 use crate::life::work::Work;
 use crate::pass::stop::{Failing, Stop};
 use crate::ports::Ports;
 use crate::ports::authority::{Account, Order, OrderStatus};
-use crate::records::order::{Rehearsed, Stage};
+use crate::records::order::Rehearsed;
 use crate::rules::ledger::OrderFate;
 use crate::rules::order_names::{self, FailedName};
-use crate::values::problem::{AcmeError, Failure, Problem, URN, of_account};
+use crate::values::problem::{Failure, Problem, URN, of_account};
 use crate::values::problem_types::ProblemType;
 
 impl<P: Ports> Work<'_, '_, P> {
@@ -73,7 +73,13 @@ impl<P: Ports> Work<'_, '_, P> {
                         return self.end_order(failing).await;
                     }
                 }
-                OrderStatus::Ready => self.finalize(order).await?,
+                OrderStatus::Ready => match self.finalize(order).await {
+                    // It may be ready for ever and take no CSR.
+                    Err(Stop::Failed(failing)) if self.has_an_old_order() => {
+                        return self.end_order(failing).await;
+                    }
+                    finalized => finalized?,
+                },
                 OrderStatus::Processing => {
                     self.wait_for_issuance(order, FIRST_LOOK_AT_ISSUANCE)
                         .await?
@@ -98,6 +104,14 @@ impl<P: Ports> Work<'_, '_, P> {
             "the order's status keeps changing and the order does not end",
         )
         .into())
+    }
+
+    fn has_an_old_order(&self) -> bool {
+        let order = self.state.orders.current.as_ref();
+        is_too_old(
+            order.and_then(|order| order.ordered_at),
+            self.cycle.clock.now(),
+        )
     }
 
     /// Reads the pending order; `None` when there is none any more.
@@ -131,26 +145,6 @@ impl<P: Ports> Work<'_, '_, P> {
                 Ok(None)
             }
             Err(refusal) => Err(Stop::Failed(self.nearly_there(of_account(refusal)))),
-        }
-    }
-
-    /// Returns a failure of the pending order. Where its CSR was sent a short time ago, no other
-    /// authority is asked: the certificate is issued, or will be in a moment.
-    pub(super) fn nearly_there(&self, refusal: AcmeError) -> Failing {
-        let now = self.cycle.clock.now();
-        let order = self.state.orders.current.as_ref();
-        let is_near = order.is_some_and(|order| {
-            order.stage == Stage::Finalizing
-                && order.ordered_at.is_some_and(|at| now - at < SHORT_TIME)
-        });
-        let failing = Failing::from(refusal);
-        if !is_near {
-            return failing;
-        }
-        Failing {
-            unavailable: false,
-            not_before: (failing.not_before).map(|at| at.min(now + LONGEST_PAUSE_OF_AN_ORDER)),
-            ..failing
         }
     }
 
@@ -188,11 +182,6 @@ fn is_stuck(status: OrderStatus, ordered_at: Option<OffsetDateTime>, now: Offset
     matches!(status, OrderStatus::Pending | OrderStatus::Processing) && is_too_old(ordered_at, now)
 }
 
-/// Whether a new order is better than one more try of this one.
-pub(super) fn is_too_old(ordered_at: Option<OffsetDateTime>, now: OffsetDateTime) -> bool {
-    ordered_at.is_some_and(|at| now - at > LONGEST_LIFE)
-}
-
 /// Whether an order died only of CAA records.
 fn is_of_caa(failing: &Failing) -> bool {
     let of_caa =
@@ -202,10 +191,6 @@ fn is_of_caa(failing: &Failing) -> bool {
 
 /// No step starts with less time than this left.
 const LEAST: Duration = Duration::from_secs(2);
-/// How long a certificate that is issued is waited for, before another authority may be asked.
-const SHORT_TIME: time::Duration = time::Duration::hours(2);
-/// An order that is neither ready nor dead by then is abandoned.
-const LONGEST_LIFE: time::Duration = time::Duration::DAY;
 const FIRST_LOOK_AT_ISSUANCE: Duration = Duration::from_millis(250);
 /// More turns than any order needs.
 const TURNS: usize = 12;

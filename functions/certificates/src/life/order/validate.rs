@@ -77,24 +77,35 @@ impl<P: Ports> Work<'_, '_, P> {
             FIRST_LOOK_AT_VALIDATION,
             "the authority is still validating",
         );
-        let mut looks = 0;
+        let (mut looks, mut next_whole_look) = (0, LOOKS_AT_THE_ORDER_ALONE);
         while order.status() == OrderStatus::Pending {
             self.look_again(order, &mut polls).await?;
             looks += 1;
-            if looks < LOOKS_AT_THE_ORDER_ALONE || order.status() != OrderStatus::Pending {
+            if looks < next_whole_look || order.status() != OrderStatus::Pending {
                 continue;
             }
-            let seen = self.within_time(order.authorizations(true)).await?;
+            next_whole_look = looks * 2;
+            let seen = match self.within_time(order.authorizations(true)).await {
+                Ok(seen) => seen,
+                // The order itself can be read: that is enough to go on.
+                Err(refusal) if refusal.status.is_none_or(|status| status >= 500) => continue,
+                Err(refusal) => return Err(refusal.into()),
+            };
             if seen.iter().any(Authorization::has_failed) {
                 return self.why_failed(order).await.map(Some);
             }
             polls.waits_for = unvalidated(&seen);
-            polls.problem = ignored(&seen);
+            let ignored = ignored(&seen);
+            polls.problem = ignored.as_ref().map(|(problem, _)| problem.clone());
             if polls.waited() > LONGEST_IGNORED
-                && let Some(problem) = &polls.problem
+                && let Some((problem, identifiers)) = ignored
             {
                 if self.has_pended_long() {
-                    return Ok(Some(problem.clone().into()));
+                    // The next order is for the next attempt.
+                    return Ok(Some(Failing {
+                        identifiers,
+                        ..Failing::from(problem)
+                    }));
                 }
                 return Err(self.waits(&polls));
             }
@@ -119,8 +130,9 @@ fn unvalidated(seen: &[Authorization]) -> String {
     format!("the authority is still validating {}", names.join(", "))
 }
 
-/// Returns the problem of challenges that the authority leaves pending though they are answered.
-fn ignored(seen: &[Authorization]) -> Option<Problem> {
+/// Returns the problem of challenges that the authority leaves pending though they are answered,
+/// with their names.
+fn ignored(seen: &[Authorization]) -> Option<(Problem, Vec<String>)> {
     let is_pending = |authorization: &&Authorization| {
         let challenge = authorization.http01.as_ref();
         authorization.status == AuthorizationStatus::Pending
@@ -138,7 +150,9 @@ fn ignored(seen: &[Authorization]) -> Option<Problem> {
          answers it again",
         words.join(", ")
     );
-    (!words.is_empty()).then(|| Problem::ours(ProblemType::Order, detail))
+    let names = seen.iter().filter(is_pending);
+    let names: Vec<String> = names.map(|one| one.identifier.clone()).collect();
+    (!names.is_empty()).then(|| (Problem::ours(ProblemType::Order, detail), names))
 }
 
 /// Returns what the authority wants to see before it issues.

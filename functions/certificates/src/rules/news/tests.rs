@@ -33,6 +33,7 @@ fn held(serial: &str, left: Duration) -> IssuedCertificate {
         was_served: None,
         revoked_at: None,
         refused_at: None,
+        refused_before: false,
     }
 }
 

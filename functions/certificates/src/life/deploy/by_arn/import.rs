@@ -21,7 +21,7 @@ use crate::values::chain::{Chain, Leaf, may_reimport, same_serial};
 use crate::values::instant::{rfc3339, whole_seconds};
 use crate::values::lifetime;
 use crate::values::problem::{Problem, ServiceError};
-use crate::values::problem_types::ProblemType;
+use crate::values::problem_types::{ProblemType, Retry};
 
 /// How the certificate manager came to hold a certificate.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -640,7 +640,16 @@ impl<P: Ports> Work<'_, '_, P> {
             && let Some(held) = &mut self.state.certificate
         {
             held.refused_at = Some(whole_seconds(self.cycle.clock.now()));
-            problem.detail += "; a new certificate is ordered when this one is a day old";
+            match held.refused_before {
+                true => {
+                    problem.retry = Retry::Person;
+                    problem.detail += "; it refused the certificate before as well, so no other \
+                                       one is ordered: find out what it does not take";
+                }
+                false => {
+                    problem.detail += "; a new certificate is ordered when this one is a day old";
+                }
+            }
         }
         problem
     }

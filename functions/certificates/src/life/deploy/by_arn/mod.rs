@@ -29,6 +29,7 @@ use crate::ports::Ports;
 use crate::ports::certificate_manager::CertificateManager;
 use crate::records::certificate::IssuedCertificate;
 use crate::rules::renewal;
+use crate::rules::takeover;
 use crate::rules::targets::regions;
 use crate::values::arn::CertificateArn;
 use crate::values::chain::{Chain, Leaf, same_serial};
@@ -288,9 +289,12 @@ impl<P: Ports> Work<'_, '_, P> {
         }
         // Its names and its key are what visitors have now: the document may be an older copy.
         let wanted = &self.wanted;
-        let is_less = leaf.names.iter().any(|name| !wanted.domains.contains(name))
+        let mut domains = leaf.names.clone();
+        domains.retain(|name| !takeover::may_be_added(name, &wanted.domains));
+        let is_less = domains.iter().any(|name| !wanted.domains.contains(name))
             || leaf.key_type != Some(wanted.key_type);
         self.state.certificate = Some(IssuedCertificate {
+            domains,
             adopted,
             kept_under: is_less.then(|| self.document.clone()),
             renewal,

@@ -38,7 +38,7 @@ impl<P: Ports> Deployment<'_, '_, P> {
         let Some(arn) = import.and_then(|import| import.arn.as_ref()) else {
             return Some(format!("the certificate is not yet imported in {region}"));
         };
-        if import.is_some_and(|import| !import.has_tags(&self.wanted.tags)) {
+        if import.is_some_and(|import| import.wants_tags(&self.wanted.tags, self.now)) {
             return Some(format!("the document's tags are not yet those of {arn}"));
         }
         if state.deployment.contended.contains_key(&id) {

@@ -5,6 +5,8 @@ use crate::life::work::Work;
 use crate::pass::stop::Stop;
 use crate::ports::Ports;
 use crate::ports::certificate_manager::CertificateManager;
+use crate::records::deployment::TagsFailure;
+use crate::values::instant::whole_seconds;
 use crate::values::problem_types::ProblemType;
 
 impl<P: Ports> Work<'_, '_, P> {
@@ -19,7 +21,8 @@ impl<P: Ports> Work<'_, '_, P> {
         let Some(import) = self.state.deployment.imports.get(region) else {
             return Ok(());
         };
-        if import.has_tags(wanted) {
+        let now = self.cycle.clock.now();
+        if !import.wants_tags(wanted, now) {
             return Ok(());
         }
         let before = import.tags.iter().flatten();
@@ -34,8 +37,15 @@ impl<P: Ports> Work<'_, '_, P> {
             let manager = self.cycle.ports.certificate_manager(region);
             if let Err(error) = manager.change_tags(&arrived.arn, &gone, &set).await {
                 let about = format!("tags of {}", arrived.arn);
-                let problem = error.problem(ProblemType::CertificateManager, &about);
-                self.deployed.note(problem);
+                let failure = TagsFailure {
+                    tags: wanted.clone(),
+                    problem: error.problem(ProblemType::CertificateManager, &about),
+                    at: whole_seconds(now),
+                };
+                self.note("not tagged", failure.problem.detail.clone());
+                if let Some(import) = self.state.deployment.imports.get_mut(region) {
+                    import.tags_failure = Some(failure);
+                }
                 return Ok(());
             }
             self.deployed.changed = true;
@@ -44,6 +54,7 @@ impl<P: Ports> Work<'_, '_, P> {
         let wanted = self.wanted.tags.clone();
         if let Some(import) = self.state.deployment.imports.get_mut(region) {
             import.tags = Some(wanted);
+            import.tags_failure = None;
         }
         Ok(())
     }
