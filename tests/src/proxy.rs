@@ -109,12 +109,14 @@ impl Dice {
     }
 }
 
+type Edit = Arc<dyn Fn(&Sent, &mut Response) + Send + Sync>;
+
 #[derive(Clone)]
 enum Act {
     Answer(Response),
     AnswerBy(Arc<dyn Fn(&Sent) -> Response + Send + Sync>),
     Swallow(Response),
-    Edit(Arc<dyn Fn(&Sent, &mut Response) + Send + Sync>),
+    Edit(Edit),
     HangUp,
     Delay(Duration),
 }

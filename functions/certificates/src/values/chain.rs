@@ -35,8 +35,8 @@ pub struct Chain {
 
 impl Chain {
     /// Reads a chain from a PEM text and puts it in order: the leaf, then each issuer. Repetitions,
-    /// roots and what is in no place of the chain are left out: ACM refuses them, and no browser
-    /// needs them.
+    /// the root above an intermediate and what is in no place of the chain are left out: ACM refuses
+    /// them, and no browser needs them.
     ///
     /// The leaf is the first certificate that is no authority's; the first of all where each is.
     /// Signatures are not checked: the clients that receive the chain do that.
@@ -347,8 +347,8 @@ fn tidy(pem: &str) -> String {
     lines.join("\n")
 }
 
-/// Returns the leaf, then each issuer, without repetitions and roots. Also returns how many other
-/// intermediates there are.
+/// Returns the leaf, then each issuer, without repetitions and without the root above an
+/// intermediate. Also returns how many other intermediates there are.
 fn in_order(
     all: &[Vec<u8>],
     is_leaf: impl Fn(&X509Certificate<'_>) -> bool,
@@ -375,15 +375,23 @@ fn in_order(
     let is_root = |certificate: &X509Certificate<'_>| {
         certificate.subject().as_raw() == certificate.issuer().as_raw()
     };
+    let issued = |above: &X509Certificate<'_>, below: &X509Certificate<'_>| {
+        below.issuer().as_raw() == above.subject().as_raw() && !other_key(below, above)
+    };
     let mut ordered = Vec::new();
     let mut next = (!rest.is_empty()).then_some(leaf.unwrap_or(0));
     while let Some(at) = next {
         let (der, below) = rest.remove(at);
         ordered.push(der.clone());
-        next = rest.iter().position(|(_, above)| {
-            let is_issuer = below.issuer().as_raw() == above.subject().as_raw();
-            is_issuer && !is_root(above) && !other_key(&below, above)
-        });
+        let issuers = rest
+            .iter()
+            .map(|(_, other)| issued(other, &below).then_some(is_root(other)));
+        let issuers: Vec<Option<bool>> = issuers.collect();
+        next = issuers.iter().position(|issuer| *issuer == Some(false));
+        // The root of a leaf that it issued itself stays: ACM takes no leaf without a chain.
+        if next.is_none() && ordered.len() == 1 && !is_root(&below) {
+            next = issuers.iter().position(Option::is_some);
+        }
     }
     let others = rest.iter();
     let others = others.filter(|(_, other)| is_authority(other) && !is_root(other));
@@ -742,6 +750,20 @@ mod tests {
             ("the label of old tools", old_label),
         ] {
             assert_eq!(Chain::parse(&text).as_ref(), Ok(&wanted), "{what}");
+        }
+    }
+
+    #[test]
+    fn a_root_stays_where_it_issued_the_leaf() {
+        let root = authority();
+        let leaf =
+            params(&["a.example.com"]).signed_by(&rcgen::KeyPair::generate().unwrap(), &root);
+        let (leaf, root) = (leaf.unwrap().pem(), root.pem());
+        for text in [format!("{leaf}{root}"), format!("{root}{leaf}{root}")] {
+            let chain = Chain::parse(&text).unwrap();
+            assert_eq!(chain.leaf().names[0].as_str(), "a.example.com");
+            assert_eq!(chain.der().len(), 2, "{text}");
+            assert_eq!(chain.check_issuer(), Ok(()));
         }
     }
 
