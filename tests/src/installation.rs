@@ -504,6 +504,7 @@ async fn https_listener(cloud: &Shared, balancer: &str, certificate: &str) -> St
     let create = create.load_balancer_arn(balancer).port(443);
     let create = create
         .protocol(ProtocolEnum::Https)
+        .ssl_policy("ELBSecurityPolicy-TLS13-1-2-Res-PQ-2025-09")
         .certificates(certificate);
     let created = create.default_actions(action).send().await.unwrap();
     let listener = created.listeners.unwrap_or_default().remove(0);
