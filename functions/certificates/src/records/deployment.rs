@@ -145,7 +145,7 @@ pub struct Import {
 }
 
 impl Import {
-    /// Whether a document's tags are to be brought there now. Unknown tags count as none; after a
+    /// Whether certloop must bring a document's tags there now. Unknown tags count as none; after a
     /// failure the same tags wait for a day.
     pub fn wants_tags(&self, wanted: &BTreeMap<String, String>, now: OffsetDateTime) -> bool {
         let has_them = match &self.tags {

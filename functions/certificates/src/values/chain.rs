@@ -34,12 +34,12 @@ pub struct Chain {
 }
 
 impl Chain {
-    /// Reads a chain from a PEM text and puts it in order: the leaf, then each issuer. Repetitions,
-    /// the root above an intermediate and what is in no place of the chain are left out: ACM refuses
+    /// Reads a chain from a PEM text and puts it in order: the leaf, then each issuer. Leaves out
+    /// repetitions, the root above an intermediate, and what has no place in the chain: ACM refuses
     /// them, and no browser needs them.
     ///
-    /// The leaf is the first certificate that is no authority's; the first of all where each is.
-    /// Signatures are not checked: the clients that receive the chain do that.
+    /// The leaf is the first certificate that is not an authority's. If each is an authority's, it
+    /// is the first of all. Signatures are not checked: the clients that receive the chain do that.
     pub fn parse(pem: &str) -> Result<Self, ChainError> {
         Self::parse_from(pem, |_| false)
     }
