@@ -194,20 +194,23 @@ pub(crate) fn before_detach(world: &mut World, pass: u32, listener: &str, certif
         if holder.is_some() || world.states.values().any(has_lost_tags) {
             return;
         }
+        let takes_over = |wish: &Wish| {
+            wish.supersedes.iter().any(|old| old == certificate)
+                && wish.listeners().any(|(arn, _)| arn == listener)
+        };
+        // An expired one may go by the word of a former document, which is in force until a leaf
+        // for the present one is issued.
+        let held = world.manager.get(certificate);
+        let is_over = held.is_some_and(|held| held.leaf.not_after < now);
         let successors: Vec<String> = world
             .wishes
-            .keys()
-            .filter(|name| {
-                world
-                    .wishes_during(name, pass)
-                    .iter()
-                    .flatten()
-                    .any(|wish| {
-                        wish.supersedes.iter().any(|old| old == certificate)
-                            && wish.listeners().any(|(arn, _)| arn == listener)
-                    })
+            .iter()
+            .filter(|(name, wished)| {
+                let present = world.wishes_during(name, pass);
+                let mut former = wished.versions.iter().filter_map(|(_, wish)| wish.as_ref());
+                present.iter().flatten().any(takes_over) || is_over && former.any(takes_over)
             })
-            .cloned()
+            .map(|(name, _)| name.clone())
             .collect();
         if successors.is_empty() {
             world.broken(format!(
