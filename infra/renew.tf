@@ -281,27 +281,13 @@ data "aws_iam_policy_document" "renew" {
     }
   }
 
-  # A document's tags that are gone. Ours cannot be taken away.
+  # RemoveTagsFromCertificate: a tag can leave a document. Who may delete a certificate gains nothing
+  # by it.
   statement {
-    sid       = "UntagOurCertificates"
-    actions   = ["acm:RemoveTagsFromCertificate"]
-    resources = [local.acm_certificates]
-
-    condition {
-      test     = "StringEquals"
-      variable = "aws:ResourceTag/certloop:installation"
-      values   = [local.bucket]
-    }
-    condition {
-      test     = "ForAllValues:StringNotLike"
-      variable = "aws:TagKeys"
-      values   = ["certloop:*"]
-    }
-  }
-
-  statement {
-    sid       = "ChangeOurCertificates"
-    actions   = ["acm:DeleteCertificate", "acm:ImportCertificate"]
+    sid = "ChangeOurCertificates"
+    actions = [
+      "acm:DeleteCertificate", "acm:ImportCertificate", "acm:RemoveTagsFromCertificate"
+    ]
     resources = [local.acm_certificates]
 
     condition {
