@@ -774,10 +774,12 @@ impl Imports {
             return now;
         }
         for (day, count) in self.days.range(oldest(now)..) {
+            // A key that we did not write counts for no day.
+            let Some(day) = parsed(day) else {
+                continue;
+            };
             to_go = to_go.saturating_sub(*count);
-            if to_go == 0
-                && let Some(day) = parsed(day)
-            {
+            if to_go == 0 {
                 let free = day
                     .saturating_add(YEAR + Duration::DAY)
                     .midnight()
@@ -1498,5 +1500,11 @@ mod tests {
         let mut imports = Imports::default();
         imports.days.insert("21-9-2".to_owned(), 4_999);
         assert_eq!((imports.left(1, START), imports.next(1, START)), (1, START));
+        // Nor does it free a place: both imports must be a year old.
+        imports.count(START - Duration::days(2));
+        imports.count(START);
+        let next = imports.next(1, START);
+        imports.days.insert("2026-1-1".to_owned(), 2);
+        assert_eq!(imports.next(1, START), next);
     }
 }
