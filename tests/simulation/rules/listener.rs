@@ -208,7 +208,8 @@ pub(crate) fn before_detach(world: &mut World, pass: u32, listener: &str, certif
             .filter(|(name, wished)| {
                 let present = world.wishes_during(name, pass);
                 let mut former = wished.versions.iter().filter_map(|(_, wish)| wish.as_ref());
-                present.iter().flatten().any(takes_over) || is_over && former.any(takes_over)
+                present.iter().flatten().any(|wish| takes_over(wish))
+                    || is_over && former.any(takes_over)
             })
             .map(|(name, _)| name.clone())
             .collect();
