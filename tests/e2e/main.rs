@@ -48,6 +48,7 @@ mod rule_12_actions;
 mod rule_12_heirs;
 mod rule_12_listeners;
 mod rule_12_state;
+mod second_server;
 mod secrets;
 mod snapshots;
 mod stand_ins;

@@ -15,7 +15,7 @@ fn acme(sent: &Sent) -> bool {
 }
 
 /// Returns an address where nothing listens.
-fn nowhere(site: &Installation) -> IpAddr {
+pub(crate) fn nowhere(site: &Installation) -> IpAddr {
     let IpAddr::V4(address) = site.ports().address() else {
         panic!("not an IPv4 network")
     };
@@ -47,7 +47,8 @@ pub(crate) async fn misroute_challenges(cloud: &LocalCloud, site: &Installation)
     site.route(2, CHALLENGES, "elsewhere", false).await;
 }
 
-async fn route_challenges_rightly(site: &Installation) {
+/// Lets challenges lead to the challenge function again.
+pub(crate) async fn route_challenges_rightly(site: &Installation) {
     site.route(1, CHALLENGES, &site.challenge, false).await;
 }
 

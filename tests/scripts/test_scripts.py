@@ -15,6 +15,7 @@ REQUIREMENTS = [
     ROOT / name
     for name in (
         "tests/requirements.txt",
+        "tests/acme2certifier/requirements.txt",
         "tests/aws/requirements.txt",
         "tests/infra/requirements.txt",
         "tests/ministack/requirements.txt",
@@ -154,7 +155,11 @@ def test_the_deployment_is_left_out_without_the_provider_but_not_by_a_build_mach
 
 @pytest.mark.parametrize(
     ("program", "tests"),
-    [("nginx", "tests behind or with nginx"), ("chromium", "tests of the page")],
+    [
+        ("nginx", "tests behind or with nginx"),
+        ("chromium", "tests of the page"),
+        ("acme2certifier", "tests with a second server"),
+    ],
 )
 def test_a_server_or_browser_is_left_out_with_a_count_but_not_by_a_build_machine(
     project, programs, program, tests
@@ -171,15 +176,18 @@ def test_a_server_or_browser_is_left_out_with_a_count_but_not_by_a_build_machine
     for name in ("pebble", "pebble-challtestsrv"):
         (tools / "pebble" / name).write_text("dns-persist-01")
         (tools / "pebble" / name).chmod(0o755)
-    (project / "tests" / "aws").mkdir()
-    (project / "tests" / "aws" / "requirements.txt").touch()
+    for name in ("aws", "acme2certifier"):
+        (project / "tests" / name).mkdir()
+        (project / "tests" / name / "requirements.txt").touch()
     stamp = subprocess.run(
         ["cksum"], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=True
     ).stdout.strip()
-    (tools / "venv" / "bin").mkdir(parents=True)
-    (tools / "venv" / "bin" / "python").write_text("#!/bin/sh\n")
-    (tools / "venv" / "bin" / "python").chmod(0o755)
-    (tools / "venv" / "requirements").write_text(stamp)
+    python = "#!/bin/sh\n" + ("exit 1\n" if program == "acme2certifier" else "")
+    for name in ("venv", "acme2certifier"):
+        (tools / name / "bin").mkdir(parents=True)
+        (tools / name / "bin" / "python").write_text(python)
+        (tools / name / "bin" / "python").chmod(0o755)
+        (tools / name / "requirements").write_text(stamp)
     browsers = ("chromium", "chromium-headless-shell", "chromium-browser", "google-chrome")
     setup = (
         (project / "tests" / "setup")

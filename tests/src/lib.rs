@@ -17,6 +17,7 @@
 )]
 
 pub mod accent;
+pub mod acme2certifier;
 pub mod authority;
 pub mod aws;
 pub mod browser;
@@ -45,6 +46,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
 use tokio::net::TcpListener;
 
+pub use crate::acme2certifier::Acme2certifier;
 pub use crate::authority::Authority;
 pub use crate::aws::Aws;
 pub use crate::browser::Leaf;
@@ -189,6 +191,19 @@ impl LocalCloud {
         let wire = address(*network, wire, ACME_PORT);
         let lambda = self.shared.lambda.clone();
         Authority::open(wire, pebble, addresses.acme, authority, lambda).await
+    }
+
+    /// Starts an authority that is no relative of Pebble. Installations use it only if their
+    /// settings name it.
+    pub async fn acme2certifier(&self) -> Acme2certifier {
+        let Shared {
+            dns,
+            authority,
+            lambda,
+            ..
+        } = &*self.shared;
+        let addresses = (self.another(ACME_PORT), self.another(ACME_PORT));
+        Acme2certifier::start(addresses, dns.address(), authority, lambda.clone()).await
     }
 
     /// Gives a function a URL whose name leads to it.

@@ -14,6 +14,7 @@ use thiserror::Error;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use x509_parser::certificate::X509Certificate;
+use x509_parser::error::X509Error;
 use x509_parser::extensions::{ExtendedKeyUsage, GeneralName, KeyUsage, ParsedExtension};
 use x509_parser::oid_registry::{OID_EC_P256, OID_NIST_EC_P384};
 use x509_parser::prelude::FromDer;
@@ -39,7 +40,7 @@ impl Chain {
     /// them, and no browser needs them.
     ///
     /// The leaf is the first certificate that is not an authority's. If each is an authority's, it
-    /// is the first of all. Signatures are not checked: the clients that receive the chain do that.
+    /// is the first of all. An issuer has the name that the certificate says, and has signed it.
     pub fn parse(pem: &str) -> Result<Self, ChainError> {
         Self::parse_from(pem, |_| false)
     }
@@ -376,7 +377,7 @@ fn in_order(
         certificate.subject().as_raw() == certificate.issuer().as_raw()
     };
     let issued = |above: &X509Certificate<'_>, below: &X509Certificate<'_>| {
-        below.issuer().as_raw() == above.subject().as_raw() && !other_key(below, above)
+        below.issuer().as_raw() == above.subject().as_raw() && has_signed(above, below)
     };
     let mut ordered = Vec::new();
     let mut next = (!rest.is_empty()).then_some(leaf.unwrap_or(0));
@@ -411,6 +412,18 @@ fn is_self_signed(
         _ => false,
     };
     same_name && !other_key
+}
+
+/// Whether the key of `above` has signed `below`.
+///
+/// Key identifiers decide only where the algorithm is one that we do not know. Some authorities
+/// write wrong ones, and a client must not exclude an issuer for that (RFC 4158 section 3.5.12).
+fn has_signed(above: &X509Certificate<'_>, below: &X509Certificate<'_>) -> bool {
+    match below.verify_signature(Some(above.public_key())) {
+        Ok(()) => true,
+        Err(X509Error::SignatureUnsupportedAlgorithm) => !other_key(below, above),
+        Err(_) => false,
+    }
 }
 
 /// Whether `below` names another key as its signer than the key of `above`. The key identifiers are
@@ -780,6 +793,35 @@ mod tests {
             let verdict = Chain::parse(&parts.concat()).unwrap().check_issuer();
             assert_eq!(verdict.is_ok(), is_good, "{verdict:?}");
         }
+    }
+
+    #[test]
+    fn an_issuer_is_known_by_its_signature_and_not_by_key_identifiers() {
+        let root = authority();
+        let between = |identifier: &[u8]| {
+            let mut params = params(&[]);
+            params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+            params.key_identifier_method = rcgen::KeyIdMethod::PreSpecified(identifier.to_vec());
+            params
+                .distinguished_name
+                .push(DnType::CommonName, "between");
+            params
+        };
+        let key = rcgen::KeyPair::generate().unwrap();
+        let served = between(b"one").signed_by(&key, &root).unwrap();
+        let signing = CertifiedIssuer::signed_by(between(b"another"), key, &root).unwrap();
+        let leaf_key = rcgen::KeyPair::generate().unwrap();
+        let leaf = params(&["a.example.com"]).signed_by(&leaf_key, &signing);
+        let leaf = leaf.unwrap().pem();
+        let stranger_key = rcgen::KeyPair::generate().unwrap();
+        let stranger = between(b"another").signed_by(&stranger_key, &root).unwrap();
+
+        let chain = Chain::parse(&(leaf.clone() + &stranger.pem() + &served.pem())).unwrap();
+
+        assert_eq!(chain.der()[1..], [served.der().to_vec()]);
+        assert_eq!(chain.check_issuer(), Ok(()));
+        let chain = Chain::parse(&(leaf + &stranger.pem())).unwrap();
+        assert!(chain.check_issuer().is_err());
     }
 
     #[test]
