@@ -281,8 +281,8 @@ data "aws_iam_policy_document" "renew" {
     }
   }
 
-  # RemoveTagsFromCertificate: a tag can leave a document. A role that may delete a certificate gains
-  # nothing by it.
+  # RemoveTagsFromCertificate: a tag can leave a document. A role that may delete a certificate
+  # gains nothing by it.
   statement {
     sid = "ChangeOurCertificates"
     actions = [
