@@ -148,7 +148,10 @@ fn unprovided<'w>(
     };
     // Nor for a place that another document holds.
     let is_contended = world.visitors.is_on() && crate::words::rival(world, name, wish).is_some();
-    if blocked || is_contended || wish.listeners().any(is_full) {
+    // Nor for a document that supersedes another document's certificate: it is refused.
+    let is_refused =
+        (wish.supersedes.iter()).any(|old| world.owner_of(old).is_some_and(|owner| owner != name));
+    if blocked || is_contended || is_refused || wish.listeners().any(is_full) {
         return Vec::new();
     }
     let provable = |domain: &&String| {
