@@ -191,6 +191,12 @@ pub(super) fn is_held_back(world: &World, name: &str) -> bool {
     })
 }
 
+/// Whether a document supersedes another document's certificate: then it is refused.
+pub(super) fn is_refused(world: &World, name: &str, wish: &Wish) -> bool {
+    let owners = wish.supersedes.iter().filter_map(|old| world.owner_of(old));
+    owners.into_iter().any(|owner| owner != name)
+}
+
 /// Whether another document wants the same place, a superseded certificate of others serves more
 /// than ours, or the bucket does not know one of ours.
 fn needs_person_by_rule_12(world: &World, name: &str, wish: &Wish) -> bool {
@@ -211,7 +217,7 @@ fn needs_person_by_rule_12(world: &World, name: &str, wish: &Wish) -> bool {
                     })
         })
     });
-    stays || words::rival(world, name, wish).is_some()
+    stays || is_refused(world, name, wish) || words::rival(world, name, wish).is_some()
 }
 
 fn not_well(world: &World, name: &str, wish: &Wish, now: OffsetDateTime) -> Vec<String> {

@@ -2,7 +2,7 @@
 
 use time::{Duration, OffsetDateTime};
 
-use super::at_rest::{is_held_back, needs_person};
+use super::at_rest::{is_held_back, is_refused, needs_person};
 use super::knows_arn;
 use super::listener::FULL;
 use super::record::is_revoked;
@@ -148,9 +148,7 @@ fn unprovided<'w>(
     };
     // Nor for a place that another document holds.
     let is_contended = world.visitors.is_on() && crate::words::rival(world, name, wish).is_some();
-    // Nor for a document that supersedes another document's certificate: it is refused.
-    let is_refused =
-        (wish.supersedes.iter()).any(|old| world.owner_of(old).is_some_and(|owner| owner != name));
+    let is_refused = is_refused(world, name, wish);
     if blocked || is_contended || is_refused || wish.listeners().any(is_full) {
         return Vec::new();
     }
