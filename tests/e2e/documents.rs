@@ -1,9 +1,10 @@
 //! Documents and settings that people write, and the state of a newer build.
 
 use serde_json::{Value, json};
-use tests::{Installation, Invocation, LocalCloud};
+use tests::{Fault, Installation, Invocation, LocalCloud, Response};
 
-use crate::evidence;
+use crate::evidence::{self, DAY, MINUTE, later};
+use crate::helpers::arn;
 
 #[track_caller]
 fn assert_failed(pass: &Invocation, name: &str, kind: &str, words: &[&str]) {
@@ -165,6 +166,56 @@ async fn tags_that_change_later_reach_the_certificate() {
     put(json!({})).await;
     assert_eq!(site.pass().await.outcome("shop"), "deployed");
     assert_eq!(site.tags(&arn).await.len(), ours + 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tags_that_are_refused_delay_nothing_else() {
+    let cloud = LocalCloud::start().await;
+    let site = cloud.install("shop").await;
+    site.want("shop", &["shop.example.com"]).await;
+    let issued = site.pass().await;
+    let ours = arn(&issued, "shop");
+    let denied = r#"{"__type": "AccessDeniedException", "message": "not authorized"}"#;
+    let fault = Fault::on("AddTagsToCertificate")
+        .always()
+        .labelled("denied");
+    cloud
+        .to_aws()
+        .inject(fault.answer(Response::new(400, denied)));
+    let mut document = site.document(&["shop.example.com"]);
+    document["tags"] = json!({"Team": "web"});
+    site.put_document("shop", &document).await;
+    let asks = |pass: &Invocation| pass.count(|sent| sent.is("AddTagsToCertificate"));
+
+    let refused = site.pass().await;
+
+    assert_eq!(asks(&refused), 1);
+    let told = refused.certificate("shop");
+    assert_ne!(told["outcome"], "failed", "{told:#}");
+    assert_eq!(
+        told["problem"]["type"], "certloop:certificateManager",
+        "{told:#}"
+    );
+    // Listeners are repaired meanwhile, and the same tags wait for a day.
+    site.remove_from_listener(&ours).await;
+    let repaired = site.pass().await;
+    assert_eq!(
+        repaired.outcome("shop"),
+        "deployed",
+        "{:#}",
+        repaired.report()
+    );
+    assert!(site.browser_trusts("shop.example.com").await.is_ok());
+    assert_eq!(asks(&repaired), 0);
+    cloud.to_aws().heal_labelled("denied");
+    let tagged = site.pass_with(later(DAY + MINUTE)).await;
+    assert_eq!(asks(&tagged), 1);
+    let tags = site.tags(&ours).await;
+    assert!(
+        tags.contains(&("Team".to_owned(), "web".to_owned())),
+        "{tags:?}"
+    );
+    assert_eq!(tagged.certificate("shop")["problem"], Value::Null);
 }
 
 #[tokio::test(flavor = "multi_thread")]

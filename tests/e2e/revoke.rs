@@ -147,7 +147,7 @@ async fn what_cannot_be_revoked_is_refused_by_the_name_of_the_field() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_revocation_that_does_not_get_through_is_finished_by_later_passes() {
     let cloud = Arc::new(steady().await);
-    let runs = ["closed", "busy", "unheard"].map(|way| {
+    let runs = ["closed", "busy", "redirected", "unheard"].map(|way| {
         let cloud = cloud.clone();
         Box::pin(async move {
             let (site, domain, leaf) = issued(&cloud, way).await;
@@ -161,6 +161,12 @@ async fn a_revocation_that_does_not_get_through_is_finished_by_later_passes() {
                 "busy" => {
                     let fault = Fault::when(to(&site, REVOKE)).always().labelled(way);
                     cloud.to_acme().inject(fault.answer(busy()));
+                }
+                // A redirect is no success: nothing was revoked.
+                "redirected" => {
+                    let moved = Response::new(308, "").with("Location", "/elsewhere");
+                    let fault = Fault::when(to(&site, REVOKE)).always().labelled(way);
+                    cloud.to_acme().inject(fault.answer(moved));
                 }
                 // The authority has revoked it, and the answer is lost: later it answers
                 // alreadyRevoked.

@@ -405,8 +405,8 @@ const LASTING: Duration = Duration::hours(6);
 /// How far an instant may be beyond the longest pause. One further ahead comes from a wrong clock.
 const SLACK: Duration = Duration::hours(1);
 
-/// So old is a certificate that no certificate manager takes before another one is ordered: that is
-/// one order a day at most.
+/// So old is a certificate that no certificate manager takes before another one is ordered. If that
+/// one is refused too, no third one follows.
 const REFUSED_FOR: Duration = Duration::DAY;
 
 #[cfg(test)]
