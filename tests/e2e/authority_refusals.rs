@@ -252,6 +252,43 @@ async fn an_authority_that_loses_every_other_nonce_is_asked_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_page_or_a_redirect_in_place_of_the_certificate_costs_no_second_order() {
+    let cloud = LocalCloud::start().await;
+    for (name, answer) in [
+        ("page", Response::new(200, "<html>one moment</html>")),
+        (
+            "moved",
+            Response::new(302, "").with("Location", "/elsewhere"),
+        ),
+    ] {
+        let site = cloud.install(name).await;
+        site.want("shop", &[&format!("{name}.example.com")]).await;
+        cloud
+            .to_acme()
+            .inject(Fault::on(CERTIFICATE).answer(answer));
+
+        let pass = site.pass().await;
+        assert_eq!(
+            pass.outcome("shop"),
+            "failed",
+            "{name}: {:#}",
+            pass.report()
+        );
+        let detail = pass.certificate("shop")["problem"]["detail"].to_string();
+        assert!(detail.contains(CERTIFICATE), "{name}: {detail}");
+
+        let next = site.pass_with(later(2 * MINUTE)).await;
+        assert_eq!(
+            next.outcome("shop"),
+            "issued",
+            "{name}: {:#}",
+            next.report()
+        );
+        assert_eq!(evidence::orders(&cloud, &site), 1, "{name}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_order_not_ready_is_looked_at_again() {
     let cloud = LocalCloud::start().await;
     let site = cloud.install("shop").await;
